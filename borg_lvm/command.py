@@ -1,0 +1,72 @@
+"""The wrapped command line, and what a backup-command plugin reads out of it.
+
+Pure: nothing here looks at the disk. A plugin may read the files that the command line names (a pattern file,
+a configuration), because the wrapped program will read the very same ones.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """A command line as the user gave it, and where it will run.
+
+    `argv[0]` is the backup program itself: wrappers such as `nice` or `env A=b` are peeled off before a plugin
+    sees it (and their assignments are in `env`). Paths and arguments that are not UTF-8 carry surrogate
+    escapes, as everywhere in Python's `os`.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+
+    @property
+    def program(self) -> str:
+        """The program's name without its folder: `borg` for `/usr/bin/borg`."""
+        return os.path.basename(self.argv[0])
+
+    def absolute(self, path: str) -> str:
+        """`path` as the command will see it: relative to its working directory, `..` and links left alone."""
+        return os.path.join(self.cwd, path)
+
+    def home(self) -> str:
+        """The home directory as the wrapped program finds it: `$HOME`, else the password database."""
+        return self.env.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
+
+
+@dataclass(frozen=True)
+class LivePath:
+    """A path that the command must find live (and writable), though it may lie below a source path.
+
+    `make`: a directory that the program would make itself when it is missing (a cache); we make it before the
+    snapshot, because inside the read-only view the program could not.
+    """
+
+    path: str
+    reason: str
+    make: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a backup command line reads and writes, as far as its plugin could tell.
+
+    `sources` are absolute paths, in the order given, as written (not resolved). `problems` are whole sentences
+    that say which option cannot be followed and what to do instead; a run with a problem is refused unless the
+    user names the sources by `--path`. `one_file_system` tells that the command does not enter file systems
+    mounted below a source, so these need no snapshot.
+    """
+
+    program: str
+    action: str
+    sources: tuple[str, ...] = ()
+    live: tuple[LivePath, ...] = ()
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    one_file_system: bool = False
+    extra: Mapping[str, str] = field(default_factory=dict)

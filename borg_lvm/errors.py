@@ -1,0 +1,89 @@
+"""Every way in which a run can fail, and the exit status of each: the one place that maps them.
+
+The statuses follow sysexits.h where it has a word for the case. None of them falls into a range that borg,
+restic or borgmatic read as success or as a warning (borg: 0, 1 and 100 to 127).
+"""
+
+from __future__ import annotations
+
+
+class BorgLvmError(Exception):
+    """An error that a person can act on: the message names the thing, what is wrong and what to do.
+
+    `remedy` is printed on a line of its own; `details` are further lines (several sources at fault, an
+    LVM program's own words).
+    """
+
+    status = 70
+
+    def __init__(self, message: str, *, remedy: str = "", details: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.details = details
+
+
+class UsageError(BorgLvmError):
+    """The command line cannot be understood."""
+
+    status = 64
+
+
+class ConfigError(BorgLvmError):
+    """A configuration file is missing, unreadable, unsafe or says something unknown."""
+
+    status = 65
+
+
+class SourceError(BorgLvmError):
+    """A source path cannot be frozen (not on LVM, no free space, a kind of volume that cannot be copied)."""
+
+    status = 69
+
+
+class SnapshotError(BorgLvmError):
+    """Quiescing, snapshotting or mounting failed; everything done so far has been undone."""
+
+    status = 71
+
+
+class SnapshotLostError(BorgLvmError):
+    """A snapshot overflowed or vanished while the command ran: what it saved is not to be trusted."""
+
+    status = 74
+
+
+class LockedError(BorgLvmError):
+    """Another live run holds one of the volumes."""
+
+    status = 75
+
+
+class ReleaseError(BorgLvmError):
+    """The command succeeded, but something that we made could not be removed."""
+
+    status = 76
+
+
+class CommandNotExecutableError(BorgLvmError):
+    """The command exists but cannot be executed (as a shell's 126)."""
+
+    status = 126
+
+
+class CommandNotFoundError(BorgLvmError):
+    """The command does not exist (as a shell's 127)."""
+
+    status = 127
+
+
+class InterruptedRunError(BorgLvmError):
+    """A signal ended the run before the command was started; everything done so far has been undone."""
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.status = 128 + signum
+
+
+BUG_STATUS = 70
+"""Exit status of an exception that nobody expected."""

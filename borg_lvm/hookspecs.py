@@ -1,0 +1,33 @@
+"""The whole hook surface, on one screen. A plugin implements what it needs and ignores the rest.
+
+    from borg_lvm.plugins import hookimpl
+
+    @hookimpl
+    def borg_lvm_read_command(invocation):
+        if invocation.program != "mytool":
+            return None
+        ...
+
+Register the module by an entry point of the group `borg_lvm`; it is loaded only when the configuration's
+`hooks` list (or `--hook`) names it. Hooks are called by the core, one plugin at a time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from borg_lvm.command import Invocation, Reading
+
+hookspec = pluggy.HookspecMarker("borg_lvm")
+
+
+@hookspec(firstresult=True)
+def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
+    """Say which paths this command line reads and which must stay live for it; None if it is not yours.
+
+    Called once, before anything is done. May read the files that the command line names; must not write, start
+    a process or open a connection. What cannot be understood goes into `Reading.problems`, never into a guess.
+    """
