@@ -71,11 +71,6 @@ def _register(manager: pluggy.PluginManager, name: str, points: dict[str, EntryP
 
 def read_command(names: Sequence[str], invocation: Invocation) -> Reading | None:
     """Ask the named plugins, in their order, what this command line reads; the first answer counts."""
-    manager = load(names)
-    for name in names:
-        plugin = manager.get_plugin(name)
-        others = [other for other in manager.get_plugins() if other is not plugin]
-        answer: Reading | None = manager.subset_hook_caller("borg_lvm_read_command", others)(invocation=invocation)
-        if answer is not None:
-            return answer
-    return None
+    manager = load(tuple(reversed(names)))  # pluggy calls the one registered last first
+    answer: Reading | None = manager.hook.borg_lvm_read_command(invocation=invocation)
+    return answer
