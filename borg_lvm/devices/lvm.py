@@ -1,0 +1,127 @@
+"""LVM's volumes, from one `lvs` report; source of the fields: lvs(8), lvmreport(7)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from borg_lvm import proc
+from borg_lvm.errors import SnapshotError
+
+FIELDS = (
+    "vg_name,vg_uuid,vg_free,vg_extent_size,lv_name,lv_uuid,lv_size,lv_attr,lv_layout,lv_role,lv_active,lv_suspended,"
+    "lv_tags,lv_time,pool_lv,origin,data_percent,metadata_percent,lv_metadata_size,lv_kernel_major,lv_kernel_minor"
+)
+TAG = "borg_lvm"
+RUN_TAG = "borg_lvm.run="
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A logical volume. Sizes are bytes; percentages 0 to 100, None where LVM reports none."""
+
+    vg: str
+    vg_uuid: str
+    vg_free: int
+    extent: int
+    name: str
+    uuid: str
+    size: int
+    attr: str
+    layout: frozenset[str]
+    role: frozenset[str]
+    active: bool
+    suspended: bool
+    tags: tuple[str, ...]
+    pool: str
+    origin: str
+    data_percent: float | None
+    metadata_percent: float | None
+    minor: int
+
+    @property
+    def full_name(self) -> str:
+        """`vg/lv`, as LVM's commands take it."""
+        return f"{self.vg}/{self.name}"
+
+    @property
+    def dm_uuid(self) -> str:
+        """The device-mapper uuid of the volume's visible device (libdm: `LVM-` and both ids without dashes)."""
+        return "LVM-" + f"{self.vg_uuid}{self.uuid}".replace("-", "")
+
+    @property
+    def is_thin(self) -> bool:
+        """Whether the volume lives in a thin pool."""
+        return self.attr.startswith("V") and bool(self.pool)
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether this is a thick snapshot (a thin one is a volume in its own right)."""
+        return self.attr[0] in "sS"
+
+    @property
+    def is_merging(self) -> bool:
+        """Whether a snapshot is being merged back into this volume, or this one into another."""
+        return self.attr[0] in "OS"
+
+    @property
+    def is_invalid(self) -> bool:
+        """Whether this is a snapshot that overflowed or lost its contents (state `I`, `S`, or merge failed)."""
+        return self.attr[4] in "ISMm" or self.attr[8] in "FX"
+
+    @property
+    def run_id(self) -> str:
+        """The run that made this volume, empty if none of ours did."""
+        return next((tag.removeprefix(RUN_TAG) for tag in self.tags if tag.startswith(RUN_TAG)), "")
+
+
+def dm_name(vg: str, lv: str) -> str:
+    """Return the device-mapper name of a volume: dashes are doubled, as libdm does."""
+    return f"{vg.replace('-', '--')}-{lv.replace('-', '--')}"
+
+
+def report(timeout: float, select: Sequence[str] = ()) -> list[Volume]:
+    """Ask LVM for its volumes, or for those named in `select` (`vg/lv` or `vg`). One process.
+
+    Errors: ProgramError; SnapshotError when LVM's answer cannot be read.
+    """
+    argv = ["lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "--options", FIELDS, *select]
+    return parse(proc.run(argv, timeout=timeout))
+
+
+def parse(text: str) -> list[Volume]:
+    """Parse the JSON of `lvs`; a volume of several segments is listed once."""
+    try:
+        rows = json.loads(text)["report"][0]["lv"]
+    except (ValueError, LookupError) as error:
+        raise SnapshotError("lvs gave a report that is not the JSON that LVM documents", details=(text[:200],)) from error
+    return list({row["lv_uuid"]: _volume(row) for row in rows}.values())
+
+
+def _volume(row: dict[str, Any]) -> Volume:
+    return Volume(
+        vg=row["vg_name"],
+        vg_uuid=row["vg_uuid"],
+        vg_free=int(row["vg_free"]),
+        extent=int(row["vg_extent_size"]),
+        name=row["lv_name"],
+        uuid=row["lv_uuid"],
+        size=int(row["lv_size"]),
+        attr=row["lv_attr"],
+        layout=frozenset(row["lv_layout"].split(",")),
+        role=frozenset(row["lv_role"].split(",")),
+        active=row["lv_active"] == "active",
+        suspended=row["lv_suspended"] == "suspended",
+        tags=tuple(tag for tag in row["lv_tags"].split(",") if tag),
+        pool=row["pool_lv"].strip("[]"),
+        origin=row["origin"].strip("[]"),
+        data_percent=_percent(row["data_percent"]),
+        metadata_percent=_percent(row["metadata_percent"]),
+        minor=int(row["lv_kernel_minor"]),
+    )
+
+
+def _percent(text: str) -> float | None:
+    return float(text) if text else None

@@ -1,0 +1,149 @@
+"""The mount table: /proc/self/mountinfo parsed, and which of its mounts can be reached by a path.
+
+Source: proc(5), Documentation/filesystems/proc.rst section 3.5.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MOUNTINFO = "/proc/self/mountinfo"
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One line of the mount table.
+
+    `root` is the part of the file system that is mounted (not `/` for a bind mount); `device` is `major:minor`;
+    `options` are the mount's own, `super_options` the file system's.
+    """
+
+    id: int
+    parent: int
+    device: str
+    root: str
+    path: str
+    options: str
+    fstype: str
+    source: str
+    super_options: str
+
+    def inside(self, path: str) -> str:
+        """Return where `path`, which lies on this mount, is inside the file system: an absolute path in it."""
+        return join(self.root, relative(path, self.path))
+
+
+def relative(path: str, base: str) -> str:
+    """Return `path` below `base`, without a leading slash; empty when both are the same."""
+    return path[len(base.rstrip("/")) :].lstrip("/")
+
+
+def join(base: str, rest: str) -> str:
+    """Join an absolute path and a relative one, which may be empty."""
+    return f"{base.rstrip('/')}/{rest}" if rest else base
+
+
+def is_below(path: str, base: str) -> bool:
+    """Tell whether `path` is `base` or lies below it. Both are absolute and free of links and dots."""
+    return path == base or path.startswith(base.rstrip("/") + "/")
+
+
+def read() -> list[Mount]:
+    """Read the mount table of this process's namespace."""
+    with open(MOUNTINFO, "rb") as table:
+        return parse(os.fsdecode(table.read()))
+
+
+def parse(text: str) -> list[Mount]:
+    """Parse a mount table, in its order (a mount comes after the one that it stands on)."""
+    return [_parse_line(line) for line in text.split("\n") if line]
+
+
+def _parse_line(line: str) -> Mount:
+    fields, _, rest = line.partition(" - ")
+    number, parent, device, root, path, options = fields.split(" ")[:6]
+    fstype, source, super_options = (rest.split(" ") + ["", ""])[:3]
+    return Mount(
+        int(number), int(parent), device, _plain(root), _plain(path), options, fstype, _plain(source), super_options
+    )
+
+
+def _plain(field: str) -> str:
+    r"""Undo the kernel's escapes: \040 for a blank, \011, \012, \134."""
+    if "\\" not in field:
+        return field
+    data = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), os.fsencode(field))
+    return os.fsdecode(data)
+
+
+def visible(mounts: Iterable[Mount]) -> list[Mount]:
+    """Return the mounts that a path can still reach; what another mount has covered is left out.
+
+    Linear in the number of mounts, times the depth of their paths.
+    """
+    mounts = list(mounts)
+    known = {mount.id for mount in mounts}
+    points: dict[int, set[str]] = {}
+    for mount in mounts:
+        points.setdefault(mount.parent, set()).add(mount.path)
+    paths = {mount.id: mount.path for mount in mounts}
+    reached: set[int] = set()
+    result = []
+    for mount in _parents_first(mounts):
+        top = mount.parent not in known or mount.parent == mount.id
+        if top or (mount.parent in reached and not _hidden(mount, paths[mount.parent], points[mount.parent])):
+            reached.add(mount.id)
+            result.append(mount)
+    # One that carries another mount on its very root can be entered no more, but leads on to that one.
+    return [mount for mount in result if mount.path not in points.get(mount.id, ())]
+
+
+def _hidden(mount: Mount, parent_path: str, siblings: set[str]) -> bool:
+    """Tell whether a sibling stands on the way from the parent's root to this mount."""
+    path = os.path.dirname(mount.path)
+    while is_below(path, parent_path) and path != mount.path:
+        if path in siblings and path != parent_path:
+            return True
+        if path in ("/", parent_path):
+            break
+        path = os.path.dirname(path)
+    return parent_path in siblings and mount.path != parent_path
+
+
+def _parents_first(mounts: list[Mount]) -> list[Mount]:
+    children: dict[int, list[Mount]] = {}
+    known = {mount.id for mount in mounts}
+    waiting = []
+    for mount in mounts:
+        if mount.parent in known and mount.parent != mount.id:
+            children.setdefault(mount.parent, []).append(mount)
+        else:
+            waiting.append(mount)
+    ordered = []
+    while waiting:
+        mount = waiting.pop()
+        ordered.append(mount)
+        waiting.extend(reversed(children.get(mount.id, [])))
+    return ordered
+
+
+class Table:
+    """The visible mounts by their path, for looking a path up in time proportional to its depth."""
+
+    def __init__(self, mounts: Iterable[Mount]) -> None:
+        self.mounts = visible(mounts)
+        self._by_path = {mount.path: mount for mount in self.mounts}
+
+    def of(self, path: str) -> Mount:
+        """Return the mount that `path` (absolute, links resolved) lies on."""
+        while path not in self._by_path and path != "/":
+            path = os.path.dirname(path)
+        return self._by_path[path]
+
+    def below(self, path: str) -> list[Mount]:
+        """Return the mounts strictly below `path`, outer ones first."""
+        found = [mount for mount in self.mounts if mount.path != path and is_below(mount.path, path)]
+        return sorted(found, key=lambda mount: mount.path)

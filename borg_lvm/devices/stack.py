@@ -1,0 +1,69 @@
+"""Block devices from sysfs: which device-mapper target a mount stands on, and what lies below it.
+
+Source: Documentation/ABI/testing/sysfs-block-dm (dm/name, dm/uuid, dm/suspended) and sysfs-block (slaves, ro).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SYSFS = "/sys/dev/block"
+
+
+@dataclass(frozen=True)
+class BlockDevice:
+    """A block device: `number` is `major:minor`, `dm_name`/`dm_uuid` are empty where it is not device-mapper's."""
+
+    number: str
+    name: str
+    dm_name: str
+    dm_uuid: str
+    suspended: bool
+    slaves: tuple[str, ...]
+
+
+def gather(numbers: Iterable[str]) -> dict[str, BlockDevice]:
+    """Describe the devices of the given `major:minor` numbers and all that lie below them, by number."""
+    found: dict[str, BlockDevice] = {}
+    waiting = [number for number in numbers if not number.startswith("0:")]
+    while waiting:
+        number = waiting.pop()
+        if number in found:
+            continue
+        device = _read(number)
+        if device:
+            found[number] = device
+            waiting.extend(device.slaves)
+    return found
+
+
+def _read(number: str) -> BlockDevice | None:
+    base = f"{SYSFS}/{number}"
+    if not os.path.isdir(base):
+        return None
+    slaves = tuple(_text(f"{base}/slaves/{name}/dev") for name in sorted(_names(f"{base}/slaves")))
+    return BlockDevice(
+        number=number,
+        name=os.path.basename(os.path.realpath(base)),
+        dm_name=_text(f"{base}/dm/name"),
+        dm_uuid=_text(f"{base}/dm/uuid"),
+        suspended=_text(f"{base}/dm/suspended") == "1",
+        slaves=slaves,
+    )
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,78 @@
+"""System calls that Python 3.11 does not have: mounts, namespaces, freezing. Thin, and nothing else.
+
+Every function raises OSError with the kernel's errno and names the call and the path.
+Numbers are from the kernel's own headers: linux/mount.h, sched.h, linux/fs.h, linux/prctl.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
+MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
+CLONE_NEWNS = 0x00020000
+FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "i686": 217, "armv7l": 218}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, call: str, path: str = "") -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{call}: {os.strerror(number)}", path or None)
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else os.fsencode(text)
+
+
+def mount(source: str | None, target: str, fstype: str | None, flags: int, options: str | None = None) -> None:
+    """mount(2)."""
+    result = _libc.mount(_bytes(source), _bytes(target), _bytes(fstype), ctypes.c_ulong(flags), _bytes(options))
+    _check(result, "mount", target)
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """umount2(2); a symbolic link as target is never followed."""
+    _check(_libc.umount2(_bytes(target), flags | UMOUNT_NOFOLLOW), "umount", target)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def setns(fd: int, kind: int) -> None:
+    """setns(2)."""
+    _check(_libc.setns(fd, kind), "setns")
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2), which glibc does not wrap."""
+    number = SYS_PIVOT_ROOT[os.uname().machine]
+    _check(_libc.syscall(number, _bytes(new_root), _bytes(put_old)), "pivot_root", new_root)
+
+
+def prctl(option: int, value: int) -> None:
+    """prctl(2) with one argument."""
+    _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), "prctl")
+
+
+def syncfs(fd: int) -> None:
+    """Write out the file system that `fd` lies on (syncfs(2)); makes a freeze that follows short."""
+    _check(_libc.syncfs(fd), "syncfs")
+
+
+def freeze(fd: int) -> None:
+    """Freeze the file system that `fd` lies on (ioctl FIFREEZE); EBUSY when it is frozen already."""
+    fcntl.ioctl(fd, FIFREEZE, 0)
+
+
+def thaw(fd: int) -> None:
+    """Thaw the file system that `fd` lies on (ioctl FITHAW); EINVAL when it is not frozen."""
+    fcntl.ioctl(fd, FITHAW, 0)

@@ -1,0 +1,64 @@
+"""The one door to other programs: argument vectors, a scrubbed environment, a time limit, no shell.
+
+Programs are started in a session of their own, so that a Ctrl-C on the terminal reaches the wrapped command and
+us, but never an `lvcreate` half-way through. Nothing of ours is inherited but the three standard descriptors.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+
+from borg_lvm.errors import BorgLvmError
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Kept from our own environment: where LVM's configuration lies, and whether udev makes the device nodes.
+KEPT = ("LVM_SYSTEM_DIR", "DM_DISABLE_UDEV", "DM_DISABLE_UDEV_FALLBACK")
+DEFAULT_TIMEOUT = 120.0
+
+
+class ProgramError(BorgLvmError):
+    """A program failed; `stderr` holds its own words."""
+
+    status = 71
+
+    def __init__(self, argv: Sequence[str], reason: str, stderr: str = "") -> None:
+        words = tuple(line.strip() for line in stderr.splitlines() if line.strip())
+        super().__init__(f"{argv[0]} {reason} ({' '.join(argv)})", details=words)
+        self.stderr = stderr
+
+
+def environment() -> dict[str, str]:
+    """Return the environment that system programs get: C locale, a fixed PATH, nothing of the user's."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    return {"PATH": SYSTEM_PATH, "LC_ALL": "C", "LVM_SUPPRESS_FD_WARNINGS": "1", **kept}
+
+
+def run(argv: Sequence[str], *, stdin: bytes = b"", timeout: float = DEFAULT_TIMEOUT) -> str:
+    """Run a program to its end and return what it wrote to its standard output.
+
+    `stdin` is how secrets are handed over (never by argument); `timeout` is in seconds.
+    Errors: ProgramError when it cannot be started, fails, or is still running at the time limit (it is killed).
+    """
+    try:
+        done = subprocess.run(
+            argv,
+            input=stdin,
+            capture_output=True,
+            env=environment(),
+            cwd="/",
+            timeout=timeout,
+            check=False,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise ProgramError(argv, "is not installed") from error
+    except subprocess.TimeoutExpired as error:
+        raise ProgramError(argv, f"did not end within {timeout:g} s and was killed") from error
+    stderr = os.fsdecode(done.stderr)
+    if done.returncode < 0:
+        raise ProgramError(argv, f"was ended by signal {-done.returncode}", stderr)
+    if done.returncode:
+        raise ProgramError(argv, f"failed with status {done.returncode}", stderr)
+    return os.fsdecode(done.stdout)
