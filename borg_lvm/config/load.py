@@ -1,0 +1,125 @@
+"""Finding the configuration files, refusing unsafe ones, and reading them into settings."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from borg_lvm import safety
+from borg_lvm.config.schema import Settings
+from borg_lvm.config.sections import Section, build, known, merge
+from borg_lvm.config.tree import Findings, Place, Spot
+from borg_lvm.errors import ConfigError
+
+DIRECTORY = "/etc/borg-lvm"
+
+
+def load(path: str | None = None, *, directory: str = DIRECTORY) -> Settings:
+    """Read one named file, or the files of the default directory; without any, all is default.
+
+    Errors: ConfigError that tells every fault of every file, with its line.
+    """
+    findings = Findings()
+    files = _default_files(directory, findings) if path is None else [path]
+    values: dict[str, object] = {}
+    for file in files:
+        values = merge(values, _read(file, findings))
+    if findings.faults:
+        raise _error(findings.lines())
+    return build(Settings, values)
+
+
+def with_overrides(settings: Settings, changes: Mapping[str, object]) -> Settings:
+    """Return the settings with the values that the command line gave; one that is None was not given.
+
+    `with_overrides(settings, {"snapshot.size": size, "lock_wait": None})`. A key that does not exist is a bug
+    of the caller, and a KeyError.
+    """
+    changed: Any = settings
+    for key, value in changes.items():
+        if key not in known(Settings):
+            raise KeyError(key)
+        if value is not None:
+            changed = _changed(changed, key, value)
+    made: Settings = changed
+    return made
+
+
+def _changed(settings: Any, key: str, value: object) -> Any:
+    name, _, rest = key.partition(".")
+    return replace(settings, **{name: _changed(getattr(settings, name), rest, value) if rest else value})
+
+
+def _error(lines: list[str]) -> ConfigError:
+    if len(lines) == 1:
+        return ConfigError(lines[0])
+    return ConfigError(f"the configuration has {len(lines)} faults", details=tuple(lines))
+
+
+def _default_files(directory: str, findings: Findings) -> list[str]:
+    """Return `config.yaml` if there is one, and `conf.d/*.yaml` in the order of their names."""
+    main = os.path.join(directory, "config.yaml")
+    return ([main] if _exists(main, findings) else []) + _snippets(os.path.join(directory, "conf.d"), findings)
+
+
+def _snippets(folder: str, findings: Findings) -> list[str]:
+    if not _exists(folder, findings):
+        return []
+    try:
+        unsafe = safety.writable_by_others(folder)
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        findings.add(Place(folder), f"cannot be read: {error.strerror}")
+        return []
+    for fault in unsafe:
+        findings.add(Place(folder), f"not trusted: {fault}")
+    for name in names:
+        if name.endswith(".yml"):
+            words = "is not read, for its name does not end in .yaml: rename or remove it"
+            findings.add(Place(os.path.join(folder, name)), words)
+    return [] if unsafe else [os.path.join(folder, name) for name in names if name.endswith(".yaml")]
+
+
+def _exists(path: str, findings: Findings) -> bool:
+    """Tell whether anything, be it a dangling link, has this name; a directory closed to us is a fault."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        findings.add(Place(path), f"cannot be looked at: {error.strerror}")
+        return False
+    return True
+
+
+def _read(file: str, findings: Findings) -> dict[str, object]:
+    """Read the values that one file gives; an unsafe or broken file gives none."""
+    data = _content(file, findings)
+    if not data:
+        return {}
+    from borg_lvm.config.reading import parse  # noqa: PLC0415 - a run without files imports no yaml
+
+    root = parse(data, file, findings)
+    if root is None:
+        return {}
+    return Section(Settings).read(root, Spot(findings, known(Settings))) or {}
+
+
+def _content(file: str, findings: Findings) -> bytes:
+    try:
+        unsafe = safety.writable_by_others(file)
+        for fault in unsafe:
+            findings.add(Place(file), f"not trusted: {fault}")
+        if unsafe:
+            return b""
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            findings.add(Place(file), "is not a regular file")
+            return b""
+        with open(file, "rb") as stream:
+            return stream.read()
+    except OSError as error:
+        findings.add(Place(file), f"cannot be read: {error.strerror}")
+        return b""

@@ -1,0 +1,124 @@
+"""Every key of the configuration: its type, its default and its documentation. The one place of them all.
+
+A new key is one field here; then `python -m borg_lvm.config.generate` brings the JSON Schema and the reference
+page up to date. The documentation is written for administrators and is shown in both.
+"""
+
+# ruff: noqa: RUF009 - the calls declare dataclass fields, each used once
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from borg_lvm.config.kinds import AbsolutePath, Choice, ListOf, Seconds, SizeKind, Switch, Text
+from borg_lvm.config.sections import Record, key, required, section
+from borg_lvm.config.size import Size
+
+Consistency = Literal["instant", "per-volume"]
+"""One instant for all volumes, or one for each."""
+
+_PATHS = ListOf(AbsolutePath(), "a list of absolute paths")
+_NAME = "[A-Za-z0-9+_.][A-Za-z0-9+_.-]*"
+
+
+@dataclass(frozen=True)
+class LuksKey:
+    """Where the key of an encrypted volume is found."""
+
+    volume: str = required(
+        Text("a volume group and a logical volume, as in vg/lv", f"{_NAME}/{_NAME}"),
+        "The logical volume that holds the LUKS container, written `vg/lv`, without `/dev/`.",
+        "vg0/home",
+    )
+    key_file: str = required(
+        AbsolutePath(),
+        "The file with the key, as for `cryptsetup --key-file`. It must belong to root, and nobody else may be "
+        "able to read it or to change it.",
+        "/etc/borg-lvm/keys/home.key",
+    )
+
+
+@dataclass(frozen=True)
+class SnapshotSettings:
+    """How snapshots are made."""
+
+    size: Size = key(
+        SizeKind(),
+        Size(),
+        "How much may be written to a volume while its snapshot exists; a snapshot that is full is lost, and the "
+        "run fails. `auto` decides by the volume and the free space. `5G` or `512MiB` is an amount: units are K, M, "
+        "G, T and P, powers of 1024, alone or followed by `iB` or `B`; decimals such as `1.5T` are fine. "
+        "`20%ORIGIN` is a part of the volume, `50%FREE` a part of the free space of its volume group; both are whole "
+        "percentages from 1 to 100. Thin volumes need no size.",
+        "20%ORIGIN",
+    )
+    persistent_minor: bool = key(
+        Switch(),
+        True,
+        "Give the snapshot of a volume the same device number in every run. Backup programs that remember files by "
+        "device and inode number then recognise unchanged files.",
+        False,
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole configuration."""
+
+    paths: tuple[str, ...] = key(
+        _PATHS,
+        (),
+        "What to freeze when the wrapped command is not one that a plugin understands: absolute paths, each frozen "
+        "with all that lies below it on its volume. A list given by `--path` replaces it.",
+        ["/etc", "/srv"],
+    )
+    live: tuple[str, ...] = key(
+        _PATHS,
+        (),
+        "Absolute paths that the command sees live, though they lie below a frozen path: what it must write, or "
+        "what cannot be frozen and need not be. The report names them.",
+        ["/var/cache/backup"],
+    )
+    hooks: tuple[str, ...] = key(
+        ListOf(Text("the name of a plugin", "[A-Za-z0-9][A-Za-z0-9_.-]*"), "a list of names of plugins", unique="name"),
+        ("borg", "borgmatic", "restic", "rsync", "tar"),
+        "The plugins to load, by name. An installed plugin that is not named here is never loaded; a name that is not "
+        "installed is an error. Applications are stopped in this order and resumed in the reverse order.",
+        ["borg", "restic"],
+    )
+    consistency: Consistency = key(
+        Choice[Consistency](get_args(Consistency)),
+        "instant",
+        "`instant`: all volumes are frozen together, so that every file is seen at one single instant. `per-volume`: "
+        "each volume is seen at an instant of its own, which is enough when no application spreads its data over "
+        "several volumes. Less than what is asked for here is an error, never a silent fallback.",
+        "per-volume",
+    )
+    snapshot: SnapshotSettings = section(SnapshotSettings, "How snapshots are made.")
+    luks: tuple[LuksKey, ...] = key(
+        ListOf(Record(LuksKey), "a list of entries with the keys volume and key_file", unique="volume"),
+        (),
+        "Keys of encrypted volumes. The snapshot of a volume that holds a LUKS container is a locked copy, which must "
+        "be unlocked before it can be mounted. One entry for each such volume.",
+        [{"volume": "vg0/home", "key_file": "/etc/borg-lvm/keys/home.key"}],
+    )
+    deadline: float = key(
+        Seconds(1, 60),
+        10.0,
+        "How many seconds applications and file systems may stand still at most. When it has passed, they are set "
+        "going again at once, and the run fails.",
+        5,
+    )
+    command_timeout: float = key(
+        Seconds(1, 3600),
+        120.0,
+        "How many seconds an LVM command may take before it is given up and the run fails.",
+        300,
+    )
+    lock_wait: float = key(
+        Seconds(0, 86400),
+        0.0,
+        "How many seconds to wait for another run that holds one of the volumes. 0 fails at once.",
+        600,
+    )

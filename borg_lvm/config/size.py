@@ -1,0 +1,77 @@
+"""The size of a snapshot as a person writes it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+Basis = Literal["auto", "bytes", "origin", "free"]
+"""What a size counts: nothing (decide it for me), bytes, percent of the volume, percent of the free space."""
+
+VALID = "auto, an amount such as 5G or 512MiB, or a part such as 20%ORIGIN or 50%FREE"
+
+_NUMBER = r"(?:0|[1-9][0-9]{0,29})(?:\.[0-9]{1,9})?"
+_AMOUNT = rf"(?=[0-9.]*[1-9]){_NUMBER} ?(?:[KMGTPkmgtp](?:i?[Bb])?|[Bb])"
+_PART = r"(?:[1-9][0-9]?|100)%(?:ORIGIN|FREE|origin|free)"
+PATTERN = rf"auto|{_AMOUNT}|{_PART}"
+"""A regular expression, in Python's words and in JavaScript's, of everything that `Size.parse` accepts."""
+
+_UNITS = "BKMGTP"
+
+
+@dataclass(frozen=True)
+class Size:
+    """A snapshot's size: decided by us (`auto`), a number of bytes, or a percentage."""
+
+    basis: Basis = "auto"
+    amount: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """Read `auto`, `5G`, `1.5 TiB`, `20%ORIGIN` or `50%FREE`; units are powers of 1024, in either case.
+
+        Errors: ValueError, whose message says what is wrong with the text and what would be valid.
+        """
+        if not re.fullmatch(PATTERN, text):
+            raise ValueError(_complaint(text))
+        if text == "auto":
+            return cls()
+        if "%" in text:
+            percent, _, whole = text.partition("%")
+            return cls("origin" if whole.lower() == "origin" else "free", int(percent))
+        number, unit = _split(text)
+        return cls("bytes", math.ceil(Fraction(number) * 1024 ** _UNITS.index(unit)))
+
+    def __str__(self) -> str:
+        if self.basis == "auto":
+            return "auto"
+        if self.basis != "bytes":
+            return f"{self.amount}%{self.basis.upper()}"
+        amount, unit = self.amount, 0
+        while amount and amount % 1024 == 0 and unit < len(_UNITS) - 1:
+            amount, unit = amount // 1024, unit + 1
+        return f"{amount}{_UNITS[unit]}iB" if unit else f"{amount}B"
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Part `1.5 TiB` into its number and the first letter of its unit."""
+    found = re.match(r"([0-9.]+) ?(.)", text)
+    if found is None:
+        raise ValueError(text)
+    return found[1], found[2].upper()
+
+
+def _complaint(text: str) -> str:
+    shown = repr(text if len(text) <= 60 else text[:57] + "...")
+    if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", text):
+        return f"{shown} has no unit: write {text[:30]}G or {text[:30]}M, or {VALID}"
+    if re.fullmatch(r"[0-9.]+ ?%", text):
+        return f"{shown} does not say of what: write {text.rstrip('% ')}%ORIGIN or {text.rstrip('% ')}%FREE"
+    if re.fullmatch(r"[0-9.]+%(?:ORIGIN|FREE)", text, re.IGNORECASE):
+        return f"{shown} must be a whole percentage from 1 to 100"
+    if re.fullmatch(r"0+(?:\.0+)? ?[KMGTP]?(?:i?B)?", text, re.IGNORECASE):
+        return f"{shown} is no size: nothing fits into it"
+    return f"{shown} is not a size: valid is {VALID}"

@@ -1,0 +1,160 @@
+"""Who else could change, or read, a file that root is about to trust.
+
+Trusted are root and the user who runs the program: what that user can write gives nobody a new power. Every
+step of the way to the file counts, links included, because whoever can write a directory can put another
+file in its place.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import shlex
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from borg_lvm.errors import ConfigError
+
+_MOST_LINKS = 40  # the kernel's own limit
+
+
+@dataclass(frozen=True)
+class Unsafe:
+    """A path that others could change or read: why, and the command (or words) that repair it."""
+
+    path: str
+    why: str
+    repair: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.why} (repair: {self.repair})"
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A directory, link or file on the way to a path, and the directory that it was found in."""
+
+    path: str
+    parent: str
+    info: os.stat_result
+
+
+def writable_by_others(path: str) -> list[Unsafe]:
+    """Return every step of the way to `path`, itself included, that others than root and we could change.
+
+    A sticky directory such as /tmp is harmless on the way to a directory: nobody else can rename that one. It
+    is not harmless as the home of a file (anybody can plant a link there), nor as the path itself.
+
+    Errors: OSError when a step is missing or cannot be looked at.
+    """
+    steps = list(_steps(path))
+    found: list[Unsafe] = []
+    for step in steps:
+        found.extend(_owned_by_others(step))
+        if not stat.S_ISLNK(step.info.st_mode):
+            found.extend(_open_to_writing(step, [inner for inner in steps if inner.parent == step.path]))
+    return found
+
+
+def readable_by_others(path: str) -> list[Unsafe]:
+    """Return what is wrong with a file that must stay secret: all that lets others change it, or read it.
+
+    Errors: OSError when a step is missing or cannot be looked at.
+    """
+    found = writable_by_others(path)
+    if os.stat(path).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        real = os.path.realpath(path)
+        found = [unsafe for unsafe in found if unsafe.repair != _chmod("go-w", real)]
+        found.append(Unsafe(real, "is open to its group or to everybody", _chmod("go-rwx", real)))
+    return found
+
+
+def refuse_writable_by_others(path: str) -> None:
+    """Raise ConfigError if `path`, or a directory or link on the way to it, can be changed by others."""
+    _refuse(path, "could be changed by others than root", readable=False)
+
+
+def refuse_readable_by_others(path: str) -> None:
+    """Raise ConfigError if `path` is a secret that others can read, or that they could change."""
+    _refuse(path, "is not kept secret", readable=True)
+
+
+def _refuse(path: str, fault: str, *, readable: bool) -> None:
+    try:
+        found = readable_by_others(path) if readable else writable_by_others(path)
+    except OSError as error:
+        raise ConfigError(f"cannot look at {path}: {error.strerror}") from error
+    if found:
+        raise ConfigError(
+            f"{path} {fault}",
+            details=tuple(f"{unsafe.path} {unsafe.why}" for unsafe in found),
+            remedy="; ".join(dict.fromkeys(unsafe.repair for unsafe in found)),
+        )
+
+
+def _steps(path: str) -> Iterator[_Step]:
+    """Walk to `path` as the kernel does: directory by directory, into every link."""
+    here = "/"
+    yield _Step("/", "", os.lstat("/"))
+    todo = _names(os.path.join(os.getcwd(), path))
+    links = 0
+    while todo:
+        name = todo.pop()
+        if name == "..":
+            here = os.path.dirname(here)
+            continue
+        step = os.path.join(here, name)
+        info = os.lstat(step)
+        yield _Step(step, here, info)
+        if not stat.S_ISLNK(info.st_mode):
+            here = step
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        target = os.readlink(step)
+        here = "/" if target.startswith("/") else here
+        todo.extend(_names(target))
+
+
+def _names(path: str) -> list[str]:
+    """Return the components of a path, the last one first."""
+    return [name for name in reversed(path.split("/")) if name not in ("", ".")]
+
+
+def _owned_by_others(step: _Step) -> Iterator[Unsafe]:
+    owner = step.info.st_uid
+    if owner in (0, os.geteuid()):
+        return
+    command = "chown -h root:root" if stat.S_ISLNK(step.info.st_mode) else "chown root:root"
+    yield Unsafe(step.path, f"belongs to {_name(owner)}", f"{command} {shlex.quote(step.path)}")
+
+
+def _open_to_writing(step: _Step, inside: list[_Step]) -> Iterator[Unsafe]:
+    mode = step.info.st_mode
+    if not mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return
+    sticky = stat.S_ISDIR(mode) and bool(mode & stat.S_ISVTX)
+    if not sticky:
+        who = "everybody" if mode & stat.S_IWOTH else "its group"
+        yield Unsafe(step.path, f"can be written by {who}", _chmod("go-w", step.path))
+    elif not inside:
+        yield Unsafe(step.path, "lets others put files into it", _chmod("go-w", step.path))
+    else:
+        for inner in inside:
+            if not stat.S_ISDIR(inner.info.st_mode):
+                why = f"lies in {step.path}, where everybody can put links and files"
+                yield Unsafe(inner.path, why, "move it into a directory that only root can write")
+
+
+def _chmod(change: str, path: str) -> str:
+    return f"chmod {change} {shlex.quote(path)}"
+
+
+def _name(uid: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"the user id {uid}"

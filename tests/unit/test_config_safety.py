@@ -1,0 +1,151 @@
+"""Files that others could change or read are refused, with the command that repairs it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from borg_lvm import config, safety
+from borg_lvm.errors import ConfigError
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "etc dir"
+    folder.mkdir(mode=0o755)
+    (folder / "c.yaml").write_text("deadline: 5")
+    (folder / "c.yaml").chmod(0o644)
+    yield folder
+    folder.chmod(0o755)
+
+
+def refusal(path: Path) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        safety.refuse_writable_by_others(str(path))
+    return caught.value
+
+
+def test_a_file_of_ours_is_trusted_even_below_a_sticky_directory(home: Path) -> None:
+    home.parent.chmod(0o1777)
+    safety.refuse_writable_by_others(str(home / "c.yaml"))
+    assert config.load(str(home / "c.yaml")).deadline == 5
+
+
+@pytest.mark.parametrize(("mode", "who"), [(0o664, "its group"), (0o646, "everybody"), (0o622, "everybody")])
+def test_a_file_that_others_can_write(home: Path, mode: int, who: str) -> None:
+    (home / "c.yaml").chmod(mode)
+    error = refusal(home / "c.yaml")
+    assert error.details == (f"{home}/c.yaml can be written by {who}",)
+    subprocess.run(shlex.split(error.remedy), check=True)
+    safety.refuse_writable_by_others(str(home / "c.yaml"))
+
+
+def test_a_directory_that_others_can_write(home: Path) -> None:
+    home.chmod(0o775)
+    error = refusal(home / "c.yaml")
+    assert error.remedy == f"chmod go-w '{home}'"
+    subprocess.run(shlex.split(error.remedy), check=True)
+    safety.refuse_writable_by_others(str(home / "c.yaml"))
+
+
+def test_a_file_directly_in_a_sticky_directory(home: Path) -> None:
+    home.chmod(0o1777)
+    error = refusal(home / "c.yaml")
+    assert error.details == (f"{home}/c.yaml lies in {home}, where everybody can put links and files",)
+    assert "move it" in error.remedy
+
+
+def test_a_sticky_directory_that_is_itself_searched(home: Path) -> None:
+    home.chmod(0o1777)
+    assert "lets others put files into it" in refusal(home).details[0]
+
+
+def test_both_sides_of_a_link_count(home: Path) -> None:
+    other = home / "other"
+    other.mkdir(mode=0o755)
+    (other / "link.yaml").symlink_to("../c.yaml")
+    safety.refuse_writable_by_others(str(other / "link.yaml"))
+    other.chmod(0o777)
+    assert refusal(other / "link.yaml").remedy == f"chmod go-w '{other}'"
+    other.chmod(0o755)
+    (home / "c.yaml").chmod(0o666)
+    assert refusal(other / "link.yaml").remedy == f"chmod go-w '{home}/c.yaml'"
+
+
+def test_dots_are_followed_as_the_kernel_does(home: Path) -> None:
+    away = home / "away" / "deep"
+    away.mkdir(parents=True, mode=0o755)
+    (home / "link").symlink_to(away)
+    (home / "away" / "c.yaml").write_text("")
+    (home / "away" / "c.yaml").chmod(0o666)
+    assert [unsafe.path for unsafe in safety.writable_by_others(f"{home}/link/../c.yaml")] == [f"{home}/away/c.yaml"]
+
+
+def test_a_relative_path(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    (home / "c.yaml").chmod(0o666)
+    assert [unsafe.path for unsafe in safety.writable_by_others("./c.yaml")] == [f"{home}/c.yaml"]
+
+
+def test_links_in_a_circle_and_missing_files_are_errors(home: Path) -> None:
+    (home / "a").symlink_to("b")
+    (home / "b").symlink_to("a")
+    assert "symbolic links" in refusal(home / "a").message
+    assert "No such file" in refusal(home / "none").message
+
+
+@as_root
+def test_everything_wrong_is_told_at_once(home: Path) -> None:
+    os.chown(home / "c.yaml", 1234567, 0)
+    (home / "c.yaml").chmod(0o666)
+    os.chown(home, 1, 0)
+    error = refusal(home / "c.yaml")
+    assert len(error.details) == 3
+    assert f"{home}/c.yaml belongs to the user id 1234567" in error.details
+    for command in error.remedy.split("; "):
+        subprocess.run(shlex.split(command), check=True)
+    safety.refuse_writable_by_others(str(home / "c.yaml"))
+
+
+@as_root
+def test_a_link_of_somebody_else(home: Path) -> None:
+    (home / "l").symlink_to("c.yaml")
+    os.chown(home / "l", 1, 1, follow_symlinks=False)
+    error = refusal(home / "l")
+    subprocess.run(shlex.split(error.remedy), check=True)
+    safety.refuse_writable_by_others(str(home / "l"))
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610])
+def test_a_secret_that_others_can_read(home: Path, mode: int) -> None:
+    key = home / "c.yaml"
+    key.chmod(mode)
+    with pytest.raises(ConfigError, match="not kept secret") as caught:
+        safety.refuse_readable_by_others(str(key))
+    assert caught.value.remedy == f"chmod go-rwx '{key}'"
+    subprocess.run(shlex.split(caught.value.remedy), check=True)
+    safety.refuse_readable_by_others(str(key))
+
+
+def test_unsafe_configuration_is_named_and_not_read(home: Path) -> None:
+    (home / "c.yaml").write_text("deadline: wrong")
+    (home / "c.yaml").chmod(0o646)
+    with pytest.raises(ConfigError) as caught:
+        config.load(str(home / "c.yaml"))
+    assert "not trusted" in caught.value.message
+    assert f"chmod go-w '{home}/c.yaml'" in caught.value.message
+    assert "deadline" not in caught.value.message
+
+
+def test_a_directory_of_snippets_that_others_can_write_is_refused_though_empty(home: Path) -> None:
+    (home / "conf.d").mkdir()
+    (home / "conf.d").chmod(0o1777)
+    with pytest.raises(ConfigError, match="lets others put files into it"):
+        config.load(directory=str(home))
