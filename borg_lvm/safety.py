@@ -55,7 +55,7 @@ def writable_by_others(path: str) -> list[Unsafe]:
         found.extend(_owned_by_others(step))
         if not stat.S_ISLNK(step.info.st_mode):
             found.extend(_open_to_writing(step, [inner for inner in steps if inner.parent == step.path]))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def readable_by_others(path: str) -> list[Unsafe]:

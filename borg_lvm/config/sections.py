@@ -160,8 +160,10 @@ def merge(earlier: Mapping[str, object], later: Mapping[str, object]) -> dict[st
     merged = dict(earlier)
     for name, value in later.items():
         before = merged.get(name)
-        both = isinstance(before, Mapping) and isinstance(value, Mapping)
-        merged[name] = merge(cast("Mapping[str, object]", before), value) if both else value  # type: ignore[arg-type]
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            merged[name] = merge(before, value)
+        else:
+            merged[name] = value
     return merged
 
 

@@ -79,6 +79,12 @@ def test_both_sides_of_a_link_count(home: Path) -> None:
     assert refusal(other / "link.yaml").remedy == f"chmod go-w '{home}/c.yaml'"
 
 
+def test_a_directory_that_is_passed_twice_is_told_once(home: Path) -> None:
+    (home / "here").symlink_to(home)
+    home.chmod(0o775)
+    assert refusal(home / "here" / "c.yaml").details == (f"{home} can be written by its group",)
+
+
 def test_dots_are_followed_as_the_kernel_does(home: Path) -> None:
     away = home / "away" / "deep"
     away.parent.mkdir(mode=0o755)
