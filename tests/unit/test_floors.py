@@ -27,7 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
 
 HOOKS = ("hooks", "borg_lvm_hooks")
 PURE_FLOOR = 2
-EFFECTS = ("subprocess", "ctypes", "time", "socket", "signal", f"{ROOT}.proc", f"{ROOT}.kernel", f"{ROOT}.dm")
+EFFECTS = ("subprocess", "ctypes", "time", "socket", "signal", f"{ROOT}.proc", f"{ROOT}.kernel")
 """What thought may not reach for: processes, the clock, the kernel."""
 
 HOOKSPECS_MAY_IMPORT = ("pluggy", "typing", "__future__")
