@@ -35,7 +35,7 @@ class Invocation:
         return os.path.join(self.cwd, path)
 
     def home(self) -> str:
-        """The home directory as the wrapped program finds it: `$HOME`, else the password database."""
+        """Return the home directory as the wrapped program finds it: `$HOME`, else the password database."""
         return self.env.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
 
 

@@ -32,9 +32,7 @@ def installed() -> list[Installed]:
     found = []
     for point in entry_points(group=GROUP):
         dist = point.dist
-        found.append(
-            Installed(point.name, dist.name if dist else "?", dist.version if dist else "?", point.value)
-        )
+        found.append(Installed(point.name, dist.name if dist else "?", dist.version if dist else "?", point.value))
     return sorted(found, key=lambda plugin: plugin.name)
 
 

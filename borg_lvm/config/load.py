@@ -100,7 +100,7 @@ def _read(file: str, findings: Findings) -> dict[str, object]:
     data = _content(file, findings)
     if not data:
         return {}
-    from borg_lvm.config.reading import parse  # noqa: PLC0415 - a run without files imports no yaml
+    from borg_lvm.config.reading import parse
 
     root = parse(data, file, findings)
     if root is None:

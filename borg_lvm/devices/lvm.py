@@ -16,6 +16,7 @@ FIELDS = (
 )
 TAG = "borg_lvm"
 RUN_TAG = "borg_lvm.run="
+KEEP_TAG = "borg_lvm.keep"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ def parse(text: str) -> list[Volume]:
     try:
         rows = json.loads(text)["report"][0]["lv"]
     except (ValueError, LookupError) as error:
-        raise SnapshotError("lvs gave a report that is not the JSON that LVM documents", details=(text[:200],)) from error
+        raise SnapshotError(
+            "lvs gave a report that is not the JSON that LVM documents", details=(text[:200],)
+        ) from error
     return list({row["lv_uuid"]: _volume(row) for row in rows}.values())
 
 

@@ -65,7 +65,7 @@ def parse(text: str) -> list[Mount]:
 def _parse_line(line: str) -> Mount:
     fields, _, rest = line.partition(" - ")
     number, parent, device, root, path, options = fields.split(" ")[:6]
-    fstype, source, super_options = (rest.split(" ") + ["", ""])[:3]
+    fstype, source, super_options = [*rest.split(" "), "", ""][:3]
     return Mount(
         int(number), int(parent), device, _plain(root), _plain(path), options, fstype, _plain(source), super_options
     )

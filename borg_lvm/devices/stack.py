@@ -67,3 +67,16 @@ def _text(path: str) -> str:
             return file.read().strip()
     except OSError:
         return ""
+
+
+def taken_minors() -> frozenset[int]:
+    """Return the minor numbers that device-mapper devices have at the moment."""
+    major = _dm_major()
+    numbers = (name.split(":") for name in _names(SYSFS))
+    return frozenset(int(minor) for found, minor in numbers if found == major)
+
+
+def _dm_major() -> str:
+    with open("/proc/devices", encoding="ascii") as file:
+        rows = (line.split() for line in file)
+        return next((row[0] for row in rows if len(row) == 2 and row[1] == "device-mapper"), "")

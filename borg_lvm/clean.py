@@ -1,0 +1,113 @@
+"""Releasing what dead runs have left: by their ledgers and by our tags, never by names, never from a live run.
+
+Works from any state that a run can die in, and again when it dies itself half-way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from borg_lvm import dm, kernel, ledger, luks, proc, snapshot, strays
+from borg_lvm.devices.lvm import KEEP_TAG, Volume, dm_name
+from borg_lvm.log import Log
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A run whose process is gone, and what is left of it: snapshots (`vg/lv`) and what its ledger tells."""
+
+    run_id: str
+    snapshots: tuple[str, ...]
+    entry: ledger.Entry | None = field(default=None)
+
+    def told(self, step: str, fact: str) -> list[str]:
+        """Return one fact of all the ledger's steps of a name, each once."""
+        if self.entry is None:
+            return []
+        return list(dict.fromkeys(str(found[fact]) for found in self.entry.named(step)))
+
+
+def dead_runs(volumes: Iterable[Volume], entries: Sequence[ledger.Entry], only: str = "") -> list[Dead]:
+    """Return the runs that have left something. Kept snapshots are left alone, unless their run is named.
+
+    The volumes must have been listed *before* the ledgers were read: a run writes its ledger first.
+    """
+    known = {entry.run_id: entry for entry in entries}
+    left: dict[str, list[Volume]] = {entry.run_id: [] for entry in entries}
+    for volume in volumes:
+        if volume.run_id and (KEEP_TAG not in volume.tags or volume.run_id == only):
+            left.setdefault(volume.run_id, []).append(volume)
+    found = []
+    for run_id, members in sorted(left.items()):
+        entry = known.get(run_id)
+        if (only and run_id != only) or (entry and entry.is_live):
+            continue
+        names = tuple(volume.full_name for volume in members)
+        found.append(Dead(run_id, names, entry))
+    return found
+
+
+def release(dead: Dead, log: Log, timeout: float) -> list[str]:
+    """Release all that a dead run has left; returns what could not be released."""
+    leftovers: list[str] = []
+    _set_going(dead, log)
+    _end_processes(dead, log)
+    for name in dead.told("mapping", "name"):
+        if os.path.exists(f"/dev/mapper/{name}"):
+            try:
+                luks.close(name)
+            except proc.ProgramError as error:
+                leftovers.append(f"device {name}: {' '.join(error.details) or error.message}")
+    if dead.snapshots:
+        try:
+            snapshot.remove(dead.snapshots, timeout)
+        except proc.ProgramError as error:
+            leftovers += [f"snapshot {name}" for name in snapshot.existing(dead.run_id, timeout)]
+            log.warning("\n".join([error.message, *error.details]))
+    if not leftovers:
+        ledger.forget(dead.run_id)
+        what = f"{len(dead.snapshots)} snapshot{'s' * (len(dead.snapshots) != 1)}"
+        log.info(f"released what run {dead.run_id} had left: {what}")
+    return leftovers
+
+
+def _set_going(dead: Dead, log: Log) -> None:
+    """Resume and thaw what the run may have left standing still, if it died within its window."""
+    if dead.entry is None or len(dead.entry.named("thawed")) == len(dead.entry.named("window")):
+        return
+    for uuid in dead.told("snapshot", "origin"):
+        with suppress(OSError):
+            if dm.is_suspended(uuid):
+                dm.resume(uuid)
+                log.warning(f"resumed the device {uuid}, which a dead run had left suspended")
+    for path in dead.told("freeze", "path"):
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                kernel.thaw(fd)
+                log.warning(f"thawed {path}, which a dead run had left frozen")
+            finally:
+                os.close(fd)
+
+
+def _end_processes(dead: Dead, log: Log) -> None:
+    """End the processes that still live in the dead run's view: nobody will ever judge what they save."""
+    major_minor = {f"{os.major(d)}:{os.minor(d)}".encode() for d in _devices(dead)}
+
+    def lives_in_view(pid: int) -> bool:
+        with open(f"/proc/{pid}/mountinfo", "rb") as file:
+            return any(line.split(b" ", 3)[2] in major_minor for line in file)
+
+    if major_minor:
+        strays.end(lambda: strays.find(lives_in_view), log, f"run {dead.run_id} is dead, its command is not")
+
+
+def _devices(dead: Dead) -> Iterable[int]:
+    """Yield the device numbers that the dead run's view consists of."""
+    names = [*dead.told("mapping", "name"), *(dm_name(*name.split("/")) for name in dead.snapshots)]
+    for name in names:
+        with suppress(OSError):
+            yield os.stat(f"/dev/mapper/{name}").st_rdev

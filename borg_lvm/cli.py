@@ -1,0 +1,237 @@
+"""The command line: what was typed becomes one call of the page that does it; errors become exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from borg_lvm.errors import BUG_STATUS, BorgLvmError, CommandNotFoundError, UsageError
+from borg_lvm.log import Log
+
+if TYPE_CHECKING:
+    from borg_lvm.config.schema import Settings
+    from borg_lvm.survey import Survey
+
+EPILOG = """\
+exit status:
+  the command's own status, or
+   64  the command line cannot be understood        71  quiesce or snapshot failed, all undone
+   65  the configuration is wrong                   74  a snapshot was lost while the command ran
+   69  a source path cannot be frozen               75  another run holds one of the volumes
+   70  a bug in borg-lvm                            76  the command succeeded, the release did not
+  126  the command cannot be executed              127  the command was not found
+128+N  signal N ended the command, or the run before it
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with our exit status and one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting."""
+        raise UsageError(message, remedy=f"see: {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the whole command line."""
+    top = _Parser(
+        prog="borg-lvm",
+        description="Run a backup command on one frozen instant of your LVM volumes, under the usual paths.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="store_true", help="show the version and exit")
+    verbs = top.add_subparsers(
+        dest="verb", metavar="run | plan | clean | hooks", title="what to do", parser_class=_Parser
+    )
+    run = _verb(verbs, "run", "freeze the source paths, run the command on them, release everything")
+    _wrapping(run)
+    run.add_argument("--keep", action="store_true", help="leave the snapshots when the command has ended")
+    plan = _verb(verbs, "plan", "show what `run` would do with the same arguments, and do nothing")
+    _wrapping(plan)
+    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    clean = _verb(verbs, "clean", "release what dead runs have left behind")
+    _common(clean)
+    clean.add_argument("--run", metavar="ID", default="", help="this run only; also if its snapshots were kept")
+    hooks = _verb(verbs, "hooks", "list the installed plugins, and which of them are enabled")
+    _common(hooks)
+    return top
+
+
+def _verb(verbs: argparse._SubParsersAction[_Parser], name: str, text: str) -> argparse.ArgumentParser:
+    return verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+
+
+def _common(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--config", metavar="FILE", help="read this configuration (default: /etc/borg-lvm/config.yaml)")
+    verb.add_argument("--log-json", action="store_true", help="write messages as JSON objects, one a line")
+    verb.add_argument("--quiet", "-q", action="store_true", help="write warnings and errors only")
+
+
+def _wrapping(verb: argparse.ArgumentParser) -> None:
+    _common(verb)
+    verb.usage = "%(prog)s [options] [--path PATH]… [--live PATH]… -- COMMAND …"
+    verb.add_argument(
+        "--path", action="append", metavar="PATH",
+        help="a source path to freeze; instead of those read from the command line of a known program",
+    )  # fmt: skip
+    verb.add_argument(
+        "--live", action="append", metavar="PATH", help="a path that need not be frozen, or must stay writable"
+    )
+    verb.add_argument("--hook", action="append", metavar="NAME", help="load this plugin too")
+    verb.add_argument("--snapshot-size", metavar="SIZE", help="auto, 5G, 20%%ORIGIN, 50%%FREE (default: auto)")
+    verb.add_argument(
+        "--consistency", choices=("instant", "per-volume"), help="one instant over all volumes, or one for each"
+    )
+    verb.add_argument("--lock-wait", type=float, metavar="SECONDS", help="wait for another run on the same volume")
+    verb.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="COMMAND …", help="the backup command and its arguments"
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what was asked and return the exit status."""
+    log = Log(as_json="--log-json" in _ours(argv))
+    try:
+        args = parser().parse_args(argv)
+        if args.version:
+            return _version()
+        if args.verb is None:
+            raise UsageError("nothing to do", remedy="borg-lvm run -- COMMAND …, or see: borg-lvm --help")
+        log = Log(as_json=args.log_json, quiet=args.quiet)
+        return {"run": _run, "plan": _plan, "clean": _clean, "hooks": _hooks}[args.verb](args, log)
+    except BorgLvmError as error:
+        remedy = [f"what to do: {error.remedy}"] if error.remedy else []
+        log.error("\n".join([error.message, *error.details, *remedy]), status=error.status)
+        return error.status
+    except Exception:  # the last net: whatever it is, it has its exit status
+        log.error("a bug in borg-lvm, please report it\n" + traceback.format_exc().rstrip(), status=BUG_STATUS)
+        return BUG_STATUS
+
+
+def _ours(argv: Sequence[str]) -> Sequence[str]:
+    """Return the arguments before `--`: what comes after belongs to the wrapped command."""
+    return argv[: argv.index("--")] if "--" in argv else argv
+
+
+def _version() -> int:
+    from importlib.metadata import version
+
+    print(f"borg-lvm {version('borg-lvm')}")
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from borg_lvm import config
+
+    settings = config.load(args.config)
+    size = getattr(args, "snapshot_size", None)
+    try:
+        wanted = config.Size.parse(size) if size else None
+    except ValueError as error:
+        raise UsageError(f"--snapshot-size: {error}") from error
+    return config.with_overrides(
+        settings,
+        {
+            "snapshot.size": wanted,
+            "consistency": getattr(args, "consistency", None),
+            "lock_wait": getattr(args, "lock_wait", None),
+            "live": _live(args, settings),
+            "hooks": tuple(dict.fromkeys([*(getattr(args, "hook", None) or ()), *settings.hooks])),
+        },
+    )
+
+
+def _live(args: argparse.Namespace, settings: Settings) -> tuple[str, ...]:
+    """Return the configured live paths and those of the command line, which may be relative to where we are."""
+    return (*settings.live, *(os.path.abspath(path) for path in getattr(args, "live", None) or ()))
+
+
+def _command(args: argparse.Namespace) -> tuple[str, ...]:
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command:
+        raise UsageError("there is no command to run", remedy=f"borg-lvm {args.verb} [options] -- COMMAND …")
+    if os.geteuid() != 0:
+        raise UsageError("borg-lvm must be run as root: only root can make LVM snapshots")
+    return tuple(command)
+
+
+def _surveyed(args: argparse.Namespace, settings: Settings) -> Survey:
+    from borg_lvm import survey
+
+    question = survey.Question(_command(args), _cwd(), tuple(args.path or ()))
+    return survey.survey(question, settings)
+
+
+def _cwd() -> str:
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise UsageError(f"the working directory is gone: {error.strerror}", remedy="cd somewhere else") from error
+
+
+def _run(args: argparse.Namespace, log: Log) -> int:
+    import shutil
+
+    from borg_lvm import clean, ledger, session
+
+    settings = _settings(args)
+    command = _command(args)
+    if shutil.which(command[0]) is None:
+        raise CommandNotFoundError(f"{command[0]}: command not found; nothing was done")
+    surveyed = _surveyed(args, settings)
+    for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
+        clean.release(dead, log, settings.command_timeout)
+    job = session.Job(command, _cwd(), surveyed.make, keep=args.keep)
+    return session.perform(surveyed.plan, job, settings, log)
+
+
+def _plan(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import report
+
+    made = _surveyed(args, _settings(args)).plan
+    if args.json:
+        print(json.dumps(report.as_data(made), indent=2))
+    else:
+        _print_lines(report.table(made))
+    return 0
+
+
+def _print_lines(lines: object) -> None:
+    for line in lines:  # type: ignore[attr-defined]
+        sys.stdout.buffer.write(str(line).encode("utf-8", "backslashreplace") + b"\n")
+
+
+def _clean(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import clean, ledger
+    from borg_lvm.devices import lvm
+    from borg_lvm.errors import ReleaseError
+
+    settings = _settings(args)
+    volumes = lvm.report(settings.command_timeout)
+    found = clean.dead_runs(volumes, ledger.entries(), args.run)
+    left = [item for dead in found for item in clean.release(dead, log, settings.command_timeout)]
+    if left:
+        raise ReleaseError("not everything could be released", details=tuple(left))
+    if not found:
+        log.info("nothing to clean" + (f" of run {args.run}" if args.run else ""))
+    return 0
+
+
+def _hooks(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import plugins
+
+    settings = _settings(args)
+    manager = plugins.load(settings.hooks)
+    for plugin in plugins.installed():
+        module = manager.get_plugin(plugin.name)
+        state = "enabled" if module else "installed"
+        what = ((module.__doc__ or "").strip().splitlines() or [""])[0] if module else "not loaded"
+        print(f"{plugin.name:12} {state:10} {plugin.package} {plugin.version:10} {what}")
+    return 0

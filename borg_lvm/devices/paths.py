@@ -1,0 +1,39 @@
+"""What a path is, asked once: where it really lies, and whether it is a folder, a file or a link."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["dir", "file", "link", "missing"]
+
+
+@dataclass(frozen=True)
+class SeenPath:
+    """A path as it was given, and what is there.
+
+    `real` is the path with every link on the way resolved, but not a link at its very end: that is the thing
+    itself (`kind` is then `link`, and `target` is where it leads). `error` tells why nothing could be seen.
+    """
+
+    given: str
+    real: str
+    kind: Kind
+    target: str = ""
+    error: str = ""
+
+
+def look(path: str) -> SeenPath:
+    """Look at an absolute path. Never raises for a path that does not exist or may not be read."""
+    folder, name = os.path.split(path)
+    behind = name in ("", ".", "..")  # `link/` means the folder behind the link
+    real = os.path.realpath(path) if behind else os.path.join(os.path.realpath(folder), name)
+    try:
+        mode = os.lstat(real).st_mode
+    except OSError as error:
+        return SeenPath(path, real, "missing", error=error.strerror or str(error))
+    if stat.S_ISLNK(mode):
+        return SeenPath(path, real, "link", target=os.path.realpath(real))
+    return SeenPath(path, real, "dir" if stat.S_ISDIR(mode) else "file")

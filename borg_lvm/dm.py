@@ -1,0 +1,96 @@
+"""Device-mapper by ioctl: is a device suspended, suspend it, resume it, read its status. No process, no file.
+
+Source: linux/dm-ioctl.h, interface version 4. An origin is named by
+its uuid, which is never given twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from dataclasses import dataclass
+
+CONTROL = "/dev/mapper/control"
+_HEADER = struct.Struct("=3I2IIi3IQ128s129s7x")  # version, sizes, targets, open, flags, event, pad, dev, name, uuid
+_TARGET = struct.Struct("=2QiI16s")  # start, length, status, next, type
+_DEV_SUSPEND, _DEV_STATUS, _TABLE_STATUS = 6, 7, 12
+_SUSPEND = 0x2
+_ROOM = 4096
+
+
+def _ioctl(command: int, *, uuid: str = "", name: str = "", flags: int = 0) -> tuple[int, int, bytes]:
+    """Do one command on the device of that uuid or name.
+
+    Returns the flags, the number of targets and the data that the kernel gave back.
+    """
+    size = _HEADER.size + _ROOM
+    buffer = bytearray(size)
+    _HEADER.pack_into(buffer, 0, 4, 0, 0, size, _HEADER.size, 0, 0, flags, 0, 0, 0, name.encode(), uuid.encode())
+    request = 3 << 30 | _HEADER.size << 16 | 0xFD << 8 | command
+    fd = os.open(CONTROL, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, request, buffer, True)
+    finally:
+        os.close(fd)
+    fields = _HEADER.unpack_from(buffer)
+    return fields[7], fields[5], bytes(buffer[fields[4] :])
+
+
+def is_suspended(uuid: str) -> bool:
+    """Whether the device is suspended. Errors: OSError (ENXIO: there is no such device)."""
+    return bool(_ioctl(_DEV_STATUS, uuid=uuid)[0] & _SUSPEND)
+
+
+def suspend(uuid: str) -> None:
+    """Suspend a device; the file system on it is frozen too. Returns when all its writes are on the disk."""
+    _ioctl(_DEV_SUSPEND, uuid=uuid, flags=_SUSPEND)
+
+
+def resume(uuid: str) -> None:
+    """Resume a device and thaw the file system on it."""
+    _ioctl(_DEV_SUSPEND, uuid=uuid)
+
+
+def status(name: str) -> tuple[str, str]:
+    """Return type and status of the first target of the device of that name: `("snapshot", "16/204800 16")`.
+
+    Errors: OSError (ENXIO: there is no such device).
+    """
+    _, count, data = _ioctl(_TABLE_STATUS, name=name)
+    if not count:
+        return "", ""
+    kind = _TARGET.unpack_from(data)[4].rstrip(b"\0").decode()
+    text = data[_TARGET.size :].split(b"\0", 1)[0].decode()
+    return kind, text
+
+
+@dataclass(frozen=True)
+class Fill:
+    """How a snapshot fares: `used` and `total` bytes of copy-on-write space, or what is wrong with it."""
+
+    used: int
+    total: int
+    problem: str = ""
+
+    @property
+    def percent(self) -> float:
+        """Used space in per cent; 0 for a thin snapshot, which has no space of its own."""
+        return 100 * self.used / self.total if self.total else 0.0
+
+
+def fill(name: str) -> Fill:
+    """Read the state of a snapshot's device, by its name. A device that is gone or failed is told as a problem.
+
+    Source: Documentation/admin-guide/device-mapper/snapshot.rst and thin-provisioning.rst.
+    """
+    try:
+        kind, text = status(name)
+    except OSError as error:
+        return Fill(0, 0, f"its device is gone ({error.strerror})")
+    if kind == "snapshot" and "/" in text:
+        used, total = text.split()[0].split("/")
+        return Fill(int(used) * 512, int(total) * 512)
+    if kind == "thin" and text.split()[0].isdigit():
+        return Fill(0, 0)
+    return Fill(0, 0, f"the kernel calls it {text!r} ({kind or 'no table'})")

@@ -1,0 +1,95 @@
+"""Our end of the guardian: a process that undoes every freeze when we cannot (see `guardian_main.py`).
+
+It is exec'ed, not forked, so that it holds none of our descriptors; it has a session of its own, so that a Ctrl-C
+does not reach it; and it watches a pipe, whose end tells it that we have died.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from borg_lvm import proc
+from borg_lvm.errors import SnapshotError
+
+PROGRAM = os.path.join(os.path.dirname(__file__), "guardian_main.py")
+
+
+class Guardian:
+    """A guardian that is ready. Register what may stand still *before* it does."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._expect("ready")
+
+    def may_freeze(self, path: str) -> None:
+        """Tell that the file system mounted at `path` may be frozen from now on."""
+        self._say(f"freeze {path}")
+
+    def may_suspend(self, dm_uuid: str) -> None:
+        """Tell that a device may be suspended from now on."""
+        self._say(f"suspend {dm_uuid}")
+
+    @contextmanager
+    def window(self, deadline: float) -> Iterator[None]:
+        """Hold the time in which something may stand still, at most `deadline` seconds.
+
+        Errors: SnapshotError when the guardian had to act: then the snapshots are of no instant.
+        """
+        self._say(f"arm {deadline:g}")
+        try:
+            yield
+        finally:
+            answer = self._ask("disarm")
+        if answer != "ok":
+            raise SnapshotError(
+                f"the window took longer than {deadline:g} s: the guardian set going again: "
+                f"{answer.removeprefix('acted ')}",
+                remedy="look for what is slow (disks, lvcreate), or allow more time with `deadline:`",
+            )
+
+    def _say(self, line: str) -> None:
+        answer = self._ask(line)
+        if answer != "ok":
+            raise SnapshotError(f"the guardian refused {line!r}: {answer}; nothing was frozen")
+
+    def _ask(self, line: str) -> str:
+        if "\n" in line:
+            raise SnapshotError(f"a mount point with a line break in its name cannot be guarded: {line!r}")
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(os.fsencode(line) + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        return self._answer()
+
+    def _answer(self) -> str:
+        assert self._process.stdout
+        return os.fsdecode(self._process.stdout.readline()).rstrip("\n") or "it has ended"
+
+    def _expect(self, word: str) -> None:
+        answer = self._answer()
+        if answer != word:
+            raise SnapshotError(
+                f"the guardian did not start: {answer}; nothing was frozen",
+                remedy="it must be able to lock its memory (LimitMEMLOCK= of a systemd unit, CAP_IPC_LOCK)",
+            )
+
+
+@contextmanager
+def started() -> Iterator[Guardian]:
+    """Start a guardian and wait until it is ready; it ends with the block, undoing what still stands still."""
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=proc.environment(),
+        cwd="/",
+        start_new_session=True,
+    ) as process:
+        yield Guardian(process)

@@ -1,0 +1,136 @@
+"""The guardian's own process: undoes every freeze and suspend when nobody else will. Started by `guardian.py`.
+
+It is run by its path in an isolated interpreter, so it imports the standard library only, and all of it before it
+says that it is ready. From then on it allocates little, starts no program and reads no file: what it needs may
+lie on the very volume that stands still. All its memory is locked.
+
+Protocol, one line each on standard input, each answered by one line (`ok` or `error TEXT`):
+    freeze PATH       a file system that may be frozen from now on (a descriptor of PATH is opened now)
+    suspend UUID      a device that may be suspended from now on
+    arm SECONDS       the window opens: after so many seconds everything is undone
+    disarm            the window is closed; the answer is `ok` or `acted NAMES` when something had to be undone
+End of input, without `disarm`: the owner is dead; everything is undone at once.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import select
+import signal
+import struct
+import sys
+import time
+
+FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
+HEADER = struct.Struct("=3I2IIi3IQ128s129s7x")
+REQUEST = 3 << 30 | HEADER.size << 16 | 0xFD << 8
+DEV_SUSPEND, DEV_STATUS = 6, 7
+SUSPENDED = 0x2
+MCL_CURRENT_AND_FUTURE = 3
+LOOK_AGAIN = 0.2
+
+
+class Guardian:
+    """What may stand still, and how it is set going again."""
+
+    def __init__(self) -> None:
+        self.control = os.open("/dev/mapper/control", os.O_RDWR)
+        self.frozen: list[tuple[str, int]] = []
+        self.suspended: list[str] = []
+        self.deadline = 0.0
+        self.acted: list[str] = []
+
+    def dm(self, command: int, uuid: str) -> int:
+        """Do a device-mapper command without flags; returns the device's flags."""
+        buffer = bytearray(HEADER.size)
+        HEADER.pack_into(buffer, 0, 4, 0, 0, HEADER.size, HEADER.size, 0, 0, 0, 0, 0, 0, b"", uuid.encode())
+        fcntl.ioctl(self.control, REQUEST | command, buffer, True)
+        return int(HEADER.unpack_from(buffer)[7])
+
+    def undo(self) -> None:
+        """Set everything going again that stands still, devices first: a frozen file system may lie on one."""
+        for uuid in self.suspended:
+            try:
+                if self.dm(DEV_STATUS, uuid) & SUSPENDED:
+                    self.dm(DEV_SUSPEND, uuid)
+                    self.acted.append(uuid)
+            except OSError:
+                pass  # it is gone, or somebody else was faster
+        for path, fd in self.frozen:
+            try:
+                fcntl.ioctl(fd, FITHAW, 0)
+                self.acted.append(path)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # EINVAL: it is not frozen
+                    self.acted.append(path + ": " + os.strerror(error.errno or 0))
+
+    def obey(self, line: str) -> str:
+        """Carry out one line and return the answer."""
+        word, _, rest = line.partition(" ")
+        if word == "freeze":
+            self.frozen.append((rest, os.open(os.fsencode(rest), os.O_RDONLY | os.O_DIRECTORY)))
+        elif word == "suspend":
+            self.suspended.append(rest)
+        elif word == "arm":
+            self.deadline = time.monotonic() + float(rest)
+        elif word == "disarm":
+            self.deadline = 0.0
+            return "acted " + " ".join(self.acted) if self.acted else "ok"
+        else:
+            return "error unknown word"
+        return "ok"
+
+    def timeout(self) -> float | None:
+        """Return how long to wait for the next line, in seconds; None for ever."""
+        return max(0.0, self.deadline - time.monotonic()) if self.deadline else None
+
+
+def serve(guardian: Guardian) -> None:
+    """Read lines until the end of input or `disarm`."""
+    waiting = b""
+    while True:
+        ready, _, _ = select.select([0], [], [], guardian.timeout())
+        if not ready:
+            guardian.undo()
+            guardian.deadline = time.monotonic() + LOOK_AGAIN
+            continue
+        data = os.read(0, 65536)
+        if not data:
+            guardian.undo()
+            return
+        waiting += data
+        while b"\n" in waiting:
+            line, waiting = waiting.split(b"\n", 1)
+            try:
+                answer = guardian.obey(os.fsdecode(line))
+            except (OSError, ValueError) as error:
+                answer = "error " + str(error)
+            os.write(1, os.fsencode(answer) + b"\n")
+            if line == b"disarm":
+                return
+
+
+def main() -> None:
+    """Lock the memory, warm up every path of the code, say `ready`, serve."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(signum, signal.SIG_IGN)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(MCL_CURRENT_AND_FUTURE):
+        os.write(1, b"error cannot lock memory: " + os.strerror(ctypes.get_errno()).encode() + b"\n")
+        sys.exit(1)
+    guardian = Guardian()
+    guardian.suspended.append("LVM-no-such-device")
+    guardian.frozen.append(("/proc", os.open("/proc", os.O_RDONLY)))
+    guardian.undo()
+    guardian.timeout()
+    select.select([], [], [], 0)
+    guardian.suspended.clear()
+    os.close(guardian.frozen.pop()[1])
+    guardian.acted.clear()
+    os.write(1, b"ready\n")
+    serve(guardian)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""What a run has made, or was about to make, written down before each step.
+
+`/run/borg-lvm/<run id>/ledger` holds one JSON object a line. The first names the owner: boot id, process id and the
+process's start time, which together can not be taken over by a later process. `/run` is memory: after a reboot
+the ledger is gone, and so is all that it could tell of, except the snapshots, which carry our tags.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from borg_lvm.errors import BorgLvmError
+
+STATE = "/run/borg-lvm"
+_LEDGER = "ledger"
+_NOT_RUNS = frozenset(("locks",))
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that a run belongs to. `start` is in clock ticks since boot (proc_pid_stat(5), field 22)."""
+
+    boot: str
+    pid: int
+    start: int
+
+    def is_alive(self) -> bool:
+        """Whether this very process still runs."""
+        return self.boot == boot_id() and start_time(self.pid) == self.start
+
+
+def boot_id() -> str:
+    """Return the id that the kernel made up at this boot."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def start_time(pid: int) -> int | None:
+    """Return when a process was started, in clock ticks since boot; None if there is none, or only a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+@dataclass
+class Ledger:
+    """The ledger of one run."""
+
+    run_id: str
+    _fd: int
+
+    @property
+    def folder(self) -> str:
+        """The run's own folder."""
+        return os.path.join(STATE, self.run_id)
+
+    def write(self, step: str, **facts: object) -> None:
+        """Write a step down before it is done; returns when it is safe."""
+        os.write(self._fd, json.dumps({"step": step, **facts}).encode() + b"\n")
+        os.fsync(self._fd)
+
+
+@contextmanager
+def opened(run_id: str, command: str) -> Iterator[Ledger]:
+    """Open the ledger of a new run; its folder goes when everything in it has been released.
+
+    The folder stays when the run ends with an exception that left something behind: `keep` it by raising.
+    """
+    folder = os.path.join(STATE, run_id)
+    try:
+        os.makedirs(folder, mode=0o700)
+        fd = os.open(os.path.join(folder, _LEDGER), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise BorgLvmError(f"cannot write the ledger of the run in {STATE}: {error.strerror}") from error
+    pid = os.getpid()
+    ledger = Ledger(run_id, fd)
+    try:
+        ledger.write("owner", boot=boot_id(), pid=pid, start=start_time(pid), command=command)
+        yield ledger
+    finally:
+        os.close(fd)
+
+
+def forget(run_id: str) -> None:
+    """Remove the folder of a run of which nothing is left."""
+    shutil.rmtree(os.path.join(STATE, run_id), ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run as its ledger tells of it; `owner` is None when the ledger has no readable first line."""
+
+    run_id: str
+    owner: Owner | None
+    command: str
+    steps: tuple[dict[str, object], ...] = field(default=())
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the run's process still runs."""
+        return self.owner is not None and self.owner.is_alive()
+
+    def named(self, step: str) -> list[dict[str, object]]:
+        """Return the steps of one name."""
+        return [entry for entry in self.steps if entry["step"] == step]
+
+
+def entries() -> list[Entry]:
+    """Read the ledger of every run, oldest first."""
+    try:
+        names = sorted(os.listdir(STATE))
+    except FileNotFoundError:
+        return []
+    return [_read(name) for name in names if name not in _NOT_RUNS]
+
+
+def _read(run_id: str) -> Entry:
+    steps = []
+    try:
+        with open(os.path.join(STATE, run_id, _LEDGER), encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        try:
+            steps.append(json.loads(line))
+        except ValueError:  # the last line of a process that was killed while it wrote
+            break
+    first = steps[0] if steps else {}
+    owner = Owner(first["boot"], first["pid"], first["start"]) if first.get("step") == "owner" else None
+    return Entry(run_id, owner, str(first.get("command", "")), tuple(steps))

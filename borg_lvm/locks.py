@@ -1,0 +1,60 @@
+"""One run at a time on a volume: a lock file for each origin, held by flock(2) for the life of the run.
+
+The kernel lets go of the lock when its holder dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from borg_lvm.devices.lvm import Volume
+from borg_lvm.errors import LockedError
+from borg_lvm.ledger import STATE
+
+FOLDER = os.path.join(STATE, "locks")
+
+
+@contextmanager
+def held(volumes: Sequence[Volume], holder: str, wait: float) -> Iterator[None]:
+    """Hold the lock of every volume, waiting at most `wait` seconds in all.
+
+    Taken in the order of the volumes' ids, so that two runs cannot wait for each other.
+    Errors: LockedError, which says who holds the volume.
+    """
+    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+    deadline = time.monotonic() + wait
+    with ExitStack() as stack:
+        for volume in sorted(volumes, key=lambda volume: volume.uuid):
+            stack.enter_context(_one(volume, holder, deadline))
+        yield
+
+
+@contextmanager
+def _one(volume: Volume, holder: str, deadline: float) -> Iterator[None]:
+    fd = os.open(os.path.join(FOLDER, volume.uuid), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        while not _try(fd):
+            if time.monotonic() >= deadline:
+                other = os.pread(fd, 1000, 0).decode(errors="replace").strip()
+                raise LockedError(
+                    f"{volume.full_name} is being backed up by another run: {other}",
+                    remedy="wait for it with --lock-wait SECONDS, or start this run at another time",
+                )
+            time.sleep(0.2)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, holder.encode(errors="replace"), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _try(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

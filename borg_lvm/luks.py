@@ -1,0 +1,122 @@
+"""Opening the snapshot of a LUKS volume, read-only, without a prompt and without a key in any argument.
+
+Two ways. The kernel gives the table of the running mapping with its key (LUKS1, or LUKS2 opened without the
+kernel's keyring): the same table is loaded over the snapshot, through standard input. Else a key file opens it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from borg_lvm import proc, safety
+from borg_lvm.errors import SnapshotError
+from borg_lvm.ledger import Ledger
+from borg_lvm.plan import Copy
+
+CRYPTTAB = "/etc/crypttab"
+FROM_KERNEL = ""
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """A key file as crypttab(5) tells of it; `options` are cryptsetup's own (offset, size)."""
+
+    path: str
+    options: tuple[str, ...] = ()
+
+
+def _table(mapping: str) -> list[str]:
+    """Return the fields of a mapping's table, its key included: never to be logged or handed on as an argument."""
+    return proc.run(["dmsetup", "table", "--showkeys", mapping]).split()
+
+
+def _has_key(fields: list[str]) -> bool:
+    """Whether the table holds the key itself, not the name of one in a keyring (`:64:logon:cryptsetup:…`)."""
+    return len(fields) > 6 and fields[2] == "crypt" and not fields[4].startswith(":")
+
+
+def key_source(mapping: str, configured: str) -> str | None:
+    """Tell what opens a copy of this mapping: a key file's path, FROM_KERNEL, or None if nothing does.
+
+    A configured key file comes first, then the kernel, then /etc/crypttab. Errors: ConfigError for a key file that
+    others can read.
+    """
+    if configured:
+        return _safe(configured)
+    if _has_key(_table(mapping)):
+        return FROM_KERNEL
+    entry = crypttab().get(mapping)
+    return _safe(entry.path) if entry else None
+
+
+def _safe(path: str) -> str:
+    safety.refuse_readable_by_others(path)
+    return path
+
+
+def crypttab(text: str | None = None) -> Mapping[str, KeyFile]:
+    """Read the entries of /etc/crypttab that name a key file, by the mapping's name. Source: crypttab(5)."""
+    if text is None:
+        try:
+            with open(CRYPTTAB, encoding="utf-8", errors="surrogateescape") as file:
+                text = file.read()
+        except OSError:
+            return {}
+    found = {}
+    for line in text.splitlines():
+        fields = line.split()
+        if (
+            len(fields) < 3
+            or fields[0].startswith("#")
+            or not fields[2].startswith("/")
+            or fields[2].startswith("/dev/")
+        ):
+            continue
+        options = fields[3].split(",") if len(fields) > 3 else []
+        passed = tuple(f"--{option}" for option in options if option.startswith(("keyfile-offset=", "keyfile-size=")))
+        found[fields[0]] = KeyFile(fields[2], passed)
+    return found
+
+
+@contextmanager
+def opened(copies: tuple[Copy, ...], ledger: Ledger, leftovers: list[str], *, keep: bool) -> Iterator[None]:
+    """Open the copy of every LUKS volume; closed again in reverse, unless `keep` and all went well."""
+    with ExitStack() as stack:
+        for copy in copies:
+            if copy.crypt:
+                ledger.write("mapping", name=copy.crypt_name)
+                _open(copy)
+                stack.callback(_close, copy, leftovers)
+        yield
+        if keep:
+            stack.pop_all()
+
+
+def _open(copy: Copy) -> None:
+    assert copy.crypt
+    if copy.key_file == FROM_KERNEL:
+        fields = _table(copy.crypt.name)
+        if not _has_key(fields):
+            raise SnapshotError(f"the kernel does not give the key of {copy.crypt.name} any more")
+        fields[6] = copy.volume_device
+        table = " ".join(fields).encode()
+        proc.run(["dmsetup", "create", copy.crypt_name, "--readonly"], stdin=table)
+        return
+    entry = crypttab().get(copy.crypt.name)
+    options = entry.options if entry and entry.path == copy.key_file else ()
+    argv = ["cryptsetup", "open", "--readonly", "--batch-mode", "--key-file", copy.key_file, *options]
+    proc.run([*argv, copy.volume_device, copy.crypt_name])
+
+
+def _close(copy: Copy, leftovers: list[str]) -> None:
+    try:
+        close(copy.crypt_name)
+    except proc.ProgramError as error:
+        leftovers.append(f"device {copy.crypt_name}: {' '.join(error.details) or error.message}")
+
+
+def close(name: str) -> None:
+    """Remove the mapping of an opened copy. Errors: ProgramError."""
+    proc.run(["dmsetup", "remove", "--retry", name])

@@ -1,0 +1,248 @@
+"""The plan of a run: everything decided, nothing done. Pure; shown by `borg-lvm plan`, carried out by `run`."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from borg_lvm.config.size import Size
+from borg_lvm.devices import lvm
+from borg_lvm.devices.lvm import RUN_TAG, TAG, Volume
+from borg_lvm.devices.mounts import Mount
+from borg_lvm.errors import SourceError
+from borg_lvm.resolve import Cover, Resolved
+from borg_lvm.resolve import Hole as LiveHole
+from borg_lvm.sizing import Allotted, allot
+from borg_lvm.volumes import Crypt, Found, Volumes
+
+MINORS = 1 << 20
+FIRST_MINOR = 1 << 19
+"""Snapshots get their device numbers in the upper half of the minor numbers, far from those LVM hands out."""
+
+Hold = Literal["lvm", "freeze", "suspend"]
+
+_XFS_QUOTA = frozenset(
+    "uquota usrquota quota uqnoenforce qnoenforce gquota grpquota gqnoenforce pquota prjquota pqnoenforce".split()
+)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A snapshot to be made of one volume, and how its file system is mounted.
+
+    `extents` is 0 for a thin snapshot, which needs no space of its own. `hold` says who keeps the volume still while
+    the snapshot is made: `lvm` itself, or we, by freezing the file system at `mounted_at` (as for one above LUKS,
+    which LVM does not see) or by suspending the volume's device. `key_file` opens the LUKS copy when the kernel does
+    not give the key of the running mapping.
+    """
+
+    origin: Volume
+    name: str
+    extents: int
+    size: int
+    why_size: str
+    minor: int | None
+    fstype: str
+    options: str
+    mounted_at: str
+    hold: Hold
+    crypt: Crypt | None
+    key_file: str
+
+    @property
+    def full_name(self) -> str:
+        """`vg/lv` of the snapshot."""
+        return f"{self.origin.vg}/{self.name}"
+
+    @property
+    def kind(self) -> str:
+        """`thick` or `thin`."""
+        return "thick" if self.extents else "thin"
+
+    @property
+    def crypt_name(self) -> str:
+        """The device-mapper name of the opened copy of a LUKS volume."""
+        return f"{self.name}-crypt"
+
+    @property
+    def dm_name(self) -> str:
+        """The device-mapper name of the snapshot."""
+        return lvm.dm_name(self.origin.vg, self.name)
+
+    @property
+    def volume_device(self) -> str:
+        """The snapshot's own device node."""
+        return f"/dev/mapper/{self.dm_name}"
+
+    @property
+    def device(self) -> str:
+        """The device node that holds the file system."""
+        return f"/dev/mapper/{self.crypt_name}" if self.crypt else self.volume_device
+
+
+@dataclass(frozen=True)
+class Laid:
+    """One cover of the view: `inside` of copy number `copy` is laid over `target`."""
+
+    target: str
+    copy: int
+    inside: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run will do."""
+
+    run_id: str
+    copies: tuple[Copy, ...]
+    covers: tuple[Laid, ...]
+    holes: tuple[LiveHole, ...]
+    live_sources: tuple[tuple[str, str], ...]
+    sources: tuple[str, ...]
+    consistency: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pivots(self) -> bool:
+        """Whether the command gets a frozen root, because `/` itself is a source."""
+        return any(laid.target == "/" for laid in self.covers)
+
+    @property
+    def tags(self) -> tuple[str, str]:
+        """The LVM tags of every snapshot of this run."""
+        return TAG, f"{RUN_TAG}{self.run_id}"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What configuration and command line ask of the plan.
+
+    `key_files` says for each encrypted volume (`vg/lv`) what opens its copy: a path, or the empty text when the
+    kernel gives the key; a volume without an entry cannot be opened.
+    """
+
+    run_id: str
+    size: Size
+    persistent_minor: bool = True
+    consistency: str = "instant"
+    key_files: Mapping[str, str] = field(default_factory=dict)
+
+
+def make(
+    wishes: Wishes, resolved: Resolved, sources: Sequence[str], volumes: Volumes, taken_minors: frozenset[int]
+) -> Plan:
+    """Decide everything.
+
+    Errors: SourceError with every reason why a source cannot be frozen, all of them at once.
+    """
+    problems = list(resolved.problems)
+    found = _found(resolved.covers, volumes, problems)
+    order = {one.volume.uuid: number for number, (one, _) in enumerate(found.values())}
+    thick = [one.volume for one, _ in found.values() if not one.volume.is_thin]
+    space, too_little = allot(thick, wishes.size)
+    problems += too_little
+    problems += [
+        _no_key(one) for one, _ in found.values() if one.crypt and one.volume.full_name not in wishes.key_files
+    ]
+    if len(order) > 1 and wishes.consistency == "instant":
+        problems.append(_no_instant([one.volume.full_name for one, _ in found.values()]))
+    if problems:
+        raise SourceError("cannot freeze every source path; nothing was done", details=tuple(problems))
+    minors = _minors([one.volume for one, _ in found.values()], taken_minors) if wishes.persistent_minor else {}
+    copies = tuple(
+        _copy(number, one, mount, wishes, space.get(one.volume.uuid), minors.get(one.volume.uuid))
+        for number, (one, mount) in enumerate(found.values())
+    )
+    covers = tuple(
+        Laid(cover.target, order[_uuid(found, cover)], cover.inside, cover.because) for cover in resolved.covers
+    )
+    return Plan(
+        run_id=wishes.run_id,
+        copies=copies,
+        covers=covers,
+        holes=resolved.holes,
+        live_sources=resolved.live_sources,
+        sources=tuple(sources),
+        consistency=wishes.consistency if len(copies) > 1 else "instant",
+        notes=resolved.notes,
+    )
+
+
+def _found(covers: Sequence[Cover], volumes: Volumes, problems: list[str]) -> dict[str, tuple[Found, Mount]]:
+    """Return the volume of each cover's device, once for each device; what cannot be frozen goes into `problems`."""
+    found: dict[str, tuple[Found, Mount]] = {}
+    for cover in covers:
+        known = found.get(cover.mount.device)
+        answer = known[0] if known else volumes.find(cover.mount)
+        if isinstance(answer, str):
+            nested = "" if cover.because == cover.target else f" ({cover.because})"
+            problems.append(f"{cover.target}{nested}: {answer}; or leave it live: --live {cover.target}")
+        else:
+            found.setdefault(cover.mount.device, (answer, cover.mount))
+    return found
+
+
+def _uuid(found: Mapping[str, tuple[Found, Mount]], cover: Cover) -> str:
+    return found[cover.mount.device][0].volume.uuid
+
+
+def _no_instant(names: Sequence[str]) -> str:
+    return (
+        f"{', '.join(names)}: one instant over several volumes is not possible yet, their snapshots would be taken "
+        "one after the other; accept that with --consistency per-volume, or back up each volume in a run of its own"
+    )
+
+
+def _no_key(found: Found) -> str:
+    assert found.crypt
+    return (
+        f"{found.volume.full_name} is encrypted ({found.crypt.name}) and the kernel does not give the key of the "
+        f"running mapping: name a key file for it, in /etc/crypttab or under `luks:` in the configuration (`volume: "
+        f"{found.volume.full_name}`)"
+    )
+
+
+def _minors(volumes: Sequence[Volume], taken: frozenset[int]) -> dict[str, int]:
+    """Choose a device number for each snapshot from its origin's id, so that it is the same in every run."""
+    chosen: dict[str, int] = {}
+    used = set(taken)
+    for volume in sorted(volumes, key=lambda volume: volume.uuid):
+        minor = FIRST_MINOR + zlib.crc32(volume.uuid.encode()) % (MINORS - FIRST_MINOR)
+        while minor in used:
+            minor = FIRST_MINOR + (minor + 1 - FIRST_MINOR) % (MINORS - FIRST_MINOR)
+        used.add(minor)
+        chosen[volume.uuid] = minor
+    return chosen
+
+
+def _copy(number: int, found: Found, mount: Mount, wishes: Wishes, space: Allotted | None, minor: int | None) -> Copy:
+    crypt = found.crypt
+    return Copy(
+        origin=found.volume,
+        name=f"{TAG}-{wishes.run_id}-{number}",
+        extents=space.extents if space else 0,
+        size=space.size if space else 0,
+        why_size=space.why if space else "thin: takes what it needs from the pool",
+        minor=minor,
+        fstype=mount.fstype,
+        options=_mount_options(mount),
+        mounted_at=mount.path,
+        hold="freeze" if crypt else "lvm",
+        crypt=crypt,
+        key_file=wishes.key_files.get(found.volume.full_name, "") if crypt else "",
+    )
+
+
+def _mount_options(mount: Mount) -> str:
+    """Return the data of mount(2) for the copy.
+
+    xfs refuses a second file system with the same id (`nouuid`), and forgets its quota when mounted without the
+    options that it was mounted with.
+    """
+    if mount.fstype != "xfs":
+        return ""
+    quota = [option for option in mount.super_options.split(",") if option in _XFS_QUOTA]
+    return ",".join(["nouuid", *quota])

@@ -1,0 +1,150 @@
+"""What a plan will do and what a run has done, in words and as data. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from borg_lvm.dm import Fill
+from borg_lvm.errors import ReleaseError, SnapshotLostError
+from borg_lvm.plan import Copy, Plan
+from borg_lvm.sizing import human
+
+
+@dataclass(frozen=True)
+class Instant:
+    """When a group of snapshots was taken: the window's beginning (Unix time) and its length, in seconds."""
+
+    names: tuple[str, ...]
+    begin: float
+    seconds: float
+
+
+@dataclass
+class Outcome:
+    """What has become of a plan so far. `status` is the command's exit status, None while it has none."""
+
+    plan: Plan
+    instants: tuple[Instant, ...] = ()
+    status: int | None = None
+    seconds: float = 0.0
+    fills: tuple[Fill, ...] = ()
+    leftovers: list[str] = field(default_factory=list)
+
+    def judge(self) -> int:
+        """Return the command's exit status if everything else is as promised.
+
+        Errors: SnapshotLostError; ReleaseError when the command succeeded and something could not be released.
+        """
+        pairs = list(zip(self.plan.copies, self.fills, strict=True))
+        lost = [_lost(copy, fill) for copy, fill in pairs if fill.problem]
+        if lost:
+            raise SnapshotLostError(
+                f"the backup is not to be trusted (the command ended with status {self.status})",
+                details=tuple(lost),
+                remedy="delete what it saved, and give the snapshot more room: --snapshot-size, or a larger group",
+            )
+        assert self.status is not None
+        if self.leftovers and self.status == 0:
+            raise ReleaseError("the command succeeded, but not everything could be released", remedy="borg-lvm clean")
+        return self.status
+
+
+def _lost(copy: Copy, fill: Fill) -> str:
+    room = f", it had room for {human(copy.size)} of changes" if copy.extents else ""
+    return f"the snapshot of {copy.origin.full_name} was lost: {fill.problem}{room}"
+
+
+def summary(outcome: Outcome) -> Iterator[str]:
+    """Yield the last lines of a run: what was frozen, when, for how long, and what came of it."""
+    plan = outcome.plan
+    for instant in outcome.instants:
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant.begin))
+        yield f"frozen at {moment} ({instant.seconds:.2f} s): {', '.join(instant.names)}"
+    for copy, fill in zip(plan.copies, outcome.fills, strict=True):
+        if fill.total and not fill.problem:
+            yield f"{copy.origin.full_name}: {human(fill.used)} of {human(fill.total)} snapshot space used"
+    for path, declared in plan.live_sources:
+        yield f"not frozen, as declared: {path} (--live {declared})"
+    released = "everything released" if not outcome.leftovers else "not everything could be released"
+    yield f"the command ended with status {outcome.status} after {outcome.seconds:.1f} s; {released}"
+
+
+def table(plan: Plan) -> Iterator[str]:
+    """Yield the plan as a person reads it."""
+    yield "Snapshots, " + _consistency(plan)
+    rows = [
+        (
+            copy.origin.full_name,
+            f"{copy.fstype}{' on LUKS' if copy.crypt else ''}",
+            copy.kind,
+            _room(copy),
+            copy.why_size,
+        )
+        for copy in plan.copies
+    ]
+    yield from _columns([("VOLUME", "FILE SYSTEM", "KIND", "SPACE", "WHY"), *rows])
+    yield ""
+    yield "Seen frozen by the command, under the same paths:"
+    yield from _columns(
+        [("PATH", "VOLUME", "BECAUSE"), *((f.target, _origin(plan, f.copy), f.because) for f in plan.covers)]
+    )
+    live = [(hole.path, hole.reason) for hole in plan.holes] + [(p, f"declared: {why}") for p, why in plan.live_sources]
+    if live:
+        yield ""
+        yield "Left live:"
+        yield from _columns([("PATH", "BECAUSE"), *live])
+    for note in plan.notes:
+        yield f"Note: {note}"
+
+
+def _consistency(plan: Plan) -> str:
+    if len(plan.copies) < 2:
+        return "one instant:"
+    return "one after the other (per-volume):" if plan.consistency == "per-volume" else "all of one instant:"
+
+
+def _room(copy: Copy) -> str:
+    return human(copy.size) if copy.extents else "-"
+
+
+def _origin(plan: Plan, number: int) -> str:
+    return plan.copies[number].origin.full_name
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def as_data(plan: Plan) -> dict[str, Any]:
+    """Return the plan for machines; sizes in bytes."""
+    return {
+        "run": plan.run_id,
+        "sources": list(plan.sources),
+        "consistency": plan.consistency,
+        "snapshots": [
+            {
+                "volume": copy.origin.full_name,
+                "snapshot": copy.full_name,
+                "kind": copy.kind,
+                "size": copy.size or None,
+                "why": copy.why_size,
+                "filesystem": copy.fstype,
+                "luks": copy.crypt.name if copy.crypt else None,
+                "held_by": copy.hold,
+                "minor": copy.minor,
+            }
+            for copy in plan.copies
+        ],
+        "frozen": [
+            {"path": laid.target, "volume": _origin(plan, laid.copy), "inside": laid.inside, "because": laid.because}
+            for laid in plan.covers
+        ],
+        "live": [{"path": hole.path, "because": hole.reason} for hole in plan.holes],
+        "live_sources": [{"path": path, "declared": why} for path, why in plan.live_sources],
+        "notes": list(plan.notes),
+    }

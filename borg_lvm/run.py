@@ -1,0 +1,152 @@
+"""The wrapped command: started inside the view, its signals passed on, its status passed through.
+
+Standard streams, terminal, process group, limits, umask and environment are inherited untouched.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from borg_lvm import kernel, view
+from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError
+from borg_lvm.ledger import Ledger, start_time
+from borg_lvm.plan import Plan
+from borg_lvm.signals import Signals
+
+# Passed on when a process sent them to us; a terminal's reach the command by itself, being in our process group.
+FORWARDED = (
+    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH
+)  # fmt: skip
+Mask = set[int | signal.Signals]
+SI_KERNEL = 0x80
+RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Signals that Python ignores for itself and that the command must find as usual."""
+
+
+@dataclass
+class Running:
+    """The command's process, and the descriptor that keeps its mount namespace alive until we let go of it."""
+
+    pid: int
+    namespace: int
+    mask: Mask
+
+
+def start(plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, signals: Signals) -> Running:
+    """Build the view and start the command in it. From here on FORWARDED are blocked, until `wait` has returned.
+
+    Errors: SnapshotError when the view cannot be built; CommandNotFoundError and CommandNotExecutableError.
+    """
+    staging = os.path.join(ledger.folder, "view")
+    os.mkdir(staging, 0o700)
+    report, tell = os.pipe()
+    heed, go = os.pipe()
+    mask: Mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
+    try:
+        signals.check()
+        ledger.write("view")
+        pid = os.fork()
+        if pid == 0:
+            os.close(go)  # so that an end of file tells us of our parent's death
+            _child(plan, argv, cwd, staging, Pipes(tell, heed), mask)
+        os.close(tell)
+        os.close(heed)
+        try:
+            return Running(pid, _hand_over(pid, report, go, ledger, argv), mask)
+        finally:
+            os.close(report)
+            os.close(go)
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
+
+
+def _hand_over(pid: int, report: int, go: int, ledger: Ledger, argv: Sequence[str]) -> int:
+    """Wait for the view, write the process down, let the command go; returns a descriptor of its namespace."""
+    answer = _read_all(report, until=b"\n")
+    if answer != b"ready\n":
+        os.waitpid(pid, 0)
+        raise SnapshotError(f"the frozen view cannot be built: {answer.decode(errors='replace').strip() or 'killed'}")
+    namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    ledger.write("command", pid=pid, start=start_time(pid))
+    os.write(go, b"g")
+    failure = _read_all(report)
+    if failure:
+        os.close(namespace)
+        os.waitpid(pid, 0)
+        raise _not_executed(int(failure), argv[0])
+    return namespace
+
+
+def _not_executed(number: int, program: str) -> CommandNotFoundError | CommandNotExecutableError:
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return CommandNotFoundError(f"{program}: command not found in the frozen view")
+    return CommandNotExecutableError(f"{program}: {os.strerror(number)}")
+
+
+def _read_all(fd: int, until: bytes = b"\0") -> bytes:
+    data = b""
+    while not data.endswith(until):
+        more = os.read(fd, 4096)
+        if not more:
+            break
+        data += more
+    return data
+
+
+@dataclass(frozen=True)
+class Pipes:
+    """The child's ends of its two pipes: one to tell us how it fares, one that says when to go."""
+
+    tell: int
+    heed: int
+
+
+def _child(plan: Plan, argv: Sequence[str], cwd: str, staging: str, pipes: Pipes, mask: Mask) -> NoReturn:
+    """Become the command. Never returns and never raises: what goes wrong is told through the pipe."""
+    try:
+        parent = os.getppid()
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+        view.build(plan, staging, cwd)
+        os.write(pipes.tell, b"ready\n")
+        if os.read(pipes.heed, 1) == b"g":  # an end of file: our parent is dead
+            for signum in RESTORED:
+                signal.signal(signum, signal.SIG_DFL)
+            _exec(argv, pipes.tell, mask)
+    except BaseException as error:
+        notes = "; ".join([str(error), *getattr(error, "__notes__", ())])
+        os.write(pipes.tell, notes.encode(errors="replace"))
+    finally:
+        os._exit(1)
+
+
+def _exec(argv: Sequence[str], tell: int, mask: set[signal.Signals]) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    try:
+        os.execvp(argv[0], list(argv))  # noqa: S606 - no shell, on purpose
+    except OSError as error:
+        os.write(tell, str(error.errno).encode())
+
+
+def wait(running: Running) -> int:
+    """Wait for the command, passing signals on, and return its exit status as a shell would give it."""
+    while True:
+        pid, status = os.waitpid(running.pid, os.WNOHANG)
+        if pid:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+        got = signal.sigwaitinfo({*FORWARDED, signal.SIGCHLD})
+        if got.si_signo != signal.SIGCHLD and got.si_code != SI_KERNEL:
+            os.kill(running.pid, got.si_signo)
+
+
+def unblock(running: Running) -> None:
+    """Deliver signals again, after the command has ended (they are only taken note of)."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, running.mask)

@@ -1,0 +1,80 @@
+"""The page that reads like a run: each line acquires something that undoes itself, in reverse, in every case."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from borg_lvm import dm, ledger, locks, luks, report, run, snapshot, strays
+from borg_lvm.config.schema import Settings
+from borg_lvm.errors import SourceError
+from borg_lvm.log import Log
+from borg_lvm.plan import Plan
+from borg_lvm.signals import Signals
+
+
+@dataclass(frozen=True)
+class Job:
+    """The command to run and where; `make` are folders to be made before the snapshot."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    make: tuple[str, ...] = ()
+    keep: bool = False
+
+    @property
+    def program(self) -> str:
+        """The command's program, for locks and ledgers: arguments may hold secrets and stay out of them."""
+        return self.argv[0]
+
+
+def perform(plan: Plan, job: Job, settings: Settings, log: Log) -> int:
+    """Carry out a plan and return the command's exit status.
+
+    Errors: any BorgLvmError; whatever it is, everything that could be undone has been.
+    """
+    outcome = report.Outcome(plan)
+    try:
+        with Signals() as signals, ExitStack() as stack:
+            _acquire_and_run(plan, job, settings, log, signals, stack, outcome)
+    finally:
+        if outcome.leftovers:
+            log.warning("\n".join(["not everything could be released; later: borg-lvm clean", *outcome.leftovers]))
+        else:
+            ledger.forget(plan.run_id)
+    for line in report.summary(outcome):
+        log.info(line)
+    return outcome.judge()
+
+
+def _acquire_and_run(
+    plan: Plan, job: Job, settings: Settings, log: Log, signals: Signals, stack: ExitStack, outcome: report.Outcome
+) -> None:
+    origins = [copy.origin for copy in plan.copies]
+    timeout = settings.command_timeout
+    book = stack.enter_context(ledger.opened(plan.run_id, job.program))
+    stack.enter_context(locks.held(origins, f"run {plan.run_id}, pid {os.getpid()}, {job.program}", settings.lock_wait))
+    _make_folders(job.make)
+    stack.enter_context(snapshot.released(plan, log, outcome.leftovers, keep=job.keep, timeout=timeout))
+    with log.step(f"snapshot of {', '.join(volume.full_name for volume in origins)}"):
+        outcome.instants = snapshot.Taker(plan, book, signals, settings.deadline, timeout).take()
+    stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers, keep=job.keep))
+    running = run.start(plan, job.argv, job.cwd, book, signals)
+    begin = time.monotonic()
+    outcome.status = run.wait(running)
+    outcome.seconds = time.monotonic() - begin
+    outcome.fills = tuple(dm.fill(copy.dm_name) for copy in plan.copies)
+    run.unblock(running)
+    strays.let_go(running.namespace, [laid.target for laid in plan.covers], log)
+
+
+def _make_folders(folders: Sequence[str]) -> None:
+    """Make the caches that the program would make itself if its view were not read-only."""
+    for folder in folders:
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise SourceError(f"cannot make {folder}, which the command needs: {error.strerror}") from error

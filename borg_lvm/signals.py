@@ -1,0 +1,43 @@
+"""Signals become one error, at a safe point, once; a release is never interrupted.
+
+A handler only takes note. Between two steps `check()` raises; while the wrapped command runs the signals are
+blocked and waited for (see `run.py`), because only so the kernel tells whether a terminal or a process sent them.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+
+from borg_lvm.errors import InterruptedRunError
+
+ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+
+
+class Signals:
+    """Takes note of ending signals for the length of the block; one that was ignored before stays ignored."""
+
+    def __init__(self) -> None:
+        self.caught: list[int] = []
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Signals:
+        for signum in ENDING:
+            if signal.getsignal(signum) != signal.SIG_IGN:
+                self._before[signum] = signal.signal(signum, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal() gave us
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self.caught.append(signum)
+
+    def check(self) -> None:
+        """Raise InterruptedRunError if a signal has come."""
+        if self.caught:
+            name = signal.Signals(self.caught[0]).name
+            raise InterruptedRunError(self.caught[0], f"ended by {name} before the command was started")

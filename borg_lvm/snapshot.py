@@ -1,0 +1,176 @@
+"""Taking and removing the snapshots of a plan.
+
+All volumes of a group stand still together: `hold` says of each how. LVM itself holds one (`lvm`) while it makes
+its snapshot, and that one is made first; the others are held by us from before until after (DESIGN.md gives the
+argument why all snapshots then show one instant). Between `window` and its end nothing is logged, imported or
+opened: the log may lie on a volume that stands still.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from borg_lvm import dm, guardian, kernel, proc
+from borg_lvm.devices import lvm
+from borg_lvm.errors import SnapshotError
+from borg_lvm.ledger import Ledger
+from borg_lvm.log import Log
+from borg_lvm.plan import Copy, Plan
+from borg_lvm.report import Instant
+from borg_lvm.signals import Signals
+
+
+class Taker:
+    """Takes the snapshots of one run."""
+
+    def __init__(self, plan: Plan, ledger: Ledger, signals: Signals, deadline: float, timeout: float) -> None:
+        self.plan = plan
+        self._ledger = ledger
+        self._signals = signals
+        self._deadline = deadline
+        self._timeout = timeout
+
+    def take(self) -> tuple[Instant, ...]:
+        """Take all snapshots: in one window for one instant, else in one window for each volume.
+
+        Errors: SnapshotError, ProgramError, InterruptedRunError. What was made so far is the caller's to remove.
+        """
+        copies = self.plan.copies
+        together = self.plan.consistency == "instant"
+        groups: list[tuple[Copy, ...]] = [copies] if together else [(copy,) for copy in copies]
+        with guardian.started() as watch:
+            for copy in copies:
+                watch.may_suspend(copy.origin.dm_uuid)
+                if copy.hold == "freeze":
+                    watch.may_freeze(copy.mounted_at)
+            return tuple(self._window(watch, group) for group in groups if group)
+
+    def _window(self, watch: guardian.Guardian, group: Sequence[Copy]) -> Instant:
+        self._signals.check()
+        commands = [(copy, self._lvcreate(copy)) for copy in group]
+        for copy, _ in commands:
+            self._ledger.write("snapshot", name=copy.full_name, origin=copy.origin.dm_uuid)
+        self._ledger.write("window")
+        _write_out(group)
+        begin, start = time.time(), time.monotonic()
+        with watch.window(self._deadline), self._held(group):
+            for _, argv in commands:
+                proc.run(argv, timeout=self._timeout)
+        self._ledger.write("thawed")
+        return Instant(tuple(copy.origin.full_name for copy in group), begin, time.monotonic() - start)
+
+    @contextmanager
+    def _held(self, group: Sequence[Copy]) -> Iterator[None]:
+        """Hold still what LVM does not hold by itself; released in reverse, whatever happens."""
+        with ExitStack() as stack:
+            for copy in group:
+                if copy.hold == "freeze":
+                    self._ledger.write("freeze", path=copy.mounted_at)
+                    stack.enter_context(_frozen(copy.mounted_at))
+                elif copy.hold == "suspend":
+                    self._ledger.write("suspend", device=copy.origin.dm_uuid)
+                    stack.enter_context(_suspended(copy.origin.dm_uuid))
+            yield
+
+    def _lvcreate(self, copy: Copy) -> list[str]:
+        argv = ["lvcreate", "--snapshot", "--name", copy.name, "--yes", "--autobackup", "n", "--monitor", "n"]
+        for tag in self.plan.tags:
+            argv += ["--addtag", tag]
+        if copy.extents:
+            argv += ["--extents", str(copy.extents)]
+        else:
+            argv += ["--activate", "y", "--ignoreactivationskip"]
+        if copy.minor is not None:
+            argv += ["--persistent", "y", "--minor", str(copy.minor)]
+        return [*argv, "--setautoactivation", "n", copy.origin.full_name]
+
+
+def _write_out(group: Sequence[Copy]) -> None:
+    """Write the dirty pages of every file system before the window, so that the freeze has little to wait for."""
+    for copy in group:
+        fd = os.open(copy.mounted_at, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            kernel.syncfs(fd)
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def _frozen(path: str) -> Iterator[None]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            kernel.freeze(fd)
+        except OSError as error:
+            raise SnapshotError(f"cannot freeze {path}: {error.strerror}; has somebody else frozen it?") from error
+        try:
+            yield
+        finally:
+            kernel.thaw(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _suspended(uuid: str) -> Iterator[None]:
+    dm.suspend(uuid)
+    try:
+        yield
+    finally:
+        if dm.is_suspended(uuid):  # lvcreate resumes an origin itself, as soon as its snapshot is there
+            dm.resume(uuid)
+
+
+def remove(names: Sequence[str], timeout: float) -> None:
+    """Remove snapshots (`vg/lv`), all in one command.
+
+    Errors: ProgramError, which holds LVM's reasons.
+    """
+    proc.run(["lvremove", "--yes", "--force", "--autobackup", "n", *names], timeout=timeout)
+
+
+def existing(run_id: str, timeout: float) -> list[str]:
+    """Return the snapshots of a run that exist, by its tag."""
+    return [volume.full_name for volume in lvm.report(timeout) if volume.run_id == run_id]
+
+
+@contextmanager
+def released(plan: Plan, log: Log, leftovers: list[str], *, keep: bool, timeout: float) -> Iterator[None]:
+    """Hold the duty to remove the snapshots of a plan, whichever of them will be made, and to prove them gone.
+
+    What cannot be removed is told in `leftovers`; nothing is raised, because a release goes on to its end.
+    """
+    complete = False
+    try:
+        yield
+        complete = True
+    finally:
+        if keep and complete:
+            _mark_kept(plan, log, timeout)
+        else:
+            _remove_all(plan, log, leftovers, timeout, complete=complete)
+
+
+def _mark_kept(plan: Plan, log: Log, timeout: float) -> None:
+    names = [copy.full_name for copy in plan.copies]
+    proc.run(["lvchange", "--autobackup", "n", "--addtag", lvm.KEEP_TAG, *names], timeout=timeout)
+    log.info(f"kept {', '.join(names)}; remove with: borg-lvm clean --run {plan.run_id}")
+
+
+def _remove_all(plan: Plan, log: Log, leftovers: list[str], timeout: float, *, complete: bool) -> None:
+    try:
+        names = [copy.full_name for copy in plan.copies] if complete else existing(plan.run_id, timeout)
+        if names:
+            with log.step(f"removing {len(names)} snapshot{'s' * (len(names) > 1)}"):
+                remove(names, timeout)
+    except proc.ProgramError as error:
+        log.warning("\n".join([error.message, *error.details]))
+    try:
+        left = existing(plan.run_id, timeout)
+    except proc.ProgramError as error:
+        leftovers.append(f"cannot tell whether the snapshots are gone: {error.message}")
+        return
+    leftovers += [f"snapshot {name}" for name in left]

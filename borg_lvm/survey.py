@@ -1,0 +1,118 @@
+"""Looking at the machine once, and making the plan of it. Reads only; at most one LVM process, one more for LUKS."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from borg_lvm import luks, plan, plugins, wrappers
+from borg_lvm.command import LivePath, Reading
+from borg_lvm.config.schema import Settings
+from borg_lvm.devices import lvm, mounts, stack
+from borg_lvm.devices.paths import look
+from borg_lvm.errors import SourceError, UsageError
+from borg_lvm.resolve import Resolved, Wanted, resolve
+from borg_lvm.volumes import Volumes
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the user typed: the command, and the paths named beside it."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The plan, the volumes that were seen on the way, and folders to be made before the snapshot."""
+
+    plan: plan.Plan
+    volumes: tuple[lvm.Volume, ...]
+    make: tuple[str, ...]
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time and is never given twice."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+
+
+def survey(question: Question, settings: Settings) -> Survey:
+    """Read the command line, the mounts and the volumes, and decide everything.
+
+    Errors: UsageError when the source paths are not known, SourceError when one cannot be frozen, ProgramError.
+    """
+    reading = _read(question, settings)
+    sources = _sources(question, settings, reading)
+    make = _folders_to_make(reading.live)
+    table = mounts.Table(mounts.read())
+    wanted = Wanted(
+        sources=tuple(look(path) for path in sources),
+        declared=tuple(look(path) for path in settings.live),
+        needed=tuple((look(live.path), live) for live in reading.live),
+        one_file_system=reading.one_file_system,
+    )
+    resolved = resolve(wanted, table)
+    listed = lvm.report(settings.command_timeout) if resolved.covers else []
+    volumes = Volumes(listed, stack.gather(cover.mount.device for cover in resolved.covers))
+    wishes = plan.Wishes(
+        run_id=new_run_id(),
+        size=settings.snapshot.size,
+        persistent_minor=settings.snapshot.persistent_minor,
+        consistency=settings.consistency,
+        key_files=_key_sources(resolved, volumes, settings),
+    )
+    made = plan.make(wishes, resolved, sources, volumes, stack.taken_minors())
+    return Survey(made, tuple(listed), make)
+
+
+def _read(question: Question, settings: Settings) -> Reading:
+    """Ask the plugins; a command that none of them knows has no live paths."""
+    invocation = wrappers.peel(question.argv, os.environ, question.cwd)
+    return plugins.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
+
+
+def _sources(question: Question, settings: Settings, reading: Reading) -> tuple[str, ...]:
+    if question.paths:
+        return tuple(os.path.join(question.cwd, path) for path in question.paths)
+    if reading.problems:
+        raise UsageError(
+            f"borg-lvm cannot tell which paths this {reading.program} command reads",
+            details=reading.problems,
+            remedy="name them yourself: borg-lvm run --path PATH … -- COMMAND …",
+        )
+    if reading.sources or settings.paths:
+        return reading.sources or settings.paths
+    raise UsageError(
+        f"borg-lvm does not know which paths {reading.program} reads",
+        remedy=f"name them: borg-lvm run --path PATH … -- {reading.program} … (or `paths:` in the configuration)",
+    )
+
+
+def _folders_to_make(live: Sequence[LivePath]) -> tuple[str, ...]:
+    return tuple(one.path for one in live if one.make and not os.path.lexists(one.path))
+
+
+def _key_sources(resolved: Resolved, volumes: Volumes, settings: Settings) -> dict[str, str]:
+    configured = {entry.volume: entry.key_file for entry in settings.luks}
+    found = {}
+    for cover in resolved.covers:
+        answer = volumes.find(cover.mount)
+        if isinstance(answer, str) or not answer.crypt or answer.volume.full_name in found:
+            continue
+        source = luks.key_source(answer.crypt.name, configured.get(answer.volume.full_name, ""))
+        if source is not None:
+            found[answer.volume.full_name] = source
+    return found
+
+
+def nothing_to_do(made: plan.Plan) -> SourceError:
+    """Return the error for a plan without a single snapshot: every source was declared live."""
+    return SourceError(
+        "every source path is declared live, so there is nothing to freeze: " + ", ".join(made.sources),
+        remedy="run the command without borg-lvm",
+    )

@@ -1,0 +1,112 @@
+"""From a mount to the logical volume that can be snapshotted for it, or the reason why none can. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from borg_lvm.devices.lvm import Volume
+from borg_lvm.devices.mounts import Mount
+from borg_lvm.devices.stack import BlockDevice
+
+FREEZABLE = frozenset(("ext2", "ext3", "ext4", "xfs"))
+POOL_FULL = 95.0
+"""From this fill (per cent, data or metadata) on, a thin pool is too full for a backup to be started."""
+
+_NETWORK = frozenset("nfs nfs4 cifs smb3 9p ceph glusterfs afs fuse.sshfs fuse.rclone virtiofs".split())
+
+
+@dataclass(frozen=True)
+class Crypt:
+    """The dm-crypt mapping that lies between a file system and its volume; `uuid` as device-mapper has it."""
+
+    name: str
+    uuid: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """A volume that can be snapshotted for a mount, and the LUKS mapping between, if there is one."""
+
+    volume: Volume
+    crypt: Crypt | None
+
+
+class Volumes:
+    """The machine's volumes, to be asked for the one below a mount."""
+
+    def __init__(self, volumes: Sequence[Volume], stack: Mapping[str, BlockDevice]) -> None:
+        self._stack = stack
+        self._by_uuid = {volume.dm_uuid: volume for volume in volumes}
+        self._by_name = {(volume.vg, volume.name): volume for volume in volumes}
+
+    def find(self, mount: Mount) -> Found | str:
+        """Return the volume below a mount, or say in one clause why it cannot be frozen."""
+        reason = _not_a_disk(mount)
+        if reason:
+            return reason
+        device = self._stack.get(mount.device)
+        if device is None:
+            return f"its {mount.fstype} file system lies on {mount.source}, which is no block device that we can see"
+        crypt = None
+        if device.dm_uuid.startswith("CRYPT-"):
+            if not device.dm_uuid.startswith("CRYPT-LUKS"):
+                return f"it lies on {device.dm_name}, a dm-crypt mapping without LUKS; only LUKS can be copied"
+            crypt = Crypt(device.dm_name, device.dm_uuid)
+            device = self._stack[device.slaves[0]]
+        volume = self._by_uuid.get(device.dm_uuid)
+        if volume is None:
+            return f"it lies on {device.dm_name or device.name}, which is not a logical volume"
+        if mount.fstype not in FREEZABLE:
+            return _bad_file_system(mount, volume)
+        return self._refusal(volume, device) or Found(volume, crypt)
+
+    def _refusal(self, volume: Volume, device: BlockDevice) -> str:
+        name = f"it lies on {volume.full_name}, which"
+        if volume.run_id:
+            return f"{name} is itself a snapshot made by borg-lvm (run {volume.run_id}): are we inside another run?"
+        if volume.is_merging:
+            return f"{name} is being merged with a snapshot; wait until `lvs` shows the merge as done"
+        if volume.is_snapshot:
+            return f"{name} is itself a snapshot (of {volume.vg}/{volume.origin}); back up the origin instead"
+        if volume.suspended or device.suspended:
+            return f"{name} is suspended; find out who suspended it, then: dmsetup resume {device.dm_name}"
+        if not volume.active:
+            return f"{name} is not active; lvchange --activate y {volume.full_name}"
+        return self._pool_refusal(volume) if volume.is_thin else ""
+
+    def _pool_refusal(self, volume: Volume) -> str:
+        pool = self._by_name.get((volume.vg, volume.pool))
+        if pool is None:
+            return ""
+        for what, fill in (("data", pool.data_percent), ("metadata", pool.metadata_percent)):
+            if fill is not None and fill >= POOL_FULL:
+                return (
+                    f"it lies on {volume.full_name}, whose thin pool {pool.full_name} has used {fill:.1f} % of its "
+                    f"{what}; extend the pool first, a full pool makes its volumes read-only"
+                )
+        return ""
+
+
+_REASONS = {
+    "overlay": "it lies on an overlay; name the folders that the overlay is made of instead",
+    "btrfs": (
+        "it is a btrfs: a copy of a btrfs device shows the same ids as the original, and the kernel may then write to "
+        "the wrong one; use btrfs snapshots for it"
+    ),
+    **{name: f"it lies in memory ({name}), not on a logical volume" for name in ("tmpfs", "ramfs")},
+    **{name: f"it lies on a network file system ({name})" for name in _NETWORK},
+}
+
+
+def _not_a_disk(mount: Mount) -> str:
+    if mount.root.endswith("//deleted"):
+        return "it is a bind mount of a folder that has been deleted; unmount it"
+    if mount.fstype in _REASONS:
+        return _REASONS[mount.fstype]
+    return f"it lies on {mount.fstype}, which has no block device" if mount.device.startswith("0:") else ""
+
+
+def _bad_file_system(mount: Mount, volume: Volume) -> str:
+    known = ", ".join(sorted(FREEZABLE))
+    return f"it is a {mount.fstype} on {volume.full_name}; only {known} are known to be whole in a snapshot"
