@@ -1,0 +1,323 @@
+"""Reads the command lines of BorgBackup: `borg create` of 1.1, 1.2, 1.4 and 2."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+from borg_lvm.command import Invocation, LivePath, Reading
+from borg_lvm.plugins import hookimpl
+
+from . import options, patterns
+
+# Options of every command: borg 1.2.4, 1.4.5 (Archiver.build_parser) and 2.0.0 (archiver/_common.py).
+COMMON = """
+    -h --help
+    --critical
+    --error
+    --warning
+    --info -v --verbose
+    --debug
+    --debug-topic=
+    -p --progress
+    --iec
+    --log-json
+    --lock-wait=
+    --bypass-lock
+    --show-version
+    --show-rc
+    --umask=
+    --remote-path=
+    --remote-ratelimit=
+    --upload-ratelimit=
+    --remote-buffer=
+    --upload-buffer=
+    --consider-part-files
+    --debug-profile=
+    --rsh=
+    --socket[=]
+    -r --repo=
+"""
+
+# Options before the command: the same versions.
+MAIN = "-V --version\n--cockpit\n" + COMMON
+
+# Options of `borg create`: the same versions.
+CREATE = (
+    """
+    -n --dry-run
+    -s --stats
+    --quick-stats
+    --list
+    --filter=
+    --json
+    --no-cache-sync
+    --no-cache-sync-forced
+    --prefer-adhoc-cache
+    --no-files-cache
+    --stdin-name=
+    --stdin-user=
+    --stdin-group=
+    --stdin-mode=
+    --content-from-command
+    --paths-from-stdin
+    --paths-from-command
+    --paths-from-shell-command
+    --paths-delimiter=
+    -e --exclude=
+    --exclude-from=
+    --pattern=
+    --patterns-from=
+    --pattern-roots-internal=
+    --patterns-internal=
+    --exclude-caches
+    --exclude-if-present=
+    --keep-exclude-tags --keep-tag-files
+    --exclude-nodump
+    --exclude-dataless
+    -x --one-file-system
+    --numeric-owner
+    --numeric-ids
+    --noatime
+    --atime
+    --noctime
+    --nobirthtime
+    --nobsdflags
+    --noflags
+    --noacls
+    --noxattrs
+    --sparse
+    --digests=
+    --files-cache=
+    --files-changed=
+    --read-special
+    --read-special-timeout=
+    --map=
+    --reuse-from=
+    --reuse-path=
+    --comment=
+    --timestamp=
+    -c --checkpoint-interval=
+    --checkpoint-volume=
+    --chunker-params=
+    -C --compression=
+    --tags=
+"""
+    + COMMON
+)
+
+# Options of `borg with-lock`: borg 1.x and 2 have only the common ones.
+MAIN_TABLE = options.Table(MAIN)
+CREATE_TABLE = options.Table(CREATE)
+WITH_LOCK_TABLE = options.Table(COMMON)
+
+# How borg takes the paths from elsewhere, and why we cannot.
+ELSEWHERE = {
+    "--paths-from-stdin": "standard input, which borg-lvm cannot read without taking it away from borg",
+    "--paths-from-command": "another command's output",
+    "--paths-from-shell-command": "another command's output",
+    "--content-from-command": "another command's output",
+    "--pattern-roots-internal": "an internal option",
+}
+
+# The repository locations of borg 1 and 2 that are on another machine.
+REMOTE = re.compile(r"(?:ssh|sftp|rest|socket|https?)://|(?:rclone|s3|b2):")
+SCP = re.compile(r"(?:[^@:/]+@)?(?:(?!\[)[^:/]+(?<!\])|\[[0-9a-fA-F:.]+\]):(?!:|//)[^:]")
+
+
+@hookimpl
+def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
+    """Read `borg … create …`, and `borg with-lock REPOSITORY borg create …`."""
+    if not is_borg(invocation.program):
+        return None
+    return read_arguments(invocation)
+
+
+def is_borg(program: str) -> bool:
+    """Tell whether a program of this name is BorgBackup: `borg`, `borg2`, a one-file build as `borg-linux64`."""
+    return re.fullmatch(r"borg(\d[\d.]*)?(-(linux|freebsd)[\w.-]*)?(\.exe)?", program) is not None
+
+
+def read_arguments(invocation: Invocation) -> Reading:
+    """Read a borg command line whatever the program is called."""
+    main = options.read(invocation.argv[1:], MAIN_TABLE, options.ARGPARSE_COMMAND)
+    problems = options.complaints("borg", main)
+    action = main.words[0] if main.words else ""
+    if action == "create":
+        return _create(invocation, main, problems)
+    if action == "with-lock":
+        return _with_lock(invocation, main, problems)
+    live = tuple(_live(invocation, main.last("--repo") or invocation.env.get("BORG_REPO", "")))
+    said = f"borg {action}" if action else "borg without a command"
+    problems.append(f"{said} reads no source paths; run it without borg-lvm")
+    return Reading("borg", action, live=live, problems=tuple(problems))
+
+
+def _create(invocation: Invocation, main: options.Parsed, problems: list[str]) -> Reading:
+    parsed = options.read(main.rest, CREATE_TABLE, options.ARGPARSE)
+    problems += options.complaints("borg", parsed)
+    if parsed.has("--help"):
+        problems.append("borg create --help reads no source paths; run it without borg-lvm")
+    for name, why in ELSEWHERE.items():
+        if parsed.has(name):
+            problems.append(f"borg's option {name} takes the paths from {why}; name the sources with --path")
+    words = parsed.words
+    repository = parsed.last("--repo") or main.last("--repo")
+    if repository is None and words:
+        repository = _repository_of(words[0], invocation)
+    found = [] if parsed.has(*ELSEWHERE) else list(_paths(invocation, parsed, problems))
+    sources = tuple(_source(invocation, path) for path in found)
+    if not sources and not problems:
+        problems.append("borg create is given no paths to read; name the sources with --path")
+    live = list(_live(invocation, repository or ""))
+    live += _profiles(invocation, main, parsed)
+    return Reading(
+        "borg",
+        "create",
+        sources,
+        live=patterns.spare_sources(live, sources),
+        problems=(*problems, *_repository_clash(invocation, repository or "", sources)),
+        notes=tuple(_notes(parsed)),
+        one_file_system=parsed.has("--one-file-system"),
+        extra={"dry_run": "yes"} if parsed.has("--dry-run") else {},
+    )
+
+
+def _paths(invocation: Invocation, parsed: options.Parsed, problems: list[str]) -> Iterator[str]:
+    """Yield the recursion roots in the order given: words after the archive, and `R` lines of patterns."""
+    archive_seen = False
+    for item in parsed.items:
+        if isinstance(item, options.Word):
+            if archive_seen and item.text == "-":
+                problems_if_alone = [word for word in parsed.words[1:] if word != "-"]
+                if not problems_if_alone and not parsed.has("--pattern", "--patterns-from"):
+                    problems.append("borg create reads standard input alone, no source paths; run it without borg-lvm")
+            elif archive_seen:
+                yield item.text
+            archive_seen = True
+        elif item.name == "--pattern":
+            yield from filter(None, [patterns.borg_root(item.value or "")])
+        elif item.name == "--patterns-from":
+            yield from _roots_of_file(invocation, item.value or "", problems)
+
+
+def _roots_of_file(invocation: Invocation, path: str, problems: list[str]) -> Iterator[str]:
+    try:
+        content = patterns.text(invocation, path, "borg's pattern file")
+    except patterns.UnreadableError as error:
+        problems.append(str(error))
+        return
+    yield from filter(None, map(patterns.borg_root, patterns.clean_lines(content)))
+
+
+def _source(invocation: Invocation, path: str) -> str:
+    """Return the path that borg reads: it takes `..` out by name before it looks at the disk."""
+    if ".." in path.split("/"):
+        path = os.path.normpath(path)
+    return invocation.absolute(path)
+
+
+def _notes(parsed: options.Parsed) -> Iterator[str]:
+    if parsed.has("--read-special"):
+        yield "borg --read-special reads devices and named pipes live: only the files of file systems are frozen"
+
+
+def _profiles(invocation: Invocation, *parsed: options.Parsed) -> Iterator[LivePath]:
+    for one in parsed:
+        for path in one.values("--debug-profile"):
+            yield LivePath(patterns.folder_of(invocation.absolute(path)), "borg's profile is written there")
+
+
+def _with_lock(invocation: Invocation, main: options.Parsed, problems: list[str]) -> Reading:
+    """Read the command that runs under the lock; it must be a borg that we understand."""
+    parsed = options.read(main.rest, WITH_LOCK_TABLE, options.ARGPARSE_COMMAND)
+    problems += options.complaints("borg", parsed)
+    given = parsed.last("--repo") or main.last("--repo")
+    command = parsed.rest if given is None else (*parsed.words, *parsed.rest)
+    repository = given or (parsed.words[0] if parsed.words else "")
+    if command[:1] == ("--",):
+        command = command[1:]
+    live = tuple(_live(invocation, repository))
+    if command and is_borg(os.path.basename(command[0])):
+        inner = read_arguments(Invocation(command, invocation.env, invocation.cwd))
+        return Reading(
+            "borg",
+            inner.action,
+            inner.sources,
+            live=patterns.spare_sources((*inner.live, *live), inner.sources),
+            problems=(*problems, *inner.problems),
+            notes=inner.notes,
+            one_file_system=inner.one_file_system,
+            extra=inner.extra,
+        )
+    problems.append(
+        "borg with-lock runs a command that borg-lvm cannot follow; run borg-lvm inside of it, or name the sources"
+        " with --path"
+    )
+    return Reading("borg", "with-lock", live=live, problems=tuple(problems))
+
+
+def _repository_of(location: str, invocation: Invocation) -> str:
+    """Return the repository of borg 1's `REPO::ARCHIVE`, or BORG_REPO where the command line leaves it out."""
+    repository = location.partition("::")[0] if "::" in location else ""
+    return repository or invocation.env.get("BORG_REPO", "")
+
+
+def is_remote(repository: str) -> bool:
+    """Tell whether a repository's location, of borg 1 or 2, is on another machine."""
+    return bool(REMOTE.match(repository)) or (not repository.startswith("file:") and bool(SCP.match(repository)))
+
+
+def local_repository(repository: str) -> str | None:
+    """Return the path of a local repository, None for a remote one or none at all."""
+    if not repository or is_remote(repository):
+        return None
+    return repository.removeprefix("file://").partition("::")[0]
+
+
+def _repository_clash(invocation: Invocation, repository: str, sources: tuple[str, ...]) -> list[str]:
+    path = local_repository(repository)
+    if path is None:
+        return []
+    return patterns.output_clashes("borg", [LivePath(invocation.absolute(path), "the repository")], sources)
+
+
+def _live(invocation: Invocation, repository: str) -> Iterator[LivePath]:
+    """Yield what borg writes besides: the repository and its own folders (helpers/fs.py of borg 1.4 and 2)."""
+    path = local_repository(repository)
+    if path is not None:
+        yield LivePath(invocation.absolute(path), "the repository")
+    elif repository:
+        yield patterns.ssh_folder(invocation)
+    yield from folders(invocation)
+    yield patterns.temporary_folder(invocation)
+
+
+def folders(invocation: Invocation) -> Iterator[LivePath]:
+    """Yield borg's cache, configuration, security, keys and data folders."""
+    env = invocation.env
+    base = env.get("BORG_BASE_DIR")
+
+    def home(variable: str, *default: str) -> str:
+        if base:
+            return os.path.join(base, *default)
+        return env.get(variable, os.path.join(invocation.home(), *default))
+
+    def folder(variable: str, default: str, reason: str) -> LivePath:
+        return LivePath(invocation.absolute(env.get(variable, default)), reason, make=True)
+
+    yield folder("BORG_CACHE_DIR", os.path.join(home("XDG_CACHE_HOME", ".cache"), "borg"), "borg's cache")
+    config = folder("BORG_CONFIG_DIR", os.path.join(home("XDG_CONFIG_HOME", ".config"), "borg"), "borg's configuration")
+    yield config
+    if "BORG_SECURITY_DIR" in env:
+        yield folder("BORG_SECURITY_DIR", "", "borg's record of known repositories")
+    if "BORG_KEYS_DIR" in env:
+        yield folder("BORG_KEYS_DIR", "", "borg's keys")
+    if "BORG_KEY_FILE" in env:
+        yield LivePath(invocation.absolute(env["BORG_KEY_FILE"]), "borg's key")
+    data = os.path.join(home("XDG_DATA_HOME", ".local", "share"), "borg")
+    if "BORG_DATA_DIR" in env or os.path.isdir(invocation.absolute(data)):  # borg 2 alone has it
+        yield folder("BORG_DATA_DIR", data, "borg's data")
+    if "BORG_RUNTIME_DIR" in env:
+        yield folder("BORG_RUNTIME_DIR", "", "borg's sockets")

@@ -1,0 +1,235 @@
+"""A small reader of command lines after a table of options.
+
+A table is data: one option a line, its names, and whether it takes a value (`=`), may take one that is attached
+(`[=]`), or takes none. A `Style` says how a program reads the table: argparse, getopt_long, popt and pflag differ.
+What the table does not know is reported, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Takes(Enum):
+    """What follows an option."""
+
+    NOTHING = "nothing"
+    VALUE = "a value"
+    ATTACHED = "a value, if it is attached"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option under all its names; `name` is the one by which the plugins speak of it."""
+
+    name: str
+    names: tuple[str, ...]
+    takes: Takes
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a program reads its command line.
+
+    `abbreviations`: an unambiguous beginning of a long option will do. `switches`: a flag without a value takes
+    one nevertheless by `=`. `short_equals`: `-o=value` means `value`. `stops`: the first word that is not an
+    option ends the options.
+    """
+
+    abbreviations: bool = False
+    switches: bool = False
+    short_equals: bool = False
+    stops: bool = False
+
+
+# Python's argparse, as borg and borgmatic use it.
+ARGPARSE = Style(abbreviations=True, short_equals=True)
+# The command words of a program with subcommands: the first word that is no option ends the program's own options.
+ARGPARSE_COMMAND = Style(abbreviations=True, short_equals=True, stops=True)
+# GNU getopt_long.
+GETOPT = Style(abbreviations=True)
+# Go's pflag, as restic uses it.
+PFLAG = Style(switches=True, short_equals=True)
+PFLAG_COMMAND = Style(switches=True, short_equals=True, stops=True)
+# popt, as rsync uses it.
+POPT = Style(short_equals=True)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the command line that is no option: a path, usually. `literal`: it came after `--`."""
+
+    text: str
+    literal: bool = False
+
+
+@dataclass(frozen=True)
+class Given:
+    """An option as it was given; `name` as in its table, whatever name or abbreviation was used."""
+
+    name: str
+    value: str | None = None
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A command line taken apart, in order; `rest` is what follows the first word when the style stops there."""
+
+    items: tuple[Given | Word, ...]
+    unknown: tuple[str, ...] = ()
+    ambiguous: tuple[str, ...] = ()
+    incomplete: tuple[str, ...] = ()
+    rest: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All words that are no options."""
+        return tuple(item.text for item in self.items if isinstance(item, Word))
+
+    def has(self, *names: str) -> bool:
+        """Tell whether any of these options was given."""
+        return any(item.name in names for item in self.given())
+
+    def values(self, *names: str) -> tuple[str, ...]:
+        """All values of these options, in the order given."""
+        return tuple(item.value for item in self.given() if item.name in names and item.value is not None)
+
+    def last(self, *names: str) -> str | None:
+        """Return the value that counts where the last one does, None if none was given."""
+        values = self.values(*names)
+        return values[-1] if values else None
+
+    def given(self) -> Iterator[Given]:
+        """All options, in the order given."""
+        return (item for item in self.items if isinstance(item, Given))
+
+
+class Table:
+    """The options of one program, readable by any of their names."""
+
+    def __init__(self, *specifications: str) -> None:
+        self.options: list[Option] = []
+        self.by_name: dict[str, Option] = {}
+        for specification in specifications:
+            for line in specification.splitlines():
+                if line.strip():
+                    self._add(line)
+
+    def _add(self, line: str) -> None:
+        takes = Takes.NOTHING
+        line = line.strip()
+        if line.endswith("[=]"):
+            takes, line = Takes.ATTACHED, line[:-3]
+        elif line.endswith("="):
+            takes, line = Takes.VALUE, line[:-1]
+        names = tuple(line.split())
+        option = Option(next((name for name in names if name.startswith("--")), names[0]), names, takes)
+        self.options.append(option)
+        self.by_name.update((name, option) for name in names if name not in self.by_name)
+
+    def find_long(self, text: str, style: Style) -> list[Option]:
+        """Return the options that `text` (with its dashes) may mean: one is an answer, several are ambiguous."""
+        if text in self.by_name:
+            return [self.by_name[text]]
+        if not style.abbreviations:
+            return []
+        found = {option.name: option for name, option in self.by_name.items() if name.startswith(text)}
+        return list(found.values())
+
+
+class _Reader:
+    """Takes one command line apart."""
+
+    def __init__(self, args: Sequence[str], table: Table, style: Style) -> None:
+        self.args, self.table, self.style = list(args), table, style
+        self.items: list[Given | Word] = []
+        self.unknown: list[str] = []
+        self.ambiguous: list[str] = []
+        self.incomplete: list[str] = []
+        self.rest: tuple[str, ...] = ()
+
+    def read(self) -> Parsed:
+        while self.args:
+            arg = self.args.pop(0)
+            if arg == "--":
+                self._literal()
+            elif arg.startswith("--"):
+                self._long(arg)
+            elif arg.startswith("-") and arg != "-":
+                self._short(arg[1:])
+            else:
+                self.items.append(Word(arg))
+                if self.style.stops:
+                    self.rest, self.args = tuple(self.args), []
+        return Parsed(tuple(self.items), tuple(self.unknown), tuple(self.ambiguous), tuple(self.incomplete), self.rest)
+
+    def _literal(self) -> None:
+        if self.style.stops and self.args:
+            self.items.append(Word(self.args[0], literal=True))
+            self.rest = tuple(self.args[1:])
+        else:
+            self.items += [Word(arg, literal=True) for arg in self.args]
+        self.args = []
+
+    def _long(self, arg: str) -> None:
+        text, equals, value = arg.partition("=")
+        found = self.table.find_long(text, self.style)
+        if not found:
+            self.unknown.append(text)
+        elif len(found) > 1:
+            self.ambiguous.append(text)
+        elif equals:
+            self._attached(found[0], text, value)
+        elif found[0].takes is Takes.VALUE:
+            self._separate(found[0], text)
+        else:
+            self.items.append(Given(found[0].name))
+
+    def _attached(self, option: Option, text: str, value: str) -> None:
+        if option.takes is Takes.NOTHING and not self.style.switches:
+            self.unknown.append(f"{text}={value}")
+        else:
+            self.items.append(Given(option.name, value))
+
+    def _separate(self, option: Option, text: str) -> None:
+        if self.args:
+            self.items.append(Given(option.name, self.args.pop(0)))
+        else:
+            self.incomplete.append(text)
+
+    def _short(self, letters: str) -> None:
+        while letters:
+            text, letters = f"-{letters[0]}", letters[1:]
+            option = self.table.by_name.get(text)
+            if option is None:
+                self.unknown.append(text)
+                return
+            if letters.startswith("=") and self.style.short_equals:
+                self._attached(option, text, letters[1:])
+                return
+            if option.takes is Takes.NOTHING:
+                self.items.append(Given(option.name))
+            elif letters:
+                self.items.append(Given(option.name, letters))
+                return
+            elif option.takes is Takes.ATTACHED:
+                self.items.append(Given(option.name))
+            else:
+                self._separate(option, text)
+
+
+def read(args: Sequence[str], table: Table, style: Style) -> Parsed:
+    """Take a command line (without the program's name) apart after its table."""
+    return _Reader(args, table, style).read()
+
+
+def complaints(program: str, parsed: Parsed) -> list[str]:
+    """Say in whole sentences what the table could not explain."""
+    remedy = f"so it cannot tell which paths {program} reads; name the sources with --path"
+    return [
+        *(f"borg-lvm does not know {program}'s option {option}, {remedy}" for option in parsed.unknown),
+        *(f"{program}'s option {option} is ambiguous, {remedy}" for option in parsed.ambiguous),
+        *(f"{program}'s option {option} lacks its value, {remedy}" for option in parsed.incomplete),
+    ]

@@ -1,0 +1,236 @@
+"""The paths that command lines name in a round-about way: lists in files, patterns, globs, outputs.
+
+Shared by the plugins for backup commands; reads only regular files, because a pipe can be read but once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+
+from borg_lvm.command import Invocation, LivePath
+
+
+class UnreadableError(Exception):
+    """A list cannot be read the way the program will read it; the text is a whole sentence."""
+
+
+def contents(invocation: Invocation, path: str, what: str) -> bytes:
+    """Read the whole file that the command line names as `what`; a pipe or a terminal is left alone.
+
+    Errors: UnreadableError, with a sentence for `Reading.problems`.
+    """
+    name = invocation.absolute(path)
+    try:
+        if not stat.S_ISREG(os.stat(name).st_mode):
+            raise UnreadableError(
+                f"{what} {path!r} is not a regular file, and reading it would take it away from"
+                f" {invocation.program}; name the sources with --path"
+            )
+        with open(name, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UnreadableError(
+            f"{what} {path!r} cannot be read ({error.strerror}); name the sources with --path"
+        ) from error
+
+
+def text(invocation: Invocation, path: str, what: str) -> str:
+    """Read a file as `contents` does, as text with surrogate escapes."""
+    return os.fsdecode(contents(invocation, path, what))
+
+
+def clean_lines(content: str) -> Iterator[str]:
+    """Yield the lines that count in a borg pattern file: stripped, not empty, no comments."""
+    for line in re.split(r"\r\n|\r|\n", content):  # Python's universal newlines, nothing more
+        stripped = line.strip()
+        if stripped and not stripped.startswith("#"):
+            yield stripped
+
+
+def borg_root(command: str) -> str | None:
+    """Return the path of a borg pattern command `R path`, None for another command."""
+    return command[1:].lstrip() or None if command[:1] in ("R", "r") else None
+
+
+def inside(path: str, folder: str) -> bool:
+    """Tell whether `path` is `folder` or lies below it, by name alone."""
+    path, folder = os.path.normpath(path), os.path.normpath(folder)
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def same(path: str, other: str) -> bool:
+    """Tell whether both names mean the same path, by name alone."""
+    return os.path.normpath(path) == os.path.normpath(other)
+
+
+def spare_sources(live: Iterable[LivePath], sources: Iterable[str]) -> tuple[LivePath, ...]:
+    """Drop each path that is itself a source: the user asked for its frozen copy, and the program can do without."""
+    wanted = tuple(sources)
+    return tuple(item for item in unique(live) if not any(same(item.path, source) for source in wanted))
+
+
+def unique(live: Iterable[LivePath]) -> tuple[LivePath, ...]:
+    """Name each live path but once, in order; made if any mention wants it made."""
+    merged: dict[str, LivePath] = {}
+    for item in live:
+        known = merged.get(item.path)
+        if known is None:
+            merged[item.path] = item
+        elif item.make and not known.make:
+            merged[item.path] = LivePath(known.path, known.reason, make=True)
+    return tuple(merged.values())
+
+
+def output_clashes(program: str, outputs: Iterable[LivePath], sources: Iterable[str]) -> list[str]:
+    """Say which path that the program must write is itself a source: both cannot be had."""
+    wanted = tuple(sources)
+    return [
+        f"{item.path!r} ({item.reason}) must be writable for {program}, but it is itself a source that has to be"
+        " frozen; let it lie elsewhere, or in a folder of its own"
+        for item in unique(outputs)
+        if any(same(item.path, source) for source in wanted)
+    ]
+
+
+def folder_of(path: str) -> str:
+    """Return the folder in which a program makes the file `path`."""
+    return os.path.dirname(path.rstrip("/")) or "/"
+
+
+def temporary_folder(invocation: Invocation) -> LivePath:
+    """Return the folder for temporary files, as most programs find it."""
+    return LivePath(invocation.absolute(invocation.env.get("TMPDIR") or "/tmp"), "temporary files")  # noqa: S108
+
+
+def ssh_folder(invocation: Invocation) -> LivePath:
+    """Return ssh's own folder: it writes known hosts and control sockets there."""
+    return LivePath(os.path.join(invocation.home(), ".ssh"), "ssh's known hosts and control sockets")
+
+
+def go_text(content: bytes) -> str:
+    """Decode a text file as restic does: by its byte order mark, else as it is."""
+    if content.startswith(b"\xef\xbb\xbf"):
+        content = content[3:]
+    elif content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", errors="replace")
+    return os.fsdecode(content)
+
+
+# What Go's unicode.IsSpace takes for white space; Python's str.strip() takes more.
+GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a" + (
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+
+
+def go_lines(content: str) -> list[str]:
+    """Split as Go's bufio.ScanLines: by newlines, one carriage return before each taken off."""
+    lines = content.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+class BadGlobError(Exception):
+    """Go's path/filepath.ErrBadPattern."""
+
+
+def go_glob(cwd: str, pattern: str) -> list[str]:
+    """Expand a pattern exactly as Go's path/filepath.Glob does in the folder `cwd`.
+
+    Errors: BadGlobError for a malformed pattern.
+    """
+    go_pattern(pattern)
+    if not _has_meta(pattern):
+        return [pattern] if os.path.lexists(os.path.join(cwd, pattern)) else []
+    folder, _, name = pattern.rpartition("/")
+    if "/" in pattern:
+        folder = folder or "/"
+    folder = folder or "."
+    if _has_meta(folder):
+        if folder == pattern:
+            raise BadGlobError(pattern)
+        folders = go_glob(cwd, folder)
+    else:
+        folders = [folder]
+    return [found for each in folders for found in _glob_folder(cwd, each, name)]
+
+
+def _glob_folder(cwd: str, folder: str, name: str) -> list[str]:
+    expression = go_pattern(name)
+    try:
+        names = sorted(os.listdir(os.path.join(cwd, folder)), key=os.fsencode)
+    except OSError:
+        return []
+    return [_go_join(folder, each) for each in names if expression.fullmatch(each)]
+
+
+def _go_join(folder: str, name: str) -> str:
+    joined = os.path.normpath(f"{folder}/{name}")
+    return joined[1:] if joined.startswith("//") else joined
+
+
+def _has_meta(pattern: str) -> bool:
+    return any(letter in pattern for letter in "*?[\\")
+
+
+def go_pattern(pattern: str) -> re.Pattern[str]:
+    r"""Translate a Go path pattern: `*` and `?` stop at `/`, `[^a-z]`, `\` escapes.
+
+    Errors: BadGlobError for a malformed pattern.
+    """
+    out, at = [], 0
+    while at < len(pattern):
+        letter = pattern[at]
+        at += 1
+        if letter == "*":
+            out.append("[^/]*")
+        elif letter == "?":
+            out.append("[^/]")
+        elif letter == "[":
+            expression, at = _go_class(pattern, at)
+            out.append(expression)
+        else:
+            if letter == "\\":
+                letter, at = _letter(pattern, at)
+            out.append(re.escape(letter))
+    return re.compile("".join(out), re.DOTALL)
+
+
+def _letter(pattern: str, at: int) -> tuple[str, int]:
+    if at >= len(pattern):
+        raise BadGlobError(pattern)
+    return pattern[at], at + 1
+
+
+def _go_class(pattern: str, at: int) -> tuple[str, int]:
+    """Translate the class that begins after `[`; return it and where it ends."""
+    negated = pattern.startswith("^", at)
+    at += negated
+    ranges: list[str] = []
+    while not (ranges and pattern.startswith("]", at)):
+        low, at = _class_letter(pattern, at)
+        high = low
+        if pattern.startswith("-", at):
+            high, at = _class_letter(pattern, at + 1)
+        if low <= high:
+            ranges.append(f"{re.escape(low)}-{re.escape(high)}")
+        else:
+            ranges.append("")  # an empty range matches nothing
+    members = "".join(ranges)
+    if not members:
+        return ("." if negated else "(?!)"), at + 1
+    return f"[{'^' if negated else ''}{members}]", at + 1
+
+
+def _class_letter(pattern: str, at: int) -> tuple[str, int]:
+    letter, at = _letter(pattern, at)
+    if letter in "-]":
+        raise BadGlobError(pattern)
+    if letter == "\\":
+        letter, at = _letter(pattern, at)
+    if at >= len(pattern):
+        raise BadGlobError(pattern)
+    return letter, at
