@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from borg_lvm.dm import Fill
@@ -61,7 +61,7 @@ def summary(outcome: Outcome) -> Iterator[str]:
     """Yield the last lines of a run: what was frozen, when, for how long, and what came of it."""
     plan = outcome.plan
     for instant in outcome.instants:
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant.begin))
+        moment = f"{datetime.fromtimestamp(instant.begin).astimezone():%Y-%m-%d %H:%M:%S%z}"
         yield f"frozen at {moment} ({instant.seconds:.2f} s): {', '.join(instant.names)}"
     for copy, fill in zip(plan.copies, outcome.fills, strict=True):
         if fill.total and not fill.problem:

@@ -127,7 +127,7 @@ def _child(plan: Plan, argv: Sequence[str], cwd: str, staging: str, pipes: Pipes
         os._exit(1)
 
 
-def _exec(argv: Sequence[str], tell: int, mask: set[signal.Signals]) -> None:
+def _exec(argv: Sequence[str], tell: int, mask: Mask) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
         os.execvp(argv[0], list(argv))  # noqa: S606 - no shell, on purpose
