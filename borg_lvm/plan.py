@@ -5,13 +5,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from borg_lvm.config.size import Size
 from borg_lvm.devices import lvm
 from borg_lvm.devices.lvm import RUN_TAG, TAG, Volume
 from borg_lvm.devices.mounts import Mount
 from borg_lvm.errors import SourceError
+from borg_lvm.instant import Held, Hold, one_by_one, together
 from borg_lvm.resolve import Cover, Resolved
 from borg_lvm.resolve import Hole as LiveHole
 from borg_lvm.sizing import Allotted, allot
@@ -20,8 +20,6 @@ from borg_lvm.volumes import Crypt, Found, Volumes
 MINORS = 1 << 20
 FIRST_MINOR = 1 << 19
 """Snapshots get their device numbers in the upper half of the minor numbers, far from those LVM hands out."""
-
-Hold = Literal["lvm", "freeze", "suspend"]
 
 _XFS_QUOTA = frozenset(
     "uquota usrquota quota uqnoenforce qnoenforce gquota grpquota gqnoenforce pquota prjquota pqnoenforce".split()
@@ -121,7 +119,8 @@ class Wishes:
     """What configuration and command line ask of the plan.
 
     `key_files` says for each encrypted volume (`vg/lv`) what opens its copy: a path, or the empty text when the
-    kernel gives the key; a volume without an entry cannot be opened.
+    kernel gives the key; a volume without an entry cannot be opened. `nesting`: this kernel's freezes nest.
+    `system_devices` (`major:minor`) are the devices of the mounts that hold what LVM and we need to go on.
     """
 
     run_id: str
@@ -129,6 +128,8 @@ class Wishes:
     persistent_minor: bool = True
     consistency: str = "instant"
     key_files: Mapping[str, str] = field(default_factory=dict)
+    nesting: bool = False
+    system_devices: frozenset[str] = frozenset()
 
 
 def make(
@@ -140,24 +141,25 @@ def make(
     """
     problems = list(resolved.problems)
     found = _found(resolved.covers, volumes, problems)
-    order = {one.volume.uuid: number for number, (one, _) in enumerate(found.values())}
-    thick = [one.volume for one, _ in found.values() if not one.volume.is_thin]
-    space, too_little = allot(thick, wishes.size)
-    problems += too_little
     problems += [
         _no_key(one) for one, _ in found.values() if one.crypt and one.volume.full_name not in wishes.key_files
     ]
-    if len(order) > 1 and wishes.consistency == "instant":
-        problems.append(_no_instant([one.volume.full_name for one, _ in found.values()]))
+    held = _arrange(found, wishes, problems)
+    space, too_little = allot([one.found.volume for one in held if one.thick], wishes.size)
+    problems += too_little
     if problems:
         raise SourceError("cannot freeze every source path; nothing was done", details=tuple(problems))
-    minors = _minors([one.volume for one, _ in found.values()], taken_minors) if wishes.persistent_minor else {}
+    minors = _minors([one.found.volume for one in held], taken_minors) if wishes.persistent_minor else {}
+    mounted = {one.volume.uuid: mount for one, mount in found.values()}
+    order = {one.found.volume.uuid: number for number, one in enumerate(held)}
     copies = tuple(
-        _copy(number, one, mount, wishes, space.get(one.volume.uuid), minors.get(one.volume.uuid))
-        for number, (one, mount) in enumerate(found.values())
+        _copy(order[uuid], one, mounted[uuid], wishes, space.get(uuid), minors.get(uuid))
+        for one in held
+        for uuid in [one.found.volume.uuid]
     )
     covers = tuple(
-        Laid(cover.target, order[_uuid(found, cover)], cover.inside, cover.because) for cover in resolved.covers
+        Laid(cover.target, order[found[cover.mount.device][0].volume.uuid], cover.inside, cover.because)
+        for cover in resolved.covers
     )
     return Plan(
         run_id=wishes.run_id,
@@ -169,6 +171,18 @@ def make(
         consistency=wishes.consistency if len(copies) > 1 else "instant",
         notes=resolved.notes,
     )
+
+
+def _arrange(found: Mapping[str, tuple[Found, Mount]], wishes: Wishes, problems: list[str]) -> list[Held]:
+    members = [one for one, _ in found.values()]
+    if len(members) < 2 or wishes.consistency != "instant":
+        return one_by_one(members)
+    system = [one for device, (one, _) in found.items() if device in wishes.system_devices]
+    answer = together(members, system, nesting=wishes.nesting)
+    if isinstance(answer, str):
+        problems.append(answer)
+        return []
+    return answer
 
 
 def _found(covers: Sequence[Cover], volumes: Volumes, problems: list[str]) -> dict[str, tuple[Found, Mount]]:
@@ -183,17 +197,6 @@ def _found(covers: Sequence[Cover], volumes: Volumes, problems: list[str]) -> di
         else:
             found.setdefault(cover.mount.device, (answer, cover.mount))
     return found
-
-
-def _uuid(found: Mapping[str, tuple[Found, Mount]], cover: Cover) -> str:
-    return found[cover.mount.device][0].volume.uuid
-
-
-def _no_instant(names: Sequence[str]) -> str:
-    return (
-        f"{', '.join(names)}: one instant over several volumes is not possible yet, their snapshots would be taken "
-        "one after the other; accept that with --consistency per-volume, or back up each volume in a run of its own"
-    )
 
 
 def _no_key(found: Found) -> str:
@@ -218,8 +221,8 @@ def _minors(volumes: Sequence[Volume], taken: frozenset[int]) -> dict[str, int]:
     return chosen
 
 
-def _copy(number: int, found: Found, mount: Mount, wishes: Wishes, space: Allotted | None, minor: int | None) -> Copy:
-    crypt = found.crypt
+def _copy(number: int, held: Held, mount: Mount, wishes: Wishes, space: Allotted | None, minor: int | None) -> Copy:
+    found, crypt = held.found, held.found.crypt
     return Copy(
         origin=found.volume,
         name=f"{TAG}-{wishes.run_id}-{number}",
@@ -230,7 +233,7 @@ def _copy(number: int, found: Found, mount: Mount, wishes: Wishes, space: Allott
         fstype=mount.fstype,
         options=_mount_options(mount),
         mounted_at=mount.path,
-        hold="freeze" if crypt else "lvm",
+        hold=held.hold,
         crypt=crypt,
         key_file=wishes.key_files.get(found.volume.full_name, "") if crypt else "",
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from borg_lvm import luks, plan, plugins, wrappers
+from borg_lvm import instant, ledger, luks, plan, plugins, wrappers
 from borg_lvm.command import LivePath, Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm, mounts, stack
@@ -16,6 +17,12 @@ from borg_lvm.devices.paths import look
 from borg_lvm.errors import SourceError, UsageError
 from borg_lvm.resolve import Resolved, Wanted, resolve
 from borg_lvm.volumes import Volumes
+
+# What LVM's commands and we ourselves may read or write while volumes stand still.
+SYSTEM_PATHS = (
+    "/", "/usr/sbin/lvcreate", "/usr/lib", "/lib64", "/etc/lvm", "/run/lvm", "/dev", "/var/log",
+    ledger.STATE, sys.executable, sys.prefix, os.path.dirname(__file__),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ def survey(question: Question, settings: Settings) -> Survey:
         persistent_minor=settings.snapshot.persistent_minor,
         consistency=settings.consistency,
         key_files=_key_sources(resolved, volumes, settings),
+        nesting=instant.nests(os.uname().release),
+        system_devices=frozenset(table.of(os.path.realpath(path)).device for path in SYSTEM_PATHS),
     )
     made = plan.make(wishes, resolved, sources, volumes, stack.taken_minors())
     return Survey(made, tuple(listed), make)

@@ -17,7 +17,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     for names in (
         "proc kernel dm signals log errors safety",
         "config command devices plugins hookspecs wrappers",
-        "plan resolve report sizing volumes",
+        "plan resolve report sizing volumes instant",
         "quiesce snapshot view run release guardian guardian_main ledger locks luks strays survey",
         "session clean",
         "cli __main__",
