@@ -1,0 +1,85 @@
+"""Who keeps which volume still, so that all snapshots of a run show one instant. Pure.
+
+The argument: hold N-1 volumes still. Let LVM hold the remaining one while it makes that one's snapshot, *first*.
+Then make the snapshots of the others and let them go. Nothing can have changed on the N-1 between their hold and
+their snapshot, so all N snapshots show the instant at which the remaining one was held.
+
+How a volume can be held depends on the kernel. From 6.8 on, a frozen file system's device can be suspended, so we
+freeze the file system and LVM's own suspend nests in it. Before, that fails and leaves a mess; there a thick origin's
+device can be suspended in advance instead. A thin origin must never be: its pool breaks; but a thick snapshot of it
+works. A file system above LUKS is frozen on every kernel: LVM suspends the device below, which carries none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from borg_lvm.volumes import Found
+
+Hold = Literal["lvm", "freeze", "suspend"]
+NESTING = (6, 8)
+"""The first kernel release in which freezes nest (FREEZE_MAY_NEST)."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A volume, who holds it (`lvm` or we), and whether its snapshot is a thick one."""
+
+    found: Found
+    hold: Hold
+    thick: bool
+
+
+def nests(release: str) -> bool:
+    """Tell from the kernel's release (`6.1.0-40-amd64`) whether freezes nest."""
+    numbers = release.split("-", maxsplit=1)[0].split(".")
+    return (int(numbers[0]), int(numbers[1])) >= NESTING
+
+
+def one_by_one(members: Sequence[Found]) -> list[Held]:
+    """Arrange volumes that each get an instant of their own, or a single volume."""
+    return [Held(one, "freeze" if one.crypt else "lvm", not one.volume.is_thin) for one in members]
+
+
+def together(members: Sequence[Found], system: Sequence[Found], *, nesting: bool) -> list[Held] | str:
+    """Arrange volumes that get one instant, the one that LVM holds first; or say why it cannot be had.
+
+    `system` are those members that hold what LVM and we need while the others stand still.
+    """
+    plain = [one for one in members if not one.crypt]
+    first = _first(plain, [one for one in system if not one.crypt], nesting=nesting)
+    held = [Held(first, "lvm", not first.volume.is_thin)] if first else []
+    for one in members:
+        if one is first:
+            continue
+        if not nesting and not one.crypt and one in system:
+            return _two_systems([one, *([first] if first else [])])
+        held.append(_held(one, nesting=nesting))
+    return held
+
+
+def _first(plain: Sequence[Found], system: Sequence[Found], *, nesting: bool) -> Found | None:
+    """Choose the volume that LVM holds: one that we need ourselves, else one that would be costly to hold."""
+    if system:
+        return system[0]
+    thin = [one for one in plain if one.volume.is_thin]
+    if thin and not nesting:
+        return thin[0]
+    return plain[0] if plain else None
+
+
+def _held(one: Found, *, nesting: bool) -> Held:
+    if one.crypt or nesting:
+        return Held(one, "freeze", not one.volume.is_thin)
+    return Held(one, "suspend", thick=True)
+
+
+def _two_systems(members: Sequence[Found]) -> str:
+    names = " and ".join(sorted(one.volume.full_name for one in members))
+    return (
+        f"{names} both hold what LVM itself needs (programs, libraries, /etc), and this kernel can only hold a "
+        "volume by suspending it, which would block reading too; use kernel 6.8 or newer, or back them up in runs of "
+        "their own, or accept one snapshot after the other with --consistency per-volume"
+    )
