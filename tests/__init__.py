@@ -1,0 +1,1 @@
+"""Tests of borg-lvm, and the lab that they run in."""
