@@ -121,6 +121,8 @@ ELSEWHERE = {
     "--pattern-roots-internal": "an internal option",
 }
 
+CONFIGURATION = "borg's configuration"
+
 # The repository locations of borg 1 and 2 that are on another machine.
 REMOTE = re.compile(r"(?:ssh|sftp|rest|socket|https?)://|(?:rclone|s3|b2):")
 SCP = re.compile(r"(?:[^@:/]+@)?(?:(?!\[)[^:/]+(?<!\])|\[[0-9a-fA-F:.]+\]):(?!:|//)[^:]")
@@ -163,6 +165,8 @@ def _create(invocation: Invocation, main: options.Parsed, problems: list[str]) -
         if parsed.has(name):
             problems.append(f"borg's option {name} takes the paths from {why}; name the sources with --path")
     words = parsed.words
+    if words and "::" not in words[0]:
+        problems += _settings_of_borg2(invocation)
     repository = parsed.last("--repo") or main.last("--repo")
     if repository is None and words:
         repository = _repository_of(words[0], invocation)
@@ -176,12 +180,23 @@ def _create(invocation: Invocation, main: options.Parsed, problems: list[str]) -
         "borg",
         "create",
         sources,
-        live=patterns.spare_sources(live, sources),
+        live=patterns.beside(live, sources),
         problems=(*problems, *_repository_clash(invocation, repository or "", sources)),
         notes=tuple(_notes(parsed)),
         one_file_system=parsed.has("--one-file-system"),
         extra={"dry_run": "yes"} if parsed.has("--dry-run") else {},
     )
+
+
+def _settings_of_borg2(invocation: Invocation) -> Iterator[str]:
+    """Refuse the other places from which borg 2 takes options: `BORG_CREATE__…` and a file of defaults."""
+    for name in sorted(invocation.env):
+        if name.startswith("BORG_CREATE__") or name == "BORG_CONFIG":
+            yield f"the environment's {name} sets options of borg create that borg-lvm does not follow; write them out"
+    config = next(item.path for item in folders(invocation) if item.reason == CONFIGURATION)
+    defaults = os.path.join(config, "default.yaml")
+    if os.path.exists(defaults):
+        yield f"{defaults} sets options of borg create, which borg-lvm does not follow; name the sources with --path"
 
 
 def _paths(invocation: Invocation, parsed: options.Parsed, problems: list[str]) -> Iterator[str]:
@@ -190,8 +205,8 @@ def _paths(invocation: Invocation, parsed: options.Parsed, problems: list[str]) 
     for item in parsed.items:
         if isinstance(item, options.Word):
             if archive_seen and item.text == "-":
-                problems_if_alone = [word for word in parsed.words[1:] if word != "-"]
-                if not problems_if_alone and not parsed.has("--pattern", "--patterns-from"):
+                others = [word for word in parsed.words[1:] if word != "-"]
+                if not others and not parsed.has("--pattern", "--patterns-from"):
                     problems.append("borg create reads standard input alone, no source paths; run it without borg-lvm")
             elif archive_seen:
                 yield item.text
@@ -245,7 +260,7 @@ def _with_lock(invocation: Invocation, main: options.Parsed, problems: list[str]
             "borg",
             inner.action,
             inner.sources,
-            live=patterns.spare_sources((*inner.live, *live), inner.sources),
+            live=patterns.beside((*inner.live, *live), inner.sources),
             problems=(*problems, *inner.problems),
             notes=inner.notes,
             one_file_system=inner.one_file_system,
@@ -260,8 +275,14 @@ def _with_lock(invocation: Invocation, main: options.Parsed, problems: list[str]
 
 def _repository_of(location: str, invocation: Invocation) -> str:
     """Return the repository of borg 1's `REPO::ARCHIVE`, or BORG_REPO where the command line leaves it out."""
-    repository = location.partition("::")[0] if "::" in location else ""
-    return repository or invocation.env.get("BORG_REPO", "")
+    return split_location(location)[0] or invocation.env.get("BORG_REPO", "")
+
+
+def split_location(location: str) -> tuple[str, str]:
+    """Split borg 1's `REPO::ARCHIVE`; the colons of `[::1]` do not count, and without `::` there is no repository."""
+    plain = re.sub(r"\[[0-9a-fA-F:.]+\]", lambda match: "x" * len(match[0]), location)
+    at = plain.find("::")
+    return (location[:at], location[at + 2 :]) if at >= 0 else ("", location)
 
 
 def is_remote(repository: str) -> bool:
@@ -270,10 +291,13 @@ def is_remote(repository: str) -> bool:
 
 
 def local_repository(repository: str) -> str | None:
-    """Return the path of a local repository, None for a remote one or none at all."""
+    """Return the path of a local repository, None for a remote one or none at all.
+
+    With a placeholder in it, `{hostname}` or `{now}`, it is the folder above: borg alone knows what it will say.
+    """
     if not repository or is_remote(repository):
         return None
-    return repository.removeprefix("file://").partition("::")[0]
+    return patterns.before_placeholder(repository.removeprefix("file://").partition("::")[0])
 
 
 def _repository_clash(invocation: Invocation, repository: str, sources: tuple[str, ...]) -> list[str]:
@@ -308,8 +332,7 @@ def folders(invocation: Invocation) -> Iterator[LivePath]:
         return LivePath(invocation.absolute(env.get(variable, default)), reason, make=True)
 
     yield folder("BORG_CACHE_DIR", os.path.join(home("XDG_CACHE_HOME", ".cache"), "borg"), "borg's cache")
-    config = folder("BORG_CONFIG_DIR", os.path.join(home("XDG_CONFIG_HOME", ".config"), "borg"), "borg's configuration")
-    yield config
+    yield folder("BORG_CONFIG_DIR", os.path.join(home("XDG_CONFIG_HOME", ".config"), "borg"), CONFIGURATION)
     if "BORG_SECURITY_DIR" in env:
         yield folder("BORG_SECURITY_DIR", "", "borg's record of known repositories")
     if "BORG_KEYS_DIR" in env:

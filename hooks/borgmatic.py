@@ -145,7 +145,7 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
     sources = tuple(dict.fromkeys(found.sources))
     if not sources and not found.problems:
         found.problems.append("borgmatic's configuration names no paths to read; name the sources with --path")
-    live = patterns.spare_sources(found.live, sources)
+    live = patterns.beside(found.live, sources)
     outside = [name for name in found.files if not any(patterns.inside(name, source) for source in sources)]
     if found.stored and outside:
         found.notes.append(f"borgmatic also stores its configuration, read live: {', '.join(outside)}")

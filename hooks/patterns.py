@@ -66,10 +66,18 @@ def same(path: str, other: str) -> bool:
     return os.path.normpath(path) == os.path.normpath(other)
 
 
-def spare_sources(live: Iterable[LivePath], sources: Iterable[str]) -> tuple[LivePath, ...]:
-    """Drop each path that is itself a source: the user asked for its frozen copy, and the program can do without."""
+def beside(live: Iterable[LivePath], sources: Iterable[str]) -> tuple[LivePath, ...]:
+    """Drop each path that holds a source, unless a wider source holds it: nothing covers it, so it is live anyway.
+
+    A path that is itself a source goes as well: the user asked for its frozen copy.
+    """
     wanted = tuple(sources)
-    return tuple(item for item in unique(live) if not any(same(item.path, source) for source in wanted))
+    return tuple(
+        item
+        for item in unique(live)
+        if not any(inside(source, item.path) for source in wanted)
+        or any(inside(item.path, source) and not same(item.path, source) for source in wanted)
+    )
 
 
 def unique(live: Iterable[LivePath]) -> tuple[LivePath, ...]:
@@ -93,6 +101,12 @@ def output_clashes(program: str, outputs: Iterable[LivePath], sources: Iterable[
         for item in unique(outputs)
         if any(same(item.path, source) for source in wanted)
     ]
+
+
+def before_placeholder(path: str) -> str:
+    """Return the folder above the first part of a path that has a placeholder such as `{hostname}`, else the path."""
+    head, brace, _ = path.partition("{")
+    return head.rpartition("/")[0] or "/" if brace else path
 
 
 def folder_of(path: str) -> str:

@@ -88,7 +88,7 @@ FALSE = ("0", "f", "F", "FALSE", "false", "False")
 @hookimpl
 def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
     """Read `restic … backup …`."""
-    if not re.fullmatch(r"restic([_-][\w.-]+)?", invocation.program):
+    if not re.fullmatch(r"restic(_\d[\w.]*)?", invocation.program):
         return None
     before = options.read(invocation.argv[1:], GLOBAL_TABLE, options.PFLAG_COMMAND)
     action = before.words[0] if before.words else ""
@@ -125,7 +125,7 @@ def _backup(invocation: Invocation, before: options.Parsed) -> Reading:
         "restic",
         "backup",
         sources,
-        live=patterns.spare_sources(live, sources),
+        live=patterns.beside(live, sources),
         problems=(*problems, *patterns.output_clashes("restic", repository, sources)),
         one_file_system=_on(parsed, "--one-file-system"),
         extra={"dry_run": "yes"} if _on(parsed, "--dry-run") else {},

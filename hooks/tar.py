@@ -231,7 +231,7 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         "tar",
         action,
         sources,
-        live=patterns.spare_sources(live, sources),
+        live=patterns.beside(live, sources),
         problems=(*problems, *patterns.output_clashes("tar", live, sources)),
         notes=tuple(_notes(parsed)),
         one_file_system=parsed.has("--one-file-system"),

@@ -1,0 +1,262 @@
+"""What the borg plugin reads out of command lines, and that its tables are those of the installed borgs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from borg_lvm.command import Invocation, Reading
+
+if TYPE_CHECKING:
+    from hooks import borg, options
+else:
+    from borg_lvm_hooks import borg, options
+
+
+def read(*args: str, cwd: str = "/work", **env: str) -> Reading:
+    reading = borg.borg_lvm_read_command(Invocation(("borg", *args), {"HOME": "/root", **env}, cwd))
+    assert reading is not None
+    return reading
+
+
+def live(reading: Reading) -> dict[str, bool]:
+    return {item.path: item.make for item in reading.live}
+
+
+def test_options_before_and_after_the_command() -> None:
+    reading = read("--info", "--lock-wait", "5", "create", "-sx", "-C", "zstd,3", "/repo::{now}", "/etc", "/home")
+    assert reading.sources == ("/etc", "/home")
+    assert reading.one_file_system
+    assert reading.problems == ()
+
+
+def test_relative_paths_and_the_slashdot() -> None:
+    assert read("create", "r::a", "etc", "b/./c").sources == ("/work/etc", "/work/b/./c")
+
+
+def test_dots_are_taken_out_by_name_as_borg_does() -> None:
+    assert read("create", "r::a", "/link/../etc").sources == ("/etc",)
+
+
+def test_borg_2_names_its_repository_by_an_option() -> None:
+    for args in (("create", "-r", "/srv/r", "name", "/etc"), ("--repo=/srv/r", "create", "name", "/etc")):
+        reading = read(*args)
+        assert reading.sources == ("/etc",)
+        assert "/srv/r" in live(reading)
+
+
+def test_borg_2_takes_options_from_elsewhere_too(tmp_path: Path) -> None:
+    assert "BORG_CREATE__PATHS" in read("create", "name", "/etc", BORG_CREATE__PATHS="x").problems[0]
+    (tmp_path / "default.yaml").write_text("create: {}")
+    assert read("create", "name", "/etc", BORG_CONFIG_DIR=str(tmp_path)).problems
+    assert read("create", "r::name", "/etc", BORG_CONFIG_DIR=str(tmp_path)).problems == ()
+
+
+def test_roots_come_from_patterns(tmp_path: Path) -> None:
+    file = tmp_path / "patterns"
+    file.write_bytes(b"# comment\n\n  R  /srv/a b \r\nr /caf\xe9\n- *.o\nP sh\n+ /x\n!/y\nR relative\n")
+    reading = read("create", "--patterns-from", "patterns", "--pattern", "R /opt", "r::a", cwd=str(tmp_path))
+    assert reading.sources == ("/srv/a b", os.fsdecode(b"/caf\xe9"), f"{tmp_path}/relative", "/opt")
+    assert reading.problems == ()
+
+
+def test_a_pattern_file_that_is_a_pipe_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reading = read("create", "--patterns-from", str(tmp_path / "pipe"), "r::a", "/etc")
+    assert "not a regular file" in reading.problems[0]
+    assert "cannot be read" in read("create", "--patterns-from", "/no/such", "r::a", "/etc").problems[0]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--paths-from-stdin", "r::a"),
+        ("--paths-from-command", "r::a", "--", "find", "/etc"),
+        ("--paths-from-shell-command", "r::a", "find /etc"),
+        ("--content-from-command", "r::a", "--", "pg_dump", "x"),
+    ],
+)
+def test_paths_from_elsewhere_are_refused(args: Sequence[str]) -> None:
+    reading = read("create", *args)
+    assert reading.sources == ()
+    assert "name the sources with --path" in reading.problems[0]
+
+
+def test_standard_input_alone_is_no_source() -> None:
+    assert read("create", "r::a", "-").sources == ()
+    assert "standard input" in read("create", "r::a", "-").problems[0]
+    assert read("create", "r::a", "-", "/etc").sources == ("/etc",)
+    assert read("create", "r::a", "-", "/etc").problems == ()
+
+
+def test_no_paths_at_all() -> None:
+    assert "no paths" in read("create", "r::a").problems[0]
+
+
+def test_abbreviations_as_argparse_takes_them() -> None:
+    assert read("create", "--one", "--patterns", "/dev/null", "r::a", "/etc").one_file_system
+    assert "ambiguous" in read("create", "--exclude-", "x", "r::a", "/etc").problems[0]
+
+
+@pytest.mark.parametrize(
+    ("location", "env", "expected"),
+    [
+        ("/srv/r::a", {}, "/srv/r"),
+        ("r::a", {}, "/work/r"),
+        ("./r::a", {}, "/work/./r"),
+        ("file:///srv/r::a", {}, "/srv/r"),
+        ("::a", {"BORG_REPO": "/srv/env"}, "/srv/env"),
+        ("/srv/{hostname}/r::a", {}, "/srv"),
+        ("/with:colon/r::a", {}, "/with:colon/r"),
+    ],
+)
+def test_a_local_repository_is_live(location: str, env: dict[str, str], expected: str) -> None:
+    reading = read("create", location, "/etc", **env)
+    assert live(reading)[expected] is False
+    assert "/root/.ssh" not in live(reading)
+
+
+@pytest.mark.parametrize("location", ["user@host:r::a", "host:/r::a", "ssh://u@h:22/./r::a", "[::1]:r::a"])
+def test_a_remote_repository_needs_ssh(location: str) -> None:
+    reading = read("create", location, "/etc")
+    assert "/root/.ssh" in live(reading)
+    assert not any(item.reason == "the repository" for item in reading.live)
+
+
+def test_the_default_folders_are_made() -> None:
+    folders = live(read("create", "/r::a", "/etc"))
+    assert folders["/root/.cache/borg"]
+    assert folders["/root/.config/borg"]
+    assert folders["/tmp"] is False
+
+
+def test_the_environment_moves_the_folders() -> None:
+    moved = live(read("create", "/r::a", "/etc", BORG_BASE_DIR="/b", BORG_SECURITY_DIR="/s", TMPDIR="/t"))
+    assert {"/b/.cache/borg", "/b/.config/borg", "/s", "/t"} <= set(moved)
+    moved = live(read("create", "/r::a", "/etc", XDG_CACHE_HOME="/c", XDG_CONFIG_HOME="/x", BORG_KEYS_DIR="/k"))
+    assert {"/c/borg", "/x/borg", "/k"} <= set(moved)
+    moved = live(read("create", "/r::a", "/etc", BORG_CACHE_DIR="/c", BORG_CONFIG_DIR="/x", BORG_BASE_DIR="/b"))
+    assert {"/c", "/x"} <= set(moved)
+
+
+def test_a_repository_cannot_be_its_own_source() -> None:
+    assert "itself a source" in read("create", "/srv/r::a", "/srv/r/").problems[0]
+
+
+def test_with_lock_is_followed_when_it_runs_borg() -> None:
+    reading = read("with-lock", "/r1", "borg", "create", "/r2::a", "/etc")
+    assert reading.sources == ("/etc",)
+    assert {"/r1", "/r2"} <= set(live(reading))
+    assert read("with-lock", "-r", "/r1", "borg", "create", "n", "/etc").sources == ("/etc",)
+    assert "cannot follow" in read("with-lock", "/r1", "rsync", "-a", "/etc", "/b").problems[0]
+
+
+def test_a_dry_run_is_told() -> None:
+    assert read("create", "-n", "r::a", "/etc").extra == {"dry_run": "yes"}
+
+
+# Options that change what is read; all others may stand anywhere.
+TELLING = {"--help", "--pattern", "--patterns-from", "--repo", "--one-file-system", *borg.ELSEWHERE}
+
+
+def harmless() -> st.SearchStrategy[list[str]]:
+    known = [option for option in borg.CREATE_TABLE.options if option.name not in TELLING]
+
+    def spell(option: options.Option) -> list[str]:
+        return [f"{option.name}=1"] if option.takes is options.Takes.VALUE else [option.name]
+
+    return st.sampled_from(known).map(spell)
+
+
+@given(st.lists(harmless()), st.lists(harmless()))
+def test_options_do_not_change_the_sources(before: list[list[str]], after: list[list[str]]) -> None:
+    reading = read("create", *chain(*before), "/r::a", "/etc", "home", *chain(*after))
+    assert reading.sources == ("/etc", "/work/home")
+    assert reading.problems == ()
+
+
+ASK = """
+import json, sys
+import borg
+from borg.archiver import Archiver
+parser = Archiver(prog="borg").build_parser()
+commands = next(action for action in parser._actions if type(action).__name__ == "_SubParsersAction").choices
+def options(parser):
+    return [[action.option_strings, action.nargs != 0] for action in parser._actions if action.option_strings]
+print(json.dumps({
+    "version": borg.__version__,
+    "main": options(parser),
+    "create": options(commands["create"]),
+    "with-lock": options(commands["with-lock"]),
+}))
+"""
+
+
+def interpreters() -> list[str]:
+    """The Python of each installed borg, out of its first line."""
+    found = []
+    places = [os.path.dirname(sys.executable), *os.environ.get("PATH", "").split(os.pathsep), "/usr/bin"]
+    for path in dict.fromkeys(os.path.join(place, "borg") for place in places):
+        if os.access(path, os.X_OK):
+            with open(path, "rb") as file:
+                line = os.fsdecode(file.readline(1000)).strip()
+            if line.startswith("#!") and "python" in line:
+                found.append(line[2:].split()[0])
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("interpreter", interpreters() or ["none"])
+def test_the_tables_are_those_of_the_installed_borg(interpreter: str) -> None:
+    if interpreter == "none":
+        pytest.skip("no borg installed")
+    asked = subprocess.run([interpreter, "-I", "-c", ASK], capture_output=True, check=False)
+    if asked.returncode:
+        pytest.skip(f"this borg cannot be asked: {asked.stderr.decode().splitlines()[-1]}")
+    said = json.loads(asked.stdout)
+    tables = {"main": borg.MAIN_TABLE, "create": borg.CREATE_TABLE, "with-lock": borg.WITH_LOCK_TABLE}
+    for command, table in tables.items():
+        for names, takes_value in said[command]:
+            for name in names:
+                option = table.by_name.get(name)
+                assert option is not None, f"borg {said['version']} {command} has a new option {name}"
+                assert (option.takes is options.Takes.VALUE) == takes_value, name
+
+
+@pytest.mark.process
+def test_borg_reads_the_same_roots(tmp_path: Path) -> None:
+    """The real borg's dry run lists what we say that it reads."""
+    program = shutil.which("borg")
+    if program is None:
+        pytest.skip("no borg installed")
+    for name in ("one", "two", "three", "four"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "patterns").write_text("# roots\n R  two \n\nr three\n- four/x\n")
+    environment = {**os.environ, "BORG_BASE_DIR": str(tmp_path / "base")}
+    subprocess.run([program, "init", "-e", "none", "repo"], cwd=tmp_path, env=environment, check=True)
+    args = [
+        "create",
+        "--dry-run",
+        "--list",
+        "--pattern",
+        "R one",
+        "--patterns-from",
+        "patterns",
+        "repo::a",
+        "x/../four",
+    ]
+    done = subprocess.run([program, *args], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    listed = [os.fsdecode(line[2:]) for line in done.stderr.splitlines() if line[:2] in (b"- ", b"x ", b"+ ")]
+    said = read(*args, cwd=str(tmp_path)).sources
+    assert [os.path.relpath(source, tmp_path) for source in said] == listed
