@@ -1,0 +1,45 @@
+# KERNEL=6.12 chooses one kernel; TESTS='tests/system/test_lab.py -k thin' chooses tests. See CONTRIBUTING.md.
+KERNEL ?= 6.1 6.12
+FIRST := $(firstword $(KERNEL))
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv/bin
+LAB := $(VENV)/python -m tests.lab
+TESTS ?= tests/system
+
+.PHONY: help setup lint unit system test shell demo soak bench clean
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+
+setup: ## install everything that the other targets need
+	@$(PYTHON) -m tests.lab.setup $(KERNEL)
+
+lint: setup ## ruff and mypy
+	$(VENV)/ruff check .
+	$(VENV)/mypy
+
+unit: setup ## tests that need no root
+	$(VENV)/python -m pytest -q tests/unit
+
+system: setup ## tests on real LVM, on each kernel
+	@status=0; for kernel in $(KERNEL); do \
+	  $(LAB) test --kernel $$kernel -- $(TESTS) || status=1; \
+	done; exit $$status
+
+test: setup lint unit system ## all of it
+
+shell: setup ## look around in a guest by hand; leave with exit
+	@$(LAB) shell --kernel $(FIRST)
+
+demo: KERNEL := $(FIRST)
+demo: setup ## what borg-lvm does, in a guest, in a few minutes
+	@$(LAB) run --kernel $(FIRST) -- $(VENV)/python -m tests.demo
+
+soak: setup ## the same things again and again, for hours
+	@$(LAB) run --kernel $(FIRST) --timeout 86400 -- $(VENV)/python -m tests.soak
+
+bench: setup ## how long things stand still
+	@$(LAB) run --kernel $(FIRST) -- $(VENV)/python -m tests.bench
+
+clean: ## remove everything that make made
+	rm -rf .lab .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -1,0 +1,99 @@
+"""The lab's command line: ``python -m tests.lab run|test|shell|fetch``."""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import os
+import signal
+import sys
+from types import FrameType
+
+from tests.lab import guest, here
+from tests.lab.accelerator import accelerator
+from tests.lab.choose import Choice, decide, facts
+from tests.lab.events import GRACE, Tally
+from tests.lab.initramfs import initramfs
+from tests.lab.job import Job
+from tests.lab.kernels import SERIES, kernel
+from tests.lab.paths import CHECKOUT
+from tests.lab.watch import Outcome
+
+
+def main() -> int:
+    """Do what the command line says and return the exit status."""
+    signal.signal(signal.SIGTERM, _stop)
+    options = _parser().parse_args()
+    if options.action == "fetch":
+        for series in options.kernels or SERIES:
+            initramfs(kernel(series))
+        return 0
+    if options.action == "shell":
+        chosen = kernel(options.kernel or SERIES[0])
+        job = Job(options.command or ["bash", "-l"], options.timeout, {"PS1": f"lab {chosen.series} \\w # "})
+        return guest.shell(job, chosen, accelerator(chosen))
+    choice = decide(options.where, options.kernel, facts())
+    command = options.command
+    if options.action == "test":
+        pytest = [sys.executable, "-m", "pytest", "-p", "tests.lab.pytest_events", "-q"]
+        command = pytest + (command or ["tests/system"])
+    elif not command:
+        _parser().error("run needs a command")
+    job = Job(command, options.timeout, dict(pair.partition("=")[::2] for pair in options.env))
+    tally = Tally(job.nonce, choice.series, options.grace)
+    return _report(options.action == "test", job, choice, tally, _run(job, choice, tally))
+
+
+def _run(job: Job, choice: Choice, tally: Tally) -> Outcome:
+    for part in ("borg_lvm", "hooks", "tests"):
+        # A guest cannot keep what it compiles, and compiling is what it is slowest at.
+        compileall.compile_dir(CHECKOUT / part, quiet=2)
+    if choice.here:
+        print(f"lab: here, kernel {choice.series}: {choice.why}", flush=True)
+        return here.run(job, tally)
+    chosen = kernel(choice.series)
+    accel = accelerator(chosen)
+    print(f"lab: guest, kernel {chosen.release}, {accel}: {choice.why}", flush=True)
+    return guest.run(job, chosen, accel, tally)
+
+
+def _report(tests: bool, job: Job, choice: Choice, tally: Tally, outcome: Outcome) -> int:
+    """Say what went wrong, if anything, and end with the numbers of the tests."""
+    if tests or tally.collected is not None:
+        outcome.problems += tally.problems()
+    if outcome.problems and not choice.here:
+        print(f"lab: the guest's console ended with\n{guest.kernel_log(job.out)}")
+    for problem in outcome.problems:
+        print(f"lab: FAILED: {problem}")
+    if tests or tally.collected is not None:
+        print(f"lab: kernel {outcome.kernel}, results in {job.out}")
+        print(tally.summary(), flush=True)
+    return outcome.exit_status
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Leave through the ordinary way out, where the guest is ended."""
+    raise SystemExit(128 + number)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.lab", description=__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+    for name, told in (("run", "run a command"), ("test", "run system tests"), ("shell", "look around by hand")):
+        action = actions.add_parser(name, help=told)
+        action.add_argument("--kernel", choices=SERIES, help="which kernel (default: the machine's own, else 6.1)")
+        action.add_argument("--where", choices=("auto", "here", "vm"), default="auto")
+        action.add_argument("--timeout", type=float, default=3600.0, help="seconds for everything (default 3600)")
+        action.add_argument("--grace", type=float, default=GRACE, help="seconds that a test may exceed its limit")
+        action.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for the command")
+        action.add_argument("command", nargs="*", help="after --: the command, or arguments for pytest")
+    fetch = actions.add_parser("fetch", help="get the kernels ready")
+    fetch.add_argument("kernels", nargs="*", metavar="SERIES")
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        os._exit(130)

@@ -1,0 +1,74 @@
+"""Runs a job in a virtual machine."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.lab import qemu
+from tests.lab.events import Tally
+from tests.lab.initramfs import initramfs
+from tests.lab.job import Job
+from tests.lab.kernels import Kernel
+from tests.lab.watch import Outcome, Streams, Watch
+
+TAIL = 60  # lines of the guest's kernel log that a failure shows
+
+
+def run(job: Job, kernel: Kernel, accelerator: str, tally: Tally) -> Outcome:
+    """Boot a guest, run the job's command in it, and return how that ended."""
+    job.write({"release": kernel.release, "modules": str(kernel.modules)})
+    with _ports("output", "record", "events") as (ours, theirs):
+        numbers = {name: end.fileno() for name, end in theirs.items()}
+        command = qemu.arguments(job, kernel, initramfs(kernel), accelerator, numbers)
+        with started(command, tuple(numbers.values())) as child:
+            for end in theirs.values():
+                end.close()
+            streams = Streams(ours["output"].fileno(), ours["record"].fileno(), ours["events"].fileno())
+            outcome = Watch(child, streams, tally, job.timeout).follow()
+    if outcome.kernel is not None and outcome.kernel != kernel.release:
+        outcome.problems.append(f"the guest ran {outcome.kernel}, not {kernel.release}")
+    return outcome
+
+
+def shell(job: Job, kernel: Kernel, accelerator: str) -> int:
+    """Boot a guest whose command has our terminal; the nonce proves nothing here, a person looks on."""
+    job.write({"release": kernel.release, "modules": str(kernel.modules)}, terminal=True)
+    with _ports("record", "events") as (_, theirs):
+        numbers = {name: end.fileno() for name, end in theirs.items()}
+        command = qemu.arguments(job, kernel, initramfs(kernel), accelerator, numbers) + qemu.terminal()
+        return subprocess.run(command, pass_fds=tuple(numbers.values()), check=False).returncode
+
+
+@contextlib.contextmanager
+def started(command: list[str], descriptors: tuple[int, ...]) -> Iterator[subprocess.Popen[bytes]]:
+    """Start QEMU; kill it at the end by its own process id, and let the kernel do so should we die first."""
+    watched = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+    child = subprocess.Popen(watched, stdin=subprocess.DEVNULL, pass_fds=descriptors, start_new_session=True)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+@contextlib.contextmanager
+def _ports(*names: str) -> Iterator[tuple[dict[str, socket.socket], dict[str, socket.socket]]]:
+    """Give a connected pair of sockets for each name: our ends and QEMU's."""
+    with contextlib.ExitStack() as stack:
+        pairs = {name: socket.socketpair() for name in names}
+        for pair in pairs.values():
+            for end in pair:
+                stack.enter_context(end)
+        yield {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
+
+
+def kernel_log(out: Path) -> str:
+    """Return the tail of the guest's console, where a panic is seen as well."""
+    console = out / "console.log"
+    if not console.is_file():
+        return ""
+    return "\n".join(console.read_text(errors="replace").splitlines()[-TAIL:])

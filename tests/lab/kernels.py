@@ -1,0 +1,130 @@
+"""Fetches stock Debian kernels and unpacks them below ``.lab/``; nothing is installed on the host."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import shutil
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab.paths import LAB, locked
+
+SERIES = ("6.1", "6.12")
+
+# The parts of the module tree that the lab's guests can use; drivers for real hardware are most of the package.
+KEPT = ("arch", "block", "crypto", "drivers/block", "drivers/char", "drivers/md", "drivers/virtio", "fs", "lib", "mm",
+        "net/9p", "net/unix", "security")  # fmt: skip
+
+# To be changed when kernels that were unpacked before are of no use any more.
+FORMAT = "1"
+
+
+class KernelError(Exception):
+    """A kernel could not be had or not be unpacked."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that is ready to boot."""
+
+    series: str
+    release: str
+    directory: Path
+
+    @property
+    def image(self) -> Path:
+        """The uncompressed kernel."""
+        return self.directory / "vmlinux"
+
+    @property
+    def modules(self) -> Path:
+        """The directory that holds ``<release>/modules.dep``."""
+        return self.directory / "modules"
+
+
+def kernel(series: str) -> Kernel:
+    """Return the kernel of that series, fetched and unpacked if it is not there yet."""
+    directory = LAB / "kernels" / series
+    stamp = directory / "stamp"
+    key = " ".join((FORMAT, *KEPT))
+    with locked("kernels"):
+        if not stamp.is_file() or stamp.read_text() != key:
+            building = directory.with_name(f"{series}.building")
+            shutil.rmtree(building, ignore_errors=True)
+            building.mkdir(parents=True)
+            _unpack(series, building)
+            (building / "stamp").write_text(key)
+            shutil.rmtree(directory, ignore_errors=True)
+            building.rename(directory)
+    return Kernel(series, (directory / "release").read_text(), directory)
+
+
+def newest(series: str, names: list[str]) -> str:
+    """Return the newest real kernel package of a series among package names.
+
+    The meta-packages depend on it, but which of them exist, and what they point at, differs between archives.
+    """
+    wanted = re.compile(rf"linux-image-{re.escape(series)}\.\d[^-]*(-\d+)?-amd64")
+    found = [name for name in names if wanted.fullmatch(name)]
+    if not found:
+        raise KernelError(f"no package linux-image-{series}.*-amd64: run apt-get update, or enable Debian's backports")
+    return max(found, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
+
+
+def _unpack(series: str, building: Path) -> None:
+    query = ["apt-cache", "pkgnames", f"linux-image-{series}."]
+    package = newest(series, subprocess.run(query, check=True, capture_output=True, text=True).stdout.split())
+    release = package.removeprefix("linux-image-")
+    print(f"lab: fetching {package}", flush=True)
+    # apt's own sandbox user cannot write into a private directory, which is a mere warning for root.
+    subprocess.run(["apt-get", "download", "-qq", package], check=True, cwd=building, stderr=subprocess.DEVNULL)
+    (archive,) = building.glob("*.deb")
+    tree = building / "tree"
+    subprocess.run(["dpkg-deb", "-x", archive, tree], check=True)
+    archive.unlink()
+    (building / "vmlinux").write_bytes(uncompressed((tree / "boot" / f"vmlinuz-{release}").read_bytes()))
+    _keep_modules(tree / "lib" / "modules" / release, building / "modules" / release)
+    shutil.rmtree(tree)
+    _depmod(building, release)
+    (building / "release").write_text(release)
+
+
+def _keep_modules(source: Path, target: Path) -> None:
+    """Move the useful modules, uncompressed: to unpack them again at every load is slow in an emulated guest."""
+    target.mkdir(parents=True)
+    for index in source.glob("modules.*"):
+        shutil.move(index, target / index.name)
+    for part in KEPT:
+        if (source / "kernel" / part).is_dir():
+            shutil.copytree(source / "kernel" / part, target / "kernel" / part)
+    for packed in target.rglob("*.ko.xz"):
+        packed.with_suffix("").write_bytes(lzma.decompress(packed.read_bytes()))
+        packed.unlink()
+
+
+def _depmod(building: Path, release: str) -> None:
+    """Write ``modules.dep``; depmod looks below ``lib/modules`` only, so give it that name for a moment."""
+    root = building / "root"
+    (root / "lib").mkdir(parents=True)
+    (root / "lib" / "modules").symlink_to(building / "modules")
+    subprocess.run(["depmod", "-b", root, release], check=True)
+    shutil.rmtree(root)
+
+
+def uncompressed(image: bytes) -> bytes:
+    """Return the ELF kernel inside a ``bzImage``.
+
+    QEMU starts it directly (PVH), and the guest need not unpack it, which takes an emulated processor seconds.
+    """
+    setup_sectors = image[0x1F1] or 4
+    offset, length = struct.unpack_from("<II", image, 0x248)
+    start = (setup_sectors + 1) * 512 + offset
+    payload = image[start : start + length - 4]  # the last four bytes are the unpacked size
+    if payload.startswith(b"\xfd7zXZ\0"):
+        return lzma.decompress(payload)
+    if payload.startswith(b"\x28\xb5\x2f\xfd"):
+        return subprocess.run(["zstd", "-dc"], input=payload, stdout=subprocess.PIPE, check=True).stdout
+    raise KernelError(f"the kernel is packed in a way the lab does not know: {payload[:6].hex()}")
