@@ -82,10 +82,10 @@ class Taker:
         if copy.extents:
             argv += ["--extents", str(copy.extents)]
         else:
-            argv += ["--activate", "y", "--ignoreactivationskip"]
+            argv += ["--activate", "y", "--setactivationskip", "y", "--ignoreactivationskip"]
         if copy.minor is not None:
             argv += ["--persistent", "y", "--minor", str(copy.minor)]
-        return [*argv, "--setautoactivation", "n", copy.origin.full_name]
+        return [*argv, copy.origin.full_name]
 
 
 def _write_out(group: Sequence[Copy]) -> None:
