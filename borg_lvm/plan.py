@@ -231,7 +231,7 @@ def _copy(number: int, held: Held, mount: Mount, wishes: Wishes, space: Allotted
         why_size=space.why if space else "thin: takes what it needs from the pool",
         minor=minor,
         fstype=mount.fstype,
-        options=_mount_options(mount),
+        options=_mount_options(mount, read_only_device=crypt is not None),
         mounted_at=mount.path,
         hold=held.hold,
         crypt=crypt,
@@ -239,13 +239,16 @@ def _copy(number: int, held: Held, mount: Mount, wishes: Wishes, space: Allotted
     )
 
 
-def _mount_options(mount: Mount) -> str:
+def _mount_options(mount: Mount, *, read_only_device: bool) -> str:
     """Return the data of mount(2) for the copy.
 
     xfs refuses a second file system with the same id (`nouuid`), and forgets its quota when mounted without the
-    options that it was mounted with.
+    options that it was mounted with. A frozen xfs leaves its log such that a mount looks through it for files that
+    were deleted while open, which needs a writable device: above LUKS, where ours is not, `norecovery` leaves that
+    out; all else is in place, because the freeze has emptied the log.
     """
     if mount.fstype != "xfs":
         return ""
+    recovery = ["norecovery"] if read_only_device else []
     quota = [option for option in mount.super_options.split(",") if option in _XFS_QUOTA]
-    return ",".join(["nouuid", *quota])
+    return ",".join(["nouuid", *recovery, *quota])

@@ -6,11 +6,11 @@ that is bound back live.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from borg_lvm.command import LivePath
-from borg_lvm.devices.mounts import Mount, Table, is_below
+from borg_lvm.devices.mounts import Mount, Table, above
 from borg_lvm.devices.paths import SeenPath
 
 # File systems that hold nothing to back up: the kernel's own windows. They stay live without a word of consent.
@@ -68,30 +68,20 @@ class Wanted:
 
 
 def resolve(wanted: Wanted, table: Table) -> Resolved:
-    """Find every cover and every hole. Linear in sources times mounts."""
+    """Find every cover and every hole. Linear in sources and mounts, times the depth of their paths."""
     problems = [_missing(seen) for seen in (*wanted.sources, *wanted.declared) if seen.kind == "missing"]
-    notes: list[str] = []
-    targets: dict[str, str] = {}
-    live_sources = []
-    for source in wanted.sources:
-        if source.kind == "missing":
-            continue
-        for path in _paths_of(source, notes):
-            over = _first_above(path, wanted.declared)
-            if over:
-                live_sources.append((source.given, over.given))
-            else:
-                targets.setdefault(path, source.given)
+    targets, live_sources = _targets(wanted)
     problems += _conflicts(targets, wanted.needed)
-    nested_holes = [] if "/" not in targets else [Hole(p, why) for p, why in ROOT_HOLES if p not in targets]
-    holes = _holes(wanted, targets) + nested_holes
-    covers, more_holes = _covers(targets, holes, table, wanted.one_file_system)
+    live = _live(wanted, targets)
+    covers, holes = _nested(targets, live, table, wanted.one_file_system)
+    holes = live | holes
+    covers |= _own(targets, covers, holes, table)
     return Resolved(
-        covers=tuple(covers),
-        holes=tuple(_outermost(holes + more_holes)),
-        live_sources=tuple(live_sources),
+        covers=tuple(covers[path] for path in sorted(covers)),
+        holes=tuple(hole for _, hole in sorted(holes.items()) if _is_hidden(hole, targets, covers, holes)),
+        live_sources=live_sources,
         problems=tuple(problems),
-        notes=tuple(notes),
+        notes=tuple(_notes(wanted.sources, targets)),
     )
 
 
@@ -99,76 +89,105 @@ def _missing(source: SeenPath) -> str:
     return f"{source.given}: {source.error}; check the spelling, or leave it out"
 
 
-def _paths_of(source: SeenPath, notes: list[str]) -> list[str]:
-    """Return what to cover for a source: itself, or for a link what it leads to (the link itself is read live)."""
-    if source.kind != "link":
-        return [source.real]
-    notes.append(f"{source.given} is a symbolic link: the link itself is read live, {source.target} is frozen")
-    return [source.target]
+def _targets(wanted: Wanted) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
+    """Return the paths to be frozen, each with the source as it was given, and the sources declared live.
+
+    Of a link that is what it leads to; the link itself is left to what lies above it.
+    """
+    declared = {_behind(seen): seen.given for seen in reversed(wanted.declared)}
+    targets: dict[str, str] = {}
+    live_sources = []
+    for source in wanted.sources:
+        path = _behind(source)
+        over = next((declared[outer] for outer in (path, *above(path)) if outer in declared), None)
+        if source.kind == "missing" or source.error:
+            continue
+        if over is None:
+            targets.setdefault(path, source.given)
+        else:
+            live_sources.append((source.given, over))
+    return targets, tuple(live_sources)
 
 
-def _first_above(path: str, seen: Sequence[SeenPath]) -> SeenPath | None:
-    return next((one for one in seen if is_below(path, one.target or one.real)), None)
+def _behind(seen: SeenPath) -> str:
+    return seen.target or seen.real
 
 
-def _conflicts(targets: dict[str, str], needed: Sequence[tuple[SeenPath, LivePath]]) -> list[str]:
+def _notes(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> Iterator[str]:
+    """Say of each link what is not frozen of it."""
+    for source in sources:
+        if source.kind != "link" or any(outer in targets for outer in above(source.real)):
+            continue
+        if source.error:
+            yield f"{source.given} is a symbolic link that leads nowhere ({source.target}): it is read live"
+        elif source.target in targets:
+            yield f"{source.given} is a symbolic link: the link itself is read live, {source.target} is frozen"
+
+
+def _conflicts(targets: Mapping[str, str], needed: Sequence[tuple[SeenPath, LivePath]]) -> list[str]:
     """Refuse a path that must be live and contains a source: keeping it live would leave the source unfrozen."""
-    found = []
-    for seen, live in needed:
-        path = seen.target or seen.real
-        found += [
-            f"{given}: must be frozen, but {live.path} ({live.reason}) must stay live and contains it; "
-            "put the one outside the other, or declare the source live"
-            for target, given in targets.items()
-            if is_below(target, path)
-        ]
-    return found
-
-
-def _holes(wanted: Wanted, targets: dict[str, str]) -> list[Hole]:
-    """Return the live paths that some cover would hide."""
-    holes = [Hole(seen.target or seen.real, "declared live") for seen in wanted.declared]
-    holes += [
-        Hole(seen.target or seen.real, live.reason)
-        for seen, live in wanted.needed
-        if seen.kind != "missing" or live.make
+    live = {_behind(seen): live for seen, live in reversed(needed)}
+    return [
+        f"{given}: must be frozen, but {live[outer].path} ({live[outer].reason}) must stay live and contains it; "
+        "put the one outside the other, or declare the source live"
+        for target, given in targets.items()
+        for outer in (target, *above(target))
+        if outer in live
     ]
-    return [hole for hole in holes if any(is_below(hole.path, target) for target in targets)]
 
 
-def _covers(
-    targets: dict[str, str], holes: list[Hole], table: Table, one_file_system: bool
-) -> tuple[list[Cover], list[Hole]]:
+def _live(wanted: Wanted, targets: Mapping[str, str]) -> dict[str, Hole]:
+    """Return the paths that stay live whatever is mounted there: declared, needed, or needed by any command."""
+    live: dict[str, Hole] = {}
+    for seen in wanted.declared:
+        live.setdefault(_behind(seen), Hole(_behind(seen), "declared live"))
+    for seen, needed in wanted.needed:
+        if seen.kind != "missing" or needed.make:
+            live.setdefault(_behind(seen), Hole(_behind(seen), needed.reason))
+    for path, reason in ROOT_HOLES if "/" in targets else ():
+        if path not in targets:
+            live.setdefault(path, Hole(path, reason))
+    return live
+
+
+def _nested(
+    targets: Mapping[str, str], live: Mapping[str, Hole], table: Table, one_file_system: bool
+) -> tuple[dict[str, Cover], dict[str, Hole]]:
+    """Decide about every mount below a target that is no target itself: it is covered too, or it is a hole.
+
+    What is mounted below a live path is left to it.
+    """
     covers: dict[str, Cover] = {}
-    nested_holes: list[Hole] = []
-    for target in sorted(targets):
-        mount = table.of(target)
-        outer = _above(target, covers)
-        if outer is None or outer.mount.id != mount.id:
-            covers[target] = Cover(target, mount, mount.inside(target), targets[target])
-        for nested in table.below(target):
-            if nested.path in covers or any(is_below(nested.path, hole.path) for hole in holes):
-                continue
-            if nested.fstype in PSEUDO:
-                nested_holes.append(Hole(nested.path, f"{nested.fstype}, nothing to back up"))
-            elif one_file_system and nested.path not in targets:
-                nested_holes.append(Hole(nested.path, "another file system, which the command does not enter"))
-            else:
-                because = targets.get(nested.path, f"mounted below {targets[target]}")
-                covers[nested.path] = Cover(nested.path, nested, nested.root, because)
-    return [covers[path] for path in sorted(covers)], nested_holes
+    holes: dict[str, Hole] = {}
+    for mount in table.mounts:
+        path = mount.path
+        outer = next((outer for outer in (path, *above(path)) if outer in targets or outer in live), None)
+        if outer is None or outer in live or outer == path:
+            continue
+        if mount.fstype in PSEUDO:
+            holes[path] = Hole(path, f"{mount.fstype}, nothing to back up")
+        elif one_file_system:
+            holes[path] = Hole(path, "another file system, which the command does not enter")
+        else:
+            covers[path] = Cover(path, mount, mount.root, f"mounted below {targets[outer]}")
+    return covers, holes
 
 
-def _above(path: str, covers: dict[str, Cover]) -> Cover | None:
-    """Return the innermost cover that `path` lies below."""
-    found = [cover for target, cover in covers.items() if is_below(path, target)]
-    return max(found, key=lambda cover: len(cover.target), default=None)
+def _own(
+    targets: Mapping[str, str], nested: Mapping[str, Cover], holes: Mapping[str, Hole], table: Table
+) -> dict[str, Cover]:
+    """Return the covers of the targets themselves; one that an outer cover shows already needs none."""
+    mounts = {target: table.of(target) for target in targets} | {path: cover.mount for path, cover in nested.items()}
+    covers = {}
+    for target, given in targets.items():
+        mount = mounts[target]
+        outer = next((outer for outer in above(target) if outer in mounts or outer in holes), None)
+        if outer is None or outer in holes or mounts[outer].id != mount.id:
+            covers[target] = Cover(target, mount, mount.inside(target), given)
+    return covers
 
 
-def _outermost(holes: list[Hole]) -> list[Hole]:
-    """Drop holes inside other holes: a hole is bound with all that is mounted below it."""
-    kept: list[Hole] = []
-    for hole in sorted(holes, key=lambda hole: hole.path):
-        if not any(is_below(hole.path, outer.path) for outer in kept):
-            kept.append(hole)
-    return kept
+def _is_hidden(hole: Hole, targets: Mapping[str, str], covers: Mapping[str, Cover], holes: Mapping[str, Hole]) -> bool:
+    """Tell whether a cover would hide this path: a hole is bound with all that is mounted below it."""
+    outer = next((path for path in above(hole.path) if path in targets or path in covers or path in holes), None)
+    return outer is not None and outer not in holes

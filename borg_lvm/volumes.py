@@ -50,16 +50,21 @@ class Volumes:
             return f"its {mount.fstype} file system lies on {mount.source}, which is no block device that we can see"
         crypt = None
         if device.dm_uuid.startswith("CRYPT-"):
-            if not device.dm_uuid.startswith("CRYPT-LUKS"):
-                return f"it lies on {device.dm_name}, a dm-crypt mapping without LUKS; only LUKS can be copied"
+            reason = _bad_crypt(device)
+            if reason:
+                return reason
             crypt = Crypt(device.dm_name, device.dm_uuid)
-            device = self._stack[device.slaves[0]]
+            device = self._below(device)
         volume = self._by_uuid.get(device.dm_uuid)
         if volume is None:
             return f"it lies on {device.dm_name or device.name}, which is not a logical volume"
         if mount.fstype not in FREEZABLE:
             return _bad_file_system(mount, volume)
         return self._refusal(volume, device) or Found(volume, crypt)
+
+    def _below(self, device: BlockDevice) -> BlockDevice:
+        """Return the one device below a mapping, or the mapping itself if none can be seen."""
+        return next((self._stack[number] for number in device.slaves if number in self._stack), device)
 
     def _refusal(self, volume: Volume, device: BlockDevice) -> str:
         name = f"it lies on {volume.full_name}, which"
@@ -105,6 +110,14 @@ def _not_a_disk(mount: Mount) -> str:
     if mount.fstype in _REASONS:
         return _REASONS[mount.fstype]
     return f"it lies on {mount.fstype}, which has no block device" if mount.device.startswith("0:") else ""
+
+
+def _bad_crypt(device: BlockDevice) -> str:
+    if not device.dm_uuid.startswith("CRYPT-LUKS"):
+        return f"it lies on {device.dm_name}, a dm-crypt mapping without LUKS; only LUKS can be copied"
+    if device.suspended:
+        return f"it lies on {device.dm_name}, which is suspended; to resume it: cryptsetup luksResume {device.dm_name}"
+    return ""
 
 
 def _bad_file_system(mount: Mount, volume: Volume) -> str:

@@ -54,8 +54,8 @@ class Volume:
 
     @property
     def is_thin(self) -> bool:
-        """Whether the volume lives in a thin pool."""
-        return self.attr.startswith("V") and bool(self.pool)
+        """Whether the volume lives in a thin pool. Its attributes do not tell once it has a thick snapshot (`o`)."""
+        return "thin" in self.layout and bool(self.pool)
 
     @property
     def is_snapshot(self) -> bool:
@@ -96,11 +96,11 @@ def parse(text: str) -> list[Volume]:
     """Parse the JSON of `lvs`; a volume of several segments is listed once."""
     try:
         rows = json.loads(text)["report"][0]["lv"]
-    except (ValueError, LookupError) as error:
+        return list({row["lv_uuid"]: _volume(row) for row in rows}.values())
+    except (ValueError, LookupError, TypeError) as error:
         raise SnapshotError(
             "lvs gave a report that is not the JSON that LVM documents", details=(text[:200],)
         ) from error
-    return list({row["lv_uuid"]: _volume(row) for row in rows}.values())
 
 
 def _volume(row: dict[str, Any]) -> Volume:
@@ -116,7 +116,7 @@ def _volume(row: dict[str, Any]) -> Volume:
         layout=frozenset(row["lv_layout"].split(",")),
         role=frozenset(row["lv_role"].split(",")),
         active=row["lv_active"] == "active",
-        suspended=row["lv_suspended"] == "suspended",
+        suspended=row["lv_suspended"] in ("suspended", "1"),  # 1: report/binary_values_as_numeric in lvm.conf
         tags=tuple(tag for tag in row["lv_tags"].split(",") if tag),
         pool=row["pool_lv"].strip("[]"),
         origin=row["origin"].strip("[]"),

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+from borg_lvm.errors import SourceError
 
 MOUNTINFO = "/proc/self/mountinfo"
 
@@ -49,6 +51,13 @@ def join(base: str, rest: str) -> str:
 def is_below(path: str, base: str) -> bool:
     """Tell whether `path` is `base` or lies below it. Both are absolute and free of links and dots."""
     return path == base or path.startswith(base.rstrip("/") + "/")
+
+
+def above(path: str) -> Iterator[str]:
+    """Yield every folder above an absolute path, innermost first."""
+    while path != "/":
+        path = os.path.dirname(path)
+        yield path
 
 
 def read() -> list[Mount]:
@@ -138,12 +147,14 @@ class Table:
         self._by_path = {mount.path: mount for mount in self.mounts}
 
     def of(self, path: str) -> Mount:
-        """Return the mount that `path` (absolute, links resolved) lies on."""
-        while path not in self._by_path and path != "/":
-            path = os.path.dirname(path)
-        return self._by_path[path]
+        """Return the mount that `path` (absolute, links resolved) lies on.
 
-    def below(self, path: str) -> list[Mount]:
-        """Return the mounts strictly below `path`, outer ones first."""
-        found = [mount for mount in self.mounts if mount.path != path and is_below(mount.path, path)]
-        return sorted(found, key=lambda mount: mount.path)
+        Errors: SourceError when not even the root folder is a mount, as after a plain chroot(8).
+        """
+        found = next((self._by_path[folder] for folder in (path, *above(path)) if folder in self._by_path), None)
+        if found is None:
+            raise SourceError(
+                f"{path} lies on no mount that can be seen from here; borg-lvm does not work inside a chroot",
+                remedy="make the root folder of the chroot a mount point: mount --bind ROOT ROOT",
+            )
+        return found
