@@ -56,7 +56,8 @@ ACTIONS = """
 SWITCHES = """source_directories_must_exist one_file_system numeric_ids atime ctime birthtime read_special
     unsafe_skip_path_validation_before_create flags exclude_caches keep_exclude_tags exclude_nodump use_chunks_archive
     relocated_repo_access_is_ok unknown_unencrypted_repo_access_is_ok debug_passphrase display_passphrase
-    check_i_know_what_i_am_doing msgpack_version_check color log_json default_actions"""
+    check_i_know_what_i_am_doing msgpack_version_check color log_json default_actions
+    quick_statistics"""
 TEXTS = """working_directory files_changed files_cache local_path remote_path borgmatic_source_directory
     user_runtime_directory user_state_directory encryption_passcommand encryption_passphrase chunker_params compression
     recompress temporary_directory ssh_command borg_base_directory borg_config_directory borg_cache_directory

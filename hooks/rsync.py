@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 from borg_lvm.command import Invocation, LivePath, Reading
@@ -10,7 +11,7 @@ from borg_lvm.plugins import hookimpl
 
 from . import options, patterns
 
-# All options: rsync 3.2.7 and 3.3 (long_options in options.c); aliases share a line only where they mean the same.
+# All options: rsync 3.2.7 to 3.5.0 (long_options in options.c, rsync --help); on one line, all names mean the same.
 TABLE = options.Table("""
     --help
     -V --version
@@ -64,6 +65,7 @@ TABLE = options.Table("""
     -g --group
     --no-group --no-g
     --no-D
+    --drop-D
     --devices
     --no-devices
     --copy-devices
@@ -76,6 +78,9 @@ TABLE = options.Table("""
     -L --copy-links
     --copy-unsafe-links
     --safe-links
+    --insecure-links
+    --no-insecure-links
+    --confine-root=
     --munge-links
     --no-munge-links
     -k --copy-dirlinks
@@ -145,6 +150,7 @@ TABLE = options.Table("""
     --compress-choice --zc=
     --skip-compress=
     --compress-level --zl=
+    --compress-threads --zt=
     --progress
     --no-progress
     --partial
@@ -239,6 +245,9 @@ NOT_A_BACKUP = {
 # Options under which rsync follows symbolic links, wherever they lead.
 FOLLOWS_LINKS = ("--copy-links", "--copy-dirlinks", "--copy-unsafe-links")
 
+# A destination that an rsync daemon takes, without ssh: `rsync://host/module`, `user@host::module`.
+DAEMON = re.compile(r"rsync://|(?:[^@:/]*@)?(?:\[[^]/]*\]|[^:/\[\]]*)::", re.IGNORECASE)
+
 
 @hookimpl
 def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
@@ -325,7 +334,7 @@ def _destination(
 ) -> Iterator[LivePath]:
     """Yield where rsync writes; the folders besides the destination are relative to it."""
     if is_remote(destination):
-        if not destination.lower().startswith("rsync://") and "::" not in destination.partition("/")[0]:
+        if not DAEMON.match(destination):
             yield patterns.ssh_folder(invocation)
         return
     target = invocation.absolute(destination)

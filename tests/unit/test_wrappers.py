@@ -1,0 +1,138 @@
+"""Which programs are peeled off a command line, and what they do to its environment and folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from borg_lvm import wrappers
+
+
+def left(*argv: str) -> tuple[str, ...]:
+    return wrappers.peel(argv, {"HOME": "/root"}, "/work").argv
+
+
+BORG = ("borg", "create", "r::a", "/etc")
+
+PEELED: Sequence[Sequence[str]] = [
+    [],
+    ["nice"],
+    ["/usr/bin/nice", "-n", "19"],
+    ["nice", "-n19"],
+    ["nice", "-10"],
+    ["nice", "--5"],
+    ["nice", "--adjustment=5"],
+    ["ionice", "-c3"],
+    ["ionice", "-c", "2", "-n", "7", "-t"],
+    ["ionice", "-tc3", "--"],
+    ["ionice", "--class", "idle"],
+    ["timeout", "1h"],
+    ["timeout", "-s", "INT", "--kill-after=10", "--foreground", "3600"],
+    ["chrt", "--idle", "0"],
+    ["chrt", "-b", "0"],
+    ["chrt", "-i"],
+    ["nohup"],
+    ["stdbuf", "-oL", "-e", "0"],
+    ["setsid", "--wait"],
+    ["chronic", "-ve"],
+    ["systemd-inhibit", "--what=sleep", "--why", "backup"],
+    ["systemd-cat", "-t", "backup"],
+    ["time", "-v", "-o", "/tmp/x"],
+    ["taskset", "-c", "0,1"],
+    ["taskset", "0x3"],
+    ["flock", "-n", "/run/lock/backup"],
+    ["choom", "-n", "-500", "--"],
+    ["prlimit", "--nofile=1024"],
+    ["eatmydata"],
+    ["env"],
+    ["env", "A=b", "C="],
+    ["env", "-i", "A=b"],
+    ["env", "-u", "X", "--unset=Y", "-uZ"],
+    ["env", "--", "A=b"],
+    ["nice", "-n", "19", "ionice", "-c3", "env", "A=b", "timeout", "1h"],
+]
+
+
+@pytest.mark.parametrize("before", PEELED, ids=" ".join)
+def test_wrappers_are_peeled_off(before: Sequence[str]) -> None:
+    assert left(*before, *BORG) == BORG
+
+
+KEPT: Sequence[Sequence[str]] = [
+    ["sudo", *BORG],
+    ["su", "-c", "borg create r::a /etc"],
+    ["ssh", "host", *BORG],
+    ["sh", "-c", "borg create r::a /etc"],
+    ["env", "-S", "borg create r::a /etc"],
+    ["env", "--split-string=borg create"],
+    ["nice", "--frobnicate", *BORG],
+    ["ionice", "-c3", "-p", "1"],
+    ["timeout", "--frobnicate", "1h", *BORG],
+    ["flock", "/run/lock/x", "-c", "borg create"],
+    ["systemd-run", "--scope", *BORG],
+    ["setsid", "-f", *BORG],
+    ["nice"],
+    ["env"],
+    ["env", "A=b"],
+    ["timeout", "1h"],
+]
+
+
+@pytest.mark.parametrize("argv", KEPT, ids=" ".join)
+def test_what_cannot_be_followed_stays(argv: Sequence[str]) -> None:
+    kept = left(*argv)
+    assert kept[0] not in ("borg", "create")
+    assert kept[-1] == argv[-1]
+
+
+def test_a_wrapper_keeps_what_it_wraps_when_that_stays() -> None:
+    assert left("nice", "sudo", "borg", "create") == ("sudo", "borg", "create")
+
+
+def test_an_empty_command_line() -> None:
+    assert left() == ()
+
+
+def test_env_changes_the_environment_and_the_folder() -> None:
+    env = {"HOME": "/root", "BORG_REPO": "x", "KEEP": "1"}
+    peeled = wrappers.peel(["env", "-u", "BORG_REPO", "-C", "sub", "A=b=c", "HOME=/h", *BORG], env, "/work")
+    assert peeled.env == {"HOME": "/h", "KEEP": "1", "A": "b=c"}
+    assert peeled.cwd == "/work/sub"
+    assert env["HOME"] == "/root"
+    assert wrappers.peel(["env", "-i", "A=b", *BORG], env, "/").env == {"A": "b"}
+    assert wrappers.peel(["env", "--chdir=/srv", "-", "X=1", *BORG], env, "/w").cwd == "/srv"
+
+
+def test_names_that_are_not_utf8_survive() -> None:
+    raw = os.fsdecode(b"/\xff")
+    assert left("nice", "borg", "create", "r::a", raw)[-1] == raw
+
+
+@given(st.lists(st.sampled_from([tuple(case) for case in PEELED if case]), max_size=5))
+def test_any_pile_of_wrappers_is_peeled_off(pile: list[tuple[str, ...]]) -> None:
+    assert left(*(word for case in pile for word in case), *BORG) == BORG
+
+
+@given(st.lists(st.text(max_size=6)))
+def test_any_command_line_is_survived(argv: list[str]) -> None:
+    assert left(*argv) == tuple(argv[len(argv) - len(left(*argv)) :])
+
+
+RUNNABLE = [case for case in PEELED if case and case[0] in ("env", "nice", "timeout", "stdbuf", "setsid", "nohup")]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("before", RUNNABLE, ids=" ".join)
+def test_the_real_wrapper_runs_the_same_command(before: Sequence[str]) -> None:
+    if shutil.which(before[0]) is None:
+        pytest.skip(f"no {before[0]} installed")
+    argv = [*before, "/bin/echo", "one", "two"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout == "one two\n"
+    assert left(*argv) == ("/bin/echo", "one", "two")
