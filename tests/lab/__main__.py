@@ -39,7 +39,8 @@ def main() -> int:
         command = pytest + (command or ["tests/system"])
     elif not command:
         _parser().error("run needs a command")
-    job = Job(command, options.timeout, dict(pair.partition("=")[::2] for pair in options.env))
+    given = {"BORG_LVM_LAB_KERNEL": choice.series, **dict(pair.split("=", 1) for pair in options.env)}
+    job = Job(command, options.timeout, given)
     tally = Tally(job.nonce, choice.series, options.grace)
     return _report(options.action == "test", job, choice, tally, _run(job, choice, tally))
 
