@@ -106,7 +106,9 @@ def _peel_one(invocation: Invocation) -> Invocation | None:
     del args[: wrapper.words]
     if wrapper.optional and args and re.fullmatch(wrapper.optional, args[0]):
         del args[0]
-    return Invocation(tuple(args), invocation.env, invocation.cwd) if args else None
+    if not args or args[0].startswith("-"):  # an option after the words, as in `flock FILE -c COMMAND`
+        return None
+    return Invocation(tuple(args), invocation.env, invocation.cwd)
 
 
 def _without_old_nice(args: list[str]) -> list[str]:

@@ -174,7 +174,7 @@ def _create(invocation: Invocation, main: options.Parsed, problems: list[str]) -
     sources = tuple(_source(invocation, path) for path in found)
     if not sources and not problems:
         problems.append("borg create is given no paths to read; name the sources with --path")
-    live = list(_live(invocation, repository or ""))
+    live = list(_live(invocation, repository or "", borg2=bool(words) and "::" not in words[0]))
     live += _profiles(invocation, main, parsed)
     return Reading(
         "borg",
@@ -307,19 +307,19 @@ def _repository_clash(invocation: Invocation, repository: str, sources: tuple[st
     return patterns.output_clashes("borg", [LivePath(invocation.absolute(path), "the repository")], sources)
 
 
-def _live(invocation: Invocation, repository: str) -> Iterator[LivePath]:
+def _live(invocation: Invocation, repository: str, borg2: bool = False) -> Iterator[LivePath]:
     """Yield what borg writes besides: the repository and its own folders (helpers/fs.py of borg 1.4 and 2)."""
     path = local_repository(repository)
     if path is not None:
         yield LivePath(invocation.absolute(path), "the repository")
     elif repository:
         yield patterns.ssh_folder(invocation)
-    yield from folders(invocation)
+    yield from folders(invocation, borg2)
     yield patterns.temporary_folder(invocation)
 
 
-def folders(invocation: Invocation) -> Iterator[LivePath]:
-    """Yield borg's cache, configuration, security, keys and data folders."""
+def folders(invocation: Invocation, borg2: bool = False) -> Iterator[LivePath]:
+    """Yield borg's cache, configuration, security, keys and data folders; borg 2 alone has the last."""
     env = invocation.env
     base = env.get("BORG_BASE_DIR")
 
@@ -340,7 +340,7 @@ def folders(invocation: Invocation) -> Iterator[LivePath]:
     if "BORG_KEY_FILE" in env:
         yield LivePath(invocation.absolute(env["BORG_KEY_FILE"]), "borg's key")
     data = os.path.join(home("XDG_DATA_HOME", ".local", "share"), "borg")
-    if "BORG_DATA_DIR" in env or os.path.isdir(invocation.absolute(data)):  # borg 2 alone has it
+    if borg2 or "BORG_DATA_DIR" in env or os.path.isdir(invocation.absolute(data)):
         yield folder("BORG_DATA_DIR", data, "borg's data")
     if "BORG_RUNTIME_DIR" in env:
         yield folder("BORG_RUNTIME_DIR", "", "borg's sockets")

@@ -274,8 +274,8 @@ def _problems(parsed: options.Parsed) -> Iterator[str]:
 def _notes(parsed: options.Parsed) -> Iterator[str]:
     if parsed.has("--listed-incremental", "--incremental") and not parsed.has("--no-check-device"):
         yield (
-            "a snapshot has another device number each time, which makes tar's incremental archives full ones: add"
-            " --no-check-device"
+            "tar's incremental archives go by device numbers, and a snapshot's differs from its volume's: the first"
+            " such archive through borg-lvm is a full one, unless --no-check-device is given"
         )
     if any(item.name == "--atime-preserve" and item.value != "system" for item in parsed.given()):
         yield "tar cannot set access times back in a frozen copy; --atime-preserve=system does without"
@@ -293,9 +293,9 @@ class _Names:
     def take(self, items: Sequence[options.Given | options.Word]) -> None:
         for item in items:
             if isinstance(item, options.Word):
-                self._name(item.text)
+                self._name(item.text, self.unquote)
             elif item.name == "--add-file":
-                self._name(item.value or "")
+                self._name(item.value or "", self.unquote)
             elif item.name == "--directory":
                 self.base = _join(self.base, item.value or "")
             elif item.name == "--files-from":
@@ -307,13 +307,12 @@ class _Names:
         if name in QUOTING:
             self.unquote = QUOTING[name]
         elif name in ("--null", "--no-null"):
-            self.null = name == "--null"
-            self.verbatim = self.verbatim or self.null
+            self.null = self.verbatim = name == "--null"
         elif name in ("--verbatim-files-from", "--no-verbatim-files-from"):
             self.verbatim = name == "--verbatim-files-from"
 
-    def _name(self, name: str) -> None:
-        self.sources.append(_join(self.base, unquote(name) if self.unquote else name))
+    def _name(self, name: str, quoted: bool) -> None:
+        self.sources.append(_join(self.base, unquote(name) if quoted else name))
 
     def _list(self, path: str) -> None:
         if path == "-":
@@ -336,7 +335,7 @@ class _Names:
             if not self.verbatim and line.lstrip().startswith("-"):
                 self._option_line(path, line)
             else:
-                self._name(line)
+                self._name(line, quoted=self.unquote and not self.verbatim)
 
     def _option_line(self, path: str, line: str) -> None:
         """Follow `-C folder` in a list of files; any other option there is refused."""

@@ -53,7 +53,8 @@ def test_borg_2_names_its_repository_by_an_option() -> None:
     for args in (("create", "-r", "/srv/r", "name", "/etc"), ("--repo=/srv/r", "create", "name", "/etc")):
         reading = read(*args)
         assert reading.sources == ("/etc",)
-        assert "/srv/r" in live(reading)
+        assert live(reading)["/srv/r"] is False
+        assert live(reading)["/root/.local/share/borg"]
 
 
 def test_borg_2_takes_options_from_elsewhere_too(tmp_path: Path) -> None:

@@ -208,6 +208,12 @@ CASES: Sequence[Sequence[str]] = [
     ["-cf", "OUT", "-C", "d", "-T", "list2"],
     ["-cf", "OUT", "--verbatim-files-from", "-T", "list3"],
     ["-cf", "OUT", "--null", "-T", "zeros"],
+    ["-cf", "OUT", "--null", "--no-null", "-T", "list"],
+    ["-cf", "OUT", "--verbatim-files-from", "--no-verbatim-files-from", "-T", "list"],
+    ["-cf", "OUT", "-T", "quoted"],
+    ["-cf", "OUT", "--verbatim-files-from", "-T", "verbatim"],
+    ["-cf", "OUT", "--no-unquote", "-T", "verbatim", "--unquote", r"tab\there"],
+    ["-cf", "OUT", "--null", "--no-verbatim-files-from", "-T", "quoted0"],
     ["-cf", "OUT", r"tab\there"],
     ["-cf", "OUT", "--no-unquote", r"back\\slash"],
     ["-cf", "OUT", "--unq", r"back\\\\slash"],
@@ -228,6 +234,9 @@ def test_tar_reads_the_same_files(args: Sequence[str], tmp_path: Path) -> None:
     (work / "list").write_text("a\n\n  -C d\nb\n--directory=e\nc\n")
     (work / "list2").write_text("b\n-C e\nc\n")
     (work / "list3").write_text("-dash\na\n")
+    (work / "quoted").write_text("tab\\there\nback\\\\\\\\slash\n")
+    (work / "quoted0").write_text("tab\\there\0")
+    (work / "verbatim").write_text("back\\\\slash\n")
     (work / "zeros").write_bytes(b"-dash\0new\nline\0")
     out = str(tmp_path / "out.tar")
     command = [out if arg == "OUT" else arg.replace("OUT", out) for arg in args]
