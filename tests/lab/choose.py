@@ -45,7 +45,7 @@ def decide(where: str, series: str | None, known: Facts) -> Choice:
         return Choice(False, series or "6.1", "asked for")
     obstacle = _obstacle(series, own, known)
     if where == "here":
-        if obstacle and not (known.root and known.device_mapper):
+        if obstacle:
             raise ValueError(f"cannot run here: {obstacle}")
         return Choice(True, own, "asked for")
     if obstacle:

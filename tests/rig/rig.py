@@ -93,7 +93,8 @@ class Rig:
 
     def leftovers(self) -> list[str]:
         """Return what is there now though the rig did not make it and it was not there before."""
-        return sorted(leftovers.state() - self._known)
+        found = leftovers.state() - self._known
+        return sorted(found | {f"tagged volume {name}" for name in leftovers.tagged()})
 
     def _remember(self) -> None:
         """Count as known what is there now: call it right after the rig has made something."""

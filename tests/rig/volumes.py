@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.rig import names
+from tests.rig.leftovers import dm_devices
 from tests.rig.tools import change, run
 
 Kind = Literal["thick", "striped", "thin", "raid1", "cached"]
@@ -84,9 +85,7 @@ def thin_pool(group: Group, mib: int) -> None:
 def resume(group: Group) -> list[str]:
     """Wake the group's devices that somebody left suspended: removing them would wait for ever."""
     prefix = names.ours(group.name).replace("-", "--") + "-"
-    report = run("dmsetup", "info", "-c", "--noheadings", "--separator", " ", "-o", "name,suspended")
-    found = [line.split()[0] for line in report.splitlines() if line.endswith("Suspended")]
-    asleep = [name for name in found if name.startswith(prefix)]
+    asleep = [name for name in dm_devices(suspended=True) if name.startswith(prefix)]
     for name in asleep:
         run("dmsetup", "resume", name)
     return asleep

@@ -1,0 +1,47 @@
+"""Unit tests stay among themselves: one that starts a process fails, unless it says that it does."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+STARTING = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system", "pty.spawn"}
+
+# These start a process on purpose and still want their marker; nothing may be added here.
+UNMARKED = {
+    "test_a_run_without_files_imports_no_yaml",
+    "test_a_file_that_others_can_write",
+    "test_a_directory_that_others_can_write",
+    "test_everything_wrong_is_told_at_once",
+    "test_a_link_of_somebody_else",
+    "test_a_secret_that_others_can_read",
+}
+
+
+class Guard:
+    """Listens to Python's audit events, which no way of starting a process gets around."""
+
+    def __init__(self) -> None:
+        self.forbidden = False
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: object) -> None:
+        if self.forbidden and event in STARTING:
+            raise AssertionError(f"a unit test started a process ({event}); mark it @pytest.mark.process if it has to")
+
+
+GUARD = Guard()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Forbid processes from here on, for a test that has not asked for them."""
+    name = getattr(item, "originalname", item.name)
+    GUARD.forbidden = item.get_closest_marker("process") is None and name not in UNMARKED
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Allow them again: what pytest itself does is none of our business."""
+    GUARD.forbidden = False
