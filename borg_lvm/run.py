@@ -8,13 +8,15 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
-from borg_lvm import kernel, view
+from borg_lvm import kernel, strays, view
 from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError
 from borg_lvm.ledger import Ledger, start_time
+from borg_lvm.log import Log
 from borg_lvm.plan import Plan
 from borg_lvm.signals import Signals
 
@@ -34,36 +36,61 @@ class Running:
 
     pid: int
     namespace: int
-    mask: Mask
+    ended: bool = False
+
+    def wait(self) -> int:
+        """Wait for the command, passing signals on, and return its exit status as a shell would give it."""
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.ended = True
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+            got = signal.sigwaitinfo({*FORWARDED, signal.SIGCHLD})
+            if got.si_signo != signal.SIGCHLD and got.si_code != SI_KERNEL:
+                os.kill(self.pid, got.si_signo)
 
 
-def start(plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, signals: Signals) -> Running:
-    """Build the view and start the command in it. From here on FORWARDED are blocked, until `wait` has returned.
+@contextmanager
+def started(plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, signals: Signals, log: Log) -> Iterator[Running]:
+    """Build the view, start the command in it, and in the end take the view away.
 
     Errors: SnapshotError when the view cannot be built; CommandNotFoundError and CommandNotExecutableError.
     """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
+    try:
+        signals.check()
+        running = _start(plan, argv, cwd, ledger, mask)
+        try:
+            yield running
+        finally:
+            if not running.ended:  # an error of ours: a command that nobody judges must not go on
+                os.kill(running.pid, signal.SIGTERM)
+                os.waitpid(running.pid, 0)
+            # From here on signals are only taken note of: a release goes on to its end.
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            strays.let_go(running.namespace, view.steps(plan, ""), log)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _start(plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, mask: Mask) -> Running:
     staging = os.path.join(ledger.folder, "view")
     os.mkdir(staging, 0o700)
     report, tell = os.pipe()
     heed, go = os.pipe()
-    mask: Mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
+    ledger.write("view")
+    pid = os.fork()
+    if pid == 0:
+        os.close(go)  # so that an end of file tells us of our parent's death
+        _child(plan, argv, cwd, staging, Pipes(tell, heed), mask)
+    os.close(tell)
+    os.close(heed)
     try:
-        signals.check()
-        ledger.write("view")
-        pid = os.fork()
-        if pid == 0:
-            os.close(go)  # so that an end of file tells us of our parent's death
-            _child(plan, argv, cwd, staging, Pipes(tell, heed), mask)
-        os.close(tell)
-        os.close(heed)
-        try:
-            return Running(pid, _hand_over(pid, report, go, ledger, argv), mask)
-        finally:
-            os.close(report)
-            os.close(go)
-    except BaseException:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        raise
+        return Running(pid, _hand_over(pid, report, go, ledger, argv))
+    finally:
+        os.close(report)
+        os.close(go)
 
 
 def _hand_over(pid: int, report: int, go: int, ledger: Ledger, argv: Sequence[str]) -> int:
@@ -133,20 +160,3 @@ def _exec(argv: Sequence[str], tell: int, mask: Mask) -> None:
         os.execvp(argv[0], list(argv))  # noqa: S606 - no shell, on purpose
     except OSError as error:
         os.write(tell, str(error.errno).encode())
-
-
-def wait(running: Running) -> int:
-    """Wait for the command, passing signals on, and return its exit status as a shell would give it."""
-    while True:
-        pid, status = os.waitpid(running.pid, os.WNOHANG)
-        if pid:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
-        got = signal.sigwaitinfo({*FORWARDED, signal.SIGCHLD})
-        if got.si_signo != signal.SIGCHLD and got.si_code != SI_KERNEL:
-            os.kill(running.pid, got.si_signo)
-
-
-def unblock(running: Running) -> None:
-    """Deliver signals again, after the command has ended (they are only taken note of)."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, running.mask)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from borg_lvm import dm, ledger, locks, luks, report, run, snapshot, strays
+from borg_lvm import dm, ledger, locks, luks, report, run, snapshot
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import SourceError
 from borg_lvm.log import Log
@@ -62,13 +62,11 @@ def _acquire_and_run(
     with log.step(f"snapshot of {', '.join(volume.full_name for volume in origins)}"):
         outcome.instants = snapshot.Taker(plan, book, signals, settings.deadline, timeout).take()
     stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers, keep=job.keep))
-    running = run.start(plan, job.argv, job.cwd, book, signals)
+    running = stack.enter_context(run.started(plan, job.argv, job.cwd, book, signals, log))
     begin = time.monotonic()
-    outcome.status = run.wait(running)
+    outcome.status = running.wait()
     outcome.seconds = time.monotonic() - begin
     outcome.fills = tuple(dm.fill(copy.dm_name) for copy in plan.copies)
-    run.unblock(running)
-    strays.let_go(running.namespace, [laid.target for laid in plan.covers], log)
 
 
 def _make_folders(folders: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from borg_lvm import kernel
 from borg_lvm.ledger import start_time
 from borg_lvm.log import Log
+from borg_lvm.view import Step
 
 PATIENCE = 2.0
 """Seconds between asking a process to end and forcing it."""
@@ -68,29 +69,32 @@ def end(processes: Callable[[], Sequence[Process]], log: Log, why: str) -> None:
             time.sleep(0.05)
 
 
-def let_go(namespace: int, targets: Sequence[str], log: Log) -> None:
+def let_go(namespace: int, mounted: Sequence[Step], log: Log) -> None:
     """Unmount the view and close its descriptor; processes that use a snapshot are ended, others live on.
 
-    `targets` are the covered paths, outer ones first. When the command has left no process behind, closing the
-    descriptor is all: the kernel unmounts the whole namespace before it returns.
+    `mounted` are the view's mounts in the order in which they were made. When the command has left no process behind,
+    closing the descriptor is all: the kernel unmounts the whole namespace before it returns.
     """
     try:
         left = in_namespace(namespace)
-        if left and not _unmounted(namespace, targets):
+        if left and not _unmounted(namespace, mounted):
             end(lambda: in_namespace(namespace), log, "still using a snapshot after the command has ended")
     finally:
         os.close(namespace)
 
 
-def _unmounted(namespace: int, targets: Sequence[str]) -> bool:
-    """Unmount the covers inside the namespace, by a child that enters it; tell whether all could be."""
+def _unmounted(namespace: int, mounted: Sequence[Step]) -> bool:
+    """Unmount the view inside its namespace, by a child that enters it; tell whether all of it could be.
+
+    A hole is live and may stay in use: it is only taken out of the way. A cover must really be gone.
+    """
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             kernel.setns(namespace, kernel.CLONE_NEWNS)
-            for target in reversed(targets):
-                kernel.umount(target)
+            for step in reversed(mounted):
+                kernel.umount(step.target, kernel.MNT_DETACH if step.kind == "hole" else 0)
             status = 0
         finally:
             os._exit(status)

@@ -6,11 +6,10 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from borg_lvm import instant, ledger, luks, plan, plugins, wrappers
-from borg_lvm.command import LivePath, Reading
+from borg_lvm.command import Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm, mounts, stack
 from borg_lvm.devices.paths import look
@@ -55,7 +54,6 @@ def survey(question: Question, settings: Settings) -> Survey:
     """
     reading = _read(question, settings)
     sources = _sources(question, settings, reading)
-    make = _folders_to_make(reading.live)
     table = mounts.Table(mounts.read())
     wanted = Wanted(
         sources=tuple(look(path) for path in sources),
@@ -76,7 +74,7 @@ def survey(question: Question, settings: Settings) -> Survey:
         system_devices=frozenset(table.of(os.path.realpath(path)).device for path in SYSTEM_PATHS),
     )
     made = plan.make(wishes, resolved, sources, volumes, stack.taken_minors())
-    return Survey(made, tuple(listed), make)
+    return Survey(made, tuple(listed), _folders_to_make(wanted, resolved))
 
 
 def _read(question: Question, settings: Settings) -> Reading:
@@ -102,8 +100,12 @@ def _sources(question: Question, settings: Settings, reading: Reading) -> tuple[
     )
 
 
-def _folders_to_make(live: Sequence[LivePath]) -> tuple[str, ...]:
-    return tuple(one.path for one in live if one.make and not os.path.lexists(one.path))
+def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:
+    """Return the folders that the command would make itself, if the view let it."""
+    holes = {hole.path for hole in resolved.holes}
+    return tuple(
+        seen.real for seen, live in wanted.needed if live.make and seen.kind == "missing" and seen.real in holes
+    )
 
 
 def _key_sources(resolved: Resolved, volumes: Volumes, settings: Settings) -> dict[str, str]:

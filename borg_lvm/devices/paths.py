@@ -15,7 +15,8 @@ class SeenPath:
     """A path as it was given, and what is there.
 
     `real` is the path with every link on the way resolved, but not a link at its very end: that is the thing
-    itself (`kind` is then `link`, and `target` is where it leads). `error` tells why nothing could be seen.
+    itself (`kind` is then `link`, and `target` is where it leads). `error` tells why nothing could be seen, there or
+    behind the link.
     """
 
     given: str
@@ -35,5 +36,6 @@ def look(path: str) -> SeenPath:
     except OSError as error:
         return SeenPath(path, real, "missing", error=error.strerror or str(error))
     if stat.S_ISLNK(mode):
-        return SeenPath(path, real, "link", target=os.path.realpath(real))
+        target = os.path.realpath(real)
+        return SeenPath(path, real, "link", target, "" if os.path.exists(target) else "it leads nowhere")
     return SeenPath(path, real, "dir" if stat.S_ISDIR(mode) else "file")
