@@ -48,11 +48,6 @@ def join(base: str, rest: str) -> str:
     return f"{base.rstrip('/')}/{rest}" if rest else base
 
 
-def is_below(path: str, base: str) -> bool:
-    """Tell whether `path` is `base` or lies below it. Both are absolute and free of links and dots."""
-    return path == base or path.startswith(base.rstrip("/") + "/")
-
-
 def above(path: str) -> Iterator[str]:
     """Yield every folder above an absolute path, innermost first."""
     while path != "/":
@@ -91,19 +86,22 @@ def _plain(field: str) -> str:
 def visible(mounts: Iterable[Mount]) -> list[Mount]:
     """Return the mounts that a path can still reach; what another mount has covered is left out.
 
-    Linear in the number of mounts, times the depth of their paths.
+    What is mounted over `/` itself is never entered: a path begins at our root, below that mount (so `mount --bind
+    / /` changes nothing for those who are there already). Linear in the number of mounts, times their depth.
     """
     mounts = list(mounts)
     known = {mount.id for mount in mounts}
     points: dict[int, set[str]] = {}
     for mount in mounts:
-        points.setdefault(mount.parent, set()).add(mount.path)
+        if mount.path != "/":
+            points.setdefault(mount.parent, set()).add(mount.path)
     paths = {mount.id: mount.path for mount in mounts}
     reached: set[int] = set()
     result = []
     for mount in _parents_first(mounts):
         top = mount.parent not in known or mount.parent == mount.id
-        if top or (mount.parent in reached and not _hidden(mount, paths[mount.parent], points[mount.parent])):
+        entered = mount.path != "/" and mount.parent in reached
+        if top or (entered and not _hidden(mount, paths[mount.parent], points[mount.parent])):
             reached.add(mount.id)
             result.append(mount)
     # One that carries another mount on its very root can be entered no more, but leads on to that one.
@@ -111,15 +109,13 @@ def visible(mounts: Iterable[Mount]) -> list[Mount]:
 
 
 def _hidden(mount: Mount, parent_path: str, siblings: set[str]) -> bool:
-    """Tell whether a sibling stands on the way from the parent's root to this mount."""
-    path = os.path.dirname(mount.path)
-    while is_below(path, parent_path) and path != mount.path:
-        if path in siblings and path != parent_path:
+    """Tell whether a sibling stands on the parent's root, or on the way from there to this mount."""
+    for folder in above(mount.path) if mount.path != parent_path else ():
+        if folder in siblings:
             return True
-        if path in ("/", parent_path):
+        if folder == parent_path:
             break
-        path = os.path.dirname(path)
-    return parent_path in siblings and mount.path != parent_path
+    return False
 
 
 def _parents_first(mounts: list[Mount]) -> list[Mount]:
