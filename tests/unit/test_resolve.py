@@ -1,0 +1,286 @@
+"""What is covered and what stays live, for the sources that people name."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from borg_lvm.command import LivePath
+from borg_lvm.devices.paths import SeenPath, look
+from borg_lvm.resolve import Resolved
+from tests.unit.data.machine import VOLUME, Machine, folders, holes, link, needed, shown
+
+ROOT_HOLES = ["/dev", "/proc", "/run", "/sys", "/tmp"]
+
+
+def server() -> Machine:
+    """/, /home and /var on volumes of their own, and the kernel's windows."""
+    machine = Machine()
+    machine.other("/proc", "proc")
+    machine.other("/dev", "devtmpfs")
+    machine.other("/dev/shm", "tmpfs")
+    machine.other("/run", "tmpfs")
+    machine.mount("/home", "vg0/home")
+    machine.mount("/var", "vg0/var", fstype="xfs")
+    return machine
+
+
+def problems(resolved: Resolved) -> str:
+    return "\n".join(resolved.problems)
+
+
+def test_a_folder_of_the_root() -> None:
+    resolved = server().resolve("/etc")
+    assert shown(resolved) == {"/etc": "254:0:/etc"}
+    assert holes(resolved) == []
+
+
+def test_a_folder_below_a_mount() -> None:
+    assert shown(server().resolve("/home/anna")) == {"/home/anna": "254:1:/anna"}
+
+
+def test_a_file() -> None:
+    assert shown(server().resolve(SeenPath("/etc/fstab", "/etc/fstab", "file"))) == {"/etc/fstab": "254:0:/etc/fstab"}
+
+
+def test_the_root_with_everything_below() -> None:
+    resolved = server().resolve("/")
+    assert shown(resolved) == {"/": "254:0:/", "/home": "254:1:/", "/var": "254:2:/"}
+    assert holes(resolved) == ROOT_HOLES
+    assert {cover.target: cover.because for cover in resolved.covers}["/var"] == "mounted below /"
+
+
+def test_a_bind_mount_shows_its_part_of_the_volume() -> None:
+    machine = server()
+    machine.mount("/srv/www", "vg0/var", root="/www", fstype="xfs")
+    assert shown(machine.resolve("/srv")) == {"/srv": "254:0:/srv", "/srv/www": "254:2:/www"}
+    assert shown(machine.resolve("/srv/www/site")) == {"/srv/www/site": "254:2:/www/site"}
+
+
+def test_a_file_that_is_bind_mounted() -> None:
+    machine = server()
+    machine.mount("/etc/hosts", "vg0/var", root="/lib/hosts", fstype="xfs")
+    assert shown(machine.resolve("/etc")) == {"/etc": "254:0:/etc", "/etc/hosts": "254:2:/lib/hosts"}
+
+
+def test_two_mounts_of_one_volume() -> None:
+    machine = server()
+    machine.mount("/mnt/a", "vg0/data")
+    machine.mount("/mnt/b", "vg0/data")
+    assert shown(machine.resolve("/mnt")) == {"/mnt": "254:0:/mnt", "/mnt/a": "254:3:/", "/mnt/b": "254:3:/"}
+
+
+def test_the_topmost_of_two_mounts_on_one_folder() -> None:
+    machine = server()
+    machine.mount("/srv", "vg0/old")
+    machine.mount("/srv/inner", "vg0/inner")
+    machine.mount("/srv", "vg0/new")
+    assert shown(machine.resolve("/srv")) == {"/srv": "254:5:/"}
+
+
+def test_a_source_inside_a_source_is_shown_by_the_outer() -> None:
+    assert shown(server().resolve("/home/anna/mail", "/home", "/home/anna")) == {"/home": "254:1:/"}
+    assert shown(server().resolve("/", "/etc", "/home/anna")) == shown(server().resolve("/"))
+
+
+def test_siblings_whose_names_begin_alike() -> None:
+    assert set(shown(server().resolve("/srv", "/srv-old", "/srv.d/x"))) == {"/srv", "/srv-old", "/srv.d/x"}
+
+
+def test_a_source_that_is_missing_is_a_problem() -> None:
+    resolved = server().resolve(SeenPath("/gone", "/gone", "missing", error="No such file or directory"))
+    assert problems(resolved).startswith("/gone: No such file or directory")
+
+
+def test_a_declared_path_that_is_missing_is_a_problem() -> None:
+    gone = SeenPath("/gone", "/gone", "missing", error="No such file or directory")
+    assert "/gone" in problems(server().resolve("/etc", declared=(gone,)))
+
+
+class TestLinks:
+    def test_what_it_leads_to_is_frozen_and_said_so(self) -> None:
+        resolved = server().resolve(link("/srv/current", "/home/releases/7"))
+        assert shown(resolved) == {"/home/releases/7": "254:1:/releases/7"}
+        assert resolved.notes == (
+            "/srv/current is a symbolic link: the link itself is read live, /home/releases/7 is frozen",
+        )
+
+    def test_a_link_below_a_source_is_frozen_with_it(self) -> None:
+        resolved = server().resolve("/srv", link("/srv/current", "/home/releases/7"))
+        assert set(shown(resolved)) == {"/srv", "/home/releases/7"}
+        assert resolved.notes == ()
+
+    def test_one_that_leads_nowhere_covers_nothing(self) -> None:
+        """Nothing could be mounted there: the run would fail with everything frozen."""
+        resolved = server().resolve("/etc", link("/srv/current", "/home/gone", "it leads nowhere"))
+        assert shown(resolved) == {"/etc": "254:0:/etc"}
+        assert "leads nowhere" in resolved.notes[0]
+        assert resolved.problems == ()
+
+    def test_one_whose_end_is_declared_live(self) -> None:
+        resolved = server().resolve("/etc", link("/srv/current", "/home/x"), declared=folders("/home"))
+        assert set(shown(resolved)) == {"/etc"}
+        assert resolved.live_sources == (("/srv/current", "/home"),)
+        assert resolved.notes == ()
+
+    def test_a_declared_link_means_what_it_leads_to(self) -> None:
+        resolved = server().resolve("/home", declared=(link("/live", "/home/cache"),))
+        assert holes(resolved) == ["/home/cache"]
+
+    def test_seen_on_disk(self, tmp_path: Path) -> None:
+        (tmp_path / "end").mkdir()
+        (tmp_path / "good").symlink_to("end")
+        (tmp_path / "bad").symlink_to("gone")
+        (tmp_path / "loop").symlink_to("loop")
+        real = os.path.realpath(tmp_path)
+        assert look(f"{tmp_path}/good") == SeenPath(f"{tmp_path}/good", f"{real}/good", "link", f"{real}/end")
+        assert look(f"{tmp_path}/good/").kind == "dir"
+        assert look(f"{tmp_path}/good/..").real == real
+        assert look(f"{tmp_path}/bad").error == "it leads nowhere"
+        assert look(f"{tmp_path}/loop").error == "it leads nowhere"
+        assert look(f"{tmp_path}/bad/x").kind == "missing"
+        assert look("/").real == look("//").real == "/"
+
+
+class TestLive:
+    def test_a_needed_path_below_a_source_is_a_hole(self) -> None:
+        resolved = server().resolve("/home", needed=needed("/home/anna/.cache/borg", "/var/cache"))
+        assert [(hole.path, hole.reason) for hole in resolved.holes] == [("/home/anna/.cache/borg", "cache")]
+
+    def test_a_needed_path_that_is_missing_and_will_not_be_made_is_none(self) -> None:
+        gone = SeenPath("/home/x", "/home/x", "missing", error="No such file or directory")
+        assert holes(server().resolve("/home", needed=((gone, LivePath("/home/x", "cache")),))) == []
+        assert holes(server().resolve("/home", needed=((gone, LivePath("/home/x", "cache", make=True)),))) == [
+            "/home/x"
+        ]
+
+    @pytest.mark.parametrize("live", ["/home/anna", "/home", "/"])
+    def test_a_needed_path_that_is_or_contains_a_source_is_refused(self, live: str) -> None:
+        assert f"/home/anna: must be frozen, but {live} (cache)" in problems(
+            server().resolve("/home/anna", needed=needed(live))
+        )
+
+    def test_unless_the_source_is_declared_live(self) -> None:
+        resolved = server().resolve("/etc", "/home/anna", declared=folders("/home/anna"), needed=needed("/home"))
+        assert resolved.problems == ()
+        assert resolved.live_sources == (("/home/anna", "/home/anna"),)
+
+    def test_declared_above_a_source(self) -> None:
+        resolved = server().resolve("/etc", "/home/anna/mail", declared=folders("/home"))
+        assert set(shown(resolved)) == {"/etc"}
+        assert resolved.live_sources == (("/home/anna/mail", "/home"),)
+        assert holes(resolved) == []
+
+    def test_a_live_mount_below_a_source_needs_no_snapshot(self) -> None:
+        machine = server()
+        machine.other("/home/nas", "nfs4")
+        resolved = machine.resolve("/home", declared=folders("/home/nas"))
+        assert set(shown(resolved)) == {"/home"}
+        assert holes(resolved) == ["/home/nas"]
+
+    def test_holes_inside_holes_are_bound_with_them(self) -> None:
+        resolved = server().resolve("/home", declared=folders("/home/a"), needed=needed("/home/a/b/c"))
+        assert holes(resolved) == ["/home/a"]
+
+    def test_the_declaration_gives_the_reason_not_the_need(self) -> None:
+        resolved = server().resolve("/", declared=folders("/tmp"), needed=needed("/tmp"))
+        assert [hole.reason for hole in resolved.holes if hole.path == "/tmp"] == ["declared live"]
+
+    def test_the_kernels_windows_stay_live_without_a_word(self) -> None:
+        machine = server()
+        machine.other("/srv/jail/proc", "proc")
+        resolved = machine.resolve("/srv")
+        assert [(hole.path, hole.reason) for hole in resolved.holes] == [("/srv/jail/proc", "proc, nothing to back up")]
+
+    def test_memory_below_a_source_is_no_window(self) -> None:
+        machine = server()
+        machine.other("/srv/jail/tmp", "tmpfs")
+        assert "/srv/jail/tmp" in shown(machine.resolve("/srv"))  # and the plan will refuse it by name
+
+
+class TestSourcesBelowTheRootsOwnHoles:
+    """A frozen root needs /dev, /proc, /sys, /run and /tmp live; a source below one of them is frozen all the same."""
+
+    @pytest.mark.parametrize("source", ["/tmp/important", "/run/important"])
+    def test_it_is_covered_again(self, source: str) -> None:
+        machine = Machine()
+        assert shown(machine.resolve("/", source)) == {"/": "254:0:/", source: f"254:0:{source}"}
+
+    def test_the_source_itself_takes_the_place_of_the_hole(self) -> None:
+        resolved = Machine().resolve("/", "/tmp")
+        assert set(shown(resolved)) == {"/"}
+        assert holes(resolved) == ["/dev", "/proc", "/run", "/sys"]
+
+    def test_what_is_mounted_below_it_is_covered_too(self) -> None:
+        machine = server()
+        machine.mount("/run/data", "vg0/data")
+        machine.mount("/run/data/more", "vg0/more")
+        assert {"/run/data", "/run/data/more"} <= set(shown(machine.resolve("/", "/run/data")))
+
+    def test_a_live_path_below_it_is_a_hole_again(self) -> None:
+        machine = server()
+        machine.mount("/run/data", "vg0/data")
+        resolved = machine.resolve("/", "/run/data", needed=needed("/run/data/cache"))
+        assert "/run/data/cache" in holes(resolved)
+
+
+class TestOneFileSystem:
+    def test_other_file_systems_stay_live(self) -> None:
+        resolved = server().resolve("/", one_file_system=True)
+        assert set(shown(resolved)) == {"/"}
+        assert holes(resolved) == sorted([*ROOT_HOLES, "/home", "/var"])
+
+    def test_unless_they_are_named(self) -> None:
+        resolved = server().resolve("/", "/home", one_file_system=True)
+        assert set(shown(resolved)) == {"/", "/home"}
+        assert "/home" not in holes(resolved)
+
+    def test_a_folder_below_one_is_named(self) -> None:
+        resolved = server().resolve("/", "/home/anna", one_file_system=True)
+        assert shown(resolved) == {"/": "254:0:/", "/home/anna": "254:1:/anna"}
+        assert "/home" in holes(resolved)
+
+    def test_a_named_one_between_two_live_ones(self) -> None:
+        machine = server()
+        machine.mount("/var/lib/pg", "vg0/pg")
+        machine.mount("/var/lib/pg/wal", "vg0/wal")
+        resolved = machine.resolve(
+            "/", "/var/lib/pg", one_file_system=True, needed=needed("/var/lib/pg/cache", "/var/cache")
+        )
+        assert set(shown(resolved)) == {"/", "/var/lib/pg"}
+        assert holes(resolved) == sorted([*ROOT_HOLES, "/home", "/var", "/var/lib/pg/cache", "/var/lib/pg/wal"])
+
+
+def calls(mounts: int) -> int:
+    """How many calls it takes to plan a machine with that many mounts and half as many volumes and sources."""
+    machine = Machine()
+    for number in range(mounts // 2):
+        machine.add(f"data{number % 5}/v{number}", replace(VOLUME, uuid=f"uuid-{number}", vg_free=1 << 60))
+        machine.mount(f"/srv/group{number % 7}/v{number}", f"data{number % 5}/v{number}", fstype="xfs")
+        machine.other(f"/srv/group{number % 7}/v{number}/proc", "proc")
+    sources = ["/", *(f"/srv/group{number % 7}/v{number}/folder" for number in range(mounts // 2))]
+    live = folders(*(f"/srv/group{number % 7}/v{number}/cache" for number in range(mounts // 2)))
+    count = 0
+
+    def tick(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(tick)
+    try:
+        plan = machine.plan(machine.resolve(*sources, declared=live))
+    finally:
+        sys.setprofile(before)
+    assert len(plan.copies) == mounts // 2 + 1
+    return count
+
+
+def test_planning_a_large_machine_is_linear_work() -> None:
+    small, large = calls(1000), calls(2000)
+    assert large < 2.2 * small, (small, large)
