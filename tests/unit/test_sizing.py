@@ -1,0 +1,174 @@
+"""How much room each snapshot gets, and when there is not enough."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from borg_lvm.config import Size
+from borg_lvm.devices.lvm import Volume
+from borg_lvm.sizing import AUTO_LEAST, allot, human
+from tests.unit.data.machine import GIB, MIB, VOLUME
+
+
+def volume(name: str, size: int, free: int = 100 * GIB, extent: int = 4 * MIB, vg: str = "vg0") -> Volume:
+    return replace(VOLUME, name=name, uuid=name, size=size, vg_free=free, extent=extent, vg=vg, vg_uuid=vg)
+
+
+def sizes(*volumes: Volume, size: str = "auto") -> dict[str, int]:
+    shares, problems = allot(volumes, Size.parse(size))
+    assert problems == []
+    return {name: share.size for name, share in shares.items()}
+
+
+def problem(*volumes: Volume, size: str = "auto") -> str:
+    (words,) = allot(volumes, Size.parse(size))[1]
+    return words
+
+
+def test_a_fifth_where_there_is_room() -> None:
+    assert sizes(volume("a", 10 * GIB), volume("b", 20 * GIB)) == {"a": 2 * GIB, "b": 4 * GIB}
+
+
+def test_rounded_up_to_whole_extents() -> None:
+    shares, _ = allot([volume("a", 101 * 32 * MIB, extent=32 * MIB)], Size())
+    assert (shares["a"].extents, shares["a"].size) == (21, 21 * 32 * MIB)
+
+
+def test_nothing_to_share() -> None:
+    assert allot([], Size()) == ({}, [])
+
+
+def test_a_tiny_volume_gets_what_it_can_use_at_most() -> None:
+    assert sizes(volume("a", 4 * MIB)) == {"a": 16 * MIB}  # the volume, a table, two extents: rounded up
+    assert sizes(volume("a", 40 * MIB)) == {"a": AUTO_LEAST}
+
+
+def test_a_tight_group_shares_four_fifths_of_what_is_free() -> None:
+    shares = sizes(volume("a", 100 * GIB, free=20 * GIB), volume("b", 50 * GIB, free=20 * GIB))
+    assert 16 * GIB - 2 * 4 * MIB < sum(shares.values()) <= 16 * GIB
+    assert shares["a"] > shares["b"] >= 50 * GIB // 20
+
+
+def test_a_small_volume_beside_a_large_one_keeps_its_least() -> None:
+    shares = sizes(volume("large", 100 * GIB, free=8 * GIB), volume("small", 100 * MIB, free=8 * GIB))
+    assert shares["small"] >= AUTO_LEAST
+    assert shares["large"] >= 5 * GIB
+
+
+def test_extents_so_large_that_rounding_up_would_not_fit() -> None:
+    volumes = [volume(name, 192 * MIB, free=6 * 32 * MIB, extent=32 * MIB) for name in "abcd"]
+    assert sum(sizes(*volumes).values()) <= 6 * 32 * MIB
+
+
+def test_the_least_may_take_the_last_fifth_of_what_is_free() -> None:
+    assert sizes(volume("a", 180 * GIB, free=10 * GIB)) == {"a": 9 * GIB}
+
+
+def test_less_than_the_least_is_refused_with_numbers_that_help() -> None:
+    words = problem(volume("a", 180 * GIB, free=8 * GIB))
+    assert words.startswith("volume group vg0 has 8.0 GiB free; snapshots of a with size auto need at least 9.0 GiB, ")
+    assert "1.0 GiB more" in words
+    assert "vgextend" in words
+
+
+def test_numbers_that_look_alike_are_told_apart() -> None:
+    words = problem(volume("a", 10 * GIB, free=10 * GIB - 4 * MIB), size="10G")
+    assert "has 10.0 GiB free" in words
+    assert "4.0 MiB more" in words
+
+
+def test_a_full_group() -> None:
+    assert "has 0 B free" in problem(volume("a", 10 * GIB, free=0))
+
+
+def test_each_group_has_its_own_room_and_its_own_problem() -> None:
+    volumes = [volume("a", 180 * GIB, free=GIB), volume("b", 10 * GIB, vg="vg1"), volume("c", 1800 * GIB, vg="vg2")]
+    shares, problems = allot([*volumes, volume("d", 900 * GIB, free=GIB, vg="vg3")], Size())
+    assert shares["b"].size == 2 * GIB
+    assert [words.split()[2] for words in problems] == ["vg0", "vg3"]
+
+
+class TestFixed:
+    def test_bytes(self) -> None:
+        assert sizes(volume("a", 10 * GIB), size="1G") == {"a": GIB}
+        assert sizes(volume("a", 10 * GIB), size="1B") == {"a": 4 * MIB}
+
+    def test_part_of_the_origin(self) -> None:
+        assert sizes(volume("a", 10 * GIB), volume("b", GIB), size="50%ORIGIN") == {"a": 5 * GIB, "b": 512 * MIB}
+
+    def test_more_than_can_be_used_is_cut(self) -> None:
+        shares, _ = allot([volume("a", GIB)], Size.parse("50G"))
+        assert shares["a"].size == GIB + 16 * MIB + 8 * MIB
+        assert shares["a"].why == "50GiB, cut to the most that can ever be used"
+
+    def test_all_of_what_is_free_is_not_more_than_that(self) -> None:
+        assert sizes(volume("a", 900 * GIB, free=7 * 4 * MIB), size="100%FREE") == {"a": 28 * MIB}
+        halves = [volume(name, 900 * GIB, free=7 * 4 * MIB) for name in "ab"]
+        assert sizes(*halves, size="50%FREE") == {"a": 12 * MIB, "b": 12 * MIB}
+
+    def test_parts_that_are_more_than_the_whole(self) -> None:
+        thirds = [volume(name, 900 * GIB, free=30 * GIB) for name in "abc"]
+        assert "has 30.0 GiB free; snapshots of a, b, c with size 50%FREE need at least 45.0 GiB" in problem(
+            *thirds, size="50%FREE"
+        )
+
+    def test_petabytes_stay_exact(self) -> None:
+        size = (1 << 60) + 4 * MIB
+        assert sizes(volume("a", size, free=2 << 60), size="100%ORIGIN") == {"a": size}
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (99.94 * 1024, "99.9 KiB"),
+        (100 * MIB, "100 MiB"),
+        (1536 * MIB, "1.5 GiB"),
+        (5000 * 1024 * GIB, "5000 TiB"),
+    ],
+)
+def test_human(count: float, text: str) -> None:
+    assert human(count) == text
+
+
+EXTENTS = st.sampled_from([4096, MIB, 4 * MIB, 32 * MIB, GIB])
+SIZES = st.sampled_from(
+    ["auto", "1B", "300M", "5G", "1%ORIGIN", "33%ORIGIN", "100%ORIGIN", "1%FREE", "33%FREE", "100%FREE"]
+)
+
+
+@given(EXTENTS, st.integers(0, 1 << 22), st.lists(st.integers(1, 1 << 20), min_size=1, max_size=8), SIZES)
+def test_what_is_allotted_fits_or_is_a_problem(extent: int, free: int, counts: list[int], size: str) -> None:
+    volumes = [
+        volume(f"v{number}", count * extent, free=free * extent, extent=extent) for number, count in enumerate(counts)
+    ]
+    shares, problems = allot(volumes, Size.parse(size))
+    needed = sum(share.size for share in shares.values())
+    assert bool(problems) == (needed > free * extent)
+    for one in volumes:
+        share = shares[one.uuid]
+        assert share.extents >= 1
+        assert share.size == share.extents * extent
+        most = one.size + one.size // 64 + 3 * extent
+        assert share.size <= most
+        if size == "auto":
+            assert share.size >= min(most - 3 * extent, max(AUTO_LEAST, one.size * 5 // 100))
+
+
+@given(EXTENTS, st.lists(st.integers(1, 1 << 20), min_size=1, max_size=8))
+def test_auto_is_refused_only_when_not_even_the_least_fits(extent: int, counts: list[int]) -> None:
+    def with_free(free: int) -> list[str]:
+        volumes = [volume(f"v{n}", count * extent, free=free, extent=extent) for n, count in enumerate(counts)]
+        return allot(volumes, Size())[1]
+
+    least = sum(share.size for share in allot(
+        [volume(f"v{n}", count * extent, free=0, extent=extent) for n, count in enumerate(counts)], Size()
+    )[0].values())  # fmt: skip
+    assert with_free(least) == []
+    assert with_free(least - extent) != []

@@ -1,0 +1,192 @@
+"""From a mount to its volume, or to the clause that says why there is none to be had."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from borg_lvm.devices.mounts import Mount
+from borg_lvm.volumes import Found, Volumes
+from tests.unit.data.machine import VOLUME, Machine, pool, thin
+
+
+def find(machine: Machine, mount: Mount) -> Found | str:
+    return Volumes(tuple(machine.volumes.values()), machine.stack).find(mount)
+
+
+def reason(machine: Machine, mount: Mount) -> str:
+    answer = find(machine, mount)
+    assert isinstance(answer, str), answer
+    return answer
+
+
+def home(**facts: object) -> tuple[Machine, Mount]:
+    """A machine with /home on vg0/home, of which some facts are different."""
+    machine = Machine()
+    machine.add("vg0/home")
+    machine.volumes["vg0/home"] = replace(machine.volumes["vg0/home"], **facts)  # type: ignore[arg-type]
+    return machine, machine.mount("/home", "vg0/home")
+
+
+def test_a_plain_volume() -> None:
+    machine, mount = home()
+    assert find(machine, mount) == Found(machine.volumes["vg0/home"], None)
+
+
+@pytest.mark.parametrize("fstype", ["ext2", "ext3", "ext4", "xfs"])
+def test_known_file_systems(fstype: str) -> None:
+    machine, mount = home()
+    assert isinstance(find(machine, replace(mount, fstype=fstype)), Found)
+
+
+def test_names_with_dashes_are_found_by_id() -> None:
+    machine = Machine()
+    mount = machine.mount("/srv", "data-vg/my-lv_1")
+    answer = find(machine, mount)
+    assert isinstance(answer, Found)
+    assert answer.volume.full_name == "data-vg/my-lv_1"
+
+
+def test_two_groups_with_the_same_volume_name() -> None:
+    machine = Machine()
+    first, second = machine.mount("/a", "vg1/data"), machine.mount("/b", "vg2/data")
+    found = [find(machine, mount) for mount in (first, second)]
+    assert [one.volume.vg for one in found if isinstance(one, Found)] == ["vg1", "vg2"]
+
+
+class TestLuks:
+    def machine(self, uuid: str = "CRYPT-LUKS2-5f0c-home_crypt") -> tuple[Machine, Mount]:
+        machine, _ = home()
+        machine.luks("vg0/home", "home_crypt", uuid)
+        return machine, machine.mount("/secret", "home_crypt")
+
+    @pytest.mark.parametrize("uuid", ["CRYPT-LUKS1-5f0c-home_crypt", "CRYPT-LUKS2-5f0c-home_crypt"])
+    def test_the_volume_below_and_the_mapping_between(self, uuid: str) -> None:
+        machine, mount = self.machine(uuid)
+        answer = find(machine, mount)
+        assert isinstance(answer, Found)
+        assert answer.crypt
+        assert (answer.volume.full_name, answer.crypt.name, answer.crypt.uuid) == ("vg0/home", "home_crypt", uuid)
+
+    @pytest.mark.parametrize("uuid", ["CRYPT-PLAIN-home_crypt", "CRYPT-TCRYPT-1", "CRYPT-BITLK-1", "CRYPT-VERITY-1"])
+    def test_without_luks(self, uuid: str) -> None:
+        assert "without LUKS" in reason(*self.machine(uuid))
+
+    def test_a_suspended_mapping(self) -> None:
+        machine, mount = self.machine()
+        machine.stack[mount.device] = replace(machine.stack[mount.device], suspended=True)
+        assert "cryptsetup luksResume home_crypt" in reason(machine, mount)
+
+    def test_on_a_partition(self) -> None:
+        machine, mount = self.machine()
+        machine.stack[mount.device] = replace(machine.stack[mount.device], slaves=("8:3",))
+        assert "it lies on home_crypt, which is not a logical volume" in reason(machine, mount)
+
+    def test_over_another_mapping(self) -> None:
+        """LUKS2 with integrity: dm-crypt on dm-integrity on the volume."""
+        machine, mount = self.machine()
+        machine.luks("vg0/home", "home_dif", "CRYPT-SUBDEV-1-home_dif")
+        machine.stack[mount.device] = replace(machine.stack[mount.device], slaves=(machine.on["home_dif"],))
+        assert "home_dif, which is not a logical volume" in reason(machine, mount)
+
+
+@pytest.mark.parametrize(
+    ("fstype", "words"),
+    [
+        ("tmpfs", "in memory (tmpfs)"),
+        ("overlay", "name the folders"),
+        ("nfs4", "network file system (nfs4)"),
+        ("cifs", "network file system (cifs)"),
+        ("fuse.sshfs", "network file system (fuse.sshfs)"),
+        ("btrfs", "use btrfs snapshots"),
+        ("zfs", "it lies on zfs, which has no block device"),
+        ("proc", "it lies on proc, which has no block device"),
+        ("fuse.portal", "it lies on fuse.portal, which has no block device"),
+    ],
+)
+def test_no_disk_at_all(fstype: str, words: str) -> None:
+    machine = Machine()
+    assert words in reason(machine, machine.other("/x", fstype))
+
+
+def test_a_partition() -> None:
+    machine, mount = home()
+    machine.stack[mount.device] = replace(machine.stack[mount.device], name="sda1", dm_name="", dm_uuid="")
+    assert reason(machine, mount) == "it lies on sda1, which is not a logical volume"
+
+
+def test_a_partition_on_a_volume() -> None:
+    machine, mount = home()
+    device = machine.stack[mount.device]
+    machine.stack[mount.device] = replace(device, dm_name="vg0-home1", dm_uuid=f"part1-{device.dm_uuid}")
+    assert "vg0-home1, which is not a logical volume" in reason(machine, mount)
+
+
+def test_a_device_that_cannot_be_seen() -> None:
+    machine, mount = home()
+    assert "no block device that we can see" in reason(machine, replace(mount, device="259:7"))
+
+
+def test_a_folder_that_has_been_deleted() -> None:
+    machine, mount = home()
+    assert "has been deleted" in reason(machine, replace(mount, root="/gone//deleted"))
+
+
+def test_a_file_system_that_is_not_whole_in_a_snapshot() -> None:
+    machine, mount = home()
+    assert reason(machine, replace(mount, fstype="vfat")).startswith("it is a vfat on vg0/home; only ext2")
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"tags": ("borg_lvm", "borg_lvm.run=X")}, "made by borg-lvm (run X)"),
+        ({"attr": "Owi-aos---"}, "being merged"),
+        ({"attr": "Swi-aos---", "origin": "root"}, "being merged"),
+        ({"attr": "swi-aos---", "origin": "root"}, "itself a snapshot (of vg0/root)"),
+        ({"suspended": True}, "dmsetup resume vg0-home"),
+        ({"active": False}, "lvchange --activate y vg0/home"),
+    ],
+)
+def test_a_volume_that_is_in_no_state_for_it(facts: dict[str, object], words: str) -> None:
+    assert words in reason(*home(**facts))
+
+
+def test_a_device_that_was_suspended_since_lvm_was_asked() -> None:
+    machine, mount = home()
+    machine.stack[mount.device] = replace(machine.stack[mount.device], suspended=True)
+    assert "is suspended" in reason(machine, mount)
+
+
+class TestThin:
+    def machine(self, data: float = 40.0, metadata: float = 10.0, attr: str = "Vwi-aotz--") -> tuple[Machine, Mount]:
+        machine = Machine()
+        machine.add("vg0/home", replace(thin(VOLUME), attr=attr, uuid="thin-home"))
+        machine.add("vg0/pool", pool(data, metadata))
+        return machine, machine.mount("/home", "vg0/home")
+
+    @pytest.mark.parametrize(("data", "metadata"), [(40.0, 10.0), (94.99, 10.0), (40.0, 94.99)])
+    def test_with_room_in_the_pool(self, data: float, metadata: float) -> None:
+        assert isinstance(find(*self.machine(data, metadata)), Found)
+
+    @pytest.mark.parametrize(
+        ("data", "metadata", "what"),
+        [(95.0, 10.0, "used 95.0 % of its data"), (40.0, 99.9, "used 99.9 % of its metadata")],
+    )
+    @pytest.mark.parametrize("attr", ["Vwi-aotz--", "owi-aotz--"])
+    def test_with_a_full_pool(self, data: float, metadata: float, what: str, attr: str) -> None:
+        """Also a volume that has a thick snapshot besides (`o`)."""
+        answer = reason(*self.machine(data, metadata, attr))
+        assert "vg0/pool" in answer
+        assert what in answer
+
+    def test_a_pool_whose_fill_is_not_known(self) -> None:
+        machine, mount = self.machine()
+        machine.volumes["vg0/pool"] = replace(machine.volumes["vg0/pool"], data_percent=None, metadata_percent=None)
+        assert isinstance(find(machine, mount), Found)
+
+    def test_a_thin_snapshot_is_a_volume_in_its_own_right(self) -> None:
+        machine, mount = self.machine()
+        machine.volumes["vg0/home"] = replace(machine.volumes["vg0/home"], origin="base")
+        assert isinstance(find(machine, mount), Found)
