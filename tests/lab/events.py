@@ -68,8 +68,9 @@ class Tally:
         return found
 
     def summary(self) -> str:
-        """Return the last line of a run."""
+        """Return the last line of a run; a test that never finished has failed."""
         count = {kind: sum(outcome == kind for _, outcome in self.outcomes) for kind in ("passed", "failed", "skipped")}
+        count["failed"] += self.running is not None
         return f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped"
 
 

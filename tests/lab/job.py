@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.lab.paths import CHECKOUT, OUT
+
+KEPT_RUNS = 50
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Job:
     def write(self, variables: dict[str, str], *, terminal: bool = False) -> None:
         """Write what the guest reads: ``job`` (variables for its start) and ``command``."""
         self.out.mkdir(parents=True, exist_ok=True)
+        forget_old_results()
         facts = {"checkout": str(CHECKOUT), "out": str(self.out), "terminal": "yes" if terminal else "no", **variables}
         (self.out / "job").write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items()))
         lines = [f"export {name}={shlex.quote(value)}" for name, value in self.exported().items()]
@@ -45,3 +49,10 @@ class Job:
             "LVM_SUPPRESS_FD_WARNINGS": "1",
             **self.environment,
         }
+
+
+def forget_old_results() -> None:
+    """Keep the results of the last runs only; their names begin with the time."""
+    runs = sorted(path for path in OUT.iterdir() if path.is_dir())
+    for path in runs[:-KEPT_RUNS]:
+        shutil.rmtree(path, ignore_errors=True)

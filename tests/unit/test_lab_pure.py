@@ -73,7 +73,9 @@ def test_a_whole_story() -> None:
 
 def test_stories_with_holes() -> None:
     assert story().problems() == ["no test session reported itself"]
-    unfinished = story({"event": "collected", "count": 2}, START, PASSED, {**START, "test": "u"}).problems()
+    tally = story({"event": "collected", "count": 2}, START, PASSED, {**START, "test": "u"})
+    assert tally.summary() == "1 passed, 1 failed, 0 skipped"
+    unfinished = tally.problems()
     assert "the test u never finished" in unfinished
     assert "2 tests were collected, but 1 finished" in unfinished
     assert story({"event": "collected", "count": 1}, START, PASSED).problems() != []
