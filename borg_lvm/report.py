@@ -32,6 +32,7 @@ class Outcome:
     seconds: float = 0.0
     fills: tuple[Fill, ...] = ()
     leftovers: list[str] = field(default_factory=list)
+    kept: str = ""
 
     def judge(self) -> int:
         """Return the command's exit status if everything else is as promised.
@@ -68,7 +69,7 @@ def summary(outcome: Outcome) -> Iterator[str]:
             yield f"{copy.origin.full_name}: {human(fill.used)} of {human(fill.total)} snapshot space used"
     for path, declared in plan.live_sources:
         yield f"not frozen, as declared: {path} (--live {declared})"
-    released = "everything released" if not outcome.leftovers else "not everything could be released"
+    released = outcome.kept or ("not everything could be released" if outcome.leftovers else "everything released")
     yield f"the command ended with status {outcome.status} after {outcome.seconds:.1f} s; {released}"
 
 

@@ -69,7 +69,8 @@ def started(plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, signals: 
                 os.waitpid(running.pid, 0)
             # From here on signals are only taken note of: a release goes on to its end.
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            strays.let_go(running.namespace, view.steps(plan, ""), log)
+            devices = frozenset(os.stat(copy.device).st_rdev for copy in plan.copies if os.path.exists(copy.device))
+            strays.let_go(running.namespace, view.steps(plan, ""), devices, log)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

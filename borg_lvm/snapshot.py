@@ -157,7 +157,7 @@ def released(plan: Plan, log: Log, leftovers: list[str], *, keep: bool, timeout:
 def _mark_kept(plan: Plan, log: Log, timeout: float) -> None:
     names = [copy.full_name for copy in plan.copies]
     proc.run(["lvchange", "--autobackup", "n", "--addtag", lvm.KEEP_TAG, *names], timeout=timeout)
-    log.info(f"kept {', '.join(names)}; remove with: borg-lvm clean --run {plan.run_id}")
+    log.info(f"kept {', '.join(names)}")
 
 
 def _remove_all(plan: Plan, log: Log, leftovers: list[str], timeout: float, *, complete: bool) -> None:

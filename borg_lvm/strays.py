@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -54,6 +55,26 @@ def in_namespace(namespace: int) -> list[Process]:
     return find(lambda pid: os.stat(f"/proc/{pid}/ns/mnt").st_ino == inode)
 
 
+def users(namespace: int, devices: frozenset[int]) -> list[Process]:
+    """Return the processes in the namespace that use a file of one of the devices (`st_dev`)."""
+    inode = os.fstat(namespace).st_ino
+    return find(lambda pid: os.stat(f"/proc/{pid}/ns/mnt").st_ino == inode and bool(devices & _devices_of(pid)))
+
+
+def _devices_of(pid: int) -> set[int]:
+    """Return the devices of a process's root, working directory, program, open files and mapped files."""
+    base = f"/proc/{pid}"
+    links = [f"{base}/cwd", f"{base}/root", f"{base}/exe"]
+    links += [f"{base}/fd/{name}" for name in os.listdir(f"{base}/fd")]
+    found = set()
+    for link in links:
+        with suppress(OSError):
+            found.add(os.stat(link).st_dev)
+    with open(f"{base}/maps", "rb") as maps:
+        numbers = {line.split(None, 5)[3] for line in maps}
+    return found | {os.makedev(*(int(part, 16) for part in number.split(b":"))) for number in numbers}
+
+
 def end(processes: Callable[[], Sequence[Process]], log: Log, why: str) -> None:
     """End processes: ask, wait, force. Each is named in the log."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
@@ -69,16 +90,19 @@ def end(processes: Callable[[], Sequence[Process]], log: Log, why: str) -> None:
             time.sleep(0.05)
 
 
-def let_go(namespace: int, mounted: Sequence[Step], log: Log) -> None:
+def let_go(namespace: int, mounted: Sequence[Step], devices: frozenset[int], log: Log) -> None:
     """Unmount the view and close its descriptor; processes that use a snapshot are ended, others live on.
 
-    `mounted` are the view's mounts in the order in which they were made. When the command has left no process behind,
-    closing the descriptor is all: the kernel unmounts the whole namespace before it returns.
+    `mounted` are the view's mounts in the order in which they were made, `devices` those of its copies. When the
+    command has left no process behind, closing the descriptor is all: the kernel unmounts the whole namespace before
+    it returns.
     """
     try:
-        left = in_namespace(namespace)
-        if left and not _unmounted(namespace, mounted):
-            end(lambda: in_namespace(namespace), log, "still using a snapshot after the command has ended")
+        if in_namespace(namespace) and not _unmounted(namespace, mounted):
+            why = "still using a snapshot after the command has ended"
+            end(lambda: users(namespace, devices), log, why)
+            if in_namespace(namespace) and not _unmounted(namespace, mounted):
+                end(lambda: in_namespace(namespace), log, why)
     finally:
         os.close(namespace)
 
@@ -94,8 +118,16 @@ def _unmounted(namespace: int, mounted: Sequence[Step]) -> bool:
         try:
             kernel.setns(namespace, kernel.CLONE_NEWNS)
             for step in reversed(mounted):
-                kernel.umount(step.target, kernel.MNT_DETACH if step.kind == "hole" else 0)
+                _unmount(step)
             status = 0
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def _unmount(step: Step) -> None:
+    try:
+        kernel.umount(step.target, kernel.MNT_DETACH if step.kind == "hole" else 0)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):  # not mounted (any more): an earlier try has done it
+            raise
