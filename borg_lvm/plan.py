@@ -137,7 +137,8 @@ def make(
 ) -> Plan:
     """Decide everything.
 
-    Errors: SourceError with every reason why a source cannot be frozen, all of them at once.
+    Errors: SourceError with every reason why a source cannot be frozen, all of them at once; or when there is nothing
+    to freeze at all, for then the command would read everything live under our name.
     """
     problems = list(resolved.problems)
     found = _found(resolved.covers, volumes, problems)
@@ -149,6 +150,8 @@ def make(
     problems += too_little
     if problems:
         raise SourceError("cannot freeze every source path; nothing was done", details=tuple(problems))
+    if not held:
+        raise _nothing_to_do(resolved)
     minors = _minors([one.found.volume for one in held], taken_minors) if wishes.persistent_minor else {}
     mounted = {one.volume.uuid: mount for one, mount in found.values()}
     order = {one.found.volume.uuid: number for number, one in enumerate(held)}
@@ -170,6 +173,15 @@ def make(
         sources=tuple(sources),
         consistency=wishes.consistency if len(copies) > 1 else "instant",
         notes=resolved.notes,
+    )
+
+
+def _nothing_to_do(resolved: Resolved) -> SourceError:
+    live = [f"{path}: declared live (--live {declared})" for path, declared in resolved.live_sources]
+    return SourceError(
+        "there is nothing to freeze; nothing was done",
+        details=(*live, *resolved.notes),
+        remedy="run the command without borg-lvm, or name another source path",
     )
 
 

@@ -13,7 +13,7 @@ from borg_lvm.command import Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm, mounts, stack
 from borg_lvm.devices.paths import look
-from borg_lvm.errors import SourceError, UsageError
+from borg_lvm.errors import UsageError
 from borg_lvm.resolve import Resolved, Wanted, resolve
 from borg_lvm.volumes import Volumes
 
@@ -119,11 +119,3 @@ def _key_sources(resolved: Resolved, volumes: Volumes, settings: Settings) -> di
         if source is not None:
             found[answer.volume.full_name] = source
     return found
-
-
-def nothing_to_do(made: plan.Plan) -> SourceError:
-    """Return the error for a plan without a single snapshot: every source was declared live."""
-    return SourceError(
-        "every source path is declared live, so there is nothing to freeze: " + ", ".join(made.sources),
-        remedy="run the command without borg-lvm",
-    )
