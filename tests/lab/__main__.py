@@ -67,7 +67,8 @@ def _report(tests: bool, job: Job, choice: Choice, tally: Tally, outcome: Outcom
     for problem in outcome.problems:
         print(f"lab: FAILED: {problem}")
     if tests or tally.collected is not None:
-        print(f"lab: kernel {outcome.kernel}, results in {job.out}")
+        up = f", up after {outcome.up_after:.1f} s" if outcome.up_after else ""
+        print(f"lab: kernel {outcome.kernel}{up}, results in {job.out}")
         print(tally.summary(), flush=True)
     return outcome.exit_status
 
