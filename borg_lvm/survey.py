@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import time
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ class Survey:
 
 def new_run_id() -> str:
     """Return an id that sorts by time and is never given twice."""
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
 
 
 def survey(question: Question, settings: Settings) -> Survey:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Generic, TypeVar
 
 from borg_lvm.config.size import PATTERN as SIZE_PATTERN
@@ -119,6 +118,8 @@ class Choice(Kind[T]):
         for word in self.words:
             if scalar.value == word:
                 return word
+        from difflib import get_close_matches
+
         close = get_close_matches(scalar.text, [str(word) for word in self.words], n=1)
         raise self._not(scalar, f"did you mean {close[0]!r}?" if close else "")
 

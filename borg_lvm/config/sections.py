@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any, Generic, TypeVar, cast
 
 from borg_lvm.config.kinds import Kind
@@ -93,6 +92,8 @@ class Section(Kind[Any]):
     def _suggest(self, name: str, spot: Spot) -> str:
         if name == "<<":
             return "merge keys are not understood here"
+        from difflib import get_close_matches
+
         prefix = f"{spot.key}." if spot.key else ""
         close = get_close_matches(name.lower().replace("-", "_"), self._names(), n=1)
         if close:

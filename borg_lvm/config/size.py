@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal
 
 Basis = Literal["auto", "bytes", "origin", "free"]
@@ -42,6 +41,8 @@ class Size:
         if "%" in text:
             percent, _, whole = text.partition("%")
             return cls("origin" if whole.lower() == "origin" else "free", int(percent))
+        from fractions import Fraction
+
         number, unit = _split(text)
         return cls("bytes", math.ceil(Fraction(number) * 1024 ** _UNITS.index(unit)))
 
