@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from borg_lvm.errors import BorgLvmError
@@ -72,21 +72,22 @@ class Ledger:
 def opened(run_id: str, command: str) -> Iterator[Ledger]:
     """Open the ledger of a new run; its folder goes when everything in it has been released.
 
-    The folder stays when the run ends with an exception that left something behind: `keep` it by raising.
+    The folder stays when the run ends with an exception that left something behind: `keep` it by raising. It gets its
+    name when the owner is written in it: without an owner it would be taken for what a dead run has left.
     """
-    folder = os.path.join(STATE, run_id)
-    try:
-        os.makedirs(folder, mode=0o700)
-        fd = os.open(os.path.join(folder, _LEDGER), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-    except OSError as error:
-        raise BorgLvmError(f"cannot write the ledger of the run in {STATE}: {error.strerror}") from error
+    hidden = os.path.join(STATE, f".{run_id}")
     pid = os.getpid()
-    ledger = Ledger(run_id, fd)
-    try:
-        ledger.write("owner", boot=boot_id(), pid=pid, start=start_time(pid), command=command)
+    with ExitStack() as stack:
+        try:
+            os.makedirs(hidden, mode=0o700)
+            fd = os.open(os.path.join(hidden, _LEDGER), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            stack.callback(os.close, fd)
+            ledger = Ledger(run_id, fd)
+            ledger.write("owner", boot=boot_id(), pid=pid, start=start_time(pid), command=command)
+            os.rename(hidden, ledger.folder)
+        except OSError as error:
+            raise BorgLvmError(f"cannot write the ledger of the run in {STATE}: {error.strerror}") from error
         yield ledger
-    finally:
-        os.close(fd)
 
 
 def forget(run_id: str) -> None:
@@ -119,13 +120,13 @@ def entries() -> list[Entry]:
         names = sorted(os.listdir(STATE))
     except FileNotFoundError:
         return []
-    return [_read(name) for name in names if name not in _NOT_RUNS]
+    return [_read(name) for name in names if name not in _NOT_RUNS and not name.startswith(".")]
 
 
 def _read(run_id: str) -> Entry:
     steps = []
     try:
-        with open(os.path.join(STATE, run_id, _LEDGER), encoding="utf-8") as file:
+        with open(os.path.join(STATE, run_id, _LEDGER), encoding="utf-8", errors="replace") as file:
             lines = file.read().splitlines()
     except OSError:
         lines = []
