@@ -57,7 +57,10 @@ def _safe(path: str) -> str:
 
 
 def crypttab(text: str | None = None) -> Mapping[str, KeyFile]:
-    """Read the entries of /etc/crypttab that name a key file, by the mapping's name. Source: crypttab(5)."""
+    """Read the entries of /etc/crypttab that name a key file, by the mapping's name. Source: crypttab(5).
+
+    Left out are a key on another device (`/key:LABEL=stick`) and an argument for a script (`keyscript=`).
+    """
     if text is None:
         try:
             with open(CRYPTTAB, encoding="utf-8", errors="surrogateescape") as file:
@@ -67,16 +70,14 @@ def crypttab(text: str | None = None) -> Mapping[str, KeyFile]:
     found = {}
     for line in text.splitlines():
         fields = line.split()
-        if (
-            len(fields) < 3
-            or fields[0].startswith("#")
-            or not fields[2].startswith("/")
-            or fields[2].startswith("/dev/")
-        ):
+        if len(fields) < 3 or fields[0].startswith("#"):
             continue
-        options = fields[3].split(",") if len(fields) > 3 else []
+        path, options = fields[2], fields[3].split(",") if len(fields) > 3 else []
+        script = any(option.startswith("keyscript=") for option in options)
+        if script or ":" in path or not path.startswith("/") or path.startswith("/dev/"):
+            continue
         passed = tuple(f"--{option}" for option in options if option.startswith(("keyfile-offset=", "keyfile-size=")))
-        found[fields[0]] = KeyFile(fields[2], passed)
+        found[fields[0]] = KeyFile(path, passed)
     return found
 
 
