@@ -27,6 +27,8 @@ exit status:
   126  the command cannot be executed              127  the command was not found
 128+N  signal N ended the command, or the run before it
 """
+MOST_SECONDS = 86400
+"""The longest time to wait for a lock, as in the configuration."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -78,21 +80,41 @@ def _wrapping(verb: argparse.ArgumentParser) -> None:
     _common(verb)
     verb.usage = "%(prog)s [options] [--path PATH]… [--live PATH]… -- COMMAND …"
     verb.add_argument(
-        "--path", action="append", metavar="PATH",
+        "--path", action="append", metavar="PATH", type=_path,
         help="a source path to freeze; instead of those read from the command line of a known program",
     )  # fmt: skip
     verb.add_argument(
-        "--live", action="append", metavar="PATH", help="a path that need not be frozen, or must stay writable"
+        "--live",
+        action="append",
+        metavar="PATH",
+        type=_path,
+        help="a path that need not be frozen, or must stay writable",
     )
     verb.add_argument("--hook", action="append", metavar="NAME", help="load this plugin too")
     verb.add_argument("--snapshot-size", metavar="SIZE", help="auto, 5G, 20%%ORIGIN, 50%%FREE (default: auto)")
     verb.add_argument(
         "--consistency", choices=("instant", "per-volume"), help="one instant over all volumes, or one for each"
     )
-    verb.add_argument("--lock-wait", type=float, metavar="SECONDS", help="wait for another run on the same volume")
+    verb.add_argument("--lock-wait", type=_seconds, metavar="SECONDS", help="wait for another run on the same volume")
     verb.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="COMMAND …", help="the backup command and its arguments"
     )
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; is a variable not set?")
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds from 0 to {MOST_SECONDS}, not {text!r}")
+    return seconds
 
 
 def main(argv: Sequence[str]) -> int:
@@ -162,10 +184,10 @@ def _command(args: argparse.Namespace) -> tuple[str, ...]:
     return tuple(command)
 
 
-def _surveyed(args: argparse.Namespace, settings: Settings) -> Survey:
+def _surveyed(args: argparse.Namespace, command: tuple[str, ...], settings: Settings) -> Survey:
     from borg_lvm import survey
 
-    question = survey.Question(_command(args), _cwd(), tuple(args.path or ()))
+    question = survey.Question(command, _cwd(), tuple(args.path or ()))
     return survey.survey(question, settings)
 
 
@@ -179,13 +201,14 @@ def _cwd() -> str:
 def _run(args: argparse.Namespace, log: Log) -> int:
     import shutil
 
-    from borg_lvm import clean, ledger, session
-
-    settings = _settings(args)
     command = _command(args)
     if shutil.which(command[0]) is None:
         raise CommandNotFoundError(f"{command[0]}: command not found; nothing was done")
-    surveyed = _surveyed(args, settings)
+
+    from borg_lvm import clean, ledger, session
+
+    settings = _settings(args)
+    surveyed = _surveyed(args, command, settings)
     for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
         clean.release(dead, log, settings.command_timeout)
     job = session.Job(command, _cwd(), surveyed.make, keep=args.keep)
@@ -193,9 +216,11 @@ def _run(args: argparse.Namespace, log: Log) -> int:
 
 
 def _plan(args: argparse.Namespace, log: Log) -> int:
+    command = _command(args)
+
     from borg_lvm import report
 
-    made = _surveyed(args, _settings(args)).plan
+    made = _surveyed(args, command, _settings(args)).plan
     if args.json:
         print(json.dumps(report.as_data(made), indent=2))
     else:

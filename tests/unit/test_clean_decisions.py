@@ -1,0 +1,130 @@
+"""Which runs are dead and what they have left; a live one is never touched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from borg_lvm.clean import Dead, dead_runs
+from borg_lvm.devices.lvm import KEEP_TAG, Volume
+from borg_lvm.ledger import Entry, Owner
+from tests.unit.data.machine import VOLUME
+
+
+class Life(Owner):
+    """An owner that is alive, or not."""
+
+    def is_alive(self) -> bool:
+        return self.boot == "alive"
+
+
+def entry(run_id: str, *, alive: bool = False, steps: tuple[dict[str, object], ...] = ()) -> Entry:
+    return Entry(run_id, Life("alive" if alive else "dead", 1, 1), "borg", steps)
+
+
+def snapshot(run_id: str, number: int = 0, *more: str) -> Volume:
+    name = f"borg_lvm-{run_id}-{number}"
+    return replace(VOLUME, name=name, uuid=name, attr="swi-a-s---", tags=("borg_lvm", f"borg_lvm.run={run_id}", *more))
+
+
+def left(found: list[Dead]) -> dict[str, tuple[str, ...]]:
+    return {dead.run_id: dead.snapshots for dead in found}
+
+
+def test_nothing_to_do() -> None:
+    assert dead_runs([VOLUME], []) == []
+
+
+def test_a_dead_run_and_its_snapshots() -> None:
+    found = dead_runs([VOLUME, snapshot("a", 0), snapshot("a", 1)], [entry("a")])
+    assert left(found) == {"a": ("vg0/borg_lvm-a-0", "vg0/borg_lvm-a-1")}
+    assert found[0].entry == entry("a")
+
+
+def test_a_live_run_is_left_alone() -> None:
+    assert dead_runs([snapshot("a")], [entry("a", alive=True)]) == []
+    assert dead_runs([snapshot("a")], [entry("a", alive=True)], only="a") == []
+
+
+def test_a_dead_run_that_left_a_ledger_only() -> None:
+    assert left(dead_runs([], [entry("a")])) == {"a": ()}
+
+
+def test_snapshots_without_a_ledger_are_those_of_before_a_reboot() -> None:
+    assert left(dead_runs([snapshot("a")], [])) == {"a": ("vg0/borg_lvm-a-0",)}
+
+
+def test_a_ledger_without_an_owner_belongs_to_nobody() -> None:
+    assert left(dead_runs([snapshot("a")], [Entry("a", None, "")])) == {"a": ("vg0/borg_lvm-a-0",)}
+
+
+def test_names_mean_nothing() -> None:
+    alike = replace(VOLUME, name="borg_lvm-20240102T030405-abcdef-0")
+    tagged = replace(VOLUME, tags=("borg_lvm",))
+    other = replace(VOLUME, tags=("my.borg_lvm.run=x", "borg_lvm.running"))
+    assert dead_runs([alike, tagged, other], []) == []
+
+
+def test_our_own_tag_counts_whatever_its_name() -> None:
+    renamed = replace(snapshot("a"), name="renamed")
+    assert left(dead_runs([renamed], [])) == {"a": ("vg0/renamed",)}
+
+
+def test_kept_snapshots_stay() -> None:
+    assert dead_runs([snapshot("a", 0, KEEP_TAG)], []) == []
+
+
+def test_unless_their_run_is_named() -> None:
+    volumes = [snapshot("a", 0, KEEP_TAG), snapshot("b", 0, KEEP_TAG), snapshot("c")]
+    assert left(dead_runs(volumes, [], only="a")) == {"a": ("vg0/borg_lvm-a-0",)}
+
+
+def test_one_run_only() -> None:
+    volumes = [snapshot("a"), snapshot("b")]
+    assert left(dead_runs(volumes, [entry("a"), entry("b"), entry("c")], only="b")) == {"b": ("vg0/borg_lvm-b-0",)}
+    assert dead_runs(volumes, [entry("a")], only="unknown") == []
+
+
+def test_one_id_that_begins_like_another() -> None:
+    assert left(dead_runs([snapshot("a"), snapshot("ab")], [entry("ab", alive=True)])) == {"a": ("vg0/borg_lvm-a-0",)}
+
+
+def test_what_a_ledger_told_is_told_once() -> None:
+    steps: tuple[dict[str, object], ...] = (
+        {"step": "mapping", "name": "x"},
+        {"step": "mapping", "name": "y"},
+        {"step": "freeze", "path": "/x"},
+        {"step": "mapping", "name": "x"},
+    )
+    assert Dead("a", (), entry("a", steps=steps)).told("mapping", "name") == ["x", "y"]
+    assert Dead("a", ()).told("mapping", "name") == []
+
+
+@pytest.mark.parametrize("order", list(permutations([("a", 0), ("b", 0), ("a", 1)])))
+def test_the_order_of_the_report_does_not_matter(order: tuple[tuple[str, int], ...]) -> None:
+    found = dead_runs([snapshot(*one) for one in order], [entry("b"), entry("a")])
+    assert [dead.run_id for dead in found] == ["a", "b"]
+    assert set(found[0].snapshots) == {"vg0/borg_lvm-a-0", "vg0/borg_lvm-a-1"}
+
+
+IDS = st.sampled_from("abcd")
+
+
+@given(
+    st.lists(st.tuples(IDS, st.booleans()), max_size=8),
+    st.dictionaries(IDS, st.booleans()),
+    st.sampled_from(["", "a", "b"]),
+)
+def test_only_what_is_dead_and_not_kept(snapshots: list[tuple[str, bool]], runs: dict[str, bool], only: str) -> None:
+    volumes = [snapshot(run, n, *([KEEP_TAG] if kept else [])) for n, (run, kept) in enumerate(snapshots)]
+    found = dead_runs(volumes, [entry(run, alive=alive) for run, alive in runs.items()], only)
+    removed = {name for dead in found for name in dead.snapshots}
+    for volume in volumes:
+        alive, asked = runs.get(volume.run_id, False), volume.run_id == only
+        kept = KEEP_TAG in volume.tags
+        assert (volume.full_name in removed) == (not alive and (asked if only else not kept))
+    assert all(not runs.get(dead.run_id) for dead in found)

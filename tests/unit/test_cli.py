@@ -1,0 +1,205 @@
+"""The command line: what is understood, what is refused, and how little is loaded for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from borg_lvm import cli, errors
+from borg_lvm.errors import BorgLvmError, UsageError
+
+
+def command(*argv: str) -> list[str]:
+    words: list[str] = cli.parser().parse_args(argv).command
+    return words[1:] if words[:1] == ["--"] else words
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["run", "--", "tar", "-cf", "x", "/srv"], ["tar", "-cf", "x", "/srv"]),
+        (["run", "tar", "-cf", "x", "/srv"], ["tar", "-cf", "x", "/srv"]),
+        (["run", "--path", "/srv", "--", "tar", "--", "-x"], ["tar", "--", "-x"]),
+        (["run", "--keep", "borg", "create", "--path", "x"], ["borg", "create", "--path", "x"]),
+        (["run", "--", "--odd-name"], ["--odd-name"]),
+        (["plan", "--json", "--", "borg", "--log-json", "--help"], ["borg", "--log-json", "--help"]),
+    ],
+)
+def test_the_command_is_left_as_it_is(argv: list[str], words: list[str]) -> None:
+    assert command(*argv) == words
+
+
+def test_options_may_be_given_more_than_once() -> None:
+    args = cli.parser().parse_args(["run", "--path", "/a", "--path", "/b", "--live", "/c", "--hook", "x", "--", "tar"])
+    assert (args.path, args.live, args.hook) == (["/a", "/b"], ["/c"], ["x"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "ours"),
+    [
+        (["run", "--log-json", "--", "borg"], ["run", "--log-json"]),
+        (["run", "--", "borg", "--log-json"], ["run"]),
+        (["run", "--", "borg", "--", "x"], ["run"]),
+        (["clean"], ["clean"]),
+        ([], []),
+    ],
+)
+def test_what_comes_after_the_dashes_is_not_ours(argv: list[str], ours: list[str]) -> None:
+    assert cli._ours(argv) == ours
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    assert cli.main(argv) == UsageError.status
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    return shown.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "nothing to do"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["--fly"], "unrecognized arguments: --fly"),
+        (["run", "--fly", "--", "tar"], "unrecognized arguments: --fly"),
+        (["run", "--kee", "--", "tar"], "unrecognized arguments: --kee"),
+        (["run"], "no command to run"),
+        (["run", "--"], "no command to run"),
+        (["plan", "--json"], "no command to run"),
+        (["run", "--path"], "expected one argument"),
+        (["run", "--path", "", "--", "tar"], "the path is empty; is a variable not set?"),
+        (["run", "--live=", "--", "tar"], "the path is empty; is a variable not set?"),
+        (["run", "--consistency", "some", "--", "tar"], "invalid choice: 'some'"),
+        (["run", "--lock-wait", "-1", "--", "tar"], "from 0 to 86400, not '-1'"),
+        (["run", "--lock-wait", "nan", "--", "tar"], "from 0 to 86400, not 'nan'"),
+        (["run", "--lock-wait", "inf", "--", "tar"], "from 0 to 86400"),
+        (["run", "--lock-wait", "soon", "--", "tar"], "from 0 to 86400"),
+        (["clean", "extra"], "unrecognized arguments: extra"),
+    ],
+)
+def test_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, argv: list[str], words: str
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert words in refusal(capsys, *argv)
+
+
+def test_only_root(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert "must be run as root" in refusal(capsys, "run", "--", "true")
+    assert "must be run as root" in refusal(capsys, "plan", "--", "true")
+
+
+def test_a_command_that_does_not_exist(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert cli.main(["run", "--", "no-such-program-anywhere", "x"]) == 127
+    assert "nothing was done" in capsys.readouterr().err
+
+
+def test_errors_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "--log-json", "--fly", "--", "tar"]) == 64
+    line = json.loads(capsys.readouterr().err)
+    assert (line["level"], line["status"]) == ("error", 64)
+    assert "--fly" in line["message"]
+    cli.main(["run", "--fly", "--", "tar", "--log-json"])
+    assert capsys.readouterr().err.startswith("borg-lvm: error: ")
+
+
+def test_a_bug_has_its_own_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(cli, "parser", broken)
+    assert cli.main(["run"]) == 70
+    assert "ZeroDivisionError: oops" in capsys.readouterr().err
+
+
+def test_an_error_shows_its_details_and_what_to_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise errors.SourceError("bad", remedy="be good", details=("one", "two"))
+
+    monkeypatch.setattr(cli, "parser", fail)
+    assert cli.main([]) == 69
+    assert capsys.readouterr().err.splitlines() == [
+        "borg-lvm: error: bad",
+        "borg-lvm:   one",
+        "borg-lvm:   two",
+        "borg-lvm:   what to do: be good",
+    ]
+
+
+def statuses(base: type[BorgLvmError] = BorgLvmError) -> Iterator[int]:
+    yield base.status
+    for kind in base.__subclasses__():
+        yield from statuses(kind)
+
+
+def test_every_exit_status_is_in_the_help() -> None:
+    from borg_lvm import proc  # noqa: F401 - its error is one of ours
+
+    explained = {int(word) for word in cli.EPILOG.split() if word.isdigit()}
+    assert explained == {*statuses(), errors.BUG_STATUS}
+    assert "128+N" in cli.EPILOG
+
+
+def test_no_status_of_ours_reads_as_a_success_or_a_warning() -> None:
+    """borg, restic and borgmatic: 0, 1 and 100 to 127. 126 and 127 are the shell's own words for no command at all."""
+    assert all(2 <= status < 100 for status in {*statuses()} - {126, 127})
+
+
+PROGRAM = """
+import json, os, sys
+os.geteuid = lambda: 0
+from borg_lvm import cli
+try:
+    status = cli.main(sys.argv[1:])
+except SystemExit as end:
+    status = end.code
+print(json.dumps([status, sorted(sys.modules)]), file=sys.stderr)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("argv", "status"),
+    [
+        (["--help"], 0),
+        (["run", "--help"], 0),
+        (["plan", "--help"], 0),
+        (["clean", "--help"], 0),
+        (["hooks", "--help"], 0),
+        (["--version"], 0),
+        ([], 64),
+        (["run", "--fly", "--", "tar"], 64),
+        (["run"], 64),
+        (["plan"], 64),
+        (["run", "--path", "", "--", "tar"], 64),
+        (["run", "--", "no-such-program-anywhere"], 127),
+    ],
+)
+def test_help_and_refusals_load_next_to_nothing(argv: list[str], status: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *argv], capture_output=True, text=True, check=True, timeout=60
+    )
+    ended, loaded = json.loads(done.stderr.splitlines()[-1])
+    assert ended == status
+    heavy = {
+        name for name in loaded if name.split(".")[0] in ("yaml", "pluggy", "subprocess", "borg_lvm_hooks", "hooks")
+    }
+    assert heavy == set()
+    ours = {name for name in loaded if name.startswith("borg_lvm.")}
+    assert ours == {"borg_lvm.cli", "borg_lvm.errors", "borg_lvm.log"}
+
+
+@pytest.mark.process
+def test_help_names_every_verb() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "borg_lvm", "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert all(verb in done.stdout for verb in ("run", "plan", "clean", "hooks", "exit status"))
