@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -68,7 +69,7 @@ def summary(outcome: Outcome) -> Iterator[str]:
         if fill.total and not fill.problem:
             yield f"{copy.origin.full_name}: {human(fill.used)} of {human(fill.total)} snapshot space used"
     for path, declared in plan.live_sources:
-        yield f"not frozen, as declared: {path} (--live {declared})"
+        yield _shown(f"not frozen, as declared: {path} (--live {declared})")
     released = outcome.kept or ("not everything could be released" if outcome.leftovers else "everything released")
     yield f"the command ended with status {outcome.status} after {outcome.seconds:.1f} s; {released}"
 
@@ -98,7 +99,7 @@ def table(plan: Plan) -> Iterator[str]:
         yield "Left live:"
         yield from _columns([("PATH", "BECAUSE"), *live])
     for note in plan.notes:
-        yield f"Note: {note}"
+        yield f"Note: {_shown(note)}"
 
 
 def _consistency(plan: Plan) -> str:
@@ -115,10 +116,16 @@ def _origin(plan: Plan, number: int) -> str:
     return plan.copies[number].origin.full_name
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _columns(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    rows = [[_shown(cell) for cell in row] for row in cells]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _shown(text: str) -> str:
+    """Return a name as it may be shown on a terminal: a line break or an escape in it is no command of ours."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 def as_data(plan: Plan) -> dict[str, Any]:

@@ -1,0 +1,161 @@
+"""What a person and a machine are told of a plan and of a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from borg_lvm.dm import Fill
+from borg_lvm.errors import ReleaseError, SnapshotLostError
+from borg_lvm.plan import Plan
+from borg_lvm.report import Instant, Outcome, as_data, summary, table
+from tests.unit.data.machine import GIB, MIB, RUN, VOLUME, Machine, folders, link, pool, thin
+
+GOOD = Fill(16 * MIB, 2 * GIB)
+
+
+def two() -> Plan:
+    """A thick /home and a thin /srv."""
+    machine = Machine()
+    machine.mount("/home", "vg0/home")
+    machine.add("vg1/pool", pool())
+    machine.add("vg1/srv", replace(thin(VOLUME), uuid="srv"))
+    machine.mount("/srv", "vg1/srv", fstype="xfs")
+    resolved = machine.resolve(
+        "/home", "/srv", "/mnt/x", link("/etc/l", "/home/l"), declared=folders("/mnt", "/home/cache")
+    )
+    return machine.plan(resolved)
+
+
+def outcome(status: int | None = 0, fills: tuple[Fill, ...] = (GOOD, Fill(0, 0)), *leftovers: str) -> Outcome:
+    instants = (Instant(("vg0/home",), 1704164645.5, 0.123), Instant(("vg1/srv",), 1704164646.5, 1.0))
+    return Outcome(two(), instants, status, 12.34, fills, list(leftovers))
+
+
+class TestJudge:
+    @pytest.mark.parametrize("status", [0, 1, 2, 100, 130, 255])
+    def test_the_commands_status_is_passed_through(self, status: int) -> None:
+        assert outcome(status).judge() == status
+
+    @pytest.mark.parametrize("status", [0, 1, 2])
+    def test_a_lost_snapshot_outweighs_every_status(self, status: int) -> None:
+        with pytest.raises(SnapshotLostError, match=f"ended with status {status}") as told:
+            outcome(status, (Fill(0, 0, "the kernel calls it 'Invalid' (snapshot)"), Fill(0, 0))).judge()
+        assert told.value.details == (
+            "the snapshot of vg0/home was lost: the kernel calls it 'Invalid' (snapshot), it had room for 2.0 GiB of "
+            "changes",
+        )
+        assert told.value.status == 74
+
+    def test_all_lost_snapshots_are_named(self) -> None:
+        gone = Fill(0, 0, "its device is gone")
+        with pytest.raises(SnapshotLostError) as told:
+            outcome(0, (gone, gone)).judge()
+        assert [line.split()[3] for line in told.value.details] == ["vg0/home", "vg1/srv"]
+        assert "room" not in told.value.details[1]  # a thin one has the pool's
+
+    def test_a_lost_snapshot_outweighs_what_could_not_be_released(self) -> None:
+        with pytest.raises(SnapshotLostError):
+            outcome(0, (Fill(0, 0, "gone"), Fill(0, 0)), "snapshot vg0/x").judge()
+
+    def test_what_could_not_be_released_after_a_success(self) -> None:
+        with pytest.raises(ReleaseError):
+            outcome(0, (GOOD, Fill(0, 0)), "snapshot vg0/x").judge()
+
+    def test_a_failure_of_the_command_stays_its_own(self) -> None:
+        assert outcome(2, (GOOD, Fill(0, 0)), "snapshot vg0/x").judge() == 2
+
+
+class TestSummary:
+    def lines(self, told: Outcome) -> list[str]:
+        return list(summary(told))
+
+    def test_when_and_for_how_long(self) -> None:
+        lines = self.lines(outcome())
+        assert "(0.12 s): vg0/home" in lines[0]
+        assert "(1.00 s): vg1/srv" in lines[1]
+        assert lines[0].startswith("frozen at 2024-01-0")
+
+    def test_the_space_that_was_used(self) -> None:
+        assert "vg0/home: 16.0 MiB of 2.0 GiB snapshot space used" in self.lines(outcome())
+
+    def test_a_thin_snapshot_has_no_space_to_tell_of(self) -> None:
+        assert not [line for line in self.lines(outcome()) if line.startswith("vg1/srv:")]
+
+    def test_what_was_not_frozen(self) -> None:
+        assert "not frozen, as declared: /mnt/x (--live /mnt)" in self.lines(outcome())
+
+    def test_names_that_would_steer_the_terminal(self) -> None:
+        told = replace(outcome(), plan=replace(two(), live_sources=(("/a\nb", "/\x1b"),)))
+        assert "not frozen, as declared: /a\\nb (--live /\\x1b)" in self.lines(told)
+
+    def test_the_end(self) -> None:
+        assert self.lines(outcome(3))[-1] == "the command ended with status 3 after 12.3 s; everything released"
+        assert self.lines(outcome(0, (GOOD, Fill(0, 0)), "x"))[-1].endswith("not everything could be released")
+        kept = replace(outcome(), kept="snapshots kept")
+        assert self.lines(kept)[-1].endswith("; snapshots kept")
+
+
+class TestTable:
+    def test_every_volume_path_and_reason(self) -> None:
+        text = "\n".join(table(two()))
+        assert "one after the other (per-volume):" in text
+        assert "  vg0/home  ext4         thick  2.0 GiB  auto: 20% of 10.0 GiB" in text
+        assert "  vg1/srv   xfs          thin   -        thin: takes what it needs from the pool" in text
+        assert "  /home/cache  declared live" in text
+        assert "  /mnt/x       declared: /mnt" in text
+        assert "Note: /etc/l is a symbolic link" in text
+
+    def test_no_line_ends_in_blanks(self) -> None:
+        assert all(line == line.rstrip() for line in table(two()))
+
+    def test_one_volume_shows_one_instant(self) -> None:
+        machine = Machine()
+        assert next(iter(table(machine.plan(machine.resolve("/etc"))))) == "Snapshots, one instant:"
+
+    def test_several_at_one_instant(self) -> None:
+        assert next(iter(table(replace(two(), consistency="instant")))) == "Snapshots, all of one instant:"
+
+    def test_nothing_is_left_live(self) -> None:
+        machine = Machine()
+        assert "Left live:" not in list(table(machine.plan(machine.resolve("/etc"))))
+
+    def test_names_that_would_steer_the_terminal(self) -> None:
+        machine = Machine()
+        machine.mount("/srv/a\nb\x1b[2J\x9b", "vg0/odd")
+        lines = list(table(machine.plan(machine.resolve("/srv/a\nb\x1b[2J\x9b"))))
+        assert any(line.startswith("  /srv/a\\nb\\x1b[2J\\x9b  vg0/odd") for line in lines)
+        assert all(text.isprintable() for text in lines)
+
+    def test_names_that_are_not_utf_8_stay_what_they_are(self) -> None:
+        machine = Machine()
+        machine.mount("/srv/caf\udce9", "vg0/odd")
+        assert any("/srv/caf\udce9" in line for line in table(machine.plan(machine.resolve("/srv/caf\udce9"))))
+
+
+class TestData:
+    def test_it_is_json_and_complete(self) -> None:
+        data = json.loads(json.dumps(as_data(two())))
+        assert data["run"] == RUN
+        assert data["sources"] == ["/home", "/srv"]
+        assert [(one["volume"], one["kind"], one["size"]) for one in data["snapshots"]] == [
+            ("vg0/home", "thick", 2 * GIB),
+            ("vg1/srv", "thin", None),
+        ]
+        assert {one["path"]: one["volume"] for one in data["frozen"]} == {"/home": "vg0/home", "/srv": "vg1/srv"}
+        assert data["live"] == [{"path": "/home/cache", "because": "declared live"}]
+        assert data["live_sources"] == [{"path": "/mnt/x", "declared": "/mnt"}]
+        assert len(data["notes"]) == 1
+
+    def test_a_volume_above_luks(self) -> None:
+        machine = Machine()
+        machine.add("vg0/s")
+        machine.luks("vg0/s", "s_crypt")
+        machine.mount("/s", "s_crypt")
+        (copy,) = as_data(machine.plan(machine.resolve("/s"), key_files={"vg0/s": "/root/very/secret/key"}))[
+            "snapshots"
+        ]
+        assert (copy["luks"], copy["held_by"]) == ("s_crypt", "freeze")
+        assert "key" not in json.dumps(copy)
