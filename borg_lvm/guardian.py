@@ -16,6 +16,7 @@ from borg_lvm import proc
 from borg_lvm.errors import SnapshotError
 
 PROGRAM = os.path.join(os.path.dirname(__file__), "guardian_main.py")
+DIED = "it has ended"
 
 
 class Guardian:
@@ -44,6 +45,8 @@ class Guardian:
             yield
         finally:
             answer = self._ask("disarm")
+        if answer == DIED:
+            raise SnapshotError("the guardian died while volumes stood still; what was made has been removed")
         if answer != "ok":
             raise SnapshotError(
                 f"the window took longer than {deadline:g} s: the guardian set going again: "
@@ -69,7 +72,7 @@ class Guardian:
 
     def _answer(self) -> str:
         assert self._process.stdout
-        return os.fsdecode(self._process.stdout.readline()).rstrip("\n") or "it has ended"
+        return os.fsdecode(self._process.stdout.readline()).rstrip("\n") or DIED
 
     def _expect(self, word: str) -> None:
         answer = self._answer()

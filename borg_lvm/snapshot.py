@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from borg_lvm import dm, guardian, kernel, proc
+from borg_lvm import dm, guardian, instant, kernel, proc
 from borg_lvm.devices import lvm
 from borg_lvm.errors import SnapshotError
 from borg_lvm.ledger import Ledger
@@ -32,6 +32,7 @@ class Taker:
         self._signals = signals
         self._deadline = deadline
         self._timeout = timeout
+        self._nesting = instant.nests(os.uname().release)
 
     def take(self) -> tuple[Instant, ...]:
         """Take all snapshots: in one window for one instant, else in one window for each volume.
@@ -44,7 +45,7 @@ class Taker:
         with guardian.started() as watch:
             for copy in copies:
                 watch.may_suspend(copy.origin.dm_uuid)
-                if copy.hold == "freeze":
+                if copy.hold == "freeze" or not self._nesting:
                     watch.may_freeze(copy.mounted_at)
             return tuple(self._window(watch, group) for group in groups if group)
 
@@ -65,6 +66,8 @@ class Taker:
     @contextmanager
     def _held(self, group: Sequence[Copy]) -> Iterator[None]:
         """Hold still what LVM does not hold by itself; released in reverse, whatever happens."""
+        if not self._nesting:
+            self._refuse_frozen(group)
         with ExitStack() as stack:
             for copy in group:
                 if copy.hold == "freeze":
@@ -74,6 +77,18 @@ class Taker:
                     self._ledger.write("suspend", device=copy.origin.dm_uuid)
                     stack.enter_context(_suspended(copy.origin.dm_uuid))
             yield
+
+    def _refuse_frozen(self, group: Sequence[Copy]) -> None:
+        """Try to freeze what LVM will hold; SnapshotError if somebody else has frozen it.
+
+        Where freezes do not nest, `lvcreate` fails on such a file system, and leaves it suspended. There is no other
+        way to ask the kernel.
+        """
+        for copy in group:
+            if copy.hold == "lvm":
+                self._ledger.write("freeze", path=copy.mounted_at)
+                with _frozen(copy.mounted_at):
+                    pass
 
     def _lvcreate(self, copy: Copy) -> list[str]:
         argv = ["lvcreate", "--snapshot", "--name", copy.name, "--yes", "--autobackup", "n", "--monitor", "n"]

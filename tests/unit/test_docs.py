@@ -1,0 +1,73 @@
+"""The documentation says all that there is, and nothing that is not."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from borg_lvm import cli, errors, hookspecs
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+
+
+def verbs() -> dict[str, argparse.ArgumentParser]:
+    (action,) = (a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
+def options() -> set[str]:
+    found = {option for verb in verbs().values() for action in verb._actions for option in action.option_strings}
+    return found - {"-h", "--help"}
+
+
+def test_every_command_is_documented_and_every_documented_one_exists() -> None:
+    documented = set(re.findall(r"^\| `borg-lvm (\w+)", REFERENCE, re.MULTILINE))
+    assert documented == set(verbs())
+
+
+def test_every_option_is_documented_and_every_documented_one_exists() -> None:
+    section = REFERENCE.split("## Options")[1].split("## Exit status")[0]
+    first_cells = "\n".join(line.split(" | ")[0] for line in section.splitlines())
+    assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", first_cells)) == options()
+
+
+def statuses() -> set[int]:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.BorgLvmError)]
+    return {kind.status for kind in kinds if kind is not errors.BorgLvmError} | {errors.BUG_STATUS}
+
+
+def test_every_exit_status_is_documented_and_every_documented_one_exists() -> None:
+    assert {int(number) for number in re.findall(r"^\| (\d+) \|", REFERENCE, re.MULTILINE)} == statuses()
+    assert {int(number) for number in re.findall(r"(?<![\w+])(\d\d+)  ", cli.EPILOG)} == statuses()
+
+
+def test_no_status_of_ours_is_a_success_or_a_warning_to_borg() -> None:
+    ours = statuses() - {126, 127}
+    assert not ours & {0, 1, 3, *range(100, 128)}
+
+
+def test_the_hook_surface_is_as_the_documentation_shows_it() -> None:
+    hooks = [name for name in vars(hookspecs) if name.startswith("borg_lvm_")]
+    assert hooks == ["borg_lvm_read_command"]
+    for name in hooks:
+        assert name in (hookspecs.__doc__ or "")
+
+
+def test_links_in_the_documentation_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_changelog_fragments_follow_the_template() -> None:
+    fragments = [path for path in (ROOT / "changelog.d").iterdir() if path.name != "TEMPLATE.md"]
+    assert fragments
+    for path in fragments:
+        kind = path.name.split(".")[1]
+        assert kind in {"added", "changed", "fixed", "removed", "security"}, path.name
+        first, empty, *rest = path.read_text().splitlines()
+        assert first.startswith(f"{kind.capitalize()}: "), path.name
+        assert empty == "", path.name
+        assert "".join(rest).strip(), path.name
