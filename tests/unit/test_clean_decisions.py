@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from borg_lvm.clean import Dead, dead_runs
@@ -114,6 +114,7 @@ def test_the_order_of_the_report_does_not_matter(order: tuple[tuple[str, int], .
 IDS = st.sampled_from("abcd")
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(IDS, st.booleans()), max_size=8),
     st.dictionaries(IDS, st.booleans()),

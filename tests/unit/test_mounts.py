@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from borg_lvm.devices.mounts import Mount, Table, above, join, parse, relative, visible
@@ -145,6 +145,7 @@ PLACES = st.lists(st.sampled_from("ab"), max_size=4).map(lambda names: "/" + "/"
 BLANK = Mount(1, 0, "254:0", "/", "/", "rw", "ext4", "/dev/root", "rw")
 
 
+@settings(deadline=None)
 @given(st.lists(PLACES, max_size=12), st.lists(PLACES, min_size=1, max_size=8), st.randoms())
 def test_lookups_agree_with_a_kernel_that_walks(points: list[str], paths: list[str], random: Random) -> None:
     namespace = Namespace(BLANK)

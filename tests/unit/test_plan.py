@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from borg_lvm import plan
@@ -286,6 +286,7 @@ class TestMinors:
         machine = Machine()
         assert only(machine.plan(machine.resolve("/etc"), persistent_minor=False)).minor is None
 
+    @settings(deadline=None)
     @given(st.sets(st.text(min_size=1, max_size=4), min_size=1, max_size=30), st.data())
     def test_never_one_twice(self, uuids: set[str], data: st.DataObject) -> None:
         volumes = [replace(VOLUME, uuid=uuid) for uuid in uuids]

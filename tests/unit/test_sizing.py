@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from borg_lvm.config import Size
@@ -143,6 +143,7 @@ SIZES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(EXTENTS, st.integers(0, 1 << 22), st.lists(st.integers(1, 1 << 20), min_size=1, max_size=8), SIZES)
 def test_what_is_allotted_fits_or_is_a_problem(extent: int, free: int, counts: list[int], size: str) -> None:
     volumes = [
@@ -161,6 +162,7 @@ def test_what_is_allotted_fits_or_is_a_problem(extent: int, free: int, counts: l
             assert share.size >= min(most - 3 * extent, max(AUTO_LEAST, one.size * 5 // 100))
 
 
+@settings(deadline=None)
 @given(EXTENTS, st.lists(st.integers(1, 1 << 20), min_size=1, max_size=8))
 def test_auto_is_refused_only_when_not_even_the_least_fits(extent: int, counts: list[int]) -> None:
     def with_free(free: int) -> list[str]:

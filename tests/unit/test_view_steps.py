@@ -74,7 +74,7 @@ BELOW = PLACES.filter(lambda path: path != "/")
 MOUNTS = st.lists(st.tuples(BELOW, st.sampled_from(["vg0/a", "vg0/b", "vg0/c", "proc"]), PLACES), max_size=7)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(
     MOUNTS,
     st.lists(PLACES, min_size=1, max_size=4),
@@ -103,6 +103,7 @@ def test_every_path_shows_what_is_promised(
         assert view.shows(path) == promised(path, frozen, alive, machine, one), path
 
 
+@settings(deadline=None)
 @given(st.lists(PLACES, unique=True, max_size=8), st.lists(BELOW, unique=True, max_size=8))
 def test_no_cover_and_no_hole_is_hidden_by_an_outer_one(mounts: list[str], live: list[str]) -> None:
     machine = Machine()
