@@ -112,6 +112,12 @@ MAIN_TABLE = options.Table(MAIN)
 CREATE_TABLE = options.Table(CREATE)
 WITH_LOCK_TABLE = options.Table(COMMON)
 
+# Options that some borg 1 lacks: its argparse takes an unknown option with a space in it for a path.
+NOT_IN_EVERY_BORG_1 = frozenset(
+    """--repo --socket --tags --digests --map --reuse-from --reuse-path --read-special-timeout --checkpoint-volume
+    --files-changed --pattern-roots-internal --patterns-internal""".split()
+)
+
 # How borg takes the paths from elsewhere, and why we cannot.
 ELSEWHERE = {
     "--paths-from-stdin": "standard input, which borg-lvm cannot read without taking it away from borg",
@@ -145,6 +151,8 @@ def read_arguments(invocation: Invocation) -> Reading:
     """Read a borg command line whatever the program is called."""
     main = options.read(invocation.argv[1:], MAIN_TABLE, options.ARGPARSE_COMMAND)
     problems = options.complaints("borg", main)
+    if invocation.argv.count("--") > 1 and "with-lock" not in main.words:
+        problems.append("two -- mean different things to different versions of borg's parser; leave one out")
     action = main.words[0] if main.words else ""
     if action == "create":
         return _create(invocation, main, problems)
@@ -167,6 +175,13 @@ def _create(invocation: Invocation, main: options.Parsed, problems: list[str]) -
     words = parsed.words
     if words and "::" not in words[0]:
         problems += _settings_of_borg2(invocation)
+    else:
+        problems += [
+            f"a borg without the option {item.name} takes its value {item.value!r} for a path, because of the space;"
+            " name the sources with --path"
+            for item in parsed.given()
+            if item.name in NOT_IN_EVERY_BORG_1 and " " in (item.value or "")
+        ]
     repository = parsed.last("--repo") or main.last("--repo")
     if repository is None and words:
         repository = _repository_of(words[0], invocation)

@@ -101,6 +101,16 @@ def test_standard_input_alone_is_no_source() -> None:
     assert read("create", "r::a", "-", "/etc").problems == ()
 
 
+def test_two_double_dashes_are_refused() -> None:
+    assert read("create", "r::a", "--", "-odd").sources == ("/work/-odd",)
+    assert "two --" in read("create", "r::a", "--", "--", "-odd").problems[0]
+
+
+def test_an_older_borg_takes_unknown_options_with_spaces_for_paths() -> None:
+    assert "because of the space" in read("create", "r::a", "/etc", "--tags=a b").problems[0]
+    assert read("create", "name", "/etc", "--tags=a b").problems == ()
+
+
 def test_no_paths_at_all() -> None:
     assert "no paths" in read("create", "r::a").problems[0]
 
