@@ -1,19 +1,26 @@
-"""Gets a fresh Debian ready for the tests: packages, virtual environment, kernels. Quick when nothing is to be done."""
+"""Gets a fresh Debian ready for the tests: packages, virtual environment, kernels. Quick when nothing is to be done.
+
+What apt and pip have to say goes into a log; it is named, and its end shown, if one of them fails.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.initramfs import initramfs
 from tests.lab.kernels import SERIES, kernel
-from tests.lab.paths import CHECKOUT, locked
+from tests.lab.paths import CHECKOUT, LAB, locked
 
 VENV = CHECKOUT / ".venv"
+LOG = LAB / "setup.log"
+SHOWN = 15  # lines of the log's end that a failure shows
 
 
 def packages() -> None:
@@ -25,13 +32,11 @@ def packages() -> None:
     missing = sorted(set(wanted) - {line.split()[1] for line in known if line.startswith("installed ")})
     if not missing:
         return
-    print("setup: installing", *missing, flush=True)
+    print(f"setup: installing {len(missing)} Debian packages", flush=True)
     if os.geteuid() != 0:
         sys.exit("setup: only root can install packages")
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-qq"], env=quiet, check=True)
-    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
-    subprocess.run(install, env=quiet, check=True, stdout=subprocess.DEVNULL)
+    logged(["apt-get", "update"])
+    logged(["apt-get", "install", "-y", "--no-install-recommends", *missing])
 
 
 def environment() -> None:
@@ -41,18 +46,31 @@ def environment() -> None:
     stamp = VENV / "stamp"
     if stamp.is_file() and stamp.read_text() == key:
         return
-    print("setup: making .venv", flush=True)
+    print("setup: making .venv, with a borg that is built from source", flush=True)
     if not (VENV / "bin" / "python").exists() or stamp.is_file():
         shutil.rmtree(VENV, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-    pip = [str(VENV / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-e", f"{CHECKOUT}[test]"], check=True)
+        logged([sys.executable, "-m", "venv", str(VENV)])
+    pip = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off"]
+    logged([*pip, "-e", f"{CHECKOUT}[test]"])
     stamp.write_text(key)
+
+
+def logged(command: Sequence[str]) -> None:
+    """Run a command whose output is of interest only if it fails."""
+    with LOG.open("a") as log:
+        log.write(f"\n$ {shlex.join(command)}\n")
+        log.flush()
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=quiet, check=False)
+    if done.returncode:
+        end = "\n".join(f"  {line}" for line in LOG.read_text(errors="replace").splitlines()[-SHOWN:])
+        sys.exit(f"setup: {command[0]} failed with status {done.returncode}; the whole log is {LOG}, its end:\n{end}")
 
 
 def main() -> None:
     """Do all of it, with the kernels of the series that are named."""
     with locked("setup"):
+        LOG.unlink(missing_ok=True)
         packages()
         environment()
     for series in sys.argv[1:] or SERIES:
