@@ -14,30 +14,32 @@ from contextlib import ExitStack, contextmanager
 from borg_lvm.devices.lvm import Volume
 from borg_lvm.errors import LockedError
 from borg_lvm.ledger import STATE
+from borg_lvm.signals import Signals
 
 FOLDER = os.path.join(STATE, "locks")
 
 
 @contextmanager
-def held(volumes: Sequence[Volume], holder: str, wait: float) -> Iterator[None]:
-    """Hold the lock of every volume, waiting at most `wait` seconds in all.
+def held(volumes: Sequence[Volume], holder: str, wait: float, signals: Signals) -> Iterator[None]:
+    """Hold the lock of every volume, waiting at most `wait` seconds in all, or until a signal comes.
 
     Taken in the order of the volumes' ids, so that two runs cannot wait for each other.
-    Errors: LockedError, which says who holds the volume.
+    Errors: LockedError, which says who holds the volume; InterruptedRunError.
     """
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
     deadline = time.monotonic() + wait
     with ExitStack() as stack:
         for volume in sorted(volumes, key=lambda volume: volume.uuid):
-            stack.enter_context(_one(volume, holder, deadline))
+            stack.enter_context(_one(volume, holder, deadline, signals))
         yield
 
 
 @contextmanager
-def _one(volume: Volume, holder: str, deadline: float) -> Iterator[None]:
+def _one(volume: Volume, holder: str, deadline: float, signals: Signals) -> Iterator[None]:
     fd = os.open(os.path.join(FOLDER, volume.uuid), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         while not _try(fd):
+            signals.check()
             if time.monotonic() >= deadline:
                 other = os.pread(fd, 1000, 0).decode(errors="replace").strip()
                 raise LockedError(

@@ -56,7 +56,8 @@ def _acquire_and_run(
     origins = [copy.origin for copy in plan.copies]
     timeout = settings.command_timeout
     book = stack.enter_context(ledger.opened(plan.run_id, job.program))
-    stack.enter_context(locks.held(origins, f"run {plan.run_id}, pid {os.getpid()}, {job.program}", settings.lock_wait))
+    holder = f"run {plan.run_id}, pid {os.getpid()}, {job.program}"
+    stack.enter_context(locks.held(origins, holder, settings.lock_wait, signals))
     _make_folders(job.make)
     stack.enter_context(snapshot.released(plan, log, outcome.leftovers, keep=job.keep, timeout=timeout))
     with log.step(f"snapshot of {', '.join(volume.full_name for volume in origins)}"):
