@@ -11,8 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from borg_lvm import dm, kernel, ledger, luks, proc, snapshot, strays
-from borg_lvm.devices.lvm import KEEP_TAG, Volume, dm_name
+from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, TAG, Volume, dm_name
 from borg_lvm.log import Log
+
+PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "dmsetup", "cryptsetup"))
+PATIENCE = 20.0
+"""Seconds that such a program gets to end by itself: LVM heeds no signal while it changes a volume group."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,37 @@ def dead_runs(volumes: Iterable[Volume], entries: Sequence[ledger.Entry], only: 
         names = tuple(volume.full_name for volume in members)
         found.append(Dead(run_id, names, entry))
     return found
+
+
+def set_going(entries: Sequence[ledger.Entry], log: Log, only: str = "") -> None:
+    """Set going what dead runs have left standing still, and end the programs of LVM's that they have left at work.
+
+    To be done before LVM is asked for the volumes: it would wait for such a program, and would not show what that
+    program is about to make.
+    """
+    for entry in entries:
+        if entry.is_live or (only and entry.run_id != only):
+            continue
+        dead = Dead(entry.run_id, (), entry)
+        _set_going(dead, log)
+        _end_programs(dead, log)
+        _set_going(dead, log)  # what a program that had to be killed was holding
+
+
+def _end_programs(dead: Dead, log: Log) -> None:
+    why = f"run {dead.run_id} is dead, a program that it started is not"
+    strays.end(lambda: strays.find(lambda pid: _works_for(pid, dead.run_id)), log, why, PATIENCE)
+
+
+def _works_for(pid: int, run_id: str) -> bool:
+    """Whether a process is one of LVM's programs at work on what this run makes: its arguments name it."""
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        words = os.fsdecode(file.read()).split("\0")
+    # The second word is the program where an interpreter is the first.
+    programs = {os.path.basename(word) for word in words[:2]}
+    return bool(programs & PROGRAMS) and any(
+        word == f"{RUN_TAG}{run_id}" or f"{TAG}-{run_id}-" in word for word in words
+    )
 
 
 def release(dead: Dead, log: Log, timeout: float) -> list[str]:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from borg_lvm.errors import BUG_STATUS, BorgLvmError, CommandNotFoundError, UsageError
+from borg_lvm.errors import (
+    BUG_STATUS,
+    BorgLvmError,
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    UsageError,
+)
 from borg_lvm.log import Log
 
 if TYPE_CHECKING:
@@ -132,6 +140,9 @@ def main(argv: Sequence[str]) -> int:
         remedy = [f"what to do: {error.remedy}"] if error.remedy else []
         log.error("\n".join([error.message, *error.details, *remedy]), status=error.status)
         return error.status
+    except KeyboardInterrupt:  # outside of a run, which has its own way with signals
+        log.error("ended by SIGINT", status=128 + signal.SIGINT)
+        return 128 + signal.SIGINT
     except Exception:  # the last net: whatever it is, it has its exit status
         log.error("a bug in borg-lvm, please report it\n" + traceback.format_exc().rstrip(), status=BUG_STATUS)
         return BUG_STATUS
@@ -198,16 +209,29 @@ def _cwd() -> str:
         raise UsageError(f"the working directory is gone: {error.strerror}", remedy="cd somewhere else") from error
 
 
-def _run(args: argparse.Namespace, log: Log) -> int:
+def _refuse_what_cannot_be_run(program: str) -> None:
+    """Tell before anything is done what a shell would tell: 127 for no such command, 126 for one that is none."""
     import shutil
 
+    if shutil.which(program) is not None:
+        return
+    if "/" in program and os.path.isdir(program):
+        raise CommandNotExecutableError(f"{program}: is a directory, not a command; nothing was done")
+    if "/" in program and os.path.exists(program):
+        raise CommandNotExecutableError(
+            f"{program}: Permission denied; nothing was done", remedy=f"chmod +x {shlex.quote(program)}"
+        )
+    raise CommandNotFoundError(f"{program or repr(program)}: command not found; nothing was done")
+
+
+def _run(args: argparse.Namespace, log: Log) -> int:
     command = _command(args)
-    if shutil.which(command[0]) is None:
-        raise CommandNotFoundError(f"{command[0]}: command not found; nothing was done")
+    _refuse_what_cannot_be_run(command[0])
 
     from borg_lvm import clean, ledger, session
 
     settings = _settings(args)
+    clean.set_going(ledger.entries(), log)
     surveyed = _surveyed(args, command, settings)
     for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
         clean.release(dead, log, settings.command_timeout)
@@ -239,6 +263,7 @@ def _clean(args: argparse.Namespace, log: Log) -> int:
     from borg_lvm.errors import ReleaseError
 
     settings = _settings(args)
+    clean.set_going(ledger.entries(), log, args.run)
     volumes = lvm.report(settings.command_timeout)
     found = clean.dead_runs(volumes, ledger.entries(), args.run)
     left = [item for dead in found for item in clean.release(dead, log, settings.command_timeout)]

@@ -75,7 +75,7 @@ def _devices_of(pid: int) -> set[int]:
     return found | {os.makedev(*(int(part, 16) for part in number.split(b":"))) for number in numbers}
 
 
-def end(processes: Callable[[], Sequence[Process]], log: Log, why: str) -> None:
+def end(processes: Callable[[], Sequence[Process]], log: Log, why: str, patience: float = PATIENCE) -> None:
     """End processes: ask, wait, force. Each is named in the log."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
         found = processes()
@@ -85,7 +85,7 @@ def end(processes: Callable[[], Sequence[Process]], log: Log, why: str) -> None:
         log.warning(f"{why}: sending {signum.name} to {names}")
         for process in found:
             process.kill(signum)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while processes() and time.monotonic() < deadline:
             time.sleep(0.05)
 
