@@ -27,6 +27,8 @@ ROOT_HOLES = (
     ("/tmp", "the command's temporary files"),  # noqa: S108 - a mount point, not a file of ours
 )
 
+MOST_SOURCES = 2000
+
 
 @dataclass(frozen=True)
 class Cover:
@@ -69,6 +71,8 @@ class Wanted:
 
 def resolve(wanted: Wanted, table: Table) -> Resolved:
     """Find every cover and every hole. Linear in sources and mounts, times the depth of their paths."""
+    if len(wanted.sources) > MOST_SOURCES:
+        return Resolved((), (), (), (_too_many(len(wanted.sources)),), ())
     problems = [_missing(seen) for seen in (*wanted.sources, *wanted.declared) if seen.kind == "missing"]
     targets, live_sources = _targets(wanted)
     problems += _conflicts(targets, wanted.needed)
@@ -82,6 +86,13 @@ def resolve(wanted: Wanted, table: Table) -> Resolved:
         live_sources=live_sources,
         problems=tuple(problems),
         notes=tuple(_notes(wanted.sources, targets)),
+    )
+
+
+def _too_many(count: int) -> str:
+    return (
+        f"{count} source paths: each would be a mount of its own, and {MOST_SOURCES} is the most; name the folders that "
+        "contain them with --path"
     )
 
 
@@ -125,14 +136,17 @@ def _notes(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> Iterator[
 
 
 def _conflicts(targets: Mapping[str, str], needed: Sequence[tuple[SeenPath, LivePath]]) -> list[str]:
-    """Refuse a path that must be live and contains a source: keeping it live would leave the source unfrozen."""
+    """Refuse a path that must be live and is a source, or lies between two: what is to be seen there?
+
+    One that merely contains a source is live anyway, because nothing covers it; the source alone is covered.
+    """
     live = {_behind(seen): live for seen, live in reversed(needed)}
     return [
-        f"{given}: must be frozen, but {live[outer].path} ({live[outer].reason}) must stay live and contains it; "
+        f"{given}: must be frozen, but {live[outer].path} ({live[outer].reason}) must stay live and is, or contains, it; "
         "put the one outside the other, or declare the source live"
         for target, given in targets.items()
         for outer in (target, *above(target))
-        if outer in live
+        if outer in live and (outer == target or any(further in targets for further in above(outer)))
     ]
 
 

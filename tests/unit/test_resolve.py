@@ -159,11 +159,13 @@ class TestLive:
             "/home/x"
         ]
 
-    @pytest.mark.parametrize("live", ["/home/anna", "/home", "/"])
-    def test_a_needed_path_that_is_or_contains_a_source_is_refused(self, live: str) -> None:
-        assert f"/home/anna: must be frozen, but {live} (cache)" in problems(
-            server().resolve("/home/anna", needed=needed(live))
-        )
+    def test_a_needed_path_that_is_a_source_is_refused(self) -> None:
+        resolved = server().resolve("/home/anna", needed=needed("/home/anna"))
+        assert "/home/anna: must be frozen, but /home/anna (cache)" in problems(resolved)
+
+    def test_a_needed_path_between_two_sources_is_refused(self) -> None:
+        resolved = server().resolve("/home", "/home/anna/mail", needed=needed("/home/anna"))
+        assert "/home/anna/mail: must be frozen, but /home/anna (cache)" in problems(resolved)
 
     def test_unless_the_source_is_declared_live(self) -> None:
         resolved = server().resolve("/etc", "/home/anna", declared=folders("/home/anna"), needed=needed("/home"))
@@ -284,3 +286,15 @@ def calls(mounts: int) -> int:
 def test_planning_a_large_machine_is_linear_work() -> None:
     small, large = calls(1000), calls(2000)
     assert large < 2.2 * small, (small, large)
+
+
+def test_a_live_path_around_a_source_is_no_conflict_when_nothing_covers_it() -> None:
+    resolved = server().resolve("/srv/data", needed=needed("/srv"))
+    assert problems(resolved) == ""
+    assert shown(resolved) == {"/srv/data": "254:0:/srv/data"}
+
+
+def test_a_list_of_more_sources_than_mounts_are_good_for_is_refused() -> None:
+    resolved = server().resolve(*(f"/srv/{number}" for number in range(2001)))
+    assert "2001 source paths" in problems(resolved)
+    assert "--path" in problems(resolved)
