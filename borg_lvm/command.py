@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Reading:
     `sources` are absolute paths, in the order given, as written (not resolved). `problems` are whole sentences
     that say which option cannot be followed and what to do instead; a run with a problem is refused unless the
     user names the sources by `--path`. `one_file_system` tells that the command does not enter file systems
-    mounted below a source, so these need no snapshot.
+    mounted below a source, so these need no snapshot; `dry_run` that it will save nothing.
     """
 
     program: str
@@ -69,4 +69,4 @@ class Reading:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     one_file_system: bool = False
-    extra: Mapping[str, str] = field(default_factory=dict)
+    dry_run: bool = False

@@ -91,8 +91,8 @@ def resolve(wanted: Wanted, table: Table) -> Resolved:
 
 def _too_many(count: int) -> str:
     return (
-        f"{count} source paths: each would be a mount of its own, and {MOST_SOURCES} is the most; name the folders that "
-        "contain them with --path"
+        f"{count} source paths: each would be a mount of its own, and {MOST_SOURCES} is the most; name the folders "
+        "that contain them with --path"
     )
 
 
@@ -136,14 +136,14 @@ def _notes(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> Iterator[
 
 
 def _conflicts(targets: Mapping[str, str], needed: Sequence[tuple[SeenPath, LivePath]]) -> list[str]:
-    """Refuse a path that must be live and is a source, or lies between two: what is to be seen there?
+    """Refuse a path that must be live and is a source, or lies between two, so that it is unclear what is to be seen there.
 
     One that merely contains a source is live anyway, because nothing covers it; the source alone is covered.
     """
     live = {_behind(seen): live for seen, live in reversed(needed)}
     return [
-        f"{given}: must be frozen, but {live[outer].path} ({live[outer].reason}) must stay live and is, or contains, it; "
-        "put the one outside the other, or declare the source live"
+        f"{given}: must be frozen, but {live[outer].path} ({live[outer].reason}) must stay live and is, or contains, "
+        "it; put the one outside the other, or declare the source live"
         for target, given in targets.items()
         for outer in (target, *above(target))
         if outer in live and (outer == target or any(further in targets for further in above(outer)))

@@ -199,7 +199,7 @@ def _create(invocation: Invocation, main: options.Parsed, problems: list[str]) -
         problems=(*problems, *_repository_clash(invocation, repository or "", sources)),
         notes=tuple(_notes(parsed)),
         one_file_system=parsed.has("--one-file-system"),
-        extra={"dry_run": "yes"} if parsed.has("--dry-run") else {},
+        dry_run=parsed.has("--dry-run"),
     )
 
 
@@ -279,7 +279,7 @@ def _with_lock(invocation: Invocation, main: options.Parsed, problems: list[str]
             problems=(*problems, *inner.problems),
             notes=inner.notes,
             one_file_system=inner.one_file_system,
-            extra=inner.extra,
+            dry_run=inner.dry_run,
         )
     problems.append(
         "borg with-lock runs a command that borg-lvm cannot follow; run borg-lvm inside of it, or name the sources"

@@ -159,7 +159,7 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         problems=tuple(dict.fromkeys([*found.problems, *clashes])),
         notes=tuple(dict.fromkeys(found.notes)),
         one_file_system=bool(found.one_file_system) and all(found.one_file_system),
-        extra={"dry_run": "yes"} if parsed.has("--dry-run") else {},
+        dry_run=parsed.has("--dry-run"),
     )
 
 

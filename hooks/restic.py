@@ -128,7 +128,7 @@ def _backup(invocation: Invocation, before: options.Parsed) -> Reading:
         live=patterns.beside(live, sources),
         problems=(*problems, *patterns.output_clashes("restic", repository, sources)),
         one_file_system=_on(parsed, "--one-file-system"),
-        extra={"dry_run": "yes"} if _on(parsed, "--dry-run") else {},
+        dry_run=_on(parsed, "--dry-run"),
     )
 
 

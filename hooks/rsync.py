@@ -280,7 +280,7 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         live=patterns.beside(outputs, sources),
         problems=(*problems, *patterns.output_clashes("rsync", outputs, sources)),
         one_file_system=_one_file_system(parsed),
-        extra={"dry_run": "yes"} if parsed.has("--dry-run") else {},
+        dry_run=parsed.has("--dry-run"),
     )
 
 

@@ -174,7 +174,7 @@ def test_with_lock_is_followed_when_it_runs_borg() -> None:
 
 
 def test_a_dry_run_is_told() -> None:
-    assert read("create", "-n", "r::a", "/etc").extra == {"dry_run": "yes"}
+    assert read("create", "-n", "r::a", "/etc").dry_run
 
 
 # Options that change what is read; all others may stand anywhere.
