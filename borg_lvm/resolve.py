@@ -136,7 +136,7 @@ def _notes(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> Iterator[
 
 
 def _conflicts(targets: Mapping[str, str], needed: Sequence[tuple[SeenPath, LivePath]]) -> list[str]:
-    """Refuse a path that must be live and is a source, or lies between two, so that it is unclear what is to be seen there.
+    """Refuse a path that must be live and is a source, or lies between two (what is to be seen there?).
 
     One that merely contains a source is live anyway, because nothing covers it; the source alone is covered.
     """
