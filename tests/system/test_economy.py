@@ -1,0 +1,131 @@
+"""What a run costs: LVM is asked once, few processes are started, little memory is held, `--help` loads little."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.rig import Rig
+from tests.system import processes, program
+
+REPORTS = ("lvs", "vgs", "pvs")
+MOST_PROCESSES = 12
+MOST_MIB = 40.0
+
+
+def counted(rig: Rig, paths: list[Path]) -> tuple[Counter[str], str]:
+    """Run borg-lvm on these paths; return its own processes by program, and all of it in words."""
+    sources = [word for path in paths for word in ("--path", path)]
+    argv = [program.BIN / "borg-lvm", "run", *sources, "--", "/bin/true"]
+    own = processes.without(processes.traced(argv, rig.path("trace")), "true")
+    found = Counter(process.program or "fork" for process in own)
+    return found, f"{found.total()} processes: " + ", ".join(f"{times} {name}" for name, times in found.items())
+
+
+@pytest.mark.limit(300)
+def test_one_volume_takes_few_processes(rig: Rig) -> None:
+    volume = rig.volume("data", fs="ext4", mib=32, at=rig.path("data"))
+    assert volume.at
+    found, words = counted(rig, [volume.at])
+    print(words)
+    assert sum(found[name] for name in REPORTS) <= 3, words
+    assert found["lvcreate"] <= 1, words
+    assert found["lvremove"] <= 1, words
+    assert found.total() <= MOST_PROCESSES, words
+    assert rig.leftovers() == []
+
+
+@pytest.mark.limit(300)
+def test_three_volumes_take_one_command_each_and_no_more(rig: Rig) -> None:
+    volumes = [rig.volume(name, fs="ext4", mib=32, at=rig.path(name)) for name in ("a", "b", "c")]
+    found, words = counted(rig, [volume.at for volume in volumes if volume.at])
+    print(words)
+    assert sum(found[name] for name in REPORTS) <= 3, words
+    assert found["lvcreate"] <= 3, words
+    assert found["lvremove"] <= 1, words
+    assert found.total() <= MOST_PROCESSES + 2, words
+    assert rig.leftovers() == []
+
+
+@pytest.mark.limit(300)
+def test_luks_takes_a_few_more(rig: Rig) -> None:
+    volume = rig.volume("safe", fs="ext4", mib=64, at=rig.path("safe"), luks_version=1)
+    assert volume.at
+    found, words = counted(rig, [volume.at])
+    print(words)
+    assert sum(found[name] for name in REPORTS) <= 3, words
+    assert found["lvcreate"] <= 1, words
+    assert found["lvremove"] <= 1, words
+    assert found.total() <= MOST_PROCESSES + 6, words
+    assert rig.leftovers() == []
+
+
+@pytest.mark.limit(600)
+def test_memory_is_small_and_does_not_grow_with_the_files(rig: Rig) -> None:
+    few = rig.volume("few", fs="ext4", mib=32, at=rig.path("few"))
+    many = rig.volume("many", fs="ext4", mib=128, at=rig.path("many"))
+    assert few.at
+    assert many.at
+    for at, number in ((few.at, 10), (many.at, 20_000)):
+        for name in range(number):
+            (at / str(name)).touch()
+    small, large = (held_while_running(rig, at) for at in (few.at, many.at))
+    words = f"10 files: {small:.2f} MiB, 20,000 files: {large:.2f} MiB"
+    print(words)
+    assert max(small, large) <= MOST_MIB, words
+    assert abs(large - small) < 1, words
+    assert rig.leftovers() == []
+
+
+def held_while_running(rig: Rig, path: Path) -> float:
+    """Return how many MiB borg-lvm and its helpers hold while the command runs; its own are not counted."""
+    told, go = rig.path(f"{path.name}-pid"), rig.path(f"{path.name}-go")
+    script = 'echo $$ >"$1.new" && mv "$1.new" "$1"; while ! [ -e "$2" ]; do sleep 0.2; done'
+    command: list[str | Path] = ["sh", "-c", script, "sh", told, go]
+    with program.start([program.BIN / "borg-lvm", "run", "--path", path, "--", *command]) as running:
+        try:
+            while not told.exists():
+                assert running.poll() is None, running.communicate()
+                time.sleep(0.1)
+            held = sum(pss(pid) for pid in family(running.pid, but=int(told.read_text())))
+        finally:
+            go.touch()
+        assert running.wait() == 0, running.communicate()
+    return held
+
+
+def family(pid: int, but: int) -> list[int]:
+    """Return a process and all its descendants, without that one and its own."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found += family(child, but) if child != but else []
+    return found
+
+
+def pss(pid: int) -> float:
+    """Return the memory of a process in MiB, what it shares with others in proportion."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        rows = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return next(int(row.split()[1]) for row in rows if row.startswith("Pss:")) / 1024
+    return 0.0
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [(["--help"], 0), (["run", "--help"], 0), (["run", "--no-such-option"], 64), (["run"], 64), (["bakup"], 64)],
+)
+def test_help_and_refusals_load_neither_yaml_nor_plugins(words: list[str], status: int) -> None:
+    argv = [sys.executable, "-X", "importtime", "-m", "borg_lvm", *words]
+    done = subprocess.run(argv, env=program.environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    loaded = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")]
+    assert "borg_lvm.cli" in loaded
+    heavy = {"yaml", "pluggy", "borg_lvm_hooks"}
+    assert not [name for name in loaded if name.split(".")[0] in heavy]
