@@ -14,7 +14,7 @@ from dataclasses import dataclass
 CONTROL = "/dev/mapper/control"
 _HEADER = struct.Struct("=3I2IIi3IQ128s129s7x")  # version, sizes, targets, open, flags, event, pad, dev, name, uuid
 _TARGET = struct.Struct("=2QiI16s")  # start, length, status, next, type
-_DEV_SUSPEND, _DEV_STATUS, _TABLE_STATUS = 6, 7, 12
+_DEV_REMOVE, _DEV_SUSPEND, _DEV_STATUS, _TABLE_CLEAR, _TABLE_STATUS = 4, 6, 7, 10, 12
 _SUSPEND = 0x2
 _ROOM = 4096
 
@@ -48,8 +48,19 @@ def suspend(uuid: str) -> None:
 
 
 def resume(uuid: str) -> None:
-    """Resume a device and thaw the file system on it."""
+    """Resume a device with the table that it had when it was suspended, and thaw the file system on it.
+
+    A table that was loaded meanwhile is dropped. LVM loads those of an origin, of its `-real` and of the snapshot, and
+    then resumes all three in an order; a snapshot-origin that is resumed alone lies on a device without a table, and
+    every read and write of the live file system fails.
+    """
+    _ioctl(_TABLE_CLEAR, uuid=uuid)
     _ioctl(_DEV_SUSPEND, uuid=uuid)
+
+
+def remove(uuid: str) -> None:
+    """Remove a device that nothing uses. Errors: OSError (EBUSY: it is in use; ENXIO: there is no such device)."""
+    _ioctl(_DEV_REMOVE, uuid=uuid)
 
 
 def status(name: str) -> tuple[str, str]:

@@ -25,7 +25,7 @@ import time
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
 HEADER = struct.Struct("=3I2IIi3IQ128s129s7x")
 REQUEST = 3 << 30 | HEADER.size << 16 | 0xFD << 8
-DEV_SUSPEND, DEV_STATUS = 6, 7
+DEV_SUSPEND, DEV_STATUS, TABLE_CLEAR = 6, 7, 10
 SUSPENDED = 0x2
 MCL_CURRENT_AND_FUTURE = 3
 LOOK_AGAIN = 0.2
@@ -53,6 +53,8 @@ class Guardian:
         for uuid in self.suspended:
             try:
                 if self.dm(DEV_STATUS, uuid) & SUSPENDED:
+                    # A table that LVM has loaded in advance is not to be used without those of the other devices.
+                    self.dm(TABLE_CLEAR, uuid)
                     self.dm(DEV_SUSPEND, uuid)
                     self.acted.append(uuid)
             except OSError:
