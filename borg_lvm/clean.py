@@ -6,7 +6,7 @@ Works from any state that a run can die in, and again when it dies itself half-w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -129,15 +129,29 @@ def _set_going(dead: Dead, log: Log) -> None:
 
 
 def _end_processes(dead: Dead, log: Log) -> None:
-    """End the processes that still live in the dead run's view: nobody will ever judge what they save."""
-    major_minor = {f"{os.major(d)}:{os.minor(d)}".encode() for d in _devices(dead)}
+    """End the processes that still live in the dead run's view: nobody will ever judge what they save.
 
-    def lives_in_view(pid: int) -> bool:
-        with open(f"/proc/{pid}/mountinfo", "rb") as file:
-            return any(line.split(b" ", 3)[2] in major_minor for line in file)
+    They are those that see a snapshot of it mounted. When the machine itself sees one, because somebody has mounted it
+    to look at it, that would be every process there is: then nothing is ended, and the snapshot is told as left.
+    """
+    numbers = {f"{os.major(d)}:{os.minor(d)}".encode() for d in _devices(dead)}
+    if not numbers:
+        return
+    seen = _mounted(numbers, "self") or _mounted(numbers, "1")
+    if seen:
+        log.warning(
+            f"somebody has mounted a snapshot of the dead run {dead.run_id} on {seen}; to remove it: umount {seen}"
+        )
+        return
+    why = f"run {dead.run_id} is dead, its command is not"
+    strays.end(lambda: strays.find(lambda pid: bool(_mounted(numbers, str(pid)))), log, why)
 
-    if major_minor:
-        strays.end(lambda: strays.find(lives_in_view), log, f"run {dead.run_id} is dead, its command is not")
+
+def _mounted(numbers: Set[bytes], pid: str) -> str:
+    """Return a place where a process sees one of these devices (`major:minor`) mounted, else nothing."""
+    with open(f"/proc/{pid}/mountinfo", "rb") as file:
+        rows = (line.split(b" ", 5) for line in file)
+        return next((os.fsdecode(row[4]) for row in rows if row[2] in numbers), "")
 
 
 def _devices(dead: Dead) -> Iterable[int]:
