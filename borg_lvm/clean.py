@@ -102,6 +102,7 @@ def release(dead: Dead, log: Log, timeout: float) -> list[str]:
         except proc.ProgramError as error:
             leftovers += [f"snapshot {name}" for name in snapshot.existing(dead.run_id, timeout)]
             log.warning("\n".join([error.message, *error.details]))
+    _remove_half_made(dead)
     if not leftovers:
         ledger.forget(dead.run_id)
         what = f"{len(dead.snapshots)} snapshot{'s' * (len(dead.snapshots) != 1)}"
@@ -126,6 +127,13 @@ def _set_going(dead: Dead, log: Log) -> None:
                 log.warning(f"thawed {path}, which a dead run had left frozen")
             finally:
                 os.close(fd)
+
+
+def _remove_half_made(dead: Dead) -> None:
+    """Remove the `-real` device that an `lvcreate` killed half-way has left beside an origin, unless it is in use."""
+    for uuid in dead.told("snapshot", "origin"):
+        with suppress(OSError):
+            dm.remove(f"{uuid}-real")
 
 
 def _end_processes(dead: Dead, log: Log) -> None:
