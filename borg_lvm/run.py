@@ -9,7 +9,7 @@ import errno
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -155,9 +155,18 @@ def _child(plan: Plan, argv: Sequence[str], cwd: str, staging: str, pipes: Pipes
         os._exit(1)
 
 
+def _environment() -> dict[bytes, bytes]:
+    """Return the environment that we were started with: Python adds LC_CTYPE to it in the C locale (PEP 538)."""
+    environment = dict(os.environb)
+    with suppress(OSError), open("/proc/self/environ", "rb") as file:
+        if b"\0LC_CTYPE=" not in b"\0" + file.read():
+            environment.pop(b"LC_CTYPE", None)
+    return environment
+
+
 def _exec(argv: Sequence[str], tell: int, mask: Mask) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
-        os.execvp(argv[0], list(argv))  # noqa: S606 - no shell, on purpose
+        os.execvpe(argv[0], list(argv), _environment())  # noqa: S606 - no shell, on purpose
     except OSError as error:
         os.write(tell, str(error.errno).encode())
