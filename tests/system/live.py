@@ -1,0 +1,273 @@
+"""Runs that are under way: stopped at a chosen step, looked at, killed, and looked for when they are gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.rig import Rig
+from tests.rig.volumes import Volume
+from tests.system.program import BIN, Said, environment, start
+
+T = TypeVar("T")
+STATE = Path("/run/borg-lvm")
+PATIENCE = 120.0  # seconds for what takes half a second on a real machine
+WRAPPED = "/usr/local/sbin"  # the first folder in which borg-lvm looks for LVM's programs
+GUARDIAN = "borg_lvm/guardian_main.py"
+
+
+def wait_for(look: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
+    """Look again and again until there is something, and return it."""
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < end, f"waited {seconds:g} s in vain for {what}"
+        time.sleep(0.005)
+    return found
+
+
+class Gate:
+    """A place at which a program waits until the test lets it pass."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._reached = folder / f"{name}.reached"
+        self._fifo = folder / f"{name}.fifo"
+        os.mkfifo(self._fifo)
+
+    @property
+    def shell(self) -> str:
+        """The words of a shell that waits here."""
+        return f'echo "$$ ." >>{self._reached}; exec 9<{self._fifo}; read -r _ <&9; exec 9<&-'
+
+    def pids(self) -> list[int]:
+        """Return who has come here so far, in their order."""
+        with suppress(FileNotFoundError):
+            return [int(line.split()[0]) for line in self._reached.read_text().splitlines() if line.endswith(".")]
+        return []
+
+    def reached(self, seconds: float = PATIENCE, process: subprocess.Popen[bytes] | None = None) -> int:
+        """Wait until somebody waits here, and return the process id."""
+
+        def look() -> int:
+            if process is not None and process.poll() is not None and not self.pids():
+                raise AssertionError(f"it ended before it came to {self._fifo}: {finished(process)}")
+            return next(iter(self.pids()), 0)
+
+        return wait_for(look, f"somebody at {self._fifo}", seconds)
+
+    def open(self) -> None:
+        """Let pass who waits here, and all who come later."""
+        writer = os.open(self._fifo, os.O_RDWR | os.O_NONBLOCK)
+        with suppress(BlockingIOError):
+            os.write(writer, b"go\n" * 100)  # stays in the pipe for as long as somebody has it open: kept
+
+
+class Programs:
+    """Programs put in front of LVM's, for one borg-lvm and what it starts: they wait at gates and tell of arguments.
+
+    They are in a mount namespace of that borg-lvm, so the machine sees nothing of them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._stops: dict[str, list[str]] = {}
+        (folder / "bin").mkdir(parents=True)
+
+    @property
+    def calls(self) -> Path:
+        """The file with a line for every call of a program that has been wrapped."""
+        return self.folder / "calls"
+
+    def stop(self, program: str, when: str, *, at: str = "*", name: str = "") -> Gate:
+        """Stop a program `before` it does its work, or `after`, if its arguments match a shell's pattern."""
+        gate = Gate(self.folder, name or f"{program}-{when}-{len(self._stops.get(program, []))}")
+        real = 'status=0; "$real" "$@" || status=$?; ' if when == "after" else ""
+        done = "exit $status" if when == "after" else 'exec "$real" "$@"'
+        self._write(program, f'case "$*" in {at}) {real}{gate.shell}; {done};; esac')
+        return gate
+
+    def watch(self, program: str) -> None:
+        """Write down the calls of a program."""
+        self._write(program, ":")
+
+    def _write(self, program: str, line: str) -> None:
+        real = shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")
+        assert real, f"{program} is not installed"
+        lines = self._stops.setdefault(program, [])
+        lines.append(line)
+        script = self.folder / "bin" / program
+        head = [f"#!/bin/sh\nreal={real}", f'printf "%s\\n" "{program} $*" >>{self.calls}']
+        script.write_text("\n".join([*head, *lines, 'exec "$real" "$@"']) + "\n")
+        script.chmod(0o755)
+
+    def before(self, argv: Sequence[str | Path]) -> list[str | Path]:
+        """Return the command line that runs `argv` with these programs in front; its process id stays."""
+        enter = f'mount --bind {self.folder}/bin {WRAPPED} && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", enter, "sh", *argv]
+
+
+def borg_lvm_argv(*argv: str | Path, programs: Programs | None = None) -> list[str | Path]:
+    """Return the command line of `borg-lvm`, behind other programs if there are any."""
+    words: list[str | Path] = [BIN / "borg-lvm", *argv]
+    return programs.before(words) if programs else words
+
+
+class Run:
+    """A `borg-lvm` that goes on while the test does something else."""
+
+    def __init__(
+        self, *argv: str | Path, programs: Programs | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.process = start(borg_lvm_argv(*argv, programs=programs), env)
+
+    @property
+    def pid(self) -> int:
+        """The process id of borg-lvm."""
+        return self.process.pid
+
+    def id(self) -> str:
+        """Return the id of this run, as soon as there is one."""
+
+        def look() -> str:
+            self._alive("its ledger")
+            return next((name for name, steps in ledgers().items() if steps and steps[0]["pid"] == self.pid), "")
+
+        return wait_for(look, "the ledger")
+
+    def step(self, name: str) -> dict[str, Any]:
+        """Wait until a step stands in the ledger, and return it."""
+        run_id = self.id()
+
+        def look() -> dict[str, Any] | None:
+            found = next((step for step in ledgers().get(run_id, []) if step["step"] == name), None)
+            if not found:
+                self._alive(f"the step {name!r}")
+            return found
+
+        found = wait_for(look, f"the step {name!r}")
+        assert found is not None
+        return found
+
+    def _alive(self, what: str) -> None:
+        if self.process.poll() is not None:
+            raise AssertionError(f"it ended before {what} was there: {finished(self.process)}")
+
+    def kill(self, signum: int = signal.SIGKILL) -> None:
+        """Send a signal to borg-lvm alone."""
+        self.process.send_signal(signum)
+
+    def end(self, status: int | None = 0) -> Said:
+        """Wait for the end; `status` is what it must end with (None: anything)."""
+        said = finished(self.process)
+        assert status is None or said.status == status, said
+        return said
+
+
+def finished(process: subprocess.Popen[bytes]) -> Said:
+    """Wait for a process and return what it said.
+
+    What it left behind may hold its pipes open for longer: that is not waited for.
+    """
+    status = process.wait(timeout=120)
+    texts = []
+    for stream in (process.stdout, process.stderr):
+        assert stream
+        os.set_blocking(stream.fileno(), False)
+        texts.append(os.fsdecode(stream.read() or b""))
+    return Said(status, texts[0], texts[1])
+
+
+def ledgers() -> dict[str, list[dict[str, Any]]]:
+    """Return the steps in every run's ledger, by the run's id; half a line at the end is left out."""
+    found = {}
+    for path in STATE.glob("[!.]*/ledger"):
+        with suppress(FileNotFoundError):
+            lines = path.read_text().split("\n")[:-1]
+            found[path.parent.name] = [json.loads(line) for line in lines]
+    return found
+
+
+def processes() -> dict[int, str]:
+    """Return the processes that were started under the open rig, the tests' own one left out, and their arguments.
+
+    They are known by the rig's LVM_SYSTEM_DIR in their environment: borg-lvm hands it on to all that it starts.
+    """
+    mark = f"LVM_SYSTEM_DIR={os.environ['LVM_SYSTEM_DIR']}".encode()
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if path.name != str(os.getpid()) and mark in (path / "environ").read_bytes().split(b"\0"):
+                words = (path / "cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
+                found[int(path.name)] = words.decode(errors="replace")
+    return found
+
+
+def guardians() -> list[int]:
+    """Return the guardians that are alive."""
+    return [pid for pid, words in processes().items() if GUARDIAN in words]
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process lives; one that is dead and not yet waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def is_writable(volume: Volume, seconds: float) -> bool:
+    """Tell whether a file on the volume can be written and synced within a time; never waits for longer."""
+    target = f"of={volume.at}/writable"
+    writer = subprocess.Popen(
+        ["dd", "if=/dev/zero", target, "bs=4k", "count=1", "conv=fsync"], stderr=subprocess.DEVNULL
+    )
+    try:
+        return writer.wait(timeout=seconds) == 0
+    except subprocess.TimeoutExpired:
+        writer.kill()  # takes effect when the volume is set going again
+        return False
+
+
+def assert_nothing_left(rig: Rig) -> None:
+    """Check that of all runs there is nothing: neither snapshot nor device, mount, process, nor ledger.
+
+    A namespace and a loop device take the kernel a moment after the last process has gone.
+    """
+    end = time.monotonic() + 5
+    while (left := _left(rig)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert left == [], "\n".join(["left behind:", *left])
+
+
+def _left(rig: Rig) -> list[str]:
+    left = rig.leftovers()
+    left += [f"process {pid} {words}" for pid, words in processes().items()]
+    return left + [f"ledger of run {path.parent.name}" for path in STATE.glob("*/ledger")]
+
+
+@contextmanager
+def tidy() -> Iterator[None]:
+    """End what a failed test has left under way, so that the rig can be taken down."""
+    try:
+        yield
+    finally:
+        for pid in processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if any(STATE.glob("*/ledger")):
+            subprocess.run([BIN / "borg-lvm", "clean", "-q"], env=environment(), check=False, capture_output=True)
+
+
+def script(folder: Path, name: str, text: str) -> Path:
+    """Write a program and return its path."""
+    path = folder / name
+    path.write_text(text)
+    path.chmod(0o755)
+    return path

@@ -1,0 +1,331 @@
+"""`kill -9` at every step: what is left must be repaired by `borg-lvm clean`, and nothing may stand still meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.rig import Rig
+from tests.rig.leftovers import dm_devices
+from tests.rig.volumes import Volume
+from tests.system.live import (
+    PATIENCE,
+    Gate,
+    Programs,
+    Run,
+    assert_nothing_left,
+    borg_lvm_argv,
+    guardians,
+    is_alive,
+    is_writable,
+    processes,
+    tidy,
+    wait_for,
+)
+from tests.system.program import borg_lvm, run, start
+
+DEADLINE = 5  # seconds, as the configuration of these runs has it
+COUNTER = itertools.count()
+
+
+@dataclass
+class Stage:
+    """Volumes to be backed up, and a place for programs and gates."""
+
+    rig: Rig
+    volumes: list[Volume]
+    folder: Path = field(init=False)
+    programs: Programs = field(init=False)
+
+    def prepare(self) -> None:
+        """Make a new folder with nothing in it."""
+        self.folder = self.rig.path(f"stage-{next(COUNTER)}")
+        self.folder.mkdir()
+        (self.folder / "config.yaml").write_text(f"deadline: {DEADLINE}\n")
+        self.programs = Programs(self.folder / "programs")
+
+    def run(self, *command: str | Path) -> Run:
+        """Start a run over all volumes."""
+        paths = [word for volume in self.volumes for word in ("--path", str(volume.at))]
+        config = ["--config", str(self.folder / "config.yaml")]
+        return Run("run", *config, *paths, "--", *(command or ("true",)), programs=self.programs)
+
+    def write(self) -> None:
+        """Check that every volume can be written, soon."""
+        stuck = [volume.name for volume in self.volumes if not is_writable(volume, seconds=10)]
+        assert stuck == [], f"still standing still: {stuck}, suspended: {dm_devices(suspended=True)}"
+
+
+KINDS: dict[str, Callable[[Rig], list[Volume]]] = {
+    "thick": lambda rig: [rig.volume("one", fs="ext4", at=rig.path("one"))],
+    "thin": lambda rig: [rig.volume("one", kind="thin", fs="ext4", at=rig.path("one"))],
+    "luks1": lambda rig: [rig.volume("one", luks_version=1, fs="ext4", at=rig.path("one"))],
+    "luks2": lambda rig: [rig.volume("one", luks_version=2, fs="xfs", at=rig.path("one"))],
+    "two": lambda rig: [
+        rig.volume("one", fs="ext4", at=rig.path("one")),
+        rig.volume("two", fs="xfs", at=rig.path("two")),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def built(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """Build the volumes of one kind, once for all cells of it."""
+    with Rig() as rig, tidy():
+        stage = Stage(rig, KINDS[request.param](rig))
+        if request.param == "luks2":
+            lines = [f"{Path(one.top).name} {one.device} {one.key_file} luks\n" for one in stage.volumes]
+            rig.path("crypttab").write_text("".join(lines))
+            if not Path("/etc/crypttab").exists():
+                Path("/etc/crypttab").touch()
+            run("mount", "--bind", rig.path("crypttab"), "/etc/crypttab")
+            rig._remember()
+        try:
+            yield stage
+        finally:
+            if request.param == "luks2":
+                run("umount", "/etc/crypttab")
+
+
+@pytest.fixture
+def stage(built: Stage) -> Iterator[Stage]:
+    """Give the volumes, with nothing on the way to a run yet."""
+    with tidy():
+        built.prepare()
+        yield built
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A run that has come to its step; `helper` is LVM's program that waits there, `gate` where it waits."""
+
+    run: Run
+    helper: int = 0
+    gate: Gate | None = None
+
+
+def at_program(program: str, when: str, at: str = "*") -> Callable[[Stage], Stopped]:
+    """Stop at a call of a program of LVM's, before it does its work or after."""
+
+    def stop(stage: Stage) -> Stopped:
+        gate = stage.programs.stop(program, when, at=at)
+        live = stage.run()
+        return Stopped(live, gate.reached(process=live.process), gate)
+
+    return stop
+
+
+def at_line(step: str) -> Callable[[Stage], Stopped]:
+    """Stop as soon as a step is written down, which is before it is done."""
+
+    def stop(stage: Stage) -> Stopped:
+        live = stage.run("sleep", "1000")
+        live.step(step)
+        return Stopped(live)
+
+    return stop
+
+
+def at_command(stage: Stage) -> Stopped:
+    """Stop while the command runs."""
+    gate = Gate(stage.folder, "command")
+    live = stage.run("sh", "-c", gate.shell)
+    gate.reached(process=live.process)
+    return Stopped(live)
+
+
+def while_suspended(stage: Stage) -> Stopped:
+    """Stop lvcreate itself, at a moment at which it holds a device suspended."""
+    gate = stage.programs.stop("lvcreate", "before")
+    live = stage.run()
+    helper = gate.reached(process=live.process)
+    gate.open()
+    wait_for(lambda: dm_devices(suspended=True), "a suspended device")
+    with suppress(ProcessLookupError):
+        os.kill(helper, signal.SIGSTOP)
+    assert dm_devices(suspended=True), "lvcreate was faster than we: nothing is suspended any more"
+    return Stopped(live, helper)
+
+
+FIRST, SECOND = "*-0 *", "*-1 *"  # the number of the snapshot, in the arguments of lvcreate
+
+STEPS: dict[str, Callable[[Stage], Stopped]] = {
+    "owner": at_line("owner"),
+    "before-lvcreate": at_program("lvcreate", "before"),
+    "in-lvcreate": while_suspended,
+    "after-lvcreate": at_program("lvcreate", "after"),
+    "before-second-lvcreate": at_program("lvcreate", "before", SECOND),
+    "after-second-lvcreate": at_program("lvcreate", "after", SECOND),
+    "thawed": at_line("thawed"),
+    "before-dmsetup": at_program("dmsetup", "before", "create*"),
+    "after-dmsetup": at_program("dmsetup", "after", "create*"),
+    "before-cryptsetup": at_program("cryptsetup", "before", "open*"),
+    "after-cryptsetup": at_program("cryptsetup", "after", "open*"),
+    "view": at_line("view"),
+    "command": at_command,
+    "before-close": at_program("dmsetup", "before", "remove*"),
+    "after-close": at_program("dmsetup", "after", "remove*"),
+    "before-lvremove": at_program("lvremove", "before"),
+    "after-lvremove": at_program("lvremove", "after"),
+}
+WINDOW = {step for step in STEPS if "lvcreate" in step}
+
+Victims = str
+"""Who is killed: `us` is borg-lvm alone, `both` also LVM's program, `all` also the guardian."""
+
+TABLE: dict[str, list[tuple[str, Victims]]] = {
+    "thick": [
+        ("owner", "us"),
+        ("before-lvcreate", "us"),
+        ("before-lvcreate", "both"),
+        ("in-lvcreate", "both"),
+        ("in-lvcreate", "all"),
+        ("after-lvcreate", "us"),
+        ("after-lvcreate", "all"),
+        ("thawed", "us"),
+        ("view", "us"),
+        ("command", "us"),
+        ("before-lvremove", "us"),
+        ("before-lvremove", "both"),
+        ("after-lvremove", "us"),
+    ],
+    "thin": [
+        ("before-lvcreate", "us"),
+        ("in-lvcreate", "both"),
+        ("in-lvcreate", "all"),
+        ("after-lvcreate", "all"),
+        ("command", "us"),
+        ("before-lvremove", "us"),
+    ],
+    "luks1": [
+        ("before-lvcreate", "us"),
+        ("after-lvcreate", "all"),
+        ("before-dmsetup", "us"),
+        ("before-dmsetup", "both"),
+        ("after-dmsetup", "us"),
+        ("command", "us"),
+        ("before-close", "both"),
+        ("after-close", "us"),
+    ],
+    "luks2": [
+        ("before-lvcreate", "all"),
+        ("before-cryptsetup", "us"),
+        ("after-cryptsetup", "us"),
+        ("after-cryptsetup", "both"),
+        ("view", "us"),
+        ("command", "us"),
+    ],
+    "two": [
+        ("before-lvcreate", "us"),
+        ("in-lvcreate", "both"),
+        ("before-second-lvcreate", "us"),
+        ("before-second-lvcreate", "all"),
+        ("after-second-lvcreate", "us"),
+        ("view", "us"),
+        ("command", "us"),
+        ("after-lvremove", "us"),
+    ],
+}
+CELLS = [
+    pytest.param(kind, step, victims, id=f"{kind}-{step}-{victims}")
+    for kind, rows in TABLE.items()
+    for step, victims in rows
+]
+
+
+def kill(stopped: Stopped, victims: Victims) -> None:
+    """Kill at once; the guardian first, for it acts as soon as borg-lvm is dead."""
+    doomed = {"us": [], "both": [stopped.helper], "all": [*guardians(), stopped.helper]}[victims]
+    told = {pid: words for pid, words in processes().items() if pid in doomed}
+    for pid in [*doomed, stopped.run.pid]:
+        if pid:
+            assert is_alive(pid), f"{pid} is gone already: {told}"
+            os.kill(pid, signal.SIGKILL)
+    stopped.run.end(-signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("built", "step", "victims"), CELLS, indirect=["built"])
+def test_killed(stage: Stage, step: str, victims: Victims) -> None:
+    stopped = STEPS[step](stage)
+    run_id = stopped.run.id()
+    kill(stopped, victims)
+    if step in WINDOW and victims == "us":  # nobody has cleaned yet; the guardian alone is enough
+        stuck = [volume.name for volume in stage.volumes if not is_writable(volume, seconds=DEADLINE + 1)]
+        assert stuck == []
+    borg_lvm("clean")
+    stage.write()
+    assert_nothing_left(stage.rig)
+    if stopped.gate:  # who was not killed would go on now
+        stopped.gate.open()
+        assert not is_alive(stopped.helper)
+    assert run_id not in run("lvs", "-a", "-o", "lv_name,lv_tags").out
+
+
+@pytest.mark.parametrize("built", ["two"], indirect=True)
+@pytest.mark.parametrize("step", ["before-second-lvcreate", "command"])
+def test_clean_killed(stage: Stage, step: str) -> None:
+    stopped = STEPS[step](stage)
+    kill(stopped, "all" if stopped.gate else "us")
+    for when in ("before", "after"):
+        again = Programs(stage.folder / f"clean-{when}")
+        gate = again.stop("lvremove", when)
+        process = start(borg_lvm_argv("clean", programs=again))
+        helper = gate.reached(process=process)
+        process.kill()
+        os.kill(helper, signal.SIGKILL)
+        process.wait()
+    borg_lvm("clean")
+    stage.write()
+    assert_nothing_left(stage.rig)
+
+
+@pytest.mark.parametrize("built", ["luks1"], indirect=True)
+def test_clean_killed_at_the_mapping(stage: Stage) -> None:
+    kill(STEPS["command"](stage), "us")
+    for when in ("before", "after"):
+        again = Programs(stage.folder / f"clean-{when}")
+        gate = again.stop("dmsetup", when, at="remove*")
+        process = start(borg_lvm_argv("clean", programs=again))
+        helper = gate.reached(process=process)
+        process.kill()
+        os.kill(helper, signal.SIGKILL)
+        process.wait()
+        if when == "before":
+            assert any(name.endswith("-crypt") for name in dm_devices())
+    borg_lvm("clean")
+    stage.write()
+    assert_nothing_left(stage.rig)
+
+
+@pytest.mark.parametrize("built", ["thick", "luks1", "two"], indirect=True)
+def test_guardian_killed(stage: Stage) -> None:
+    stopped = STEPS["before-lvcreate"](stage)
+    (guardian,) = guardians()
+    os.kill(guardian, signal.SIGKILL)
+    wait_for(lambda: not is_alive(guardian), "the guardian's end", PATIENCE)
+    assert stopped.gate
+    stopped.gate.open()
+    said = stopped.run.end(71)
+    assert "the guardian died" in said.err
+    stage.write()
+    assert_nothing_left(stage.rig)
+
+
+@pytest.mark.parametrize("built", ["luks1", "two"], indirect=True)
+def test_deadline(stage: Stage) -> None:
+    """A program of LVM's that hangs within the window: everything goes on at the deadline, and the run fails."""
+    stopped = STEPS["before-lvcreate"](stage)
+    assert not all(is_writable(volume, seconds=0.5) for volume in stage.volumes), "nothing stood still"
+    stuck = [volume.name for volume in stage.volumes if not is_writable(volume, seconds=DEADLINE + 1)]
+    assert stuck == []
+    assert stopped.gate
+    stopped.gate.open()
+    assert f"the window took longer than {DEADLINE} s" in stopped.run.end(71).err
+    assert_nothing_left(stage.rig)

@@ -1,0 +1,147 @@
+"""More than one run at a time, and runs beside what dead ones have left."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.rig import Rig
+from tests.rig.volumes import Volume
+from tests.system.live import Gate, Run, assert_nothing_left, is_alive, ledgers, tidy
+from tests.system.program import borg_lvm, run, start
+
+
+@pytest.fixture
+def one(rig: Rig) -> Iterator[Volume]:
+    """Give a volume with a file, for runs that a failed test need not end itself."""
+    with tidy():
+        made = rig.volume("one", fs="ext4", at=rig.path("one"))
+        assert made.at
+        (made.at / "file").write_text("old")
+        yield made
+
+
+def held(rig: Rig, volume: Volume, name: str = "held") -> tuple[Run, Gate]:
+    """Start a run whose command waits at a gate and then shows what it sees."""
+    gate = Gate(rig.directory, name)
+    live = Run("run", "--path", str(volume.at), "--", "sh", "-c", f"{gate.shell}; cat {volume.at}/file")
+    gate.reached(process=live.process)
+    return live, gate
+
+
+def snapshots() -> set[str]:
+    return set(run("lvs", "--noheadings", "-o", "lv_full_name", "@borg_lvm").out.split())
+
+
+def test_two_volumes_at_once(rig: Rig, one: Volume) -> None:
+    two = rig.volume("two", fs="xfs", at=rig.path("two"))
+    (rig.path("two") / "file").write_text("old")
+    first, gate = held(rig, one)
+    second, other = held(rig, two, "other")
+    assert len(snapshots()) == 2, "the runs do not overlap"
+    for volume in (one, two):
+        (rig.path(volume.name) / "file").write_text("new")
+    other.open()
+    assert second.end().out == "old"
+    assert len(snapshots()) == 1, "the end of one run must leave the other's snapshot alone"
+    gate.open()
+    assert first.end().out == "old"
+    assert_nothing_left(rig)
+
+
+def test_same_volume(rig: Rig, one: Volume) -> None:
+    first, gate = held(rig, one)
+    (rig.path("one") / "file").write_text("new")
+    refused = borg_lvm("run", "--path", rig.path("one"), "--", "touch", rig.path("ran"), status=75)
+    for words in (f"{one.full_name} is being backed up by another run", first.id(), f"pid {first.pid}", "--lock-wait"):
+        assert words in refused.err
+    assert not rig.path("ran").exists()
+
+    waiting = Run("run", "--lock-wait", "60", "--path", rig.path("one"), "--", "cat", rig.path("one") / "file")
+    waiting.step("owner")
+    assert waiting.process.poll() is None
+    assert len(snapshots()) == 1, "it must not make its snapshot before it has the lock"
+    gate.open()
+    assert first.end().out == "old"
+    assert waiting.end().out == "new"
+
+    first, gate = held(rig, one, "again")
+    late = borg_lvm("run", "--lock-wait", "1", "--path", rig.path("one"), "--", "true", status=75)
+    assert first.id() in late.err
+    gate.open()
+    first.end()
+    assert_nothing_left(rig)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_waiting_can_be_ended(rig: Rig, one: Volume, signum: signal.Signals) -> None:
+    first, gate = held(rig, one)
+    waiting = Run("run", "--lock-wait", "3600", "--path", rig.path("one"), "--", "touch", rig.path("ran"))
+    waiting.step("owner")
+    waiting.kill(signum)
+    said = waiting.end(128 + signum)
+    assert signum.name in said.err
+    assert not rig.path("ran").exists()
+    gate.open()
+    assert first.end().out == "old"
+    assert_nothing_left(rig)
+
+
+def test_clean_beside_a_live_run(rig: Rig, one: Volume) -> None:
+    first, gate = held(rig, one)
+    before = snapshots(), ledgers()
+    assert len(before[0]) == 1
+    assert "nothing to clean" in borg_lvm("clean").err
+    assert "nothing to clean" in borg_lvm("clean", "--run", first.id()).err
+    assert (snapshots(), ledgers()) == before
+    gate.open()
+    assert first.end().out == "old"
+    assert_nothing_left(rig)
+
+
+def test_dead_run_is_cleaned_first(rig: Rig, one: Volume) -> None:
+    dead, _ = held(rig, one)
+    dead.kill()
+    dead.end(-signal.SIGKILL)
+    left = snapshots()
+    assert len(left) == 1
+    said = borg_lvm(
+        "run",
+        "--path",
+        rig.path("one"),
+        "--",
+        "sh",
+        "-c",
+        f"lvs --noheadings -o lv_full_name @borg_lvm >{rig.path('seen')}",
+    )
+    seen = set(rig.path("seen").read_text().split())
+    assert len(seen) == 1, "the command saw more than its own run's snapshot"
+    assert seen != left
+    assert dead.process.pid
+    assert f"released what run {next(iter(left)).split('borg_lvm-')[1].rsplit('-', 1)[0]} had left" in said.err
+    assert_nothing_left(rig)
+
+
+def test_dead_snapshot_that_somebody_has_mounted(rig: Rig, one: Volume) -> None:
+    """Who looks at what a dead run has left sees it in every process of the machine: none of them may be ended."""
+    dead, _ = held(rig, one)
+    dead.kill()
+    dead.end(-signal.SIGKILL)
+    (left,) = snapshots()
+    rig.path("look").mkdir()
+    bystander = start(["sleep", "1000"])
+    run("mount", "-o", "ro", f"/dev/mapper/{left.replace('-', '--').replace('/', '-')}", rig.path("look"))
+    try:
+        said = borg_lvm("clean", status=76)
+        assert f"umount {rig.path('look')}" in said.err
+        assert f"snapshot {left}" in said.err
+        assert is_alive(bystander.pid)
+        assert snapshots() == {left}
+    finally:
+        bystander.kill()
+        bystander.wait()
+        run("umount", rig.path("look"))
+    borg_lvm("clean")
+    assert_nothing_left(rig)
