@@ -13,6 +13,7 @@ from tests.lab.events import Tally
 from tests.lab.initramfs import initramfs
 from tests.lab.job import Job
 from tests.lab.kernels import Kernel
+from tests.lab.paths import turn
 from tests.lab.watch import Outcome, Streams, Watch
 
 TAIL = 60  # lines of the guest's kernel log that a failure shows
@@ -21,7 +22,7 @@ TAIL = 60  # lines of the guest's kernel log that a failure shows
 def run(job: Job, kernel: Kernel, accelerator: str, tally: Tally) -> Outcome:
     """Boot a guest, run the job's command in it, and return how that ended."""
     job.write({"release": kernel.release, "modules": str(kernel.modules)})
-    with _ports("output", "record", "events") as (ours, theirs):
+    with turn(), _ports("output", "record", "events") as (ours, theirs):
         numbers = {name: end.fileno() for name, end in theirs.items()}
         command = qemu.arguments(job, kernel, initramfs(kernel), accelerator, numbers)
         with started(command, tuple(numbers.values())) as child:
