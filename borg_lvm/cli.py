@@ -183,7 +183,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 def _live(args: argparse.Namespace, settings: Settings) -> tuple[str, ...]:
     """Return the configured live paths and those of the command line, which may be relative to where we are."""
-    return (*settings.live, *(os.path.abspath(path) for path in getattr(args, "live", None) or ()))
+    return (*settings.live, *(os.path.join(_cwd(), path) for path in getattr(args, "live", None) or ()))
 
 
 def _command(args: argparse.Namespace) -> tuple[str, ...]:

@@ -82,8 +82,8 @@ def crypttab(text: str | None = None) -> Mapping[str, KeyFile]:
 
 
 @contextmanager
-def opened(copies: tuple[Copy, ...], ledger: Ledger, leftovers: list[str], *, keep: bool) -> Iterator[None]:
-    """Open the copy of every LUKS volume; closed again in reverse, unless `keep` and all went well."""
+def opened(copies: tuple[Copy, ...], ledger: Ledger, leftovers: list[str]) -> Iterator[None]:
+    """Open the copy of every LUKS volume; closed again in reverse, also where the snapshot itself is kept."""
     with ExitStack() as stack:
         for copy in copies:
             if copy.crypt:
@@ -91,8 +91,6 @@ def opened(copies: tuple[Copy, ...], ledger: Ledger, leftovers: list[str], *, ke
                 _open(copy)
                 stack.callback(_close, copy, leftovers)
         yield
-        if keep:
-            stack.pop_all()
 
 
 def _open(copy: Copy) -> None:

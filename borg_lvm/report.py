@@ -34,6 +34,7 @@ class Outcome:
     fills: tuple[Fill, ...] = ()
     leftovers: list[str] = field(default_factory=list)
     kept: str = ""
+    vanished: tuple[str, ...] = ()
 
     def judge(self) -> int:
         """Return the command's exit status if everything else is as promised.
@@ -42,11 +43,13 @@ class Outcome:
         """
         pairs = list(zip(self.plan.copies, self.fills, strict=True))
         lost = [_lost(copy, fill) for copy, fill in pairs if fill.problem]
-        if lost:
+        gone = [_gone(path) for path in self.vanished]
+        if lost or gone:
+            room = "give the snapshot more room (--snapshot-size, or a larger group)"
             raise SnapshotLostError(
                 f"the backup is not to be trusted (the command ended with status {self.status})",
-                details=tuple(lost),
-                remedy="delete what it saved, and give the snapshot more room: --snapshot-size, or a larger group",
+                details=tuple(lost or gone),
+                remedy="delete what it saved, and " + (room if lost else "name the folder above as a source"),
             )
         assert self.status is not None
         if self.leftovers and self.status == 0:
@@ -57,6 +60,10 @@ class Outcome:
 def _lost(copy: Copy, fill: Fill) -> str:
     room = f", it had room for {human(copy.size)} of changes" if copy.extents else ""
     return f"the snapshot of {copy.origin.full_name} was lost: {fill.problem}{room}"
+
+
+def _gone(path: str) -> str:
+    return f"{path} was replaced or moved on the live system, which took the snapshot away from it: it was read live"
 
 
 def summary(outcome: Outcome) -> Iterator[str]:

@@ -7,7 +7,7 @@ that is bound back live.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from borg_lvm.command import LivePath
 from borg_lvm.devices.mounts import Mount, Table, above
@@ -61,12 +61,16 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The question: these sources, these live paths (declared by the user, or needed by the command)."""
+    """The question: these sources, these live paths (declared by the user, or needed by the command).
+
+    `links` tells where those of ROOT_HOLES lead that are symbolic links.
+    """
 
     sources: tuple[SeenPath, ...]
     declared: tuple[SeenPath, ...] = ()
     needed: tuple[tuple[SeenPath, LivePath], ...] = ()
     one_file_system: bool = False
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def resolve(wanted: Wanted, table: Table) -> Resolved:
@@ -158,7 +162,8 @@ def _live(wanted: Wanted, targets: Mapping[str, str]) -> dict[str, Hole]:
     for seen, needed in wanted.needed:
         if seen.kind != "missing" or needed.make:
             live.setdefault(_behind(seen), Hole(_behind(seen), needed.reason))
-    for path, reason in ROOT_HOLES if "/" in targets else ():
+    for name, reason in ROOT_HOLES if "/" in targets else ():
+        path = wanted.links.get(name, name)
         if path not in targets:
             live.setdefault(path, Hole(path, reason))
     return live

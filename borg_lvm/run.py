@@ -17,6 +17,7 @@ from borg_lvm import kernel, strays, view
 from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError
 from borg_lvm.ledger import Ledger, start_time
 from borg_lvm.log import Log
+from borg_lvm.namespace import inside
 from borg_lvm.plan import Plan
 from borg_lvm.signals import Signals
 
@@ -36,6 +37,8 @@ class Running:
 
     pid: int
     namespace: int
+    plan: Plan
+    devices: tuple[int, ...]
     ended: bool = False
 
     def wait(self) -> int:
@@ -49,6 +52,13 @@ class Running:
             got = signal.sigwaitinfo({*FORWARDED, signal.SIGCHLD})
             if got.si_signo != signal.SIGCHLD and got.si_code != SI_KERNEL:
                 os.kill(self.pid, got.si_signo)
+
+    def vanished(self) -> tuple[str, ...]:
+        """Return the covered paths that do not show their snapshot any more: what was read there was live."""
+        answer = inside(self.namespace, lambda: "\0".join(view.uncovered(self.plan, self.devices)))
+        if answer is None:
+            return ("(the view cannot be entered any more)",)
+        return tuple(answer.split("\0")) if answer else ()
 
 
 @contextmanager
@@ -69,8 +79,7 @@ def started(plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, signals: 
                 os.waitpid(running.pid, 0)
             # From here on signals are only taken note of: a release goes on to its end.
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            devices = frozenset(os.stat(copy.device).st_rdev for copy in plan.copies if os.path.exists(copy.device))
-            strays.let_go(running.namespace, view.steps(plan, ""), devices, log)
+            strays.let_go(running.namespace, view.steps(plan, ""), frozenset(running.devices), log)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -88,7 +97,8 @@ def _start(plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, mask: Mask
     os.close(tell)
     os.close(heed)
     try:
-        return Running(pid, _hand_over(pid, report, go, ledger, argv))
+        devices = tuple(os.stat(copy.device).st_rdev for copy in plan.copies)
+        return Running(pid, _hand_over(pid, report, go, ledger, argv), plan, devices)
     finally:
         os.close(report)
         os.close(go)

@@ -62,12 +62,13 @@ def _acquire_and_run(
     stack.enter_context(snapshot.released(plan, log, outcome.leftovers, keep=job.keep, timeout=timeout))
     with log.step(f"snapshot of {', '.join(volume.full_name for volume in origins)}"):
         outcome.instants = snapshot.Taker(plan, book, signals, settings.deadline, timeout).take()
-    stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers, keep=job.keep))
+    stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))
     running = stack.enter_context(run.started(plan, job.argv, job.cwd, book, signals, log))
     begin = time.monotonic()
     outcome.status = running.wait()
     outcome.seconds = time.monotonic() - begin
     outcome.kept = f"snapshots kept, remove them with: borg-lvm clean --run {plan.run_id}" if job.keep else ""
+    outcome.vanished = running.vanished()
     outcome.fills = tuple(dm.fill(copy.dm_name) for copy in plan.copies)
 
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from borg_lvm import kernel
+from borg_lvm import namespace as namespaces
 from borg_lvm.ledger import start_time
 from borg_lvm.log import Log
 from borg_lvm.view import Step
@@ -108,21 +109,17 @@ def let_go(namespace: int, mounted: Sequence[Step], devices: frozenset[int], log
 
 
 def _unmounted(namespace: int, mounted: Sequence[Step]) -> bool:
-    """Unmount the view inside its namespace, by a child that enters it; tell whether all of it could be.
+    """Unmount the view inside its namespace; tell whether all of it could be.
 
     A hole is live and may stay in use: it is only taken out of the way. A cover must really be gone.
     """
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            kernel.setns(namespace, kernel.CLONE_NEWNS)
-            for step in reversed(mounted):
-                _unmount(step)
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    def work() -> str:
+        for step in reversed(mounted):
+            _unmount(step)
+        return ""
+
+    return namespaces.inside(namespace, work) is not None
 
 
 def _unmount(step: Step) -> None:

@@ -13,7 +13,7 @@ from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm, mounts, stack
 from borg_lvm.devices.paths import look
 from borg_lvm.errors import UsageError
-from borg_lvm.resolve import Resolved, Wanted, resolve
+from borg_lvm.resolve import ROOT_HOLES, Resolved, Wanted, resolve
 from borg_lvm.volumes import Volumes
 
 # What LVM's commands and we ourselves may read or write while volumes stand still.
@@ -59,6 +59,7 @@ def survey(question: Question, settings: Settings) -> Survey:
         declared=tuple(look(path) for path in settings.live),
         needed=tuple((look(live.path), live) for live in reading.live),
         one_file_system=reading.one_file_system,
+        links={path: os.path.realpath(path) for path, _ in ROOT_HOLES if os.path.islink(path)},
     )
     resolved = resolve(wanted, table)
     listed = lvm.report(settings.command_timeout) if resolved.covers else []

@@ -108,6 +108,21 @@ def _pivot(root: str) -> None:
 
 def _prove(plan: Plan, devices: Sequence[int]) -> None:
     """Check that every covered path really shows the copy, by the device number that the command will see."""
-    for laid in plan.covers:
-        if os.stat(laid.target).st_dev != devices[laid.copy]:
-            raise RuntimeError(f"{laid.target} does not show the snapshot of {plan.copies[laid.copy].origin.full_name}")
+    for target in uncovered(plan, devices):
+        raise RuntimeError(f"{target} does not show its snapshot")
+
+
+def uncovered(plan: Plan, devices: Sequence[int]) -> list[str]:
+    """Return the covered paths that do not show their copy, as seen by this process.
+
+    A cover can vanish while the command runs: when somebody on the host replaces the covered file or folder itself
+    (rename, rmdir), the kernel takes away what is mounted on it in every namespace.
+    """
+    return [laid.target for laid in plan.covers if _device_of(laid.target) != devices[laid.copy]]
+
+
+def _device_of(path: str) -> int:
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return 0

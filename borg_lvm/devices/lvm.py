@@ -88,7 +88,9 @@ def report(timeout: float, select: Sequence[str] = ()) -> list[Volume]:
 
     Errors: ProgramError; SnapshotError when LVM's answer cannot be read.
     """
-    argv = ["lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "--options", FIELDS, *select]
+    argv = ["lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "--options", FIELDS]
+    # An administrator's lvm.conf may say how lists and yes/no look in reports for people.
+    argv += ["--config", 'report { list_item_separator="," binary_values_as_numeric=0 }', *select]
     return parse(proc.run(argv, timeout=timeout))
 
 

@@ -27,7 +27,7 @@ def locked(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def turn() -> Iterator[None]:
-    """Wait until fewer guests run than there are processors: an emulated guest that starves fails by its time limits."""
+    """Wait until fewer guests run than there are processors: one that starves fails by its time limits."""
     LAB.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
         slots = [

@@ -159,3 +159,12 @@ class TestData:
         ]
         assert (copy["luks"], copy["held_by"]) == ("s_crypt", "freeze")
         assert "key" not in json.dumps(copy)
+
+
+def test_a_cover_that_vanished_is_a_lost_snapshot() -> None:
+    made = outcome(0)
+    made.vanished = ("/srv/app",)
+    with pytest.raises(SnapshotLostError) as caught:
+        made.judge()
+    assert "/srv/app was replaced or moved" in caught.value.details[0]
+    assert caught.value.status == 74

@@ -1,0 +1,29 @@
+"""Doing something in the view's mount namespace after the command has ended, without going there ourselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from borg_lvm import kernel
+
+
+def inside(namespace: int, work: Callable[[], str]) -> str | None:
+    """Do `work` in a child that enters the namespace, and return its answer; None if it failed.
+
+    The child's root and working directory are the namespace's root. Its answer must fit into a pipe (64 KiB).
+    """
+    answer, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            kernel.setns(namespace, kernel.CLONE_NEWNS)
+            os.write(tell, os.fsencode(work()))
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(tell)
+    with os.fdopen(answer, "rb") as pipe:
+        text = os.fsdecode(pipe.read())
+    return text if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0 else None
