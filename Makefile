@@ -22,9 +22,8 @@ unit: setup ## tests that need no root
 	$(VENV)/python -m pytest -q tests/unit
 
 system: setup ## tests on real LVM, on each kernel
-	@status=0; for kernel in $(KERNEL); do \
-	  $(LAB) test --kernel $$kernel -- $(TESTS) || status=1; \
-	done; exit $$status
+	@guests=; for kernel in $(KERNEL); do $(LAB) test --kernel $$kernel -- $(TESTS) & guests="$$guests $$!"; done; \
+	status=0; for guest in $$guests; do wait $$guest || status=1; done; exit $$status
 
 test: setup lint unit system ## all of it
 
