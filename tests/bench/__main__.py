@@ -1,0 +1,121 @@
+"""The benchmark: `make bench`, or some of its parts: `python -m tests.bench --rounds 3 1 8 64 borgmatic`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.bench import many, pieces
+from tests.bench.clock import Series, alternate
+from tests.bench.installed import install
+from tests.bench.script import script
+from tests.rig import Rig
+from tests.rig.names import ours
+
+PARTS = ("1", "8", "64", "borgmatic", "pieces")
+# An emulated processor needs seconds for what a real one does at once.
+CONFIGURATION = "deadline: 60\ncommand_timeout: 600\n"
+TOGETHER = 8
+"""More volumes than these get an instant each: an emulated machine cannot snapshot 64 within any deadline."""
+
+
+def main() -> int:
+    """Run the parts that are named and write a page of their results."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each command is run (default 3)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of: {' '.join(PARTS)} (default: all)")
+    options = parser.parse_args()
+    page = list(_head(options.rounds))
+    for part in options.parts or PARTS:
+        print(f"{part}:", flush=True)
+        with Rig() as rig:
+            environment = install(rig.path("installed"))
+            rig.path("config.yaml").write_text(CONFIGURATION)
+            if part == "borgmatic":
+                page += _borgmatic(rig, environment, options.rounds)
+            elif part == "pieces":
+                page += pieces.measured(rig, environment, options.rounds)
+            else:
+                page += _volumes(rig, environment, int(part), options.rounds)
+    text = "\n".join(page) + "\n"
+    print(f"\n{text}", flush=True)
+    if out := os.environ.get("BORG_LVM_LAB_OUT"):
+        Path(out, "RESULTS.md").write_text(text)
+    return 0
+
+
+def _head(rounds: int) -> Iterator[str]:
+    virtual = "" if os.environ.get("BORG_LVM_LAB") == "here" else ", an emulated guest"
+    lvm = subprocess.run(["lvm", "version"], capture_output=True, text=True, check=True).stdout.split()[2]
+    yield f"`python -m tests.bench`, {time.strftime('%Y-%m-%d')}, kernel {platform.release()}{virtual}, "
+    yield f"{os.cpu_count()} processors, LVM {lvm}, Python {platform.python_version()}, {rounds} rounds, medians."
+
+
+def _volumes(rig: Rig, environment: dict[str, str], number: int, rounds: int) -> Iterator[str]:
+    """Compare borg-lvm with the shell script, and its window with one bare lvcreate."""
+    with ExitStack() as stack:
+        made = many.volumes(rig, stack, number)
+        paths = [word for volume in made for word in ("--path", str(volume.at))]
+        wanted = ["--config", str(rig.path("config.yaml")), "--snapshot-size", "4MiB"]
+        if number > TOGETHER:
+            wanted += ["--consistency", "per-volume"]
+        own = Series("borg-lvm run", ["borg-lvm", "run", *wanted, *paths, "--", "true"])
+        shell = Series("shell script", ["sh", "-c", script(made, rig.path("points"))])
+        bare, gone = f"{ours(made[0].group.name)}/bare", ["lvremove", "-q", "-y", "-f", "-An"]
+        create = ["lvcreate", "-q", "-y", "-An", "--monitor", "n", "-s", "-n", "bare", "-L", "4m"]
+        one = Series("one lvcreate -s", [*create, made[0].full_name])
+        for _ in range(rounds):
+            alternate(1, environment, own, shell, one)
+            subprocess.run([*gone, bare], check=True, capture_output=True)
+    how = ", an instant for each (`--consistency per-volume`)" if number > TOGETHER else ""
+    yield f"\n{number} volume{'s' * (number > 1)}, 8 MiB of ext4 each{how}:\n"
+    yield "| command | seconds | beside the shell script |\n|---|---|---|"
+    yield f"| `borg-lvm run --path … -- true` | {own.median:.2f} | {own.median / shell.median:.2f} |"
+    yield f"| the same LVM commands and mounts in a shell script | {shell.median:.2f} | 1 |"
+    yield f"\nWindow: {own.window:.2f} s, {own.window / one.median:.2f} of a bare `lvcreate -s` ({one.median:.2f} s)."
+
+
+def _borgmatic(rig: Rig, environment: dict[str, str], rounds: int) -> Iterator[str]:
+    """Back one file up by borgmatic's own hook for LVM, by borg-lvm around borgmatic, and around borg."""
+    volume = rig.volume("data", fs="ext4", mib=32, at=rig.path("data"))
+    (rig.path("data") / "file").write_text("content\n")
+    repository, plain, hook = rig.path("repository"), rig.path("plain.yaml"), rig.path("hook.yaml")
+    plain.write_text(
+        f"source_directories:\n    - {volume.at}\nrepositories:\n    - path: {repository}\n"
+        "unknown_unencrypted_repo_access_is_ok: true\n"
+    )
+    hook.write_text(plain.read_text() + "lvm:\n    snapshot_size: 4MB\n")
+    environment = {**environment, "BORG_BASE_DIR": str(rig.path("borg")), "BORG_REPO": str(repository)}
+    subprocess.run(["borg", "init", "-e", "none"], env=environment, check=True, capture_output=True)
+    wanted = ["borg-lvm", "run", "--config", str(rig.path("config.yaml")), "--snapshot-size", "4MiB", "--"]
+    borg = ["borg", "create", "::{now:%Y-%m-%dT%H:%M:%S.%f}", str(volume.at)]
+    series = [
+        Series("borgmatic with its hook", ["borgmatic", "--config", str(hook), "create"]),
+        Series("borg-lvm, borgmatic", [*wanted, "borgmatic", "--config", str(plain), "create"]),
+        Series("borg-lvm, borg", [*wanted, *borg]),
+        Series("borgmatic alone", ["borgmatic", "--config", str(plain), "create"]),
+        Series("borg alone", borg),
+    ]
+    alternate(rounds, environment, *series)
+    own_hook, around_borgmatic, around_borg, alone, borg_alone = (one.median for one in series)
+    yield "\nOne file on one volume, backed up:\n"
+    yield "| command | seconds | beside borgmatic's hook | more than without snapshots |\n|---|---|---|---|"
+    yield f"| `borgmatic create`, with its own `lvm:` hook | {own_hook:.2f} | 1 | {own_hook - alone:.2f} s |"
+    for name, took, without in (
+        ("borg-lvm run -- borgmatic create", around_borgmatic, alone),
+        ("borg-lvm run -- borg create", around_borg, borg_alone),
+    ):
+        yield f"| `{name}` | {took:.2f} | {took / own_hook:.2f} | {took - without:.2f} s |"
+    yield f"| `borgmatic create`, live, no snapshot | {alone:.2f} | | |"
+    yield f"| `borg create`, live, no snapshot | {borg_alone:.2f} | | |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
