@@ -143,7 +143,9 @@ def make(
     problems = list(resolved.problems)
     found = _found(resolved.covers, volumes, problems)
     problems += [
-        _no_key(one) for one, _ in found.values() if one.crypt and one.volume.full_name not in wishes.key_files
+        _no_key(one, mount)
+        for one, mount in found.values()
+        if one.crypt and one.volume.full_name not in wishes.key_files
     ]
     held = _arrange(found, wishes, problems)
     space, too_little = allot([one.found.volume for one in held if one.thick], wishes.size)
@@ -211,12 +213,12 @@ def _found(covers: Sequence[Cover], volumes: Volumes, problems: list[str]) -> di
     return found
 
 
-def _no_key(found: Found) -> str:
+def _no_key(found: Found, mount: Mount) -> str:
     assert found.crypt
     return (
-        f"{found.volume.full_name} is encrypted ({found.crypt.name}) and the kernel does not give the key of the "
-        f"running mapping: name a key file for it, in /etc/crypttab or under `luks:` in the configuration (`volume: "
-        f"{found.volume.full_name}`)"
+        f"{mount.path}: it lies on {found.volume.full_name}, which is encrypted, and the kernel does not give the key "
+        f"of the mapping {found.crypt.name}: name a key file, in /etc/crypttab or under `luks:` in the configuration "
+        f"(`volume: {found.volume.full_name}`); or leave it live: --live {mount.path}"
     )
 
 

@@ -92,7 +92,7 @@ def test_everything_wrong_is_told_at_once() -> None:
     assert "/srv/nas (mounted below /srv): it lies on a network file system" in words
     assert "or leave it live: --live /srv/mem" in words
     assert "volume group vg1 has 0 B free" in words
-    assert "vg0/secret is encrypted (secret_crypt)" in words
+    assert "vg0/secret, which is encrypted, and the kernel does not give the key of the mapping secret_crypt" in words
 
 
 def test_a_conflict_is_told_with_the_rest() -> None:
