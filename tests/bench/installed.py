@@ -25,7 +25,8 @@ def install(at: Path) -> dict[str, str]:
     programs.mkdir()
     python = programs / "python"
     python.symlink_to(os.path.realpath(sys.executable))
-    (at / "pyvenv.cfg").write_text(f"home = {Path(os.path.realpath(sys.executable)).parent}\n")
+    home = Path(os.path.realpath(sys.executable)).parent
+    (at / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\n")
     for name, module in PROGRAMS.items():
         program = programs / name
         program.write_text(f"#!{python}\nimport sys\nfrom {module} import main\nsys.exit(main())\n")

@@ -141,8 +141,8 @@ def _books(verdict: Verdict) -> str:
 
 def _words(plain: Backup, frozen: Backup) -> str:
     alone = (
-        f"borg alone read for {plain.seconds:.0f} seconds, so its archive shows a shop that never existed, and its "
-        f"status was {plain.status}."
+        f"borg alone read for {plain.seconds:.0f} seconds, so its archive shows a shop that never existed; borg ended "
+        f"with status {plain.status}, {'a warning' if plain.status == 1 else 'as after any good backup'}."
         if not plain.verdict.consistent
         else "This time borg alone was lucky, and its archive is consistent too; that cannot be relied on."
     )

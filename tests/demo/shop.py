@@ -19,7 +19,7 @@ FOLDERS = ("journal", "done", "photos", "inbox", "table")
 JOURNAL, TABLE = "journal/orders", "table/orders"
 WAITING = 80  # orders in the inbox before the oldest is worked off
 RETURNED = 4  # every so many orders, one that was done comes back
-PAUSE = 0.03  # seconds from one order to the next
+PAUSE = 0.1  # seconds from one order to the next
 
 
 def lay_out(at: Path, photos: int) -> None:
