@@ -265,6 +265,20 @@ def tidy() -> Iterator[None]:
             subprocess.run([BIN / "borg-lvm", "clean", "-q"], env=environment(), check=False, capture_output=True)
 
 
+@contextmanager
+def usual_signals() -> Iterator[None]:
+    """Have signals as in a login shell: who starts tests in the background has them ignored in all that they start."""
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
 def script(folder: Path, name: str, text: str) -> Path:
     """Write a program and return its path."""
     path = folder / name

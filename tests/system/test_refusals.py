@@ -162,23 +162,27 @@ def test_all_faults_are_told_at_once(rig: Rig, refused: Refuser) -> None:
 def test_no_room(rig: Rig, refused: Refuser) -> None:
     group = rig.group(mib=64)
     rig.volume("full", group=group, fs="ext4", at=rig.path("full"), mib=40)
-    # 64 MiB less what LVM needs for itself, less the volume: 22 or 23 MiB are free.
-    said = refused.path(rig.path("full"), "full", group.name, "free", options=("--snapshot-size", "38M"))
-    assert "38.0 MiB" in said.err, said
-    assert "--snapshot-size" in said.err
-    assert "MiB more" in said.err
-    rest = run("vgs", "--noheadings", "--units", "m", "--nosuffix", "-o", "vg_free", group.name).out.strip()
-    rig.volume("rest", group=group, mib=int(float(rest)))
-    said = refused.path(rig.path("full"), f"volume group {group.name} has 0 B free", "full", "vgextend")
-    assert "16.0 MiB" in said.err
+    run_on = ["--path", str(rig.path("full")), "--", "touch", str(refused.mark)]
+    # 64 MiB less one for LVM itself, less the volume.
+    words = (f"volume group {group.name} has 23.0 MiB free", "full with size 38MiB", "38.0 MiB, 15.0 MiB more")
+    refused(69, "run", "--snapshot-size", "38M", *run_on, words=(*words, "vgextend", "--snapshot-size"))
+    rig.volume("rest", group=group, mib=23)
+    full = (f"volume group {group.name} has 0 B free", "full", "16.0 MiB more", "vgextend")
+    refused(69, "run", *run_on, words=full)
 
 
 def test_full_thin_pool(rig: Rig, refused: Refuser) -> None:
     thin = rig.volume("thin", kind="thin", fs="ext4", at=rig.path("thin"), mib=32)
-    other = rig.volume("other", kind="thin", mib=32)
-    last = rig.volume("last", kind="thin", mib=32)
-    for volume, size in ((other, 32), (last, 28)):
-        run("dd", "if=/dev/urandom", f"of={volume.device}", "bs=1M", f"count={size}", "conv=fsync")
+    other = rig.volume("other", kind="thin", mib=64)  # more than the pool of 64 MiB has room for beside the first
+
+    def fill(mib: int, after: int) -> float:
+        dd = ["dd", "if=/dev/zero", f"of={other.device}", "bs=1M", f"seek={after}", f"count={mib}", "conv=fsync"]
+        run(*dd)
+        pool = f"{thin.group.name}/pool"
+        return float(run("lvs", "--noheadings", "-o", "data_percent", pool).out)
+
+    percent = fill(40, after=0)
+    assert fill(int((97.5 - percent) * 64 / 100), after=40) >= 95
     refused.path(rig.path("thin"), thin.full_name, f"{thin.group.name}/pool has used 9", "extend the pool first")
 
 

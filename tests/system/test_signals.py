@@ -32,6 +32,7 @@ from tests.system.live import (
     processes,
     script,
     tidy,
+    usual_signals,
     wait_for,
 )
 from tests.system.program import Said, borg_lvm, environment, run
@@ -54,7 +55,7 @@ LASTING = 1.0  # seconds in which a signal that is passed on twice would arrive 
 @pytest.fixture
 def one(rig: Rig) -> Iterator[Volume]:
     """Give a volume with a file."""
-    with tidy():
+    with tidy(), usual_signals():
         made = rig.volume("one", fs="ext4", at=rig.path("one"), mib=256)
         (rig.path("one") / "file").write_text("content\n")
         yield made

@@ -9,14 +9,14 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.live import Gate, Run, assert_nothing_left, is_alive, ledgers, tidy
+from tests.system.live import Gate, Run, assert_nothing_left, is_alive, ledgers, tidy, usual_signals
 from tests.system.program import borg_lvm, run, start
 
 
 @pytest.fixture
 def one(rig: Rig) -> Iterator[Volume]:
     """Give a volume with a file, for runs that a failed test need not end itself."""
-    with tidy():
+    with tidy(), usual_signals():
         made = rig.volume("one", fs="ext4", at=rig.path("one"))
         assert made.at
         (made.at / "file").write_text("old")
