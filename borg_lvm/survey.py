@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from borg_lvm import instant, ledger, luks, plan, plugins, wrappers
-from borg_lvm.command import Reading
+from borg_lvm.command import LivePath, Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm, mounts, stack
 from borg_lvm.devices.paths import look
@@ -57,7 +58,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     wanted = Wanted(
         sources=tuple(look(path) for path in sources),
         declared=tuple(look(path) for path in settings.live),
-        needed=tuple((look(live.path), live) for live in reading.live),
+        needed=tuple((look(live.path), live) for live in (*reading.live, *_sockets(os.environ))),
         one_file_system=reading.one_file_system,
         links={path: os.path.realpath(path) for path, _ in ROOT_HOLES if os.path.islink(path)},
     )
@@ -81,6 +82,12 @@ def _read(question: Question, settings: Settings) -> Reading:
     """Ask the plugins; a command that none of them knows has no live paths."""
     invocation = wrappers.peel(question.argv, os.environ, question.cwd)
     return plugins.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
+
+
+def _sockets(environment: Mapping[str, str]) -> Iterator[LivePath]:
+    """Yield the sockets that any command may talk to: nobody listens at the frozen copy of a socket."""
+    if environment.get("SSH_AUTH_SOCK", "").startswith("/"):
+        yield LivePath(environment["SSH_AUTH_SOCK"], "the ssh agent's socket")
 
 
 def _sources(question: Question, settings: Settings, reading: Reading) -> tuple[str, ...]:
