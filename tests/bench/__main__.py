@@ -44,10 +44,9 @@ def main() -> int:
                 page += pieces.measured(rig, environment, options.rounds)
             else:
                 page += _volumes(rig, environment, int(part), options.rounds)
-    text = "\n".join(page) + "\n"
-    print(f"\n{text}", flush=True)
-    if out := os.environ.get("BORG_LVM_LAB_OUT"):
-        Path(out, "RESULTS.md").write_text(text)
+        if out := os.environ.get("BORG_LVM_LAB_OUT"):  # after each part: the next one may take long, or fail
+            Path(out, "RESULTS.md").write_text("\n".join(page) + "\n")
+    print("\n" + "\n".join(page), flush=True)
     return 0
 
 
