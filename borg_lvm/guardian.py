@@ -43,16 +43,26 @@ class Guardian:
         self._say(f"arm {deadline:g}")
         try:
             yield
-        finally:
-            answer = self._ask("disarm")
+        except Exception as error:
+            self._disarm(deadline, error)
+            raise
+        self._disarm(deadline)
+
+    def _disarm(self, deadline: float, error: Exception | None = None) -> None:
+        """End the window. What the guardian had to do explains an error in the window better than that one does."""
+        answer = self._ask("disarm")
+        details = (str(error), *getattr(error, "details", ())) if error else ()
         if answer == DIED:
-            raise SnapshotError("the guardian died while volumes stood still; what was made has been removed")
+            raise SnapshotError(
+                "the guardian died while volumes stood still; what was made has been removed", details=details
+            ) from error
         if answer != "ok":
             raise SnapshotError(
                 f"the window took longer than {deadline:g} s: the guardian set going again: "
                 f"{answer.removeprefix('acted ')}",
                 remedy="look for what is slow (disks, lvcreate), or allow more time with `deadline:`",
-            )
+                details=details,
+            ) from error
 
     def _say(self, line: str) -> None:
         answer = self._ask(line)

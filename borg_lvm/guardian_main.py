@@ -9,7 +9,8 @@ Protocol, one line each on standard input, each answered by one line (`ok` or `e
     suspend UUID      a device that may be suspended from now on
     arm SECONDS       the window opens: after so many seconds everything is undone
     disarm            the window is closed; the answer is `ok` or `acted NAMES` when something had to be undone
-End of input, without `disarm`: the owner is dead; everything is undone at once.
+A run that takes one window for each volume arms and disarms again.
+End of input in a window: the owner is dead; everything is undone at once.
 """
 
 import ctypes
@@ -89,7 +90,7 @@ class Guardian:
 
 
 def serve(guardian: Guardian) -> None:
-    """Read lines until the end of input or `disarm`."""
+    """Read lines until the end of input."""
     waiting = b""
     while True:
         ready, _, _ = select.select([0], [], [], guardian.timeout())
@@ -99,7 +100,8 @@ def serve(guardian: Guardian) -> None:
             continue
         data = os.read(0, 65536)
         if not data:
-            guardian.undo()
+            if guardian.deadline:  # outside a window nothing of ours stands still, and what does is somebody else's
+                guardian.undo()
             return
         waiting += data
         while b"\n" in waiting:
@@ -109,8 +111,6 @@ def serve(guardian: Guardian) -> None:
             except (OSError, ValueError) as error:
                 answer = "error " + str(error)
             os.write(1, os.fsencode(answer) + b"\n")
-            if line == b"disarm":
-                return
 
 
 def main() -> None:

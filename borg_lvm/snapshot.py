@@ -8,6 +8,7 @@ opened: the log may lie on a volume that stands still.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -124,9 +125,19 @@ def _frozen(path: str) -> Iterator[None]:
         try:
             yield
         finally:
-            kernel.thaw(fd)
+            _thaw(fd, path)
     finally:
         os.close(fd)
+
+
+def _thaw(fd: int, path: str) -> None:
+    """Thaw what we froze. If it goes already, the snapshots are of no instant."""
+    try:
+        kernel.thaw(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise SnapshotError(f"{path} was set going again before its time") from error
 
 
 @contextmanager
