@@ -1,0 +1,113 @@
+"""Repositories of borg and restic for tests, and what their archives hold."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.system.program import Said, run
+
+
+@dataclass(frozen=True)
+class Borg:
+    """A repository of borg's and the folder for its cache, below one folder that is not frozen."""
+
+    folder: Path
+
+    @classmethod
+    def made(cls, folder: Path) -> Borg:
+        """Make a new repository."""
+        borg = cls(folder)
+        folder.mkdir()
+        run("borg", "init", "--encryption", "none", borg.repository, env=borg.env)
+        return borg
+
+    @property
+    def repository(self) -> Path:
+        """Where the repository is."""
+        return self.folder / "repository"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What borg has to find in its environment; it asks no questions then."""
+        return {
+            "BORG_BASE_DIR": str(self.folder / "base"),
+            "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
+            "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes",
+            "TMPDIR": "/tmp",
+        }
+
+    def archive(self, name: str) -> str:
+        """Return `REPOSITORY::name`."""
+        return f"{self.repository}::{name}"
+
+    def paths(self, name: str) -> list[str]:
+        """Return the archive's paths, byte for byte and in their order."""
+        said = run("borg", "list", "--format", "{path}{NUL}", self.archive(name), env=self.env)
+        return said.out.split("\0")[:-1]
+
+    def contents(self, name: str) -> dict[str, str]:
+        """Return the archive's regular files and what is in them."""
+        return in_tar(run("borg", "export-tar", self.archive(name), "-", env=self.env))
+
+    def extract(self, name: str, into: Path) -> None:
+        """Extract everything, with all that borg keeps of it."""
+        run("borg", "extract", "--sparse", "--numeric-ids", self.archive(name), env=self.env, cwd=into)
+
+
+@dataclass(frozen=True)
+class Restic:
+    """A repository of restic's, and its cache."""
+
+    folder: Path
+
+    @classmethod
+    def made(cls, folder: Path) -> Restic:
+        """Make a new repository."""
+        restic = cls(folder)
+        folder.mkdir()
+        run("restic", "init", env=restic.env)
+        return restic
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Where restic finds its repository."""
+        return {
+            "RESTIC_REPOSITORY": str(self.folder / "repository"),
+            "RESTIC_PASSWORD": "test",
+            "RESTIC_CACHE_DIR": str(self.folder / "cache"),
+            "TMPDIR": "/tmp",
+        }
+
+    def paths(self, snapshot: str = "latest") -> list[str]:
+        """Return the snapshot's paths, in their order."""
+        lines = run("restic", "ls", "--json", snapshot, env=self.env).out.splitlines()
+        nodes = [json.loads(line) for line in lines]
+        return [str(node["path"]) for node in nodes if node["struct_type"] == "node"]
+
+    def contents(self, snapshot: str = "latest") -> dict[str, str]:
+        """Return the snapshot's regular files and what is in them."""
+        return in_tar(run("restic", "dump", snapshot, "/", env=self.env))
+
+    def restore(self, into: Path, snapshot: str = "latest") -> None:
+        """Restore everything below a folder."""
+        run("restic", "restore", snapshot, "--target", into, env=self.env)
+
+
+def summary(said: Said) -> dict[str, Any]:
+    """Return the last word of `restic backup --json`."""
+    messages = [json.loads(line) for line in said.out.splitlines() if line.startswith("{")]
+    found: dict[str, Any] = next(message for message in messages if message["message_type"] == "summary")
+    return found
+
+
+def in_tar(said: Said) -> dict[str, str]:
+    """Return the regular files of a tar archive that a program wrote to its output."""
+    with tarfile.open(fileobj=io.BytesIO(os.fsencode(said.out))) as archive:
+        files = [(member.name, archive.extractfile(member)) for member in archive if member.isreg()]
+        return {name: os.fsdecode(file.read()) for name, file in files if file}
