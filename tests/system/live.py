@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.program import BIN, Said, environment, start
+from tests.system.program import BIN, Said, environment, run, start
 
 T = TypeVar("T")
 STATE = Path("/run/borg-lvm")
@@ -263,6 +263,37 @@ def tidy() -> Iterator[None]:
                 os.kill(pid, signal.SIGKILL)
         if any(STATE.glob("*/ledger")):
             subprocess.run([BIN / "borg-lvm", "clean", "-q"], env=environment(), check=False, capture_output=True)
+
+
+@contextmanager
+def crypttab(rig: Rig, *lines: str) -> Iterator[None]:
+    """Put another /etc/crypttab over the machine's own, for the length of the block."""
+    place = Path("/etc/crypttab")
+    made = not place.exists()
+    if made:
+        place.touch()
+    rig.path("crypttab").write_text("".join(f"{line}\n" for line in lines))
+    run("mount", "--bind", rig.path("crypttab"), place)
+    rig._remember()
+    try:
+        yield
+    finally:
+        run("umount", place)
+        if made:
+            place.unlink()
+
+
+@contextmanager
+def key_on_disk(volume: Volume) -> Iterator[str]:
+    """Give the line of crypttab(5) for a volume; its key is copied, for what lies below /dev counts as a device."""
+    assert volume.key_file
+    copy = Path("/run") / volume.key_file.name
+    copy.touch(mode=0o400)
+    copy.write_bytes(volume.key_file.read_bytes())
+    try:
+        yield f"{Path(volume.top).name} {volume.device} {copy} luks"
+    finally:
+        copy.unlink()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from tests.system.live import (
     Run,
     assert_nothing_left,
     borg_lvm_argv,
+    crypttab,
     guardians,
     is_alive,
     is_writable,
+    key_on_disk,
     processes,
     tidy,
     wait_for,
@@ -79,20 +81,12 @@ KINDS: dict[str, Callable[[Rig], list[Volume]]] = {
 @pytest.fixture(scope="module")
 def built(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """Build the volumes of one kind, once for all cells of it."""
-    with Rig() as rig, tidy():
+    with Rig() as rig, tidy(), ExitStack() as stack:
         stage = Stage(rig, KINDS[request.param](rig))
-        if request.param == "luks2":
-            lines = [f"{Path(one.top).name} {one.device} {one.key_file} luks\n" for one in stage.volumes]
-            rig.path("crypttab").write_text("".join(lines))
-            if not Path("/etc/crypttab").exists():
-                Path("/etc/crypttab").touch()
-            run("mount", "--bind", rig.path("crypttab"), "/etc/crypttab")
-            rig._remember()
-        try:
-            yield stage
-        finally:
-            if request.param == "luks2":
-                run("umount", "/etc/crypttab")
+        if request.param == "luks2":  # the kernel does not give its key
+            lines = [stack.enter_context(key_on_disk(volume)) for volume in stage.volumes]
+            stack.enter_context(crypttab(rig, *lines))
+        yield stage
 
 
 @pytest.fixture
@@ -158,7 +152,8 @@ def while_suspended(stage: Stage) -> Stopped:
 
 def stop_when_suspended(pid: int, origin: Volume) -> bool:
     """Stop a process as soon as a device is suspended; tell whether it still is, with the process standing still."""
-    state = Path("/sys/block") / Path(origin.device).resolve().name / "dm" / "suspended"
+    number = os.stat(origin.device).st_rdev
+    state = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/dm/suspended")
     with state.open("rb", buffering=0) as file:
         while os.pread(file.fileno(), 1, 0) != b"1":
             if not is_alive(pid):
@@ -180,7 +175,7 @@ def state_of(pid: int) -> str:
     return "Z"
 
 
-FIRST, SECOND = "*-0 *", "*-1 *"  # the number of the snapshot, in the arguments of lvcreate
+SECOND = r"*-1\ *"  # the number of the snapshot, in the arguments of lvcreate
 
 STEPS: dict[str, Callable[[Stage], Stopped]] = {
     "owner": at_line("owner"),

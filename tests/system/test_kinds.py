@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.rig import Kind, Rig
 from tests.rig.volumes import Volume
-from tests.system.live import Gate, Programs, Run, assert_nothing_left, borg_lvm_argv, tidy
+from tests.system.live import Gate, Programs, Run, assert_nothing_left, borg_lvm_argv, crypttab, key_on_disk, tidy
 from tests.system.program import borg_lvm, run
 
 MATRIX: list[tuple[Kind, str]] = [
@@ -71,24 +69,6 @@ def test_kind(rig: Rig, kind: Kind, fs: str) -> None:
         assert_nothing_left(rig)
 
 
-@contextmanager
-def crypttab(rig: Rig, text: str) -> Iterator[None]:
-    """Put another /etc/crypttab over the machine's own, for the length of the block."""
-    place = Path("/etc/crypttab")
-    made = not place.exists()
-    if made:
-        place.touch()
-    rig.path("crypttab").write_text(text)
-    run("mount", "--bind", rig.path("crypttab"), place)
-    rig._remember()
-    try:
-        yield
-    finally:
-        run("umount", place)
-        if made:
-            place.unlink()
-
-
 def without_keyring(volume: Volume) -> None:
     """Open the mapping again such that the kernel gives its key: as older systems do."""
     assert volume.key_file
@@ -117,10 +97,10 @@ def test_luks(rig: Rig, how: str, fs: str) -> None:
             text = f"luks:\n  - volume: {volume.full_name}\n    key_file: {volume.key_file}\n"
             rig.path("config.yaml").write_text(text)
         keys = keys_of(volume)
-        # A line that names no key file of ours must do no harm where it is not needed.
-        line = f"{Path(volume.top).name} {volume.device} {volume.key_file if how == 'luks2-crypttab' else 'none'} luks"
-        with crypttab(rig, line + "\n"):
-            said = writes_during_the_run(rig, volume, *config, programs=programs)
+        with key_on_disk(volume) as line:
+            lines = [line] if how == "luks2-crypttab" else []
+            with crypttab(rig, *lines):
+                said = writes_during_the_run(rig, volume, *config, programs=programs)
         calls = programs.calls.read_text()
         opened = "cryptsetup open" if how in ("luks2-crypttab", "luks2-configured") else "dmsetup create"
         assert opened in calls, calls
