@@ -53,8 +53,8 @@ def main() -> int:
 def _head(rounds: int) -> Iterator[str]:
     virtual = "" if os.environ.get("BORG_LVM_LAB") == "here" else ", an emulated guest"
     lvm = subprocess.run(["lvm", "version"], capture_output=True, text=True, check=True).stdout.split()[2]
-    yield f"`python -m tests.bench`, {time.strftime('%Y-%m-%d')}, kernel {platform.release()}{virtual}, "
-    yield f"{os.cpu_count()} processors, LVM {lvm}, Python {platform.python_version()}, {rounds} rounds, medians."
+    yield f"`python -m tests.bench`, {time.strftime('%Y-%m-%d')}, kernel {platform.release()}{virtual},"
+    yield f"{os.cpu_count()} processors, LVM {lvm}, Python {platform.python_version()}, medians of {rounds} rounds."
 
 
 def _volumes(rig: Rig, environment: dict[str, str], number: int, rounds: int) -> Iterator[str]:
