@@ -101,6 +101,7 @@ def started() -> Iterator[Guardian]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        bufsize=0,  # so that nothing is left to be written to one that has died
         env=proc.environment(),
         cwd="/",
         start_new_session=True,
