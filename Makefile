@@ -22,7 +22,9 @@ unit: setup ## tests that need no root
 	$(VENV)/python -m pytest -q tests/unit
 
 system: setup ## tests on real LVM, on each kernel
-	@guests=; for kernel in $(KERNEL); do $(LAB) test --kernel $$kernel -- $(TESTS) & guests="$$guests $$!"; done; \
+	@guests=; number=0; for kernel in $(KERNEL); do \
+	  $(LAB) test --kernel $$kernel --env BORG_LVM_LAB_SHARE=$$number/$(words $(KERNEL)) -- $(TESTS) & \
+	  guests="$$guests $$!"; number=$$((number + 1)); done; \
 	status=0; for guest in $$guests; do wait $$guest || status=1; done; exit $$status
 
 test: setup lint unit system ## all of it
@@ -34,8 +36,9 @@ demo: KERNEL := $(FIRST)
 demo: setup ## what borg-lvm does, in a guest, in a few minutes
 	@$(LAB) run --kernel $(FIRST) -- $(VENV)/python -m tests.demo
 
-soak: setup ## the same things again and again, for hours
-	@$(LAB) run --kernel $(FIRST) --timeout 86400 -- $(VENV)/python -m tests.soak
+soak: setup ## every system test on every kernel, one kernel after the other
+	@status=0; for kernel in $(KERNEL); do $(LAB) test --kernel $$kernel --timeout 86400 -- $(TESTS) || status=1; done; \
+	exit $$status
 
 bench: setup ## how long things stand still
 	@$(LAB) run --kernel $(FIRST) -- $(VENV)/python -m tests.bench

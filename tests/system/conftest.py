@@ -9,11 +9,24 @@ import pytest
 
 from tests.rig import Rig
 
+# Long tables: when several kernels are tested side by side, their rows are dealt out among them. `make soak` and
+# `make system KERNEL=…` run all of them on a kernel.
+DEALT = frozenset(f"test_{name}.py" for name in ("demo", "economy", "killed", "kinds", "refusals", "signals"))
+
 
 def pytest_configure() -> None:
     """Refuse to run outside the lab: these tests make devices and mounts."""
     if "BORG_LVM_LAB" not in os.environ:
         pytest.exit("system tests run in the lab only: make system TESTS=…", returncode=4)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep this kernel's share of the dealt tests: BORG_LVM_LAB_SHARE is `number/of`."""
+    number, _, of = os.environ.get("BORG_LVM_LAB_SHARE", "0/1").partition("/")
+    dealt = [item for item in items if item.path.name in DEALT]
+    others = {item for place, item in enumerate(dealt) if place % int(of) != int(number)}
+    config.hook.pytest_deselected(items=list(others))
+    items[:] = [item for item in items if item not in others]
 
 
 @pytest.fixture
