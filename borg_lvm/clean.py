@@ -6,6 +6,7 @@ Works from any state that a run can die in, and again when it dies itself half-w
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from borg_lvm.log import Log
 PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "dmsetup", "cryptsetup"))
 PATIENCE = 20.0
 """Seconds that such a program gets to end by itself: LVM heeds no signal while it changes a volume group."""
+_MADE_TWICE = re.compile(r"already contain thin device with device_id (\d+)")
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def release(dead: Dead, log: Log, timeout: float) -> list[str]:
                 leftovers.append(f"device {name}: {' '.join(error.details) or error.message}")
     if dead.snapshots:
         try:
-            snapshot.remove(dead.snapshots, timeout)
+            _remove_snapshots(dead, timeout)
         except proc.ProgramError as error:
             leftovers += [f"snapshot {name}" for name in snapshot.existing(dead.run_id, timeout)]
             log.warning("\n".join([error.message, *error.details]))
@@ -127,6 +129,31 @@ def _set_going(dead: Dead, log: Log) -> None:
                 log.warning(f"thawed {path}, which a dead run had left frozen")
             finally:
                 os.close(fd)
+
+
+def _remove_snapshots(dead: Dead, timeout: float) -> None:
+    """Remove the snapshots; first out of the pool itself what an `lvcreate` killed half-way has made there alone.
+
+    LVM first tells the pool to make a thin volume, then writes down that it has. Killed in between, it tells it again
+    at each later change of the pool, and fails. The number in its complaint must be one of our own snapshots': then
+    nobody else can have made it in the pool. It is deleted there; LVM makes it once more, and then removes it.
+    """
+    try:
+        snapshot.remove(dead.snapshots, timeout)
+    except proc.ProgramError as error:
+        twice = _MADE_TWICE.search(error.stderr)
+        ours = _thin_numbers(dead.snapshots, timeout) if twice else {}
+        if not twice or twice[1] not in ours:
+            raise
+        proc.run(["dmsetup", "message", f"{ours[twice[1]]}-tpool", "0", f"delete {twice[1]}"], timeout=timeout)
+        snapshot.remove(dead.snapshots, timeout)
+
+
+def _thin_numbers(names: Sequence[str], timeout: float) -> dict[str, str]:
+    """Return the pool (its device-mapper name) of each thin snapshot, by the snapshot's number in it."""
+    argv = ["lvs", "--noheadings", "--separator", "|", "--options", "thin_id,vg_name,pool_lv", *names]
+    rows = [line.strip().split("|") for line in proc.run(argv, timeout=timeout).splitlines()]
+    return {number: dm_name(vg, pool) for number, vg, pool in rows if number}
 
 
 def _remove_half_made(dead: Dead) -> None:

@@ -151,11 +151,17 @@ def _suspended(uuid: str) -> Iterator[None]:
 
 
 def remove(names: Sequence[str], timeout: float) -> None:
-    """Remove snapshots (`vg/lv`), all in one command.
+    """Remove snapshots (`vg/lv`), all in one command; in a second one what the first could not.
 
+    An origin that was set going in the middle of an `lvcreate` is a plain volume again, below which LVM does not find
+    the snapshot: then the first attempt takes the two apart, and the second removes.
     Errors: ProgramError, which holds LVM's reasons.
     """
-    proc.run(["lvremove", "--yes", "--force", "--autobackup", "n", *names], timeout=timeout)
+    argv = ["lvremove", "--yes", "--force", "--autobackup", "n", *names]
+    try:
+        proc.run(argv, timeout=timeout)
+    except proc.ProgramError:
+        proc.run(argv, timeout=timeout)
 
 
 def existing(run_id: str, timeout: float) -> list[str]:

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from borg_lvm import clean, proc
 from borg_lvm.clean import Dead, dead_runs
 from borg_lvm.devices.lvm import KEEP_TAG, Volume
 from borg_lvm.ledger import Entry, Owner
+from borg_lvm.proc import ProgramError
 from tests.unit.data.machine import VOLUME
 
 
@@ -129,3 +131,39 @@ def test_only_what_is_dead_and_not_kept(snapshots: list[tuple[str, bool]], runs:
         kept = KEEP_TAG in volume.tags
         assert (volume.full_name in removed) == (not alive and (asked if only else not kept))
     assert all(not runs.get(dead.run_id) for dead in found)
+
+
+TWICE = "Thin pool vg0-pool-tpool (254:2) already contain thin device with device_id 7.\n"
+
+
+class Programs:
+    """Stands in for LVM: lvremove fails with these words until the pool has been told to delete."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, words: str, thin_id: str) -> None:
+        self.calls: list[list[str]] = []
+        self._words = words
+        self._thin_id = thin_id
+        monkeypatch.setattr(proc, "run", self.run)
+
+    def run(self, argv: list[str], *, timeout: float) -> str:
+        self.calls.append(argv)
+        if argv[0] == "lvs":
+            return f"  {self._thin_id}|vg-0|pool\n"
+        if argv[0] == "lvremove" and not any("message" in call for call in self.calls):
+            raise ProgramError(argv, "failed with status 5", self._words)
+        return ""
+
+
+def test_what_lvcreate_made_in_the_pool_alone_is_removed_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = Programs(monkeypatch, TWICE, thin_id="7")
+    clean._remove_snapshots(Dead("a", ("vg-0/borg_lvm-a-0",)), 5)
+    assert ["dmsetup", "message", "vg--0-pool-tpool", "0", "delete 7"] in programs.calls
+    assert [call[0] for call in programs.calls] == ["lvremove", "lvremove", "lvs", "dmsetup", "lvremove"]
+
+
+@pytest.mark.parametrize(("words", "thin_id"), [(TWICE, "8"), (TWICE, ""), ("no such pool\n", "7")])
+def test_what_is_not_ours_stays_in_the_pool(monkeypatch: pytest.MonkeyPatch, words: str, thin_id: str) -> None:
+    programs = Programs(monkeypatch, words, thin_id)
+    with pytest.raises(ProgramError):
+        clean._remove_snapshots(Dead("a", ("vg-0/borg_lvm-a-0",)), 5)
+    assert not any("message" in call for call in programs.calls)
