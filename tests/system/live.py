@@ -240,10 +240,18 @@ def assert_nothing_left(rig: Rig) -> None:
 
     A namespace and a loop device take the kernel a moment after the last process has gone.
     """
+    end_dmeventd()
     end = time.monotonic() + 5
     while (left := _left(rig)) and time.monotonic() < end:
         time.sleep(0.1)
     assert left == [], "\n".join(["left behind:", *left])
+
+
+def end_dmeventd() -> None:
+    """End LVM's own daemon, which LVM starts for thin volumes and which then stays."""
+    for pid, words in processes().items():
+        if words.split()[0].endswith("dmeventd"):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _left(rig: Rig) -> list[str]:
