@@ -19,7 +19,7 @@ from borg_lvm.volumes import Volumes
 
 # What LVM's commands and we ourselves may read or write while volumes stand still.
 SYSTEM_PATHS = (
-    "/", "/usr/sbin/lvcreate", "/usr/lib", "/lib64", "/etc/lvm", "/run/lvm", "/dev", "/var/log",
+    "/", "/usr/sbin/lvcreate", "/usr/lib", "/lib64", "/etc/lvm", "/run/lvm", "/dev",
     ledger.STATE, sys.executable, sys.prefix, os.path.dirname(__file__),
 )  # fmt: skip
 
