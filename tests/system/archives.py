@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import io
 import json
 import os
+import shutil
 import tarfile
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +25,9 @@ class Borg:
 
     @classmethod
     def made(cls, folder: Path) -> Borg:
-        """Make a new repository."""
-        borg = cls(folder)
-        folder.mkdir()
-        run("borg", "init", "--encryption", "none", borg.repository, env=borg.env)
-        return borg
+        """Return a new repository: a copy of an empty one that is made but once, because that takes its time."""
+        shutil.copytree(empty_repository(), folder)
+        return cls(folder)
 
     @property
     def repository(self) -> Path:
@@ -58,6 +60,16 @@ class Borg:
     def extract(self, name: str, into: Path) -> None:
         """Extract everything, with all that borg keeps of it."""
         run("borg", "extract", "--sparse", "--numeric-ids", self.archive(name), env=self.env, cwd=into)
+
+
+@functools.cache
+def empty_repository() -> Path:
+    """Return the folder of a repository of borg's that nobody writes to."""
+    folder = Path(tempfile.mkdtemp(prefix="borg-lvm-repository-"))
+    atexit.register(shutil.rmtree, folder)
+    borg = Borg(folder)
+    run("borg", "init", "--encryption", "none", borg.repository, env=borg.env)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -111,3 +123,9 @@ def in_tar(said: Said) -> dict[str, str]:
     with tarfile.open(fileobj=io.BytesIO(os.fsencode(said.out))) as archive:
         files = [(member.name, archive.extractfile(member)) for member in archive if member.isreg()]
         return {name: os.fsdecode(file.read()) for name, file in files if file}
+
+
+def statuses(said: Said) -> dict[str, str]:
+    """Return what `borg create --list` said of each path, one letter."""
+    pairs = (line.split(" ", 1) for line in said.err.splitlines() if line[1:2] == " ")
+    return {path: letter for letter, path in pairs}
