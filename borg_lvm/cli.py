@@ -17,6 +17,7 @@ from borg_lvm.errors import (
     BorgLvmError,
     CommandNotExecutableError,
     CommandNotFoundError,
+    ConfigError,
     UsageError,
 )
 from borg_lvm.log import Log
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 EPILOG = """\
 exit status:
   the command's own status, or
-   64  the command line cannot be understood        71  quiesce or snapshot failed, all undone
+   64  the command line cannot be understood        71  a snapshot or the view failed, all undone
    65  the configuration is wrong                   74  a snapshot was lost while the command ran
    69  a source path cannot be frozen               75  another run holds one of the volumes
    70  a bug in borg-lvm                            76  the command succeeded, the release did not
@@ -190,9 +191,13 @@ def _command(args: argparse.Namespace) -> tuple[str, ...]:
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise UsageError("there is no command to run", remedy=f"borg-lvm {args.verb} [options] -- COMMAND …")
-    if os.geteuid() != 0:
-        raise UsageError("borg-lvm must be run as root: only root can make LVM snapshots")
+    _refuse_all_but_root()
     return tuple(command)
+
+
+def _refuse_all_but_root() -> None:
+    if os.geteuid() != 0:
+        raise UsageError("borg-lvm must be run as root: only root can make, and remove, LVM snapshots")
 
 
 def _surveyed(args: argparse.Namespace, command: tuple[str, ...], settings: Settings) -> Survey:
@@ -221,7 +226,8 @@ def _refuse_what_cannot_be_run(program: str) -> None:
         raise CommandNotExecutableError(
             f"{program}: Permission denied; nothing was done", remedy=f"chmod +x {shlex.quote(program)}"
         )
-    raise CommandNotFoundError(f"{program or repr(program)}: command not found; nothing was done")
+    quoted = "give the command and its arguments as words of their own, not as one in quotes" if " " in program else ""
+    raise CommandNotFoundError(f"{program or repr(program)}: command not found; nothing was done", remedy=quoted)
 
 
 def _run(args: argparse.Namespace, log: Log) -> int:
@@ -241,6 +247,7 @@ def _run(args: argparse.Namespace, log: Log) -> int:
 
 def _plan(args: argparse.Namespace, log: Log) -> int:
     command = _command(args)
+    _refuse_what_cannot_be_run(command[0])
 
     from borg_lvm import report
 
@@ -262,16 +269,30 @@ def _clean(args: argparse.Namespace, log: Log) -> int:
     from borg_lvm.devices import lvm
     from borg_lvm.errors import ReleaseError
 
-    settings = _settings(args)
+    _refuse_all_but_root()
     clean.set_going(ledger.entries(), log, args.run)
-    volumes = lvm.report(settings.command_timeout)
+    timeout = _settings_or_defaults(args, log).command_timeout
+    volumes = lvm.report(timeout)
     found = clean.dead_runs(volumes, ledger.entries(), args.run)
-    left = [item for dead in found for item in clean.release(dead, log, settings.command_timeout)]
+    left = [item for dead in found for item in clean.release(dead, log, timeout)]
     if left:
         raise ReleaseError("not everything could be released", details=tuple(left))
+    if args.run and not found:
+        raise UsageError(f"no run {args.run} has left anything behind (or it still goes on)", remedy="see: lvs -o+tags")
     if not found:
-        log.info("nothing to clean" + (f" of run {args.run}" if args.run else ""))
+        log.info("nothing to clean")
     return 0
+
+
+def _settings_or_defaults(args: argparse.Namespace, log: Log) -> Settings:
+    """Return the settings; a mistake in the configuration is no reason to leave a server with its leftovers."""
+    from borg_lvm.config.schema import Settings
+
+    try:
+        return _settings(args)
+    except ConfigError as error:
+        log.warning("\n".join([f"going on without the configuration: {error.message}", *error.details]))
+        return Settings()
 
 
 def _hooks(args: argparse.Namespace, log: Log) -> int:

@@ -67,7 +67,7 @@ def _acquire_and_run(
     begin = time.monotonic()
     outcome.status = running.wait()
     outcome.seconds = time.monotonic() - begin
-    outcome.kept = f"snapshots kept, remove them with: borg-lvm clean --run {plan.run_id}" if job.keep else ""
+    outcome.kept = "snapshots kept" if job.keep else ""
     outcome.vanished = running.vanished()
     outcome.fills = tuple(dm.fill(copy.dm_name) for copy in plan.copies)
 

@@ -23,6 +23,9 @@ from borg_lvm.plan import Copy, Plan
 from borg_lvm.report import Instant
 from borg_lvm.signals import Signals
 
+SILENT = 'log{syslog=0 file="/dev/null"}'
+"""LVM's configuration within the window: whoever keeps its log may write to a volume that stands still."""
+
 
 class Taker:
     """Takes the snapshots of one run."""
@@ -93,6 +96,7 @@ class Taker:
 
     def _lvcreate(self, copy: Copy) -> list[str]:
         argv = ["lvcreate", "--snapshot", "--name", copy.name, "--yes", "--autobackup", "n", "--monitor", "n"]
+        argv += ["--config", SILENT]
         for tag in self.plan.tags:
             argv += ["--addtag", tag]
         if copy.extents:
@@ -189,7 +193,8 @@ def released(plan: Plan, log: Log, leftovers: list[str], *, keep: bool, timeout:
 def _mark_kept(plan: Plan, log: Log, timeout: float) -> None:
     names = [copy.full_name for copy in plan.copies]
     proc.run(["lvchange", "--autobackup", "n", "--addtag", lvm.KEEP_TAG, *names], timeout=timeout)
-    log.info(f"kept {', '.join(names)}")
+    # Not to be silenced by --quiet: who is not told will not remove them.
+    log.warning(f"kept {', '.join(names)}; remove with: borg-lvm clean --run {plan.run_id}")
 
 
 def _remove_all(plan: Plan, log: Log, leftovers: list[str], timeout: float, *, complete: bool) -> None:

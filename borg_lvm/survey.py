@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from borg_lvm import instant, ledger, luks, plan, plugins, wrappers
@@ -97,7 +97,7 @@ def _sources(question: Question, settings: Settings, reading: Reading) -> tuple[
         raise UsageError(
             f"borg-lvm cannot tell which paths this {reading.program} command reads",
             details=reading.problems,
-            remedy="name them yourself: borg-lvm run --path PATH … -- COMMAND …",
+            remedy=_way_out(reading.problems),
         )
     if reading.sources or settings.paths:
         return reading.sources or settings.paths
@@ -105,6 +105,13 @@ def _sources(question: Question, settings: Settings, reading: Reading) -> tuple[
         f"borg-lvm does not know which paths {reading.program} reads",
         remedy=f"name them: borg-lvm run --path PATH … -- {reading.program} … (or `paths:` in the configuration)",
     )
+
+
+def _way_out(problems: Sequence[str]) -> str:
+    """Return the remedy that all problems have in common, unless each tells its own."""
+    if any("without borg-lvm" in problem or "--config" in problem for problem in problems):
+        return ""
+    return "name them yourself: --path PATH … before the --"
 
 
 def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:

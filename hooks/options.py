@@ -229,7 +229,7 @@ def complaints(program: str, parsed: Parsed) -> list[str]:
     """Say in whole sentences what the table could not explain."""
     remedy = f"so it cannot tell which paths {program} reads; name the sources with --path"
     return [
-        *(f"borg-lvm does not know {program}'s option {option}, {remedy}" for option in parsed.unknown),
+        *(f"borg-lvm does not know {program}'s option {option} (misspelt?), {remedy}" for option in parsed.unknown),
         *(f"{program}'s option {option} is ambiguous, {remedy}" for option in parsed.ambiguous),
         *(f"{program}'s option {option} lacks its value, {remedy}" for option in parsed.incomplete),
     ]

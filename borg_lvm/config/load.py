@@ -110,13 +110,13 @@ def _read(file: str, findings: Findings) -> dict[str, object]:
 
 def _content(file: str, findings: Findings) -> bytes:
     try:
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            findings.add(Place(file), "is not a regular file")
+            return b""
         unsafe = safety.writable_by_others(file)
         for fault in unsafe:
             findings.add(Place(file), f"not trusted: {fault}")
         if unsafe:
-            return b""
-        if not stat.S_ISREG(os.stat(file).st_mode):
-            findings.add(Place(file), "is not a regular file")
             return b""
         with open(file, "rb") as stream:
             return stream.read()
