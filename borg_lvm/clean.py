@@ -102,8 +102,10 @@ def release(dead: Dead, log: Log, timeout: float) -> list[str]:
         try:
             _remove_snapshots(dead, timeout)
         except proc.ProgramError as error:
-            leftovers += [f"snapshot {name}" for name in snapshot.existing(dead.run_id, timeout)]
-            log.warning("\n".join([error.message, *error.details]))
+            left = snapshot.existing(dead.run_id, timeout)
+            leftovers += [f"snapshot {name}" for name in left]
+            if left:  # else somebody was faster: another clean
+                log.warning("\n".join([error.message, *error.details]))
     _remove_half_made(dead)
     if not leftovers:
         ledger.forget(dead.run_id)
@@ -166,11 +168,12 @@ def _remove_half_made(dead: Dead) -> None:
 def _end_processes(dead: Dead, log: Log) -> None:
     """End the processes that still live in the dead run's view: nobody will ever judge what they save.
 
-    They are those that see a snapshot of it mounted. When the machine itself sees one, because somebody has mounted it
-    to look at it, that would be every process there is: then nothing is ended, and the snapshot is told as left.
+    Without a ledger nobody is ended: a snapshot with our tag alone may be that of a run whose /run is not ours. They
+    are those that see a snapshot of it mounted. When the machine itself sees one, because somebody has mounted it to
+    look at it, that would be every process there is: then nothing is ended, and the snapshot is told as left.
     """
     numbers = {f"{os.major(d)}:{os.minor(d)}".encode() for d in _devices(dead)}
-    if not numbers:
+    if not numbers or dead.entry is None:
         return
     seen = _mounted(numbers, "self") or _mounted(numbers, "1")
     if seen:

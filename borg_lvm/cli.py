@@ -139,7 +139,8 @@ def main(argv: Sequence[str]) -> int:
         return {"run": _run, "plan": _plan, "clean": _clean, "hooks": _hooks}[args.verb](args, log)
     except BorgLvmError as error:
         remedy = [f"what to do: {error.remedy}"] if error.remedy else []
-        log.error("\n".join([error.message, *error.details, *remedy]), status=error.status)
+        told = [word.replace("\n", "\\n") for word in (error.message, *error.details)]
+        log.error("\n".join([*told, *remedy]), status=error.status)
         return error.status
     except KeyboardInterrupt:  # outside of a run, which has its own way with signals
         log.error("ended by SIGINT", status=128 + signal.SIGINT)
@@ -241,8 +242,8 @@ def _run(args: argparse.Namespace, log: Log) -> int:
     surveyed = _surveyed(args, command, settings)
     for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
         clean.release(dead, log, settings.command_timeout)
-    job = session.Job(command, _cwd(), surveyed.make, keep=args.keep)
-    return session.perform(surveyed.plan, job, settings, log)
+    job = session.Job(command, _cwd(), keep=args.keep)
+    return session.perform(surveyed, job, settings, log)
 
 
 def _plan(args: argparse.Namespace, log: Log) -> int:

@@ -7,6 +7,7 @@ the ledger is gone, and so is all that it could tell of, except the snapshots, w
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -64,8 +65,11 @@ class Ledger:
 
     def write(self, step: str, **facts: object) -> None:
         """Write a step down before it is done; returns when it is safe."""
-        os.write(self._fd, json.dumps({"step": step, **facts}).encode() + b"\n")
-        os.fsync(self._fd)
+        try:
+            os.write(self._fd, json.dumps({"step": step, **facts}).encode() + b"\n")
+            os.fsync(self._fd)
+        except OSError as error:
+            raise BorgLvmError(f"cannot write the ledger of the run in {STATE}: {error.strerror}") from error
 
 
 @contextmanager
@@ -82,10 +86,12 @@ def opened(run_id: str, command: str) -> Iterator[Ledger]:
             os.makedirs(hidden, mode=0o700)
             fd = os.open(os.path.join(hidden, _LEDGER), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
             stack.callback(os.close, fd)
+            fcntl.flock(fd, fcntl.LOCK_EX)
             ledger = Ledger(run_id, fd)
             ledger.write("owner", boot=boot_id(), pid=pid, start=start_time(pid), command=command)
             os.rename(hidden, ledger.folder)
         except OSError as error:
+            shutil.rmtree(hidden, ignore_errors=True)
             raise BorgLvmError(f"cannot write the ledger of the run in {STATE}: {error.strerror}") from error
         yield ledger
 
@@ -103,11 +109,15 @@ class Entry:
     owner: Owner | None
     command: str
     steps: tuple[dict[str, object], ...] = field(default=())
+    locked: bool = False
 
     @property
     def is_live(self) -> bool:
-        """Whether the run's process still runs."""
-        return self.owner is not None and self.owner.is_alive()
+        """Whether the run's process still runs: it holds its ledger, or is seen under its number.
+
+        The lock tells of a process in another pid namespace (a container), where its number means nothing here.
+        """
+        return self.locked or (self.owner is not None and self.owner.is_alive())
 
     def named(self, step: str) -> list[dict[str, object]]:
         """Return the steps of one name."""
@@ -137,4 +147,15 @@ def _read(run_id: str) -> Entry:
             break
     first = steps[0] if steps else {}
     owner = Owner(first["boot"], first["pid"], first["start"]) if first.get("step") == "owner" else None
-    return Entry(run_id, owner, str(first.get("command", "")), tuple(steps))
+    return Entry(run_id, owner, str(first.get("command", "")), tuple(steps), _is_locked(run_id))
+
+
+def _is_locked(run_id: str) -> bool:
+    try:
+        with open(os.path.join(STATE, run_id, _LEDGER), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

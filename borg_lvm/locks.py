@@ -9,10 +9,10 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from borg_lvm.devices.lvm import Volume
-from borg_lvm.errors import LockedError
+from borg_lvm.errors import BorgLvmError, LockedError
 from borg_lvm.ledger import STATE
 from borg_lvm.signals import Signals
 
@@ -36,7 +36,10 @@ def held(volumes: Sequence[Volume], holder: str, wait: float, signals: Signals) 
 
 @contextmanager
 def _one(volume: Volume, holder: str, deadline: float, signals: Signals) -> Iterator[None]:
-    fd = os.open(os.path.join(FOLDER, volume.uuid), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fd = os.open(os.path.join(FOLDER, volume.uuid), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise BorgLvmError(f"cannot lock {volume.full_name} in {FOLDER}: {error.strerror}") from error
     try:
         while not _try(fd):
             signals.check()
@@ -47,8 +50,9 @@ def _one(volume: Volume, holder: str, deadline: float, signals: Signals) -> Iter
                     remedy="wait for it with --lock-wait SECONDS, or start this run at another time",
                 )
             time.sleep(0.2)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, holder.encode(errors="replace"), 0)
+        with suppress(OSError):  # a full /run: the lock holds all the same, it only does not tell whose it is
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, holder.encode(errors="replace"), 0)
         yield
     finally:
         os.close(fd)

@@ -7,12 +7,14 @@ plain line tells when it is done; `--log-json` makes each line a JSON object.
 from __future__ import annotations
 
 import json
-import sys
+import os
+import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 PREFIX = "borg-lvm: "
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # what a name could steer a terminal with
 
 
 class Log:
@@ -21,7 +23,7 @@ class Log:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        self._terminal = not as_json and not quiet and sys.stderr.isatty()
+        self._terminal = not as_json and not quiet and os.isatty(2)
 
     def info(self, text: str, **fields: object) -> None:
         """Tell what happened."""
@@ -58,12 +60,17 @@ class Log:
             self._raw(json.dumps({"time": time.time(), "level": level, "message": text, **fields}) + "\n")
             return
         mark = "" if level == "info" else f"{level}: "
-        self._raw("".join(f"{PREFIX}{mark if not n else '  '}{line}\n" for n, line in enumerate(text.split("\n"))))
+        lines = (_CONTROL.sub(_escaped, line) for line in text.split("\n"))
+        self._raw("".join(f"{PREFIX}{mark if not n else '  '}{line}\n" for n, line in enumerate(lines)))
 
     def _raw(self, text: str) -> None:
-        # Names that are not UTF-8 are shown escaped. A closed terminal must not stop a release.
-        try:
-            sys.stderr.buffer.write(text.encode("utf-8", "backslashreplace"))
-            sys.stderr.buffer.flush()
-        except OSError:
-            pass
+        # Names that are not UTF-8 are shown escaped. A closed terminal or a full disk must not stop a release; and
+        # nothing may wait in a buffer, whose last flush would change our exit status.
+        data = text.encode("utf-8", "backslashreplace")
+        with suppress(OSError):
+            while data:
+                data = data[os.write(2, data) :]
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return repr(found[0])[1:-1]

@@ -93,6 +93,22 @@ def resolve(wanted: Wanted, table: Table) -> Resolved:
     )
 
 
+def standing(resolved: Resolved, table: Table) -> frozenset[tuple[str, str, str]]:
+    """Return what is mounted at, above and below the covers, outside the holes: path, device and root of each mount.
+
+    When the same question has another answer later, the plan is out of date.
+    """
+    covers = {cover.target for cover in resolved.covers}
+    holes = {hole.path for hole in resolved.holes}
+    around = {path for target in covers for path in (target, *above(target))}
+    found = set()
+    for mount in table.mounts:
+        ways = {mount.path, *above(mount.path)}
+        if mount.path in around or (ways & covers and not ways & holes):
+            found.add((mount.path, mount.device, mount.root))
+    return frozenset(found)
+
+
 def _too_many(count: int) -> str:
     return (
         f"{count} source paths: each would be a mount of its own, and {MOST_SOURCES} is the most; name the folders "

@@ -19,7 +19,7 @@ from borg_lvm.ledger import Ledger, start_time
 from borg_lvm.log import Log
 from borg_lvm.namespace import inside
 from borg_lvm.plan import Plan
-from borg_lvm.signals import Signals
+from borg_lvm.signals import Signals, as_inherited
 
 # Passed on when a process sent them to us; a terminal's reach the command by itself, being in our process group.
 FORWARDED = (
@@ -75,8 +75,9 @@ def started(plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, signals: 
             yield running
         finally:
             if not running.ended:  # an error of ours: a command that nobody judges must not go on
-                os.kill(running.pid, signal.SIGTERM)
-                os.waitpid(running.pid, 0)
+                with suppress(ProcessLookupError, ChildProcessError):
+                    os.kill(running.pid, signal.SIGTERM)
+                    os.waitpid(running.pid, 0)
             # From here on signals are only taken note of: a release goes on to its end.
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             strays.let_go(running.namespace, view.steps(plan, ""), frozenset(running.devices), log)
@@ -98,26 +99,32 @@ def _start(plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, mask: Mask
     os.close(heed)
     try:
         devices = tuple(os.stat(copy.device).st_rdev for copy in plan.copies)
-        return Running(pid, _hand_over(pid, report, go, ledger, argv), plan, devices)
-    finally:
+        namespace = _hand_over(pid, report, go, ledger, argv)
+    except BaseException:
+        os.close(go)  # which ends a child that waits for us
         os.close(report)
-        os.close(go)
+        os.waitpid(pid, 0)
+        raise
+    os.close(go)
+    os.close(report)
+    return Running(pid, namespace, plan, devices)
 
 
 def _hand_over(pid: int, report: int, go: int, ledger: Ledger, argv: Sequence[str]) -> int:
     """Wait for the view, write the process down, let the command go; returns a descriptor of its namespace."""
     answer = _read_all(report, until=b"\n")
     if answer != b"ready\n":
-        os.waitpid(pid, 0)
         raise SnapshotError(f"the frozen view cannot be built: {answer.decode(errors='replace').strip() or 'killed'}")
     namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    ledger.write("command", pid=pid, start=start_time(pid))
-    os.write(go, b"g")
-    failure = _read_all(report)
-    if failure:
+    try:
+        ledger.write("command", pid=pid, start=start_time(pid))
+        os.write(go, b"g")
+        failure = _read_all(report)
+        if failure:
+            raise _not_executed(int(failure), argv[0])
+    except BaseException:
         os.close(namespace)
-        os.waitpid(pid, 0)
-        raise _not_executed(int(failure), argv[0])
+        raise
     return namespace
 
 
@@ -157,6 +164,7 @@ def _child(plan: Plan, argv: Sequence[str], cwd: str, staging: str, pipes: Pipes
         if os.read(pipes.heed, 1) == b"g":  # an end of file: our parent is dead
             for signum in RESTORED:
                 signal.signal(signum, signal.SIG_DFL)
+            as_inherited()
             _exec(argv, pipes.tell, mask)
     except BaseException as error:
         notes = "; ".join([str(error), *getattr(error, "__notes__", ())])

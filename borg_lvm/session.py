@@ -10,19 +10,18 @@ from dataclasses import dataclass
 
 from borg_lvm import dm, ledger, locks, luks, report, run, snapshot
 from borg_lvm.config.schema import Settings
-from borg_lvm.errors import SourceError
+from borg_lvm.errors import SnapshotError, SourceError
 from borg_lvm.log import Log
-from borg_lvm.plan import Plan
 from borg_lvm.signals import Signals
+from borg_lvm.survey import Survey
 
 
 @dataclass(frozen=True)
 class Job:
-    """The command to run and where; `make` are folders to be made before the snapshot."""
+    """The command to run and where."""
 
     argv: tuple[str, ...]
     cwd: str
-    make: tuple[str, ...] = ()
     keep: bool = False
 
     @property
@@ -31,15 +30,16 @@ class Job:
         return self.argv[0]
 
 
-def perform(plan: Plan, job: Job, settings: Settings, log: Log) -> int:
-    """Carry out a plan and return the command's exit status.
+def perform(surveyed: Survey, job: Job, settings: Settings, log: Log) -> int:
+    """Carry out the plan of a survey and return the command's exit status.
 
     Errors: any BorgLvmError; whatever it is, everything that could be undone has been.
     """
+    plan = surveyed.plan
     outcome = report.Outcome(plan)
     try:
         with Signals() as signals, ExitStack() as stack:
-            _acquire_and_run(plan, job, settings, log, signals, stack, outcome)
+            _acquire_and_run(surveyed, job, settings, log, signals, stack, outcome)
     finally:
         if outcome.leftovers:
             log.warning("\n".join(["not everything could be released; later: borg-lvm clean", *outcome.leftovers]))
@@ -51,17 +51,25 @@ def perform(plan: Plan, job: Job, settings: Settings, log: Log) -> int:
 
 
 def _acquire_and_run(
-    plan: Plan, job: Job, settings: Settings, log: Log, signals: Signals, stack: ExitStack, outcome: report.Outcome
+    surveyed: Survey,
+    job: Job,
+    settings: Settings,
+    log: Log,
+    signals: Signals,
+    stack: ExitStack,
+    outcome: report.Outcome,
 ) -> None:
+    plan = surveyed.plan
     origins = [copy.origin for copy in plan.copies]
     timeout = settings.command_timeout
     book = stack.enter_context(ledger.opened(plan.run_id, job.program))
     holder = f"run {plan.run_id}, pid {os.getpid()}, {job.program}"
     stack.enter_context(locks.held(origins, holder, settings.lock_wait, signals))
-    _make_folders(job.make)
-    stack.enter_context(snapshot.released(plan, log, outcome.leftovers, keep=job.keep, timeout=timeout))
+    _make_folders(surveyed.make)
+    stack.enter_context(snapshot.released(plan, book, log, outcome.leftovers, keep=job.keep, timeout=timeout))
     with log.step(f"snapshot of {', '.join(volume.full_name for volume in origins)}"):
         outcome.instants = snapshot.Taker(plan, book, signals, settings.deadline, timeout).take()
+    _refuse_what_has_changed(surveyed)
     stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))
     running = stack.enter_context(run.started(plan, job.argv, job.cwd, book, signals, log))
     begin = time.monotonic()
@@ -70,6 +78,16 @@ def _acquire_and_run(
     outcome.kept = "snapshots kept" if job.keep else ""
     outcome.vanished = running.vanished()
     outcome.fills = tuple(dm.fill(copy.dm_name) for copy in plan.copies)
+
+
+def _refuse_what_has_changed(surveyed: Survey) -> None:
+    """Refuse to go on when a file system came or went between survey and snapshot: the plan knows nothing of it."""
+    changed = surveyed.changed()
+    if changed:
+        raise SnapshotError(
+            f"file systems were mounted or unmounted while the run began: {', '.join(changed)}",
+            remedy="run it again",
+        )
 
 
 def _make_folders(folders: Sequence[str]) -> None:

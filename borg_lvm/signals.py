@@ -14,6 +14,24 @@ from borg_lvm.errors import InterruptedRunError
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
+_inherited: dict[str, bool] = {"ignores_children": False}
+
+
+def heed_children() -> None:
+    """Have the kernel keep the status of our children, even if we were started with SIGCHLD ignored.
+
+    Otherwise it throws it away, and a program that failed looks like one that went well.
+    """
+    _inherited["ignores_children"] = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def as_inherited() -> None:
+    """Give SIGCHLD back to the command as we found it."""
+    if _inherited["ignores_children"]:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
 class Signals:
     """Takes note of ending signals for the length of the block; one that was ignored before stays ignored."""
 

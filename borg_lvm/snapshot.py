@@ -12,11 +12,11 @@ import errno
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from borg_lvm import dm, guardian, instant, kernel, proc
 from borg_lvm.devices import lvm
-from borg_lvm.errors import SnapshotError
+from borg_lvm.errors import BorgLvmError, SnapshotError
 from borg_lvm.ledger import Ledger
 from borg_lvm.log import Log
 from borg_lvm.plan import Copy, Plan
@@ -174,7 +174,9 @@ def existing(run_id: str, timeout: float) -> list[str]:
 
 
 @contextmanager
-def released(plan: Plan, log: Log, leftovers: list[str], *, keep: bool, timeout: float) -> Iterator[None]:
+def released(
+    plan: Plan, ledger: Ledger, log: Log, leftovers: list[str], *, keep: bool, timeout: float
+) -> Iterator[None]:
     """Hold the duty to remove the snapshots of a plan, whichever of them will be made, and to prove them gone.
 
     What cannot be removed is told in `leftovers`; nothing is raised, because a release goes on to its end.
@@ -187,7 +189,13 @@ def released(plan: Plan, log: Log, leftovers: list[str], *, keep: bool, timeout:
         if keep and complete:
             _mark_kept(plan, log, timeout)
         else:
+            with suppress(BorgLvmError):  # a full /run must not stop a release
+                ledger.write("window")  # lvremove suspends the origins: `clean` looks after them if we die here
             _remove_all(plan, log, leftovers, timeout, complete=complete)
+            _resume_origins(plan, log, leftovers)
+            if not leftovers:
+                with suppress(BorgLvmError):
+                    ledger.write("thawed")
 
 
 def _mark_kept(plan: Plan, log: Log, timeout: float) -> None:
@@ -203,11 +211,22 @@ def _remove_all(plan: Plan, log: Log, leftovers: list[str], timeout: float, *, c
         if names:
             with log.step(f"removing {len(names)} snapshot{'s' * (len(names) > 1)}"):
                 remove(names, timeout)
-    except proc.ProgramError as error:
+    except BorgLvmError as error:
         log.warning("\n".join([error.message, *error.details]))
     try:
         left = existing(plan.run_id, timeout)
-    except proc.ProgramError as error:
+    except BorgLvmError as error:
         leftovers.append(f"cannot tell whether the snapshots are gone: {error.message}")
         return
     leftovers += [f"snapshot {name}" for name in left]
+
+
+def _resume_origins(plan: Plan, log: Log, leftovers: list[str]) -> None:
+    """Set going the origins that an `lvremove` which died half-way has left suspended."""
+    for copy in plan.copies:
+        try:
+            if dm.is_suspended(copy.origin.dm_uuid):
+                dm.resume(copy.origin.dm_uuid)
+                log.warning(f"resumed {copy.origin.full_name}, which lvremove had left suspended")
+        except OSError as error:
+            leftovers.append(f"{copy.origin.full_name} may stand still: {error.strerror}")

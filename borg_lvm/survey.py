@@ -14,7 +14,7 @@ from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm, mounts, stack
 from borg_lvm.devices.paths import look
 from borg_lvm.errors import UsageError
-from borg_lvm.resolve import ROOT_HOLES, Resolved, Wanted, resolve
+from borg_lvm.resolve import ROOT_HOLES, Resolved, Wanted, resolve, standing
 from borg_lvm.volumes import Volumes
 
 # What LVM's commands and we ourselves may read or write while volumes stand still.
@@ -40,6 +40,13 @@ class Survey:
     plan: plan.Plan
     volumes: tuple[lvm.Volume, ...]
     make: tuple[str, ...]
+    resolved: Resolved
+    mounts: frozenset[tuple[str, str, str]]
+
+    def changed(self) -> list[str]:
+        """Return the paths of mounts at, above or below the sources that came or went since this survey."""
+        now = standing(self.resolved, mounts.Table(mounts.read()))
+        return sorted({path for path, _, _ in now ^ self.mounts})
 
 
 def new_run_id() -> str:
@@ -75,7 +82,8 @@ def survey(question: Question, settings: Settings) -> Survey:
         system_devices=frozenset(table.of(os.path.realpath(path)).device for path in SYSTEM_PATHS),
     )
     made = plan.make(wishes, resolved, sources, volumes, stack.taken_minors())
-    return Survey(made, tuple(listed), _folders_to_make(wanted, resolved))
+    make = _folders_to_make(wanted, resolved)
+    return Survey(made, tuple(listed), make, resolved, standing(resolved, table))
 
 
 def _read(question: Question, settings: Settings) -> Reading:

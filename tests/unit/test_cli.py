@@ -52,9 +52,9 @@ def test_what_comes_after_the_dashes_is_not_ours(argv: list[str], ours: list[str
     assert cli._ours(argv) == ours
 
 
-def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+def refusal(capfd: pytest.CaptureFixture[str], *argv: str) -> str:
     assert cli.main(argv) == UsageError.status
-    shown = capsys.readouterr()
+    shown = capfd.readouterr()
     assert shown.out == ""
     return shown.err
 
@@ -82,51 +82,51 @@ def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     ],
 )
 def test_refused(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, argv: list[str], words: str
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, argv: list[str], words: str
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    assert words in refusal(capsys, *argv)
+    assert words in refusal(capfd, *argv)
 
 
-def test_only_root(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_root(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    assert "must be run as root" in refusal(capsys, "run", "--", "true")
-    assert "must be run as root" in refusal(capsys, "plan", "--", "true")
+    assert "must be run as root" in refusal(capfd, "run", "--", "true")
+    assert "must be run as root" in refusal(capfd, "plan", "--", "true")
 
 
-def test_a_command_that_does_not_exist(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_does_not_exist(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert cli.main(["run", "--", "no-such-program-anywhere", "x"]) == 127
-    assert "nothing was done" in capsys.readouterr().err
+    assert "nothing was done" in capfd.readouterr().err
 
 
-def test_errors_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_as_json(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "--log-json", "--fly", "--", "tar"]) == 64
-    line = json.loads(capsys.readouterr().err)
+    line = json.loads(capfd.readouterr().err)
     assert (line["level"], line["status"]) == ("error", 64)
     assert "--fly" in line["message"]
     cli.main(["run", "--fly", "--", "tar", "--log-json"])
-    assert capsys.readouterr().err.startswith("borg-lvm: error: ")
+    assert capfd.readouterr().err.startswith("borg-lvm: error: ")
 
 
-def test_a_bug_has_its_own_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_has_its_own_status(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise ZeroDivisionError("oops")
 
     monkeypatch.setattr(cli, "parser", broken)
     assert cli.main(["run"]) == 70
-    assert "ZeroDivisionError: oops" in capsys.readouterr().err
+    assert "ZeroDivisionError: oops" in capfd.readouterr().err
 
 
 def test_an_error_shows_its_details_and_what_to_do(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise errors.SourceError("bad", remedy="be good", details=("one", "two"))
 
     monkeypatch.setattr(cli, "parser", fail)
     assert cli.main([]) == 69
-    assert capsys.readouterr().err.splitlines() == [
+    assert capfd.readouterr().err.splitlines() == [
         "borg-lvm: error: bad",
         "borg-lvm:   one",
         "borg-lvm:   two",
