@@ -11,7 +11,10 @@ from tests.rig import Rig
 
 # Long tables: when several kernels are tested side by side, their rows are dealt out among them. `make soak` and
 # `make system KERNEL=…` run all of them on a kernel.
-DEALT = frozenset(f"test_{name}.py" for name in ("demo", "economy", "killed", "kinds", "refusals", "signals"))
+DEALT = frozenset(
+    f"test_{name}.py"
+    for name in ("demo", "economy", "faithful", "hostile", "killed", "kinds", "paths", "refusals", "signals")
+)
 
 
 def pytest_configure() -> None:
