@@ -119,7 +119,7 @@ def _way_out(problems: Sequence[str]) -> str:
     """Return the remedy that all problems have in common, unless each tells its own."""
     if any("without borg-lvm" in problem or "--config" in problem for problem in problems):
         return ""
-    return "name them yourself: --path PATH … before the --"
+    return "name them yourself: borg-lvm run --path PATH … -- COMMAND …"
 
 
 def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:
