@@ -206,7 +206,7 @@ def test_command_lines(rig: Rig, one: Volume, refused: Refuser) -> None:
     name = "borg-lvm run --path PATH"
     repository = f"{rig.path('repository')}::a"
     refused(64, "run", "--", BORG, "create", "--no-such", repository, at, words=("--no-such", "borg", name))
-    refused(64, "run", "--", BORG, "create", repository, "-", words=("standard input", name))
+    refused(64, "run", "--", BORG, "create", repository, "-", words=("standard input", "run it without borg-lvm"))
     refused(64, "run", "--", BORG, "create", "--paths-from-stdin", repository, words=("--paths-from-stdin", name))
     refused(64, "run", "--", "tar", "-cf", "/dev/null", "--files-from", "-", words=("standard input", name))
     refused(64, "run", "--", "touch", refused.mark, words=("which paths touch reads", name))
