@@ -15,8 +15,8 @@ DEALT = frozenset(
     f"test_{name}.py"
     for name in ("demo", "economy", "faithful", "hostile", "killed", "kinds", "paths", "refusals", "signals")
 )
-# What `make soak` runs and `make test` does not: the table of kills takes most of an hour in an emulated guest; the others
-# have not been seen to pass on a quiet machine since they were changed last, and move back when they have.
+# What `make soak` runs and `make test` does not: the table of kills takes most of an hour in an emulated guest; the
+# others have not been seen to pass on a quiet machine since they were changed last, and move back when they have.
 SOAKED_FILES = frozenset(("test_killed.py", "test_signals.py"))
 SOAKED = (
     "test_command_lines",
