@@ -157,7 +157,7 @@ def test_xfs_quota_is_kept(rig: Rig) -> None:
         line = f"grep ' {at} ' /proc/self/mounts; xfs_quota -x -c 'report -u -n -N -b' {at}"
         before = run("xfs_quota", "-x", "-c", "report -u -n -N -b", at).out
         said = borg_lvm("run", "--path", at, "--", "sh", "-c", line)
-        options = said.out.splitlines()[0]
+        options = [row for row in said.out.splitlines() if " xfs " in row][-1]  # the first is the volume below
         assert "usrquota" in options
         assert "prjquota" in options
         assert " ro," in options
