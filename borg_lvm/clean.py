@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -168,28 +168,15 @@ def _remove_half_made(dead: Dead) -> None:
 def _end_processes(dead: Dead, log: Log) -> None:
     """End the processes that still live in the dead run's view: nobody will ever judge what they save.
 
-    Without a ledger nobody is ended: a snapshot with our tag alone may be that of a run whose /run is not ours. They
-    are those that see a snapshot of it mounted. When the machine itself sees one, because somebody has mounted it to
-    look at it, that would be every process there is: then nothing is ended, and the snapshot is told as left.
+    Without a ledger nobody is ended: a snapshot with our tag alone may be that of a run whose /run is not ours.
     """
-    numbers = {f"{os.major(d)}:{os.minor(d)}".encode() for d in _devices(dead)}
-    if not numbers or dead.entry is None:
+    if dead.entry is None:
         return
-    seen = _mounted(numbers, "self") or _mounted(numbers, "1")
+    seen = strays.end_viewers(list(_devices(dead)), log, f"run {dead.run_id} is dead, its command is not")
     if seen:
         log.warning(
             f"somebody has mounted a snapshot of the dead run {dead.run_id} on {seen}; to remove it: umount {seen}"
         )
-        return
-    why = f"run {dead.run_id} is dead, its command is not"
-    strays.end(lambda: strays.find(lambda pid: bool(_mounted(numbers, str(pid)))), log, why)
-
-
-def _mounted(numbers: Set[bytes], pid: str) -> str:
-    """Return a place where a process sees one of these devices (`major:minor`) mounted, else nothing."""
-    with open(f"/proc/{pid}/mountinfo", "rb") as file:
-        rows = (line.split(b" ", 5) for line in file)
-        return next((os.fsdecode(row[4]) for row in rows if row[2] in numbers), "")
 
 
 def _devices(dead: Dead) -> Iterable[int]:

@@ -130,7 +130,10 @@ def main(argv: Sequence[str]) -> int:
     """Do what was asked and return the exit status."""
     log = Log(as_json="--log-json" in _ours(argv))
     try:
-        args = parser().parse_args(argv)
+        args, unknown = parser().parse_known_args(argv)
+        if unknown:
+            name = f"borg-lvm {args.verb}" if args.verb else "borg-lvm"
+            raise UsageError(f"unrecognized arguments: {' '.join(unknown)}", remedy=f"see: {name} --help")
         if args.version:
             return _version()
         if args.verb is None:

@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -106,6 +106,29 @@ def let_go(namespace: int, mounted: Sequence[Step], devices: frozenset[int], log
                 end(lambda: in_namespace(namespace), log, why)
     finally:
         os.close(namespace)
+    end_viewers(devices, log, "has a copy of the view in a namespace of its own")
+
+
+def end_viewers(devices: Collection[int], log: Log, why: str) -> str:
+    """End the processes that see one of these devices mounted, whatever namespace they are in.
+
+    When the machine itself sees one, because somebody has mounted it to look at it, that would be every process there
+    is: then nothing is ended, and where it is mounted is returned.
+    """
+    numbers = {f"{os.major(device)}:{os.minor(device)}".encode() for device in devices}
+    if not numbers:
+        return ""
+    seen = _mounted(numbers, "self") or _mounted(numbers, "1")
+    if not seen:
+        end(lambda: find(lambda pid: bool(_mounted(numbers, str(pid)))), log, why)
+    return seen
+
+
+def _mounted(numbers: Set[bytes], pid: str) -> str:
+    """Return a place where a process sees one of these devices (`major:minor`) mounted, else nothing."""
+    with open(f"/proc/{pid}/mountinfo", "rb") as file:
+        rows = (line.split(b" ", 5) for line in file)
+        return next((os.fsdecode(row[4]) for row in rows if row[2] in numbers), "")
 
 
 def _unmounted(namespace: int, mounted: Sequence[Step]) -> bool:

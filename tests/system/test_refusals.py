@@ -270,8 +270,8 @@ def test_everything_is_live(rig: Rig, one: Volume, refused: Refuser) -> None:
 
 
 def test_repository_is_the_source(rig: Rig, one: Volume, refused: Refuser) -> None:
-    words = (str(one.at), "must be frozen", "must stay live", "put the one outside the other")
-    refused(69, "run", "--", BORG, "create", f"{one.at}::a", str(one.at), words=words)
+    words = (str(one.at), "must be writable for borg", "itself a source", "in a folder of its own", "--path PATH")
+    refused(64, "run", "--", BORG, "create", f"{one.at}::a", str(one.at), words=words)
 
 
 def test_inside_another_run(rig: Rig, one: Volume, refused: Refuser) -> None:
