@@ -23,8 +23,11 @@ from borg_lvm.plan import Copy, Plan
 from borg_lvm.report import Instant
 from borg_lvm.signals import Signals
 
-SILENT = 'log{syslog=0 file="/dev/null"}'
-"""LVM's configuration within the window: whoever keeps its log may write to a volume that stands still."""
+IN_USE = 'global{cache_check_executable=""}'
+"""LVM's configuration for volumes that are in use: up to LVM 2.03.16 it checks the metadata of a cachevol whenever a
+snapshot comes or goes, finds it in use, and leaves the volume suspended. Nothing that is active needs that check."""
+SILENT = IN_USE + ' log{syslog=0 file="/dev/null"}'
+"""The same within the window: whoever keeps LVM's log may write to a volume that stands still."""
 
 
 class Taker:
@@ -161,7 +164,7 @@ def remove(names: Sequence[str], timeout: float) -> None:
     the snapshot: then the first attempt takes the two apart, and the second removes.
     Errors: ProgramError, which holds LVM's reasons.
     """
-    argv = ["lvremove", "--yes", "--force", "--autobackup", "n", *names]
+    argv = ["lvremove", "--yes", "--force", "--autobackup", "n", "--config", IN_USE, *names]
     try:
         proc.run(argv, timeout=timeout)
     except proc.ProgramError:

@@ -15,7 +15,9 @@ PATIENCE = 10.0  # a guest with KVM is up in two seconds
 
 
 def accelerator(kernel: Kernel) -> str:
-    """Return "kvm" or "tcg"; asked once for each boot of this machine."""
+    """Return "kvm" or "tcg"; asked once for each boot of this machine. UML needs neither."""
+    if kernel.is_uml:
+        return "uml"
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

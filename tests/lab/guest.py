@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.lab import qemu
+from tests.lab import qemu, uml
 from tests.lab.events import Tally
 from tests.lab.initramfs import initramfs
 from tests.lab.job import Job
@@ -21,11 +21,11 @@ TAIL = 60  # lines of the guest's kernel log that a failure shows
 
 def run(job: Job, kernel: Kernel, accelerator: str, tally: Tally) -> Outcome:
     """Boot a guest, run the job's command in it, and return how that ended."""
-    job.write({"release": kernel.release, "modules": str(kernel.modules)})
-    with turn(), _ports("output", "record", "events") as (ours, theirs):
+    job.write(_facts(kernel))
+    with turn(), _ports("record", "events", "output") as (ours, theirs):
         numbers = {name: end.fileno() for name, end in theirs.items()}
-        command = qemu.arguments(job, kernel, initramfs(kernel), accelerator, numbers)
-        with started(command, tuple(numbers.values())) as child:
+        command = _arguments(job, kernel, accelerator, numbers)
+        with started(command, tuple(numbers.values()), job.out / "console.log") as child:
             for end in theirs.values():
                 end.close()
             streams = Streams(ours["output"].fileno(), ours["record"].fileno(), ours["events"].fileno())
@@ -37,18 +37,40 @@ def run(job: Job, kernel: Kernel, accelerator: str, tally: Tally) -> Outcome:
 
 def shell(job: Job, kernel: Kernel, accelerator: str) -> int:
     """Boot a guest whose command has our terminal; the nonce proves nothing here, a person looks on."""
-    job.write({"release": kernel.release, "modules": str(kernel.modules)}, terminal=True)
+    job.write(_facts(kernel), terminal=True)
     with _ports("record", "events") as (_, theirs):
         numbers = {name: end.fileno() for name, end in theirs.items()}
-        command = qemu.arguments(job, kernel, initramfs(kernel), accelerator, numbers) + qemu.terminal()
+        command = _arguments(job, kernel, accelerator, numbers) + (uml if kernel.is_uml else qemu).terminal()
         return subprocess.run(command, pass_fds=tuple(numbers.values()), check=False).returncode
 
 
+def _facts(kernel: Kernel) -> dict[str, str]:
+    machine = "uml" if kernel.is_uml else "qemu"
+    return {"release": kernel.release, "modules": str(kernel.modules), "machine": machine}
+
+
+def _arguments(job: Job, kernel: Kernel, accelerator: str, ports: dict[str, int]) -> list[str]:
+    if kernel.is_uml:
+        return uml.arguments(job, kernel, initramfs(kernel), ports)
+    return qemu.arguments(job, kernel, initramfs(kernel), accelerator, ports)
+
+
 @contextlib.contextmanager
-def started(command: list[str], descriptors: tuple[int, ...]) -> Iterator[subprocess.Popen[bytes]]:
-    """Start QEMU; kill it at the end by its own process id, and let the kernel do so should we die first."""
+def started(command: list[str], descriptors: tuple[int, ...], said: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the machine; kill it at the end by its own process id, and let the kernel do so should we die first.
+
+    `said` is the file for what it says itself: QEMU's complaints, or all of UML's console.
+    """
     watched = ["setpriv", "--pdeathsig", "KILL", "--", *command]
-    child = subprocess.Popen(watched, stdin=subprocess.DEVNULL, pass_fds=descriptors, start_new_session=True)
+    with said.open("ab") as log:
+        child = subprocess.Popen(
+            watched,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=descriptors,
+            start_new_session=True,
+        )
     try:
         yield child
     finally:

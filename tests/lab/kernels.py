@@ -1,4 +1,7 @@
-"""Fetches stock Debian kernels and unpacks them below ``.lab/``; nothing is installed on the host."""
+"""Fetches stock Debian kernels and unpacks them below ``.lab/``; nothing is installed on the host.
+
+Two series of the ordinary kernel, and "uml", the one that runs as a process (User Mode Linux).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pathlib import Path
 
 from tests.lab.paths import LAB, locked
 
-SERIES = ("6.1", "6.12")
+SERIES = ("6.1", "6.12", "uml")
 
 # The parts of the module tree that the lab's guests can use; drivers for real hardware are most of the package.
 KEPT = ("arch", "block", "crypto", "drivers/block", "drivers/char", "drivers/md", "drivers/virtio", "fs", "lib", "mm",
@@ -33,6 +36,11 @@ class Kernel:
     series: str
     release: str
     directory: Path
+
+    @property
+    def is_uml(self) -> bool:
+        """It is a program that runs by itself, not one for a virtual machine."""
+        return self.series == "uml"
 
     @property
     def image(self) -> Path:
@@ -75,21 +83,32 @@ def newest(series: str, names: list[str]) -> str:
 
 
 def _unpack(series: str, building: Path) -> None:
-    query = ["apt-cache", "pkgnames", f"linux-image-{series}."]
-    package = newest(series, subprocess.run(query, check=True, capture_output=True, text=True).stdout.split())
-    release = package.removeprefix("linux-image-")
+    tree = building / "tree"
+    if series == "uml":
+        _extract("user-mode-linux", building, tree)
+        shutil.move(tree / "usr" / "bin" / "linux.uml", building / "vmlinux")
+        (modules,) = (tree / "usr" / "lib" / "uml" / "modules").iterdir()
+        release = modules.name
+    else:
+        query = ["apt-cache", "pkgnames", f"linux-image-{series}."]
+        package = newest(series, subprocess.run(query, check=True, capture_output=True, text=True).stdout.split())
+        release = package.removeprefix("linux-image-")
+        _extract(package, building, tree)
+        (building / "vmlinux").write_bytes(uncompressed((tree / "boot" / f"vmlinuz-{release}").read_bytes()))
+        modules = tree / "lib" / "modules" / release
+    _keep_modules(modules, building / "modules" / release)
+    shutil.rmtree(tree)
+    _depmod(building, release)
+    (building / "release").write_text(release)
+
+
+def _extract(package: str, building: Path, tree: Path) -> None:
     print(f"lab: fetching {package}", flush=True)
     # apt's own sandbox user cannot write into a private directory, which is a mere warning for root.
     subprocess.run(["apt-get", "download", "-qq", package], check=True, cwd=building, stderr=subprocess.DEVNULL)
     (archive,) = building.glob("*.deb")
-    tree = building / "tree"
     subprocess.run(["dpkg-deb", "-x", archive, tree], check=True)
     archive.unlink()
-    (building / "vmlinux").write_bytes(uncompressed((tree / "boot" / f"vmlinuz-{release}").read_bytes()))
-    _keep_modules(tree / "lib" / "modules" / release, building / "modules" / release)
-    shutil.rmtree(tree)
-    _depmod(building, release)
-    (building / "release").write_text(release)
 
 
 def _keep_modules(source: Path, target: Path) -> None:

@@ -30,9 +30,7 @@ def turn() -> Iterator[None]:
     """Wait until fewer guests run than there are processors: one that starves fails by its time limits."""
     LAB.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
-        slots = [
-            stack.enter_context((LAB / f"guest{number}.lock").open("w")) for number in range(os.cpu_count() or 1)
-        ]
+        slots = [stack.enter_context((LAB / f"guest{number}.lock").open("w")) for number in range(os.cpu_count() or 1)]
         told = False
         while not any(_taken(slot) for slot in slots):
             if not told:

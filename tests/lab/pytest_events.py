@@ -62,7 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Take part only where the lab is listening."""
     path = os.environ.pop("BORG_LVM_LAB_EVENTS", None)
     if path:
-        stream = open(path, "wb", buffering=0)  # noqa: SIM115 - open as long as this process lives
+        # It may be a serial line, which must not become our terminal. Open as long as this process lives.
+        stream = os.fdopen(os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC), "wb", buffering=0)
         config.pluginmanager.register(Reporter(stream, os.environ.get("BORG_LVM_LAB_NONCE", "")), "borg-lvm-lab")
 
 

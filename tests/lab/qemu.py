@@ -29,7 +29,12 @@ def arguments(job: Job, kernel: Kernel, initramfs: Path, accelerator: str, ports
     result = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     result += ["-machine", "q35", "-accel", accel, "-cpu", cpu, "-smp", "2", "-m", MEMORY]
     result += ["-kernel", str(kernel.image), "-initrd", str(initramfs), "-append", line]
-    result += ["-chardev", f"file,id=console,path={escaped(job.out / 'console.log')}", "-serial", "chardev:console"]
+    result += [
+        "-chardev",
+        f"file,id=console,append=on,path={escaped(job.out / 'console.log')}",
+        "-serial",
+        "chardev:console",
+    ]
     result += _share("root", Path("/"), "readonly=on") + _share("out", job.out, "readonly=off")
     result += ["-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"]
     result += ["-device", "virtio-serial-pci"]

@@ -12,7 +12,7 @@ from tests.rig import names
 from tests.rig.leftovers import dm_devices
 from tests.rig.tools import change, run
 
-Kind = Literal["thick", "striped", "thin", "raid1", "cached"]
+Kind = Literal["thick", "striped", "thin", "raid1", "cachevol", "cachepool"]
 
 EXTENT = "1m"  # small, so that small volumes waste nothing
 
@@ -69,10 +69,11 @@ def create(group: Group, name: str, kind: Kind, mib: int) -> str:
         case "thin":
             thin_pool(group, mib)
             change("lvcreate", f"{group.name}/pool", "--type", "thin", "-n", name, "-V", size)
-        case "cached":
+        case "cachevol" | "cachepool":
             change("lvcreate", group.name, "-n", name, "-L", size)
-            change("lvcreate", group.name, "-n", f"{name}_fast", "-L", "16m")
-            change("lvconvert", f"{group.name}/{name}", "--type", "cache", "--cachevol", f"{name}_fast")
+            kind_of_fast = ("--type", "cache-pool") if kind == "cachepool" else ()
+            change("lvcreate", group.name, "-n", f"{name}_fast", "-L", "16m", *kind_of_fast)
+            change("lvconvert", f"{group.name}/{name}", "--type", "cache", f"--{kind}", f"{name}_fast")
     return f"/dev/{group.name}/{name}"
 
 

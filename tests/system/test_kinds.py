@@ -24,8 +24,9 @@ MATRIX: list[tuple[Kind, str]] = [
     ("thin", "xfs"),
     ("raid1", "ext4"),
     ("raid1", "xfs"),
-    ("cached", "ext4"),
-    ("cached", "xfs"),
+    ("cachevol", "ext4"),
+    ("cachevol", "xfs"),
+    ("cachepool", "ext4"),
 ]
 
 

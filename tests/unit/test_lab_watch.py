@@ -91,10 +91,11 @@ def test_a_guest_that_stays_after_its_last_record_is_not_waited_for(monkeypatch:
 def test_a_terminated_lab_ends_its_guest() -> None:
     code = (
         "import signal, sys, time\n"
+        "from pathlib import Path\n"
         "from tests.lab import guest\n"
         "from tests.lab.__main__ import _stop\n"
         "signal.signal(signal.SIGTERM, _stop)\n"
-        "with guest.started(['sleep', '60'], ()) as child:\n"
+        "with guest.started(['sleep', '60'], (), Path('/dev/null')) as child:\n"
         "    print(child.pid, flush=True)\n"
         "    time.sleep(60)\n"
     )

@@ -1,0 +1,30 @@
+"""The command line of User Mode Linux: a Debian kernel that runs as a process, with the host's processor as it is.
+
+Without KVM its guests are four to six times as fast as emulated ones (measured: `borg --version` 1.4 s instead of 8 s,
+our own imports 0.5 s instead of 3.3 s), and need no root. It has one processor, and is but one kernel, an old one:
+what depends on the kernel is tested on the emulated ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.lab.job import Job
+from tests.lab.kernels import Kernel
+
+MEMORY = "3072M"
+
+
+def arguments(job: Job, kernel: Kernel, initramfs: Path, ports: dict[str, int]) -> list[str]:
+    """Return the arguments for a guest whose serial lines, from ttyS0 on, are the given file descriptors.
+
+    What the kernel says goes to standard output.
+    """
+    result = [str(kernel.image), f"mem={MEMORY}", f"initrd={initramfs}", "con=null", "con0=null,fd:1", "panic=-1"]
+    result += [f"lab.nonce={job.nonce}", "lab.out=" + str(job.out).replace(" ", r"\040")]
+    return result + [f"ssl{line}=fd:{number}" for line, number in enumerate(ports.values())]
+
+
+def terminal() -> list[str]:
+    """Return the arguments that make our own terminal the guest's tty1."""
+    return ["con1=fd:0,fd:1"]
