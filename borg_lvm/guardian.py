@@ -34,19 +34,39 @@ class Guardian:
         """Tell that a device may be suspended from now on."""
         self._say(f"suspend {dm_uuid}")
 
+    def forget_mounts(self) -> None:
+        """Tell that no file system will be frozen any more: the guardian lets go of their mounts."""
+        self._say("forget")
+
     @contextmanager
     def window(self, deadline: float) -> Iterator[None]:
         """Hold the time in which something may stand still, at most `deadline` seconds.
 
         Errors: SnapshotError when the guardian had to act: then the snapshots are of no instant.
         """
-        self._say(f"arm {deadline:g}")
+        self._say(f"arm {deadline:g} 0")
         try:
             yield
         except Exception as error:
             self._disarm(deadline, error)
             raise
         self._disarm(deadline)
+
+    @contextmanager
+    def standing_by(self, deadline: float, grace: float) -> Iterator[list[str]]:
+        """Hold a time in which a program of LVM's may die and leave something suspended. It ends without an error.
+
+        If we die as well, everything is set going after `grace` seconds. The list gets what there is to tell.
+        """
+        told: list[str] = []
+        answer = self._ask(f"arm {deadline:g} {grace:g}")
+        try:
+            yield told
+        finally:
+            if answer == "ok":
+                answer = self._ask("disarm")
+            if answer != "ok":
+                told.append(f"the guardian: {answer}")
 
     def _disarm(self, deadline: float, error: Exception | None = None) -> None:
         """End the window. What the guardian had to do explains an error in the window better than that one does."""

@@ -7,10 +7,12 @@ lie on the very volume that stands still. All its memory is locked.
 Protocol, one line each on standard input, each answered by one line (`ok` or `error TEXT`):
     freeze PATH       a file system that may be frozen from now on (a descriptor of PATH is opened now)
     suspend UUID      a device that may be suspended from now on
-    arm SECONDS       the window opens: after so many seconds everything is undone
+    forget            nothing is frozen any more: close the descriptors, which would keep their mounts busy
+    arm SECONDS GRACE the window opens: after so many seconds everything is undone
     disarm            the window is closed; the answer is `ok` or `acted NAMES` when something had to be undone
-A run that takes one window for each volume arms and disarms again.
-End of input in a window: the owner is dead; everything is undone at once.
+A run that takes one window for each volume arms and disarms again, and once more for the removal of its snapshots.
+End of input in a window: the owner is dead; everything is undone after GRACE seconds. In the window of the snapshots
+they are 0. An lvremove that has lost its owner gets a moment to come to its end by itself.
 """
 
 import ctypes
@@ -40,6 +42,7 @@ class Guardian:
         self.frozen: list[tuple[str, int]] = []
         self.suspended: list[str] = []
         self.deadline = 0.0
+        self.grace = 0.0
         self.acted: list[str] = []
 
     def dm(self, command: int, uuid: str) -> int:
@@ -72,11 +75,16 @@ class Guardian:
         """Carry out one line and return the answer."""
         word, _, rest = line.partition(" ")
         if word == "freeze":
-            self.frozen.append((rest, os.open(os.fsencode(rest), os.O_RDONLY | os.O_DIRECTORY)))
+            self.frozen.append((rest, os.open(os.fsencode(rest), os.O_RDONLY)))
         elif word == "suspend":
             self.suspended.append(rest)
+        elif word == "forget":
+            while self.frozen:
+                os.close(self.frozen.pop()[1])
         elif word == "arm":
-            self.deadline = time.monotonic() + float(rest)
+            seconds, _, grace = rest.partition(" ")
+            self.deadline, self.grace = time.monotonic() + float(seconds), float(grace)
+            self.acted.clear()
         elif word == "disarm":
             self.deadline = 0.0
             return "acted " + " ".join(self.acted) if self.acted else "ok"
@@ -101,6 +109,7 @@ def serve(guardian: Guardian) -> None:
         data = os.read(0, 65536)
         if not data:
             if guardian.deadline:  # outside a window nothing of ours stands still, and what does is somebody else's
+                time.sleep(guardian.grace)
                 guardian.undo()
             return
         waiting += data
@@ -127,8 +136,9 @@ def main() -> None:
     guardian.undo()
     guardian.timeout()
     select.select([], [], [], 0)
+    time.sleep(0)
     guardian.suspended.clear()
-    os.close(guardian.frozen.pop()[1])
+    guardian.obey("forget")
     guardian.acted.clear()
     os.write(1, b"ready\n")
     serve(guardian)

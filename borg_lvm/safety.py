@@ -98,7 +98,7 @@ def _steps(path: str) -> Iterator[_Step]:
     """Walk to `path` as the kernel does: directory by directory, into every link."""
     here = "/"
     yield _Step("/", "", os.lstat("/"))
-    todo = _names(os.path.join(os.getcwd(), path))
+    todo = _names(path if os.path.isabs(path) else os.path.join(os.getcwd(), path))
     links = 0
     while todo:
         name = todo.pop()

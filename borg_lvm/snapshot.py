@@ -14,9 +14,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from borg_lvm import dm, guardian, instant, kernel, proc
+from borg_lvm import dm, instant, kernel, proc
 from borg_lvm.devices import lvm
 from borg_lvm.errors import BorgLvmError, SnapshotError
+from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
 from borg_lvm.log import Log
 from borg_lvm.plan import Copy, Plan
@@ -29,12 +30,18 @@ snapshot comes or goes, finds it in use, and leaves the volume suspended. Nothin
 SILENT = IN_USE + ' log{syslog=0 file="/dev/null"}'
 """The same within the window: whoever keeps LVM's log may write to a volume that stands still."""
 
+GRACE = 2.0
+"""Seconds that an lvremove gets to end by itself when we are killed; then the guardian sets its origin going."""
+
 
 class Taker:
     """Takes the snapshots of one run."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, signals: Signals, deadline: float, timeout: float) -> None:
+    def __init__(
+        self, plan: Plan, watch: Guardian, ledger: Ledger, signals: Signals, deadline: float, timeout: float
+    ) -> None:
         self.plan = plan
+        self._watch = watch
         self._ledger = ledger
         self._signals = signals
         self._deadline = deadline
@@ -49,14 +56,15 @@ class Taker:
         copies = self.plan.copies
         together = self.plan.consistency == "instant"
         groups: list[tuple[Copy, ...]] = [copies] if together else [(copy,) for copy in copies]
-        with guardian.started() as watch:
-            for copy in copies:
-                watch.may_suspend(copy.origin.dm_uuid)
-                if copy.hold == "freeze" or not self._nesting:
-                    watch.may_freeze(copy.mounted_at)
-            return tuple(self._window(watch, group) for group in groups if group)
+        for copy in copies:
+            self._watch.may_suspend(copy.origin.dm_uuid)
+            if copy.hold == "freeze" or not self._nesting:
+                self._watch.may_freeze(copy.mounted_at)
+        instants = tuple(self._window(group) for group in groups if group)
+        self._watch.forget_mounts()
+        return instants
 
-    def _window(self, watch: guardian.Guardian, group: Sequence[Copy]) -> Instant:
+    def _window(self, group: Sequence[Copy]) -> Instant:
         self._signals.check()
         commands = [(copy, self._lvcreate(copy)) for copy in group]
         for copy, _ in commands:
@@ -64,7 +72,7 @@ class Taker:
         self._ledger.write("window")
         _write_out(group)
         begin, start = time.time(), time.monotonic()
-        with watch.window(self._deadline), self._held(group):
+        with self._watch.window(self._deadline), self._held(group):
             for _, argv in commands:
                 proc.run(argv, timeout=self._timeout)
         self._ledger.write("thawed")
@@ -178,7 +186,7 @@ def existing(run_id: str, timeout: float) -> list[str]:
 
 @contextmanager
 def released(
-    plan: Plan, ledger: Ledger, log: Log, leftovers: list[str], *, keep: bool, timeout: float
+    plan: Plan, watch: Guardian, ledger: Ledger, log: Log, leftovers: list[str], *, keep: bool, timeout: float
 ) -> Iterator[None]:
     """Hold the duty to remove the snapshots of a plan, whichever of them will be made, and to prove them gone.
 
@@ -194,7 +202,10 @@ def released(
         else:
             with suppress(BorgLvmError):  # a full /run must not stop a release
                 ledger.write("window")  # lvremove suspends the origins: `clean` looks after them if we die here
-            _remove_all(plan, log, leftovers, timeout, complete=complete)
+            with watch.standing_by(timeout, GRACE) as told:
+                _remove_all(plan, log, leftovers, timeout, complete=complete)
+            for text in told:
+                log.warning(f"while the snapshots were removed: {text}")
             _resume_origins(plan, log, leftovers)
             if not leftovers:
                 with suppress(BorgLvmError):

@@ -9,49 +9,32 @@ import pytest
 
 from tests.rig import Rig
 
-# Long tables: when several kernels are tested side by side, their rows are dealt out among them. `make soak` runs all
-# of them on every kernel.
-DEALT = frozenset(
-    f"test_{name}.py"
-    for name in ("demo", "economy", "faithful", "hostile", "killed", "kinds", "paths", "refusals", "signals")
-)
-# What `make soak` runs and `make test` does not: the table of kills takes most of an hour in an emulated guest; the
-# others have not been seen to pass on a quiet machine since they were changed last, and move back when they have.
-SOAKED_FILES = frozenset(("test_killed.py", "test_signals.py"))
-SOAKED = (
-    "test_command_lines",
-    "test_repository_is_the_source",
-    "test_kind[cached",
-    "test_the_commands_of_readme_work",
-    "test_second_run_of_borg",
-    "test_a_parent_that_ignores",
-)
-KINDS = ("test_kind[", "test_luks[", "test_keep[")
+MARKERS = {
+    "each_kernel": "what happens may depend on the kernel: `make test` runs it on every one",
+    "some_kernel": "a row of a long table: `make test` runs it on one of the emulated kernels, they take turns",
+}
+"""All other tests run in `make test` under UML only, where they take a fifth of the time; `make soak` runs everything
+on every kernel."""
 
 
-def soaked(item: pytest.Item) -> bool:
-    """Tell whether a test is left to `make soak`."""
-    unseen = item.path.name == "test_kinds.py" and not item.name.startswith(KINDS)
-    return item.path.name in SOAKED_FILES or item.name.startswith(SOAKED) or unseen
-
-
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Refuse to run outside the lab: these tests make devices and mounts."""
+    for name, told in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {told}")
     if "BORG_LVM_LAB" not in os.environ:
         pytest.exit("system tests run in the lab only: make system TESTS=…", returncode=4)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep this kernel's share of the dealt tests: BORG_LVM_LAB_SHARE is `number/of`; without it, keep all."""
+    """Keep what is marked for this kernel: BORG_LVM_LAB_SHARE is `number/of`; without it, keep all."""
     share = os.environ.get("BORG_LVM_LAB_SHARE")
     if not share:
         return
-    number, _, of = share.partition("/")
-    others = {item for item in items if soaked(item)}
-    dealt = [item for item in items if item.path.name in DEALT and item not in others]
-    others |= {item for place, item in enumerate(dealt) if place % int(of) != int(number)}
-    config.hook.pytest_deselected(items=list(others))
-    items[:] = [item for item in items if item not in others]
+    number, of = (int(part) for part in share.split("/"))
+    rows = [item for item in items if item.get_closest_marker("some_kernel")]
+    kept = {item for item in items if item.get_closest_marker("each_kernel")} | set(rows[number::of])
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
 
 
 @pytest.fixture

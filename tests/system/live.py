@@ -21,6 +21,7 @@ T = TypeVar("T")
 STATE = Path("/run/borg-lvm")
 PATIENCE = 120.0  # seconds for what takes half a second on a real machine
 WRAPPED = "/usr/local/sbin"  # the first folder in which borg-lvm looks for LVM's programs
+HALT = Path(__file__).with_name("halt.c")
 GUARDIAN = "borg_lvm/guardian_main.py"
 
 
@@ -96,6 +97,15 @@ class Programs:
     def watch(self, program: str) -> None:
         """Write down the calls of a program."""
         self._write(program, ":")
+
+    def halt(self, program: str, device: str) -> Path:
+        """Have a program stop itself as soon as it has suspended a device; its process id is then in the file."""
+        shim, told = self.folder / "halt.so", self.folder / f"{program}.halted"
+        subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, HALT], check=True)
+        number = os.stat(device).st_rdev
+        state = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/dm/suspended"
+        self._write(program, f"export LD_PRELOAD={shim} HALT_AT={state} HALT_TOLD={told}")
+        return told
 
     def _write(self, program: str, line: str) -> None:
         real = shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")
@@ -212,6 +222,13 @@ def processes() -> dict[int, str]:
 def guardians() -> list[int]:
     """Return the guardians that are alive."""
     return [pid for pid, words in processes().items() if GUARDIAN in words]
+
+
+def state_of(pid: int) -> str:
+    """Return the letter of a process's state; one that is gone altogether is as good as a zombie."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return "Z"
 
 
 def is_alive(pid: int) -> bool:

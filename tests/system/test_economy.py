@@ -29,6 +29,7 @@ def counted(rig: Rig, paths: list[Path]) -> tuple[Counter[str], str]:
 
 
 @pytest.mark.limit(300)
+@pytest.mark.some_kernel
 def test_one_volume_takes_few_processes(rig: Rig) -> None:
     volume = rig.volume("data", fs="ext4", mib=32, at=rig.path("data"))
     assert volume.at

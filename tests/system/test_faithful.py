@@ -193,6 +193,7 @@ def test_judge_sees_each_fault(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("kind", "fs"), [("thick", "ext4"), ("thin", "xfs")])
+@pytest.mark.some_kernel
 def test_extracted_archive_of_borg_equals_the_snapshot(rig: Rig, kind: Kind, fs: str) -> None:
     volume = rig.volume("data", kind=kind, fs=fs, at=rig.path("data"))
     restored = rig.volume("restored", kind=kind, fs=fs, at=rig.path("restored"))

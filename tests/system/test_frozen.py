@@ -37,6 +37,7 @@ def name(path: Path) -> str:
     return str(path).removeprefix("/")
 
 
+@pytest.mark.each_kernel
 def test_file_removed_while_the_backup_runs_is_in_it(rig: Rig) -> None:
     data = mounted(rig.volume("data", fs="ext4", at=rig.path("data")))
     borg = Borg.made(rig.path("borg"))
@@ -155,6 +156,7 @@ def missing(found: list[str]) -> set[str]:
     return {f"file{number}" for number in range(FILES)} - {os.path.basename(path) for path in found}
 
 
+@pytest.mark.each_kernel
 def test_file_moved_between_two_volumes_is_never_missing(rig: Rig) -> None:
     here = mounted(rig.volume("here", fs="ext4", at=rig.path("here")))
     there = mounted(rig.volume("there", fs="xfs", at=rig.path("there")))

@@ -41,6 +41,7 @@ def test_a_source_that_is_replaced_meanwhile_fails_the_run(srv: Path) -> None:
     assert (srv / "app" / "file").read_text() == "newest\n"
 
 
+@pytest.mark.each_kernel
 def test_an_overflowed_snapshot_fails_the_run_though_the_command_succeeds(srv: Path) -> None:
     fill = f"dd if=/dev/zero of={srv}/big bs=1M count=20 conv=fsync 2>/dev/null"
     command = f'{ON_THE_HOST} "{fill}"; true'

@@ -6,7 +6,7 @@ import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from tests.system.live import (
     is_writable,
     key_on_disk,
     processes,
+    state_of,
     tidy,
     wait_for,
 )
@@ -35,7 +36,6 @@ from tests.system.program import borg_lvm, run, start
 
 DEADLINE = 5  # seconds, as the configuration of these runs has it
 COUNTER = itertools.count()
-ATTEMPTS = 5
 
 
 @dataclass
@@ -133,46 +133,20 @@ def at_command(stage: Stage) -> Stopped:
     gate = Gate(stage.folder, "command")
     live = stage.run("sh", "-c", gate.shell)
     gate.reached(process=live.process)
-    return Stopped(live)
+    return Stopped(live, gate=gate)
 
 
-def while_suspended(stage: Stage) -> Stopped:
-    """Stop lvcreate itself while it holds the origin suspended; one that is faster than we is let go."""
-    for _ in range(ATTEMPTS):
-        gate = stage.programs.stop("lvcreate", "before")
+def while_suspended(program: str) -> Callable[[Stage], Stopped]:
+    """Stop a program of LVM's itself while it holds the first volume suspended."""
+
+    def stop(stage: Stage) -> Stopped:
+        told = stage.programs.halt(program, stage.volumes[0].device)
         live = stage.run()
-        helper = gate.reached(process=live.process)
-        gate.open()
-        if stop_when_suspended(helper, stage.volumes[0]):
-            return Stopped(live, helper)
-        live.end(0)
-        stage.prepare()
-    raise AssertionError(f"lvcreate was faster than we, {ATTEMPTS} times")
+        helper = int(wait_for(lambda: told.exists() and told.read_text(), f"{program} to suspend the volume"))
+        wait_for(lambda: state_of(helper) == "T", "it to stand still")
+        return Stopped(live, helper)
 
-
-def stop_when_suspended(pid: int, origin: Volume) -> bool:
-    """Stop a process as soon as a device is suspended; tell whether it still is, with the process standing still."""
-    number = os.stat(origin.device).st_rdev
-    state = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/dm/suspended")
-    with state.open("rb", buffering=0) as file:
-        while os.pread(file.fileno(), 1, 0) != b"1":
-            if not is_alive(pid):
-                return False
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-        wait_for(lambda: state_of(pid) in "TZ", "the process to stand still")
-        if state_of(pid) == "T" and os.pread(file.fileno(), 1, 0) == b"1":
-            return True
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)
-    return False
-
-
-def state_of(pid: int) -> str:
-    """Return the letter of a process's state; one that is gone altogether is as good as a zombie."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return "Z"
+    return stop
 
 
 SECOND = r"*-1\ *"  # the number of the snapshot, in the arguments of lvcreate
@@ -180,7 +154,7 @@ SECOND = r"*-1\ *"  # the number of the snapshot, in the arguments of lvcreate
 STEPS: dict[str, Callable[[Stage], Stopped]] = {
     "owner": at_line("owner"),
     "before-lvcreate": at_program("lvcreate", "before"),
-    "in-lvcreate": while_suspended,
+    "in-lvcreate": while_suspended("lvcreate"),
     "after-lvcreate": at_program("lvcreate", "after"),
     "before-second-lvcreate": at_program("lvcreate", "before", SECOND),
     "after-second-lvcreate": at_program("lvcreate", "after", SECOND),
@@ -194,6 +168,7 @@ STEPS: dict[str, Callable[[Stage], Stopped]] = {
     "before-close": at_program("dmsetup", "before", "remove*"),
     "after-close": at_program("dmsetup", "after", "remove*"),
     "before-lvremove": at_program("lvremove", "before"),
+    "in-lvremove": while_suspended("lvremove"),
     "after-lvremove": at_program("lvremove", "after"),
 }
 WINDOW = {step for step in STEPS if "lvcreate" in step}
@@ -216,6 +191,8 @@ TABLE: dict[str, list[tuple[str, Victims]]] = {
         ("command", "us"),
         ("before-lvremove", "us"),
         ("before-lvremove", "both"),
+        ("in-lvremove", "us"),
+        ("in-lvremove", "both"),
         ("after-lvremove", "us"),
     ],
     "thin": [
@@ -252,11 +229,21 @@ TABLE: dict[str, list[tuple[str, Victims]]] = {
         ("after-second-lvcreate", "us"),
         ("view", "us"),
         ("command", "us"),
+        ("in-lvremove", "both"),
         ("after-lvremove", "us"),
     ],
 }
+
+
+def marks(kind: str, step: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of a cell: what is left in the window is for the kernel to say."""
+    if kind == "two" and "second" in step:
+        return [pytest.mark.each_kernel]
+    return [pytest.mark.some_kernel] if step.startswith("in-") else []
+
+
 CELLS = [
-    pytest.param(kind, step, victims, id=f"{kind}-{step}-{victims}")
+    pytest.param(kind, step, victims, id=f"{kind}-{step}-{victims}", marks=marks(kind, step))
     for kind, rows in TABLE.items()
     for step, victims in rows
 ]
@@ -301,6 +288,29 @@ def test_lvcreate_goes_on_alone(stage: Stage) -> None:
     stage.write()
     borg_lvm("clean")
     stage.write()
+    assert_nothing_left(stage.rig)
+
+
+@pytest.mark.parametrize("victims", ["us", "both"])
+@pytest.mark.parametrize("built", ["thick", "two"], indirect=True)
+def test_the_guardian_stands_by_while_snapshots_are_removed(stage: Stage, victims: Victims) -> None:
+    """Nobody has cleaned yet."""
+    kill(STEPS["in-lvremove"](stage), victims)
+    stuck = [volume.name for volume in stage.volumes if not is_writable(volume, seconds=DEADLINE + 1)]
+    assert stuck == []
+    borg_lvm("clean")
+    stage.write()
+    assert_nothing_left(stage.rig)
+
+
+@pytest.mark.parametrize("built", ["two"], indirect=True)
+def test_a_guardian_that_is_gone_does_not_stop_the_release(stage: Stage) -> None:
+    stopped = STEPS["command"](stage)
+    (guardian,) = guardians()
+    os.kill(guardian, signal.SIGKILL)
+    assert stopped.gate
+    stopped.gate.open()
+    assert "while the snapshots were removed: the guardian: it has ended" in stopped.run.end(0).err
     assert_nothing_left(stage.rig)
 
 

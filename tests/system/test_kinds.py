@@ -63,6 +63,7 @@ def check_tags(live: Run, volume: Volume) -> None:
 
 
 @pytest.mark.parametrize(("kind", "fs"), MATRIX)
+@pytest.mark.some_kernel
 def test_kind(rig: Rig, kind: Kind, fs: str) -> None:
     with tidy():
         volume = rig.volume("data", kind=kind, fs=fs, at=rig.path("data"))
@@ -85,6 +86,7 @@ LUKS = ["luks1", "luks2-keyring-off", "luks2-crypttab", "luks2-configured"]
 
 @pytest.mark.parametrize("fs", ["ext4", "xfs"])
 @pytest.mark.parametrize("how", LUKS)
+@pytest.mark.some_kernel
 def test_luks(rig: Rig, how: str, fs: str) -> None:
     with tidy():
         version = 1 if how == "luks1" else 2

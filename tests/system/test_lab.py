@@ -16,12 +16,14 @@ from tests.rig.names import ForeignNameError
 from tests.rig.tools import change, run
 
 
+@pytest.mark.each_kernel
 def test_device_mapper_answers() -> None:
     assert "Driver version" in run("dmsetup", "version")
     targets = run("dmsetup", "targets")
     assert "linear" in targets
 
 
+@pytest.mark.each_kernel
 def test_kernel_is_the_one_asked_for() -> None:
     wanted = os.environ["BORG_LVM_LAB_KERNEL"]
     if wanted == "uml":
@@ -31,6 +33,7 @@ def test_kernel_is_the_one_asked_for() -> None:
     assert platform.release().startswith(f"{wanted}.")
 
 
+@pytest.mark.each_kernel
 def test_lvm_sees_loop_devices_only(rig: Rig) -> None:
     group = rig.group(disks=2)
     report = json.loads(run("pvs", "--all", "--reportformat", "json", "-o", "pv_name"))["report"][0]["pv"]
@@ -59,6 +62,7 @@ def state_under_a_rig() -> set[str]:
 
 
 @pytest.mark.parametrize("kind", ["thick", "striped", "thin", "raid1", "cachevol", "cachepool"])
+@pytest.mark.some_kernel
 def test_rig_builds_and_tears_down(kind: Kind) -> None:
     build_and_tear_down(kind, "ext4")
 
@@ -111,5 +115,6 @@ def test_rig_refuses_a_foreign_group() -> None:
         change("vgremove", "blt_abcdef_0000", "--force")
 
 
+@pytest.mark.each_kernel
 def test_results_outlive_the_guest() -> None:
     (Path(os.environ["BORG_LVM_LAB_OUT"]) / "proof").write_text("here")

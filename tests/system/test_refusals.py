@@ -16,7 +16,7 @@ from tests.rig.volumes import Volume
 from tests.system.live import assert_nothing_left, ledgers, script, tidy
 from tests.system.program import BIN, Said, borg_lvm, run
 
-BORG = "/usr/bin/borg"
+BORG = str(BIN / "borg")
 
 
 class Refuser:

@@ -51,6 +51,7 @@ FILES = ("etc/setting", "home/user/notes", "var/lib/state", "srv/page")
 
 
 @pytest.mark.parametrize("one_file_system", [False, True], ids=["nested", "one-file-system"])
+@pytest.mark.some_kernel
 def test_root_is_frozen_with_all_that_is_mounted_below(rig: Rig, one_file_system: bool) -> None:
     root = Root(rig)
     for name in FILES:

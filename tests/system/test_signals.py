@@ -6,7 +6,6 @@ import fcntl
 import os
 import pty
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -35,7 +34,7 @@ from tests.system.live import (
     usual_signals,
     wait_for,
 )
-from tests.system.program import Said, borg_lvm, environment, run
+from tests.system.program import BIN, Said, borg_lvm, environment, run
 
 LISTENER = f"""#!{sys.executable} -IS
 import os, signal, sys
@@ -189,8 +188,7 @@ def test_ctrl_c_ends_a_command_that_does_not_mind(rig: Rig, one: Volume) -> None
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_in_borg(rig: Rig, one: Volume, times: int) -> None:
     (rig.path("one") / "large").write_bytes(os.urandom(100 << 20))
-    borg = shutil.which("borg", path="/usr/bin:/bin")
-    assert borg
+    borg = BIN / "borg"
     home, repository = rig.path("home"), rig.path("repository")
     home.mkdir()
     os.environ["HOME"] = str(home)
@@ -390,8 +388,7 @@ def test_the_command_has_the_terminal(rig: Rig, one: Volume) -> None:
 
 
 def test_pass_phrase_on_an_inherited_descriptor(rig: Rig, one: Volume) -> None:
-    borg = shutil.which("borg", path="/usr/bin:/bin")
-    assert borg
+    borg = BIN / "borg"
     repository, home = rig.path("repository"), rig.path("home")
     home.mkdir()
 
