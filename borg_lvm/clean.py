@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import dm, kernel, ledger, luks, proc, snapshot, strays
+from borg_lvm import dm, kernel, ledger, luks, proc, strays
+from borg_lvm import release as releasing
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, TAG, Volume, dm_name
 from borg_lvm.log import Log
 
@@ -73,7 +74,12 @@ def set_going(entries: Sequence[ledger.Entry], log: Log, only: str = "") -> None
 
 def _end_programs(dead: Dead, log: Log) -> None:
     why = f"run {dead.run_id} is dead, a program that it started is not"
-    strays.end(lambda: strays.find(lambda pid: _works_for(pid, dead.run_id)), log, why, PATIENCE)
+    told = {(step["pid"], step["start"]) for step in dead.entry.named("program")} if dead.entry else set()
+
+    def ours(pid: int) -> bool:
+        return (pid, ledger.start_time(pid)) in told or _works_for(pid, dead.run_id)
+
+    strays.end(lambda: strays.find(ours), log, why, PATIENCE)
 
 
 def _works_for(pid: int, run_id: str) -> bool:
@@ -102,7 +108,7 @@ def release(dead: Dead, log: Log, timeout: float) -> list[str]:
         try:
             _remove_snapshots(dead, timeout)
         except proc.ProgramError as error:
-            left = snapshot.existing(dead.run_id, timeout)
+            left = releasing.existing(dead.run_id, timeout)
             leftovers += [f"snapshot {name}" for name in left]
             if left:  # else somebody was faster: another clean
                 log.warning("\n".join([error.message, *error.details]))
@@ -141,14 +147,14 @@ def _remove_snapshots(dead: Dead, timeout: float) -> None:
     nobody else can have made it in the pool. It is deleted there; LVM makes it once more, and then removes it.
     """
     try:
-        snapshot.remove(dead.snapshots, timeout)
+        releasing.remove(dead.snapshots, timeout)
     except proc.ProgramError as error:
         twice = _MADE_TWICE.search(error.stderr)
         ours = _thin_numbers(dead.snapshots, timeout) if twice else {}
         if not twice or twice[1] not in ours:
             raise
         proc.run(["dmsetup", "message", f"{ours[twice[1]]}-tpool", "0", f"delete {twice[1]}"], timeout=timeout)
-        snapshot.remove(dead.snapshots, timeout)
+        releasing.remove(dead.snapshots, timeout)
 
 
 def _thin_numbers(names: Sequence[str], timeout: float) -> dict[str, str]:

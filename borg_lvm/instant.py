@@ -13,23 +13,26 @@ works. A file system above LUKS is frozen on every kernel: LVM suspends the devi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from borg_lvm.volumes import Found
 
 Hold = Literal["lvm", "freeze", "suspend"]
+PREPARABLE = frozenset(("linear", "striped"))
+"""Layouts whose snapshots may be written down before the window and made known to the kernel in it."""
 NESTING = (6, 8)
 """The first kernel release in which freezes nest (FREEZE_MAY_NEST)."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """A volume, who holds it (`lvm` or we), and whether its snapshot is a thick one."""
+    """A volume, who holds it (`lvm` or we), whether its snapshot is a thick one, and prepared before the window."""
 
     found: Found
     hold: Hold
     thick: bool
+    prepared: bool = False
 
 
 def nests(release: str) -> bool:
@@ -57,7 +60,7 @@ def together(members: Sequence[Found], system: Sequence[Found], *, nesting: bool
         if not nesting and not one.crypt and one in system:
             return _two_systems([one, *([first] if first else [])])
         held.append(_held(one, nesting=nesting))
-    return held
+    return [replace(one, prepared=one.thick and one.found.volume.layout <= PREPARABLE) for one in held]
 
 
 def _first(plain: Sequence[Found], system: Sequence[Found], *, nesting: bool) -> Found | None:

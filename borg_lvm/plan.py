@@ -32,7 +32,8 @@ class Copy:
 
     `extents` is 0 for a thin snapshot, which needs no space of its own. `hold` says who keeps the volume still while
     the snapshot is made: `lvm` itself, or we, by freezing the file system at `mounted_at` (as for one above LUKS,
-    which LVM does not see) or by suspending the volume's device. `key_file` opens the LUKS copy when the kernel does
+    which LVM does not see) or by suspending the volume's device. `prepared`: all but telling the kernel is done before
+    anything stands still. `key_file` opens the LUKS copy when the kernel does
     not give the key of the running mapping.
     """
 
@@ -46,6 +47,7 @@ class Copy:
     options: str
     mounted_at: str
     hold: Hold
+    prepared: bool
     crypt: Crypt | None
     key_file: str
 
@@ -248,6 +250,7 @@ def _copy(number: int, held: Held, mount: Mount, wishes: Wishes, space: Allotted
         options=_mount_options(mount, read_only_device=crypt is not None),
         mounted_at=mount.path,
         hold=held.hold,
+        prepared=held.prepared,
         crypt=crypt,
         key_file=wishes.key_files.get(found.volume.full_name, "") if crypt else "",
     )

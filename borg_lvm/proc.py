@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from borg_lvm.errors import BorgLvmError
 
@@ -62,3 +63,26 @@ def run(argv: Sequence[str], *, stdin: bytes = b"", timeout: float = DEFAULT_TIM
     if done.returncode:
         raise ProgramError(argv, f"failed with status {done.returncode}", stderr)
     return os.fsdecode(done.stdout)
+
+
+@contextmanager
+def talking(argv: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program that is told what to do on its standard input; both its outputs are one pipe.
+
+    Errors: ProgramError when it cannot be started.
+    """
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            env=environment(),
+            cwd="/",
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise ProgramError(argv, "is not installed") from error
+    with process:
+        yield process

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from borg_lvm import dm, guardian, ledger, locks, luks, report, run, snapshot
+from borg_lvm import dm, guardian, ledger, locks, luks, release, report, run, snapshot
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import SnapshotError, SourceError
 from borg_lvm.log import Log
@@ -67,7 +67,7 @@ def _acquire_and_run(
     stack.enter_context(locks.held(origins, holder, settings.lock_wait, signals))
     _make_folders(surveyed.make)
     watch = stack.enter_context(guardian.started())
-    stack.enter_context(snapshot.released(plan, watch, book, log, outcome.leftovers, keep=job.keep, timeout=timeout))
+    stack.enter_context(release.released(plan, watch, book, log, outcome.leftovers, keep=job.keep, timeout=timeout))
     with log.step(f"snapshot of {', '.join(volume.full_name for volume in origins)}"):
         outcome.instants = snapshot.Taker(plan, watch, book, signals, settings.deadline, timeout).take()
     _refuse_what_has_changed(surveyed)

@@ -17,6 +17,9 @@ FIELDS = (
 TAG = "borg_lvm"
 RUN_TAG = "borg_lvm.run="
 KEEP_TAG = "borg_lvm.keep"
+IN_USE = 'global{cache_check_executable=""}'
+"""LVM's configuration for volumes that are in use: up to LVM 2.03.16 it checks the metadata of a cachevol whenever a
+snapshot comes or goes, finds it in use, and leaves the volume suspended. Nothing that is active needs that check."""
 
 
 @dataclass(frozen=True)

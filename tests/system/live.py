@@ -94,6 +94,19 @@ class Programs:
         self._write(program, f'case "$*" in {at}) {real}{gate.shell}; {done};; esac')
         return gate
 
+    def stop_shell(self, when: str, pattern: str, number: int = 1) -> Gate:
+        """Stop LVM's shell before its n-th command that matches a shell's pattern, or `after` it.
+
+        LVM keeps the process id of what we put in its place: another process hands it its commands.
+        """
+        gate = Gate(self.folder, f"lvm-{when}-{len(self._stops.get('lvm', []))}")
+        found = f'case "$line" in {pattern}) n=$((n + 1)); [ $n = {number} ] && here={when} ;; esac'
+        wait = f'[ "$here" = before ] && {{ {gate.shell}; here=; }}'
+        then = '[ "$here" = later ] && { sleep 3; ' + gate.shell + '; here=; }; [ "$here" = after ] && here=later'
+        loop = f"n=0 here=; while IFS= read -r line; do {found}; {wait}; printf '%s\n' \"$line\"; {then}; done"
+        self._write("lvm", f'exec "$real" < <({loop})', interpreter="bash")
+        return gate
+
     def watch(self, program: str) -> None:
         """Write down the calls of a program."""
         self._write(program, ":")
@@ -107,13 +120,13 @@ class Programs:
         self._write(program, f"export LD_PRELOAD={shim} HALT_AT={state} HALT_TOLD={told}")
         return told
 
-    def _write(self, program: str, line: str) -> None:
+    def _write(self, program: str, line: str, interpreter: str = "sh") -> None:
         real = shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")
         assert real, f"{program} is not installed"
         lines = self._stops.setdefault(program, [])
         lines.append(line)
         script = self.folder / "bin" / program
-        head = [f"#!/bin/sh\nreal={real}", f'printf "%s\\n" "{program} $*" >>{self.calls}']
+        head = [f"#!/bin/{interpreter}\nreal={real}", f'printf "%s\\n" "{program} $*" >>{self.calls}']
         script.write_text("\n".join([*head, *lines, 'exec "$real" "$@"']) + "\n")
         script.chmod(0o755)
 

@@ -117,6 +117,17 @@ def at_program(program: str, when: str, at: str = "*") -> Callable[[Stage], Stop
     return stop
 
 
+def at_shell(when: str, pattern: str, number: int = 1) -> Callable[[Stage], Stopped]:
+    """Stop LVM's shell before a command, or after it."""
+
+    def stop(stage: Stage) -> Stopped:
+        gate = stage.programs.stop_shell(when, pattern, number)
+        live = stage.run()
+        return Stopped(live, gate.reached(process=live.process), gate)
+
+    return stop
+
+
 def at_line(step: str) -> Callable[[Stage], Stopped]:
     """Stop as soon as a step is written down, which is before it is done."""
 
@@ -149,15 +160,18 @@ def while_suspended(program: str) -> Callable[[Stage], Stopped]:
     return stop
 
 
-SECOND = r"*-1\ *"  # the number of the snapshot, in the arguments of lvcreate
-
+REFRESH = r"lvchange\ --refresh*"
 STEPS: dict[str, Callable[[Stage], Stopped]] = {
     "owner": at_line("owner"),
     "before-lvcreate": at_program("lvcreate", "before"),
     "in-lvcreate": while_suspended("lvcreate"),
     "after-lvcreate": at_program("lvcreate", "after"),
-    "before-second-lvcreate": at_program("lvcreate", "before", SECOND),
-    "after-second-lvcreate": at_program("lvcreate", "after", SECOND),
+    "before-prepare": at_shell("before", r"lvcreate\ *"),
+    "after-prepare": at_shell("before", r"lvconvert\ *"),
+    "before-refresh": at_shell("before", REFRESH),
+    "in-refresh": while_suspended("lvm"),
+    "before-second-refresh": at_shell("before", REFRESH, 2),
+    "after-second-refresh": at_shell("after", REFRESH, 2),
     "thawed": at_line("thawed"),
     "before-dmsetup": at_program("dmsetup", "before", "create*"),
     "after-dmsetup": at_program("dmsetup", "after", "create*"),
@@ -171,7 +185,7 @@ STEPS: dict[str, Callable[[Stage], Stopped]] = {
     "in-lvremove": while_suspended("lvremove"),
     "after-lvremove": at_program("lvremove", "after"),
 }
-WINDOW = {step for step in STEPS if "lvcreate" in step}
+WINDOW = {step for step in STEPS if "lvcreate" in step or "refresh" in step}
 
 Victims = str
 """Who is killed: `us` is borg-lvm alone, `both` also LVM's program, `all` also the guardian."""
@@ -222,11 +236,20 @@ TABLE: dict[str, list[tuple[str, Victims]]] = {
         ("command", "us"),
     ],
     "two": [
-        ("before-lvcreate", "us"),
-        ("in-lvcreate", "both"),
-        ("before-second-lvcreate", "us"),
-        ("before-second-lvcreate", "all"),
-        ("after-second-lvcreate", "us"),
+        ("before-prepare", "us"),
+        ("before-prepare", "both"),
+        ("after-prepare", "us"),
+        ("after-prepare", "all"),
+        ("before-refresh", "us"),
+        ("before-refresh", "both"),
+        ("in-refresh", "us"),
+        ("in-refresh", "both"),
+        ("in-refresh", "all"),
+        ("before-second-refresh", "us"),
+        ("before-second-refresh", "both"),
+        ("before-second-refresh", "all"),
+        ("after-second-refresh", "us"),
+        ("after-second-refresh", "all"),
         ("view", "us"),
         ("command", "us"),
         ("in-lvremove", "both"),
@@ -260,6 +283,13 @@ def kill(stopped: Stopped, victims: Victims) -> None:
     stopped.run.end(-signal.SIGKILL)
 
 
+def release(stopped: Stopped) -> None:
+    """Open the gate at which LVM's program stood: it must be dead, what handed it its commands has nobody now."""
+    if stopped.gate and stopped.helper:
+        assert not is_alive(stopped.helper)
+        stopped.gate.open()
+
+
 @pytest.mark.parametrize(("built", "step", "victims"), CELLS, indirect=["built"])
 def test_killed(stage: Stage, step: str, victims: Victims) -> None:
     stopped = STEPS[step](stage)
@@ -270,21 +300,19 @@ def test_killed(stage: Stage, step: str, victims: Victims) -> None:
         assert stuck == []
     borg_lvm("clean")
     stage.write()
+    release(stopped)
     assert_nothing_left(stage.rig)
-    if stopped.gate:  # who was not killed would go on now
-        stopped.gate.open()
-        assert not is_alive(stopped.helper)
     assert run_id not in run("lvs", "-a", "-o", "lv_name,lv_tags").out
 
 
 @pytest.mark.parametrize("built", ["thick", "thin", "two"], indirect=True)
-def test_lvcreate_goes_on_alone(stage: Stage) -> None:
-    """As when the kernel kills borg-lvm for want of memory: the guardian sets going what lvcreate is just using."""
-    stopped = STEPS["in-lvcreate"](stage)
+def test_lvm_goes_on_alone(stage: Stage) -> None:
+    """As when the kernel kills borg-lvm for want of memory: the guardian sets going what LVM is just using."""
+    stopped = STEPS["in-refresh" if len(stage.volumes) > 1 else "in-lvcreate"](stage)
     kill(stopped, "us")
     stage.write()
     os.kill(stopped.helper, signal.SIGCONT)
-    wait_for(lambda: not is_alive(stopped.helper), "lvcreate's end")
+    wait_for(lambda: not is_alive(stopped.helper), "LVM's end")
     stage.write()
     borg_lvm("clean")
     stage.write()
@@ -315,7 +343,7 @@ def test_a_guardian_that_is_gone_does_not_stop_the_release(stage: Stage) -> None
 
 
 @pytest.mark.parametrize("built", ["two"], indirect=True)
-@pytest.mark.parametrize("step", ["before-second-lvcreate", "command"])
+@pytest.mark.parametrize("step", ["after-prepare", "before-second-refresh", "command"])
 def test_clean_killed(stage: Stage, step: str) -> None:
     stopped = STEPS[step](stage)
     kill(stopped, "all" if stopped.gate else "us")
@@ -329,6 +357,7 @@ def test_clean_killed(stage: Stage, step: str) -> None:
         process.wait()
     borg_lvm("clean")
     stage.write()
+    release(stopped)
     assert_nothing_left(stage.rig)
 
 
@@ -352,7 +381,7 @@ def test_clean_killed_at_the_mapping(stage: Stage) -> None:
 
 @pytest.mark.parametrize("built", ["thick", "luks1", "two"], indirect=True)
 def test_guardian_killed(stage: Stage) -> None:
-    stopped = STEPS["before-lvcreate"](stage)
+    stopped = STEPS["before-refresh" if len(stage.volumes) > 1 else "before-lvcreate"](stage)
     (guardian,) = guardians()
     os.kill(guardian, signal.SIGKILL)
     wait_for(lambda: not is_alive(guardian), "the guardian's end", PATIENCE)
@@ -367,7 +396,7 @@ def test_guardian_killed(stage: Stage) -> None:
 @pytest.mark.parametrize("built", ["luks1", "two"], indirect=True)
 def test_deadline(stage: Stage) -> None:
     """A program of LVM's that hangs within the window: everything goes on at the deadline, and the run fails."""
-    stopped = STEPS["before-lvcreate"](stage)
+    stopped = STEPS["before-refresh" if len(stage.volumes) > 1 else "before-lvcreate"](stage)
     assert not all(is_writable(volume, seconds=0.5) for volume in stage.volumes), "nothing stood still"
     stuck = [volume.name for volume in stage.volumes if not is_writable(volume, seconds=DEADLINE + 1)]
     assert stuck == []

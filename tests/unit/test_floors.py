@@ -18,7 +18,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "proc kernel dm signals log errors safety",
         "config command devices plugins hookspecs wrappers",
         "plan resolve report sizing volumes instant",
-        "quiesce snapshot view run release guardian guardian_main ledger locks luks namespace strays survey",
+        "quiesce snapshot making lvmshell release guardian guardian_main view run ledger locks luks namespace strays "
+        "survey",
         "session clean",
         "cli __main__",
     )

@@ -1,0 +1,80 @@
+"""A warm `lvm` shell: LVM's commands without the start of a program for each.
+
+Used where volumes stand still: a command in it takes a tenth of the time of a program, and pages nothing in. The
+shell gives no exit status, so whoever uses it looks at what came of a command. Source: lvm(8).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from borg_lvm import proc
+
+MOST_WORDS = 48
+"""Volumes for one command: LVM's shell takes 64 words on a line (MAX_ARGS in its lvmcmdline.h)."""
+_PATIENCE = 5.0
+
+
+class LvmShell:
+    """A shell that is ready; `words` collects all that it said."""
+
+    def __init__(self, process: subprocess.Popen[bytes], timeout: float) -> None:
+        self._process = process
+        self._timeout = timeout
+        self._number = 0
+        self.words: list[str] = []
+        self.run(["version"])
+
+    @property
+    def pid(self) -> int:
+        """The shell's process id."""
+        return self._process.pid
+
+    def run(self, argv: Sequence[str]) -> list[str]:
+        """Run one command and return what it said, on either stream. Whether it did its work is not told.
+
+        Errors: ProgramError when the shell ends, or has not come to the command's end at the time limit (in seconds).
+        """
+        # The shell names a command that it does not know: that tells the end of the one before it.
+        self._number += 1
+        mark = f"borg-lvm-end-{self._number}"
+        assert self._process.stdin
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(f"{shlex.join(argv)}\n{mark}\n".encode())
+        said = [line.strip() for line in self._until(mark.encode(), argv)]
+        self.words += said
+        return said
+
+    def _until(self, mark: bytes, argv: Sequence[str]) -> list[str]:
+        assert self._process.stdout
+        end = time.monotonic() + self._timeout
+        data = b""
+        while b"\n" not in data[data.find(mark) if mark in data else len(data) :]:
+            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, end - time.monotonic()))
+            more = os.read(self._process.stdout.fileno(), 65536) if ready else b""
+            if not more:
+                why = "ended" if ready else f"did not end a command within {self._timeout:g} s"
+                raise proc.ProgramError(["lvm", *argv], f"shell {why}", os.fsdecode(data))
+            data += more
+        return os.fsdecode(data[: data.find(mark)].rpartition(b"\n")[0]).splitlines()
+
+
+@contextmanager
+def started(timeout: float) -> Iterator[LvmShell]:
+    """Start a shell; it ends with the block, or by itself if we die: LVM first comes to the end of its command."""
+    with proc.talking(["lvm"]) as process:
+        try:
+            yield LvmShell(process, timeout)
+            assert process.stdin
+            process.stdin.close()
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            process.kill()
