@@ -38,7 +38,8 @@ demo: setup ## what borg-lvm does, in a guest, in a few minutes
 	@$(LAB) run --kernel $(FIRST) -- $(VENV)/python -m tests.demo
 
 soak: setup ## every system test on every kernel, one kernel after the other
-	@status=0; for kernel in $(KERNEL); do $(LAB) test --kernel $$kernel --timeout 86400 -- $(TESTS) || status=1; done; \
+	@status=0; for kernel in $(KERNEL); do \
+	  $(LAB) test --kernel $$kernel --env BORG_LVM_RUNS=40 --timeout 86400 -- $(TESTS) || status=1; done; \
 	exit $$status
 
 bench: setup ## how long things stand still

@@ -22,7 +22,7 @@ from borg_lvm.plan import Copy, Plan
 
 SILENT = IN_USE + ' log{syslog=0 file="/dev/null"} backup{backup=0 archive=0} activation{monitoring=0}'
 """LVM's configuration around the window: whoever keeps its log, or /etc, may lie on a volume that stands still; and
-dmeventd must not unmount or extend what it does not know (`--monitor n` is not enough: a refresh starts it all the same).
+dmeventd must not unmount or extend what it does not know (`--monitor n` is not enough: a refresh starts it even so).
 """
 UNTOLD = "global{activation=0} " + SILENT
 
