@@ -4,7 +4,7 @@ Each writer writes the numbers 1, 2, 3 … to its own file and remembers when ea
 the last number that was written before its instant. So the instant is not before the beginning of a write that it
 shows, and not after the end of one that it does not show. If the latest such beginning lies after the earliest such
 end, there is no one instant that all copies could show. The writers know nothing of each other: none waits for a volume
-that stands still, which would hide a gap (a chain of writes over all volumes, each after the last, is too kind a judge).
+that stands still, which would hide a gap (a chain of writes over all volumes, each after the last, is a weak judge).
 """
 
 from __future__ import annotations
