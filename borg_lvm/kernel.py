@@ -1,7 +1,7 @@
 """System calls that Python 3.11 does not have: mounts, namespaces, freezing. Thin, and nothing else.
 
 Every function raises OSError with the kernel's errno and names the call and the path.
-Numbers are from the kernel's own headers: linux/mount.h, sched.h, linux/fs.h, linux/prctl.h.
+Numbers are from the kernel's own headers: linux/mount.h, sched.h, linux/fs.h, linux/prctl.h, asm-generic/mman.h.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
 CLONE_NEWNS = 0x00020000
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
+MCL_CURRENT, MCL_FUTURE = 1, 2
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "i686": 217, "armv7l": 218}
 
@@ -61,6 +62,16 @@ def pivot_root(new_root: str, put_old: str) -> None:
 def prctl(option: int, value: int) -> None:
     """prctl(2) with one argument."""
     _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), "prctl")
+
+
+def lock_memory() -> None:
+    """Bring all memory of this process in and keep it there, what comes later included (mlockall(2))."""
+    _check(_libc.mlockall(MCL_CURRENT | MCL_FUTURE), "mlockall")
+
+
+def unlock_memory() -> None:
+    """Let the kernel page this process's memory out again (munlockall(2))."""
+    _check(_libc.munlockall(), "munlockall")
 
 
 def syncfs(fd: int) -> None:

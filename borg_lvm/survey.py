@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,9 @@ from borg_lvm.errors import UsageError
 from borg_lvm.resolve import ROOT_HOLES, Resolved, Wanted, resolve, standing
 from borg_lvm.volumes import Volumes
 
-# What LVM's commands and we ourselves may read or write while volumes stand still.
-SYSTEM_PATHS = (
-    "/", "/usr/sbin/lvcreate", "/usr/lib", "/lib64", "/etc/lvm", "/run/lvm", "/dev",
-    ledger.STATE, sys.executable, sys.prefix, os.path.dirname(__file__),
-)  # fmt: skip
+# What LVM's commands may read or write while volumes stand still. Our own memory is locked then (holding.py), and so is
+# the guardian's, so that our interpreter and libraries may lie anywhere.
+SYSTEM_PATHS = ("/", "/usr/sbin/lvm", "/usr/lib", "/lib64", "/etc/lvm", "/run/lvm", "/run/lock", "/dev", ledger.STATE)
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ def survey(question: Question, settings: Settings) -> Survey:
         consistency=settings.consistency,
         key_files=_key_sources(resolved, volumes, settings),
         nesting=instant.nests(os.uname().release),
-        system_devices=frozenset(table.of(os.path.realpath(path)).device for path in SYSTEM_PATHS),
+        system_devices=frozenset(stack.gather(table.of(os.path.realpath(path)).device for path in SYSTEM_PATHS)),
     )
     made = plan.make(wishes, resolved, sources, volumes, stack.taken_minors())
     make = _folders_to_make(wanted, resolved)

@@ -1,0 +1,124 @@
+"""Holding still what LVM does not hold by itself: file systems by freezing them, devices by suspending them.
+
+All that takes a look-up, a file or a page of memory is done before anything stands still: descriptors are opened, and
+our own memory is locked, because our interpreter and libraries may lie on a volume that is about to stand still.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from borg_lvm import dm, kernel
+from borg_lvm.errors import SnapshotError
+from borg_lvm.plan import Copy
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The volumes of one window, ready to be held. `fds` are descriptors of their mount points or devices."""
+
+    group: Sequence[Copy]
+    fds: Sequence[int]
+    nesting: bool
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold still what LVM does not hold by itself; released in reverse, whatever happens.
+
+        Errors: SnapshotError, among others when somebody else has frozen a file system already; OSError.
+        """
+        if not self.nesting:
+            self._refuse_frozen()
+        with ExitStack() as stack:
+            for copy, fd in zip(self.group, self.fds, strict=True):
+                if copy.hold == "freeze":
+                    stack.enter_context(_frozen(fd, copy.mounted_at))
+                elif copy.hold == "suspend":
+                    stack.enter_context(_suspended(copy.origin.dm_uuid))
+            yield
+
+    def _refuse_frozen(self) -> None:
+        """Try to freeze what LVM will hold; SnapshotError if somebody else has frozen it.
+
+        Where freezes do not nest, `lvcreate` fails on such a file system, and leaves it suspended. There is no other
+        way to ask the kernel.
+        """
+        for copy, fd in zip(self.group, self.fds, strict=True):
+            if copy.hold == "lvm" and copy.mounted_at:
+                with _frozen(fd, copy.mounted_at):
+                    pass
+
+
+@contextmanager
+def ready(group: Sequence[Copy], *, nesting: bool) -> Iterator[Holder]:
+    """Open what the window needs, write dirty pages out, and keep our memory where it is until the end of the block.
+
+    Errors: SnapshotError when a volume cannot be opened or the memory cannot be locked: then nothing was held.
+    """
+    with ExitStack() as stack:
+        fds = [_opened(copy, stack) for copy in group]
+        for copy, fd in zip(group, fds, strict=True):
+            _write_out(copy, fd)
+        try:
+            kernel.lock_memory()
+        except OSError as error:
+            raise SnapshotError(
+                f"cannot lock our memory: {error.strerror}; nothing was frozen",
+                remedy="allow it (LimitMEMLOCK= of a systemd unit, CAP_IPC_LOCK)",
+            ) from error
+        stack.callback(kernel.unlock_memory)
+        yield Holder(group, fds, nesting)
+
+
+def _opened(copy: Copy, stack: ExitStack) -> int:
+    path = copy.mounted_at or copy.origin_device
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SnapshotError(f"cannot open {path}: {error.strerror}; nothing was frozen") from error
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _write_out(copy: Copy, fd: int) -> None:
+    """Write dirty pages before the window, so that the freeze has little to wait for."""
+    if copy.mounted_at:
+        kernel.syncfs(fd)
+    else:
+        os.fsync(fd)
+
+
+@contextmanager
+def _frozen(fd: int, path: str) -> Iterator[None]:
+    try:
+        kernel.freeze(fd)
+    except OSError as error:
+        raise SnapshotError(f"cannot freeze {path}: {error.strerror}; has somebody else frozen it?") from error
+    try:
+        yield
+    finally:
+        _thaw(fd, path)
+
+
+def _thaw(fd: int, path: str) -> None:
+    """Thaw what we froze. If it goes already, the snapshots are of no instant."""
+    try:
+        kernel.thaw(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise SnapshotError(f"{path} was set going again before its time") from error
+
+
+@contextmanager
+def _suspended(uuid: str) -> Iterator[None]:
+    dm.suspend(uuid)
+    try:
+        yield
+    finally:
+        if dm.is_suspended(uuid):  # lvcreate resumes an origin itself, as soon as its snapshot is there
+            dm.resume(uuid)
