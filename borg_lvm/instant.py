@@ -7,7 +7,8 @@ their snapshot, so all N snapshots show the instant at which the remaining one w
 How a volume can be held depends on the kernel. From 6.8 on, a frozen file system's device can be suspended, so we
 freeze the file system and LVM's own suspend nests in it. Before, that fails and leaves a mess; there a thick origin's
 device can be suspended in advance instead. A thin origin must never be: its pool breaks; but a thick snapshot of it
-works. A file system above LUKS is frozen on every kernel: LVM suspends the device below, which carries none.
+works. A file system above LUKS is frozen on every kernel: LVM suspends the device below, which carries none. And a
+volume that is itself the source, whatever is on it, is suspended on every kernel: it may have no file system at all.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def together(members: Sequence[Found], system: Sequence[Found], *, nesting: bool
     for one in members:
         if one is first:
             continue
-        if not nesting and not one.crypt and one in system:
+        if one in system and not one.crypt and (one.raw or not nesting):
             return _two_systems([one, *([first] if first else [])])
         held.append(_held(one, nesting=nesting))
     return [replace(one, prepared=one.thick and one.found.volume.layout <= PREPARABLE) for one in held]
@@ -67,14 +68,14 @@ def _first(plain: Sequence[Found], system: Sequence[Found], *, nesting: bool) ->
     """Choose the volume that LVM holds: one that we need ourselves, else one that would be costly to hold."""
     if system:
         return system[0]
-    thin = [one for one in plain if one.volume.is_thin]
-    if thin and not nesting:
+    thin = [one for one in plain if one.volume.is_thin and (one.raw or not nesting)]
+    if thin:
         return thin[0]
     return plain[0] if plain else None
 
 
 def _held(one: Found, *, nesting: bool) -> Held:
-    if one.crypt or nesting:
+    if one.crypt or (nesting and not one.raw):
         return Held(one, "freeze", not one.volume.is_thin)
     return Held(one, "suspend", thick=True)
 
@@ -82,7 +83,8 @@ def _held(one: Found, *, nesting: bool) -> Held:
 def _two_systems(members: Sequence[Found]) -> str:
     names = " and ".join(sorted(one.volume.full_name for one in members))
     return (
-        f"{names} both hold what LVM itself needs (programs, libraries, /etc), and this kernel can only hold a "
-        "volume by suspending it, which would block reading too; use kernel 6.8 or newer, or back them up in runs of "
-        "their own, or accept one snapshot after the other with --consistency per-volume"
+        f"{names} both hold what LVM itself needs (programs, libraries, /etc), and one of them can only be held by "
+        "suspending it, which would block reading too (so it is on kernels before 6.8, and for a volume that is itself "
+        "the source); use a newer kernel, or back them up in runs of their own, or accept one snapshot after the other "
+        "with --consistency per-volume"
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from borg_lvm.config.size import Size
 from borg_lvm.devices import lvm
 from borg_lvm.devices.lvm import RUN_TAG, TAG, Volume
-from borg_lvm.devices.mounts import Mount
+from borg_lvm.devices.mounts import RAW, Mount
 from borg_lvm.errors import SourceError
 from borg_lvm.instant import Held, Hold, one_by_one, together
 from borg_lvm.resolve import Cover, Resolved
@@ -33,8 +33,8 @@ class Copy:
     `extents` is 0 for a thin snapshot, which needs no space of its own. `hold` says who keeps the volume still while
     the snapshot is made: `lvm` itself, or we, by freezing the file system at `mounted_at` (as for one above LUKS,
     which LVM does not see) or by suspending the volume's device. `prepared`: all but telling the kernel is done before
-    anything stands still. `key_file` opens the LUKS copy when the kernel does
-    not give the key of the running mapping.
+    anything stands still. `key_file` opens the LUKS copy when the kernel does not give the key of the running mapping.
+    Where the volume itself is the source, `fstype` is `raw`, and `mounted_at` is empty: nothing is mounted.
     """
 
     origin: Volume
@@ -55,6 +55,16 @@ class Copy:
     def full_name(self) -> str:
         """`vg/lv` of the snapshot."""
         return f"{self.origin.vg}/{self.name}"
+
+    @property
+    def raw(self) -> bool:
+        """Whether the volume itself is the source, and not a file system on it."""
+        return self.fstype == RAW
+
+    @property
+    def origin_device(self) -> str:
+        """The origin's own device node."""
+        return f"/dev/mapper/{lvm.dm_name(self.origin.vg, self.origin.name)}"
 
     @property
     def kind(self) -> str:
@@ -84,12 +94,13 @@ class Copy:
 
 @dataclass(frozen=True)
 class Laid:
-    """One cover of the view: `inside` of copy number `copy` is laid over `target`."""
+    """One cover of the view: `inside` of copy number `copy`, or its `device`, is laid over `target`."""
 
     target: str
     copy: int
     inside: str
     because: str
+    device: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,7 +176,13 @@ def make(
         for uuid in [one.found.volume.uuid]
     )
     covers = tuple(
-        Laid(cover.target, order[found[cover.mount.device][0].volume.uuid], cover.inside, cover.because)
+        Laid(
+            cover.target,
+            order[found[cover.mount.device][0].volume.uuid],
+            cover.inside,
+            cover.because,
+            device=cover.mount.fstype == RAW,
+        )
         for cover in resolved.covers
     )
     return Plan(
@@ -204,7 +221,7 @@ def _arrange(found: Mapping[str, tuple[Found, Mount]], wishes: Wishes, problems:
 def _found(covers: Sequence[Cover], volumes: Volumes, problems: list[str]) -> dict[str, tuple[Found, Mount]]:
     """Return the volume of each cover's device, once for each device; what cannot be frozen goes into `problems`."""
     found: dict[str, tuple[Found, Mount]] = {}
-    for cover in covers:
+    for cover in sorted(covers, key=lambda cover: cover.mount.fstype == RAW):  # a file system on it says how to hold it
         known = found.get(cover.mount.device)
         answer = known[0] if known else volumes.find(cover.mount)
         if isinstance(answer, str):
@@ -212,7 +229,17 @@ def _found(covers: Sequence[Cover], volumes: Volumes, problems: list[str]) -> di
             problems.append(f"{cover.target}{nested}: {answer}; or leave it live: --live {cover.target}")
         else:
             found.setdefault(cover.mount.device, (answer, cover.mount))
+    problems += _named_twice(found)
     return found
+
+
+def _named_twice(found: Mapping[str, tuple[Found, Mount]]) -> Iterator[str]:
+    """Yield what is wrong with a volume that is to be copied as it is, and once more by the LUKS mapping on it."""
+    seen: dict[str, Mount] = {}
+    for one, mount in found.values():
+        other = seen.setdefault(one.volume.uuid, mount)
+        if other is not mount:
+            yield f"{mount.path} and {other.path} are both on {one.volume.full_name}; name one of them"
 
 
 def _no_key(found: Found, mount: Mount) -> str:
@@ -248,7 +275,7 @@ def _copy(number: int, held: Held, mount: Mount, wishes: Wishes, space: Allotted
         minor=minor,
         fstype=mount.fstype,
         options=_mount_options(mount, read_only_device=crypt is not None),
-        mounted_at=mount.path,
+        mounted_at="" if found.raw else mount.path,
         hold=held.hold,
         prepared=held.prepared,
         crypt=crypt,

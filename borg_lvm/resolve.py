@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from borg_lvm.command import LivePath
-from borg_lvm.devices.mounts import Mount, Table, above
+from borg_lvm.devices.mounts import Mount, Table, above, raw
 from borg_lvm.devices.paths import SeenPath
 
 # File systems that hold nothing to back up: the kernel's own windows. They stay live without a word of consent.
@@ -32,7 +32,10 @@ MOST_SOURCES = 2000
 
 @dataclass(frozen=True)
 class Cover:
-    """A path that the view covers with `inside` of the file system mounted at `mount`."""
+    """A path that the view covers with `inside` of the file system mounted at `mount`.
+
+    If the path is a block device, with that of the copy (`mount.fstype` is then `raw`).
+    """
 
     target: str
     mount: Mount
@@ -83,7 +86,7 @@ def resolve(wanted: Wanted, table: Table) -> Resolved:
     live = _live(wanted, targets)
     covers, holes = _nested(targets, live, table, wanted.one_file_system)
     holes = live | holes
-    covers |= _own(targets, covers, holes, table)
+    covers |= _own(targets, covers, holes, table) | _devices(wanted.sources, targets)
     return Resolved(
         covers=tuple(covers[path] for path in sorted(covers)),
         holes=tuple(hole for _, hole in sorted(holes.items()) if _is_hidden(hole, targets, covers, holes)),
@@ -220,6 +223,14 @@ def _own(
         if outer is None or outer in holes or mounts[outer].id != mount.id:
             covers[target] = Cover(target, mount, mount.inside(target), given)
     return covers
+
+
+def _devices(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> dict[str, Cover]:
+    """Return the covers of the targets that are block devices themselves."""
+    found = {_behind(seen): seen.device for seen in sources if seen.device}
+    return {
+        path: Cover(path, raw(device, path), "/", targets[path]) for path, device in found.items() if path in targets
+    }
 
 
 def _is_hidden(hole: Hole, targets: Mapping[str, str], covers: Mapping[str, Cover], holes: Mapping[str, Hole]) -> bool:

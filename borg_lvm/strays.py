@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import time
 from collections.abc import Callable, Collection, Sequence, Set
 from contextlib import suppress
@@ -63,14 +64,18 @@ def users(namespace: int, devices: frozenset[int]) -> list[Process]:
 
 
 def _devices_of(pid: int) -> set[int]:
-    """Return the devices of a process's root, working directory, program, open files and mapped files."""
+    """Return the devices of a process's root, working directory, program, open files and mapped files.
+
+    A device that is open itself counts as well.
+    """
     base = f"/proc/{pid}"
     links = [f"{base}/cwd", f"{base}/root", f"{base}/exe"]
     links += [f"{base}/fd/{name}" for name in os.listdir(f"{base}/fd")]
     found = set()
     for link in links:
         with suppress(OSError):
-            found.add(os.stat(link).st_dev)
+            info = os.stat(link)
+            found |= {info.st_dev, info.st_rdev} if stat.S_ISBLK(info.st_mode) else {info.st_dev}
     with open(f"{base}/maps", "rb") as maps:
         numbers = {line.split(None, 5)[3] for line in maps}
     return found | {os.makedev(*(int(part, 16) for part in number.split(b":"))) for number in numbers}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from borg_lvm import kernel
-from borg_lvm.plan import Copy, Plan
+from borg_lvm.plan import Copy, Laid, Plan
 
 MS_UNBINDABLE = 1 << 17
 
@@ -28,9 +28,15 @@ class Step:
 
 def steps(plan: Plan, staging: str) -> tuple[Step, ...]:
     """Return the mounts of the view in their order: outer paths first, and on one path a hole before a cover."""
-    found = [Step("cover", _join(_staged(staging, laid.copy), laid.inside), laid.target) for laid in plan.covers]
+    found = [Step("cover", _source(plan, laid, staging), laid.target) for laid in plan.covers]
     found += [Step("hole", hole.path, hole.path) for hole in plan.holes]
     return tuple(sorted(found, key=lambda step: (step.target.split("/"), step.kind == "cover")))
+
+
+def _source(plan: Plan, laid: Laid, staging: str) -> str:
+    if laid.device:
+        return plan.copies[laid.copy].volume_device
+    return _join(_staged(staging, laid.copy), laid.inside)
 
 
 def _staged(staging: str, number: int) -> str:
@@ -53,7 +59,7 @@ def build(plan: Plan, staging: str, cwd: str) -> None:
     root = f"{staging}/root" if plan.pivots else ""
     if root:
         os.mkdir(root)
-    devices = [os.stat(_staged(staging, number)).st_dev for number in range(len(plan.copies))]
+    devices = [os.stat(copy.device).st_rdev for copy in plan.copies]
     todo = steps(plan, staging)
     live = {step: os.open(step.source, os.O_PATH | os.O_CLOEXEC) for step in todo if _is_live(step)}
     for step in todo:
@@ -80,6 +86,8 @@ def _mount_copies(copies: Sequence[Copy], staging: str) -> None:
     kernel.mount("borg-lvm", staging, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, "mode=0700")
     kernel.mount(None, staging, None, MS_UNBINDABLE)
     for number, copy in enumerate(copies):
+        if copy.raw:
+            continue
         point = _staged(staging, number)
         os.mkdir(point)
         flags = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
@@ -118,11 +126,12 @@ def uncovered(plan: Plan, devices: Sequence[int]) -> list[str]:
     A cover can vanish while the command runs: when somebody on the host replaces the covered file or folder itself
     (rename, rmdir), the kernel takes away what is mounted on it in every namespace.
     """
-    return [laid.target for laid in plan.covers if _device_of(laid.target) != devices[laid.copy]]
+    return [laid.target for laid in plan.covers if _device_of(laid) != devices[laid.copy]]
 
 
-def _device_of(path: str) -> int:
+def _device_of(laid: Laid) -> int:
     try:
-        return os.stat(path).st_dev
+        info = os.stat(laid.target)
     except OSError:
         return 0
+    return info.st_rdev if laid.device else info.st_dev

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from borg_lvm.devices.lvm import Volume
-from borg_lvm.devices.mounts import Mount
+from borg_lvm.devices.mounts import RAW, Mount
 from borg_lvm.devices.stack import BlockDevice
 
 FREEZABLE = frozenset(("ext2", "ext3", "ext4", "xfs"))
@@ -26,10 +26,14 @@ class Crypt:
 
 @dataclass(frozen=True)
 class Found:
-    """A volume that can be snapshotted for a mount, and the LUKS mapping between, if there is one."""
+    """A volume that can be snapshotted for a mount, and the LUKS mapping between, if there is one.
+
+    `raw`: the volume itself is the source, whatever is on it.
+    """
 
     volume: Volume
     crypt: Crypt | None
+    raw: bool = False
 
 
 class Volumes:
@@ -42,9 +46,11 @@ class Volumes:
 
     def find(self, mount: Mount) -> Found | str:
         """Return the volume below a mount, or say in one clause why it cannot be frozen."""
-        reason = _not_a_disk(mount)
-        if reason:
-            return reason
+        if mount.fstype == RAW:
+            return self._find_raw(mount.device)
+        return _not_a_disk(mount) or self._find_below(mount)
+
+    def _find_below(self, mount: Mount) -> Found | str:
         device = self._stack.get(mount.device)
         if device is None:
             return f"its {mount.fstype} file system lies on {mount.source}, which is no block device that we can see"
@@ -61,6 +67,15 @@ class Volumes:
         if mount.fstype not in FREEZABLE:
             return _bad_file_system(mount, volume)
         return self._refusal(volume, device) or Found(volume, crypt)
+
+    def _find_raw(self, number: str) -> Found | str:
+        device = self._stack.get(number)
+        if device is not None and device.dm_uuid.startswith("CRYPT-"):
+            return f"it is the mapping {device.dm_name}; name the logical volume below it, or a folder on it"
+        volume = self._by_uuid.get(device.dm_uuid) if device else None
+        if device is None or volume is None:
+            return f"it is the block device {number}, which is not a logical volume"
+        return self._refusal(volume, device) or Found(volume, None, raw=True)
 
     def _below(self, device: BlockDevice) -> BlockDevice:
         """Return the one device below a mapping, or the mapping itself if none can be seen."""

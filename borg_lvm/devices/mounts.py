@@ -38,6 +38,15 @@ class Mount:
         return join(self.root, relative(path, self.path))
 
 
+RAW = "raw"
+"""In the place of a file system's type: the device itself is the source, not a file system on it."""
+
+
+def raw(device: str, path: str) -> Mount:
+    """Return what stands for a mount where a block device (`major:minor`) itself is the source."""
+    return Mount(-1, -1, device, "/", path, "", RAW, path, "")
+
+
 def relative(path: str, base: str) -> str:
     """Return `path` below `base`, without a leading slash; empty when both are the same."""
     return path[len(base.rstrip("/")) :].lstrip("/")

@@ -16,7 +16,7 @@ class SeenPath:
 
     `real` is the path with every link on the way resolved, but not a link at its very end: that is the thing
     itself (`kind` is then `link`, and `target` is where it leads). `error` tells why nothing could be seen, there or
-    behind the link.
+    behind the link. `device` is the `major:minor` of a block device, there or behind the link; else empty.
     """
 
     given: str
@@ -24,6 +24,7 @@ class SeenPath:
     kind: Kind
     target: str = ""
     error: str = ""
+    device: str = ""
 
 
 def look(path: str) -> SeenPath:
@@ -37,5 +38,14 @@ def look(path: str) -> SeenPath:
         return SeenPath(path, real, "missing", error=error.strerror or str(error))
     if stat.S_ISLNK(mode):
         target = os.path.realpath(real)
-        return SeenPath(path, real, "link", target, "" if os.path.exists(target) else "it leads nowhere")
-    return SeenPath(path, real, "dir" if stat.S_ISDIR(mode) else "file")
+        dangling = "" if os.path.exists(target) else "it leads nowhere"
+        return SeenPath(path, real, "link", target, dangling, _block(target))
+    return SeenPath(path, real, "dir" if stat.S_ISDIR(mode) else "file", device=_block(real))
+
+
+def _block(path: str) -> str:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return ""
+    return f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}" if stat.S_ISBLK(info.st_mode) else ""

@@ -39,11 +39,10 @@ class Writer:
 
     def shown(self, copy: Path) -> int:
         """Return the last number that a copy of the file shows."""
-        text = copy.read_bytes()
-        if self.how.startswith("append"):
-            whole = len(text) // WIDTH
-            text = text[(whole - 1) * WIDTH : whole * WIDTH] if whole else b""
-        return int(text[:WIDTH].strip(b"\0") or b"0")
+        with copy.open("rb") as file:
+            if self.how.startswith("append"):
+                file.seek(max(0, file.seek(0, os.SEEK_END) // WIDTH - 1) * WIDTH)
+            return int(file.read(WIDTH).strip(b"\0") or b"0")
 
 
 def gap(writers: Sequence[Writer], shown: Sequence[int]) -> float:
@@ -66,7 +65,7 @@ def writing(writers: Sequence[Writer]) -> Iterator[None]:
             process = stack.enter_context(subprocess.Popen(words))
             stack.callback(process.send_signal, signal.SIGTERM)
         for writer in writers:
-            while not writer.file.exists() or not writer.file.stat().st_size:
+            while not writer.file.exists() or not writer.shown(writer.file):
                 time.sleep(0.02)
         yield
 

@@ -73,6 +73,11 @@ def folders(*paths: str) -> tuple[SeenPath, ...]:
     return tuple(folder(path) for path in paths)
 
 
+def device(path: str, number: str, name: str = "") -> SeenPath:
+    """A block device (`major:minor`), or a symbolic link to it of another name."""
+    return SeenPath(name or path, name or path, "link" if name else "file", path if name else "", device=number)
+
+
 def link(path: str, target: str, error: str = "") -> SeenPath:
     """A symbolic link and where it leads."""
     return SeenPath(path, path, "link", target, error)

@@ -1,0 +1,83 @@
+"""Volumes that are themselves the source: no file system of ours is on them, a program writes to the device."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.rig import Rig
+from tests.rig.volumes import Volume
+from tests.system.live import assert_nothing_left, tidy
+from tests.system.program import borg_lvm, run
+from tests.system.writers import Writer, gap, writing
+
+pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
+RUNS = int(os.environ.get("BORG_LVM_RUNS", "2"))
+
+
+def test_the_command_reads_the_device_as_it_was(rig: Rig) -> None:
+    disk = rig.volume("disk", mib=16)
+    other = rig.volume("other", fs="ext4", at=rig.path("other"))
+    assert other.at
+    Path(disk.device).write_bytes(b"before")
+    live = f"/proc/1/root{os.path.realpath(disk.device)}"  # as the machine sees it, outside of the view
+    script = f"printf 'after ' | dd of={live} conv=fsync,notrunc status=none; head -c6 {disk.device}"
+    with tidy():
+        said = borg_lvm("run", "--path", disk.device, "--path", other.at, "--", "sh", "-ec", script)
+        assert said.out == "before", said
+        assert run("head", "-c6", disk.device).out == "after "
+        assert_nothing_left(rig)
+
+
+def mixed(rig: Rig) -> tuple[list[Writer], list[Path]]:
+    """Return writers to devices and to files, and what is to be frozen: thick and thin, with and without files."""
+    volumes = [
+        rig.volume("disk", mib=32),
+        rig.volume("files", fs="ext4", at=rig.path("files")),
+        rig.volume("thindisk", kind="thin", mib=32),
+        rig.volume("thinfiles", kind="thin", fs="xfs", at=rig.path("thinfiles")),
+        rig.volume("second", kind="thin", mib=32),
+    ]
+    return [_writer(rig, volume) for volume in volumes], [volume.at or Path(volume.device) for volume in volumes]
+
+
+def _writer(rig: Rig, volume: Volume) -> Writer:
+    target = volume.at / "file" if volume.at else Path(volume.device)
+    return Writer("in-place synced", target, rig.path(f"{volume.name}.diary"))
+
+
+def copied(rig: Rig, writers: list[Writer], paths: list[Path], number: int, *options: str) -> list[Path]:
+    target = rig.path(f"copies{number}")
+    target.mkdir()
+    names = [target / writer.diary.name for writer in writers]
+    lines = [f"head -c16 {writer.file} >{name}" for writer, name in zip(writers, names, strict=True)]
+    words = [word for path in paths for word in ("--path", path)]
+    borg_lvm("run", *options, *words, "--", "sh", "-ec", "\n".join(lines))
+    return names
+
+
+def gaps(rig: Rig, runs: int, *options: str) -> list[float]:
+    writers, paths = mixed(rig)
+    with writing(writers):
+        copies = [copied(rig, writers, paths, number, *options) for number in range(runs)]
+    shown = [[writer.shown(copy) for writer, copy in zip(writers, names, strict=True)] for names in copies]
+    return [gap(writers, numbers) for numbers in shown]
+
+
+@pytest.mark.each_kernel
+def test_devices_and_files_show_one_instant(rig: Rig) -> None:
+    with tidy():
+        found = gaps(rig, RUNS)
+        print("gaps, in seconds:", *(f"{one:.3f}" for one in found))
+        assert [one for one in found if one > 0] == []
+        assert_nothing_left(rig)
+
+
+def test_the_judge_sees_one_device_after_the_other(rig: Rig) -> None:
+    with tidy():
+        found = gaps(rig, 2, "--consistency", "per-volume")
+        print("gaps, in seconds:", *(f"{one:.3f}" for one in found))
+        assert all(one > 0 for one in found)
+        assert_nothing_left(rig)
