@@ -26,13 +26,13 @@ class Guardian:
         self._process = process
         self._expect("ready")
 
-    def may_freeze(self, path: str) -> None:
-        """Tell that the file system mounted at `path` may be frozen from now on."""
-        self._say(f"freeze {path}")
+    def may_freeze(self, name: str, path: str) -> None:
+        """Tell that the file system of a volume (`vg/lv`), mounted at `path`, may be frozen from now on."""
+        self._say(f"freeze {name} {path}")
 
-    def may_suspend(self, dm_uuid: str) -> None:
-        """Tell that a device may be suspended from now on."""
-        self._say(f"suspend {dm_uuid}")
+    def may_suspend(self, name: str, dm_uuid: str) -> None:
+        """Tell that a volume's device may be suspended from now on."""
+        self._say(f"suspend {name} {dm_uuid}")
 
     def forget_mounts(self) -> None:
         """Tell that no file system will be frozen any more: the guardian lets go of their mounts."""
@@ -48,6 +48,7 @@ class Guardian:
         try:
             yield
         except Exception as error:
+            self._ask("undo")
             self._disarm(deadline, error)
             raise
         self._disarm(deadline)
@@ -65,7 +66,9 @@ class Guardian:
         finally:
             if answer == "ok":
                 answer = self._ask("disarm")
-            if answer != "ok":
+            if answer.startswith("acted"):
+                told.append(f"the guardian set going again {_told(answer)}")
+            elif answer != "ok":
                 told.append(f"the guardian: {answer}")
 
     def _disarm(self, deadline: float, error: Exception | None = None) -> None:
@@ -78,8 +81,7 @@ class Guardian:
             ) from error
         if answer != "ok":
             raise SnapshotError(
-                f"the window took longer than {deadline:g} s: the guardian set going again: "
-                f"{answer.removeprefix('acted ')}",
+                f"the window took longer than {deadline:g} s: the guardian set going again {_told(answer)}",
                 remedy="look for what is slow (disks, lvcreate), or allow more time with `deadline:`",
                 details=details,
             ) from error
@@ -111,6 +113,13 @@ class Guardian:
                 f"the guardian did not start: {answer}; nothing was frozen",
                 remedy="it must be able to lock its memory (LimitMEMLOCK= of a systemd unit, CAP_IPC_LOCK)",
             )
+
+
+def _told(answer: str) -> str:
+    """Say what the guardian has acted on, from its answer: `acted vg/lv 10.02 …`."""
+    words = answer.split()[1:]
+    pairs = dict(zip(words[::2], words[1::2], strict=False))  # a volume may have been held in two ways
+    return ", ".join(f"{name}, which had stood still for {seconds} s" for name, seconds in pairs.items())
 
 
 @contextmanager

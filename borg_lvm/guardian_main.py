@@ -5,11 +5,13 @@ says that it is ready. From then on it allocates little, starts no program and r
 lie on the very volume that stands still. All its memory is locked.
 
 Protocol, one line each on standard input, each answered by one line (`ok` or `error TEXT`):
-    freeze PATH       a file system that may be frozen from now on (a descriptor of PATH is opened now)
-    suspend UUID      a device that may be suspended from now on
+    freeze NAME PATH  a file system that may be frozen from now on (a descriptor of PATH is opened now)
+    suspend NAME UUID a device that may be suspended from now on; NAME is what both are called in answers
     forget            nothing is frozen any more: close the descriptors, which would keep their mounts busy
     arm SECONDS GRACE the window opens: after so many seconds everything is undone
-    disarm            the window is closed; the answer is `ok` or `acted NAMES` when something had to be undone
+    undo              everything is undone now: what a program that died in the window has left
+    disarm            the window is closed; the answer is `ok`, or `acted NAME SECONDS …` when the deadline had passed
+                      and something had to be undone: how long after the window's beginning that was
 A run that takes one window for each volume arms and disarms again, and once more for the removal of its snapshots.
 End of input in a window: the owner is dead; everything is undone after GRACE seconds. In the window of the snapshots
 they are 0. An lvremove that has lost its owner gets a moment to come to its end by itself.
@@ -40,7 +42,8 @@ class Guardian:
     def __init__(self) -> None:
         self.control = os.open("/dev/mapper/control", os.O_RDWR)
         self.frozen: list[tuple[str, int]] = []
-        self.suspended: list[str] = []
+        self.suspended: list[tuple[str, str]] = []
+        self.began = 0.0
         self.deadline = 0.0
         self.grace = 0.0
         self.acted: list[str] = []
@@ -54,37 +57,48 @@ class Guardian:
 
     def undo(self) -> None:
         """Set everything going again that stands still, devices first: a frozen file system may lie on one."""
-        for uuid in self.suspended:
+        for name, uuid in self.suspended:
             try:
                 if self.dm(DEV_STATUS, uuid) & SUSPENDED:
                     # A table that LVM has loaded in advance is not to be used without those of the other devices.
                     self.dm(TABLE_CLEAR, uuid)
                     self.dm(DEV_SUSPEND, uuid)
-                    self.acted.append(uuid)
+                    self.note(name)
             except OSError:
                 pass  # it is gone, or somebody else was faster
-        for path, fd in self.frozen:
+        for name, fd in self.frozen:
             try:
                 fcntl.ioctl(fd, FITHAW, 0)
-                self.acted.append(path)
+                self.note(name)
             except OSError as error:
                 if error.errno != errno.EINVAL:  # EINVAL: it is not frozen
-                    self.acted.append(path + ": " + os.strerror(error.errno or 0))
+                    self.note(name)
+
+    def note(self, name: str) -> None:
+        """Remember what stood still, and since when at most."""
+        self.acted.append(name + " " + format(time.monotonic() - self.began, ".2f"))
 
     def obey(self, line: str) -> str:
         """Carry out one line and return the answer."""
         word, _, rest = line.partition(" ")
         if word == "freeze":
-            self.frozen.append((rest, os.open(os.fsencode(rest), os.O_RDONLY)))
+            name, _, path = rest.partition(" ")
+            self.frozen.append((name, os.open(os.fsencode(path), os.O_RDONLY)))
         elif word == "suspend":
-            self.suspended.append(rest)
+            name, _, uuid = rest.partition(" ")
+            self.suspended.append((name, uuid))
         elif word == "forget":
             while self.frozen:
                 os.close(self.frozen.pop()[1])
         elif word == "arm":
             seconds, _, grace = rest.partition(" ")
-            self.deadline, self.grace = time.monotonic() + float(seconds), float(grace)
+            self.began, self.grace = time.monotonic(), float(grace)
+            self.deadline = self.began + float(seconds)
             self.acted.clear()
+        elif word == "undo":
+            known = len(self.acted)
+            self.undo()
+            del self.acted[known:]
         elif word == "disarm":
             self.deadline = 0.0
             return "acted " + " ".join(self.acted) if self.acted else "ok"
@@ -131,9 +145,10 @@ def main() -> None:
         os.write(1, b"error cannot lock memory: " + os.strerror(ctypes.get_errno()).encode() + b"\n")
         sys.exit(1)
     guardian = Guardian()
-    guardian.suspended.append("LVM-no-such-device")
+    guardian.suspended.append(("none", "LVM-no-such-device"))
     guardian.frozen.append(("/proc", os.open("/proc", os.O_RDONLY)))
     guardian.undo()
+    guardian.note("none")
     guardian.timeout()
     select.select([], [], [], 0)
     time.sleep(0)

@@ -43,9 +43,9 @@ class Taker:
         together = self.plan.consistency == "instant"
         groups: list[tuple[Copy, ...]] = [copies] if together else [(copy,) for copy in copies]
         for copy in copies:
-            self._watch.may_suspend(copy.origin.dm_uuid)
-        for path in self._may_be_frozen(copies):
-            self._watch.may_freeze(path)
+            self._watch.may_suspend(copy.origin.full_name, copy.origin.dm_uuid)
+        for copy in self._may_be_frozen(copies):
+            self._watch.may_freeze(copy.origin.full_name, copy.mounted_at)
         instants = tuple(self._window(group) for group in groups if group)
         self._watch.forget_mounts()
         return instants
@@ -57,8 +57,8 @@ class Taker:
         with making.maker(self.plan, group, self._ledger, self._timeout) as maker:
             self._signals.check()
             self._ledger.write("window")
-            for path in self._may_be_frozen(group):
-                self._ledger.write("freeze", path=path)
+            for copy in self._may_be_frozen(group):
+                self._ledger.write("freeze", path=copy.mounted_at)
             with holding.ready(group, nesting=self._nesting) as holder:
                 begin, start = time.time(), time.monotonic()
                 with self._watch.window(self._deadline), holder.held():
@@ -68,10 +68,10 @@ class Taker:
             maker.prove()
         return Instant(tuple(copy.origin.full_name for copy in group), begin, seconds)
 
-    def _may_be_frozen(self, copies: Sequence[Copy]) -> list[str]:
-        """Return the mount points that we freeze: to hold them, or to see whether somebody else has frozen them."""
+    def _may_be_frozen(self, copies: Sequence[Copy]) -> list[Copy]:
+        """Return those whose file system we freeze: to hold it, or to see whether somebody else has frozen it."""
         return [
-            copy.mounted_at
+            copy
             for copy in copies
             if copy.mounted_at and (copy.hold == "freeze" or (copy.hold == "lvm" and not self._nesting))
         ]
