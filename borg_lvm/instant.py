@@ -42,6 +42,12 @@ def nests(release: str) -> bool:
     return (int(numbers[0]), int(numbers[1])) >= NESTING
 
 
+def matters(members: Sequence[Found], system: Sequence[Found]) -> bool:
+    """Tell whether one instant of these volumes is had better, or only, where freezes nest."""
+    several = len({one.volume.uuid for one in members}) > 1
+    return several and (any(one.volume.is_thin for one in members) or len(system) > 1)
+
+
 def one_by_one(members: Sequence[Found]) -> list[Held]:
     """Arrange volumes that each get an instant of their own, or a single volume."""
     return [Held(one, "freeze" if one.crypt else "lvm", not one.volume.is_thin) for one in members]

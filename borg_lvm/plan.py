@@ -105,7 +105,7 @@ class Laid:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run will do."""
+    """All that a run will do. `nesting`: this kernel's freezes nest."""
 
     run_id: str
     copies: tuple[Copy, ...]
@@ -114,6 +114,7 @@ class Plan:
     live_sources: tuple[tuple[str, str], ...]
     sources: tuple[str, ...]
     consistency: str
+    nesting: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -193,6 +194,7 @@ def make(
         live_sources=resolved.live_sources,
         sources=tuple(sources),
         consistency=wishes.consistency if len(copies) > 1 else "instant",
+        nesting=wishes.nesting,
         notes=resolved.notes,
     )
 

@@ -8,11 +8,10 @@ opened: the log may lie on a volume that stands still. The ledger is written bef
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 
-from borg_lvm import holding, instant, making
+from borg_lvm import holding, making
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
 from borg_lvm.plan import Copy, Plan
@@ -32,7 +31,7 @@ class Taker:
         self._signals = signals
         self._deadline = deadline
         self._timeout = timeout
-        self._nesting = instant.nests(os.uname().release)
+        self._nesting = plan.nesting
 
     def take(self) -> tuple[Instant, ...]:
         """Take all snapshots: in one window for one instant, else in one window for each volume.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import instant, ledger, luks, plan, plugins, wrappers
+from borg_lvm import instant, ledger, luks, nesting, plan, plugins, wrappers
 from borg_lvm.command import LivePath, Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm, mounts, stack
@@ -69,14 +69,15 @@ def survey(question: Question, settings: Settings) -> Survey:
     resolved = resolve(wanted, table)
     listed = lvm.report(settings.command_timeout) if resolved.covers else []
     volumes = Volumes(listed, stack.gather(cover.mount.device for cover in resolved.covers))
+    system = frozenset(stack.gather(table.of(os.path.realpath(path)).device for path in SYSTEM_PATHS))
     wishes = plan.Wishes(
         run_id=new_run_id(),
         size=settings.snapshot.size,
         persistent_minor=settings.snapshot.persistent_minor,
         consistency=settings.consistency,
         key_files=_key_sources(resolved, volumes, settings),
-        nesting=instant.nests(os.uname().release),
-        system_devices=frozenset(stack.gather(table.of(os.path.realpath(path)).device for path in SYSTEM_PATHS)),
+        nesting=nesting.nests(matters=_nesting_matters(resolved, volumes, system)),
+        system_devices=system,
     )
     made = plan.make(wishes, resolved, sources, volumes, stack.taken_minors())
     make = _folders_to_make(wanted, resolved)
@@ -125,6 +126,12 @@ def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:
     return tuple(
         seen.real for seen, live in wanted.needed if live.make and seen.kind == "missing" and seen.real in holes
     )
+
+
+def _nesting_matters(resolved: Resolved, volumes: Volumes, system: frozenset[str]) -> bool:
+    found = [(cover.mount.device, volumes.find(cover.mount)) for cover in resolved.covers]
+    members = {device: one for device, one in found if not isinstance(one, str)}
+    return instant.matters(list(members.values()), [one for device, one in members.items() if device in system])
 
 
 def _key_sources(resolved: Resolved, volumes: Volumes, settings: Settings) -> dict[str, str]:

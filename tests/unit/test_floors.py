@@ -19,7 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "config command devices plugins hookspecs wrappers",
         "plan resolve report sizing volumes instant",
         "quiesce snapshot making lvmshell release guardian guardian_main view run ledger locks luks namespace strays "
-        "survey holding",
+        "survey holding nesting",
         "session clean",
         "cli __main__",
     )
