@@ -6,6 +6,7 @@ its uuid, which is never given twice.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -40,6 +41,15 @@ def _ioctl(command: int, *, uuid: str = "", name: str = "", flags: int = 0) -> t
 def is_suspended(uuid: str) -> bool:
     """Whether the device is suspended. Errors: OSError (ENXIO: there is no such device)."""
     return bool(_ioctl(_DEV_STATUS, uuid=uuid)[0] & _SUSPEND)
+
+
+def exists(name: str) -> bool:
+    """Whether there is a device of that name; in doubt there is."""
+    try:
+        _ioctl(_DEV_STATUS, name=name)
+    except OSError as error:
+        return error.errno != errno.ENXIO
+    return True
 
 
 def suspend(uuid: str) -> None:

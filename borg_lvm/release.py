@@ -78,6 +78,8 @@ def _remove_all(plan: Plan, log: Log, leftovers: list[str], timeout: float, *, c
         if names:
             with log.step(f"removing {len(names)} snapshot{'s' * (len(names) > 1)}"):
                 remove(names, timeout)
+        if complete and not any(dm.exists(copy.dm_name) for copy in plan.copies):
+            return  # LVM says so by its status, and the kernel knows none of them any more
     except BorgLvmError as error:
         log.warning("\n".join([error.message, *error.details]))
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,7 +17,6 @@ from tests.rig import Rig
 from tests.rig.leftovers import dm_devices
 from tests.rig.volumes import Volume
 from tests.system.live import (
-    PATIENCE,
     Gate,
     Programs,
     Run,
@@ -35,6 +35,7 @@ from tests.system.live import (
 from tests.system.program import borg_lvm, run, start
 
 DEADLINE = 5  # seconds, as the configuration of these runs has it
+SHORT = 1  # the shortest deadline that can be configured
 COUNTER = itertools.count()
 
 
@@ -47,11 +48,11 @@ class Stage:
     folder: Path = field(init=False)
     programs: Programs = field(init=False)
 
-    def prepare(self) -> None:
-        """Make a new folder with nothing in it."""
+    def prepare(self, deadline: int = DEADLINE) -> None:
+        """Make a new folder with nothing in it but a configuration."""
         self.folder = self.rig.path(f"stage-{next(COUNTER)}")
         self.folder.mkdir()
-        (self.folder / "config.yaml").write_text(f"deadline: {DEADLINE}\n")
+        (self.folder / "config.yaml").write_text(f"deadline: {deadline}\n")
         self.programs = Programs(self.folder / "programs")
 
     def run(self, *command: str | Path) -> Run:
@@ -188,74 +189,37 @@ STEPS: dict[str, Callable[[Stage], Stopped]] = {
 WINDOW = {step for step in STEPS if "lvcreate" in step or "refresh" in step}
 
 Victims = str
-"""Who is killed: `us` is borg-lvm alone, `both` also LVM's program, `all` also the guardian."""
-
-TABLE: dict[str, list[tuple[str, Victims]]] = {
-    "thick": [
-        ("owner", "us"),
-        ("before-lvcreate", "us"),
-        ("before-lvcreate", "both"),
-        ("in-lvcreate", "us"),
-        ("in-lvcreate", "both"),
-        ("in-lvcreate", "all"),
-        ("after-lvcreate", "us"),
-        ("after-lvcreate", "all"),
-        ("thawed", "us"),
-        ("view", "us"),
-        ("command", "us"),
-        ("before-lvremove", "us"),
-        ("before-lvremove", "both"),
-        ("in-lvremove", "us"),
-        ("in-lvremove", "both"),
-        ("after-lvremove", "us"),
-    ],
-    "thin": [
-        ("before-lvcreate", "us"),
-        ("in-lvcreate", "both"),
-        ("in-lvcreate", "all"),
-        ("after-lvcreate", "all"),
-        ("command", "us"),
-        ("before-lvremove", "us"),
-    ],
-    "luks1": [
-        ("before-lvcreate", "us"),
-        ("after-lvcreate", "all"),
-        ("before-dmsetup", "us"),
-        ("before-dmsetup", "both"),
-        ("after-dmsetup", "us"),
-        ("command", "us"),
-        ("before-close", "both"),
-        ("after-close", "us"),
-    ],
-    "luks2": [
-        ("before-lvcreate", "all"),
-        ("before-cryptsetup", "us"),
-        ("after-cryptsetup", "us"),
-        ("after-cryptsetup", "both"),
-        ("view", "us"),
-        ("command", "us"),
-    ],
-    "two": [
-        ("before-prepare", "us"),
-        ("before-prepare", "both"),
-        ("after-prepare", "us"),
-        ("after-prepare", "all"),
-        ("before-refresh", "us"),
-        ("before-refresh", "both"),
-        ("in-refresh", "us"),
-        ("in-refresh", "both"),
-        ("in-refresh", "all"),
-        ("before-second-refresh", "us"),
-        ("before-second-refresh", "both"),
-        ("before-second-refresh", "all"),
-        ("after-second-refresh", "us"),
-        ("after-second-refresh", "all"),
-        ("view", "us"),
-        ("command", "us"),
-        ("in-lvremove", "both"),
-        ("after-lvremove", "us"),
-    ],
+"""Who is killed: `us` is borg-lvm alone, `both` also LVM's program, `all` also the guardian; `helper` is LVM's program
+alone, `guardian` that one alone."""
+EVERYBODY = ("us", "helper", "guardian", "both", "all")
+WINDOWS = {
+    "thick": ("before-lvcreate", "in-lvcreate", "after-lvcreate"),
+    "thin": ("before-lvcreate", "in-lvcreate", "after-lvcreate"),
+    "luks1": ("before-lvcreate", "after-lvcreate"),
+    "two": ("before-refresh", "in-refresh", "before-second-refresh", "after-second-refresh"),
 }
+"""The steps inside the window, by kind of volume: everybody is killed at each of them."""
+
+AROUND = {
+    "thick": "owner thawed view command before-lvremove before-lvremove+both in-lvremove in-lvremove+both "
+    "after-lvremove",
+    "thin": "command before-lvremove",
+    "luks1": "before-dmsetup before-dmsetup+both after-dmsetup command before-close+both after-close",
+    "luks2": "before-lvcreate+all before-cryptsetup after-cryptsetup after-cryptsetup+both view command",
+    "two": "before-prepare before-prepare+both after-prepare after-prepare+all view command in-lvremove+both "
+    "after-lvremove",
+}
+"""The other steps, with whoever is killed there if it is not borg-lvm alone."""
+
+
+def rows() -> Iterator[tuple[str, str, Victims]]:
+    """Yield every row of the table: kind, step, victims."""
+    for kind, around in AROUND.items():
+        for step, victims in itertools.product(WINDOWS.get(kind, ()), EVERYBODY):
+            yield kind, step, victims
+        for words in around.split():
+            step, _, victims = words.partition("+")
+            yield kind, step, victims or "us"
 
 
 def marks(kind: str, step: str) -> list[pytest.MarkDecorator]:
@@ -267,20 +231,29 @@ def marks(kind: str, step: str) -> list[pytest.MarkDecorator]:
 
 CELLS = [
     pytest.param(kind, step, victims, id=f"{kind}-{step}-{victims}", marks=marks(kind, step))
-    for kind, rows in TABLE.items()
-    for step, victims in rows
+    for kind, step, victims in rows()
 ]
 
 
 def kill(stopped: Stopped, victims: Victims) -> None:
     """Kill at once; the guardian first, for it acts as soon as borg-lvm is dead."""
-    doomed = {"us": [], "both": [stopped.helper], "all": [*guardians(), stopped.helper]}[victims]
+    doomed = guardians() if victims in ("guardian", "all") else []
+    doomed += [stopped.helper] if stopped.helper and victims in ("helper", "both", "all") else []
+    doomed += [stopped.run.pid] if victims in ("us", "both", "all") else []
     told = {pid: words for pid, words in processes().items() if pid in doomed}
-    for pid in [*doomed, stopped.run.pid]:
-        if pid:
-            assert is_alive(pid), f"{pid} is gone already: {told}"
-            os.kill(pid, signal.SIGKILL)
-    stopped.run.end(-signal.SIGKILL)
+    for pid in doomed:
+        assert is_alive(pid), f"{pid} is gone already: {told}"
+        os.kill(pid, signal.SIGKILL)
+    if stopped.run.pid in doomed:
+        stopped.run.end(-signal.SIGKILL)
+
+
+def go_on(stopped: Stopped) -> None:
+    """Let LVM's program go on, if it lives."""
+    if stopped.gate:
+        stopped.gate.open()
+    elif is_alive(stopped.helper):
+        os.kill(stopped.helper, signal.SIGCONT)
 
 
 def release(stopped: Stopped) -> None:
@@ -295,9 +268,15 @@ def test_killed(stage: Stage, step: str, victims: Victims) -> None:
     stopped = STEPS[step](stage)
     run_id = stopped.run.id()
     kill(stopped, victims)
-    if step in WINDOW and victims == "us":  # nobody has cleaned yet; the guardian alone is enough
+    if victims in ("helper", "guardian"):
+        go_on(stopped)  # who lives must see to it that all goes on and nothing is left
+        told = "the guardian died" if victims == "guardian" else "(was ended by signal 9|shell ended)"
+        assert re.search(told, stopped.run.end(71).err)
+    if step in WINDOW and victims != "all":  # nobody has cleaned yet; whoever lives is enough
         stuck = [volume.name for volume in stage.volumes if not is_writable(volume, seconds=DEADLINE + 1)]
         assert stuck == []
+    if victims in ("helper", "guardian"):
+        assert_nothing_left(stage.rig)
     borg_lvm("clean")
     stage.write()
     release(stopped)
@@ -379,20 +358,6 @@ def test_clean_killed_at_the_mapping(stage: Stage) -> None:
     assert_nothing_left(stage.rig)
 
 
-@pytest.mark.parametrize("built", ["thick", "luks1", "two"], indirect=True)
-def test_guardian_killed(stage: Stage) -> None:
-    stopped = STEPS["before-refresh" if len(stage.volumes) > 1 else "before-lvcreate"](stage)
-    (guardian,) = guardians()
-    os.kill(guardian, signal.SIGKILL)
-    wait_for(lambda: not is_alive(guardian), "the guardian's end", PATIENCE)
-    assert stopped.gate
-    stopped.gate.open()
-    said = stopped.run.end(71)
-    assert "the guardian died" in said.err
-    stage.write()
-    assert_nothing_left(stage.rig)
-
-
 @pytest.mark.parametrize("built", ["luks1", "two"], indirect=True)
 def test_deadline(stage: Stage) -> None:
     """A program of LVM's that hangs within the window: everything goes on at the deadline, and the run fails."""
@@ -403,4 +368,22 @@ def test_deadline(stage: Stage) -> None:
     assert stopped.gate
     stopped.gate.open()
     assert f"the window took longer than {DEADLINE} s" in stopped.run.end(71).err
+    assert_nothing_left(stage.rig)
+
+
+@pytest.mark.parametrize("built", ["luks1", "two"], indirect=True)
+@pytest.mark.each_kernel
+def test_the_shortest_deadline(stage: Stage) -> None:
+    """A program of LVM's that hangs for ever: it is told what stood still, and for how long."""
+    stage.prepare(SHORT)
+    stopped = STEPS["before-refresh" if len(stage.volumes) > 1 else "before-lvcreate"](stage)
+    stuck = [volume.name for volume in stage.volumes if not is_writable(volume, seconds=SHORT + 1)]
+    assert stuck == []
+    assert stopped.gate
+    stopped.gate.open()
+    said = stopped.run.end(71).err
+    told = rf"longer than {SHORT} s: the guardian set going again \S+/\S+, which had stood still for (\S+) s"
+    found = re.search(told, said)
+    assert found, said
+    assert SHORT <= float(found[1]) <= SHORT + 1
     assert_nothing_left(stage.rig)
