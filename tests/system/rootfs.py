@@ -40,12 +40,12 @@ exec "$@"
 
 
 class Root:
-    """The root and its volumes, as they are seen from outside."""
+    """The root and its volumes, as they are seen from outside; `home` is the size of /home in MiB."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, home: int = 128) -> None:
         self.top = rig.path("machine")
-        volumes = [("root", "ext4", ""), ("home", "xfs", "home"), ("var", "ext4", "var")]
-        self.volumes = [rig.volume(name, fs=fs, at=self.top / below) for name, fs, below in volumes]
+        volumes = [("root", "ext4", "", 128), ("home", "xfs", "home", home), ("var", "ext4", "var", 128)]
+        self.volumes = [rig.volume(name, fs=fs, at=self.top / below, mib=mib) for name, fs, below, mib in volumes]
         for folder in FOLDERS:
             (self.top / folder).mkdir(parents=True, exist_ok=True)
         for path in BORROWED:

@@ -1,0 +1,66 @@
+"""borg-lvm itself, with its interpreter and all its libraries, lies on one of the volumes that stand still."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.rig import Rig
+from tests.system.live import assert_nothing_left, tidy
+from tests.system.program import run
+from tests.system.rootfs import Root
+
+pytestmark = pytest.mark.limit(3600)  # seconds; a fraction of it on an idle machine
+RUNS = min(20, int(os.environ.get("BORG_LVM_RUNS", "2")))
+VERSION = f"python{sysconfig.get_python_version()}"
+NOT_NEEDED = shutil.ignore_patterns(
+    "test", "tests", "site-packages", "dist-packages", "idlelib", "ensurepip", "lib2to3", "turtledemo", "tkinter",
+    "pydoc_data", "config-*", "*.a", "*.pyc",
+)  # fmt: skip
+
+
+def installed(at: Path) -> None:
+    """Copy the interpreter, its standard library, borg-lvm and what it needs: nothing is a link to the outside."""
+    (at / "bin").mkdir(parents=True)
+    interpreter = Path(os.path.realpath(sys.executable))
+    shutil.copy(interpreter, at / "bin" / VERSION)
+    for library in interpreter.parents[1].glob(f"lib/lib{VERSION}*.so*"):
+        (at / "lib").mkdir(exist_ok=True)
+        shutil.copy(library, at / "lib")
+    standard = Path(os.path.realpath(sysconfig.get_path("stdlib")))
+    shutil.copytree(standard, at / "lib" / VERSION, ignore=NOT_NEEDED, symlinks=False)
+    packages = at / "lib" / VERSION / "site-packages"
+    for name in ("borg_lvm", "borg_lvm_hooks", "pluggy", "yaml"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        shutil.copytree(Path(spec.origin).parent, packages / name)
+    for told in Path(sysconfig.get_path("purelib")).glob("borg_lvm-*.dist-info"):  # its plugins
+        shutil.copytree(told, packages / told.name)
+
+
+@pytest.mark.each_kernel
+def test_it_can_stand_still_with_the_others(rig: Rig) -> None:
+    root = Root(rig, home=256)
+    notes = root.top / "home/user/notes"
+    installed(root.top / "home/user/python")
+    config = rig.path("config.yaml")
+    config.write_text("deadline: 30\n")
+    python = f"/home/user/python/bin/{VERSION}"
+    options: list[str | Path] = ["--config", config, *root.live_options(), "--path", "/"]
+    with tidy():
+        for turn in range(RUNS):
+            notes.write_text(f"turn {turn}")
+            command = [python, "-m", "borg_lvm", "run", *options, "--", "cat", "/home/user/notes", "/var/lib/none"]
+            said = run(*root.entering("/home/user", *command), status=1)  # cat's own: one file is not there
+            assert said.out == f"turn {turn}", said
+            frozen = [line for line in said.err.splitlines() if line.startswith("borg-lvm: frozen at ")]
+            assert len(frozen) == 1, said
+            assert all(volume.full_name in frozen[0] for volume in root.volumes)
+        assert_nothing_left(rig)
