@@ -1,0 +1,81 @@
+"""With udev, as on every server: it makes the nodes, LVM waits for it, and it opens what is new to look at it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rig import Rig, udev
+from tests.rig.volumes import Volume
+from tests.system.live import Run, assert_nothing_left, end_dmeventd, is_writable, tidy
+from tests.system.program import borg_lvm, run
+
+pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
+
+
+@pytest.fixture
+def server() -> Iterator[Rig]:
+    """Give a rig on a machine with udev."""
+    with udev.running(), Rig() as made, tidy():
+        yield made
+
+
+def several(rig: Rig) -> list[Volume]:
+    """Return volumes of every way in which a snapshot is made and opened."""
+    return [
+        rig.volume("one", fs="ext4", mib=48, at=rig.path("one")),
+        rig.volume("two", fs="xfs", mib=64, at=rig.path("two")),
+        rig.volume("thin", kind="thin", fs="ext4", mib=48, at=rig.path("thin")),
+        rig.volume("safe", luks_version=1, fs="ext4", mib=48, at=rig.path("safe")),
+    ]
+
+
+@pytest.mark.each_kernel
+def test_all_kinds_at_one_instant(server: Rig) -> None:
+    volumes = several(server)
+    disk = server.volume("disk", mib=16)
+    node = Path(f"/dev/{disk.full_name}")
+    assert node.is_symlink()
+    node.write_bytes(b"content of disk\n")
+    files = [volume.at / "file" for volume in volumes if volume.at]
+    for file in files:
+        file.write_text(f"content of {file.parent.name}\n")
+    paths = [word for path in (*files, node) for word in ("--path", path)]
+    said = borg_lvm("run", *paths, "--", "head", "-qn1", *files, node)
+    assert said.out.splitlines() == [f"content of {name}" for name in ("one", "two", "thin", "safe", "disk")]
+    assert_nothing_left(server)
+
+
+def test_killed_in_the_window(server: Rig) -> None:
+    volumes = several(server)[:2]
+    paths = [word for volume in volumes for word in ("--path", str(volume.at))]
+    live = Run("run", *paths, "--", "sleep", "1000")
+    live.step("window")
+    live.kill()
+    live.end(-9)
+    assert [volume.name for volume in volumes if not is_writable(volume, seconds=12)] == []
+    borg_lvm("clean")
+    assert_nothing_left(server)
+
+
+def test_dmeventd_leaves_our_snapshots_alone(server: Rig) -> None:
+    """It unmounts what overflows, and extends what it is told to: ours it must not know."""
+    configuration = Path(os.environ["LVM_SYSTEM_DIR"], "lvm.conf")
+    wanted = "monitoring = 1\n    snapshot_autoextend_threshold = 50\n    snapshot_autoextend_percent = 20"
+    configuration.write_text(configuration.read_text().replace("monitoring = 0", wanted))
+    volume = server.volume("busy", fs="ext4", mib=64, at=server.path("busy"))
+    assert volume.at
+    run("lvcreate", "-q", "-y", "-s", "-n", "theirs", "-L", "8m", volume.full_name)  # starts it
+    try:
+        fill = f"dd if=/dev/zero of={volume.at}/big bs=1M count=20 conv=fsync status=none"
+        script = f"nsenter --target 1 --mount sh -c '{fill}'; lvs --noheadings -o seg_monitor @borg_lvm; true"
+        said = borg_lvm("run", "--snapshot-size", "12M", "--path", volume.at, "--", "sh", "-c", script, status=74)
+        assert "not monitored" in said.out
+        assert "was lost" in said.err
+    finally:
+        run("lvremove", "-q", "-y", "-f", f"{volume.group.name}/theirs")
+        end_dmeventd()
+    assert_nothing_left(server)
