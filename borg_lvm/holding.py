@@ -23,46 +23,57 @@ class Holder:
 
     group: Sequence[Copy]
     fds: Sequence[int]
-    nesting: bool
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold still what LVM does not hold by itself; released in reverse, whatever happens.
 
-        Errors: SnapshotError, among others when somebody else has frozen a file system already; OSError.
+        Errors: SnapshotError.
         """
-        if not self.nesting:
-            self._refuse_frozen()
         with ExitStack() as stack:
             for copy, fd in zip(self.group, self.fds, strict=True):
                 if copy.hold == "freeze":
                     stack.enter_context(_frozen(fd, copy.mounted_at))
                 elif copy.hold == "suspend":
-                    stack.enter_context(_suspended(copy.origin.dm_uuid))
+                    stack.enter_context(_suspended(copy))
             yield
 
-    def _refuse_frozen(self) -> None:
-        """Try to freeze what LVM will hold; SnapshotError if somebody else has frozen it.
+    def frozen_by_others(self) -> list[str]:
+        """Freeze each file system for a moment; return the mount points of those that somebody else has frozen.
 
-        Where freezes do not nest, `lvcreate` fails on such a file system, and leaves it suspended. There is no other
-        way to ask the kernel.
+        Where freezes do not nest, LVM fails on such a file system, and leaves it suspended. There is no other way to
+        ask the kernel. Errors: OSError when a file system cannot be frozen at all.
         """
+        found = []
         for copy, fd in zip(self.group, self.fds, strict=True):
-            if copy.hold == "lvm" and copy.mounted_at:
-                with _frozen(fd, copy.mounted_at):
-                    pass
+            if copy.mounted_at:
+                try:
+                    kernel.freeze(fd)
+                except OSError as error:
+                    if error.errno != errno.EBUSY:
+                        raise
+                    found.append(copy.mounted_at)
+                else:
+                    kernel.thaw(fd)
+        return found
+
+    def write_out(self) -> None:
+        """Write dirty pages before the window, so that the freeze has little to wait for."""
+        for copy, fd in zip(self.group, self.fds, strict=True):
+            if copy.mounted_at:
+                kernel.syncfs(fd)
+            else:
+                os.fsync(fd)
 
 
 @contextmanager
-def ready(group: Sequence[Copy], *, nesting: bool) -> Iterator[Holder]:
-    """Open what the window needs, write dirty pages out, and keep our memory where it is until the end of the block.
+def ready(group: Sequence[Copy]) -> Iterator[Holder]:
+    """Open what the window needs, and keep our memory where it is until the end of the block.
 
     Errors: SnapshotError when a volume cannot be opened or the memory cannot be locked: then nothing was held.
     """
     with ExitStack() as stack:
         fds = [_opened(copy, stack) for copy in group]
-        for copy, fd in zip(group, fds, strict=True):
-            _write_out(copy, fd)
         try:
             kernel.lock_memory()
         except OSError as error:
@@ -71,7 +82,7 @@ def ready(group: Sequence[Copy], *, nesting: bool) -> Iterator[Holder]:
                 remedy="allow it (LimitMEMLOCK= of a systemd unit, CAP_IPC_LOCK)",
             ) from error
         stack.callback(kernel.unlock_memory)
-        yield Holder(group, fds, nesting)
+        yield Holder(group, fds)
 
 
 def _opened(copy: Copy, stack: ExitStack) -> int:
@@ -84,20 +95,12 @@ def _opened(copy: Copy, stack: ExitStack) -> int:
     return fd
 
 
-def _write_out(copy: Copy, fd: int) -> None:
-    """Write dirty pages before the window, so that the freeze has little to wait for."""
-    if copy.mounted_at:
-        kernel.syncfs(fd)
-    else:
-        os.fsync(fd)
-
-
 @contextmanager
 def _frozen(fd: int, path: str) -> Iterator[None]:
     try:
         kernel.freeze(fd)
     except OSError as error:
-        raise SnapshotError(f"cannot freeze {path}: {error.strerror}; has somebody else frozen it?") from error
+        raise SnapshotError(f"cannot freeze {path}: {error.strerror}") from error
     try:
         yield
     finally:
@@ -115,8 +118,12 @@ def _thaw(fd: int, path: str) -> None:
 
 
 @contextmanager
-def _suspended(uuid: str) -> Iterator[None]:
-    dm.suspend(uuid)
+def _suspended(copy: Copy) -> Iterator[None]:
+    uuid = copy.origin.dm_uuid
+    try:
+        dm.suspend(uuid)
+    except OSError as error:
+        raise SnapshotError(f"cannot suspend {copy.origin.full_name}: {error.strerror}") from error
     try:
         yield
     finally:

@@ -9,9 +9,11 @@ opened: the log may lie on a volume that stands still. The ledger is written bef
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from borg_lvm import holding, making
+from borg_lvm.errors import SnapshotError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
 from borg_lvm.plan import Copy, Plan
@@ -31,7 +33,6 @@ class Taker:
         self._signals = signals
         self._deadline = deadline
         self._timeout = timeout
-        self._nesting = plan.nesting
 
     def take(self) -> tuple[Instant, ...]:
         """Take all snapshots: in one window for one instant, else in one window for each volume.
@@ -53,24 +54,39 @@ class Taker:
         self._signals.check()
         for copy in group:
             self._ledger.write("snapshot", name=copy.full_name, origin=copy.origin.dm_uuid)
-        with making.maker(self.plan, group, self._ledger, self._timeout) as maker:
-            self._signals.check()
-            self._ledger.write("window")
-            for copy in self._may_be_frozen(group):
-                self._ledger.write("freeze", path=copy.mounted_at)
-            with holding.ready(group, nesting=self._nesting) as holder:
-                begin, start = time.time(), time.monotonic()
-                with self._watch.window(self._deadline), holder.held():
-                    maker.make()
-                seconds = time.monotonic() - start
-            self._ledger.write("thawed")
-            maker.prove()
+        for copy in self._may_be_frozen(group):
+            self._ledger.write("freeze", path=copy.mounted_at)
+        with holding.ready(group) as holder:
+            if not self.plan.nesting:
+                self._refuse_frozen(holder)
+            with making.maker(self.plan, group, self._ledger, self._timeout) as maker:
+                self._signals.check()
+                holder.write_out()
+                with self._written_down():
+                    begin, start = time.time(), time.monotonic()
+                    with self._watch.window(self._deadline), holder.held():
+                        maker.make()
+                    seconds = time.monotonic() - start
+                maker.prove()
         return Instant(tuple(copy.origin.full_name for copy in group), begin, seconds)
+
+    def _refuse_frozen(self, holder: holding.Holder) -> None:
+        with self._written_down(), self._watch.window(self._deadline):
+            found = holder.frozen_by_others()
+        if found:
+            raise SnapshotError(
+                f"{', '.join(found)}: somebody else has frozen it, and this kernel cannot snapshot what is frozen; "
+                "nothing was done",
+                remedy="find out who, then: " + "; ".join(f"fsfreeze --unfreeze {path}" for path in found),
+            )
+
+    @contextmanager
+    def _written_down(self) -> Iterator[None]:
+        """Tell the ledger that something may stand still, and that it does not any more."""
+        self._ledger.write("window")
+        yield
+        self._ledger.write("thawed")
 
     def _may_be_frozen(self, copies: Sequence[Copy]) -> list[Copy]:
         """Return those whose file system we freeze: to hold it, or to see whether somebody else has frozen it."""
-        return [
-            copy
-            for copy in copies
-            if copy.mounted_at and (copy.hold == "freeze" or (copy.hold == "lvm" and not self._nesting))
-        ]
+        return [copy for copy in copies if copy.mounted_at and (copy.hold == "freeze" or not self.plan.nesting)]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.live import Gate, Run, assert_nothing_left, is_alive, ledgers, tidy, usual_signals
+from tests.system.live import Gate, Programs, Run, assert_nothing_left, is_alive, ledgers, tidy, usual_signals
 from tests.system.program import borg_lvm, run, start
 
 
@@ -72,6 +72,23 @@ def test_same_volume(rig: Rig, one: Volume) -> None:
     assert first.id() in late.err
     gate.open()
     first.end()
+    assert_nothing_left(rig)
+
+
+def test_same_volume_in_the_window(rig: Rig, one: Volume) -> None:
+    two = rig.volume("two", fs="ext4", at=rig.path("two"))
+    config = rig.path("config.yaml")
+    config.write_text("deadline: 60\n")
+    programs = Programs(rig.path("programs"))
+    gate = programs.stop_shell("before", r"lvchange\ --refresh*")
+    paths = ["--path", str(one.at), "--path", str(two.at)]
+    first = Run("run", "--config", config, *paths, "--", "true", programs=programs)
+    gate.reached(process=first.process)
+    refused = borg_lvm("run", *paths, "--", "touch", rig.path("ran"), status=75)
+    assert f"{one.full_name} is being backed up by another run" in refused.err
+    gate.open()
+    assert first.end().status == 0
+    assert not rig.path("ran").exists()
     assert_nothing_left(rig)
 
 
