@@ -48,7 +48,7 @@ class Guardian:
         try:
             yield
         except Exception as error:
-            self._ask("undo")
+            self._ask("release")
             self._disarm(deadline, error)
             raise
         self._disarm(deadline)

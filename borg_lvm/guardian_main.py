@@ -9,7 +9,7 @@ Protocol, one line each on standard input, each answered by one line (`ok` or `e
     suspend NAME UUID a device that may be suspended from now on; NAME is what both are called in answers
     forget            nothing is frozen any more: close the descriptors, which would keep their mounts busy
     arm SECONDS GRACE the window opens: after so many seconds everything is undone
-    undo              everything is undone now: what a program that died in the window has left
+    release           everything is undone now: what a program that died in the window has left
     disarm            the window is closed; the answer is `ok`, or `acted NAME SECONDS …` when the deadline had passed
                       and something had to be undone: how long after the window's beginning that was
 A run that takes one window for each volume arms and disarms again, and once more for the removal of its snapshots.
@@ -95,7 +95,7 @@ class Guardian:
             self.began, self.grace = time.monotonic(), float(grace)
             self.deadline = self.began + float(seconds)
             self.acted.clear()
-        elif word == "undo":
+        elif word == "release":
             known = len(self.acted)
             self.undo()
             del self.acted[known:]
