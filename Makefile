@@ -21,11 +21,12 @@ lint: setup ## ruff and mypy
 unit: setup ## tests that need no root
 	$(VENV)/python -m pytest -q tests/unit
 
+# The longest guest starts first, the others a moment later: not all of them run at once.
 system: setup ## tests on real LVM: all under UML, what depends on the kernel on each other one
 	@guests=; number=0; of=$(words $(filter-out uml,$(KERNEL))); for kernel in $(KERNEL); do \
 	  share=; case "$$kernel $(KERNEL) " in uml*) ;; *" uml "*) share=$$number/$$of; number=$$((number + 1)) ;; esac; \
 	  $(LAB) test --kernel $$kernel --env BORG_LVM_LAB_SHARE=$$share -- $(TESTS) & \
-	  guests="$$guests $$!"; done; \
+	  guests="$$guests $$!"; sleep 1; done; \
 	status=0; for guest in $$guests; do wait $$guest || status=1; done; exit $$status
 
 test: setup lint unit system ## all of it
