@@ -112,7 +112,7 @@ def release(dead: Dead, log: Log, timeout: float) -> list[str]:
             leftovers += [f"snapshot {name}" for name in left]
             if left:  # else somebody was faster: another clean
                 log.warning("\n".join([error.message, *error.details]))
-    _remove_half_made(dead)
+    releasing.remove_half_made(dead.told("snapshot", "origin"))
     if not leftovers:
         ledger.forget(dead.run_id)
         what = f"{len(dead.snapshots)} snapshot{'s' * (len(dead.snapshots) != 1)}"
@@ -162,13 +162,6 @@ def _thin_numbers(names: Sequence[str], timeout: float) -> dict[str, str]:
     argv = ["lvs", "--noheadings", "--separator", "|", "--options", "thin_id,vg_name,pool_lv", *names]
     rows = [line.strip().split("|") for line in proc.run(argv, timeout=timeout).splitlines()]
     return {number: dm_name(vg, pool) for number, vg, pool in rows if number}
-
-
-def _remove_half_made(dead: Dead) -> None:
-    """Remove the `-real` device that an `lvcreate` killed half-way has left beside an origin, unless it is in use."""
-    for uuid in dead.told("snapshot", "origin"):
-        with suppress(OSError):
-            dm.remove(f"{uuid}-real")
 
 
 def _end_processes(dead: Dead, log: Log) -> None:

@@ -36,7 +36,8 @@ class Guardian:
 
     def forget_mounts(self) -> None:
         """Tell that no file system will be frozen any more: the guardian lets go of their mounts."""
-        self._say("forget")
+        if self._ask("forget") == DIED:
+            raise SnapshotError("the guardian died before the command was started; what was made has been removed")
 
     @contextmanager
     def window(self, deadline: float) -> Iterator[None]:

@@ -38,15 +38,14 @@ class Holder:
                     stack.enter_context(_suspended(copy))
             yield
 
-    def frozen_by_others(self) -> list[str]:
-        """Freeze each file system for a moment; return the mount points of those that somebody else has frozen.
+    def frozen_by_others(self, wanted: Sequence[Copy]) -> list[str]:
+        """Freeze some file systems for a moment; return the mount points of those that somebody else has frozen.
 
-        Where freezes do not nest, LVM fails on such a file system, and leaves it suspended. There is no other way to
-        ask the kernel. Errors: OSError when a file system cannot be frozen at all.
+        There is no other way to ask the kernel. Errors: OSError when a file system cannot be frozen at all.
         """
         found = []
         for copy, fd in zip(self.group, self.fds, strict=True):
-            if copy.mounted_at:
+            if copy in wanted:
                 try:
                     kernel.freeze(fd)
                 except OSError as error:

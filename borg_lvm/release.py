@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from borg_lvm import dm, proc
@@ -30,6 +30,16 @@ def remove(names: Sequence[str], timeout: float) -> None:
         proc.run(argv, timeout=timeout)
     except proc.ProgramError:
         proc.run(argv, timeout=timeout)
+
+
+def remove_half_made(origins: Iterable[str]) -> None:
+    """Remove the `-real` devices that a program of LVM's killed half-way has left beside origins (device-mapper uuids).
+
+    Those that are in use stay: they belong to a snapshot.
+    """
+    for uuid in origins:
+        with suppress(OSError):
+            dm.remove(f"{uuid}-real")
 
 
 def existing(run_id: str, timeout: float) -> list[str]:
@@ -60,6 +70,8 @@ def released(
             for text in told:
                 log.warning(f"while the snapshots were removed: {text}")
             _resume_origins(plan, log, leftovers)
+            if not complete:
+                remove_half_made(copy.origin.dm_uuid for copy in plan.copies)
             if not leftovers:
                 with suppress(BorgLvmError):
                     ledger.write("thawed")

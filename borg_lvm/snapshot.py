@@ -57,8 +57,7 @@ class Taker:
         for copy in self._may_be_frozen(group):
             self._ledger.write("freeze", path=copy.mounted_at)
         with holding.ready(group) as holder:
-            if not self.plan.nesting:
-                self._refuse_frozen(holder)
+            self._refuse_frozen(holder)
             with making.maker(self.plan, group, self._ledger, self._timeout) as maker:
                 self._signals.check()
                 holder.write_out()
@@ -71,12 +70,19 @@ class Taker:
         return Instant(tuple(copy.origin.full_name for copy in group), begin, seconds)
 
     def _refuse_frozen(self, holder: holding.Holder) -> None:
+        """Refuse what somebody else has frozen, before anything is made.
+
+        We cannot freeze it once more. Where freezes do not nest, LVM cannot either, and leaves it suspended.
+        """
+        wanted = self._may_be_frozen(holder.group)
+        if not wanted:
+            return
+        holder.write_out()
         with self._written_down(), self._watch.window(self._deadline):
-            found = holder.frozen_by_others()
+            found = holder.frozen_by_others(wanted)
         if found:
             raise SnapshotError(
-                f"{', '.join(found)}: somebody else has frozen it, and this kernel cannot snapshot what is frozen; "
-                "nothing was done",
+                f"{', '.join(found)}: somebody else has frozen it; nothing was done",
                 remedy="find out who, then: " + "; ".join(f"fsfreeze --unfreeze {path}" for path in found),
             )
 

@@ -196,7 +196,7 @@ WINDOWS = {
     "thick": ("before-lvcreate", "in-lvcreate", "after-lvcreate"),
     "thin": ("before-lvcreate", "in-lvcreate", "after-lvcreate"),
     "luks1": ("before-lvcreate", "after-lvcreate"),
-    "two": ("before-refresh", "in-refresh", "before-second-refresh", "after-second-refresh"),
+    "two": ("before-refresh", "in-refresh", "before-second-refresh"),
 }
 """The steps inside the window, by kind of volume: everybody is killed at each of them."""
 
@@ -206,8 +206,8 @@ AROUND = {
     "thin": "command before-lvremove",
     "luks1": "before-dmsetup before-dmsetup+both after-dmsetup command before-close+both after-close",
     "luks2": "before-lvcreate+all before-cryptsetup after-cryptsetup after-cryptsetup+both view command",
-    "two": "before-prepare before-prepare+both after-prepare after-prepare+all view command in-lvremove+both "
-    "after-lvremove",
+    "two": "before-prepare before-prepare+both after-prepare after-prepare+all after-second-refresh "
+    "after-second-refresh+guardian after-second-refresh+all view command in-lvremove+both after-lvremove",
 }
 """The other steps, with whoever is killed there if it is not borg-lvm alone."""
 
