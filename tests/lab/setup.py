@@ -11,7 +11,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.lab.initramfs import initramfs
@@ -20,6 +21,7 @@ from tests.lab.paths import CHECKOUT, LAB, locked
 
 VENV = CHECKOUT / ".venv"
 LOG = LAB / "setup.log"
+NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/borg-lvm-lab.conf")
 SHOWN = 15  # lines of the log's end that a failure shows
 
 
@@ -36,7 +38,19 @@ def packages() -> None:
     if os.geteuid() != 0:
         sys.exit("setup: only root can install packages")
     logged(["apt-get", "update"])
-    logged(["apt-get", "install", "-y", "--no-install-recommends", *missing])
+    with no_cluster():
+        logged(["apt-get", "install", "-y", "--no-install-recommends", *missing])
+
+
+@contextmanager
+def no_cluster() -> Iterator[None]:
+    """Have the installation of a PostgreSQL server make no cluster, so that there is none to be started."""
+    NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
+    NO_CLUSTER.write_text("create_main_cluster = false\n")
+    try:
+        yield
+    finally:
+        NO_CLUSTER.unlink()
 
 
 def environment() -> None:

@@ -1,0 +1,139 @@
+"""A PostgreSQL server for a test: a new cluster over given folders, its programs, and copies of it elsewhere.
+
+The server and its programs run as the user postgres and speak over a Unix socket only. Its folders may be anywhere,
+but the user must be able to come there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.system.program import Said
+
+BIN = Path("/usr/lib/postgresql/15/bin")
+USER = "postgres"
+PATIENCE = 600.0  # seconds for a start with recovery, or a stop with a checkpoint, on an emulated processor
+SHOWN = 20  # lines of the server's log that an error shows
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster: its folder of data, and one for its socket and its log, which is not on a volume to be frozen."""
+
+    data: Path
+    sockets: Path
+
+    @property
+    def log(self) -> Path:
+        """What the server has said."""
+        return self.sockets / "log"
+
+    def argv(self, program: str, *words: str | Path) -> list[str | Path]:
+        """Return the command line that runs one of PostgreSQL's programs as its user, who finds this server."""
+        # Nothing of the test's own environment: LVM's part of it marks what borg-lvm may have left behind.
+        env = [f"PATH={BIN}:/usr/bin:/bin", f"PGHOST={self.sockets}", f"PGUSER={USER}", "PGDATABASE=postgres"]
+        env += ["LC_ALL=C.UTF-8", "PAGER=cat", "HOME=/"]
+        become = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups"]
+        return [*become, "env", "-i", *env, BIN / program, *words]
+
+    def run(self, program: str, *words: str | Path, status: int | None = 0) -> Said:
+        """Run one of PostgreSQL's programs; `status` is what it must end with (None: anything)."""
+        done = subprocess.run(
+            self.argv(program, *words), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd="/"
+        )
+        said = Said(done.returncode, done.stdout, done.stderr)
+        assert status is None or said.status == status, said
+        return said
+
+    def sql(self, text: str, database: str = "postgres") -> str:
+        """Run statements; return the last one's rows, their columns separated by `|`."""
+        words = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", text]
+        return self.run("psql", *words).out.strip()
+
+    def tablespace(self, name: str, folder: Path) -> None:
+        """Make a tablespace in a new folder."""
+        owned(folder)
+        self.sql(f"create tablespace {name} location '{folder}'")
+        # So that no recovery ever makes the link of the tablespace again, at a path that may be another server's.
+        self.sql("checkpoint")
+
+    def initdb(self, wal: Path | None = None) -> None:
+        """Make the cluster in its folder, which is made too; its log of changes in another folder, if one is named."""
+        for folder in (self.data, wal):
+            if folder:
+                owned(folder)
+        words = ["--auth=trust", "--locale=C.UTF-8", "--no-sync", "--data-checksums", "--wal-segsize=1"]
+        self.run("initdb", "-D", self.data, *words, *([f"--waldir={wal}"] if wal else []))
+
+    @contextmanager
+    def running(self, settings: Mapping[str, str], over: Mapping[Path, Path] | None = None) -> Iterator[None]:
+        """Have the server run for the length of the block; it must come up, and go down in order.
+
+        `over` lays folders over others (path: what is to be seen there), for this server alone: a copy of a cluster
+        has to run at its original paths, else its recovery may write to the original.
+        Errors: ServerError, with the end of its log.
+        """
+        given = {"listen_addresses": "", "unix_socket_directories": str(self.sockets), **settings}
+        options = [word for name, value in given.items() for word in ("-c", f"{name}={value}")]
+        argv = [*_laid(over or {}), *self.argv("postgres", "-D", self.data, *options)]
+        with self.log.open("ab") as log:
+            server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
+        try:
+            self._wait(server)
+            yield
+            server.send_signal(signal.SIGINT)  # PostgreSQL's "fast shutdown"
+            if server.wait(timeout=PATIENCE) != 0:
+                raise self._error("it did not go down in order")
+        finally:
+            if server.poll() is None:
+                server.send_signal(signal.SIGQUIT)  # at once: it ends its children
+                server.wait(timeout=PATIENCE)
+
+    def _wait(self, server: subprocess.Popen[bytes]) -> None:
+        """Wait until it takes connections: that is, until its recovery is over."""
+        end = time.monotonic() + PATIENCE
+        while self.run("pg_isready", "-q", status=None).status:
+            if server.poll() is not None or time.monotonic() > end:
+                raise self._error("it did not start")
+            time.sleep(0.2)
+
+    def _error(self, what: str) -> ServerError:
+        lines = self.log.read_text(errors="replace").splitlines()[-SHOWN:]
+        return ServerError("\n".join([f"{self.data}: {what}; its log ends:", *lines]))
+
+
+class ServerError(Exception):
+    """A server did not start, or did not end in order."""
+
+
+@contextmanager
+def cluster(
+    data: Path, sockets: Path, settings: Mapping[str, str], wal: Path | None = None
+) -> Iterator[Cluster]:
+    """Make a cluster in a new folder and have it run for the length of the block."""
+    owned(sockets)
+    made = Cluster(data, sockets)
+    made.initdb(wal)
+    with made.running(settings):
+        yield made
+
+
+def owned(folder: Path) -> None:
+    """Make a folder that belongs to the server's user alone."""
+    folder.mkdir(mode=0o700)
+    shutil.chown(folder, USER, USER)
+
+
+def _laid(over: Mapping[Path, Path]) -> Sequence[str | Path]:
+    """Return what has to stand before a command that is to see these folders; the process id stays the same."""
+    if not over:
+        return []
+    binds = "".join(f"mount --bind {seen} {path} && " for path, seen in over.items())
+    return ["unshare", "--mount", "sh", "-c", f'{binds}exec "$@"', "sh"]
