@@ -3,94 +3,76 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 
 import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
 from tests.system.live import assert_nothing_left, tidy
-from tests.system.program import borg_lvm
-from tests.system.writers import Writer, gap, writing
+from tests.system.turns import copied, linear, mixed
+from tests.system.writers import Writer, broken, gap, writing
 
-pytestmark = pytest.mark.limit(1800)  # seconds; a fraction of it on an idle machine
 RUNS = int(os.environ.get("BORG_LVM_RUNS", "2"))
 """How many runs each proof takes; `make soak` takes 40."""
-HOW = ("in-place synced", "append synced", "in-place buffered", "append buffered")
 CONTROLS = 2
-
-
-def linear(rig: Rig) -> list[Volume]:
-    """Return four volumes in two groups; all can be prepared."""
-    groups = [rig.group(), rig.group()]
-    return [
-        rig.volume(
-            f"v{number}", fs="xfs" if number == 2 else "ext4", at=rig.path(f"v{number}"), group=groups[number % 2]
-        )
-        for number, name in enumerate("abcd")
-    ]
-
-
-def mixed(rig: Rig) -> list[Volume]:
-    """Return volumes of all kinds, most of which cannot be prepared."""
-    return [
-        rig.volume("thick", fs="ext4", at=rig.path("thick")),
-        rig.volume("thin", kind="thin", fs="xfs", at=rig.path("thin")),
-        rig.volume("raid", kind="raid1", fs="ext4", at=rig.path("raid")),
-        rig.volume("safe", luks_version=1, fs="ext4", at=rig.path("safe")),
-    ]
-
-
-def laid_out(rig: Rig, volumes: Sequence[Volume]) -> list[Writer]:
-    """Return a writer for each way of writing on each volume."""
-    found = []
-    for volume in volumes:
-        assert volume.at
-        for how in HOW:
-            name = how.replace(" ", "-")
-            found.append(Writer(how, volume.at / name, rig.path(f"{volume.name}-{name}")))
-    return found
-
-
-def copied(rig: Rig, writers: Sequence[Writer], paths: Sequence[Path], number: int, *options: str) -> list[Path]:
-    """Back the writers' files up by the simplest program there is."""
-    target = rig.path(f"copies{number}")
-    target.mkdir()
-    names = [target / writer.diary.name for writer in writers]
-    script = "\n".join(f"cat {writer.file} >{name}" for writer, name in zip(writers, names, strict=True))
-    words = [word for path in paths for word in ("--path", path)]
-    borg_lvm("run", *options, *words, "--", "sh", "-ec", script)
-    return names
+HOW = ("in-place synced", "append synced", "in-place buffered", "append buffered")
+LAYOUTS = [
+    pytest.param(partial(linear, count=3), id="three", marks=pytest.mark.each_kernel),
+    pytest.param(mixed, id="mixed", marks=pytest.mark.each_kernel),
+    pytest.param(partial(linear, count=8), id="eight"),
+]
+Layout = Callable[[Rig], list[Volume]]
+Missed = Callable[..., list[float]]
+"""By how much each run misses one instant."""
+pytestmark = pytest.mark.limit(900 + 180 * RUNS)  # seconds; a fraction of it on an idle machine
 
 
 def gaps(rig: Rig, volumes: Sequence[Volume], runs: int, *options: str) -> list[float]:
-    """Run so often, with another volume first each time; return by how much each run misses one instant."""
-    writers = laid_out(rig, volumes)
-    paths = [volume.at for volume in volumes if volume.at]
+    """Let a writer for each way of writing work on each volume; return by how much each run misses one instant."""
+    writers = [
+        Writer(how, (volume.at / how.replace(" ", "-"),), rig.path(f"{volume.name}-{how}"))
+        for volume in volumes
+        if volume.at
+        for how in HOW
+    ]
     with writing(writers):
-        copies = [
-            copied(rig, writers, paths[turn % len(paths) :] + paths[: turn % len(paths)], turn, *options)
-            for turn in range(runs)
-        ]
-    shown = [[writer.shown(copy) for writer, copy in zip(writers, names, strict=True)] for names in copies]
-    return [gap(writers, numbers) for numbers in shown]
+        shown = [copied(rig, volumes, writers, turn, *options) for turn in range(runs)]
+    found = [gap(writers, [number for (number,) in one]) for one in shown]
+    print("gaps, in seconds:", *(f"{one:.3f}" for one in found))
+    return found
 
 
-@pytest.mark.each_kernel
-@pytest.mark.parametrize("volumes", [linear, mixed])
-def test_all_snapshots_show_one_instant(rig: Rig, volumes: object) -> None:
-    assert callable(volumes)
+def breaks(rig: Rig, volumes: Sequence[Volume], runs: int, *options: str) -> list[float]:
+    """Let one writer write to all volumes in turn; return by how many writes each run misses one instant."""
+    chain = Writer("in-place synced", tuple(volume.at / "chain" for volume in volumes if volume.at), rig.path("diary"))
+    with writing([chain]):
+        shown = [copied(rig, volumes, [chain], turn, *options)[0] for turn in range(runs)]
+    assert all(0 < min(before) < min(after) for before, after in pairwise(shown)), "it stood still"
+    print("shown:", *shown)
+    return [broken(one) for one in shown]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("missed", [gaps, breaks])
+def test_all_snapshots_show_one_instant(rig: Rig, layout: Layout, missed: Missed) -> None:
     with tidy():
-        found = gaps(rig, volumes(rig), RUNS)
-        print("gaps, in seconds:", *(f"{one:.3f}" for one in found))
+        found = missed(rig, layout(rig), RUNS)
         assert [one for one in found if one > 0] == []
         assert_nothing_left(rig)
 
 
-def test_the_judge_sees_one_snapshot_after_the_other(rig: Rig) -> None:
+@pytest.mark.each_kernel
+@pytest.mark.parametrize("missed", [gaps, breaks])
+def test_the_judges_see_one_snapshot_after_the_other(rig: Rig, missed: Missed) -> None:
     with tidy():
-        found = gaps(rig, linear(rig), CONTROLS, "--consistency", "per-volume")
-        print("gaps, in seconds:", *(f"{one:.3f}" for one in found))
+        found = missed(rig, linear(rig, 3), CONTROLS, "--consistency", "per-volume")
         assert all(one > 0 for one in found)
         assert_nothing_left(rig)
+
+
+def test_what_a_chain_may_show() -> None:
+    assert [broken(shown) for shown in ([5, 5, 5], [5, 5, 4], [5, 4, 4])] == [0, 0, 0]
+    assert [broken(shown) for shown in ([5, 4, 5], [4, 5, 5], [5, 5, 9], [6, 5, 4], [9, 5, 5])] == [1, 1, 4, 1, 3]

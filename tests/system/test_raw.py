@@ -11,7 +11,7 @@ from tests.rig import Rig
 from tests.rig.volumes import Volume
 from tests.system.live import assert_nothing_left, tidy
 from tests.system.program import borg_lvm, run
-from tests.system.writers import Writer, gap, writing
+from tests.system.writers import ROOM, Writer, gap, writing
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
 RUNS = int(os.environ.get("BORG_LVM_RUNS", "2"))
@@ -45,14 +45,14 @@ def mixed(rig: Rig) -> tuple[list[Writer], list[Path]]:
 
 def _writer(rig: Rig, volume: Volume) -> Writer:
     target = volume.at / "file" if volume.at else Path(volume.device)
-    return Writer("in-place synced", target, rig.path(f"{volume.name}.diary"))
+    return Writer("in-place synced", (target,), rig.path(f"{volume.name}.diary"))
 
 
 def copied(rig: Rig, writers: list[Writer], paths: list[Path], number: int, *options: str) -> list[Path]:
     target = rig.path(f"copies{number}")
     target.mkdir()
     names = [target / writer.diary.name for writer in writers]
-    lines = [f"head -c16 {writer.file} >{name}" for writer, name in zip(writers, names, strict=True)]
+    lines = [f"head -c{ROOM} {writer.files[0]} >{name}" for writer, name in zip(writers, names, strict=True)]
     words = [word for path in paths for word in ("--path", path)]
     borg_lvm("run", *options, *words, "--", "sh", "-ec", "\n".join(lines))
     return names
