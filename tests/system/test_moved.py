@@ -1,0 +1,76 @@
+"""Files that are moved between two volumes while they are backed up: none may be missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import pytest
+
+from tests.rig import Rig
+from tests.system.archives import Borg
+from tests.system.live import assert_nothing_left, tidy
+from tests.system.movers import Mover, Verdict, judge, move, moving
+from tests.system.program import borg_lvm
+
+RUNS = min(int(os.environ.get("BORG_LVM_RUNS", "2")), 10)
+COUNT = 40  # files of each mover; all of a mover's are on their way in the same direction
+pytestmark = pytest.mark.limit(900 + 120 * RUNS)  # seconds; a fraction of it on an idle machine
+
+
+def movers_of(rig: Rig) -> list[Mover]:
+    """Return movers in both directions: whichever volume is taken first, some go from the second to the first."""
+    here, there = (
+        rig.volume(name, fs=fs, at=rig.path(name), group=rig.group()) for name, fs in (("v1", "ext4"), ("v2", "xfs"))
+    )
+    assert here.at
+    assert there.at
+    ways = [(here.at, there.at), (there.at, here.at)]
+    return [Mover(f"mover{number}", *ways[number % 2], COUNT) for number in range(4)]
+
+
+def verdicts(rig: Rig, movers: Sequence[Mover], runs: int, *options: str) -> list[Verdict]:
+    borg = Borg.made(rig.path("borg"))
+    sources = [str(movers[0].here), str(movers[0].there)]
+    with moving(movers):
+        for number in range(runs):
+            create = ["borg", "create", borg.archive(str(number)), *sources]
+            borg_lvm("run", *options, "--snapshot-size", "100%ORIGIN", "--", *create, env=borg.env)
+    found = [judge(movers, borg.contents(str(number))) for number in range(runs)]
+    print(*found, sep="; ")
+    assert all(verdict.changed == () for verdict in found)
+    return found
+
+
+@pytest.mark.each_kernel
+def test_a_moved_file_is_never_missing(rig: Rig) -> None:
+    with tidy():
+        movers = movers_of(rig)
+        for verdict in verdicts(rig, movers, RUNS):
+            assert verdict.lost == ()
+            assert len(verdict.twice) <= len(movers)  # each has at most one in both places
+        assert_nothing_left(rig)
+
+
+def test_the_judge_misses_files_that_went_from_the_second_volume_to_the_first(rig: Rig) -> None:
+    with tidy():
+        found = verdicts(rig, movers_of(rig), RUNS, "--consistency", "per-volume")
+        assert all(verdict.lost for verdict in found)
+        assert_nothing_left(rig)
+
+
+def test_the_judge_knows_what_a_move_explains(rig: Rig) -> None:
+    here, there = rig.path("here"), rig.path("there")
+    here.mkdir()
+    there.mkdir()
+    mover = Mover("one", here, there, 3)
+    mover.lay_out()
+    first, second, third = mover.files()
+    move(f"{here}/{first}", f"{there}/{first}")
+    (there / second).write_text((here / second).read_text())
+    (there / f"{third}.part").write_text("half")
+    contents = {str(path): path.read_text() for folder in (here, there) for path in folder.iterdir()}
+    assert judge([mover], contents) == Verdict(lost=(), twice=(second,), changed=())
+    contents[str(there / second)] += "more"
+    del contents[str(here / third)]
+    assert judge([mover], contents) == Verdict(lost=(third,), twice=(second,), changed=(second,))
