@@ -107,6 +107,10 @@ class Programs:
         self._write("lvm", f'exec "$real" < <({loop})', interpreter="bash")
         return gate
 
+    def delay(self, program: str, seconds: float) -> None:
+        """Have a program wait before it does its work."""
+        self._write(program, f"sleep {seconds:g}")
+
     def watch(self, program: str) -> None:
         """Write down the calls of a program."""
         self._write(program, ":")
