@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from tests.rig import Rig
 from tests.rig.volumes import Volume
 from tests.system.archives import Borg
 from tests.system.gate import BORG_LVM, PATIENCE, Gate
-from tests.system.program import borg_lvm, start
+from tests.system.program import start
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
 
@@ -109,72 +108,3 @@ def opened_for_writing(fifo: Path, ended: Callable[[], int | None]) -> Iterator[
         yield
     finally:
         os.close(fd)
-
-
-FILES = 8
-
-
-class Mover:
-    """Moves files between two folders all the time; each is somewhere at every instant."""
-
-    def __init__(self, here: Path, there: Path) -> None:
-        self.folders = (here, there)
-        self.moves = self._rounds = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._move)
-        for number in range(FILES):
-            (self.folders[number % 2] / f"file{number}").write_text(f"content {number}\n")
-
-    def __enter__(self) -> Mover:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _move(self) -> None:
-        while not self._stop.is_set():
-            for number in range(FILES):
-                name, side = f"file{number}", (self._rounds + number) % 2
-                move(self.folders[side] / name, self.folders[1 - side] / name)
-                self.moves += 1
-            self._rounds += 1
-
-
-def move(source: Path, target: Path) -> None:
-    """Copy, make the copy durable, and only then remove the file: as mv does between file systems, and safer."""
-    with target.open("w") as file:
-        file.write(source.read_text())
-        file.flush()
-        os.fsync(file.fileno())
-    source.unlink()
-
-
-def missing(found: list[str]) -> set[str]:
-    """Return which of the files are nowhere."""
-    return {f"file{number}" for number in range(FILES)} - {os.path.basename(path) for path in found}
-
-
-@pytest.mark.each_kernel
-def test_file_moved_between_two_volumes_is_never_missing(rig: Rig) -> None:
-    here = mounted(rig.volume("here", fs="ext4", at=rig.path("here")))
-    there = mounted(rig.volume("there", fs="xfs", at=rig.path("there")))
-    borg = Borg.made(rig.path("borg"))
-    with Mover(here, there) as mover:
-        began = mover.moves
-        for turn in range(2):
-            archive = borg.archive(f"run{turn}")
-            borg_lvm("run", "--", "borg", "create", archive, here, there, env=borg.env)
-        assert mover.moves > began + 2 * FILES, "the files stood still, so nothing is proven"
-        # One instant for each volume is not enough: the judge can fail.
-        torn: set[str] = set()
-        for _ in range(5):
-            paths = ("--path", here, "--path", there)
-            said = borg_lvm("run", "--consistency", "per-volume", *paths, "--", "find", here, there)
-            torn |= missing(said.out.split())
-            if torn:
-                break
-    assert torn
-    for turn in range(2):
-        assert missing(list(borg.contents(f"run{turn}"))) == set()

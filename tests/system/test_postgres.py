@@ -86,7 +86,7 @@ def served(rig: Rig, kinds: tuple[Kind, Kind, Kind], settings: dict[str, str]) -
 @pytest.mark.parametrize(
     "kinds",
     [
-        pytest.param(("thick", "thick", "thick"), marks=pytest.mark.each_kernel, id="linear"),
+        pytest.param(("thick", "thick", "thick"), id="linear"),
         pytest.param(("thin", "thick", "thin"), id="mixed"),
     ],
 )
@@ -98,7 +98,6 @@ def test_a_busy_server_needs_no_hook(rig: Rig, kinds: tuple[Kind, Kind, Kind]) -
         assert_nothing_left(rig)
 
 
-@pytest.mark.each_kernel
 def test_the_judge_sees_that_the_log_is_older_than_the_tables(rig: Rig) -> None:
     programs = Programs(rig.path("programs"))
     programs.delay("lvcreate", PAUSE)
