@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -74,7 +76,9 @@ def started(command: list[str], descriptors: tuple[int, ...], said: Path) -> Ite
     try:
         yield child
     finally:
-        child.kill()
+        # User Mode Linux is a process for each of its own; its group is theirs alone (start_new_session).
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
 
