@@ -16,7 +16,7 @@ from borg_lvm import release as releasing
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, TAG, Volume, dm_name
 from borg_lvm.log import Log
 
-PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "dmsetup", "cryptsetup"))
+PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))
 PATIENCE = 20.0
 """Seconds that such a program gets to end by itself: LVM heeds no signal while it changes a volume group."""
 _MADE_TWICE = re.compile(r"already contain thin device with device_id (\d+)")
@@ -124,7 +124,8 @@ def _set_going(dead: Dead, log: Log) -> None:
     """Resume and thaw what the run may have left standing still, if it died within its window."""
     if dead.entry is None or len(dead.entry.named("thawed")) == len(dead.entry.named("window")):
         return
-    for uuid in dead.told("snapshot", "origin"):
+    # The lower ones first: thawing a file system writes to what lies below it.
+    for uuid in [*dead.told("below", "device"), *dead.told("snapshot", "origin")]:
         with suppress(OSError):
             if dm.is_suspended(uuid):
                 dm.resume(uuid)

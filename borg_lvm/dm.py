@@ -100,6 +100,32 @@ class Fill:
         return 100 * self.used / self.total if self.total else 0.0
 
 
+@dataclass(frozen=True)
+class PoolFill:
+    """How a thin pool fares: blocks used and there, of its data and its metadata; or what is wrong with it."""
+
+    data: tuple[int, int] = (0, 0)
+    metadata: tuple[int, int] = (0, 0)
+    problem: str = ""
+
+
+def pool_fill(name: str) -> PoolFill:
+    """Read the state of a thin pool, by the name of its device (`vg-pool-tpool`).
+
+    A pool that cannot be written any more (`ro`, `out_of_data_space`, `Fail`) is told as a problem.
+    Source: Documentation/admin-guide/device-mapper/thin-provisioning.rst.
+    """
+    try:
+        kind, text = status(name)
+    except OSError as error:
+        return PoolFill(problem=f"its device is gone ({error.strerror})")
+    words = text.split()
+    if kind != "thin-pool" or len(words) < 5 or "/" not in words[1]:
+        return PoolFill(problem=f"the kernel calls it {text!r} ({kind or 'no table'})")
+    metadata, data = (tuple(int(number) for number in word.split("/")) for word in words[1:3])
+    return PoolFill((data[0], data[1]), (metadata[0], metadata[1]), "" if words[4] == "rw" else f"it is {words[4]}")
+
+
 def fill(name: str) -> Fill:
     """Read the state of a snapshot's device, by its name. A device that is gone or failed is told as a problem.
 

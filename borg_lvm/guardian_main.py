@@ -6,7 +6,8 @@ lie on the very volume that stands still. All its memory is locked.
 
 Protocol, one line each on standard input, each answered by one line (`ok` or `error TEXT`):
     freeze NAME PATH  a file system that may be frozen from now on (a descriptor of PATH is opened now)
-    suspend NAME UUID a device that may be suspended from now on; NAME is what both are called in answers
+    suspend NAME UUID a device that may be suspended from now on; NAME is what both are called in answers; devices that
+                      lie below others are told after them
     forget            nothing is frozen any more: close the descriptors, which would keep their mounts busy
     arm SECONDS GRACE the window opens: after so many seconds everything is undone
     release           everything is undone now: what a program that died in the window has left
@@ -86,7 +87,9 @@ class Guardian:
             self.frozen.append((name, os.open(os.fsencode(path), os.O_RDONLY)))
         elif word == "suspend":
             name, _, uuid = rest.partition(" ")
-            self.suspended.append((name, uuid))
+            if (name, uuid) in self.suspended:
+                self.suspended.remove((name, uuid))
+            self.suspended.insert(0, (name, uuid))  # what was told last goes first: a thaw writes to what lies below
         elif word == "forget":
             while self.frozen:
                 os.close(self.frozen.pop()[1])

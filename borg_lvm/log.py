@@ -30,6 +30,11 @@ class Log:
         if not self.quiet:
             self._write("info", text, fields)
 
+    def progress(self, text: str) -> None:
+        """Tell a person who looks on how it goes; nobody else."""
+        if self._terminal:
+            self._write("info", text, {})
+
     def warning(self, text: str, **fields: object) -> None:
         """Tell of something that a person should look at."""
         self._write("warning", text, fields)

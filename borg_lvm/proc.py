@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from typing import IO, TypeVar
 
 from borg_lvm.errors import BorgLvmError
 
@@ -17,6 +19,9 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Kept from our own environment: where LVM's configuration lies, and whether udev makes the device nodes.
 KEPT = ("LVM_SYSTEM_DIR", "DM_DISABLE_UDEV", "DM_DISABLE_UDEV_FALLBACK")
 DEFAULT_TIMEOUT = 120.0
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+"""Something that is done a step at a time while something else goes on; it yields while it has to wait."""
 
 
 class ProgramError(BorgLvmError):
@@ -57,12 +62,57 @@ def run(argv: Sequence[str], *, stdin: bytes = b"", timeout: float = DEFAULT_TIM
         raise ProgramError(argv, "is not installed") from error
     except subprocess.TimeoutExpired as error:
         raise ProgramError(argv, f"did not end within {timeout:g} s and was killed") from error
-    stderr = os.fsdecode(done.stderr)
-    if done.returncode < 0:
-        raise ProgramError(argv, f"was ended by signal {-done.returncode}", stderr)
-    if done.returncode:
-        raise ProgramError(argv, f"failed with status {done.returncode}", stderr)
-    return os.fsdecode(done.stdout)
+    return _judged(argv, done.returncode, done.stdout, done.stderr)
+
+
+def _judged(argv: Sequence[str], status: int, stdout: bytes, stderr: bytes) -> str:
+    words = os.fsdecode(stderr)
+    if status < 0:
+        raise ProgramError(argv, f"was ended by signal {-status}", words)
+    if status:
+        raise ProgramError(argv, f"failed with status {status}", words)
+    return os.fsdecode(stdout)
+
+
+def stepwise(argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT) -> Steps[str]:
+    """Run a program as `run` does, but yield while it runs; its end shows by SIGCHLD too.
+
+    What it writes goes into memory: nobody reads a pipe meanwhile. Signals that we block it blocks as well.
+    Errors: as for `run`. One that is not waited for to its end is killed.
+    """
+    end = time.monotonic() + timeout
+    with _memory() as out, _memory() as err:
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=environment(),
+                cwd="/",
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise ProgramError(argv, "is not installed") from error
+        try:
+            while process.poll() is None:
+                if time.monotonic() >= end:
+                    raise ProgramError(argv, f"did not end within {timeout:g} s and was killed")
+                yield
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        return _judged(argv, process.returncode, _written(out), _written(err))
+
+
+def _memory() -> IO[bytes]:
+    return os.fdopen(os.memfd_create("borg-lvm"), "w+b", buffering=0)
+
+
+def _written(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 @contextmanager

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from borg_lvm import verdict
 from borg_lvm.dm import Fill
 from borg_lvm.errors import ReleaseError, SnapshotLostError
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.sizing import human
+from borg_lvm.watching import Story
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,10 @@ class Instant:
 
 @dataclass
 class Outcome:
-    """What has become of a plan so far. `status` is the command's exit status, None while it has none."""
+    """What has become of a plan so far. `status` is the command's exit status, None while it has none.
+
+    `over` says why we have ended the command, if we have.
+    """
 
     plan: Plan
     instants: tuple[Instant, ...] = ()
@@ -35,35 +40,25 @@ class Outcome:
     leftovers: list[str] = field(default_factory=list)
     kept: str = ""
     vanished: tuple[str, ...] = ()
+    stories: tuple[Story, ...] = ()
+    over: str = ""
 
     def judge(self) -> int:
         """Return the command's exit status if everything else is as promised.
 
         Errors: SnapshotLostError; ReleaseError when the command succeeded and something could not be released.
         """
-        pairs = list(zip(self.plan.copies, self.fills, strict=True))
-        lost = [_lost(copy, fill) for copy, fill in pairs if fill.problem]
-        gone = [_gone(path) for path in self.vanished]
-        if lost or gone:
-            room = "give the snapshot more room (--snapshot-size, or a larger group)"
+        found = verdict.distrust(self.plan.copies, self.fills, self.stories, self.vanished, self.over)
+        if found:
             raise SnapshotLostError(
                 f"the backup is not to be trusted (the command ended with status {self.status})",
-                details=tuple(lost or gone),
-                remedy="delete what it saved, and " + (room if lost else "name the folder above as a source"),
+                details=found.reasons,
+                remedy=f"delete what it saved, and {found.remedy}",
             )
         assert self.status is not None
         if self.leftovers and self.status == 0:
             raise ReleaseError("the command succeeded, but not everything could be released", remedy="borg-lvm clean")
         return self.status
-
-
-def _lost(copy: Copy, fill: Fill) -> str:
-    room = f", it had room for {human(copy.size)} of changes" if copy.extents else ""
-    return f"the snapshot of {copy.origin.full_name} was lost: {fill.problem}{room}"
-
-
-def _gone(path: str) -> str:
-    return f"{path} was replaced or moved on the live system, which took the snapshot away from it: it was read live"
 
 
 def summary(outcome: Outcome) -> Iterator[str]:

@@ -20,6 +20,7 @@ from borg_lvm.log import Log
 from borg_lvm.namespace import inside
 from borg_lvm.plan import Plan
 from borg_lvm.signals import Signals, as_inherited
+from borg_lvm.watch import Watcher
 
 # Passed on when a process sent them to us; a terminal's reach the command by itself, being in our process group.
 FORWARDED = (
@@ -41,16 +42,23 @@ class Running:
     devices: tuple[int, ...]
     ended: bool = False
 
-    def wait(self) -> int:
-        """Wait for the command, passing signals on, and return its exit status as a shell would give it."""
+    def wait(self, watcher: Watcher) -> int:
+        """Wait for the command, passing signals on, and return its exit status as a shell would give it.
+
+        It is ended as soon as the watcher says that what it reads is not to be trusted any more.
+        """
+        ending = strays.Ending(self.pid, self.namespace)
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.ended = True
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
-            got = signal.sigwaitinfo({*FORWARDED, signal.SIGCHLD})
-            if got.si_signo != signal.SIGCHLD and got.si_code != SI_KERNEL:
+            pause = watcher.look()
+            if watcher.over:
+                ending.go_on()
+            got = signal.sigtimedwait({*FORWARDED, signal.SIGCHLD}, pause)
+            if got and got.si_signo != signal.SIGCHLD and got.si_code != SI_KERNEL:
                 os.kill(self.pid, got.si_signo)
 
     def vanished(self) -> tuple[str, ...]:

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from borg_lvm import dm, guardian, ledger, locks, luks, release, report, run, snapshot
+from borg_lvm import dm, growing, guardian, ledger, locks, luks, release, report, run, snapshot
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import SnapshotError, SourceError
 from borg_lvm.log import Log
 from borg_lvm.signals import Signals
 from borg_lvm.survey import Survey
+from borg_lvm.watch import Growth, watching_over
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,20 @@ def _acquire_and_run(
     _refuse_what_has_changed(surveyed)
     stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))
     running = stack.enter_context(run.started(plan, job.argv, job.cwd, book, signals, log))
+    grower = growing.Grower(watch, book, timeout)
+    watcher = stack.enter_context(watching_over(plan, _growth(settings), grower, log))
     begin = time.monotonic()
-    outcome.status = running.wait()
+    outcome.status = running.wait(watcher)
     outcome.seconds = time.monotonic() - begin
     outcome.kept = "snapshots kept" if job.keep else ""
     outcome.vanished = running.vanished()
+    outcome.over, outcome.stories = watcher.over, watcher.stories()
     outcome.fills = tuple(dm.fill(copy.dm_name) for copy in plan.copies)
+
+
+def _growth(settings: Settings) -> Growth:
+    wishes = settings.snapshot
+    return Growth(wishes.grow, wishes.grow_pool, wishes.reserve)
 
 
 def _refuse_what_has_changed(surveyed: Survey) -> None:

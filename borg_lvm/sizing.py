@@ -59,7 +59,7 @@ def allot(volumes: Sequence[Volume], size: Size) -> tuple[dict[str, Allotted], l
     return allotted, problems
 
 
-def _most(volume: Volume) -> int:
+def most(volume: Volume) -> int:
     """Return the size at which a snapshot cannot overflow any more: every chunk copied, and their table."""
     return volume.size + volume.size // 64 + 2 * volume.extent
 
@@ -76,9 +76,9 @@ def _extents(volume: Volume, size: int) -> int:
 def _fixed(volume: Volume, size: Size) -> Allotted:
     whole = {"origin": volume.size, "free": volume.vg_free}
     wanted = whole[size.basis] * size.amount // 100 if size.basis in whole else size.amount
-    most = _most(volume)
-    if wanted > most:
-        return _allotted(volume, _extents(volume, most), f"{size}, cut to the most that can ever be used")
+    limit = most(volume)
+    if wanted > limit:
+        return _allotted(volume, _extents(volume, limit), f"{size}, cut to the most that can ever be used")
     if size.basis == "free":  # rounded down: several parts of what is free must fit into it
         return _allotted(volume, max(1, wanted // volume.extent), str(size))
     return _allotted(volume, _extents(volume, wanted), str(size))
@@ -108,7 +108,7 @@ def _auto(members: Sequence[Volume]) -> list[Allotted]:
 
 def _part(volume: Volume, percent: int) -> int:
     """Return a part of a volume in extents, within sense: neither tiny nor more than can ever be used."""
-    return _extents(volume, min(_most(volume), max(AUTO_LEAST, volume.size * percent // 100)))
+    return _extents(volume, min(most(volume), max(AUTO_LEAST, volume.size * percent // 100)))
 
 
 def _whole(volume: Volume, percent: int) -> str:

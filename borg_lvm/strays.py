@@ -19,6 +19,8 @@ from borg_lvm.view import Step
 
 PATIENCE = 2.0
 """Seconds between asking a process to end and forcing it."""
+COMMAND_PATIENCE = 10.0
+"""The same for the command: a backup program lets go of its repository first."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,31 @@ def end(processes: Callable[[], Sequence[Process]], log: Log, why: str, patience
         deadline = time.monotonic() + patience
         while processes() and time.monotonic() < deadline:
             time.sleep(0.05)
+
+
+class Ending:
+    """Ends the command and all else in its view, while somebody else waits for it: asks, and later forces."""
+
+    def __init__(self, pid: int, namespace: int) -> None:
+        self._pid = pid
+        self._inode = os.fstat(namespace).st_ino
+        self._asked: float | None = None
+
+    def go_on(self) -> None:
+        """Do what is to be done now. To be called again and again."""
+        now = time.monotonic()
+        if self._asked is None:
+            self._asked = now
+            self._send(signal.SIGTERM)
+        elif now - self._asked > COMMAND_PATIENCE:
+            self._send(signal.SIGKILL)
+
+    def _send(self, signum: int) -> None:
+        for process in find(self._belongs):
+            process.kill(signum)
+
+    def _belongs(self, pid: int) -> bool:
+        return pid == self._pid or os.stat(f"/proc/{pid}/ns/mnt").st_ino == self._inode
 
 
 def let_go(namespace: int, mounted: Sequence[Step], devices: frozenset[int], log: Log) -> None:

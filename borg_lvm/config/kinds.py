@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from borg_lvm.config.size import PATTERN as SIZE_PATTERN
+from borg_lvm.config.size import RESERVE_PATTERN, Size
 from borg_lvm.config.size import VALID as SIZE_VALID
-from borg_lvm.config.size import Size
 from borg_lvm.config.tree import Items, Node, Scalar, Spot, describe, shorten
 
 T = TypeVar("T")
@@ -181,6 +181,29 @@ class SizeKind(Kind[Size]):
     def written(self, value: Size) -> object:
         """Write the size as text."""
         return str(value)
+
+
+class ReserveKind(SizeKind):
+    """What a volume group is to keep: an amount or a part of its free space, or `0`."""
+
+    valid = "0, an amount such as 2G, or a part of the free space such as 10%FREE"
+
+    def take(self, scalar: Scalar) -> Size:
+        """Accept `0` and what `Size.parse` accepts as an amount or as a part of the free space."""
+        if scalar.text == "0":
+            return Size("bytes", 0)
+        size = super().take(scalar)
+        if size.basis not in ("bytes", "free"):
+            raise self._not(scalar)
+        return size
+
+    def schema(self) -> dict[str, object]:
+        """Describe the kind as JSON Schema."""
+        return {"anyOf": [{"const": 0}, {"type": "string", "pattern": f"^(?:{RESERVE_PATTERN})$"}]}
+
+    def written(self, value: Size) -> object:
+        """Write the size as text, nothing as a plain 0."""
+        return str(value) if value.amount else 0
 
 
 @dataclass(frozen=True)

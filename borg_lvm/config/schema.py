@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from borg_lvm.config.kinds import AbsolutePath, Choice, ListOf, Seconds, SizeKind, Switch, Text
+from borg_lvm.config.kinds import AbsolutePath, Choice, ListOf, ReserveKind, Seconds, SizeKind, Switch, Text
 from borg_lvm.config.sections import Record, key, required, section
 from borg_lvm.config.size import Size
 
@@ -52,6 +52,27 @@ class SnapshotSettings:
         "`20%ORIGIN` is a part of the volume, `50%FREE` a part of the free space of its volume group; both are whole "
         "percentages from 1 to 100. Thin volumes need no size.",
         "20%ORIGIN",
+    )
+    grow: bool = key(
+        Switch(),
+        True,
+        "Give a snapshot more space while the command runs, before it is full, as long as its volume group has more "
+        "free space than `reserve`.",
+        False,
+    )
+    reserve: Size = key(
+        ReserveKind(),
+        Size("free", 10),
+        "What a volume group is to keep free when snapshots grow: an amount, or a part of what was free when the run "
+        "began.",
+        "2G",
+    )
+    grow_pool: bool = key(
+        Switch(),
+        False,
+        "Make a thin pool larger, by a fifth, when it is nearly full while the command runs. It stays so. Without "
+        "this, or without free space, the command is ended before the pool is full: the server's own data come first.",
+        True,
     )
     persistent_minor: bool = key(
         Switch(),

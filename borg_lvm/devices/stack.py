@@ -39,6 +39,22 @@ def gather(numbers: Iterable[str]) -> dict[str, BlockDevice]:
     return found
 
 
+def bottom_up(numbers: Iterable[str]) -> list[BlockDevice]:
+    """Return these devices and all that lie below them, each after those that it lies on."""
+    known = gather(numbers)
+    ordered: dict[str, BlockDevice] = {}
+
+    def place(number: str) -> None:
+        if number in known and number not in ordered:
+            for slave in known[number].slaves:
+                place(slave)
+            ordered[number] = known[number]
+
+    for number in known:
+        place(number)
+    return list(ordered.values())
+
+
 def _read(number: str) -> BlockDevice | None:
     base = f"{SYSFS}/{number}"
     if not os.path.isdir(base):

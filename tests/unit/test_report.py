@@ -11,6 +11,7 @@ from borg_lvm.dm import Fill
 from borg_lvm.errors import ReleaseError, SnapshotLostError
 from borg_lvm.plan import Plan
 from borg_lvm.report import Instant, Outcome, as_data, summary, table
+from borg_lvm.watching import Course, Look, Story
 from tests.unit.data.machine import GIB, MIB, RUN, VOLUME, Machine, folders, link, pool, thin
 
 GOOD = Fill(16 * MIB, 2 * GIB)
@@ -159,6 +160,38 @@ class TestData:
         ]
         assert (copy["luks"], copy["held_by"]) == ("s_crypt", "freeze")
         assert "key" not in json.dumps(copy)
+
+
+class TestLost:
+    """What somebody is told who is woken by it."""
+
+    LOST = Fill(0, 0, "the kernel calls it 'Invalid' (snapshot)")
+
+    def lines(self, story: Story) -> list[str]:
+        told = replace(outcome(0, (self.LOST, Fill(0, 0))), stories=(story, Story()), over="it is lost")
+        with pytest.raises(SnapshotLostError) as caught:
+            told.judge()
+        return [*caught.value.details, caught.value.remedy]
+
+    def test_how_much_was_written_and_how_large_it_would_have_had_to_be(self) -> None:
+        course = Course.begun(Look(10, 0, 2 * GIB)).then(Look(910, GIB, 3 * GIB))
+        course = course.then(Look(912, GIB + 4 * MIB, 3 * GIB))
+        assert self.lines(Story(course, GIB, "vg0 has 4.0 MiB free and is to keep 1.0 GiB (snapshot.reserve)")) == [
+            "the snapshot of vg0/home was lost 15 min after the command began: it was full (or its disk failed) and "
+            "the kernel has dropped it; it had room for 3.0 GiB (2.0 GiB at first) of changes",
+            "1.0 GiB of changes were seen in it last, and 2.0 MiB/s were coming",
+            "it would have had to be larger than 3.0 GiB; at that speed an hour's backup takes 7.0 GiB",
+            "it could not grow: vg0 has 4.0 MiB free and is to keep 1.0 GiB (snapshot.reserve)",
+            "delete what it saved, and give the snapshot more room, say --snapshot-size 6144M, for which vg0 needs "
+            "free space (vgs, vgextend); or run at a quieter hour",
+        ]
+
+    def test_a_pool_that_would_have_been_full(self) -> None:
+        told = replace(outcome(143), over="the thin pool vg1/pool has used 97.0 % of its data")
+        with pytest.raises(SnapshotLostError) as caught:
+            told.judge()
+        assert caught.value.details == ("the thin pool vg1/pool has used 97.0 % of its data",)
+        assert "grow_pool" in caught.value.remedy
 
 
 def test_a_cover_that_vanished_is_a_lost_snapshot() -> None:

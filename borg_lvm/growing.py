@@ -1,0 +1,138 @@
+"""Having LVM grow a snapshot or a thin pool while the command runs, a step at a time, so that nothing waits for LVM.
+
+LVM makes the new space known to the kernel first, and then suspends the origin, the snapshot and what lies below them
+for a moment, to write down what it did. Should it die in that moment, the guardian sets all of them going again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from borg_lvm import dm, proc
+from borg_lvm.devices import stack
+from borg_lvm.errors import BorgLvmError, SnapshotError
+from borg_lvm.guardian import Guardian
+from borg_lvm.ledger import Ledger
+from borg_lvm.locks import FOLDER
+from borg_lvm.making import SILENT
+from borg_lvm.proc import Steps
+from borg_lvm.release import GRACE
+
+
+@dataclass(frozen=True)
+class Room:
+    """What LVM says of a volume and its group now: bytes."""
+
+    free: int
+    extent: int
+    size: int
+    metadata: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to grow: `name` (`vg/lv`), its group's id, the option of `lvextend` that makes it grow.
+
+    `devices` are the device-mapper names of what LVM may suspend meanwhile.
+    """
+
+    name: str
+    vg_uuid: str
+    devices: tuple[str, ...]
+    option: str = "--size"
+
+
+class Grower:
+    """Grows what belongs to one run. `told` gets what else there is to tell."""
+
+    def __init__(self, watch: Guardian, ledger: Ledger, timeout: float) -> None:
+        self._watch = watch
+        self._ledger = ledger
+        self._timeout = timeout
+        self.told: list[str] = []
+
+    def grow(self, target: Target, choose: Callable[[Room], int]) -> Steps[tuple[Room, int]]:
+        """Grow by the bytes that `choose` makes of the room that there is; returns both.
+
+        One run at a time asks and takes, so that the reserve of a group holds.
+        Errors: ProgramError, SnapshotError.
+        """
+        with _group_locked(target.vg_uuid) as lock:
+            while not lock():
+                yield
+            room = yield from self._room(target.name)
+            more = choose(room)
+            if more:
+                yield from self._extend(target, more)
+        return room, more
+
+    def _room(self, name: str) -> Steps[Room]:
+        fields = "vg_free,vg_extent_size,lv_size,lv_metadata_size"
+        argv = ["lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "--options", fields, name]
+        text = yield from proc.stepwise(argv, timeout=self._timeout)
+        try:
+            row = json.loads(text)["report"][0]["lv"][0]
+            numbers = [int(row[field] or 0) for field in fields.split(",")]
+        except (ValueError, LookupError, TypeError) as error:
+            raise SnapshotError("lvs gave a report that is not the JSON that LVM documents") from error
+        return Room(*numbers)
+
+    def _extend(self, target: Target, more: int) -> Steps[None]:
+        uuids = [device.dm_uuid for device in _devices(target.devices)]
+        for uuid in reversed(uuids):  # the guardian sets going first what it was told last
+            self._watch.may_suspend(target.name, uuid)
+        for uuid in uuids:
+            self._ledger.write("below", device=uuid)
+        self._ledger.write("window")
+        argv = ["lvextend", "--yes", target.option, f"+{more}b", "--config", SILENT, target.name]
+        told: list[str] = []
+        try:
+            with self._watch.standing_by(self._timeout, GRACE) as told:
+                yield from proc.stepwise(argv, timeout=self._timeout)
+        finally:
+            self.told += told
+            self._set_going(uuids)
+        self._ledger.write("thawed")
+
+    def _set_going(self, uuids: Sequence[str]) -> None:
+        """Set going what an `lvextend` that died half-way has left suspended."""
+        for uuid in uuids:
+            try:
+                if dm.is_suspended(uuid):
+                    dm.resume(uuid)
+                    self.told.append(f"resumed the device {uuid}, which lvextend had left suspended")
+            except OSError as error:
+                self.told.append(f"the device {uuid} may stand still: {error.strerror}")
+
+
+def _devices(names: Sequence[str]) -> list[stack.BlockDevice]:
+    """Return the devices of these names and all of device-mapper's below them, the lowest first."""
+    numbers = [os.stat(f"/dev/mapper/{name}").st_rdev for name in names]
+    found = stack.bottom_up(f"{os.major(number)}:{os.minor(number)}" for number in numbers)
+    return [device for device in found if device.dm_uuid]
+
+
+@contextmanager
+def _group_locked(vg_uuid: str) -> Iterator[Callable[[], bool]]:
+    """Give a function that tries to take the lock of a volume group; it is let go at the end."""
+    try:
+        fd = os.open(os.path.join(FOLDER, f"group-{vg_uuid}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise BorgLvmError(f"cannot lock the volume group in {FOLDER}: {error.strerror}") from error
+
+    def lock() -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    try:
+        yield lock
+    finally:
+        os.close(fd)

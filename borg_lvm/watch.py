@@ -1,0 +1,291 @@
+"""The watcher: looks at every snapshot while the command runs, has them grown, and says when the command must end.
+
+A look is one ioctl a snapshot, no process. What is to be done is decided in `watching.py`. The certificate of a run
+will want what is gathered here: `Watcher.stories`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from borg_lvm import dm, watching
+from borg_lvm.config.size import Size
+from borg_lvm.devices.lvm import Volume, dm_name
+from borg_lvm.errors import BorgLvmError
+from borg_lvm.growing import Grower, Room, Target
+from borg_lvm.log import Log
+from borg_lvm.plan import Copy, Plan
+from borg_lvm.proc import Steps
+from borg_lvm.sizing import human, most
+from borg_lvm.watching import Course, Look, Story
+
+AGAIN = 10.0
+"""Seconds after which growing is tried again when it was not possible or failed."""
+TICK = 0.05
+MARKS = (0.25, 0.5, 0.75, 0.9)
+"""Parts of a snapshot's space that are told on a terminal when they are passed."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What the configuration says of growing: whether snapshots and thin pools may, and what a group is to keep."""
+
+    snapshots: bool
+    pools: bool
+    reserve: Size
+
+
+@dataclass(frozen=True)
+class _Means:
+    """What everything that is watched needs."""
+
+    growth: Growth
+    grower: Grower
+    log: Log
+
+    def choose(self, wanted: int, origin: Volume, sharers: int, room: Room) -> int:
+        reserve = watching.reserved(self.growth.reserve, origin.vg_free)
+        return watching.allowed(wanted, room.extent, room.free, reserve, sharers)
+
+    def shortage(self, origin: Volume, room: Room) -> str:
+        reserve = human(watching.reserved(self.growth.reserve, origin.vg_free))
+        return f"{origin.vg} has {human(room.free)} free and is to keep {reserve} (snapshot.reserve)"
+
+
+class _Watched(Protocol):
+    """Something that fills."""
+
+    not_before: float
+
+    def look(self, now: float) -> str:
+        """Look; return why the command must end, or nothing."""
+
+    def growth(self) -> Steps[None] | None:
+        """Return what makes it grow, if that is to be done now."""
+
+    def courses(self) -> list[Course]:
+        """Return how it has filled so far."""
+
+
+class _Snapshot:
+    """A snapshot of ours."""
+
+    def __init__(self, copy: Copy, sharers: int, means: _Means) -> None:
+        self.not_before = 0.0
+        self.story = Story()
+        self._copy = copy
+        self._sharers = sharers
+        self._means = means
+        self._warned = False
+        self._whole = False
+        self._marks = list(MARKS)
+
+    def look(self, now: float) -> str:
+        fill = dm.fill(self._copy.dm_name)
+        if fill.problem:
+            return f"the snapshot of {self._copy.origin.full_name} is lost"
+        if self._copy.extents:
+            look = Look(now, fill.used, fill.total)
+            course = self.story.course.then(look) if self.story.course else Course.begun(look)
+            self.story = replace(self.story, course=course)
+            self._show(course)
+        return ""
+
+    def growth(self) -> Steps[None] | None:
+        if not self.story.course or self._whole:
+            return None
+        wanted = watching.wanted(self.story.course, most(self._copy.origin))
+        if wanted and not self._means.growth.snapshots:
+            self._stuck("growing is switched off (snapshot.grow)")
+            return None
+        return self._grow(wanted) if wanted else None
+
+    def courses(self) -> list[Course]:
+        return [self.story.course] if self.story.course else []
+
+    def _grow(self, wanted: int) -> Steps[None]:
+        copy, origin, log = self._copy, self._copy.origin, self._means.log
+        self.story = replace(self.story, stuck="LVM was asked for more, and had not done it yet")
+        target = Target(copy.full_name, origin.vg_uuid, (dm_name(origin.vg, origin.name), copy.dm_name))
+        room, more = yield from self._means.grower.grow(
+            target, lambda room: self._means.choose(wanted, origin, self._sharers, room)
+        )
+        if not more:
+            self._stuck(self._means.shortage(origin, room))
+            return
+        self.not_before = 0.0
+        total, course = dm.fill(copy.dm_name).total, self.story.course
+        if not total or not course:
+            return
+        self._whole = total <= room.size  # LVM gives no more than can ever be used
+        self.story = replace(self.story, grown=total - course.first.total, stuck="")
+        sizes = f"from {human(room.size)} to {human(total)}"
+        used = f"{human(course.last.used)} were used, at {watching.pace(course.speed())}"
+        if not self._whole:
+            log.info(f"{origin.full_name}: snapshot grown {sizes}; {used}", volume=origin.full_name, size=total)
+
+    def _stuck(self, why: str) -> None:
+        self.story = replace(self.story, stuck=why)
+        course = self.story.course
+        if course and not self._warned:
+            self._warned = True
+            used = f"{human(course.last.used)} of {human(course.last.total)}"
+            name = self._copy.origin.full_name
+            told = f"{name}: the snapshot has used {used} and cannot grow: {why}; {watching.until_full(course)}"
+            self._means.log.warning(told)
+
+    def _show(self, course: Course) -> None:
+        if self._marks and course.last.part >= self._marks[0]:
+            self._marks = [mark for mark in self._marks if mark > course.last.part]
+            used = f"{human(course.last.used)} of {human(course.last.total)} snapshot space used"
+            self._means.log.progress(f"{self._copy.origin.full_name}: {used}; {watching.until_full(course)}")
+
+
+class _PoolPart:
+    """The data or the metadata of a thin pool that holds snapshots of ours."""
+
+    def __init__(self, origin: Volume, what: Literal["data", "metadata"], means: _Means) -> None:
+        self.not_before = 0.0
+        self._origin = origin
+        self._what = what
+        self._means = means
+        self._course: Course | None = None
+        self._warned = False
+
+    @property
+    def _name(self) -> str:
+        return f"{self._origin.vg}/{self._origin.pool}"
+
+    def look(self, now: float) -> str:
+        fill = dm.pool_fill(self._device)
+        if fill.problem:
+            return f"the thin pool {self._name} cannot be written: {fill.problem}"
+        used, total = fill.data if self._what == "data" else fill.metadata
+        look = Look(now, used, total)
+        self._course = self._course.then(look) if self._course else Course.begun(look)
+        if watching.pool_is_full(self._course, may_grow=self._means.growth.pools and not self._warned):
+            return f"{self._told()}; its volumes would not be writable any more"
+        if self._course.last.part >= watching.POOL_WARNED and not self._means.growth.pools:
+            self._warn(f"{self._told()}; the backup will be ended before it is full")
+        return ""
+
+    def growth(self) -> Steps[None] | None:
+        wanted = self._course is not None and watching.pool_must_grow(self._course)
+        return self._grow() if wanted and self._means.growth.pools else None
+
+    def courses(self) -> list[Course]:
+        return [self._course] if self._course else []
+
+    @property
+    def _device(self) -> str:
+        return f"{dm_name(self._origin.vg, self._origin.pool)}-tpool"
+
+    def _told(self) -> str:
+        assert self._course
+        used = f"has used {100 * self._course.last.part:.1f} % of its {self._what}"
+        return f"the thin pool {self._name} {used}; {watching.until_full(self._course)}"
+
+    def _grow(self) -> Steps[None]:
+        of_metadata = self._what == "metadata"
+        option = "--poolmetadatasize" if of_metadata else "--size"
+        target = Target(self._name, self._origin.vg_uuid, (self._device,), option)
+
+        def choose(room: Room) -> int:
+            wanted = (room.metadata if of_metadata else room.size) // 5
+            return self._means.choose(wanted, self._origin, 1, room)
+
+        room, more = yield from self._means.grower.grow(target, choose)
+        if more:
+            self.not_before = 0.0
+            self._means.log.info(f"thin pool {self._name}: {self._what} grown by {human(more)}", pool=self._name)
+        else:
+            self._warn(f"{self._told()}; it cannot grow: {self._means.shortage(self._origin, room)}")
+
+    def _warn(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self._means.log.warning(text)
+
+
+class Watcher:
+    """Watches the snapshots of one run. `over`: why the command must end, empty while it may go on."""
+
+    def __init__(self, plan: Plan, growth: Growth, grower: Grower, log: Log) -> None:
+        means = _Means(growth, grower, log)
+        groups = [copy.origin.vg_uuid for copy in plan.copies if copy.extents]
+        self._snapshots = [_Snapshot(copy, groups.count(copy.origin.vg_uuid), means) for copy in plan.copies]
+        pools = {(copy.origin.vg, copy.origin.pool): copy.origin for copy in plan.copies if not copy.extents}
+        self._parts = [_PoolPart(origin, what, means) for origin in pools.values() for what in ("data", "metadata")]
+        self._watched: Sequence[_Watched] = [*self._snapshots, *self._parts]
+        self._growing: Steps[None] | None = None
+        self._log = log
+        self._told = grower.told
+        self.over = ""
+
+    def look(self) -> float:
+        """Look at everything, have grow what must, and return in how many seconds to look again."""
+        now = time.monotonic()
+        for why in [one.look(now) for one in self._watched]:
+            if why and not self.over:
+                self.over = why
+                self._log.warning(f"{why}: the command is ended")
+        if not self.over:
+            self._grow_one(now)
+        self._go_on()
+        return watching.pause(_courses(self._snapshots), _courses(self._parts))
+
+    def stories(self) -> tuple[Story, ...]:
+        """Return what has become of each snapshot, in the order of the plan."""
+        return tuple(one.story for one in self._snapshots)
+
+    def finish(self) -> None:
+        """Wait for what is under way."""
+        while self._growing:
+            self._go_on()
+            time.sleep(TICK)
+
+    def _grow_one(self, now: float) -> None:
+        """Begin to grow the one that would be full first, if none is growing: LVM does one at a time anyway."""
+        if self._growing:
+            return
+        ready = [one for one in self._watched if one.not_before <= now and one.courses()]
+        for one in sorted(ready, key=lambda one: one.courses()[0].left()):
+            growing = one.growth()
+            if growing:
+                one.not_before = now + AGAIN
+                self._growing = growing
+                return
+
+    def _go_on(self) -> None:
+        """Let what grows do its next step."""
+        if self._growing is None:
+            return
+        try:
+            next(self._growing)
+            return
+        except StopIteration:
+            pass
+        except (BorgLvmError, OSError) as error:
+            details = getattr(error, "details", ())
+            self._log.warning("\n".join([f"a snapshot or its pool could not be grown: {error}", *details]))
+        self._growing = None
+        while self._told:
+            self._log.warning(f"while a snapshot grew: {self._told.pop(0)}")
+
+
+def _courses(watched: Sequence[_Watched]) -> list[Course]:
+    return [course for one in watched for course in one.courses()]
+
+
+@contextmanager
+def watching_over(plan: Plan, growth: Growth, grower: Grower, log: Log) -> Iterator[Watcher]:
+    """Give a watcher; in the end what it has begun is finished."""
+    watcher = Watcher(plan, growth, grower, log)
+    try:
+        yield watcher
+    finally:
+        watcher.finish()
