@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,22 @@ class Reading:
     notes: tuple[str, ...] = ()
     one_file_system: bool = False
     dry_run: bool = False
+
+
+OnTainted = Literal["rename", "keep", "delete"]
+"""What is to become of an archive that was read from a lost snapshot."""
+
+
+@dataclass(frozen=True)
+class Tainted:
+    """A command that has read a lost snapshot, to the plugin that is to find and to mark what it saved.
+
+    It ran from `begin` to `end` (Unix time). `run` runs a program where the command ran, with its environment, and
+    returns what it wrote to its standard output; its ProgramError may be left to the core. Secrets are in the
+    environment and stay there.
+    """
+
+    begin: float
+    end: float
+    wish: OnTainted
+    run: Callable[[Sequence[str]], str]

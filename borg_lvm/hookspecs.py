@@ -8,6 +8,8 @@
             return None
         ...
 
+`borg_lvm_taint` marks what such a command has saved when a snapshot was lost while it ran.
+
 Register the module by an entry point of the group `borg_lvm`; it is loaded only when the configuration's
 `hooks` list (or `--hook`) names it. Hooks are called by the core, one plugin at a time.
 """
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from borg_lvm.command import Invocation, Reading
+    from borg_lvm.command import Invocation, Reading, Tainted
 
 hookspec = pluggy.HookspecMarker("borg_lvm")
 
@@ -30,4 +32,13 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
 
     Called once, before anything is done. May read the files that the command line names; must not write, start
     a process or open a connection. What cannot be understood goes into `Reading.problems`, never into a guess.
+    """
+
+
+@hookspec(firstresult=True)
+def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> list[str] | None:
+    """Mark what this command line has saved, for it was read from a lost snapshot; None if it is not yours.
+
+    Called after the release. Returns sentences for the user: what was saved, and what has become of it. Touches nothing
+    but what this very run has made; what cannot be told for sure is left alone, and a sentence says so.
     """

@@ -17,7 +17,7 @@ from importlib import import_module
 import pluggy
 
 from borg_lvm import hookspecs
-from borg_lvm.command import Invocation, Reading
+from borg_lvm.command import Invocation, Reading, Tainted
 from borg_lvm.errors import ConfigError
 
 GROUP = "borg_lvm"
@@ -114,4 +114,11 @@ def read_command(names: Sequence[str], invocation: Invocation) -> Reading | None
     """Ask the named plugins, in their order, what this command line reads; the first answer counts."""
     manager = load(tuple(reversed(names)))  # pluggy calls the one registered last first
     answer: Reading | None = manager.hook.borg_lvm_read_command(invocation=invocation)
+    return answer
+
+
+def taint(names: Sequence[str], invocation: Invocation, tainted: Tainted) -> list[str] | None:
+    """Have the named plugins mark what this command has saved; None if none of them knows how."""
+    manager = load(tuple(reversed(names)))
+    answer: list[str] | None = manager.hook.borg_lvm_taint(invocation=invocation, tainted=tainted)
     return answer

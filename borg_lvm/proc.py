@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, TypeVar
 
 from borg_lvm.errors import BorgLvmError
@@ -25,13 +26,14 @@ Steps = Generator[None, None, T]
 
 
 class ProgramError(BorgLvmError):
-    """A program failed; `stderr` holds its own words."""
+    """A program failed; `stderr` holds its own words, `brief` leaves out its arguments, which may hold secrets."""
 
     status = 71
 
     def __init__(self, argv: Sequence[str], reason: str, stderr: str = "") -> None:
         words = tuple(line.strip() for line in stderr.splitlines() if line.strip())
         super().__init__(f"{argv[0]} {reason} ({' '.join(argv)})", details=words)
+        self.brief = f"{argv[0]} {reason}"
         self.stderr = stderr
 
 
@@ -41,10 +43,21 @@ def environment() -> dict[str, str]:
     return {"PATH": SYSTEM_PATH, "LC_ALL": "C", "LVM_SUPPRESS_FD_WARNINGS": "1", **kept}
 
 
-def run(argv: Sequence[str], *, stdin: bytes = b"", timeout: float = DEFAULT_TIMEOUT) -> str:
+@dataclass(frozen=True)
+class Place:
+    """Where a program of the user's runs: its environment and its working directory."""
+
+    env: Mapping[str, str]
+    cwd: str
+
+
+def run(
+    argv: Sequence[str], *, stdin: bytes = b"", timeout: float = DEFAULT_TIMEOUT, place: Place | None = None
+) -> str:
     """Run a program to its end and return what it wrote to its standard output.
 
-    `stdin` is how secrets are handed over (never by argument); `timeout` is in seconds.
+    `stdin` is how secrets are handed over (never by argument); `timeout` is in seconds; without a `place` the
+    environment is scrubbed.
     Errors: ProgramError when it cannot be started, fails, or is still running at the time limit (it is killed).
     """
     try:
@@ -52,8 +65,8 @@ def run(argv: Sequence[str], *, stdin: bytes = b"", timeout: float = DEFAULT_TIM
             argv,
             input=stdin,
             capture_output=True,
-            env=environment(),
-            cwd="/",
+            env=place.env if place else environment(),
+            cwd=place.cwd if place else "/",
             timeout=timeout,
             check=False,
             start_new_session=True,

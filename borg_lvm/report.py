@@ -29,7 +29,8 @@ class Instant:
 class Outcome:
     """What has become of a plan so far. `status` is the command's exit status, None while it has none.
 
-    `over` says why we have ended the command, if we have.
+    The command began at `begin` (Unix time) and took so many `seconds`. `over` says why we have ended it, if we have;
+    `marked` what has become of what it saved, if it is not to be trusted.
     """
 
     plan: Plan
@@ -42,18 +43,26 @@ class Outcome:
     vanished: tuple[str, ...] = ()
     stories: tuple[Story, ...] = ()
     over: str = ""
+    begin: float = 0.0
+    marked: Sequence[str] = ()
+
+    def distrust(self) -> verdict.Distrust | None:
+        """Return why what the command saved is not to be trusted, if it has run and is not."""
+        if self.status is None:
+            return None
+        return verdict.distrust(self.plan.copies, self.fills, self.stories, self.vanished, self.over)
 
     def judge(self) -> int:
         """Return the command's exit status if everything else is as promised.
 
         Errors: SnapshotLostError; ReleaseError when the command succeeded and something could not be released.
         """
-        found = verdict.distrust(self.plan.copies, self.fills, self.stories, self.vanished, self.over)
+        found = self.distrust()
         if found:
             raise SnapshotLostError(
                 f"the backup is not to be trusted (the command ended with status {self.status})",
-                details=found.reasons,
-                remedy=f"delete what it saved, and {found.remedy}",
+                details=(*found.reasons, *self.marked),
+                remedy=found.remedy,
             )
         assert self.status is not None
         if self.leftovers and self.status == 0:

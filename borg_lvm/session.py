@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from borg_lvm import dm, growing, guardian, ledger, locks, luks, release, report, run, snapshot
+from borg_lvm import dm, growing, guardian, ledger, locks, luks, release, report, run, snapshot, taint
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import SnapshotError, SourceError
 from borg_lvm.log import Log
@@ -46,6 +46,9 @@ def perform(surveyed: Survey, job: Job, settings: Settings, log: Log) -> int:
             log.warning("\n".join(["not everything could be released; later: borg-lvm clean", *outcome.leftovers]))
         else:
             ledger.forget(plan.run_id)
+    if outcome.distrust():
+        begin, end = outcome.begin, outcome.begin + outcome.seconds
+        outcome.marked = taint.mark(settings.hooks, surveyed.invocation, settings.on_tainted, begin, end)
     for line in report.summary(outcome):
         log.info(line)
     return outcome.judge()
@@ -76,7 +79,7 @@ def _acquire_and_run(
     running = stack.enter_context(run.started(plan, job.argv, job.cwd, book, signals, log))
     grower = growing.Grower(watch, book, timeout)
     watcher = stack.enter_context(watching_over(plan, _growth(settings), grower, log))
-    begin = time.monotonic()
+    outcome.begin, begin = time.time(), time.monotonic()
     outcome.status = running.wait(watcher)
     outcome.seconds = time.monotonic() - begin
     outcome.kept = "snapshots kept" if job.keep else ""

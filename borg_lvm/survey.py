@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from borg_lvm import instant, ledger, luks, nesting, plan, plugins, wrappers
-from borg_lvm.command import LivePath, Reading
+from borg_lvm.command import Invocation, LivePath, Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm, mounts, stack
 from borg_lvm.devices.paths import look
@@ -39,6 +39,7 @@ class Survey:
     make: tuple[str, ...]
     resolved: Resolved
     mounts: frozenset[tuple[str, str, str]]
+    invocation: Invocation
 
     def changed(self) -> list[str]:
         """Return the paths of mounts at, above or below the sources that came or went since this survey."""
@@ -56,7 +57,8 @@ def survey(question: Question, settings: Settings) -> Survey:
 
     Errors: UsageError when the source paths are not known, SourceError when one cannot be frozen, ProgramError.
     """
-    reading = _read(question, settings)
+    invocation = wrappers.peel(question.argv, os.environ, question.cwd)
+    reading = plugins.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
     sources = _sources(question, settings, reading)
     table = mounts.Table(mounts.read())
     wanted = Wanted(
@@ -81,13 +83,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     )
     made = plan.make(wishes, resolved, sources, volumes, stack.taken_minors())
     make = _folders_to_make(wanted, resolved)
-    return Survey(made, tuple(listed), make, resolved, standing(resolved, table))
-
-
-def _read(question: Question, settings: Settings) -> Reading:
-    """Ask the plugins; a command that none of them knows has no live paths."""
-    invocation = wrappers.peel(question.argv, os.environ, question.cwd)
-    return plugins.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
+    return Survey(made, tuple(listed), make, resolved, standing(resolved, table), invocation)
 
 
 def _sockets(environment: Mapping[str, str]) -> Iterator[LivePath]:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from borg_lvm.command import Invocation, LivePath, Reading
+from borg_lvm.command import Invocation, LivePath, Reading, Tainted
 from borg_lvm.plugins import hookimpl
 
 from . import options, patterns
@@ -140,6 +140,24 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
     if not is_borg(invocation.program):
         return None
     return read_arguments(invocation)
+
+
+@hookimpl
+def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> list[str] | None:
+    """Mark the archive that `borg create REPOSITORY::ARCHIVE …` has made; borg 2 is not followed there."""
+    if not is_borg(invocation.program):
+        return None
+    main = options.read(invocation.argv[1:], MAIN_TABLE, options.ARGPARSE_COMMAND)
+    parsed = options.read(main.rest, CREATE_TABLE, options.ARGPARSE)
+    location = parsed.words[0] if parsed.words else ""
+    repository = _repository_of(location, invocation)
+    if main.words[:1] != ("create",) or parsed.unknown or "::" not in location or not repository:
+        return ["borg-lvm cannot tell which archive this run has made: look for it (borg list), and delete it"]
+    if parsed.has("--dry-run"):
+        return []
+    from . import borg_taint
+
+    return borg_taint.mark(invocation, tainted, repository, options.Parsed((*main.given(), *parsed.given())))
 
 
 def is_borg(program: str) -> bool:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from borg_lvm.command import Invocation, LivePath, Reading
+from borg_lvm.command import Invocation, LivePath, Reading, Tainted
 from borg_lvm.plugins import hookimpl
 
 from . import options, patterns
@@ -88,7 +88,7 @@ FALSE = ("0", "f", "F", "FALSE", "false", "False")
 @hookimpl
 def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
     """Read `restic … backup …`."""
-    if not re.fullmatch(r"restic(_\d[\w.]*)?", invocation.program):
+    if not is_restic(invocation.program):
         return None
     before = options.read(invocation.argv[1:], GLOBAL_TABLE, options.PFLAG_COMMAND)
     action = before.words[0] if before.words else ""
@@ -101,13 +101,40 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
     return Reading("restic", action, live=patterns.unique(live), problems=tuple(problems))
 
 
-def _backup(invocation: Invocation, before: options.Parsed) -> Reading:
+@hookimpl
+def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> list[str] | None:
+    """Mark the snapshot that `restic backup` has made."""
+    if not is_restic(invocation.program):
+        return None
+    before = options.read(invocation.argv[1:], GLOBAL_TABLE, options.PFLAG_COMMAND)
+    reading = _backup(invocation, before)
+    parsed = _parsed(before)
+    if before.words[:1] != ("backup",) or reading.problems or parsed.has("--time"):
+        return ["borg-lvm cannot tell which snapshot this run has made: look for it (restic snapshots), and forget it"]
+    if reading.dry_run:
+        return []
+    from . import restic_taint
+
+    return restic_taint.mark(invocation, tainted, reading.sources, parsed)
+
+
+def is_restic(program: str) -> bool:
+    """Tell whether a program of this name is restic: `restic`, a released file as `restic_0.18.0_linux_amd64`."""
+    return re.fullmatch(r"restic(_\d[\w.]*)?", program) is not None
+
+
+def _parsed(before: options.Parsed) -> options.Parsed:
+    """Return the whole command line, from what was read up to the command's word."""
     after = options.read(before.rest, BACKUP_TABLE, options.PFLAG)
-    parsed = options.Parsed(
+    return options.Parsed(
         (*before.given(), *after.items),
         (*before.unknown, *after.unknown),
         incomplete=(*before.incomplete, *after.incomplete),
     )
+
+
+def _backup(invocation: Invocation, before: options.Parsed) -> Reading:
+    parsed = _parsed(before)
     problems = options.complaints("restic", parsed)
     problems += _switch_problems(parsed)
     if _on(parsed, "--help"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from borg_lvm.command import OnTainted
 from borg_lvm.config.kinds import AbsolutePath, Choice, ListOf, ReserveKind, Seconds, SizeKind, Switch, Text
 from borg_lvm.config.sections import Record, key, required, section
 from borg_lvm.config.size import Size
@@ -123,6 +124,14 @@ class Settings:
         "Keys of encrypted volumes. The snapshot of a volume that holds a LUKS container is a locked copy, which must "
         "be unlocked before it can be mounted. One entry for each such volume.",
         [{"volume": "vg0/home", "key_file": "/etc/borg-lvm/keys/home.key"}],
+    )
+    on_tainted: OnTainted = key(
+        Choice[OnTainted](get_args(OnTainted)),
+        "rename",
+        "What is to become of an archive that was read from a snapshot that was lost. `rename`: borg's gets a name "
+        "that begins with `borg-lvm-tainted-`, restic's snapshot the tag `borg-lvm-tainted`. `delete` deletes the "
+        "archive, or forgets the snapshot. `keep` only names it. Only what this very run has made is ever touched.",
+        "delete",
     )
     deadline: float = key(
         Seconds(1, 60),

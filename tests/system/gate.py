@@ -44,9 +44,12 @@ class Gate:
 
     @contextmanager
     def closed(
-        self, *argv: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self, *argv: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None, status: int = 0
     ) -> Iterator[Passing]:
-        """Start a command that comes to this gate, wait until it stands before it, open it at the end of the block."""
+        """Start a command that comes to this gate, wait until it stands before it, open it at the end of the block.
+
+        It must end with `status`.
+        """
         for name in ("started", "open"):
             (self.folder / name).unlink(missing_ok=True)
         with subprocess.Popen(
@@ -65,7 +68,7 @@ class Gate:
                 (self.folder / "open").touch()
                 out, err = process.communicate(timeout=PATIENCE)
                 passing.said = Said(process.returncode, os.fsdecode(out), os.fsdecode(err))
-        assert passing.said.status == 0, passing.said
+        assert passing.said.status == status, passing.said
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + PATIENCE

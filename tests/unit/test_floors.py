@@ -19,7 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "config command devices plugins hookspecs wrappers",
         "plan resolve report sizing volumes instant watching verdict",
         "quiesce snapshot making lvmshell release guardian guardian_main view run ledger locks luks namespace strays "
-        "survey holding nesting watch growing",
+        "survey holding nesting watch growing taint",
         "session clean",
         "cli __main__",
     )

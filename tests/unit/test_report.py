@@ -182,7 +182,7 @@ class TestLost:
             "1.0 GiB of changes were seen in it last, and 2.0 MiB/s were coming",
             "it would have had to be larger than 3.0 GiB; at that speed an hour's backup takes 7.0 GiB",
             "it could not grow: vg0 has 4.0 MiB free and is to keep 1.0 GiB (snapshot.reserve)",
-            "delete what it saved, and give the snapshot more room, say --snapshot-size 6144M, for which vg0 needs "
+            "give the snapshot more room, say --snapshot-size 6144M, for which vg0 needs "
             "free space (vgs, vgextend); or run at a quieter hour",
         ]
 
