@@ -100,7 +100,7 @@ def _wrapping(verb: argparse.ArgumentParser) -> None:
         help="a path that need not be frozen, or must stay writable",
     )
     verb.add_argument("--hook", action="append", metavar="NAME", help="load this plugin too")
-    verb.add_argument("--snapshot-size", metavar="SIZE", help="auto, 5G, 20%%ORIGIN, 50%%FREE (default: auto)")
+    verb.add_argument("--snapshot-size", metavar="SIZE", help="auto, 5G, 20%%ORIGIN, 50%%FREE, 200%%USED")
     verb.add_argument(
         "--consistency", choices=("instant", "per-volume"), help="one instant over all volumes, or one for each"
     )

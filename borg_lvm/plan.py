@@ -14,7 +14,7 @@ from borg_lvm.errors import SourceError
 from borg_lvm.instant import Held, Hold, one_by_one, together
 from borg_lvm.resolve import Cover, Resolved
 from borg_lvm.resolve import Hole as LiveHole
-from borg_lvm.sizing import Allotted, allot
+from borg_lvm.sizing import Allotted, Known, allot, limit
 from borg_lvm.volumes import Crypt, Found, Volumes
 
 MINORS = 1 << 20
@@ -30,10 +30,11 @@ _XFS_QUOTA = frozenset(
 class Copy:
     """A snapshot to be made of one volume, and how its file system is mounted.
 
-    `extents` is 0 for a thin snapshot, which needs no space of its own. `hold` says who keeps the volume still while
-    the snapshot is made: `lvm` itself, or we, by freezing the file system at `mounted_at` (as for one above LUKS,
-    which LVM does not see) or by suspending the volume's device. `prepared`: all but telling the kernel is done before
-    anything stands still. `key_file` opens the LUKS copy when the kernel does not give the key of the running mapping.
+    `extents` is 0 for a thin snapshot, which needs no space of its own; it may grow up to `limit` bytes. `hold` says
+    who keeps the volume still while the snapshot is made: `lvm` itself, or we, by freezing the file system at
+    `mounted_at` (as for one above LUKS, which LVM does not see) or by suspending the volume's device. `prepared`: all
+    but telling the kernel is done before anything stands still. `key_file` opens the LUKS copy when the kernel does not
+    give the key of the running mapping.
     Where the volume itself is the source, `fstype` is `raw`, and `mounted_at` is empty: nothing is mounted.
     """
 
@@ -41,6 +42,7 @@ class Copy:
     name: str
     extents: int
     size: int
+    limit: int
     why_size: str
     minor: int | None
     fstype: str
@@ -139,6 +141,7 @@ class Wishes:
 
     run_id: str
     size: Size
+    known: Known = field(default_factory=Known)
     persistent_minor: bool = True
     consistency: str = "instant"
     key_files: Mapping[str, str] = field(default_factory=dict)
@@ -162,7 +165,7 @@ def make(
         if one.crypt and one.volume.full_name not in wishes.key_files
     ]
     held = _arrange(found, wishes, problems)
-    space, too_little = allot([one.found.volume for one in held if one.thick], wishes.size)
+    space, too_little = allot([one.found.volume for one in held if one.thick], wishes.size, wishes.known)
     problems += too_little
     if problems:
         raise SourceError("cannot freeze every source path; nothing was done", details=tuple(problems))
@@ -273,6 +276,7 @@ def _copy(number: int, held: Held, mount: Mount, wishes: Wishes, space: Allotted
         name=f"{TAG}-{wishes.run_id}-{number}",
         extents=space.extents if space else 0,
         size=space.size if space else 0,
+        limit=limit(found.volume, wishes.known) if space else 0,
         why_size=space.why if space else "thin: takes what it needs from the pool",
         minor=minor,
         fstype=mount.fstype,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from borg_lvm import dm, growing, guardian, ledger, locks, luks, release, report, run, snapshot, taint
+from borg_lvm import dm, growing, guardian, history, ledger, locks, luks, release, report, run, snapshot, taint
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import SnapshotError, SourceError
 from borg_lvm.log import Log
@@ -49,6 +49,7 @@ def perform(surveyed: Survey, job: Job, settings: Settings, log: Log) -> int:
     if outcome.distrust():
         begin, end = outcome.begin, outcome.begin + outcome.seconds
         outcome.marked = taint.mark(settings.hooks, surveyed.invocation, settings.on_tainted, begin, end)
+    history.keep(outcome, surveyed.history, log)
     for line in report.summary(outcome):
         log.info(line)
     return outcome.judge()

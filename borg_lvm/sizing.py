@@ -1,24 +1,28 @@
 """How large the copy-on-write space of each thick snapshot is to be. Pure.
 
-The rule for `auto`: a fifth of the origin; when four fifths of what is free in a group are not enough for that, its
-snapshots share them; and never less than a twentieth of the origin, because a snapshot that is probably too small is
-no backup. All is counted in whole extents.
+The rule for `auto`: half as much again as the last runs have used. For a volume of which none is known, a fifth of the
+origin, or two if it is so busy that an hour would fill one. When four fifths of what is free in a group are not enough
+for that, its snapshots share them; and never less than a twentieth of the origin, if no run is known to have needed
+less, because a snapshot that is probably too small is no backup. All is counted in whole extents.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from borg_lvm.config.size import Size
 from borg_lvm.devices.lvm import Volume
+from borg_lvm.past import Once, expected
 
+AUTO = Size()
 AUTO_SHARE = 20
 AUTO_FLOOR = 5
 AUTO_OF_FREE = 80
 """Per cent of the origin, of the origin, and of the free space."""
 AUTO_LEAST = 16 * 1024 * 1024
+HOUR = 3600
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,33 @@ def human(count: float) -> str:
     return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
 
 
-def allot(volumes: Sequence[Volume], size: Size) -> tuple[dict[str, Allotted], list[str]]:
+@dataclass(frozen=True)
+class Known:
+    """What else decides on sizes: those of certain volumes (by `vg/lv`), and the limits of `auto`.
+
+    And what is known of volumes, by their uuid: what the last runs have used, how many bytes per second are written to
+    it now, how many bytes of its file system are in use.
+    """
+
+    sizes: Mapping[str, Size] = field(default_factory=dict)
+    minimum: Size = AUTO
+    maximum: Size = AUTO
+    past: Mapping[str, Sequence[Once]] = field(default_factory=dict)
+    speeds: Mapping[str, float] = field(default_factory=dict)
+    used: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What a snapshot should have, and the least that will do: extents."""
+
+    least: int
+    wanted: int
+    why: str
+    why_least: str = ""
+
+
+def allot(volumes: Sequence[Volume], size: Size, known: Known | None = None) -> tuple[dict[str, Allotted], list[str]]:
     """Share the free space of each group among its thick snapshots.
 
     Returns the space by volume uuid, and one problem for each group that has not enough.
@@ -51,12 +81,19 @@ def allot(volumes: Sequence[Volume], size: Size) -> tuple[dict[str, Allotted], l
     allotted: dict[str, Allotted] = {}
     problems = []
     for members in groups.values():
-        shares = _auto(members) if size.basis == "auto" else [_fixed(volume, size) for volume in members]
+        sizes = [(known or Known()).sizes.get(volume.full_name, size) for volume in members]
+        wishes = [_share(volume, own, known or Known()) for volume, own in zip(members, sizes, strict=True)]
+        shares = _shared(members, wishes)
         needed = sum(share.size for share in shares)
         if needed > members[0].vg_free:
-            problems.append(_too_little(members, needed, size))
+            problems.append(_too_little(members, needed, " and ".join(dict.fromkeys(map(str, sizes)))))
         allotted |= {volume.uuid: share for volume, share in zip(members, shares, strict=True)}
     return allotted, problems
+
+
+def limit(volume: Volume, known: Known) -> int:
+    """Return up to how many bytes a snapshot may grow."""
+    return min(most(volume), _bytes(known.maximum, volume, known, most(volume)))
 
 
 def most(volume: Volume) -> int:
@@ -73,49 +110,70 @@ def _extents(volume: Volume, size: int) -> int:
     return max(1, -(-size // volume.extent))
 
 
-def _fixed(volume: Volume, size: Size) -> Allotted:
-    whole = {"origin": volume.size, "free": volume.vg_free}
-    wanted = whole[size.basis] * size.amount // 100 if size.basis in whole else size.amount
-    limit = most(volume)
-    if wanted > limit:
-        return _allotted(volume, _extents(volume, limit), f"{size}, cut to the most that can ever be used")
-    if size.basis == "free":  # rounded down: several parts of what is free must fit into it
-        return _allotted(volume, max(1, wanted // volume.extent), str(size))
-    return _allotted(volume, _extents(volume, wanted), str(size))
+def _bytes(size: Size, volume: Volume, known: Known, auto: int) -> int:
+    whole = {"origin": volume.size, "free": volume.vg_free, "used": known.used.get(volume.uuid, volume.size)}
+    if size.basis == "auto":
+        return auto
+    return whole[size.basis] * size.amount // 100 if size.basis in whole else size.amount
 
 
-def _auto(members: Sequence[Volume]) -> list[Allotted]:
-    wanted = [_part(volume, AUTO_SHARE) for volume in members]
-    least = [_part(volume, AUTO_FLOOR) for volume in members]
-    usable = members[0].vg_free // members[0].extent * AUTO_OF_FREE // 100
-    if sum(wanted) <= usable:
-        return [
-            _allotted(volume, extents, f"auto: {_whole(volume, AUTO_SHARE)}")
-            for volume, extents in zip(members, wanted, strict=True)
-        ]
-    spare, more = max(0, usable - sum(least)), sum(wanted) - sum(least)
-    if spare == 0:
-        return [
-            _allotted(volume, extents, f"auto: the least that is any good, {_whole(volume, AUTO_FLOOR)}")
-            for volume, extents in zip(members, least, strict=True)
-        ]
-    why = f"auto: its share of {AUTO_OF_FREE}% of the {human(members[0].vg_free)} free"
-    return [
-        _allotted(volume, low + (high - low) * spare // more, why)
-        for volume, low, high in zip(members, least, wanted, strict=True)
-    ]
+def _share(volume: Volume, size: Size, known: Known) -> _Share:
+    if size.basis == "auto":
+        return _auto(volume, known)
+    wanted, top = _bytes(size, volume, known, 0), most(volume)
+    if wanted > top:
+        extents, why = _extents(volume, top), f"{size}, cut to the most that can ever be used"
+    elif size.basis == "free":  # rounded down: several parts of what is free must fit into it
+        extents, why = max(1, wanted // volume.extent), str(size)
+    else:
+        extents, why = _extents(volume, wanted), str(size)
+    return _Share(extents, extents, why)
 
 
-def _part(volume: Volume, percent: int) -> int:
-    """Return a part of a volume in extents, within sense: neither tiny nor more than can ever be used."""
-    return _extents(volume, min(most(volume), max(AUTO_LEAST, volume.size * percent // 100)))
+def _auto(volume: Volume, known: Known) -> _Share:
+    def bounded(count: int) -> int:
+        """Return extents within sense: neither tiny nor more than is allowed or can ever be used."""
+        at_least = _bytes(known.minimum, volume, known, AUTO_LEAST)
+        return _extents(volume, min(limit(volume, known), max(at_least, count)))
+
+    least = bounded(volume.size * AUTO_FLOOR // 100)
+    why_least = f"auto: the least that is any good, {_whole(volume, AUTO_FLOOR)}"
+    speed = known.speeds.get(volume.uuid, 0.0)
+    need = expected(known.past.get(volume.uuid, ()), speed)
+    if need:
+        why = f"auto: {need.why.format(human(need.used))}"
+        return _Share(min(least, bounded(need.used)), bounded(need.size), why, why)
+    wanted = volume.size * AUTO_SHARE // 100
+    if speed * HOUR > wanted:
+        why = f"auto: {_whole(volume, 2 * AUTO_SHARE)}, for it is busy: {human(speed)}/s are written"
+        return _Share(least, bounded(2 * wanted), why, why_least)
+    return _Share(least, bounded(wanted), f"auto: {_whole(volume, AUTO_SHARE)}", why_least)
+
+
+def _shared(members: Sequence[Volume], wishes: Sequence[_Share]) -> list[Allotted]:
+    """Give each what it wants; where `auto` wants too much, its snapshots share what is left in proportion."""
+    auto = [wish for wish in wishes if wish.why_least]
+    fixed = sum(wish.wanted for wish in wishes if not wish.why_least)
+    usable = max(0, members[0].vg_free // members[0].extent - fixed) * AUTO_OF_FREE // 100
+    wanted, least = sum(wish.wanted for wish in auto), sum(wish.least for wish in auto)
+    spare, more = max(0, usable - least), wanted - least
+    share = f"auto: its share of {AUTO_OF_FREE}% of the {human(members[0].vg_free)} free"
+
+    def given(volume: Volume, wish: _Share) -> Allotted:
+        if not wish.why_least or wanted <= usable:
+            return _allotted(volume, wish.wanted, wish.why)
+        if not spare:
+            return _allotted(volume, wish.least, wish.why_least)
+        return _allotted(volume, wish.least + (wish.wanted - wish.least) * spare // more, share)
+
+    return [given(volume, wish) for volume, wish in zip(members, wishes, strict=True)]
 
 
 def _whole(volume: Volume, percent: int) -> str:
     return f"{percent}% of {human(volume.size)}"
 
 
-def _too_little(members: Sequence[Volume], needed: int, size: Size) -> str:
+def _too_little(members: Sequence[Volume], needed: int, size: str) -> str:
     free = members[0].vg_free
     names = ", ".join(volume.name for volume in members)
     return (

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from borg_lvm import instant, ledger, luks, nesting, plan, plugins, wrappers
+from borg_lvm import history, instant, ledger, luks, nesting, plan, plugins, wrappers
 from borg_lvm.command import Invocation, LivePath, Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm, mounts, stack
 from borg_lvm.devices.paths import look
 from borg_lvm.errors import UsageError
+from borg_lvm.history import History
 from borg_lvm.resolve import ROOT_HOLES, Resolved, Wanted, resolve, standing
+from borg_lvm.sizing import Known
 from borg_lvm.volumes import Volumes
 
 # What LVM's commands may read or write while volumes stand still. Our own memory is locked then (holding.py), and so is
@@ -40,6 +43,7 @@ class Survey:
     resolved: Resolved
     mounts: frozenset[tuple[str, str, str]]
     invocation: Invocation
+    history: History
 
     def changed(self) -> list[str]:
         """Return the paths of mounts at, above or below the sources that came or went since this survey."""
@@ -69,12 +73,16 @@ def survey(question: Question, settings: Settings) -> Survey:
         links={path: os.path.realpath(path) for path, _ in ROOT_HOLES if os.path.islink(path)},
     )
     resolved = resolve(wanted, table)
-    listed = lvm.report(settings.command_timeout) if resolved.covers else []
-    volumes = Volumes(listed, stack.gather(cover.mount.device for cover in resolved.covers))
+    devices = [cover.mount.device for cover in resolved.covers]
+    with _speeds(devices) as speeds:
+        listed = lvm.report(settings.command_timeout) if resolved.covers else []
+    volumes = Volumes(listed, stack.gather(devices))
+    past = history.read()
     system = frozenset(stack.gather(table.of(os.path.realpath(path)).device for path in SYSTEM_PATHS))
     wishes = plan.Wishes(
         run_id=new_run_id(),
         size=settings.snapshot.size,
+        known=_known(resolved, volumes, settings, past, speeds),
         persistent_minor=settings.snapshot.persistent_minor,
         consistency=settings.consistency,
         key_files=_key_sources(resolved, volumes, settings),
@@ -83,7 +91,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     )
     made = plan.make(wishes, resolved, sources, volumes, stack.taken_minors())
     make = _folders_to_make(wanted, resolved)
-    return Survey(made, tuple(listed), make, resolved, standing(resolved, table), invocation)
+    return Survey(made, tuple(listed), make, resolved, standing(resolved, table), invocation, past)
 
 
 def _sockets(environment: Mapping[str, str]) -> Iterator[LivePath]:
@@ -128,6 +136,38 @@ def _nesting_matters(resolved: Resolved, volumes: Volumes, system: frozenset[str
     found = [(cover.mount.device, volumes.find(cover.mount)) for cover in resolved.covers]
     members = {device: one for device, one in found if not isinstance(one, str)}
     return instant.matters(list(members.values()), [one for device, one in members.items() if device in system])
+
+
+@contextmanager
+def _speeds(devices: Sequence[str]) -> Iterator[dict[str, float]]:
+    """Give how many bytes per second are written to each device (`major:minor`) while the block goes on."""
+    speeds: dict[str, float] = {}
+    before, begin = {device: stack.written(device) for device in devices}, time.monotonic()
+    yield speeds
+    seconds = max(0.01, time.monotonic() - begin)
+    speeds |= {device: max(0, stack.written(device) - count) / seconds for device, count in before.items()}
+
+
+def _known(
+    resolved: Resolved, volumes: Volumes, settings: Settings, past: History, speeds: Mapping[str, float]
+) -> Known:
+    """Gather what else decides on the sizes of snapshots."""
+    found = [(cover.mount, volumes.find(cover.mount)) for cover in resolved.covers]
+    mounted = {answer.volume.uuid: mount for mount, answer in found if not isinstance(answer, str)}
+    return Known(
+        sizes={entry.volume: entry.size for entry in settings.snapshot.volumes},
+        minimum=settings.snapshot.minimum,
+        maximum=settings.snapshot.maximum,
+        past=past.volumes,
+        speeds={uuid: speeds[mount.device] for uuid, mount in mounted.items()},
+        used={uuid: _used(mount.path) for uuid, mount in mounted.items() if mount.fstype != "raw"},
+    )
+
+
+def _used(path: str) -> int:
+    """Return the bytes in use on the file system mounted there."""
+    stat = os.statvfs(path)
+    return (stat.f_blocks - stat.f_bfree) * stat.f_frsize
 
 
 def _key_sources(resolved: Resolved, volumes: Volumes, settings: Settings) -> dict[str, str]:

@@ -6,6 +6,7 @@ will want what is gathered here: `Watcher.stories`.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,13 +15,14 @@ from typing import Literal, Protocol
 
 from borg_lvm import dm, watching
 from borg_lvm.config.size import Size
+from borg_lvm.devices import stack
 from borg_lvm.devices.lvm import Volume, dm_name
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.growing import Grower, Room, Target
 from borg_lvm.log import Log
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.proc import Steps
-from borg_lvm.sizing import human, most
+from borg_lvm.sizing import human
 from borg_lvm.watching import Course, Look, Story
 
 AGAIN = 10.0
@@ -83,6 +85,18 @@ class _Snapshot:
         self._warned = False
         self._whole = False
         self._marks = list(MARKS)
+        self._written = self._written_so_far()
+
+    def _written_so_far(self) -> int:
+        try:
+            number = os.stat(f"/dev/mapper/{dm_name(self._copy.origin.vg, self._copy.origin.name)}").st_rdev
+        except OSError:
+            return 0
+        return stack.written(f"{os.major(number)}:{os.minor(number)}")
+
+    def told(self) -> Story:
+        """Return what has become of it."""
+        return replace(self.story, written=max(0, self._written_so_far() - self._written))
 
     def look(self, now: float) -> str:
         fill = dm.fill(self._copy.dm_name)
@@ -98,7 +112,7 @@ class _Snapshot:
     def growth(self) -> Steps[None] | None:
         if not self.story.course or self._whole:
             return None
-        wanted = watching.wanted(self.story.course, most(self._copy.origin))
+        wanted = watching.wanted(self.story.course, self._copy.limit)
         if wanted and not self._means.growth.snapshots:
             self._stuck("growing is switched off (snapshot.grow)")
             return None
@@ -240,7 +254,7 @@ class Watcher:
 
     def stories(self) -> tuple[Story, ...]:
         """Return what has become of each snapshot, in the order of the plan."""
-        return tuple(one.story for one in self._snapshots)
+        return tuple(one.told() for one in self._snapshots)
 
     def finish(self) -> None:
         """Wait for what is under way."""

@@ -88,11 +88,15 @@ class Course:
 
 @dataclass(frozen=True)
 class Story:
-    """What has become of a snapshot: how it filled (None for a thin one), its growth in bytes, what held that up."""
+    """What has become of a snapshot: how it filled (None for a thin one), its growth in bytes, what held that up.
+
+    `written` are the bytes that were written to the volume meanwhile.
+    """
 
     course: Course | None = None
     grown: int = 0
     stuck: str = ""
+    written: int = 0
 
 
 def _speed(looks: Sequence[Look], window: float, least: float = 0.001) -> float:

@@ -41,6 +41,18 @@ class LuksKey:
 
 
 @dataclass(frozen=True)
+class VolumeSize:
+    """How much space the snapshot of one volume gets."""
+
+    volume: str = required(
+        Text("a volume group and a logical volume, as in vg/lv", f"{_NAME}/{_NAME}"),
+        "The logical volume, written `vg/lv`, without `/dev/`.",
+        "vg0/home",
+    )
+    size: Size = required(SizeKind(), "The space of its snapshot, written as `snapshot.size`.", "20G")
+
+
+@dataclass(frozen=True)
 class SnapshotSettings:
     """How snapshots are made."""
 
@@ -48,10 +60,11 @@ class SnapshotSettings:
         SizeKind(),
         Size(),
         "How much may be written to a volume while its snapshot exists; a snapshot that is full is lost, and the "
-        "run fails. `auto` decides by the volume and the free space. `5G` or `512MiB` is an amount: units are K, M, "
-        "G, T and P, powers of 1024, alone or followed by `iB` or `B`; decimals such as `1.5T` are fine. "
-        "`20%ORIGIN` is a part of the volume, `50%FREE` a part of the free space of its volume group; both are whole "
-        "percentages from 1 to 100. Thin volumes need no size.",
+        "run fails. `auto` decides by what the last runs have used, else by the volume, and by the free space. `5G` or "
+        "`512MiB` is an amount: units are K, M, G, T and P, powers of 1024, alone or followed by `iB` or `B`; decimals "
+        "such as `1.5T` are fine. `20%ORIGIN` is a part of the volume, `50%FREE` a part of its group's free space, "
+        "`200%USED` a part of what its files take up; all are whole percentages, up to 100, of USED up to 999. "
+        "Thin volumes need no size.",
         "20%ORIGIN",
     )
     grow: bool = key(
@@ -74,6 +87,24 @@ class SnapshotSettings:
         "Make a thin pool larger, by a fifth, when it is nearly full while the command runs. It stays so. Without "
         "this, or without free space, the command is ended before the pool is full: the server's own data come first.",
         True,
+    )
+    minimum: Size = key(
+        SizeKind(),
+        Size(),
+        "The least that `auto` gives a snapshot: `auto` is 16 MiB.",
+        "1G",
+    )
+    maximum: Size = key(
+        SizeKind(),
+        Size(),
+        "The most that `auto` gives a snapshot, and up to which any grows: `auto` is all that it can ever use.",
+        "50%ORIGIN",
+    )
+    volumes: tuple[VolumeSize, ...] = key(
+        ListOf(Record(VolumeSize), "a list of entries with the keys volume and size", unique="volume"),
+        (),
+        "Sizes for certain volumes, instead of `size`.",
+        [{"volume": "vg0/home", "size": "20G"}],
     )
     persistent_minor: bool = key(
         Switch(),

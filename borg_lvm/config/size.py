@@ -7,20 +7,21 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Basis = Literal["auto", "bytes", "origin", "free"]
-"""What a size counts: nothing (decide it for me), bytes, percent of the volume, percent of the free space."""
+Basis = Literal["auto", "bytes", "origin", "free", "used"]
+"""What a size counts: nothing (decide it for me), bytes, percent of the volume, of the free or of the used space."""
 
-VALID = "auto, an amount such as 5G or 512MiB, or a part such as 20%ORIGIN or 50%FREE"
+VALID = "auto, an amount such as 5G or 512MiB, or a part such as 20%ORIGIN, 50%FREE or 200%USED"
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,29})(?:\.[0-9]{1,9})?"
 _AMOUNT = rf"(?=[0-9.]*[1-9]){_NUMBER} ?(?:[KMGTPkmgtp](?:i?[Bb])?|[Bb])"
-_PART = r"(?:[1-9][0-9]?|100)%(?:ORIGIN|FREE|origin|free)"
+_PART = r"(?:(?:[1-9][0-9]?|100)%(?:ORIGIN|FREE|origin|free)|[1-9][0-9]{0,2}%(?:USED|used))"
 PATTERN = rf"auto|{_AMOUNT}|{_PART}"
 """A regular expression, in Python's words and in JavaScript's, of everything that `Size.parse` accepts."""
 RESERVE_PATTERN = rf"0|{_AMOUNT}|(?:[1-9][0-9]?|100)%(?:FREE|free)"
 """The same for what a group is to keep."""
 
 _UNITS = "BKMGTP"
+_WHOLES: dict[str, Basis] = {"origin": "origin", "free": "free", "used": "used"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Size:
 
     @classmethod
     def parse(cls, text: str) -> Size:
-        """Read `auto`, `5G`, `1.5 TiB`, `20%ORIGIN` or `50%FREE`; units are powers of 1024, in either case.
+        """Read `auto`, `5G`, `1.5 TiB`, `20%ORIGIN`, `50%FREE` or `200%USED`; units are powers of 1024, in either case.
 
         Errors: ValueError, whose message says what is wrong with the text and what would be valid.
         """
@@ -42,7 +43,7 @@ class Size:
             return cls()
         if "%" in text:
             percent, _, whole = text.partition("%")
-            return cls("origin" if whole.lower() == "origin" else "free", int(percent))
+            return cls(_WHOLES[whole.lower()], int(percent))
         from fractions import Fraction
 
         number, unit = _split(text)
@@ -73,8 +74,8 @@ def _complaint(text: str) -> str:
         return f"{shown} has no unit: write {text[:30]}G or {text[:30]}M, or {VALID}"
     if re.fullmatch(r"[0-9.]+ ?%", text):
         return f"{shown} does not say of what: write {text.rstrip('% ')}%ORIGIN or {text.rstrip('% ')}%FREE"
-    if re.fullmatch(r"[0-9.]+%(?:ORIGIN|FREE)", text, re.IGNORECASE):
-        return f"{shown} must be a whole percentage from 1 to 100"
+    if re.fullmatch(r"[0-9.]+%(?:ORIGIN|FREE|USED)", text, re.IGNORECASE):
+        return f"{shown} must be a whole percentage from 1 to 100 (of USED: to 999)"
     if re.fullmatch(r"0+(?:\.0+)? ?[KMGTP]?(?:i?B)?", text, re.IGNORECASE):
         return f"{shown} is no size: nothing fits into it"
     return f"{shown} is not a size: valid is {VALID}"

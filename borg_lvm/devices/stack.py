@@ -55,6 +55,15 @@ def bottom_up(numbers: Iterable[str]) -> list[BlockDevice]:
     return list(ordered.values())
 
 
+def written(number: str) -> int:
+    """Return how many bytes have been written to a device so far; 0 if nobody knows.
+
+    Source: Documentation/block/stat.rst, the seventh field, in sectors of 512 bytes.
+    """
+    fields = _text(f"{SYSFS}/{number}/stat").split()
+    return int(fields[6]) * 512 if len(fields) > 6 else 0
+
+
 def _read(number: str) -> BlockDevice | None:
     base = f"{SYSFS}/{number}"
     if not os.path.isdir(base):

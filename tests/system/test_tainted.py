@@ -51,7 +51,6 @@ def archives(borg: Borg) -> set[str]:
     ("wish", "left", "words"),
     [
         ("rename", {"before", "beside", "borg-lvm-tainted-host-1"}, "is now called borg-lvm-tainted-host-1"),
-        ("keep", {"before", "beside", "host-1"}, "borg's archive host-1 is not to be trusted"),
         ("delete", {"before", "beside"}, "borg's archive host-1 has been deleted"),
     ],
 )
@@ -80,7 +79,6 @@ def test_who_cannot_ask_the_repository_says_so(rig: Rig) -> None:
     ("wish", "tags", "words"),
     [
         ("rename", [None, None, ["borg-lvm-tainted"]], "has now the tag borg-lvm-tainted"),
-        ("keep", [None, None, None], "is not to be trusted: forget it"),
         ("delete", [None, None], "has been forgotten"),
     ],
 )

@@ -17,9 +17,9 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     for names in (
         "proc kernel dm signals log errors safety",
         "config command devices plugins hookspecs wrappers",
-        "plan resolve report sizing volumes instant watching verdict",
+        "plan resolve report sizing volumes instant watching verdict past",
         "quiesce snapshot making lvmshell release guardian guardian_main view run ledger locks luks namespace strays "
-        "survey holding nesting watch growing taint",
+        "survey holding nesting watch growing taint history",
         "session clean",
         "cli __main__",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from borg_lvm.config import Size
 from borg_lvm.devices.lvm import Volume
-from borg_lvm.sizing import AUTO_LEAST, allot, human
+from borg_lvm.past import Once
+from borg_lvm.sizing import AUTO_LEAST, Known, allot, human, limit
 from tests.unit.data.machine import GIB, MIB, VOLUME
 
 
@@ -119,6 +121,53 @@ class TestFixed:
     def test_petabytes_stay_exact(self) -> None:
         size = (1 << 60) + 4 * MIB
         assert sizes(volume("a", size, free=2 << 60), size="100%ORIGIN") == {"a": size}
+
+
+class TestKnown:
+    """What else decides: the past, how busy it is, limits, sizes of certain volumes."""
+
+    def shares(self, *volumes: Volume, size: str = "auto", **known: object) -> dict[str, int]:
+        shares, problems = allot(volumes, Size.parse(size), Known(**known))  # type: ignore[arg-type]
+        assert problems == []
+        return {name: share.size for name, share in shares.items()}
+
+    PAST: ClassVar = {"a": [Once(3600, 200 * MIB, GIB, written=GIB)] * 5}
+
+    def test_half_as_much_again_as_was_used(self) -> None:
+        shares, _ = allot([volume("a", 100 * GIB)], Size(), Known(past=self.PAST))
+        assert shares["a"].size == 300 * MIB
+        assert shares["a"].why == "auto: one of the last 5 runs needed 200 MiB"
+
+    def test_it_needs_no_twentieth_when_less_was_enough(self) -> None:
+        assert self.shares(volume("a", 1000 * GIB, free=GIB), past=self.PAST) == {"a": 300 * MIB}
+
+    def test_a_tight_group_still_gives_what_was_used(self) -> None:
+        assert 200 * MIB <= self.shares(volume("a", 1000 * GIB, free=300 * MIB), past=self.PAST)["a"] <= 240 * MIB
+
+    def test_it_is_never_stricter_than_without_a_past(self) -> None:
+        past = {"a": [Once(60, 0, 50 * GIB, lost=True)]}
+        assert self.shares(volume("a", 180 * GIB, free=10 * GIB), past=past) == {"a": 9 * GIB}
+
+    def test_a_busy_volume_of_which_nothing_is_known(self) -> None:
+        assert self.shares(volume("a", 10 * GIB), speeds={"a": MIB}) == {"a": 4 * GIB}
+        assert self.shares(volume("a", 10 * GIB), speeds={"a": MIB / 2}) == {"a": 2 * GIB}
+
+    def test_limits(self) -> None:
+        assert self.shares(volume("a", 10 * GIB), minimum=Size.parse("3G")) == {"a": 3 * GIB}
+        assert self.shares(volume("a", 10 * GIB), maximum=Size.parse("10%ORIGIN")) == {"a": GIB}
+        assert limit(volume("a", 10 * GIB), Known(maximum=Size.parse("1G"))) == GIB
+        assert limit(volume("a", GIB), Known()) == GIB + 16 * MIB + 8 * MIB
+
+    def test_sizes_of_certain_volumes(self) -> None:
+        one, other = volume("a", 10 * GIB), volume("b", 10 * GIB)
+        assert self.shares(one, other, sizes={"vg0/b": Size.parse("5G")}) == {"a": 2 * GIB, "b": 5 * GIB}
+
+    def test_a_fixed_one_is_served_before_the_others_share(self) -> None:
+        one, other = volume("a", 100 * GIB, free=20 * GIB), volume("b", 100 * GIB, free=20 * GIB)
+        assert self.shares(one, other, sizes={"vg0/b": Size.parse("10G")}) == {"a": 8 * GIB, "b": 10 * GIB}
+
+    def test_part_of_what_is_used(self) -> None:
+        assert self.shares(volume("a", 10 * GIB), size="150%USED", used={"a": 2 * GIB}) == {"a": 3 * GIB}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,144 @@
+"""What past runs have used, kept in `/var/lib/borg-lvm/history`: one small JSON file a run, its name sorts by time.
+
+A backup never fails for its history: what cannot be read is set aside with a warning, what cannot be written is left
+out with one. Whatever else is to be known of a run later goes into the same object under keys of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from borg_lvm.log import Log
+from borg_lvm.past import Once
+from borg_lvm.report import Outcome
+
+FOLDER = "/var/lib/borg-lvm/history"
+VERSION = 1
+ENDING, ASIDE = ".json", ".damaged"
+KEPT = 60
+"""So many runs are kept, and so many that were set aside."""
+LARGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class History:
+    """What is known: of each volume, by its uuid, the runs that count, oldest first; and what could not be read."""
+
+    volumes: Mapping[str, list[Once]] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
+    trouble: str = ""
+
+
+def read() -> History:
+    """Read the history. Changes nothing."""
+    try:
+        names = sorted(name for name in os.listdir(FOLDER) if name.endswith(ENDING))
+    except FileNotFoundError:
+        return History()
+    except OSError as error:
+        return History(trouble=f"the history in {FOLDER} cannot be read: {error.strerror}")
+    volumes: defaultdict[str, list[Once]] = defaultdict(list)
+    damaged = []
+    for name in names[-KEPT:]:
+        try:
+            found = _parsed(os.path.join(FOLDER, name))
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            damaged.append(name)
+            continue
+        for uuid, once in found:
+            volumes[uuid].append(once)
+    return History(volumes, tuple(damaged))
+
+
+def _parsed(path: str) -> list[tuple[str, Once]]:
+    """Return what a file tells of each volume. Errors: OSError; ValueError, TypeError, LookupError for nonsense."""
+    with open(path, "rb") as file:
+        data = json.loads(file.read(LARGEST))
+    if data["version"] != VERSION:
+        return []  # of another version of ours, which will want it again
+    return [
+        (str(one["uuid"]), _once(data["seconds"], one))
+        for one in data["volumes"]
+        if one["lost"] or _is_complete(data["status"])
+    ]
+
+
+def _once(seconds: float, one: dict[str, Any]) -> Once:
+    numbers = [one[name] for name in ("used", "space", "written")]
+    if not all(type(number) is int and 0 <= number < 1 << 60 for number in numbers) or not 0 <= seconds < 1 << 40:
+        raise ValueError("not a number of bytes")
+    return Once(float(seconds), numbers[0], numbers[1], bool(one["lost"]), numbers[2])
+
+
+def _is_complete(status: int) -> bool:
+    """Whether a command of this status has probably read all: 3 is restic's for files that it could not read."""
+    return status in (0, 1, 3) or 100 <= status <= 127
+
+
+def keep(outcome: Outcome, history: History, log: Log) -> None:
+    """Write a run down whose command has run, set aside what was damaged, and let the oldest go."""
+    if outcome.status is None:
+        return
+    if history.trouble:
+        log.warning(history.trouble)
+    try:
+        os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+        for name in history.damaged:
+            os.replace(os.path.join(FOLDER, name), os.path.join(FOLDER, name.removesuffix(ENDING) + ASIDE))
+            log.warning(f"the history of a run was damaged and has been set aside: {FOLDER}/{name}")
+        _write(f"{outcome.plan.run_id}{ENDING}", _entry(outcome))
+        _forget_oldest()
+    except OSError as error:
+        why = f"cannot be kept in {FOLDER}: {error.strerror}"
+        log.warning(f"the history of this run {why}; the backup is not concerned")
+
+
+def _entry(outcome: Outcome) -> dict[str, Any]:
+    seen = zip(outcome.plan.copies, outcome.fills, outcome.stories, strict=True)
+    return {
+        "version": VERSION,
+        "run": outcome.plan.run_id,
+        "begin": round(outcome.begin, 3),
+        "seconds": round(outcome.seconds, 3),
+        "status": outcome.status,
+        "volumes": [
+            {
+                "uuid": copy.origin.uuid,
+                "name": copy.origin.full_name,
+                "used": story.course.last.used,
+                "space": story.course.last.total,
+                "grown": story.grown,
+                "written": story.written,
+                "lost": bool(fill.problem),
+            }
+            for copy, fill, story in seen
+            if story.course
+        ],
+    }
+
+
+def _write(name: str, entry: dict[str, Any]) -> None:
+    path, new = os.path.join(FOLDER, name), os.path.join(FOLDER, f".{name}.new")
+    try:
+        with open(new, "w", encoding="utf-8") as file:
+            json.dump(entry, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(new)
+        raise
+
+
+def _forget_oldest() -> None:
+    for ending in (ENDING, ASIDE):
+        names = sorted(name for name in os.listdir(FOLDER) if name.endswith(ending))
+        for name in names[:-KEPT]:
+            os.unlink(os.path.join(FOLDER, name))

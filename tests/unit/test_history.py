@@ -1,0 +1,147 @@
+"""The history of runs: it survives damage and never fails a backup."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from borg_lvm import history
+from borg_lvm.dm import Fill
+from borg_lvm.log import Log
+from borg_lvm.past import Once
+from borg_lvm.report import Outcome
+from borg_lvm.watching import Course, Look, Story
+from tests.unit.data.machine import MIB, Machine
+
+GOOD = {
+    "version": 1,
+    "seconds": 60.5,
+    "status": 0,
+    "volumes": [{"uuid": "u", "used": 5, "space": 10, "written": 7, "lost": False}],
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(history, "FOLDER", str(tmp_path / "lib" / "history"))
+    return tmp_path / "lib" / "history"
+
+
+def outcome(run_id: str = "1", status: int | None = 0, used: int = 5 * MIB, bad: str = "") -> Outcome:
+    machine = Machine()
+    plan = replace(machine.plan(machine.resolve("/etc")), run_id=run_id)
+    story = Story(Course.begun(Look(0, used, 16 * MIB)), written=9 * MIB)
+    return Outcome(plan, (), status, 60.5, (Fill(used, 16 * MIB, bad),), stories=(story,), begin=1.0)
+
+
+def keep(*outcomes: Outcome) -> None:
+    for one in outcomes:
+        history.keep(one, history.read(), Log(quiet=True))
+
+
+def known(folder: Path, **changed: object) -> history.History:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "1.json").write_text(json.dumps(GOOD | changed))
+    return history.read()
+
+
+def test_nothing_yet() -> None:
+    assert history.read() == history.History()
+
+
+def test_what_is_kept_is_read_again_oldest_first(folder: Path) -> None:
+    keep(outcome("20260101T000000-b", used=MIB), outcome("20260102T000000-a", used=2 * MIB))
+    (runs,) = history.read().volumes.values()
+    assert runs == [Once(60.5, used, 16 * MIB, False, 9 * MIB) for used in (MIB, 2 * MIB)]
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_run_without_a_command_is_no_run(folder: Path) -> None:
+    keep(outcome(status=None))
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(("status", "counts"), [(0, 1), (1, 1), (3, 1), (100, 1), (2, 0), (130, 0), (143, 0)])
+def test_a_command_that_failed_has_not_read_all(status: int, counts: int) -> None:
+    keep(outcome(status=status))
+    assert len([once for runs in history.read().volumes.values() for once in runs]) == counts
+
+
+def test_a_lost_snapshot_counts_whatever_the_status() -> None:
+    keep(outcome(status=143, bad="gone"))
+    (runs,) = history.read().volumes.values()
+    assert runs[0].lost
+    assert runs[0].needed == 32 * MIB
+
+
+def test_only_so_many_are_kept(folder: Path) -> None:
+    keep(*(outcome(f"run{number:03}") for number in range(history.KEPT + 3)))
+    assert len(list(folder.iterdir())) == history.KEPT
+    assert min(path.name for path in folder.iterdir()) == "run003.json"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "7", "[" * 100_000, '{"version": 1}', "\0" * 99, "\xff", '{"version": 1, "volumes": 3}'],
+)
+def test_a_damaged_one_is_set_aside_and_the_others_count(
+    folder: Path, text: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    keep(outcome("1"))
+    (folder / "2.json").write_text(text, encoding="latin-1")
+    assert history.read().damaged == ("2.json",)
+    history.keep(outcome("3"), history.read(), Log(quiet=True))
+    assert "damaged and has been set aside" in capfd.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == ["1.json", "2.damaged", "3.json"]
+    assert history.read().damaged == ()
+    (runs,) = history.read().volumes.values()
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seconds": "long"},
+        {"seconds": -1},
+        {"seconds": float("nan")},
+        {"volumes": [{"uuid": "u"}]},
+        {"volumes": [GOOD["volumes"][0] | {"used": -1}]},  # type: ignore[index]
+        {"volumes": [GOOD["volumes"][0] | {"used": 1.5}]},  # type: ignore[index]
+        {"volumes": [GOOD["volumes"][0] | {"space": 1 << 70}]},  # type: ignore[index]
+    ],
+)
+def test_nonsense_is_damage(folder: Path, changed: dict[str, object]) -> None:
+    assert known(folder, **changed).damaged == ("1.json",)
+
+
+def test_another_version_is_left_alone(folder: Path) -> None:
+    assert known(folder, version=2) == history.History()
+    keep(outcome("2"))
+    assert sorted(path.name for path in folder.iterdir()) == ["1.json", "2.json"]
+
+
+def test_what_others_know_besides_does_not_disturb(folder: Path) -> None:
+    assert known(folder, certificate={"a": 1}).volumes == {"u": [Once(60.5, 5, 10, False, 7)]}
+
+
+def test_a_folder_that_cannot_be_written_is_a_warning(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder.parent.parent.mkdir(exist_ok=True)
+    folder.parent.write_text("a file where a folder should be")
+    assert "cannot be read" in history.read().trouble
+    keep(outcome())
+    told = capfd.readouterr().err
+    assert "cannot be kept" in told
+    assert "the backup is not concerned" in told
+
+
+def test_nothing_half_written_is_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    keep(outcome())
+    assert list(folder.iterdir()) == []
