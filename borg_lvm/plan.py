@@ -30,11 +30,11 @@ _XFS_QUOTA = frozenset(
 class Copy:
     """A snapshot to be made of one volume, and how its file system is mounted.
 
-    `extents` is 0 for a thin snapshot, which needs no space of its own; it may grow up to `limit` bytes. `hold` says
-    who keeps the volume still while the snapshot is made: `lvm` itself, or we, by freezing the file system at
-    `mounted_at` (as for one above LUKS, which LVM does not see) or by suspending the volume's device. `prepared`: all
-    but telling the kernel is done before anything stands still. `key_file` opens the LUKS copy when the kernel does not
-    give the key of the running mapping.
+    `extents` is 0 for a thin snapshot, which needs no space of its own; it may grow up to `limit` bytes. `measured`:
+    it has what past runs have needed. `hold` says who keeps the volume still while the snapshot is made: `lvm` itself,
+    or we, by freezing the file system at `mounted_at` (as for one above LUKS, which LVM does not see) or by suspending
+    the volume's device. `prepared`: all but telling the kernel is done before anything stands still. `key_file` opens
+    the LUKS copy when the kernel does not give the key of the running mapping.
     Where the volume itself is the source, `fstype` is `raw`, and `mounted_at` is empty: nothing is mounted.
     """
 
@@ -43,6 +43,7 @@ class Copy:
     extents: int
     size: int
     limit: int
+    measured: bool
     why_size: str
     minor: int | None
     fstype: str
@@ -277,6 +278,7 @@ def _copy(number: int, held: Held, mount: Mount, wishes: Wishes, space: Allotted
         extents=space.extents if space else 0,
         size=space.size if space else 0,
         limit=limit(found.volume, wishes.known) if space else 0,
+        measured=space is not None and space.measured,
         why_size=space.why if space else "thin: takes what it needs from the pool",
         minor=minor,
         fstype=mount.fstype,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from borg_lvm.config.size import Size
 from borg_lvm.devices.lvm import Volume
@@ -27,11 +27,12 @@ HOUR = 3600
 
 @dataclass(frozen=True)
 class Allotted:
-    """The space for one snapshot: whole extents, their bytes, and why so many."""
+    """The space for one snapshot: whole extents, their bytes, why so many; and whether it is what past runs needed."""
 
     extents: int
     size: int
     why: str
+    measured: bool = False
 
 
 def human(count: float) -> str:
@@ -68,6 +69,7 @@ class _Share:
     wanted: int
     why: str
     why_least: str = ""
+    measured: bool = False
 
 
 def allot(volumes: Sequence[Volume], size: Size, known: Known | None = None) -> tuple[dict[str, Allotted], list[str]]:
@@ -142,7 +144,7 @@ def _auto(volume: Volume, known: Known) -> _Share:
     need = expected(known.past.get(volume.uuid, ()), speed)
     if need:
         why = f"auto: {need.why.format(human(need.used))}"
-        return _Share(min(least, bounded(need.used)), bounded(need.size), why, why)
+        return _Share(min(least, bounded(need.used)), bounded(need.size), why, why, measured=True)
     wanted = volume.size * AUTO_SHARE // 100
     if speed * HOUR > wanted:
         why = f"auto: {_whole(volume, 2 * AUTO_SHARE)}, for it is busy: {human(speed)}/s are written"
@@ -161,7 +163,7 @@ def _shared(members: Sequence[Volume], wishes: Sequence[_Share]) -> list[Allotte
 
     def given(volume: Volume, wish: _Share) -> Allotted:
         if not wish.why_least or wanted <= usable:
-            return _allotted(volume, wish.wanted, wish.why)
+            return replace(_allotted(volume, wish.wanted, wish.why), measured=wish.measured)
         if not spare:
             return _allotted(volume, wish.least, wish.why_least)
         return _allotted(volume, wish.least + (wish.wanted - wish.least) * spare // more, share)

@@ -112,7 +112,8 @@ class _Snapshot:
     def growth(self) -> Steps[None] | None:
         if not self.story.course or self._whole:
             return None
-        wanted = watching.wanted(self.story.course, self._copy.limit)
+        measured = self._copy.measured and not self.story.grown
+        wanted = watching.wanted(self.story.course, self._copy.limit, measured=measured)
         if wanted and not self._means.growth.snapshots:
             self._stuck("growing is switched off (snapshot.grow)")
             return None

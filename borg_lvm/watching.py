@@ -116,11 +116,15 @@ def pause(snapshots: Sequence[Course], pools: Sequence[Course]) -> float:
     return max(SHORTEST, min([LONGEST, *soon]))
 
 
-def wanted(course: Course, most: int) -> int:
-    """Return by how many bytes a thick snapshot is to grow now, 0 for not at all; `most` is all that it can use."""
+def wanted(course: Course, most: int, *, measured: bool = False) -> int:
+    """Return by how many bytes a thick snapshot is to grow now, 0 for not at all; `most` is all that it can use.
+
+    `measured`: its size comes of what the last runs have used, so that no burst is a surprise before that is reached.
+    """
     look = course.last
     room = look.total - look.used
-    if look.total >= most or (room > look.total * ROOM_LEFT and course.left() > HORIZON):
+    soon = course.left() <= HORIZON and not measured
+    if look.total >= most or (room > look.total * ROOM_LEFT and not soon):
         return 0
     return min(most - look.total, max(look.total // 2, int(course.speed() * AHEAD)))
 

@@ -63,6 +63,10 @@ class TestWanted:
     def test_a_fast_one_grows_long_before(self) -> None:
         assert watching.wanted(course(0, 4 * MIB), 10 * GIB) == 4 * MIB * watching.AHEAD
 
+    def test_a_burst_within_what_past_runs_needed_is_no_surprise(self) -> None:
+        assert watching.wanted(course(0, 60 * MIB), 10 * GIB, measured=True) == 0
+        assert watching.wanted(course(0, 75 * MIB), 10 * GIB, measured=True) > 0
+
     def test_never_more_than_can_be_used(self) -> None:
         assert watching.wanted(course(80 * MIB), 110 * MIB) == 10 * MIB
         assert watching.wanted(course(100 * MIB), 100 * MIB) == 0
