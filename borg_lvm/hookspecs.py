@@ -8,8 +8,12 @@
             return None
         ...
 
-Register the module by an entry point of the group `borg_lvm`; it is loaded only when the configuration's
-`hooks` list (or `--hook`) names it. Hooks are called by the core, one plugin at a time.
+    @hookimpl
+    def borg_lvm_application():
+        return Kind(levels={"lock": "no writes"}, options=Options, make=MyServer)
+
+Register the module by an entry point of the group `borg_lvm`; it is loaded only when the configuration's `hooks`
+list (or `--hook`) names it, or an entry of `applications`. Hooks are called by the core, one plugin at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from borg_lvm.applications import Kind
     from borg_lvm.command import Invocation, Reading
 
 hookspec = pluggy.HookspecMarker("borg_lvm")
@@ -31,3 +36,13 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
     Called once, before anything is done. May read the files that the command line names; must not write, start
     a process or open a connection. What cannot be understood goes into `Reading.problems`, never into a guess.
     """
+
+
+@hookspec
+def borg_lvm_application() -> Kind:
+    """Describe the kind of application that this plugin quiesces (`borg_lvm.applications`).
+
+    Called once, when an entry of `applications` names the plugin. The core makes an `Application` for each entry and
+    drives it: hooks alone, one for freezing and one for thawing, would leave nobody who knows what stands still.
+    """
+    raise NotImplementedError  # pluggy never calls a specification

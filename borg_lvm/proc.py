@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from borg_lvm.errors import BorgLvmError
 
@@ -30,16 +31,27 @@ class ProgramError(BorgLvmError):
         self.stderr = stderr
 
 
+@dataclass(frozen=True)
+class Account:
+    """The user and group that a program runs as."""
+
+    uid: int
+    gid: int
+
+
 def environment() -> dict[str, str]:
     """Return the environment that system programs get: C locale, a fixed PATH, nothing of the user's."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     return {"PATH": SYSTEM_PATH, "LC_ALL": "C", "LVM_SUPPRESS_FD_WARNINGS": "1", **kept}
 
 
-def run(argv: Sequence[str], *, stdin: bytes = b"", timeout: float = DEFAULT_TIMEOUT) -> str:
+def run(
+    argv: Sequence[str], *, stdin: bytes = b"", timeout: float = DEFAULT_TIMEOUT, env: Mapping[str, str] | None = None
+) -> str:
     """Run a program to its end and return what it wrote to its standard output.
 
-    `stdin` is how secrets are handed over (never by argument); `timeout` is in seconds.
+    `stdin` is how secrets are handed over (never by argument); `timeout` is in seconds; `env` is added to the
+    environment.
     Errors: ProgramError when it cannot be started, fails, or is still running at the time limit (it is killed).
     """
     try:
@@ -47,7 +59,7 @@ def run(argv: Sequence[str], *, stdin: bytes = b"", timeout: float = DEFAULT_TIM
             argv,
             input=stdin,
             capture_output=True,
-            env=environment(),
+            env={**environment(), **(env or {})},
             cwd="/",
             timeout=timeout,
             check=False,
@@ -66,9 +78,12 @@ def run(argv: Sequence[str], *, stdin: bytes = b"", timeout: float = DEFAULT_TIM
 
 
 @contextmanager
-def talking(argv: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+def talking(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, user: Account | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start a program that is told what to do on its standard input; both its outputs are one pipe.
 
+    `env` is added to the environment; `user` is who it runs as, if not as root.
     Errors: ProgramError when it cannot be started.
     """
     try:
@@ -78,9 +93,12 @@ def talking(argv: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
-            env=environment(),
+            env={**environment(), **(env or {})},
             cwd="/",
             start_new_session=True,
+            user=user.uid if user else None,
+            group=user.gid if user else None,
+            extra_groups=[] if user else None,
         )
     except FileNotFoundError as error:
         raise ProgramError(argv, "is not installed") from error

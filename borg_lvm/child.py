@@ -1,0 +1,105 @@
+r"""A program that holds a session for a plugin: a database's own client, or anything that stops when its input ends.
+
+    with child.started(["psql", …]) as session:
+        session.say("SELECT 1;\n")
+        line = session.line(seconds=5)
+
+It gets a scrubbed environment and a session of its own. Whatever it holds must end with it: it is ended with the block,
+it sees the end of its input if we are killed, and `intent` has the guardian kill it if we hang.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from borg_lvm import proc
+from borg_lvm.applications import END_PROCESS, Intent
+from borg_lvm.errors import QuiesceError
+
+PATIENCE = 5.0
+
+
+class Child:
+    """A program that is told what to do on its standard input. What it says, on either output, comes by lines."""
+
+    def __init__(self, process: subprocess.Popen[bytes], name: str) -> None:
+        self._process = process
+        self._name = name
+        self._waiting = b""
+
+    @property
+    def intent(self) -> Intent:
+        """What undoes all that the program holds, if nobody else does: its end."""
+        with open(f"/proc/{self._process.pid}/stat", "rb") as file:
+            start = file.read().rpartition(b")")[2].split()[19].decode()
+        return Intent((END_PROCESS, str(self._process.pid), start))
+
+    def say(self, text: str) -> None:
+        """Write to its standard input. Errors: QuiesceError when it has ended."""
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(text.encode())
+        except BrokenPipeError as error:
+            raise QuiesceError(f"{self._name} has ended{self._last_words()}") from error
+
+    def line(self, seconds: float) -> str:
+        """Return the next line that it says.
+
+        Errors: QuiesceError when it says nothing within so many seconds, or ends.
+        """
+        end = time.monotonic() + seconds
+        while b"\n" not in self._waiting:
+            more = self._more(max(0.0, end - time.monotonic()))
+            if more is None:
+                raise QuiesceError(f"{self._name} did not answer within {seconds:g} s")
+            if not more:
+                raise QuiesceError(f"{self._name} has ended{self._last_words()}")
+        line, _, self._waiting = self._waiting.partition(b"\n")
+        return os.fsdecode(line)
+
+    def lives(self) -> bool:
+        """Whether it has neither ended nor said anything that nobody asked for."""
+        return not self._waiting and self._more(0.0) is None and self._process.poll() is None
+
+    def end(self) -> None:
+        """Close its input and wait for its end; kill it if it does not come to that soon."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    def _more(self, seconds: float) -> bytes | None:
+        """Read on; None when nothing comes in time, nothing at its end."""
+        assert self._process.stdout
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
+            return None
+        more = os.read(self._process.stdout.fileno(), 65536)
+        self._waiting += more
+        return more
+
+    def _last_words(self) -> str:
+        while self._more(1.0):
+            pass
+        words = " ".join(os.fsdecode(self._waiting).split())
+        return f": {words}" if words else ""
+
+
+@contextmanager
+def started(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, user: proc.Account | None = None
+) -> Iterator[Child]:
+    """Start a program; it ends with the block. Errors: ProgramError when it cannot be started."""
+    with proc.talking(argv, env=env, user=user) as process:
+        child = Child(process, argv[0])
+        try:
+            yield child
+            child.end()
+        finally:
+            process.kill()

@@ -1,0 +1,39 @@
+"""A limit in time for code of others: a plugin that hangs is interrupted, by a timer's signal, in the main thread."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+TICK = 0.25
+
+
+class OutOfTime(BaseException):
+    """The time is over, or somebody wants us to stop. No `except Exception` of a plugin's catches it."""
+
+
+@contextmanager
+def at_most(seconds: float, stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Interrupt the block when it takes longer than so many seconds, or as soon as `stop` says so.
+
+    The interruption is an OutOfTime, again and again until the block has ended: one may be lost in a destructor.
+    What waits in the kernel without heeding signals is not interrupted.
+    """
+    end = time.monotonic() + seconds
+
+    def ring(signum: int, frame: FrameType | None) -> None:
+        if time.monotonic() >= end or stop():
+            raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, ring)
+    blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    signal.setitimer(signal.ITIMER_REAL, min(TICK, max(seconds, 0.001)), TICK)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGALRM, before)
