@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 END_PROCESS = "borg-lvm:end-process"
-"""Stands for a program in an intent: ends the process of that id and start time (`ledger.start_time`)."""
+"""Stands for a program in an intent: ends the process of that id and start time, and its group (`Child.intent`)."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Intent:
     """A command that sets the application going again when we are dead.
 
     It is registered before anything stands still, and may be run when nothing does, or twice: then it must do nothing.
-    It holds no secrets, for the ledger holds it.
+    Those of one application are run in the reverse order. It holds no secrets, for the ledger holds it.
     """
 
     argv: tuple[str, ...]

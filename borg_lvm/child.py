@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from borg_lvm import proc
 from borg_lvm.applications import END_PROCESS, Intent
@@ -39,9 +40,15 @@ class Child:
             start = file.read().rpartition(b")")[2].split()[19].decode()
         return Intent((END_PROCESS, str(self._process.pid), start))
 
+    def go(self) -> None:
+        """Have what `waiting` has started begin. Errors: QuiesceError."""
+        self.say("go\n")
+
     def say(self, text: str) -> None:
         """Write to its standard input. Errors: QuiesceError when it has ended."""
         assert self._process.stdin
+        if self._process.stdin.closed:
+            raise QuiesceError(f"{self._name} has ended")
         try:
             self._process.stdin.write(text.encode())
         except BrokenPipeError as error:
@@ -67,13 +74,48 @@ class Child:
         return not self._waiting and self._more(0.0) is None and self._process.poll() is None
 
     def end(self) -> None:
-        """Close its input and wait for its end; kill it if it does not come to that soon."""
+        """Close its input and wait for its end; kill it if it does not come to that soon. A second time does nothing.
+
+        Errors: QuiesceError when it had to be killed, or fails.
+        """
         assert self._process.stdin
+        if self._process.returncode is not None:
+            return
         self._process.stdin.close()
+        status = self.status(PATIENCE)
+        if status is None:
+            raise QuiesceError(f"{self._name} did not end with its input and was killed")
+        if status:
+            raise QuiesceError(f"{self._name} failed with status {status}{self._last_words()}")
+
+    def status(self, seconds: float) -> int | None:
+        """Wait for its end and return its exit status; None, and it is killed, if that takes longer."""
+        assert self._process.stdout
+        end = time.monotonic() + seconds
+        watch = os.pidfd_open(self._process.pid)
         try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+            heard = [watch, self._process.stdout.fileno()]
+            while watch not in (ready := select.select(heard, [], [], max(0.0, end - time.monotonic()))[0]):
+                if not ready:
+                    self.kill()
+                    return None
+                if not self._more(0.0):  # it has closed its output, and goes on
+                    heard = [watch]
+        finally:
+            os.close(watch)
+        return self._process.wait()
+
+    def words(self) -> str:
+        """Return what it has said, on one line."""
+        while self._more(0.0):
+            pass
+        return " ".join(os.fsdecode(self._waiting).split())
+
+    def kill(self) -> None:
+        """Kill it and what it has started, if it has not ended."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def _more(self, seconds: float) -> bytes | None:
         """Read on; None when nothing comes in time, nothing at its end."""
@@ -85,21 +127,32 @@ class Child:
         return more
 
     def _last_words(self) -> str:
-        while self._more(1.0):
-            pass
-        words = " ".join(os.fsdecode(self._waiting).split())
+        self._more(1.0)
+        words = self.words()
         return f": {words}" if words else ""
 
 
 @contextmanager
 def started(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, user: proc.Account | None = None
+    argv: Sequence[str], *, name: str = "", env: Mapping[str, str] | None = None, user: proc.Account | None = None
 ) -> Iterator[Child]:
-    """Start a program; it ends with the block. Errors: ProgramError when it cannot be started."""
+    """Start a program, called `name` in errors; it ends with the block. Errors: ProgramError if it does not start."""
     with proc.talking(argv, env=env, user=user) as process:
-        child = Child(process, argv[0])
+        child = Child(process, name or argv[0])
         try:
             yield child
-            child.end()
+            with suppress(QuiesceError):
+                child.end()
         finally:
-            process.kill()
+            child.kill()
+
+
+@contextmanager
+def waiting(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[Child]:
+    """Start a shell that becomes a program when it is told to `go`: its process is known before it does anything.
+
+    A guardian that knows it can end it, whatever it is at; without us it never begins.
+    """
+    shell = ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh", *argv]
+    with started(shell, name=argv[0], env=env) as child:
+        yield child

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 TICK = 0.25
+GRACE = 5.0
+"""Seconds that an interrupted block gets to clean up before it is interrupted again."""
 
 
 class OutOfTime(BaseException):
@@ -19,13 +21,17 @@ class OutOfTime(BaseException):
 def at_most(seconds: float, stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Interrupt the block when it takes longer than so many seconds, or as soon as `stop` says so.
 
-    The interruption is an OutOfTime, again and again until the block has ended: one may be lost in a destructor.
-    What waits in the kernel without heeding signals is not interrupted.
+    The interruption is an OutOfTime, again every few seconds until the block has ended: one may be lost. What waits in
+    the kernel without heeding signals is not interrupted.
     """
     end = time.monotonic() + seconds
+    again = 0.0
 
     def ring(signum: int, frame: FrameType | None) -> None:
-        if time.monotonic() >= end or stop():
+        nonlocal again
+        now = time.monotonic()
+        if now >= again and (now >= end or stop()):
+            again = now + GRACE
             raise OutOfTime
 
     before = signal.signal(signal.SIGALRM, ring)

@@ -7,6 +7,7 @@ us, but never an `lvcreate` half-way through. Nothing of ours is inherited but t
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,14 +22,15 @@ DEFAULT_TIMEOUT = 120.0
 
 
 class ProgramError(BorgLvmError):
-    """A program failed; `stderr` holds its own words."""
+    """A program failed; `stderr` holds its own words, `returncode` its exit status (0: it did not come to one)."""
 
     status = 71
 
-    def __init__(self, argv: Sequence[str], reason: str, stderr: str = "") -> None:
+    def __init__(self, argv: Sequence[str], reason: str, stderr: str = "", returncode: int = 0) -> None:
         words = tuple(line.strip() for line in stderr.splitlines() if line.strip())
         super().__init__(f"{argv[0]} {reason} ({' '.join(argv)})", details=words)
         self.stderr = stderr
+        self.returncode = returncode
 
 
 @dataclass(frozen=True)
@@ -52,29 +54,39 @@ def run(
 
     `stdin` is how secrets are handed over (never by argument); `timeout` is in seconds; `env` is added to the
     environment.
-    Errors: ProgramError when it cannot be started, fails, or is still running at the time limit (it is killed).
+    Errors: ProgramError when it cannot be started, fails, or is still running at the time limit (it is killed, with
+    what it has started).
     """
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             argv,
-            input=stdin,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**environment(), **(env or {})},
             cwd="/",
-            timeout=timeout,
-            check=False,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise ProgramError(argv, "is not installed") from error
-    except subprocess.TimeoutExpired as error:
-        raise ProgramError(argv, f"did not end within {timeout:g} s and was killed") from error
-    stderr = os.fsdecode(done.stderr)
-    if done.returncode < 0:
-        raise ProgramError(argv, f"was ended by signal {-done.returncode}", stderr)
-    if done.returncode:
-        raise ProgramError(argv, f"failed with status {done.returncode}", stderr)
-    return os.fsdecode(done.stdout)
+    except OSError as error:
+        raise ProgramError(argv, _not_started(error)) from error
+    with process:
+        try:
+            out, err = process.communicate(stdin, timeout)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ProgramError(argv, f"did not end within {timeout:g} s and was killed") from error
+            raise
+    stderr = os.fsdecode(err)
+    if process.returncode < 0:
+        raise ProgramError(argv, f"was ended by signal {-process.returncode}", stderr)
+    if process.returncode:
+        raise ProgramError(argv, f"failed with status {process.returncode}", stderr, process.returncode)
+    return os.fsdecode(out)
+
+
+def _not_started(error: OSError) -> str:
+    return "is not installed" if isinstance(error, FileNotFoundError) else f"cannot be started: {error.strerror}"
 
 
 @contextmanager
@@ -100,7 +112,7 @@ def talking(
             group=user.gid if user else None,
             extra_groups=[] if user else None,
         )
-    except FileNotFoundError as error:
-        raise ProgramError(argv, "is not installed") from error
+    except OSError as error:
+        raise ProgramError(argv, _not_started(error)) from error
     with process:
         yield process

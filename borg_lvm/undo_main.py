@@ -43,12 +43,15 @@ def undo(commands: Sequence[Sequence[str]]) -> list[str]:
 
 
 def end_process(pid: int, start: int) -> None:
-    """End a process, if it is still the one that was started then (proc_pid_stat(5), field 22)."""
+    """End a process and its group, if it is still the one that was started then.
+
+    Source: proc_pid_stat(5), fields 5 (process group) and 22 (start time).
+    """
     with suppress(FileNotFoundError, ProcessLookupError):
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
         if int(fields[19]) == start:
-            os.kill(pid, signal.SIGKILL)
+            (os.killpg if int(fields[2]) == pid else os.kill)(pid, signal.SIGKILL)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "plan resolve report sizing volumes instant coverage",
         "quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view run ledger locks "
         "luks namespace strays survey holding nesting",
-        "session clean describe",
+        "session clean describe contract",
         "cli __main__",
     )
 )
