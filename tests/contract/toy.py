@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from borg_lvm.applications import Application, DataPath, Intent, Probe
 from borg_lvm.contract import Subject
 from borg_lvm.errors import AbsentError, QuiesceError
 
-SERVER = 'while read -r line; do echo "$line" >>data; echo taken; done'
+SERVER = 'trap "" USR1; echo begun; while read -r line; do echo "$line" >>data; echo taken; done'
 
 
 class Toy(Application):
@@ -35,9 +35,10 @@ class Toy(Application):
             return file.read().rpartition(")")[2].split()[0]
 
     def probe(self) -> Probe:
-        self.pid = int((self.folder / "pid").read_text())
-        if not self.pid:
-            raise AbsentError("the toy does not run")
+        try:
+            self.pid = int((self.folder / "pid").read_text())
+        except FileNotFoundError as error:
+            raise AbsentError("the toy does not run") from error
         self.foreign = self.state() == "T"
         return Probe("1", (DataPath(str(self.folder / "data"), "data"),))
 
@@ -90,7 +91,7 @@ class Toy(Application):
 class ToySubject(Subject):
     """A running toy."""
 
-    def __init__(self, folder: Path, plugin: type[Toy]) -> None:
+    def __init__(self, folder: Path, plugin: Callable[[Path, float], Application]) -> None:
         self.folder = folder
         self.plugin = plugin
         (folder / "data").touch()
@@ -100,10 +101,12 @@ class ToySubject(Subject):
         self.server = subprocess.Popen(
             ["sh", "-c", SERVER], cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
+        assert self.server.stdout
+        assert self.server.stdout.readline() == b"begun\n"
         (self.folder / "pid").write_text(str(self.server.pid))
 
     def end(self) -> None:
-        (self.folder / "pid").write_text("0")
+        (self.folder / "pid").unlink()
         self.server.kill()
         with self.server:
             pass
@@ -150,3 +153,19 @@ class ToySubject(Subject):
     def lose(self) -> bool:
         self.server.send_signal(signal.SIGCONT)
         return True
+
+
+class ExampleSubject(ToySubject):
+    """The same for the plugin that the documentation shows: it keeps its data in the folder, and confirms nothing."""
+
+    def keeps(self) -> Sequence[str]:
+        return [str(self.folder)]
+
+    def busy(self) -> None:  # type: ignore[override]
+        return None
+
+    def stopped(self) -> None:  # type: ignore[override]
+        return None
+
+    def lose(self) -> bool:
+        return False

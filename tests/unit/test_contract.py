@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -24,17 +25,19 @@ class Test{name}(ApplicationContract):
 
     @pytest.fixture
     def subject(self, tmp_path):
-        made = toy.ToySubject(tmp_path, {plugin})
+        made = {subject}(tmp_path, {plugin})
         yield made
         made.end()
 """
 
 
-def outcome(pytester: pytest.Pytester, plugins: dict[str, str], *chosen: str) -> pytest.RunResult:
+def outcome(
+    pytester: pytest.Pytester, plugins: dict[str, str], *chosen: str, head: str = "", subject: str = "toy.ToySubject"
+) -> pytest.RunResult:
     """Run the contract, or some tests of it, for each of these plugins."""
     pytester._monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    classes = [TEST.format(name=name, plugin=plugin) for name, plugin in plugins.items()]
-    pytester.makepyfile(test_it=HEAD + "\n".join(classes))
+    classes = [TEST.format(name=name, plugin=plugin, subject=subject) for name, plugin in plugins.items()]
+    pytester.makepyfile(test_it=head + HEAD + "\n".join(classes))
     return pytester.runpytest_subprocess("-v", "-p", "no:cacheprovider", *chosen)
 
 
@@ -49,6 +52,16 @@ def test_a_wrong_plugin_fails_the_test_that_is_meant_for_it(pytester: pytest.Pyt
     result = outcome(pytester, plugins, *(f"test_it.py::Test{name}::{test}" for name, test in meant.items()))
     missed = [name for name, test in meant.items() if not failed(result.outlines, name, test)]
     assert missed == [], "\n".join(result.outlines)
+
+
+def test_the_example_of_the_documentation_passes(pytester: pytest.Pytester) -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    (example,) = re.findall(r"```python\n(import os, signal\n.*?)```", page, re.DOTALL)
+    pytester.makepyfile(mydaemon=example)
+    plugin = "lambda folder, deadline: mydaemon.MyDaemon(Wish('it', 'stop', deadline, mydaemon.Options(str(folder))))"
+    head = "import mydaemon\nfrom borg_lvm.applications import Wish\n"
+    result = outcome(pytester, {"Example": plugin}, head=head, subject="toy.ExampleSubject")
+    result.assert_outcomes(passed=11, skipped=3)
 
 
 def failed(lines: list[str], name: str, test: str) -> bool:
