@@ -61,7 +61,7 @@ def test_the_example_of_the_documentation_passes(pytester: pytest.Pytester) -> N
     plugin = "lambda folder, deadline: mydaemon.MyDaemon(Wish('it', 'stop', deadline, mydaemon.Options(str(folder))))"
     head = "import mydaemon\nfrom borg_lvm.applications import Wish\n"
     result = outcome(pytester, {"Example": plugin}, head=head, subject="toy.ExampleSubject")
-    result.assert_outcomes(passed=11, skipped=3)
+    result.assert_outcomes(passed=10, skipped=3)
 
 
 def failed(lines: list[str], name: str, test: str) -> bool:
