@@ -85,8 +85,12 @@ class Application(ABC):
         It undoes itself in every case, also when it could not be entered.
         """
 
-    def confirm(self) -> None:  # noqa: B027 - may be left out
-        """Prove at the block's end that the application stood still all the time; raise if that cannot be proven."""
+    def confirm(self) -> str:
+        """Prove at the block's end that the application stood still all the time; raise if that cannot be proven.
+
+        Returns what a restore should know of this instant, for the run's last lines: a position in a log, for instance.
+        """
+        return ""
 
     def close(self) -> None:  # noqa: B027 - may be left out
         """Let go of connections and processes. Called once, in every case."""

@@ -69,6 +69,20 @@ class Child:
         line, _, self._waiting = self._waiting.partition(b"\n")
         return os.fsdecode(line)
 
+    def lines_until(self, mark: str, seconds: float) -> list[str]:
+        """Return the lines that it says before the line `mark`; each may take so many seconds.
+
+        Errors: QuiesceError when it says nothing for so long, or ends: with its errors, or else all that it said.
+        """
+        lines: list[str] = []
+        try:
+            while (line := self.line(seconds)) != mark:
+                lines.append(line)
+        except QuiesceError as error:
+            told = [line.strip() for line in lines if "ERROR" in line or "FATAL" in line] or lines
+            raise QuiesceError(": ".join([error.message, *([" ".join(told)] if told else [])])) from error
+        return lines
+
     def lives(self) -> bool:
         """Whether it has neither ended nor said anything that nobody asked for."""
         return not self._waiting and self._more(0.0) is None and self._process.poll() is None

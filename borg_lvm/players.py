@@ -29,6 +29,7 @@ class Player:
     probe: Probe = field(default_factory=lambda: Probe("", ()))
     undo: str = ""
     out: str = ""
+    remark: str = ""
     absent: bool = False
     seconds: float = 0.0
     block: AbstractContextManager[object] | None = None

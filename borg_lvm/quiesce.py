@@ -77,7 +77,7 @@ class Troupe:
     def told(self) -> tuple[Quiesced, ...]:
         """Return what has become of each."""
         return tuple(
-            Quiesced(player.name, player.wish.level, player.seconds, player.out, player.absent)
+            Quiesced(player.name, player.wish.level, player.seconds, player.out, player.absent, player.remark)
             for player in self._members
         )
 
@@ -113,7 +113,8 @@ class Ready:
                 yield
                 for player in self._members:
                     if not player.out:
-                        player.attempt("confirming", player.wish.deadline, player.application.confirm)
+                        told = player.attempt("confirming", player.wish.deadline, player.application.confirm)
+                        player.remark = told or ""
         except BorgLvmError as error:
             error.details += tuple(self._failed)
             raise

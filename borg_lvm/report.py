@@ -28,7 +28,8 @@ class Instant:
 class Quiesced:
     """What became of an application: how long it was held still, in seconds, or why it was not (`out`).
 
-    `absent`: it was not there at all, which the configuration allows without further ado.
+    `absent`: it was not there at all, which the configuration allows without further ado. `remark` is what a restore
+    should know of the instant.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Quiesced:
     seconds: float
     out: str
     absent: bool
+    remark: str = ""
 
 
 @dataclass
@@ -97,7 +99,7 @@ def summary(outcome: Outcome) -> Iterator[str]:
         yield f"frozen at {moment} ({instant.seconds:.2f} s): {', '.join(instant.names)}"
     for one in outcome.applications:
         done = f"not quiesced: {one.out}" if one.out else f"quiesced ({one.level}) for {one.seconds:.2f} s"
-        yield _shown(f"{one.name}: {done}")
+        yield _shown(f"{one.name}: {done}" + (f"; {one.remark}" if one.remark and not one.out else ""))
     for copy, fill in zip(plan.copies, outcome.fills, strict=True):
         if fill.total and not fill.problem:
             yield f"{copy.origin.full_name}: {human(fill.used)} of {human(fill.total)} snapshot space used"

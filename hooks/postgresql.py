@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import socket
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -20,9 +19,11 @@ from borg_lvm import child
 from borg_lvm.applications import Application, DataPath, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, Text, Whole
 from borg_lvm.config.sections import key
-from borg_lvm.errors import AbsentError, QuiesceError
+from borg_lvm.errors import QuiesceError
 from borg_lvm.plugins import hookimpl
 from borg_lvm.proc import Account
+
+from .listening import refuse_unless_listening
 
 CONNECT_TIMEOUT = 30.0
 _NAME = Text("a name", r"[^\u0000-\u001f]+")
@@ -100,7 +101,7 @@ class PostgreSQL(Application):
         """Do nothing: its files are whole at any instant."""
         return nullcontext()
 
-    def confirm(self) -> None:
+    def confirm(self) -> str:
         """See that it is the same server, with its files in the same places: a new tablespace may lie anywhere."""
         assert self._psql
         now = json.loads(_query(self._psql, FACTS, CONNECT_TIMEOUT))
@@ -108,6 +109,7 @@ class PostgreSQL(Application):
             raise QuiesceError("the server was started again meanwhile", remedy="run it again")
         if _paths(now) != _paths(self._facts):
             raise QuiesceError("it keeps data elsewhere since it was asked", remedy="run it again")
+        return ""
 
     def close(self) -> None:
         """End psql."""
@@ -139,23 +141,16 @@ def _query(psql: child.Child, statement: str, seconds: float) -> str:
     """Have one statement done; returns its only line. Errors: QuiesceError with the server's words."""
     mark = "borg-lvm-end"
     psql.say(f"{statement}\n\\echo {mark}\n")
-    lines = []
-    while (line := psql.line(seconds)) != mark:
-        lines.append(line)
-    return "".join(lines)
+    return "".join(psql.lines_until(mark, seconds))
 
 
 def _owner(place: str) -> pwd.struct_passwd:
     """Return the owner of a socket at which a server listens. Errors: AbsentError."""
+    refuse_unless_listening(place, "pg_lsclusters")
     try:
-        with socket.socket(socket.AF_UNIX) as knock:
-            knock.settimeout(5.0)
-            knock.connect(place)
         return pwd.getpwuid(os.stat(place).st_uid)
-    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
-        raise AbsentError(f"no server listens at {place} ({error.strerror})", remedy="pg_lsclusters") from error
-    except (OSError, KeyError) as error:
-        raise QuiesceError(f"cannot connect to {place}: {error}") from error
+    except KeyError as error:
+        raise QuiesceError(f"the owner of {place} has no name", remedy="name a user as os_user") from error
 
 
 def _account(name: str) -> pwd.struct_passwd:

@@ -146,10 +146,11 @@ class Scripts(Application):
                     raise QuiesceError(f"{command[0]} did not end within {self.wish.deadline:g} s and was killed")
             yield
 
-    def confirm(self) -> None:
+    def confirm(self) -> str:
         """Run the configured command."""
         if self.options.confirm:
             self.run(self.options.confirm, "confirm")
+        return ""
 
     def close(self) -> None:
         """End what has not begun."""
@@ -212,11 +213,12 @@ class Session(Scripts):
             raise
         program.end()  # whose failure is told: the application may not go again
 
-    def confirm(self) -> None:
+    def confirm(self) -> str:
         """See whether the program still holds on."""
         super().confirm()
         if not self.children[0].lives():
             raise QuiesceError(f"{self.options.session[0]} did not hold on until the snapshots were there")
+        return ""
 
 
 def _executables(folder: str) -> list[list[str]]:

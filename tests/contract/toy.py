@@ -78,9 +78,10 @@ class Toy(Application):
             self.go()
             fcntl.flock(self.lock, fcntl.LOCK_UN)
 
-    def confirm(self) -> None:
+    def confirm(self) -> str:
         if self.state() != "T":
             raise QuiesceError("the toy was set going")
+        return ""
 
     def close(self) -> None:
         if self.lock >= 0:

@@ -96,8 +96,8 @@ class HidesWhatItKeeps(Toy):
 
 
 class ConfirmsAnything(Toy):
-    def confirm(self) -> None:
-        pass
+    def confirm(self) -> str:
+        return ""
 
 
 class RegistersNothing(Toy):
@@ -122,8 +122,8 @@ class StopsNothing(Toy):
     def stop(self) -> None:
         pass
 
-    def confirm(self) -> None:
-        pass
+    def confirm(self) -> str:
+        return ""
 
 
 class FailsToClose(Toy):

@@ -11,7 +11,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.lab.initramfs import initramfs
@@ -20,6 +21,8 @@ from tests.lab.paths import CHECKOUT, LAB, locked
 
 VENV = CHECKOUT / ".venv"
 LOG = LAB / "setup.log"
+POLICY = Path("/usr/sbin/policy-rc.d")
+CLUSTERS = Path("/etc/postgresql-common/createcluster.d/borg-lvm-lab.conf")
 SHOWN = 15  # lines of the log's end that a failure shows
 
 
@@ -36,7 +39,25 @@ def packages() -> None:
     if os.geteuid() != 0:
         sys.exit("setup: only root can install packages")
     logged(["apt-get", "update"])
-    logged(["apt-get", "install", "-y", "--no-install-recommends", *missing])
+    with no_daemons():
+        logged(["apt-get", "install", "-y", "--no-install-recommends", *missing])
+
+
+@contextmanager
+def no_daemons() -> Iterator[None]:
+    """Keep packages from starting the daemons that they bring, and PostgreSQL's from making a cluster.
+
+    Source: Debian's invoke-rc.d(8), which asks policy-rc.d; 101 forbids. pg_createcluster(1).
+    """
+    with ExitStack() as stack:
+        if not POLICY.exists():
+            POLICY.write_text("#!/bin/sh\nexit 101\n")
+            POLICY.chmod(0o755)
+            stack.callback(POLICY.unlink)
+        if not CLUSTERS.exists():
+            CLUSTERS.parent.mkdir(parents=True, exist_ok=True)
+            CLUSTERS.write_text("create_main_cluster = false\n")
+        yield
 
 
 def environment() -> None:
