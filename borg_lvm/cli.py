@@ -227,7 +227,7 @@ def _surveyed(
 
     question = survey.Question(command, _cwd(), tuple(args.path or ()))
     surveyed = survey.survey(question, settings)
-    return surveyed.with_applications(troupe.probe()) if troupe else surveyed
+    return surveyed.with_applications(*troupe.probe()) if troupe else surveyed
 
 
 def _cwd() -> str:

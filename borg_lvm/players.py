@@ -128,6 +128,8 @@ def _made(entry: ApplicationEntry, where: str, settings: Settings) -> Player:
         application = kind.make(wish)
     except ConfigError as error:
         raise _at(error, entry, f"{where}.options") from error
+    except Exception as error:  # a stranger's plugin may fail in any way
+        raise _at(ConfigError(f"the plugin failed: {type(error).__name__}: {error}"), entry, where) from error
     return Player(entry, kind, wish, application)
 
 

@@ -41,12 +41,14 @@ class Troupe:
 
     def __init__(self, members: Sequence[Player]) -> None:
         self._members = members
+        self._closed = False
 
-    def probe(self) -> tuple[Asked, ...]:
-        """Ask all where they keep what. Errors: QuiesceError."""
+    def probe(self) -> tuple[tuple[Asked, ...], tuple[str, ...]]:
+        """Ask all where they keep what; returns that, and why some take no part. Errors: QuiesceError."""
         for player in self._members:
             player.ask()
-        return tuple(player.asked() for player in self._active())
+        left_out = tuple(f"{player.out}; it is not quiesced" for player in self._members if player.out)
+        return tuple(player.asked() for player in self._active()), left_out
 
     def prepare(self, watch: Guardian, ledger: Ledger, signals: Signals, leftovers: list[str]) -> Ready:
         """Do what takes long, and tell the guardian how each is resumed. Errors: QuiesceError, InterruptedRunError."""
@@ -70,8 +72,10 @@ class Troupe:
         return Ready(self._active(), watch, ledger, signals, leftovers)
 
     def close(self) -> None:
-        """Let go of connections and processes."""
-        for player in self._members:
+        """Let go of connections and processes; a second time does nothing."""
+        members = () if self._closed else self._members
+        self._closed = True
+        for player in members:
             player.failure("closing", CLOSE_TIMEOUT, player.application.close)
 
     def told(self) -> tuple[Quiesced, ...]:

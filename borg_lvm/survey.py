@@ -41,8 +41,8 @@ class Survey:
     resolved: Resolved
     mounts: frozenset[tuple[str, str, str]]
 
-    def with_applications(self, asked: Sequence[Asked]) -> Survey:
-        """Return the survey with applications in its plan.
+    def with_applications(self, asked: Sequence[Asked], left_out: Sequence[str]) -> Survey:
+        """Return the survey with applications in its plan, and why some are `left_out` among its notes.
 
         Errors: SourceError when the data of one is not in this run as the configuration wants it.
         """
@@ -54,7 +54,8 @@ class Survey:
         if problems:
             words = "an application's data is not in this run as it must be; nothing was done"
             raise SourceError(words, details=tuple(problems))
-        return replace(self, plan=replace(self.plan, applications=covered))
+        notes = (*self.plan.notes, *left_out)
+        return replace(self, plan=replace(self.plan, applications=covered, notes=notes))
 
     def changed(self) -> list[str]:
         """Return the paths of mounts at, above or below the sources that came or went since this survey."""

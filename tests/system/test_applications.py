@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
+import threading
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -257,6 +260,142 @@ def test_we_and_the_guardian_die_and_clean_resumes_them(rig: Rig) -> None:
         said = borg_lvm("clean")
         assert "resumed db" in said.err
         assert stage.still() == []
+        stage.check()
+
+
+FAULTY = """
+import os, time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from borg_lvm.applications import Application, Intent, Kind, Probe
+from borg_lvm.config.kinds import Text
+from borg_lvm.config.sections import key
+from borg_lvm.plugins import hookimpl
+
+STILL = "FOLDER/faulty.still"
+
+@dataclass(frozen=True)
+class Options:
+    phase: str = key(Text("a phase", "[a-z]*"), "", "The phase that fails.")
+    how: str = key(Text("a way", "[a-z]*"), "raise", "How it does.")
+
+class Faulty(Application):
+    def __init__(self, wish):
+        self.options = wish.options
+        self.fail("make")
+
+    def fail(self, phase):
+        if phase == self.options.phase:
+            if self.options.how == "hang":
+                while True:
+                    try:
+                        time.sleep(60)
+                    except Exception:
+                        pass
+            raise ValueError("no luck")
+
+    def probe(self):
+        self.fail("probe")
+        return Probe("1", ())
+
+    def prepare(self):
+        self.fail("prepare")
+
+    def intents(self):
+        self.fail("intents")
+        return [Intent(("rm", "-f", STILL))]
+
+    @contextmanager
+    def quiesced(self):
+        open(STILL, "w").close()
+        self.fail("quiesce")
+        yield
+        self.fail("resume")
+        os.unlink(STILL)
+
+    def confirm(self):
+        self.fail("confirm")
+        return "all is well"
+
+    def close(self):
+        self.fail("close")
+
+@hookimpl
+def borg_lvm_application():
+    return Kind(levels={"stop": "stops"}, options=Options, make=Faulty)
+"""
+
+
+def installed(rig: Rig, stage: Stage) -> dict[str, str]:
+    """Install a plugin as a package of a stranger's; returns the environment in which it is found."""
+    folder = rig.path("site")
+    info = folder / "faulty-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[borg_lvm]\nfaulty = faulty_plugin\n")
+    (folder / "faulty_plugin.py").write_text(FAULTY.replace("FOLDER", str(stage.folder)))
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.mark.limit(600)
+@pytest.mark.parametrize("how", ["raise", "hang"])
+def test_a_plugin_that_fails_in_any_phase_is_named_and_everything_goes_again(rig: Rig, how: str) -> None:
+    with tidy():
+        stage = Stage(rig, [], deadline=3)
+        stage.entry("web", stage.shop("web"))
+        entry = {"plugin": "faulty", "prepare_timeout": 3, "options": {"how": how}}
+        stage.entries.append(entry)
+        env = installed(rig, stage)
+        said = borg_lvm("run", *stage.config(), "--", "true", env=env)
+        assert "; all is well" in said.err
+        phases = ["probe", "prepare", "intents", "quiesce", "confirm", "resume"]
+        for phase in [*phases, *(["make"] if how == "raise" else [])]:
+            entry["options"] = {"how": how, "phase": phase}
+            said = borg_lvm("run", *stage.config(), "--", "echo", "ran", env=env, status=65 if phase == "make" else 71)
+            assert said.out == "", phase
+            assert ("no luck" if how == "raise" else "took longer than ") in said.err, (phase, said)
+            assert "faulty" in said.err, (phase, said)
+            assert stage.still() == [], phase
+        if how == "raise":  # it has done all that was asked of it
+            entry["options"] = {"how": how, "phase": "close"}
+            assert borg_lvm("run", *stage.config(), "--", "echo", "ran", env=env).out == "ran\n"
+        stage.check()
+
+
+def test_two_databases_of_sqlite_belong_together(rig: Rig) -> None:
+    with tidy():
+        stage = Stage(rig, [])
+        paths = [rig.path("data") / name for name in ("a.db", "b.db")]
+        for path in paths:
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("PRAGMA journal_mode = wal")
+                database.execute("CREATE TABLE words (word)")
+        stage.entries.append({"plugin": "sqlite", "options": {"databases": [str(path) for path in paths]}})
+        stop = threading.Event()
+
+        def write() -> None:
+            with closing(sqlite3.connect(paths[0], timeout=60, isolation_level=None)) as database:
+                database.execute(f"ATTACH '{paths[1]}' AS other")
+                while not stop.is_set():
+                    database.execute("BEGIN IMMEDIATE")
+                    database.execute("INSERT INTO words VALUES ('word')")
+                    database.execute("INSERT INTO other.words VALUES ('word')")
+                    database.execute("COMMIT")
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            said = stage.run("cp", "-a", str(rig.path("data")), str(rig.path("copy")))
+        finally:
+            stop.set()
+            writer.join()
+        assert "sqlite: quiesced (lock) for " in said.err
+        counts = set()
+        for path in paths:
+            with closing(sqlite3.connect(rig.path("copy") / path.name)) as database:
+                assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+                counts |= set(database.execute("SELECT count(*) FROM words"))
+        assert len(counts) == 1, counts
         stage.check()
 
 
