@@ -129,7 +129,8 @@ def _made(entry: ApplicationEntry, where: str, settings: Settings) -> Player:
     except ConfigError as error:
         raise _at(error, entry, f"{where}.options") from error
     except Exception as error:  # a stranger's plugin may fail in any way
-        raise _at(ConfigError(f"the plugin failed: {type(error).__name__}: {error}"), entry, where) from error
+        told = f"the plugin {entry.plugin.text!r} failed: {type(error).__name__}: {error}"
+        raise _at(ConfigError(told), entry, where) from error
     return Player(entry, kind, wish, application)
 
 

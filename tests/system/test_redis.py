@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -160,9 +159,8 @@ def test_without_an_append_only_file_the_last_save_is_from_just_before(rig: Rig)
         stage.entry["level"] = "pause"
         assert "keeps none" in stage.backup(rig.path("other"), status=71).err
         stage.entry["level"] = "save"
-        os.chmod(stage.data, 0o500)
-        stage.server.do("CONFIG", "SET", "dir", "/proc/self")
-        stage.entry["coverage"] = "any"
+        (stage.data / "dump.rdb").unlink()
+        (stage.data / "dump.rdb").mkdir()
         assert "could not save" in stage.backup(rig.path("other"), status=71).err
         stage.server.end()
         assert "no server listens at " in stage.backup(rig.path("other"), status=71).err
