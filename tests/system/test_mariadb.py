@@ -148,7 +148,7 @@ class Stage:
 
     def backup(self, name: str, status: int = 0) -> Said:
         """Copy what a backup would read; the copy goes to a folder of that name."""
-        path = BASE / "config.yaml"
+        path = Path(f"{BASE}.yaml")  # not in a folder that belongs to somebody else
         settings = {"deadline": 40, "snapshot": {"size": "50%ORIGIN"}, "applications": [self.entry]}
         path.write_text(yaml.safe_dump(settings))
         target = self.rig.path(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -65,6 +66,8 @@ class Databases(Subject):
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             if b"sqlite_hold.py" in path.read_bytes() and str(self.paths[-1]).encode() in path.read_bytes():
                 os.kill(int(path.parent.name), signal.SIGKILL)
+                while path.exists() and path.read_bytes():  # a zombie has no command line any more
+                    time.sleep(0.01)
         return True
 
 
