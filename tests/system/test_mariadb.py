@@ -34,9 +34,10 @@ INSERT INTO accounts SELECT seq, 1000 FROM seq_1_to_100;
 CREATE TABLE isam (id INT AUTO_INCREMENT PRIMARY KEY, word VARCHAR(200), KEY (word)) ENGINE=MyISAM;
 CREATE TABLE aria (id INT AUTO_INCREMENT PRIMARY KEY, word VARCHAR(200), KEY (word)) ENGINE=Aria TRANSACTIONAL=0;
 """
-TRANSFER = """BEGIN;
-UPDATE accounts SET amount = amount - 7 WHERE id = 1 + FLOOR(RAND() * 50);
-UPDATE accounts SET amount = amount + 7 WHERE id = 51 + FLOOR(RAND() * 50);
+TRANSFER = """SET @from = 1 + FLOOR(RAND() * 50), @to = 51 + FLOOR(RAND() * 50);
+BEGIN;
+UPDATE accounts SET amount = amount - 7 WHERE id = @from;
+UPDATE accounts SET amount = amount + 7 WHERE id = @to;
 COMMIT;
 INSERT INTO isam (word) VALUES (REPEAT(UUID(), 5));
 INSERT INTO aria (word) VALUES (REPEAT(UUID(), 5));
