@@ -17,8 +17,8 @@ from borg_lvm.applications import Application, Wish
 from borg_lvm.contract import ApplicationContract, Subject
 from hooks import postgresql
 from tests.rig import Rig
+from tests.system.cluster import Cluster, judged, settle
 from tests.system.live import assert_nothing_left, tidy
-from tests.system.postgres import Cluster, judged, settle
 from tests.system.program import BIN, Said, borg_lvm, run
 
 pytestmark = pytest.mark.limit(1500)
