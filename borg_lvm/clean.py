@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import dm, kernel, ledger, luks, proc, strays
+from borg_lvm import dm, kernel, ledger, luks, proc, strays, undo
 from borg_lvm import release as releasing
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, TAG, Volume, dm_name
 from borg_lvm.log import Log
@@ -95,8 +95,7 @@ def _works_for(pid: int, run_id: str) -> bool:
 
 def release(dead: Dead, log: Log, timeout: float) -> list[str]:
     """Release all that a dead run has left; returns what could not be released."""
-    leftovers: list[str] = []
-    _set_going(dead, log)
+    leftovers = _set_going(dead, log)
     _end_processes(dead, log)
     for name in dead.told("mapping", "name"):
         if os.path.exists(f"/dev/mapper/{name}"):
@@ -120,7 +119,20 @@ def release(dead: Dead, log: Log, timeout: float) -> list[str]:
     return leftovers
 
 
-def _set_going(dead: Dead, log: Log) -> None:
+def _set_going(dead: Dead, log: Log) -> list[str]:
+    """Set going what the run may have left standing still; returns the applications that could not be resumed."""
+    _set_volumes_going(dead, log)
+    left = []
+    for name, how in undo.standing(dead.entry).items() if dead.entry else ():
+        try:
+            undo.run(ledger.path(dead.run_id), name, how)
+            log.warning(f"resumed {name}, which a dead run may have left standing still")
+        except proc.ProgramError as error:
+            left.append(f"application {name} may stand still: {' '.join(error.details) or error.message}")
+    return left
+
+
+def _set_volumes_going(dead: Dead, log: Log) -> None:
     """Resume and thaw what the run may have left standing still, if it died within its window."""
     if dead.entry is None or len(dead.entry.named("thawed")) == len(dead.entry.named("window")):
         return

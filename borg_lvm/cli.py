@@ -9,7 +9,8 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from borg_lvm.errors import (
@@ -24,15 +25,17 @@ from borg_lvm.log import Log
 
 if TYPE_CHECKING:
     from borg_lvm.config.schema import Settings
+    from borg_lvm.quiesce import Troupe
     from borg_lvm.survey import Survey
 
 EPILOG = """\
 exit status:
   the command's own status, or
-   64  the command line cannot be understood        71  a snapshot or the view failed, all undone
+   64  the command line cannot be understood        71  quiescing, a snapshot or the view failed, all undone
    65  the configuration is wrong                   74  a snapshot was lost while the command ran
    69  a source path cannot be frozen               75  another run holds one of the volumes
    70  a bug in borg-lvm                            76  the command succeeded, the release did not
+   77  the command succeeded, an application was not quiesced, as the configuration allows
   126  the command cannot be executed              127  the command was not found
 128+N  signal N ended the command, or the run before it
 """
@@ -72,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     clean.add_argument("--run", metavar="ID", default="", help="this run only; also if its snapshots were kept")
     hooks = _verb(verbs, "hooks", "list the installed plugins, and which of them are enabled")
     _common(hooks)
+    hooks.add_argument("plugin", nargs="?", metavar="NAME", help="tell the levels and options of this plugin")
     return top
 
 
@@ -204,11 +208,26 @@ def _refuse_all_but_root() -> None:
         raise UsageError("borg-lvm must be run as root: only root can make, and remove, LVM snapshots")
 
 
-def _surveyed(args: argparse.Namespace, command: tuple[str, ...], settings: Settings) -> Survey:
+@contextmanager
+def _applications(settings: Settings) -> Iterator[Troupe | None]:
+    """Load what knows the configured applications; None, and nothing is loaded, if there are none."""
+    if not settings.applications:
+        yield None
+        return
+    from borg_lvm import quiesce
+
+    with quiesce.assembled(settings) as troupe:
+        yield troupe
+
+
+def _surveyed(
+    args: argparse.Namespace, command: tuple[str, ...], settings: Settings, troupe: Troupe | None
+) -> Survey:
     from borg_lvm import survey
 
     question = survey.Question(command, _cwd(), tuple(args.path or ()))
-    return survey.survey(question, settings)
+    surveyed = survey.survey(question, settings)
+    return surveyed.with_applications(*troupe.probe()) if troupe else surveyed
 
 
 def _cwd() -> str:
@@ -242,11 +261,12 @@ def _run(args: argparse.Namespace, log: Log) -> int:
 
     settings = _settings(args)
     clean.set_going(ledger.entries(), log)
-    surveyed = _surveyed(args, command, settings)
-    for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
-        clean.release(dead, log, settings.command_timeout)
-    job = session.Job(command, _cwd(), keep=args.keep)
-    return session.perform(surveyed, job, settings, log)
+    with _applications(settings) as troupe:
+        surveyed = _surveyed(args, command, settings, troupe)
+        for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
+            clean.release(dead, log, settings.command_timeout)
+        job = session.Job(command, _cwd(), keep=args.keep, troupe=troupe)
+        return session.perform(surveyed, job, settings, log)
 
 
 def _plan(args: argparse.Namespace, log: Log) -> int:
@@ -255,7 +275,9 @@ def _plan(args: argparse.Namespace, log: Log) -> int:
 
     from borg_lvm import report
 
-    made = _surveyed(args, command, _settings(args)).plan
+    settings = _settings(args)
+    with _applications(settings) as troupe:
+        made = _surveyed(args, command, settings, troupe).plan
     if args.json:
         print(json.dumps(report.as_data(made), indent=2))
     else:
@@ -302,8 +324,14 @@ def _settings_or_defaults(args: argparse.Namespace, log: Log) -> Settings:
 def _hooks(args: argparse.Namespace, log: Log) -> int:
     from borg_lvm import plugins
 
+    if args.plugin:
+        from borg_lvm import describe
+
+        _print_lines(describe.plugin(args.plugin))
+        return 0
     settings = _settings(args)
-    manager = plugins.load(settings.hooks)
+    named = [*settings.hooks, *(entry.plugin.text for entry in settings.applications)]
+    manager = plugins.load(dict.fromkeys(named))
     for plugin in plugins.installed():
         module = manager.get_plugin(plugin.name)
         state = "enabled" if module else "installed"

@@ -47,6 +47,16 @@ class SnapshotError(BorgLvmError):
     status = 71
 
 
+class QuiesceError(BorgLvmError):
+    """An application could not be quiesced, or did not stay so until the snapshots were there; all has been undone."""
+
+    status = 71
+
+
+class AbsentError(QuiesceError):
+    """The application is not there: its server is down, its unit unknown."""
+
+
 class SnapshotLostError(BorgLvmError):
     """A snapshot overflowed or vanished while the command ran: what it saved is not to be trusted."""
 
@@ -63,6 +73,12 @@ class ReleaseError(BorgLvmError):
     """The command succeeded, but something that we made could not be removed."""
 
     status = 76
+
+
+class DegradedError(BorgLvmError):
+    """The command succeeded, but an application was not quiesced, which the configuration allows."""
+
+    status = 77
 
 
 class CommandNotExecutableError(BorgLvmError):

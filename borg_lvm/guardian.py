@@ -34,6 +34,25 @@ class Guardian:
         """Tell that a volume's device may be suspended from now on."""
         self._say(f"suspend {name} {dm_uuid}")
 
+    def writes_to(self, ledger: str) -> None:
+        """Tell where to write down which applications have been resumed."""
+        self._say(f"ledger {ledger}")
+
+    def may_quiesce(self, name: str, undo: str) -> None:
+        """Tell how an application is resumed that may stand still from now on (`undo_main.py`)."""
+        self._say(f"undo {name} {undo}")
+
+    def hold(self, name: str, seconds: float) -> None:
+        """Tell that an application stands still from now on, for so many seconds at most."""
+        self._say(f"hold {name} {seconds:g}")
+
+    def resumed(self, name: str) -> str:
+        """Tell that an application goes again; the answer is empty, or why its standstill is worth nothing."""
+        answer = self._ask(f"resumed {name}")
+        if answer == "acted":
+            return "it stood still for longer than its deadline, and the guardian has set it going again"
+        return "" if answer == "ok" else f"the guardian: {answer}"
+
     def forget_mounts(self) -> None:
         """Tell that no file system will be frozen any more: the guardian lets go of their mounts."""
         if self._ask("forget") == DIED:

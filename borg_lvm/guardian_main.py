@@ -1,8 +1,9 @@
 """The guardian's own process: undoes every freeze and suspend when nobody else will. Started by `guardian.py`.
 
 It is run by its path in an isolated interpreter, so it imports the standard library only, and all of it before it
-says that it is ready. From then on it allocates little, starts no program and reads no file: what it needs may
-lie on the very volume that stands still. All its memory is locked.
+says that it is ready. From then on it allocates little and reads no file: what it needs may lie on the very volume
+that stands still. All its memory is locked. It starts a program (`undo_main.py`) only to resume an application, when
+nobody else does, and after everything else has been set going: that program has to be read from a disk.
 
 Protocol, one line each on standard input, each answered by one line (`ok` or `error TEXT`):
     freeze NAME PATH  a file system that may be frozen from now on (a descriptor of PATH is opened now)
@@ -13,11 +14,16 @@ Protocol, one line each on standard input, each answered by one line (`ok` or `e
     release           everything is undone now: what a program that died in the window has left
     disarm            the window is closed; the answer is `ok`, or `acted NAME SECONDS …` when the deadline had passed
                       and something had to be undone: how long after the window's beginning that was
+    undo NAME TEXT    how an application is resumed: TEXT is handed to `undo_main.py`, with NAME and the ledger
+    hold NAME SECONDS an application stands still from now on; after so many seconds it is resumed
+    resumed NAME      it goes again; the answer is `ok` or `acted` when that took too long
+    ledger PATH       where `undo_main.py` writes down what it has resumed
 A run that takes one window for each volume arms and disarms again, and once more for the removal of its snapshots.
 End of input in a window: the owner is dead; everything is undone after GRACE seconds. In the window of the snapshots
 they are 0. An lvremove that has lost its owner gets a moment to come to its end by itself.
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -35,6 +41,10 @@ DEV_SUSPEND, DEV_STATUS, TABLE_CLEAR = 6, 7, 10
 SUSPENDED = 0x2
 MCL_CURRENT_AND_FUTURE = 3
 LOOK_AGAIN = 0.2
+TRY_AGAIN = 3.0
+PATIENCE = 60.0
+HELPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "undo_main.py")
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
 class Guardian:
@@ -48,6 +58,11 @@ class Guardian:
         self.deadline = 0.0
         self.grace = 0.0
         self.acted: list[str] = []
+        self.ledger = ""
+        self.undos: dict[str, str] = {}
+        self.holds: dict[str, float] = {}
+        self.late: set[str] = set()
+        self.helpers: list[int] = []
 
     def dm(self, command: int, uuid: str) -> int:
         """Do a device-mapper command without flags; returns the device's flags."""
@@ -79,6 +94,45 @@ class Guardian:
         """Remember what stood still, and since when at most."""
         self.acted.append(name + " " + format(time.monotonic() - self.began, ".2f"))
 
+    def resume(self, name: str) -> None:
+        """Start the program that resumes an application."""
+        self.late.add(name)
+        if name in self.undos:
+            argv = [sys.executable, "-I", "-S", HELPER, self.ledger, name, self.undos[name]]
+            nothing = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0)
+            outputs = [(os.POSIX_SPAWN_DUP2, 0, fd) for fd in (1, 2)]
+            with contextlib.suppress(OSError):  # no memory, no processes left: it is tried again
+                self.helpers.append(os.posix_spawn(argv[0], argv, ENVIRONMENT, file_actions=[nothing, *outputs]))
+
+    def settle(self, seconds: float) -> None:
+        """Wait for the programs that were started, but not for ever."""
+        end = time.monotonic() + seconds
+        while self.helpers:
+            self.helpers = [pid for pid in self.helpers if os.waitpid(pid, os.WNOHANG)[0] == 0]
+            if time.monotonic() > end:
+                return
+            time.sleep(0.02)
+
+    def act(self) -> None:
+        """Do what is due: first what stands still in the kernel, then applications."""
+        now = time.monotonic()
+        late = [name for name, end in self.holds.items() if now >= end]
+        if self.deadline and (late or now >= self.deadline):
+            self.undo()
+            self.deadline = now + LOOK_AGAIN
+        for name in late:
+            self.resume(name)
+            self.holds[name] = now + TRY_AGAIN
+
+    def abandoned(self) -> None:
+        """Set everything going: the owner is dead. Outside a window nothing of ours stands still."""
+        if self.deadline:
+            time.sleep(self.grace)
+            self.undo()
+        for name in reversed(self.holds):
+            self.resume(name)
+        self.settle(PATIENCE)
+
     def obey(self, line: str) -> str:
         """Carry out one line and return the answer."""
         word, _, rest = line.partition(" ")
@@ -106,12 +160,31 @@ class Guardian:
             self.deadline = 0.0
             return "acted " + " ".join(self.acted) if self.acted else "ok"
         else:
+            return self.obey_for_applications(word, rest)
+        return "ok"
+
+    def obey_for_applications(self, word: str, rest: str) -> str:
+        """Carry out a line that is about applications."""
+        name, _, text = rest.partition(" ")
+        if word == "ledger":
+            self.ledger = rest
+        elif word == "undo":
+            self.undos[name] = text
+        elif word == "hold":
+            self.late.discard(name)
+            self.holds[name] = time.monotonic() + float(text)
+        elif word == "resumed":
+            self.holds.pop(name, None)
+            self.settle(PATIENCE)
+            return "acted" if name in self.late else "ok"
+        else:
             return "error unknown word"
         return "ok"
 
     def timeout(self) -> float | None:
         """Return how long to wait for the next line, in seconds; None for ever."""
-        return max(0.0, self.deadline - time.monotonic()) if self.deadline else None
+        ends = [*self.holds.values(), *([self.deadline] if self.deadline else [])]
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
 
 
 def serve(guardian: Guardian) -> None:
@@ -120,14 +193,11 @@ def serve(guardian: Guardian) -> None:
     while True:
         ready, _, _ = select.select([0], [], [], guardian.timeout())
         if not ready:
-            guardian.undo()
-            guardian.deadline = time.monotonic() + LOOK_AGAIN
+            guardian.act()
             continue
         data = os.read(0, 65536)
         if not data:
-            if guardian.deadline:  # outside a window nothing of ours stands still, and what does is somebody else's
-                time.sleep(guardian.grace)
-                guardian.undo()
+            guardian.abandoned()
             return
         waiting += data
         while b"\n" in waiting:
@@ -152,11 +222,16 @@ def main() -> None:
     guardian.frozen.append(("/proc", os.open("/proc", os.O_RDONLY)))
     guardian.undo()
     guardian.note("none")
+    guardian.obey("undo warm-up []")
+    guardian.obey("hold warm-up 60")
+    guardian.act()
+    guardian.obey("resumed warm-up")
     guardian.timeout()
     select.select([], [], [], 0)
     time.sleep(0)
     guardian.suspended.clear()
     guardian.obey("forget")
+    guardian.undos.clear()
     guardian.acted.clear()
     os.write(1, b"ready\n")
     serve(guardian)

@@ -8,10 +8,14 @@
             return None
         ...
 
+    @hookimpl
+    def borg_lvm_application():
+        return Kind(levels={"lock": "no writes"}, options=Options, make=MyServer)
+
 `borg_lvm_taint` marks what such a command has saved when a snapshot was lost while it ran.
 
-Register the module by an entry point of the group `borg_lvm`; it is loaded only when the configuration's
-`hooks` list (or `--hook`) names it. Hooks are called by the core, one plugin at a time.
+Register the module by an entry point of the group `borg_lvm`; it is loaded only when the configuration's `hooks`
+list (or `--hook`) names it, or an entry of `applications`. Hooks are called by the core, one plugin at a time.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from borg_lvm.applications import Kind
     from borg_lvm.command import Invocation, Reading, Tainted
 
 hookspec = pluggy.HookspecMarker("borg_lvm")
@@ -42,3 +47,13 @@ def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> list[str] | None
     Called after the release. Returns sentences for the user: what was saved, and what has become of it. Touches nothing
     but what this very run has made; what cannot be told for sure is left alone, and a sentence says so.
     """
+
+
+@hookspec
+def borg_lvm_application() -> Kind:
+    """Describe the kind of application that this plugin quiesces (`borg_lvm.applications`).
+
+    Called once, when an entry of `applications` names the plugin. The core makes an `Application` for each entry and
+    drives it: hooks alone, one for freezing and one for thawing, would leave nobody who knows what stands still.
+    """
+    raise NotImplementedError  # pluggy never calls a specification

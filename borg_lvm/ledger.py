@@ -96,6 +96,11 @@ def opened(run_id: str, command: str) -> Iterator[Ledger]:
         yield ledger
 
 
+def path(run_id: str) -> str:
+    """Return where the ledger of a run is."""
+    return os.path.join(STATE, run_id, _LEDGER)
+
+
 def forget(run_id: str) -> None:
     """Remove the folder of a run of which nothing is left."""
     shutil.rmtree(os.path.join(STATE, run_id), ignore_errors=True)
@@ -136,7 +141,7 @@ def entries() -> list[Entry]:
 def _read(run_id: str) -> Entry:
     steps = []
     try:
-        with open(os.path.join(STATE, run_id, _LEDGER), encoding="utf-8", errors="replace") as file:
+        with open(path(run_id), encoding="utf-8", errors="replace") as file:
             lines = file.read().splitlines()
     except OSError:
         lines = []
@@ -152,7 +157,7 @@ def _read(run_id: str) -> Entry:
 
 def _is_locked(run_id: str) -> bool:
     try:
-        with open(os.path.join(STATE, run_id, _LEDGER), "rb") as file:
+        with open(path(run_id), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from borg_lvm.config.size import Size
+from borg_lvm.coverage import Covered
 from borg_lvm.devices import lvm
 from borg_lvm.devices.lvm import RUN_TAG, TAG, Volume
 from borg_lvm.devices.mounts import RAW, Mount
@@ -119,6 +120,7 @@ class Plan:
     consistency: str
     nesting: bool = False
     notes: tuple[str, ...] = ()
+    applications: tuple[Covered, ...] = ()
 
     @property
     def pivots(self) -> bool:

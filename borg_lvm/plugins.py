@@ -13,12 +13,16 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import pluggy
 
 from borg_lvm import hookspecs
 from borg_lvm.command import Invocation, Reading, Tainted
 from borg_lvm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from borg_lvm.applications import Kind
 
 GROUP = "borg_lvm"
 hookimpl = pluggy.HookimplMarker(GROUP)
@@ -122,3 +126,11 @@ def taint(names: Sequence[str], invocation: Invocation, tainted: Tainted) -> lis
     manager = load(tuple(reversed(names)))
     answer: list[str] | None = manager.hook.borg_lvm_taint(invocation=invocation, tainted=tainted)
     return answer
+
+
+def application(name: str) -> Kind:
+    """Ask the named plugin which kind of application it quiesces. Errors: ConfigError."""
+    offers: list[Kind] = load([name]).hook.borg_lvm_application()
+    if not offers:
+        raise ConfigError(f"the plugin {name!r} quiesces no application", remedy="borg-lvm hooks tells what each does")
+    return offers[0]

@@ -7,6 +7,7 @@ us, but never an `lvcreate` half-way through. Nothing of ours is inherited but t
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -26,15 +27,28 @@ Steps = Generator[None, None, T]
 
 
 class ProgramError(BorgLvmError):
-    """A program failed; `stderr` holds its own words, `brief` leaves out its arguments, which may hold secrets."""
+    """A program failed.
+
+    `stderr` holds its own words, `returncode` its exit status (0: it did not come to one); `brief` leaves out its
+    arguments, which may hold secrets.
+    """
 
     status = 71
 
-    def __init__(self, argv: Sequence[str], reason: str, stderr: str = "") -> None:
+    def __init__(self, argv: Sequence[str], reason: str, stderr: str = "", returncode: int = 0) -> None:
         words = tuple(line.strip() for line in stderr.splitlines() if line.strip())
         super().__init__(f"{argv[0]} {reason} ({' '.join(argv)})", details=words)
         self.brief = f"{argv[0]} {reason}"
         self.stderr = stderr
+        self.returncode = returncode
+
+
+@dataclass(frozen=True)
+class Account:
+    """The user and group that a program runs as."""
+
+    uid: int
+    gid: int
 
 
 def environment() -> dict[str, str]:
@@ -52,30 +66,45 @@ class Place:
 
 
 def run(
-    argv: Sequence[str], *, stdin: bytes = b"", timeout: float = DEFAULT_TIMEOUT, place: Place | None = None
+    argv: Sequence[str],
+    *,
+    stdin: bytes = b"",
+    timeout: float = DEFAULT_TIMEOUT,
+    env: Mapping[str, str] | None = None,
+    place: Place | None = None,
 ) -> str:
     """Run a program to its end and return what it wrote to its standard output.
 
     `stdin` is how secrets are handed over (never by argument); `timeout` is in seconds; without a `place` the
-    environment is scrubbed.
-    Errors: ProgramError when it cannot be started, fails, or is still running at the time limit (it is killed).
+    environment is scrubbed, and `env` is added to it.
+    Errors: ProgramError when it cannot be started, fails, or is still running at the time limit (it is killed, with
+    what it has started).
     """
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             argv,
-            input=stdin,
-            capture_output=True,
-            env=place.env if place else environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=place.env if place else {**environment(), **(env or {})},
             cwd=place.cwd if place else "/",
-            timeout=timeout,
-            check=False,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise ProgramError(argv, "is not installed") from error
-    except subprocess.TimeoutExpired as error:
-        raise ProgramError(argv, f"did not end within {timeout:g} s and was killed") from error
-    return _judged(argv, done.returncode, done.stdout, done.stderr)
+    except OSError as error:
+        raise ProgramError(argv, _not_started(error)) from error
+    with process:
+        try:
+            out, err = process.communicate(stdin, timeout)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ProgramError(argv, f"did not end within {timeout:g} s and was killed") from error
+            raise
+    return _judged(argv, process.returncode, out, err)
+
+
+def _not_started(error: OSError) -> str:
+    return "is not installed" if isinstance(error, FileNotFoundError) else f"cannot be started: {error.strerror}"
 
 
 def _judged(argv: Sequence[str], status: int, stdout: bytes, stderr: bytes) -> str:
@@ -83,7 +112,7 @@ def _judged(argv: Sequence[str], status: int, stdout: bytes, stderr: bytes) -> s
     if status < 0:
         raise ProgramError(argv, f"was ended by signal {-status}", words)
     if status:
-        raise ProgramError(argv, f"failed with status {status}", words)
+        raise ProgramError(argv, f"failed with status {status}", words, status)
     return os.fsdecode(stdout)
 
 
@@ -105,8 +134,8 @@ def stepwise(argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT) -> Steps[
                 cwd="/",
                 start_new_session=True,
             )
-        except FileNotFoundError as error:
-            raise ProgramError(argv, "is not installed") from error
+        except OSError as error:
+            raise ProgramError(argv, _not_started(error)) from error
         try:
             while process.poll() is None:
                 if time.monotonic() >= end:
@@ -129,9 +158,12 @@ def _written(file: IO[bytes]) -> bytes:
 
 
 @contextmanager
-def talking(argv: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+def talking(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, user: Account | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start a program that is told what to do on its standard input; both its outputs are one pipe.
 
+    `env` is added to the environment; `user` is who it runs as, if not as root.
     Errors: ProgramError when it cannot be started.
     """
     try:
@@ -141,11 +173,14 @@ def talking(argv: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
-            env=environment(),
+            env={**environment(), **(env or {})},
             cwd="/",
             start_new_session=True,
+            user=user.uid if user else None,
+            group=user.gid if user else None,
+            extra_groups=[] if user else None,
         )
-    except FileNotFoundError as error:
-        raise ProgramError(argv, "is not installed") from error
+    except OSError as error:
+        raise ProgramError(argv, _not_started(error)) from error
     with process:
         yield process

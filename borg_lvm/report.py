@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from borg_lvm import verdict
+from borg_lvm.coverage import Covered
 from borg_lvm.dm import Fill
-from borg_lvm.errors import ReleaseError, SnapshotLostError
+from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.sizing import human
 from borg_lvm.watching import Story
@@ -23,6 +24,22 @@ class Instant:
     names: tuple[str, ...]
     begin: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class Quiesced:
+    """What became of an application: how long it was held still, in seconds, or why it was not (`out`).
+
+    `absent`: it was not there at all, which the configuration allows without further ado. `remark` is what a restore
+    should know of the instant.
+    """
+
+    name: str
+    level: str
+    seconds: float
+    out: str
+    absent: bool
+    remark: str = ""
 
 
 @dataclass
@@ -45,6 +62,7 @@ class Outcome:
     over: str = ""
     begin: float = 0.0
     marked: Sequence[str] = ()
+    applications: tuple[Quiesced, ...] = ()
 
     def distrust(self) -> verdict.Distrust | None:
         """Return why what the command saved is not to be trusted, if it has run and is not."""
@@ -67,6 +85,13 @@ class Outcome:
         assert self.status is not None
         if self.leftovers and self.status == 0:
             raise ReleaseError("the command succeeded, but not everything could be released", remedy="borg-lvm clean")
+        degraded = [one for one in self.applications if one.out and not one.absent]
+        if degraded and self.status == 0:
+            names = ", ".join(one.name for one in degraded)
+            raise DegradedError(
+                f"the command succeeded, but saved {names} as a power cut would have left it",
+                details=tuple(one.out for one in degraded),
+            )
         return self.status
 
 
@@ -76,6 +101,9 @@ def summary(outcome: Outcome) -> Iterator[str]:
     for instant in outcome.instants:
         moment = f"{datetime.fromtimestamp(instant.begin).astimezone():%Y-%m-%d %H:%M:%S%z}"
         yield f"frozen at {moment} ({instant.seconds:.2f} s): {', '.join(instant.names)}"
+    for one in outcome.applications:
+        done = f"not quiesced: {one.out}" if one.out else f"quiesced ({one.level}) for {one.seconds:.2f} s"
+        yield _shown(f"{one.name}: {done}" + (f"; {one.remark}" if one.remark and not one.out else ""))
     for copy, fill in zip(plan.copies, outcome.fills, strict=True):
         if fill.total and not fill.problem:
             yield f"{copy.origin.full_name}: {human(fill.used)} of {human(fill.total)} snapshot space used"
@@ -104,6 +132,10 @@ def table(plan: Plan) -> Iterator[str]:
     yield from _columns(
         [("PATH", "VOLUME", "BECAUSE"), *((f.target, _origin(plan, f.copy), f.because) for f in plan.covers)]
     )
+    if plan.applications:
+        yield ""
+        yield "Applications, quiesced in this order:"
+        yield from _applications(plan.applications)
     live = [(hole.path, hole.reason) for hole in plan.holes] + [(p, f"declared: {why}") for p, why in plan.live_sources]
     if live:
         yield ""
@@ -111,6 +143,19 @@ def table(plan: Plan) -> Iterator[str]:
         yield from _columns([("PATH", "BECAUSE"), *live])
     for note in plan.notes:
         yield f"Note: {_shown(note)}"
+
+
+def _applications(applications: Sequence[Covered]) -> Iterator[str]:
+    rows = [(one.name, one.plugin, one.version, f"{one.level}: {one.does}") for one in applications]
+    yield from _columns([("NAME", "PLUGIN", "VERSION", "LEVEL"), *rows])
+    kept = [(one.name, k.path, k.what, k.volume or f"not saved: {k.missing}") for one in applications for k in one.kept]
+    if kept:
+        yield ""
+        yield "What they keep:"
+        yield from _columns([("NAME", "PATH", "WHAT", "VOLUME"), *kept])
+    for one in applications:
+        for note in one.notes:
+            yield f"Note: {_shown(f'{one.name}: {note}')}"
 
 
 def _consistency(plan: Plan) -> str:
@@ -165,5 +210,19 @@ def as_data(plan: Plan) -> dict[str, Any]:
         ],
         "live": [{"path": hole.path, "because": hole.reason} for hole in plan.holes],
         "live_sources": [{"path": path, "declared": why} for path, why in plan.live_sources],
+        "applications": [
+            {
+                "name": one.name,
+                "plugin": one.plugin,
+                "version": one.version,
+                "level": one.level,
+                "keeps": [
+                    {"path": k.path, "what": k.what, "volume": k.volume or None, "missing": k.missing or None}
+                    for k in one.kept
+                ],
+                "notes": list(one.notes),
+            }
+            for one in plan.applications
+        ],
         "notes": list(plan.notes),
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from borg_lvm import dm, growing, guardian, history, ledger, locks, luks, release, report, run, snapshot, taint
 from borg_lvm.config.schema import Settings
@@ -16,14 +17,18 @@ from borg_lvm.signals import Signals
 from borg_lvm.survey import Survey
 from borg_lvm.watch import Growth, watching_over
 
+if TYPE_CHECKING:
+    from borg_lvm.quiesce import Troupe
+
 
 @dataclass(frozen=True)
 class Job:
-    """The command to run and where."""
+    """The command to run and where, and the applications that are quiesced for it, if there are any."""
 
     argv: tuple[str, ...]
     cwd: str
     keep: bool = False
+    troupe: Troupe | None = None
 
     @property
     def program(self) -> str:
@@ -73,8 +78,13 @@ def _acquire_and_run(
     _make_folders(surveyed.make)
     watch = stack.enter_context(guardian.started())
     stack.enter_context(release.released(plan, watch, book, log, outcome.leftovers, keep=job.keep, timeout=timeout))
+    troupe = job.troupe
+    quiesced = troupe.prepare(watch, book, signals, outcome.leftovers).quiesced if troupe else nullcontext
     with log.step(f"snapshot of {', '.join(volume.full_name for volume in origins)}"):
-        outcome.instants = snapshot.Taker(plan, watch, book, signals, settings.deadline, timeout).take()
+        outcome.instants = snapshot.Taker(plan, watch, book, signals, settings.deadline, timeout).take(quiesced)
+    if troupe:
+        outcome.applications = troupe.told()
+        troupe.close()
     _refuse_what_has_changed(surveyed)
     stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))
     running = stack.enter_context(run.started(plan, job.argv, job.cwd, book, signals, log))

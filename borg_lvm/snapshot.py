@@ -9,8 +9,8 @@ opened: the log may lie on a volume that stands still. The ledger is written bef
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from borg_lvm import holding, making
 from borg_lvm.errors import SnapshotError
@@ -19,6 +19,9 @@ from borg_lvm.ledger import Ledger
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.report import Instant
 from borg_lvm.signals import Signals
+
+Quiesced = Callable[[], AbstractContextManager[None]]
+"""Holds the applications of a run still for the length of a block."""
 
 
 class Taker:
@@ -34,9 +37,10 @@ class Taker:
         self._deadline = deadline
         self._timeout = timeout
 
-    def take(self) -> tuple[Instant, ...]:
+    def take(self, quiesced: Quiesced = nullcontext) -> tuple[Instant, ...]:
         """Take all snapshots: in one window for one instant, else in one window for each volume.
 
+        Applications are quiesced once, around all windows; when there is one, after all that is done before it.
         Errors: SnapshotError, ProgramError, InterruptedRunError. What was made so far is the caller's to remove.
         """
         copies = self.plan.copies
@@ -46,11 +50,15 @@ class Taker:
             self._watch.may_suspend(copy.origin.full_name, copy.origin.dm_uuid)
         for copy in self._may_be_frozen(copies):
             self._watch.may_freeze(copy.origin.full_name, copy.mounted_at)
-        instants = tuple(self._window(group) for group in groups if group)
+        if len(groups) == 1:
+            instants = [self._window(groups[0], quiesced)]
+        else:
+            with quiesced():
+                instants = [self._window(group, nullcontext) for group in groups]
         self._watch.forget_mounts()
-        return instants
+        return tuple(instants)
 
-    def _window(self, group: Sequence[Copy]) -> Instant:
+    def _window(self, group: Sequence[Copy], quiesced: Quiesced) -> Instant:
         self._signals.check()
         for copy in group:
             self._ledger.write("snapshot", name=copy.full_name, origin=copy.origin.dm_uuid)
@@ -61,7 +69,7 @@ class Taker:
             with making.maker(self.plan, group, self._ledger, self._timeout) as maker:
                 self._signals.check()
                 holder.write_out()
-                with self._written_down():
+                with quiesced(), self._written_down():
                     begin, start = time.time(), time.monotonic()
                     with self._watch.window(self._deadline), holder.held():
                         maker.make()

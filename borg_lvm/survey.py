@@ -6,14 +6,15 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from borg_lvm import history, instant, ledger, luks, nesting, plan, plugins, wrappers
 from borg_lvm.command import Invocation, LivePath, Reading
 from borg_lvm.config.schema import Settings
+from borg_lvm.coverage import Asked, Coverer
 from borg_lvm.devices import lvm, mounts, stack
 from borg_lvm.devices.paths import look
-from borg_lvm.errors import UsageError
+from borg_lvm.errors import SourceError, UsageError
 from borg_lvm.history import History
 from borg_lvm.resolve import ROOT_HOLES, Resolved, Wanted, resolve, standing
 from borg_lvm.sizing import Known
@@ -44,6 +45,22 @@ class Survey:
     mounts: frozenset[tuple[str, str, str]]
     invocation: Invocation
     history: History
+
+    def with_applications(self, asked: Sequence[Asked], left_out: Sequence[str]) -> Survey:
+        """Return the survey with applications in its plan, and why some are `left_out` among its notes.
+
+        Errors: SourceError when the data of one is not in this run as the configuration wants it.
+        """
+        volumes = {laid.target: self.plan.copies[laid.copy].origin.full_name for laid in self.plan.covers}
+        table = mounts.Table(mounts.read())
+        coverer = Coverer(self.resolved, table, volumes, self.plan.consistency)
+        covered = tuple(coverer.cover(one) for one in asked)
+        problems = [told for one, kept in zip(asked, covered, strict=True) for told in coverer.problems(one, kept)]
+        if problems:
+            words = "an application's data is not in this run as it must be; nothing was done"
+            raise SourceError(words, details=tuple(problems))
+        notes = (*self.plan.notes, *left_out)
+        return replace(self, plan=replace(self.plan, applications=covered, notes=notes))
 
     def changed(self) -> list[str]:
         """Return the paths of mounts at, above or below the sources that came or went since this survey."""

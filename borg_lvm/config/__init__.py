@@ -7,11 +7,12 @@ settings = config.load("/root/other.yaml")    # this file alone
 """
 
 from borg_lvm.config.load import DIRECTORY, load, with_overrides
-from borg_lvm.config.schema import Consistency, LuksKey, Settings, SnapshotSettings
+from borg_lvm.config.schema import ApplicationEntry, Consistency, LuksKey, Settings, SnapshotSettings
 from borg_lvm.config.size import Size
 
 __all__ = [
     "DIRECTORY",
+    "ApplicationEntry",
     "Consistency",
     "LuksKey",
     "Settings",

@@ -98,6 +98,31 @@ class Seconds(Kind[float]):
         return int(value) if value == int(value) else value
 
 
+@dataclass(frozen=True)
+class Whole(Kind[int]):
+    """A whole number within limits."""
+
+    least: int
+    most: int
+
+    @property
+    def valid(self) -> str:  # type: ignore[override]
+        """The limits in words."""
+        return f"a whole number from {self.least} to {self.most}"
+
+    def take(self, scalar: Scalar) -> int:
+        """Accept `5432`, not `"5432"`."""
+        if isinstance(scalar.value, bool) or not isinstance(scalar.value, int):
+            raise self._not(scalar, "write it without quotes" if scalar.text.isdigit() else "")
+        if not self.least <= scalar.value <= self.most:
+            raise self._not(scalar)
+        return scalar.value
+
+    def schema(self) -> dict[str, object]:
+        """Describe the kind as JSON Schema."""
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
+
+
 def _decimal(digits: str) -> str:
     return digits.lstrip("0") or "0"
 

@@ -13,13 +13,20 @@ from typing import Literal, get_args
 
 from borg_lvm.command import OnTainted
 from borg_lvm.config.kinds import AbsolutePath, Choice, ListOf, ReserveKind, Seconds, SizeKind, Switch, Text
+from borg_lvm.config.later import NOTHING, Later, Placed, Word
 from borg_lvm.config.sections import Record, key, required, section
 from borg_lvm.config.size import Size
+from borg_lvm.config.tree import Fields
 
 Consistency = Literal["instant", "per-volume"]
 """One instant for all volumes, or one for each."""
+OnFailure = Literal["abort", "crash-consistent", "skip-if-absent"]
+"""What to do when an application cannot be quiesced."""
+Coverage = Literal["whole", "partly", "any"]
+"""How much of an application's data must be in the snapshots."""
 
 _PATHS = ListOf(AbsolutePath(), "a list of absolute paths")
+_PLUGIN = "[A-Za-z0-9][A-Za-z0-9_.-]*"
 _NAME = "[A-Za-z0-9+_.][A-Za-z0-9+_.-]*"
 
 
@@ -116,6 +123,65 @@ class SnapshotSettings:
 
 
 @dataclass(frozen=True)
+class ApplicationEntry:
+    """An application to be quiesced. Its plugin reads `level` and `options` (config/later.py)."""
+
+    plugin: Word = required(
+        Placed(Text("the name of a plugin", _PLUGIN)),
+        "The plugin that knows this application. `borg-lvm hooks` lists those that are installed, "
+        "`borg-lvm hooks NAME` tells the levels and options of one.",
+        "postgresql",
+    )
+    name: str = key(
+        Text("a name of letters, digits, dots, dashes and underscores", _PLUGIN),
+        "",
+        "What this application is called in messages; the plugin's name if it is not given. No two entries may have "
+        "the same.",
+        "shop",
+    )
+    level: Word | None = key(
+        Placed(Text("the name of a level", _PLUGIN)),
+        None,
+        "How much is done to it, in the plugin's own terms; the plugin's first level if it is not given.",
+        "checkpoint",
+    )
+    on_failure: OnFailure = key(
+        Choice[OnFailure](get_args(OnFailure)),
+        "abort",
+        "What to do when it cannot be quiesced. `abort`: the run fails, nothing is backed up. `skip-if-absent`: go on "
+        "if it is not running at all, else as abort. `crash-consistent`: go on; its files are saved as a power cut "
+        "would have left them, the summary says so, and a command that succeeded ends with status 77.",
+        "skip-if-absent",
+    )
+    coverage: Coverage = key(
+        Choice[Coverage](get_args(Coverage)),
+        "whole",
+        "How much of its data must be in the snapshots of a run. `whole`: all of it, else the run is refused, and what "
+        "is missing is named. `partly`: some of it. `any`: none need be.",
+        "partly",
+    )
+    deadline: float = key(
+        Seconds(0, 60),
+        0.0,
+        "How many seconds this application may stand still at most. When it has passed, it is set going again and the "
+        "run fails. 0: as long as the general `deadline`.",
+        3,
+    )
+    prepare_timeout: float = key(
+        Seconds(1, 3600),
+        300.0,
+        "How many seconds connecting to it, and then preparing it, may take: a database's checkpoint, for instance. "
+        "Nothing stands still meanwhile.",
+        600,
+    )
+    options: Fields = key(Later(), NOTHING, "The plugin's own options.", {"socket": "/run/postgresql", "port": 5433})
+
+    def __post_init__(self) -> None:
+        """Give it its plugin's name, if it has none of its own."""
+        object.__setattr__(self, "name", self.name or self.plugin.text)
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole configuration."""
 
@@ -134,11 +200,21 @@ class Settings:
         ["/var/cache/backup"],
     )
     hooks: tuple[str, ...] = key(
-        ListOf(Text("the name of a plugin", "[A-Za-z0-9][A-Za-z0-9_.-]*"), "a list of names of plugins", unique="name"),
+        ListOf(Text("the name of a plugin", _PLUGIN), "a list of names of plugins", unique="name"),
         ("borg", "borgmatic", "restic", "rsync", "tar"),
-        "The plugins to load, by name. An installed plugin that is not named here is never loaded; a name that is not "
-        "installed is an error. Applications are stopped in this order and resumed in the reverse order.",
+        "The plugins for backup commands to load, by name. An installed plugin that is not named here, or under "
+        "`applications`, is never loaded; a name that is not installed is an error.",
         ["borg", "restic"],
+    )
+    applications: tuple[ApplicationEntry, ...] = key(
+        ListOf(Record(ApplicationEntry), "a list of entries with at least the key plugin", unique="name"),
+        (),
+        "Applications to be quiesced around the instant: in this order, and resumed in the reverse order. Name what "
+        "writes to others before what it writes to: the web server before the database.",
+        [
+            {"plugin": "postgresql", "name": "shop", "level": "checkpoint", "options": {"port": 5433}},
+            {"plugin": "scripts", "on_failure": "skip-if-absent", "options": {"directory": "/etc/borg-lvm/freeze.d"}},
+        ],
     )
     consistency: Consistency = key(
         Choice[Consistency](get_args(Consistency)),

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.lab.initramfs import initramfs
@@ -21,7 +21,8 @@ from tests.lab.paths import CHECKOUT, LAB, locked
 
 VENV = CHECKOUT / ".venv"
 LOG = LAB / "setup.log"
-NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/borg-lvm-lab.conf")
+POLICY = Path("/usr/sbin/policy-rc.d")
+CLUSTERS = Path("/etc/postgresql-common/createcluster.d/borg-lvm-lab.conf")
 SHOWN = 15  # lines of the log's end that a failure shows
 
 
@@ -38,19 +39,25 @@ def packages() -> None:
     if os.geteuid() != 0:
         sys.exit("setup: only root can install packages")
     logged(["apt-get", "update"])
-    with no_cluster():
+    with no_daemons():
         logged(["apt-get", "install", "-y", "--no-install-recommends", *missing])
 
 
 @contextmanager
-def no_cluster() -> Iterator[None]:
-    """Have the installation of a PostgreSQL server make no cluster, so that there is none to be started."""
-    NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
-    NO_CLUSTER.write_text("create_main_cluster = false\n")
-    try:
+def no_daemons() -> Iterator[None]:
+    """Keep packages from starting the daemons that they bring, and PostgreSQL's from making a cluster.
+
+    Source: Debian's invoke-rc.d(8), which asks policy-rc.d; 101 forbids. pg_createcluster(1).
+    """
+    with ExitStack() as stack:
+        if not POLICY.exists():
+            POLICY.write_text("#!/bin/sh\nexit 101\n")
+            POLICY.chmod(0o755)
+            stack.callback(POLICY.unlink)
+        if not CLUSTERS.exists():
+            CLUSTERS.parent.mkdir(parents=True, exist_ok=True)
+            CLUSTERS.write_text("create_main_cluster = false\n")
         yield
-    finally:
-        NO_CLUSTER.unlink()
 
 
 def environment() -> None:

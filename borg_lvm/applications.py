@@ -1,0 +1,110 @@
+"""What a plugin for an application implements: a server, a unit, anything that writes files and can stand still.
+
+A plugin's hook `borg_lvm_application` returns a `Kind`; for each entry of `applications:` in the configuration the
+core makes an `Application` of it, and drives that through its life: *probe* (where is the data?), *prepare* (what is
+slow and blocks nobody), *intents* (what somebody else needs to undo it), *quiesced* (it stands still), *confirm* (it
+did so all the time), *close*. docs/plugins.md has a whole plugin, and the tests that it must pass.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+END_PROCESS = "borg-lvm:end-process"
+"""Stands for a program in an intent: ends the process of that id and start time, and its group (`Child.intent`)."""
+
+
+@dataclass(frozen=True)
+class DataPath:
+    """A file or folder that the application keeps data in, and what that is, in a word or two."""
+
+    path: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What an application tells of itself: its version, all that a restore needs, and what a person should know."""
+
+    version: str
+    paths: tuple[DataPath, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A command that sets the application going again when we are dead.
+
+    It is registered before anything stands still, and may be run when nothing does, or twice: then it must do nothing.
+    Those of one application are run in the reverse order. It holds no secrets, for the ledger holds it.
+    """
+
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """An entry of the configuration as its plugin gets it; `deadline` in seconds is how long it may stand still."""
+
+    name: str
+    level: str
+    deadline: float
+    options: Any
+
+
+class Application(ABC):
+    """One application of the configuration.
+
+    Every method may raise QuiesceError (`borg_lvm.errors`) with words for the administrator; AbsentError if the
+    application is not there. The core ends each that takes too long.
+    """
+
+    @abstractmethod
+    def probe(self) -> Probe:
+        """Connect, see whether all that is needed later is allowed, and say where the data is. Changes nothing."""
+
+    def prepare(self) -> None:  # noqa: B027 - may be left out
+        """Do what takes long and blocks nobody, so that little is left to do while the application stands still."""
+
+    def intents(self) -> Sequence[Intent]:
+        """Return what would have to be done if we died in `quiesced`; nothing, if all then ends by itself.
+
+        What stands still already, by somebody else's doing, is not ours to resume.
+        """
+        return ()
+
+    @abstractmethod
+    def quiesced(self) -> AbstractContextManager[object]:
+        """Hold the application still for the length of the block; entered only once.
+
+        In it nothing may be written to a disk, imported or looked up, and no connection made: disks stand still.
+        It undoes itself in every case, also when it could not be entered.
+        """
+
+    def confirm(self) -> str:
+        """Prove at the block's end that the application stood still all the time; raise if that cannot be proven.
+
+        Returns what a restore should know of this instant, for the run's last lines: a position in a log, for instance.
+        """
+        return ""
+
+    def close(self) -> None:  # noqa: B027 - may be left out
+        """Let go of connections and processes. Called once, in every case."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a plugin offers: its levels (the first is the default) with their meaning, its options, and how it is made.
+
+    `options` is a dataclass of keys (`borg_lvm.config.sections`). At the levels in `still` the application writes
+    nothing at all, so its volumes may be snapshotted one after the other.
+    """
+
+    levels: Mapping[str, str]
+    options: type
+    make: Callable[[Wish], Application]
+    still: frozenset[str] = frozenset()

@@ -1,0 +1,172 @@
+r"""A program that holds a session for a plugin: a database's own client, or anything that stops when its input ends.
+
+    with child.started(["psql", …]) as session:
+        session.say("SELECT 1;\n")
+        line = session.line(seconds=5)
+
+It gets a scrubbed environment and a session of its own. Whatever it holds must end with it: it is ended with the block,
+it sees the end of its input if we are killed, and `intent` has the guardian kill it if we hang.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from borg_lvm import proc
+from borg_lvm.applications import END_PROCESS, Intent
+from borg_lvm.errors import QuiesceError
+
+PATIENCE = 5.0
+
+
+class Child:
+    """A program that is told what to do on its standard input. What it says, on either output, comes by lines."""
+
+    def __init__(self, process: subprocess.Popen[bytes], name: str) -> None:
+        self._process = process
+        self._name = name
+        self._waiting = b""
+
+    @property
+    def intent(self) -> Intent:
+        """What undoes all that the program holds, if nobody else does: its end."""
+        with open(f"/proc/{self._process.pid}/stat", "rb") as file:
+            start = file.read().rpartition(b")")[2].split()[19].decode()
+        return Intent((END_PROCESS, str(self._process.pid), start))
+
+    def go(self) -> None:
+        """Have what `waiting` has started begin. Errors: QuiesceError."""
+        self.say("go\n")
+
+    def say(self, text: str) -> None:
+        """Write to its standard input. Errors: QuiesceError when it has ended."""
+        assert self._process.stdin
+        if self._process.stdin.closed:
+            raise QuiesceError(f"{self._name} has ended")
+        try:
+            self._process.stdin.write(text.encode())
+        except BrokenPipeError as error:
+            raise QuiesceError(f"{self._name} has ended{self._last_words()}") from error
+
+    def line(self, seconds: float) -> str:
+        """Return the next line that it says.
+
+        Errors: QuiesceError when it says nothing within so many seconds, or ends.
+        """
+        end = time.monotonic() + seconds
+        while b"\n" not in self._waiting:
+            more = self._more(max(0.0, end - time.monotonic()))
+            if more is None:
+                raise QuiesceError(f"{self._name} did not answer within {seconds:g} s")
+            if not more:
+                raise QuiesceError(f"{self._name} has ended{self._last_words()}")
+        line, _, self._waiting = self._waiting.partition(b"\n")
+        return os.fsdecode(line)
+
+    def lines_until(self, mark: str, seconds: float) -> list[str]:
+        """Return the lines that it says before the line `mark`; each may take so many seconds.
+
+        Errors: QuiesceError when it says nothing for so long, or ends: with its errors, or else all that it said.
+        """
+        lines: list[str] = []
+        try:
+            while (line := self.line(seconds)) != mark:
+                lines.append(line)
+        except QuiesceError as error:
+            told = [line.strip() for line in lines if "ERROR" in line or "FATAL" in line] or lines
+            raise QuiesceError(": ".join([error.message, *([" ".join(told)] if told else [])])) from error
+        return lines
+
+    def lives(self) -> bool:
+        """Whether it has neither ended nor said anything that nobody asked for."""
+        return not self._waiting and self._more(0.0) is None and self._process.poll() is None
+
+    def end(self) -> None:
+        """Close its input and wait for its end; kill it if it does not come to that soon. A second time does nothing.
+
+        Errors: QuiesceError when it had to be killed, or fails.
+        """
+        assert self._process.stdin
+        if self._process.returncode is not None:
+            return
+        self._process.stdin.close()
+        status = self.status(PATIENCE)
+        if status is None:
+            raise QuiesceError(f"{self._name} did not end with its input and was killed")
+        if status:
+            raise QuiesceError(f"{self._name} failed with status {status}{self._last_words()}")
+
+    def status(self, seconds: float) -> int | None:
+        """Wait for its end and return its exit status; None, and it is killed, if that takes longer."""
+        assert self._process.stdout
+        end = time.monotonic() + seconds
+        watch = os.pidfd_open(self._process.pid)
+        try:
+            heard = [watch, self._process.stdout.fileno()]
+            while watch not in (ready := select.select(heard, [], [], max(0.0, end - time.monotonic()))[0]):
+                if not ready:
+                    self.kill()
+                    return None
+                if not self._more(0.0):  # it has closed its output, and goes on
+                    heard = [watch]
+        finally:
+            os.close(watch)
+        return self._process.wait()
+
+    def words(self) -> str:
+        """Return what it has said, on one line."""
+        while self._more(0.0):
+            pass
+        return " ".join(os.fsdecode(self._waiting).split())
+
+    def kill(self) -> None:
+        """Kill it and what it has started, if it has not ended."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _more(self, seconds: float) -> bytes | None:
+        """Read on; None when nothing comes in time, nothing at its end."""
+        assert self._process.stdout
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
+            return None
+        more = os.read(self._process.stdout.fileno(), 65536)
+        self._waiting += more
+        return more
+
+    def _last_words(self) -> str:
+        self._more(1.0)
+        words = self.words()
+        return f": {words}" if words else ""
+
+
+@contextmanager
+def started(
+    argv: Sequence[str], *, name: str = "", env: Mapping[str, str] | None = None, user: proc.Account | None = None
+) -> Iterator[Child]:
+    """Start a program, called `name` in errors; it ends with the block. Errors: ProgramError if it does not start."""
+    with proc.talking(argv, env=env, user=user) as process:
+        child = Child(process, name or argv[0])
+        try:
+            yield child
+            with suppress(QuiesceError):
+                child.end()
+        finally:
+            child.kill()
+
+
+@contextmanager
+def waiting(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[Child]:
+    """Start a shell that becomes a program when it is told to `go`: its process is known before it does anything.
+
+    A guardian that knows it can end it, whatever it is at; without us it never begins.
+    """
+    shell = ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh", *argv]
+    with started(shell, name=argv[0], env=env) as child:
+        yield child

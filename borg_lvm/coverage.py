@@ -1,0 +1,131 @@
+"""Which of an application's data is in the snapshots of a run, and what is wrong with that. Pure.
+
+An application of which a part is saved at another instant, or not at all, cannot be restored; and one that keeps
+nothing in this run's snapshots stands still for nothing. Both are refused unless the configuration allows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from borg_lvm.applications import Probe
+from borg_lvm.config.schema import Coverage
+from borg_lvm.devices.mounts import Mount, Table
+from borg_lvm.resolve import Cover, Resolved
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An application as it was found: what it told of itself, with every path's links resolved (empty: not there).
+
+    `still`: at its level it writes nothing, so that its volumes need not be of one instant.
+    """
+
+    name: str
+    plugin: str
+    level: str
+    does: str
+    coverage: Coverage
+    probe: Probe
+    real: tuple[str, ...]
+    still: bool
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A path of an application's and the volume (`vg/lv`) whose snapshot holds it; or why none does."""
+
+    path: str
+    what: str
+    volume: str
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Covered:
+    """An application of the plan."""
+
+    name: str
+    plugin: str
+    level: str
+    does: str
+    version: str
+    kept: tuple[Kept, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Coverer:
+    """Judges applications; `volumes` names the volume below each cover, by the cover's target."""
+
+    def __init__(self, resolved: Resolved, table: Table, volumes: Mapping[str, str], consistency: str) -> None:
+        self._resolved = resolved
+        self._table = table
+        self._volumes = volumes
+        self._consistency = consistency
+
+    def cover(self, asked: Asked) -> Covered:
+        """Find the snapshot that holds each of its paths."""
+        found = zip(asked.probe.paths, asked.real, strict=True)
+        kept = tuple(self._kept(data.path, data.what, real) for data, real in found)
+        return Covered(
+            asked.name, asked.plugin, asked.level, asked.does, asked.probe.version, kept, asked.probe.notes
+        )
+
+    def problems(self, asked: Asked, covered: Covered) -> Iterator[str]:
+        """Yield what is wrong, in the words of an error."""
+        missing = [f"{kept.path} ({kept.what}): {kept.missing}" for kept in covered.kept if kept.missing]
+        if missing and len(missing) == len(covered.kept):
+            if asked.coverage != "any":
+                yield (
+                    f"{asked.name}: would be quiesced for nothing, none of its data is in this run: "
+                    f"{'; '.join(missing)}; name it as a source, or allow it with `coverage: any`"
+                )
+        elif missing and asked.coverage == "whole":
+            yield (
+                f"{asked.name}: a part of its data is not in this run: {'; '.join(missing)}; name it as a source, or "
+                "allow it with `coverage: partly`"
+            )
+        volumes = sorted({kept.volume for kept in covered.kept if kept.volume})
+        if self._consistency == "per-volume" and len(volumes) > 1 and not asked.still:
+            yield (
+                f"{asked.name}: its data lies on {' and '.join(volumes)}, which must be of one instant, and at its "
+                f"level {asked.level} it goes on writing; use `consistency: instant`"
+            )
+
+    def _kept(self, path: str, what: str, real: str) -> Kept:
+        if not real:
+            return Kept(path, what, "", "it is not there")
+        mount = self._table.of(real)
+        place = (mount.device, mount.inside(real))
+        cover = next((cover for cover in self._resolved.covers if _within(place, _place(cover))), None)
+        if cover is None:
+            return Kept(path, what, "", self._why_not(mount))
+        holes = [(hole.path, hole.reason, self._table.of(hole.path)) for hole in self._resolved.holes]
+        for hole, reason, below in holes:
+            spot = (below.device, below.inside(hole))
+            if _within(place, spot) or (_within(spot, place) and _within(spot, _place(cover))):
+                return Kept(path, what, "", f"{hole} stays live ({reason})")
+        for inner in self._others(real):
+            return Kept(path, what, "", f"another file system is mounted at {inner.path}, which is not in this run")
+        return Kept(path, what, self._volumes[cover.target])
+
+    def _why_not(self, mount: Mount) -> str:
+        if any(cover.mount.device == mount.device for cover in self._resolved.covers):
+            return "the command does not read it"
+        return f"it lies on {mount.source} ({mount.path}), which is not in this run"
+
+    def _others(self, real: str) -> Sequence[Mount]:
+        """Return the mounts below a path whose file systems no cover shows."""
+        devices = {cover.mount.device for cover in self._resolved.covers}
+        base = real.rstrip("/") + "/"
+        return [mount for mount in self._table.mounts if mount.path.startswith(base) and mount.device not in devices]
+
+
+def _place(cover: Cover) -> tuple[str, str]:
+    return cover.mount.device, cover.inside
+
+
+def _within(inner: tuple[str, str], outer: tuple[str, str]) -> bool:
+    """Whether a place (device, path in its file system) is another, or below it."""
+    return inner[0] == outer[0] and f"{inner[1].rstrip('/')}/".startswith(f"{outer[1].rstrip('/')}/")

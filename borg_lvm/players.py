@@ -1,0 +1,138 @@
+"""The applications of a run, each with its plugin's object: made from the configuration, asked with a time limit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from borg_lvm import limits, plugins
+from borg_lvm.applications import Application, Kind, Probe, Wish
+from borg_lvm.config.later import read_level, read_options
+from borg_lvm.config.schema import ApplicationEntry, Settings
+from borg_lvm.coverage import Asked
+from borg_lvm.errors import AbsentError, BorgLvmError, ConfigError, QuiesceError
+
+T = TypeVar("T")
+
+
+@dataclass
+class Player:
+    """An application and how it fares. `out` says why it takes no part any more; the run goes on without it."""
+
+    entry: ApplicationEntry
+    kind: Kind
+    wish: Wish
+    application: Application
+    probe: Probe = field(default_factory=lambda: Probe("", ()))
+    undo: str = ""
+    out: str = ""
+    remark: str = ""
+    absent: bool = False
+    seconds: float = 0.0
+    block: AbstractContextManager[object] | None = None
+    attempted: bool = False
+    entered: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.wish.name
+
+    def ask(self) -> None:
+        """Have it say where its data is. Errors: QuiesceError."""
+        found = self.attempt("probing", self.entry.prepare_timeout, self.application.probe)
+        if found is not None:
+            self.probe = found
+
+    def attempt(
+        self, doing: str, seconds: float, work: Callable[[], T], stop: Callable[[], bool] = lambda: False
+    ) -> T | None:
+        """Have the plugin do something, for so long at most; if it fails, do as the configuration says.
+
+        Errors: QuiesceError, unless the run may go on without this application: then `out` tells why.
+        """
+        answer: list[T] = []
+        error = self.failure(doing, seconds, lambda: answer.append(work()), stop)
+        if error is None:
+            return answer[0]
+        self.absent = isinstance(error, AbsentError)
+        policy = self.entry.on_failure
+        if not (policy == "crash-consistent" or (policy == "skip-if-absent" and self.absent)):
+            raise error
+        self.out = " ".join([error.message, *error.details])
+        return None
+
+    def failure(
+        self, doing: str, seconds: float, work: Callable[[], object], stop: Callable[[], bool] = lambda: False
+    ) -> QuiesceError | None:
+        """Have the plugin do something; return its failure in words that name the application, or None."""
+        try:
+            with limits.at_most(seconds, stop):
+                work()
+        except limits.OutOfTime:
+            return QuiesceError(f"{self.name}: {doing} it took longer than {seconds:g} s")
+        except BorgLvmError as error:
+            kind = AbsentError if isinstance(error, AbsentError) else QuiesceError
+            return kind(f"{self.name}: {error.message}", remedy=error.remedy, details=error.details)
+        except Exception as error:  # a stranger's plugin may fail in any way; what matters is that it has
+            return QuiesceError(f"{self.name}: its plugin failed while {doing} it: {type(error).__name__}: {error}")
+        return None
+
+    def enter(self) -> None:
+        """Quiesce it. Errors: QuiesceError, as `attempt`."""
+
+        def work() -> None:
+            self.block = self.application.quiesced()
+            self.block.__enter__()  # its end is called without the error, which a plugin so cannot swallow
+            self.entered = True
+
+        self.attempt("quiescing", self.wish.deadline, work)
+
+    def leave(self, seconds: float) -> QuiesceError | None:
+        """Have it resume itself, also if it was not quiesced to the end; return its failure."""
+        block = self.block
+        return self.failure("resuming", seconds, lambda: block and block.__exit__(None, None, None))
+
+    def asked(self) -> Asked:
+        """Return what it told, for the plan."""
+        paths = (data.path for data in self.probe.paths)
+        return Asked(
+            name=self.name,
+            plugin=self.entry.plugin.text,
+            level=self.wish.level,
+            does=self.kind.levels[self.wish.level],
+            coverage=self.entry.coverage,
+            probe=self.probe,
+            real=tuple(os.path.realpath(path) if os.path.lexists(path) else "" for path in paths),
+            still=self.wish.level in self.kind.still,
+        )
+
+
+def made(settings: Settings) -> list[Player]:
+    """Load the plugins of the configured applications and make these. Errors: ConfigError with file and line."""
+    return [_made(entry, f"applications[{number}]", settings) for number, entry in enumerate(settings.applications)]
+
+
+def _made(entry: ApplicationEntry, where: str, settings: Settings) -> Player:
+    try:
+        kind = plugins.application(entry.plugin.text)
+    except ConfigError as error:
+        raise _at(error, entry, f"{where}.plugin") from error
+    level = read_level(entry.level, kind.levels, f"{where}.level")
+    options = read_options(entry.options, kind.options, f"{where}.options", entry.plugin.place)
+    wish = Wish(entry.name, level, entry.deadline or settings.deadline, options)
+    try:
+        application = kind.make(wish)
+    except ConfigError as error:
+        raise _at(error, entry, f"{where}.options") from error
+    except Exception as error:  # a stranger's plugin may fail in any way
+        told = f"the plugin {entry.plugin.text!r} failed: {type(error).__name__}: {error}"
+        raise _at(ConfigError(told), entry, where) from error
+    return Player(entry, kind, wish, application)
+
+
+def _at(error: ConfigError, entry: ApplicationEntry, key: str) -> ConfigError:
+    return ConfigError(f"{entry.plugin.place}: {key}: {error.message}", remedy=error.remedy, details=error.details)

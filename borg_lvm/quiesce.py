@@ -1,0 +1,165 @@
+"""Drives the applications of a run: asks, prepares, quiesces them in their order, resumes them in the reverse one.
+
+pluggy has only handed the plugins over. Here it is known at each moment who stands still, so that whoever does is
+resumed on every way out, also one that was only attempted; and no call of a plugin's may last for ever. While
+anything stands still nothing is logged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+
+from borg_lvm import players, undo
+from borg_lvm.config.schema import Settings
+from borg_lvm.coverage import Asked
+from borg_lvm.errors import BorgLvmError, QuiesceError
+from borg_lvm.guardian import Guardian
+from borg_lvm.ledger import Ledger, path
+from borg_lvm.players import Player
+from borg_lvm.proc import ProgramError
+from borg_lvm.report import Quiesced
+from borg_lvm.signals import Signals
+
+RESUME_TIMEOUT = 20.0
+CLOSE_TIMEOUT = 10.0
+
+
+@contextmanager
+def assembled(settings: Settings) -> Iterator[Troupe]:
+    """Load the plugins of the configured applications; let go of all connections in the end. Errors: ConfigError."""
+    troupe = Troupe(players.made(settings))
+    try:
+        yield troupe
+    finally:
+        troupe.close()
+
+
+class Troupe:
+    """All applications of a run."""
+
+    def __init__(self, members: Sequence[Player]) -> None:
+        self._members = members
+        self._closed = False
+
+    def probe(self) -> tuple[tuple[Asked, ...], tuple[str, ...]]:
+        """Ask all where they keep what; returns that, and why some take no part. Errors: QuiesceError."""
+        for player in self._members:
+            player.ask()
+        left_out = tuple(f"{player.out}; it is not quiesced" for player in self._members if player.out)
+        return tuple(player.asked() for player in self._active()), left_out
+
+    def prepare(self, watch: Guardian, ledger: Ledger, signals: Signals, leftovers: list[str]) -> Ready:
+        """Do what takes long, and tell the guardian how each is resumed. Errors: QuiesceError, InterruptedRunError."""
+        watch.writes_to(path(ledger.run_id))
+        for player in self._active():
+            before = player.probe.paths
+            player.ask()
+            if player.probe.paths != before:
+                raise QuiesceError(f"{player.name}: it keeps its data elsewhere now", remedy="run it again")
+        for player in self._active():
+            limit = player.entry.prepare_timeout
+            try:
+                player.attempt("preparing", limit, player.application.prepare, lambda: bool(signals.caught))
+            finally:
+                signals.check()  # a signal is the reason of such a failure, not the plugin
+        for player in self._active():
+            intents = player.attempt("asking", player.entry.prepare_timeout, player.application.intents)
+            player.undo = undo.written(intents or ())
+            if intents:
+                watch.may_quiesce(player.name, player.undo)
+        return Ready(self._active(), watch, ledger, signals, leftovers)
+
+    def close(self) -> None:
+        """Let go of connections and processes; a second time does nothing."""
+        members = () if self._closed else self._members
+        self._closed = True
+        for player in members:
+            player.failure("closing", CLOSE_TIMEOUT, player.application.close)
+
+    def told(self) -> tuple[Quiesced, ...]:
+        """Return what has become of each."""
+        return tuple(
+            Quiesced(player.name, player.wish.level, player.seconds, player.out, player.absent, player.remark)
+            for player in self._members
+        )
+
+    def _active(self) -> list[Player]:
+        return [player for player in self._members if not player.out]
+
+
+class Ready:
+    """Applications that can be quiesced now; what could not be resumed goes into `leftovers`."""
+
+    def __init__(
+        self, members: Sequence[Player], watch: Guardian, ledger: Ledger, signals: Signals, leftovers: list[str]
+    ) -> None:
+        self._members = members
+        self._watch = watch
+        self._ledger = ledger
+        self._signals = signals
+        self._leftovers = leftovers
+        self._failed: list[str] = []
+
+    @contextmanager
+    def quiesced(self) -> Iterator[None]:
+        """Hold all applications still for the length of the block, then have each prove that it did stand still.
+
+        Errors: QuiesceError. Whatever happens, all are resumed; those that could not be are told in the error.
+        """
+        try:
+            with ExitStack() as stack:
+                for player in self._members:
+                    self._signals.check()
+                    stack.callback(self._resume, player)
+                    self._enter(player)
+                yield
+                for player in self._members:
+                    if not player.out:
+                        told = player.attempt("confirming", player.wish.deadline, player.application.confirm)
+                        player.remark = told or ""
+        except BorgLvmError as error:
+            error.details += tuple(self._failed)
+            raise
+        if self._failed:
+            raise QuiesceError(self._failed[0], details=tuple(self._failed[1:]))
+
+    def _enter(self, player: Player) -> None:
+        """Quiesce one: first in the ledger, then with the guardian, then in fact."""
+        player.attempted = True
+        player.seconds = -time.monotonic()
+        self._ledger.write("quiesce", name=player.name, undo=player.undo)
+        self._watch.hold(player.name, player.wish.deadline)
+        player.enter()
+        if player.out:
+            self._resume(player)
+
+    def _resume(self, player: Player) -> None:
+        """Resume one. What goes wrong does not stop the others. A second time does nothing."""
+        if not player.attempted:
+            return
+        player.attempted = False
+        goes = self._goes_again(player)
+        player.seconds += time.monotonic()
+        late = self._watch.resumed(player.name)
+        if late and player.entered:
+            self._failed.append(f"{player.name}: {late}")
+        if goes:
+            with suppress(BorgLvmError):  # a full /run must not stop us
+                self._ledger.write("resumed", name=player.name)
+
+    def _goes_again(self, player: Player) -> bool:
+        """Resume one by itself; if it had not come so far, or fails, by what was written down as well."""
+        error = player.leave(RESUME_TIMEOUT)
+        if player.entered and error is None:
+            return True
+        if error and player.entered:
+            self._failed.append(error.message)
+        try:
+            undo.run("", player.name, player.undo)
+        except ProgramError as failed:
+            told = f"{player.name} may stand still: {' '.join(failed.details) or failed.message}"
+            self._leftovers.append(told)
+            return False
+        return True

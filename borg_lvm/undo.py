@@ -1,0 +1,39 @@
+"""Resuming an application by the commands that were written down: in a process of its own, as the guardian does."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from borg_lvm import proc
+from borg_lvm.applications import Intent
+from borg_lvm.ledger import Entry
+
+PROGRAM = os.path.join(os.path.dirname(__file__), "undo_main.py")
+TIMEOUT = 60.0
+NOTHING = "[]"
+
+
+def written(intents: Sequence[Intent]) -> str:
+    """Return intents as they are handed over and written down: one line."""
+    return json.dumps([intent.argv for intent in intents])
+
+
+def run(ledger: str, name: str, text: str) -> None:
+    """Resume an application; `ledger` is told of it, if there is one. Errors: ProgramError with what failed."""
+    if text == NOTHING:
+        return
+    proc.run([sys.executable, "-I", "-S", PROGRAM, ledger, name, text], timeout=TIMEOUT)
+
+
+def standing(entry: Entry) -> dict[str, str]:
+    """Return what a run's ledger tells of applications that may stand still: how to resume each, by name."""
+    found: dict[str, str] = {}
+    for step in entry.steps:
+        if step["step"] == "quiesce" and step["undo"] != NOTHING:
+            found[str(step["name"])] = str(step["undo"])
+        elif step["step"] == "resumed":
+            found.pop(str(step["name"]), None)
+    return found

@@ -1,0 +1,180 @@
+"""Prepares PostgreSQL clusters: a checkpoint just before the instant; nothing is locked.
+
+All of a cluster at one instant is what a power cut would leave, from which PostgreSQL recovers by itself; the
+checkpoint keeps that recovery short. Backup mode is not used, and must not be: with its label, a snapshot taken before
+the mode's end does not start. We hold one session of psql, the server's own client, as the cluster's owner.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from borg_lvm import child
+from borg_lvm.applications import Application, DataPath, Kind, Probe, Wish
+from borg_lvm.config.kinds import AbsolutePath, Text, Whole
+from borg_lvm.config.sections import key
+from borg_lvm.errors import QuiesceError
+from borg_lvm.plugins import hookimpl
+from borg_lvm.proc import Account
+
+from .listening import refuse_unless_listening
+
+CONNECT_TIMEOUT = 30.0
+_NAME = Text("a name", r"[^\u0000-\u001f]+")
+
+# What the server says of itself, as one line of JSON. Source: PostgreSQL documentation, chapters 9.26, 20.2, 54.
+FACTS = """
+SELECT json_build_object(
+  'version', current_setting('server_version'), 'number', current_setting('server_version_num')::int,
+  'data', current_setting('data_directory'), 'config', current_setting('config_file'),
+  'started', pg_postmaster_start_time()::text, 'recovery', pg_is_in_recovery(),
+  'super', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), 'user', current_user,
+  'tablespaces', (SELECT coalesce(json_agg(place ORDER BY place), '[]'::json)
+                  FROM (SELECT pg_tablespace_location(oid) AS place FROM pg_tablespace) AS places WHERE place <> ''));
+"""
+MAY_CHECKPOINT = "SELECT pg_has_role(current_user, 'pg_checkpoint', 'USAGE')::int;"
+CHECKPOINT_ROLE_SINCE = 150000
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the cluster is and who we are to it. Passwords come from the ~/.pgpass of the operating system's user."""
+
+    socket: str = key(
+        AbsolutePath(), "/run/postgresql", "The directory of the cluster's socket.", "/var/lib/postgresql/run"
+    )
+    port: int = key(
+        Whole(1, 65535), 5432, "The cluster's port, which is part of its socket's name, also without a network.", 5433
+    )
+    role: str = key(
+        Text("the name of a role", r"[^\u0000-\u001f]*"),
+        "",
+        "The database role; that of the operating system's user if it is not given. It needs to be a superuser, or a "
+        "member of pg_read_all_settings and, for the level checkpoint, of pg_checkpoint (PostgreSQL 15 or newer).",
+        "backup",
+    )
+    database: str = key(_NAME, "postgres", "The database to connect to.", "template1")
+    os_user: str = key(
+        Text("the name of a user", r"[^\u0000-\u001f]*"),
+        "",
+        "The user of the operating system as which psql is run; the owner of the socket, which is the cluster's, if it "
+        "is not given.",
+        "backup",
+    )
+
+
+class PostgreSQL(Application):
+    """One cluster."""
+
+    def __init__(self, wish: Wish) -> None:
+        self._options: Options = wish.options
+        self._level = wish.level
+        self._stack = ExitStack()
+        self._psql: child.Child | None = None
+        self._facts: Mapping[str, Any] = {}
+
+    def probe(self) -> Probe:
+        """Connect, and ask the server where everything is."""
+        psql = self._psql = self._psql or self._connect()
+        facts = self._facts = json.loads(_query(psql, FACTS, CONNECT_TIMEOUT))
+        if self._level == "checkpoint" and not facts["super"]:
+            self._refuse_without_checkpoint(psql)
+        notes = [] if facts["config"].startswith(facts["data"] + "/") else [f"its configuration is {facts['config']}"]
+        if facts["recovery"]:
+            notes.append("it is a standby")
+        return Probe(str(facts["version"]), _paths(facts), tuple(notes))
+
+    def prepare(self) -> None:
+        """Have it write out all that is in its memory."""
+        if self._level == "checkpoint":
+            assert self._psql
+            # The core's own limit for preparing is shorter.
+            _query(self._psql, "CHECKPOINT;", 86400.0)
+
+    def quiesced(self) -> AbstractContextManager[None]:
+        """Do nothing: its files are whole at any instant."""
+        return nullcontext()
+
+    def confirm(self) -> str:
+        """See that it is the same server, with its files in the same places: a new tablespace may lie anywhere."""
+        assert self._psql
+        now = json.loads(_query(self._psql, FACTS, CONNECT_TIMEOUT))
+        if now["started"] != self._facts["started"]:
+            raise QuiesceError("the server was started again meanwhile", remedy="run it again")
+        if _paths(now) != _paths(self._facts):
+            raise QuiesceError("it keeps data elsewhere since it was asked", remedy="run it again")
+        return ""
+
+    def close(self) -> None:
+        """End psql."""
+        self._stack.close()
+
+    def _connect(self) -> child.Child:
+        place = f"{self._options.socket}/.s.PGSQL.{self._options.port}"
+        owner = _owner(place)
+        user = _account(self._options.os_user) if self._options.os_user else owner
+        argv = ["psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password"]
+        argv += ["--set", "ON_ERROR_STOP=1", "--host", self._options.socket, "--port", str(self._options.port)]
+        argv += ["--username", self._options.role or user.pw_name, "--dbname", self._options.database]
+        env = {"HOME": user.pw_dir, "PGOPTIONS": "-c client_min_messages=error", "PGCONNECT_TIMEOUT": "20"}
+        account = Account(user.pw_uid, user.pw_gid)
+        psql = self._stack.enter_context(child.started(argv, env=env, user=account))
+        _query(psql, "SELECT 1;", CONNECT_TIMEOUT)
+        return psql
+
+    def _refuse_without_checkpoint(self, psql: child.Child) -> None:
+        known = self._facts["number"] >= CHECKPOINT_ROLE_SINCE
+        if not known or _query(psql, MAY_CHECKPOINT, CONNECT_TIMEOUT) != "1":
+            raise QuiesceError(
+                f"the role {self._facts['user']} may not do a checkpoint",
+                remedy="GRANT pg_checkpoint TO it, or use the level none" if known else "use the level none",
+            )
+
+
+def _query(psql: child.Child, statement: str, seconds: float) -> str:
+    """Have one statement done; returns its only line. Errors: QuiesceError with the server's words."""
+    mark = "borg-lvm-end"
+    psql.say(f"{statement}\n\\echo {mark}\n")
+    return "".join(psql.lines_until(mark, seconds))
+
+
+def _owner(place: str) -> pwd.struct_passwd:
+    """Return the owner of a socket at which a server listens. Errors: AbsentError."""
+    refuse_unless_listening(place, "pg_lsclusters")
+    try:
+        return pwd.getpwuid(os.stat(place).st_uid)
+    except KeyError as error:
+        raise QuiesceError(f"the owner of {place} has no name", remedy="name a user as os_user") from error
+
+
+def _account(name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError as error:
+        raise QuiesceError(f"there is no user {name!r} (os_user)") from error
+
+
+def _paths(facts: Mapping[str, Any]) -> tuple[DataPath, ...]:
+    data = str(facts["data"])
+    found = [DataPath(data, "data"), DataPath(os.path.join(data, "pg_wal"), "WAL")]
+    return (*found, *(DataPath(str(place), "tablespace") for place in facts["tablespaces"]))
+
+
+_LEVELS = {
+    "checkpoint": "a checkpoint just before the instant, so that a restored copy starts quickly; nothing is locked",
+    "none": "nothing but looking where its data is",
+}
+
+
+@hookimpl
+def borg_lvm_application() -> Kind:
+    """Return the kind."""
+    return Kind(levels=_LEVELS, options=Options, make=PostgreSQL)
+
+

@@ -1,0 +1,170 @@
+"""Quiesces Redis and Valkey: saves the data set before the instant, or has writers wait while it passes.
+
+With an append-only file every write is in it before it is acknowledged, so one instant holds them all. Without one,
+there is what the last save has written. A pause ends by itself in the server when its time is over, whatever
+becomes of us.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from borg_lvm import safety
+from borg_lvm.applications import Application, DataPath, Kind, Probe, Wish
+from borg_lvm.config.kinds import AbsolutePath, Text, Whole
+from borg_lvm.config.sections import key
+from borg_lvm.errors import ConfigError, QuiesceError
+from borg_lvm.plugins import hookimpl
+
+from .resp import Client
+
+TIMEOUT = 20.0
+LOOK_AGAIN = 0.1
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the server is, and who we are to it."""
+
+    socket: str = key(AbsolutePath(), "", "The server's socket, if it has one.", "/run/redis/redis-server.sock")
+    port: int = key(
+        Whole(1, 65535), 6379, "The server's port on 127.0.0.1, if no socket is given. TLS is not spoken.", 6380
+    )
+    user: str = key(Text("the name of a user", r"[^\u0000-\u001f]*"), "", "The user, if not the default one.", "backup")
+    password_file: str = key(
+        AbsolutePath(),
+        "",
+        "A file whose first line is the password, if one is needed. It must belong to root, and nobody else may be "
+        "able to read it or to change it.",
+        "/etc/borg-lvm/redis-password",
+    )
+
+
+class Redis(Application):
+    """One server."""
+
+    def __init__(self, wish: Wish) -> None:
+        self._options: Options = wish.options
+        self._wish = wish
+        self._client: Client | None = None
+        self._run_id = ""
+        self._changes = ""
+        self._begin = 0.0
+        if self._options.password_file:
+            safety.refuse_readable_by_others(self._options.password_file)
+
+    def probe(self) -> Probe:
+        """Connect, and ask the server where its files are."""
+        self._client = self._client or self._connect()
+        info = self._info("server") | self._info("replication")
+        self._run_id = info["run_id"]
+        if self._wish.level == "pause" and self._setting("appendonly") != "yes":
+            raise QuiesceError(
+                "the level pause is for servers with an append-only file, and this one keeps none",
+                remedy="use the level save, or set appendonly in the server",
+            )
+        version = info.get("valkey_version") or info["redis_version"]
+        notes = ("it is a replica",) if info["role"] == "slave" else ()
+        return Probe(version, (DataPath(self._setting("dir"), "data"),), notes)
+
+    def prepare(self) -> None:
+        """Have it save its data set in the background, unless an append-only file holds it already."""
+        if self._wish.level != "save" or self._setting("appendonly") == "yes":
+            return
+        before = int(self._do("LASTSAVE"))
+        self._do("BGSAVE", "SCHEDULE")
+        while True:
+            time.sleep(LOOK_AGAIN)  # the core's own limit ends this
+            info = self._info("persistence")
+            if info["rdb_bgsave_in_progress"] == "0" and info["rdb_last_bgsave_status"] != "ok":
+                raise QuiesceError("the server could not save its data set", remedy="look into the server's log")
+            # The time has a resolution of a second: a save within the same one counts when nothing is unsaved.
+            done = int(info["rdb_last_save_time"]) > before or info["rdb_changes_since_last_save"] == "0"
+            if info["rdb_bgsave_in_progress"] == "0" and done:
+                return
+
+    @contextmanager
+    def quiesced(self) -> Iterator[None]:
+        """Have writers wait. The server itself lets them go on when the deadline has passed."""
+        if self._wish.level != "pause":
+            yield
+            return
+        self._begin = time.monotonic()
+        try:
+            self._do("CLIENT", "PAUSE", str(int(self._wish.deadline * 1000)), "WRITE", seconds=self._wish.deadline)
+            self._changes = self._unsaved()
+        except BaseException:
+            # A server that hangs finds both commands when it wakes.
+            with suppress(QuiesceError):
+                self._do("CLIENT", "UNPAUSE", seconds=1.0)
+            raise
+        try:
+            yield
+        finally:
+            self._do("CLIENT", "UNPAUSE")
+
+    def confirm(self) -> str:
+        """See that it is the same server, and that nothing was written in the time in which it was paused."""
+        if self._info("server")["run_id"] != self._run_id:
+            raise QuiesceError("the server was started again meanwhile", remedy="run it again")
+        if self._wish.level == "pause" and self._unsaved() != self._changes:
+            raise QuiesceError("the server took writes while it was paused: somebody ended the pause")
+        if self._wish.level == "pause" and time.monotonic() - self._begin >= self._wish.deadline:
+            raise QuiesceError(f"the pause of {self._wish.deadline:g} s ended before the snapshots were there")
+        return ""
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._client:
+            self._client.close()
+
+    def _connect(self) -> Client:
+        options = self._options
+        client = Client(options.socket or ("127.0.0.1", options.port), TIMEOUT)
+        if options.password_file:
+            with open(options.password_file, encoding="utf-8") as file:
+                password = file.readline().rstrip("\n")
+            client.do("AUTH", *([options.user] if options.user else []), password, seconds=TIMEOUT)
+        client.do("PING", seconds=TIMEOUT)
+        return client
+
+    def _do(self, *words: str, seconds: float = TIMEOUT) -> str:
+        assert self._client
+        return self._client.text(*words, seconds=seconds)
+
+    def _info(self, section: str) -> dict[str, str]:
+        lines = self._do("INFO", section).splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
+
+    def _unsaved(self) -> str:
+        """Return how many changes there were since the last save: it grows with every write."""
+        return self._info("persistence")["rdb_changes_since_last_save"]
+
+    def _setting(self, name: str) -> str:
+        assert self._client
+        reply = self._client.do("CONFIG", "GET", name, seconds=TIMEOUT)
+        if not isinstance(reply, list) or len(reply) != 2:
+            raise QuiesceError(f"the server does not tell its setting {name}")
+        return str(reply[1])
+
+
+def _make(wish: Wish) -> Application:
+    options: Options = wish.options
+    if options.user and not options.password_file:
+        raise ConfigError("a user needs a password_file")
+    return Redis(wish)
+
+
+_LEVELS = {
+    "save": "the data set is saved before the instant, unless an append-only file holds it; nobody waits",
+    "pause": "writers wait while the instant passes (CLIENT PAUSE); for servers with an append-only file",
+}
+
+
+@hookimpl
+def borg_lvm_application() -> Kind:
+    """Return the kind."""
+    return Kind(levels=_LEVELS, options=Options, make=_make)

@@ -1,0 +1,258 @@
+"""Quiesces anything by commands of the administrator's own.
+
+Three ways, one for each entry: a directory of executables that are called with `freeze` and `thaw` (as qemu's guest
+agent does with those in fsfreeze-hook.d, but a failure counts, and they are thawed in the reverse order); a command
+that quiesces and one that resumes; or a session, a program that says READY when the application stands still and
+resumes it when its input ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from borg_lvm import child, proc, safety
+from borg_lvm.applications import Application, DataPath, Intent, Kind, Probe, Wish
+from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
+from borg_lvm.config.sections import key
+from borg_lvm.errors import AbsentError, ConfigError, QuiesceError
+from borg_lvm.plugins import hookimpl
+
+ABSENT = 69
+"""The exit status by which a command says that its application is not there (EX_UNAVAILABLE)."""
+READY = "READY"
+LEFT_BY_EDITORS = ("~", ".bak", ".orig", ".rpmnew", ".rpmorig", ".rpmsave", ".dpkg-old", ".dpkg-new", ".dpkg-dist")
+_COMMAND = ListOf(Text("a word", r"[^\u0000]*"), "a list: a program with its whole path, and its arguments")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is run. One of `directory`, `quiesce` with `resume`, `session` must be given."""
+
+    directory: str = key(
+        AbsolutePath(),
+        "",
+        "A directory of executables. Each is called with the one argument `freeze`, in the order of their names, and "
+        "with `thaw` in the reverse order; hidden files, and what editors and packages leave behind, are left out.",
+        "/etc/borg-lvm/freeze.d",
+    )
+    quiesce: tuple[str, ...] = key(
+        _COMMAND,
+        (),
+        "The command that quiesces the application. It ends with status 0 when the application stands still; 69 says "
+        "that the application is not there, any other status that it failed.",
+        ["/usr/local/sbin/shopctl", "pause"],
+    )
+    resume: tuple[str, ...] = key(
+        _COMMAND,
+        (),
+        "The command that resumes it. It may be run twice, or when nothing has been quiesced, and must then do no "
+        "harm.",
+        ["/usr/local/sbin/shopctl", "resume"],
+    )
+    session: tuple[str, ...] = key(
+        _COMMAND,
+        (),
+        "A command that quiesces the application, writes the line READY, and resumes it when its standard input ends. "
+        "Its end must resume the application too, however it comes: it is killed when the deadline has passed.",
+        ["/usr/local/sbin/hold-the-shop"],
+    )
+    probe: tuple[str, ...] = key(
+        _COMMAND,
+        (),
+        "A command that is run first, also by `borg-lvm plan`, and changes nothing. Its status is 0 if all is well; 69 "
+        "says that the application is not there.",
+        ["/usr/local/sbin/shopctl", "status"],
+    )
+    prepare: tuple[str, ...] = key(
+        _COMMAND,
+        (),
+        "A command that is run before anything stands still: for what takes long.",
+        ["/usr/local/sbin/shopctl", "flush"],
+    )
+    confirm: tuple[str, ...] = key(
+        _COMMAND,
+        (),
+        "A command that is run after the instant and before the application is resumed. Its status is 0 if the "
+        "application stood still all the time.",
+        ["/usr/local/sbin/shopctl", "is-paused"],
+    )
+    paths: tuple[str, ...] = key(
+        ListOf(AbsolutePath(), "a list of absolute paths"),
+        (),
+        "Where the application keeps its data. A run that does not have all of it in its snapshots is refused.",
+        ["/srv/shop"],
+    )
+
+
+class Scripts(Application):
+    """Runs commands. Those that quiesce are started beforehand, and wait: so the guardian knows how to end them."""
+
+    def __init__(self, wish: Wish) -> None:
+        self.options: Options = wish.options
+        self.wish = wish
+        self.stack = ExitStack()
+        self.children: list[child.Child] = []
+        others = (self.options.probe, self.options.prepare, self.options.confirm, self.options.resume)
+        for argv in (*others, *self.commands()):
+            if argv:
+                _refuse_unsafe(argv[0])
+
+    def commands(self) -> Sequence[Sequence[str]]:
+        """Return what quiesces the application, in order."""
+        return [self.options.quiesce]
+
+    def resuming(self, command: Sequence[str]) -> Sequence[str]:
+        """Return what resumes what a command has quiesced."""
+        return self.options.resume
+
+    def probe(self) -> Probe:
+        """Run the configured command, and tell of the configured paths."""
+        if self.options.probe:
+            self.run(self.options.probe, "probe")
+        return Probe("", tuple(DataPath(path, "configured") for path in self.options.paths))
+
+    def prepare(self) -> None:
+        """Run the configured command, and start those that wait."""
+        if self.options.prepare:
+            self.run(self.options.prepare, "prepare", timeout=86400.0)  # the core's own limit is shorter
+        for command in self.commands():
+            started = child.waiting(command, env=self.environment("freeze"))
+            self.children.append(self.stack.enter_context(started))
+
+    def intents(self) -> Sequence[Intent]:
+        """Have the guardian end what quiesces, and then run what resumes: for each, the last one first."""
+        environment = [f"{name}={value}" for name, value in self.environment("thaw").items()]
+        found = []
+        for command, begun in zip(self.commands(), self.children, strict=True):
+            found += [Intent(("/usr/bin/env", *environment, *self.resuming(command))), begun.intent]
+        return found
+
+    @contextmanager
+    def quiesced(self) -> Iterator[None]:
+        """Run what quiesces; then what resumes, in reverse, also for one that failed: it may have done half of it."""
+        with ExitStack() as stack:
+            for command, begun in zip(self.commands(), self.children, strict=True):
+                stack.callback(self.run, self.resuming(command), "thaw")
+                stack.callback(begun.kill)
+                begun.go()
+                status = begun.status(self.wish.deadline)
+                if status:
+                    kind = AbsentError if status == ABSENT else QuiesceError
+                    raise kind(f"{command[0]} failed with status {status}", details=(begun.words(),))
+                if status is None:
+                    raise QuiesceError(f"{command[0]} did not end within {self.wish.deadline:g} s and was killed")
+            yield
+
+    def confirm(self) -> str:
+        """Run the configured command."""
+        if self.options.confirm:
+            self.run(self.options.confirm, "confirm")
+        return ""
+
+    def close(self) -> None:
+        """End what has not begun."""
+        self.stack.close()
+
+    def run(self, argv: Sequence[str], phase: str, timeout: float = proc.DEFAULT_TIMEOUT) -> None:
+        """Run a command; its environment tells it where it is. Errors: QuiesceError, AbsentError."""
+        try:
+            proc.run(argv, env=self.environment(phase), timeout=timeout)
+        except proc.ProgramError as error:
+            kind = AbsentError if error.returncode == ABSENT else QuiesceError
+            raise kind(error.message, details=error.details) from error
+
+    def environment(self, phase: str) -> Mapping[str, str]:
+        """Return what a command is told: BORG_LVM_PHASE, BORG_LVM_NAME, BORG_LVM_DEADLINE (in seconds)."""
+        return {
+            "BORG_LVM_PHASE": phase,
+            "BORG_LVM_NAME": self.wish.name,
+            "BORG_LVM_DEADLINE": f"{self.wish.deadline:g}",
+        }
+
+
+class Directory(Scripts):
+    """Quiesces by the executables of a directory."""
+
+    def commands(self) -> Sequence[Sequence[str]]:
+        """Return them, in their order; looked for once."""
+        if not hasattr(self, "_found"):
+            self._found = _executables(self.options.directory)
+        return self._found
+
+    def resuming(self, command: Sequence[str]) -> Sequence[str]:
+        """Return the same with the other argument."""
+        return [command[0], "thaw"]
+
+
+class Session(Scripts):
+    """Quiesces by a program that holds the application still while it lives."""
+
+    def commands(self) -> Sequence[Sequence[str]]:
+        """Return the program."""
+        return [self.options.session]
+
+    def intents(self) -> Sequence[Intent]:
+        """Have the guardian end the program."""
+        return [self.children[0].intent]
+
+    @contextmanager
+    def quiesced(self) -> Iterator[None]:
+        """Let the program begin, and wait until it is ready."""
+        (program,) = self.children
+        try:
+            program.go()
+            said = program.line(self.wish.deadline)
+            if said.strip() != READY:
+                raise QuiesceError(f"{self.options.session[0]} said {said!r} instead of {READY}")
+            yield
+        except BaseException:
+            program.kill()
+            raise
+        program.end()  # whose failure is told: the application may not go again
+
+    def confirm(self) -> str:
+        """See whether the program still holds on."""
+        super().confirm()
+        if not self.children[0].lives():
+            raise QuiesceError(f"{self.options.session[0]} did not hold on until the snapshots were there")
+        return ""
+
+
+def _executables(folder: str) -> list[list[str]]:
+    _refuse_unsafe(folder)
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    paths = [os.path.join(folder, name) for name in names if not name.endswith(LEFT_BY_EDITORS)]
+    found = [[path, "freeze"] for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)]
+    if not found:
+        raise ConfigError(f"{folder} holds no executable", remedy="put some there, or remove the entry")
+    return found
+
+
+def _refuse_unsafe(path: str) -> None:
+    """Refuse a program that is not there, or that others than root could change."""
+    if not os.path.isabs(path):
+        raise ConfigError(f"{path!r} must be given with its whole path")
+    if not os.access(path, os.X_OK):
+        raise ConfigError(f"{path} is not there, or not executable")
+    safety.refuse_writable_by_others(path)
+
+
+def _make(wish: Wish) -> Application:
+    options: Options = wish.options
+    ways = [bool(options.directory), bool(options.quiesce or options.resume), bool(options.session)]
+    if sum(ways) != 1:
+        raise ConfigError("exactly one of directory, quiesce with resume, and session must be given")
+    if bool(options.quiesce) != bool(options.resume):
+        raise ConfigError("quiesce and resume belong together")
+    if options.directory:
+        return Directory(wish)
+    return Session(wish) if options.session else Scripts(wish)
+
+
+@hookimpl
+def borg_lvm_application() -> Kind:
+    """Return the kind."""
+    return Kind(levels={"quiesce": "as its commands do"}, options=Options, make=_make)

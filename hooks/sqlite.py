@@ -1,0 +1,99 @@
+"""Holds the writers of SQLite databases, so that several files belong together.
+
+A single database is whole at any instant, with its journal or write-ahead log beside it. This is for an application
+that keeps several, or a database and other files. The locks are held by a program of their own, as the files' owner.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from borg_lvm import child
+from borg_lvm.applications import Application, DataPath, Intent, Kind, Probe, Wish
+from borg_lvm.config.kinds import AbsolutePath, ListOf
+from borg_lvm.config.sections import required
+from borg_lvm.errors import AbsentError, QuiesceError
+from borg_lvm.plugins import hookimpl
+from borg_lvm.proc import Account
+
+PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sqlite_hold.py")
+TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which databases."""
+
+    databases: tuple[str, ...] = required(
+        ListOf(AbsolutePath(), "a list of absolute paths"),
+        "The database files. Their locks are taken in this order. All must have one owner, as whom they are opened.",
+        ["/var/lib/shop/orders.db", "/var/lib/shop/stock.db"],
+    )
+
+
+class SQLite(Application):
+    """Some databases of one application."""
+
+    def __init__(self, wish: Wish) -> None:
+        self._options: Options = wish.options
+        self._deadline = wish.deadline
+        self._stack = ExitStack()
+        self._holder: child.Child | None = None
+
+    def probe(self) -> Probe:
+        """Open the databases; a file that is no database ends here."""
+        paths = self._options.databases
+        missing = [path for path in paths if not os.path.exists(path)]
+        if missing:
+            raise AbsentError(f"there is no database {', '.join(missing)}")
+        owners = {(info.st_uid, info.st_gid) for info in map(os.stat, paths)}
+        if len({uid for uid, _ in owners}) > 1:
+            raise QuiesceError("the databases have several owners", remedy="make an entry for each owner")
+        if self._holder is None:
+            # Who waits for a lock does not hold up others. All waits together end before the deadline.
+            wait = self._deadline / (2 * len(paths))
+            argv = [sys.executable, "-I", "-S", PROGRAM, f"{wait:g}", *paths]
+            started = child.started(argv, name="sqlite", user=Account(*sorted(owners)[0]))
+            self._holder = self._stack.enter_context(started)
+            self._holder.lines_until("OPEN", TIMEOUT)
+        return Probe("", tuple(DataPath(path, "database") for path in paths))
+
+    def intents(self) -> Sequence[Intent]:
+        """Have the guardian end the program that holds the locks."""
+        assert self._holder
+        return [self._holder.intent]
+
+    @contextmanager
+    def quiesced(self) -> Iterator[None]:
+        """Have the program take the locks, and let go of them."""
+        assert self._holder
+        try:
+            self._holder.go()
+            self._holder.lines_until("READY", self._deadline)
+            yield
+        except BaseException:
+            self._holder.kill()
+            raise
+        self._holder.end()
+
+    def confirm(self) -> str:
+        """See whether the program still holds on."""
+        assert self._holder
+        if not self._holder.lives():
+            raise QuiesceError("the locks were lost before the snapshots were there")
+        return ""
+
+    def close(self) -> None:
+        """End the program."""
+        self._stack.close()
+
+
+@hookimpl
+def borg_lvm_application() -> Kind:
+    """Return the kind."""
+    levels = {"lock": "writers wait while the instant passes (BEGIN IMMEDIATE); readers go on"}
+    return Kind(levels=levels, options=Options, make=SQLite)

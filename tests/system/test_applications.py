@@ -1,0 +1,436 @@
+"""Applications around the instant: driven in order, resumed on every way out, whatever happens meanwhile.
+
+The applications are the administrator's own commands (the plugin `scripts`): each stands still while a file exists, and
+writes down what was done to it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import threading
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.rig import Rig
+from tests.system.live import Run, assert_nothing_left, finished, guardians, is_alive, tidy, wait_for
+from tests.system.program import Said, borg_lvm
+
+SHOP = """#!/bin/sh
+# An application: it stands still while the file "still" is there.
+name=${BORG_LVM_NAME:-nobody}
+echo "$name $1" >>FOLDER/calls
+case "$1" in
+    freeze) BEFORE; touch FOLDER/$name.still; AFTER ;;
+    thaw) THAW; rm -f FOLDER/$name.still ;;
+    confirm) CONFIRM ;;
+esac
+"""
+SESSION = """#!/bin/sh
+# Stands still for as long as it lives: its lock is a descriptor.
+exec 8>FOLDER/session.lock
+flock 8
+echo "session freeze" >>FOLDER/calls
+BEFORE
+echo READY
+AFTER
+cat >/dev/null
+echo "session thaw" >>FOLDER/calls
+"""
+
+
+@dataclass
+class Stage:
+    """A volume to be backed up and applications around it."""
+
+    rig: Rig
+    entries: list[dict[str, Any]]
+    deadline: int = 8
+
+    def __post_init__(self) -> None:
+        self.rig.directory.chmod(0o755)
+        # /dev/shm is open to everybody: commands must lie where only root can write.
+        self.folder = Path("/run/borg-lvm-test-applications")
+        self.folder.mkdir(exist_ok=True)
+        for old in self.folder.iterdir():
+            old.unlink()
+        self.volume = self.rig.volume("data", fs="ext4", mib=64, at=self.rig.path("data"))
+        (self.rig.path("data") / "file").write_text("one")
+
+    def shop(self, name: str, text: str = SHOP, **words: str) -> str:
+        """Write an application's program and return its path; `words` replace BEFORE, AFTER, THAW, CONFIRM."""
+        for word in ("BEFORE", "AFTER", "THAW", "CONFIRM"):
+            text = text.replace(word, words.get(word, ":"))
+        path = self.folder / name
+        path.write_text(text.replace("FOLDER", str(self.folder)))
+        path.chmod(0o755)
+        return str(path)
+
+    def entry(self, name: str, path: str, **more: Any) -> None:
+        """Add an application with a command for each phase."""
+        options = {phase: [path, word] for phase, word in (("quiesce", "freeze"), ("resume", "thaw"))}
+        options["confirm"] = [path, "confirm"]
+        self.entries.append({"plugin": "scripts", "name": name, "options": options, **more})
+
+    def config(self) -> list[str]:
+        """Write the configuration and return the words that name it."""
+        path = self.folder / "config.yaml"
+        path.write_text(yaml.safe_dump({"deadline": self.deadline, "applications": self.entries}))
+        return ["--config", str(path), "--path", str(self.rig.path("data"))]
+
+    def run(self, *command: str, status: int = 0) -> Said:
+        """Run a backup."""
+        words = command or ("cat", f"{self.rig.path('data')}/file")
+        return borg_lvm("run", *self.config(), "--", *words, status=status)
+
+    def calls(self) -> list[str]:
+        """Return what was done to the applications, in order."""
+        path = self.folder / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def still(self) -> list[str]:
+        """Return the applications that stand still."""
+        return sorted(path.stem for path in self.folder.glob("*.still"))
+
+    def check(self) -> None:
+        """Check that everything goes again and nothing is left of the run."""
+        assert self.still() == []
+        assert_nothing_left(self.rig)
+
+
+def two(rig: Rig, **words: str) -> Stage:
+    """Return a stage with two applications, of which the second is given words."""
+    stage = Stage(rig, [])
+    stage.entry("web", stage.shop("web"))
+    stage.entry("db", stage.shop("db", **words))
+    return stage
+
+
+def test_they_are_quiesced_in_order_and_resumed_in_reverse(rig: Rig) -> None:
+    with tidy():
+        stage = two(rig)
+        said = stage.run()
+        assert said.out == "one"
+        assert "web: quiesced (quiesce) for " in said.err
+        order = ["web freeze", "db freeze", "web confirm", "db confirm", "db thaw", "web thaw"]
+        assert stage.calls() == order
+        stage.check()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"BEFORE": "echo no money >&2; exit 3"}, "db: "),
+        ({"AFTER": "echo no money >&2; exit 3"}, "no money"),
+        ({"CONFIRM": "exit 4"}, "db: "),
+        ({"BEFORE": "exit 69"}, "db: "),
+    ],
+)
+def test_a_failure_ends_the_run_with_all_resumed(rig: Rig, words: dict[str, str], told: str) -> None:
+    with tidy():
+        stage = two(rig, **words)
+        said = stage.run(status=71)
+        assert told in said.err
+        assert said.out == ""
+        assert stage.calls()[-2:] == ["db thaw", "web thaw"]
+        stage.check()
+
+
+def test_one_that_cannot_be_resumed_is_told_and_left_to_clean(rig: Rig) -> None:
+    with tidy():
+        stage = two(rig, THAW="[ -e FOLDER/mended ] || exit 5")
+        said = stage.run(status=71)
+        assert "db may stand still" in said.err
+        assert stage.still() == ["db"]
+        (stage.folder / "mended").touch()
+        borg_lvm("clean")
+        stage.check()
+
+
+def test_a_hook_that_hangs_is_ended_at_its_deadline(rig: Rig) -> None:
+    with tidy():
+        stage = two(rig, AFTER="sleep 1000")
+        stage.entries[1]["deadline"] = 3
+        said = stage.run(status=71)
+        assert "db: quiescing it took longer than 3 s" in said.err
+        stage.check()
+
+
+@pytest.mark.parametrize(("policy", "status"), [("skip-if-absent", 71), ("crash-consistent", 77)])
+def test_what_failed_may_be_allowed_to(rig: Rig, policy: str, status: int) -> None:
+    with tidy():
+        stage = two(rig, BEFORE="exit 3")
+        stage.entries[1]["on_failure"] = policy
+        said = stage.run(status=status)
+        assert said.out == ("one" if status == 77 else "")
+        assert "db: " in said.err
+        stage.check()
+
+
+def test_what_is_absent_may_be_skipped(rig: Rig) -> None:
+    with tidy():
+        stage = two(rig, BEFORE="exit 69")
+        stage.entries[1]["on_failure"] = "skip-if-absent"
+        said = stage.run()
+        assert "db: not quiesced: " in said.err
+        stage.check()
+
+
+def test_a_directory_as_of_qemus_guest_agent(rig: Rig) -> None:
+    with tidy():
+        stage = Stage(rig, [])
+        hooks = stage.folder
+        for number, before in (("10-web", ":"), ("20-db", ":"), ("30-bad", "exit 1")):
+            text = stage.shop(number, BEFORE=before)
+            Path(text).write_text(Path(text).read_text().replace("${BORG_LVM_NAME:-nobody}", number))
+        (hooks / "40-not-executable").write_text("")
+        stage.entries.append({"plugin": "scripts", "options": {"directory": str(hooks)}})
+        stage.run(status=71)
+        frozen = ["10-web freeze", "20-db freeze", "30-bad freeze"]
+        # And once more, by what was written down, because the run cannot know how far they came.
+        assert stage.calls() == [*frozen, *2 * ["30-bad thaw", "20-db thaw", "10-web thaw"]]
+        (hooks / "30-bad").unlink()
+        (hooks / "calls").unlink()
+        assert stage.run().out == "one"
+        assert stage.calls() == ["10-web freeze", "20-db freeze", "20-db thaw", "10-web thaw"]
+        stage.check()
+
+
+def test_a_session_is_held_for_the_instant(rig: Rig) -> None:
+    with tidy():
+        stage = Stage(rig, [])
+        stage.entries.append({"plugin": "scripts", "options": {"session": [stage.shop("hold", SESSION)]}})
+        assert stage.run().out == "one"
+        assert stage.calls() == ["session freeze", "session thaw"]
+        stage.check()
+
+
+@pytest.mark.parametrize("words", [{"BEFORE": "echo sorry; exit 1"}, {"AFTER": "exit 0"}, {"BEFORE": "sleep 1000"}])
+def test_a_session_that_does_not_hold_fails_the_run(rig: Rig, words: dict[str, str]) -> None:
+    with tidy():
+        stage = Stage(rig, [], deadline=3)
+        path = stage.shop("hold", SESSION, **words)
+        stage.entries.append({"plugin": "scripts", "options": {"session": [path]}})
+        said = stage.run(status=71)
+        assert "scripts: " in said.err
+        stage.check()
+
+
+def frozen_run(stage: Stage, name: str) -> Run:
+    """Start a run that waits, with all applications still, for a program of the last one."""
+    run = Run("run", *stage.config(), "--", "true")
+    wait_for(lambda: name in stage.still(), "the standstill")
+    return run
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
+def test_we_die_or_hang_while_they_stand_still(rig: Rig, signum: signal.Signals) -> None:
+    with tidy():
+        stage = two(rig, AFTER="sleep 20")
+        stage.deadline = 5
+        run = frozen_run(stage, "db")
+        os.kill(run.pid, signum)
+        wait_for(lambda: stage.still() == [], "everything to go again")
+        if signum == signal.SIGSTOP:
+            os.kill(run.pid, signal.SIGCONT)
+            said = finished(run.process)
+            assert said.status == 71, said
+        else:
+            run.process.wait()
+            borg_lvm("clean")
+        stage.check()
+
+
+def test_we_and_the_guardian_die_and_clean_resumes_them(rig: Rig) -> None:
+    with tidy():
+        stage = two(rig, AFTER="sleep 20")
+        run = frozen_run(stage, "db")
+        watch = guardians()
+        for pid in (*watch, run.pid):
+            os.kill(pid, signal.SIGKILL)
+        run.process.wait()
+        wait_for(lambda: not any(is_alive(pid) for pid in watch), "the guardian's end")
+        assert stage.still() == ["db", "web"]
+        said = borg_lvm("clean")
+        assert "resumed db" in said.err
+        assert stage.still() == []
+        stage.check()
+
+
+FAULTY = """
+import os, time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from borg_lvm.applications import Application, Intent, Kind, Probe
+from borg_lvm.config.kinds import Text
+from borg_lvm.config.sections import key
+from borg_lvm.plugins import hookimpl
+
+STILL = "FOLDER/faulty.still"
+
+@dataclass(frozen=True)
+class Options:
+    phase: str = key(Text("a phase", "[a-z]*"), "", "The phase that fails.")
+    how: str = key(Text("a way", "[a-z]*"), "raise", "How it does.")
+
+class Faulty(Application):
+    def __init__(self, wish):
+        self.options = wish.options
+        self.fail("make")
+
+    def fail(self, phase):
+        if phase == self.options.phase:
+            if self.options.how == "hang":
+                while True:
+                    try:
+                        time.sleep(60)
+                    except Exception:
+                        pass
+            raise ValueError("no luck")
+
+    def probe(self):
+        self.fail("probe")
+        return Probe("1", ())
+
+    def prepare(self):
+        self.fail("prepare")
+
+    def intents(self):
+        self.fail("intents")
+        return [Intent(("rm", "-f", STILL))]
+
+    @contextmanager
+    def quiesced(self):
+        open(STILL, "w").close()
+        self.fail("quiesce")
+        yield
+        self.fail("resume")
+        os.unlink(STILL)
+
+    def confirm(self):
+        self.fail("confirm")
+        return "all is well"
+
+    def close(self):
+        self.fail("close")
+
+@hookimpl
+def borg_lvm_application():
+    return Kind(levels={"stop": "stops"}, options=Options, make=Faulty)
+"""
+
+
+def installed(rig: Rig, stage: Stage) -> dict[str, str]:
+    """Install a plugin as a package of a stranger's; returns the environment in which it is found."""
+    folder = rig.path("site")
+    info = folder / "faulty-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[borg_lvm]\nfaulty = faulty_plugin\n")
+    (folder / "faulty_plugin.py").write_text(FAULTY.replace("FOLDER", str(stage.folder)))
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.mark.limit(600)
+@pytest.mark.parametrize("how", ["raise", "hang"])
+def test_a_plugin_that_fails_in_any_phase_is_named_and_everything_goes_again(rig: Rig, how: str) -> None:
+    with tidy():
+        stage = Stage(rig, [], deadline=3)
+        stage.entry("web", stage.shop("web"))
+        entry = {"plugin": "faulty", "prepare_timeout": 3, "options": {"how": how}}
+        stage.entries.append(entry)
+        env = installed(rig, stage)
+        said = borg_lvm("run", *stage.config(), "--", "true", env=env)
+        assert "; all is well" in said.err
+        phases = ["probe", "prepare", "intents", "quiesce", "confirm", "resume"]
+        for phase in [*phases, *(["make"] if how == "raise" else [])]:
+            entry["options"] = {"how": how, "phase": phase}
+            said = borg_lvm("run", *stage.config(), "--", "echo", "ran", env=env, status=65 if phase == "make" else 71)
+            assert said.out == "", phase
+            assert ("no luck" if how == "raise" else "took longer than ") in said.err, (phase, said)
+            assert "faulty" in said.err, (phase, said)
+            assert stage.still() == [], phase
+        if how == "raise":  # it has done all that was asked of it
+            entry["options"] = {"how": how, "phase": "close"}
+            assert borg_lvm("run", *stage.config(), "--", "echo", "ran", env=env).out == "ran\n"
+        stage.check()
+
+
+def test_two_databases_of_sqlite_belong_together(rig: Rig) -> None:
+    with tidy():
+        stage = Stage(rig, [])
+        paths = [rig.path("data") / name for name in ("a.db", "b.db")]
+        for path in paths:
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("PRAGMA journal_mode = wal")
+                database.execute("CREATE TABLE words (word)")
+        stage.entries.append({"plugin": "sqlite", "options": {"databases": [str(path) for path in paths]}})
+        stop = threading.Event()
+
+        def write() -> None:
+            with closing(sqlite3.connect(paths[0], timeout=60, isolation_level=None)) as database:
+                database.execute(f"ATTACH '{paths[1]}' AS other")
+                while not stop.is_set():
+                    database.execute("BEGIN IMMEDIATE")
+                    database.execute("INSERT INTO words VALUES ('word')")
+                    database.execute("INSERT INTO other.words VALUES ('word')")
+                    database.execute("COMMIT")
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            said = stage.run("cp", "-a", str(rig.path("data")), str(rig.path("copy")))
+        finally:
+            stop.set()
+            writer.join()
+        assert "sqlite: quiesced (lock) for " in said.err
+        counts = set()
+        for path in paths:
+            with closing(sqlite3.connect(rig.path("copy") / path.name)) as database:
+                assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+                counts |= set(database.execute("SELECT count(*) FROM words"))
+        assert len(counts) == 1, counts
+        stage.check()
+
+
+def test_what_it_keeps_must_be_in_the_run(rig: Rig) -> None:
+    with tidy():
+        stage = two(rig)
+        other = rig.volume("other", fs="ext4", mib=64, at=rig.path("other"))
+        paths = [str(rig.path("data")), str(other.at)]
+        stage.entries[0]["options"]["paths"] = paths
+        said = stage.run(status=69)
+        assert f"{other.at} (configured): it lies on " in said.err
+        assert stage.calls() == []
+        stage.entries[0]["coverage"] = "partly"
+        assert stage.run().out == "one"
+        stage.entries[0]["options"]["paths"] = paths[1:]
+        said = stage.run(status=69)
+        assert "for nothing" in said.err
+        stage.entries[0]["coverage"] = "any"
+        shown = borg_lvm("plan", *stage.config(), "--", "true").out
+        assert "not saved: " in shown
+        stage.check()
+
+
+def test_data_of_several_instants_is_refused(rig: Rig) -> None:
+    with tidy():
+        stage = two(rig)
+        other = rig.volume("other", fs="ext4", mib=64, at=rig.path("other"))
+        stage.entries[0]["options"]["paths"] = [str(rig.path("data")), str(other.at)]
+        words = [*stage.config(), "--path", str(other.at)]
+        said = borg_lvm("run", *words, "--consistency", "per-volume", "--", "true", status=69)
+        assert "must be of one instant" in said.err
+        assert borg_lvm("run", *words, "--", "true").status == 0
+        del stage.entries[0]["options"]["paths"]
+        stage.config()
+        (stage.folder / "calls").unlink()
+        borg_lvm("run", *words, "--consistency", "per-volume", "--", "true")
+        assert stage.calls().count("db freeze") == 1
+        stage.check()

@@ -1,0 +1,121 @@
+"""Which of an application's data is in a run, and what is refused because of what is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from borg_lvm.applications import DataPath, Probe
+from borg_lvm.config.schema import Coverage
+from borg_lvm.coverage import Asked, Covered, Coverer
+from tests.unit.data.machine import Machine, folders
+
+DATA, SPACE = "/var/lib/pg/data", "/space/far"
+
+
+def server() -> Machine:
+    """/, /var and /space on volumes, /more on one too, /tmp in memory; /pg shows the data by a bind mount."""
+    machine = Machine()
+    machine.mount("/var", "vg0/var", fstype="xfs")
+    machine.mount("/space", "vg0/space")
+    machine.mount("/more", "vg0/more")
+    machine.other("/tmp", "tmpfs")
+    machine.mount("/pg", "vg0/var", root="/lib/pg", fstype="xfs")
+    return machine
+
+
+def asked(*paths: str, coverage: Coverage = "whole", still: bool = False) -> Asked:
+    probe = Probe("15", tuple(DataPath(path, "data") for path in paths))
+    real = tuple("" if path.startswith("/missing") else path for path in paths)
+    return Asked("db", "pg", "lock", "locks", coverage, probe, real, still)
+
+
+def judge(
+    question: Asked,
+    *sources: str,
+    live: tuple[str, ...] = (),
+    consistency: str = "instant",
+    machine: Machine | None = None,
+) -> tuple[Covered, list[str]]:
+    machine = machine or server()
+    resolved = machine.resolve(*sources, declared=folders(*live))
+    plan = machine.plan(resolved)
+    volumes = {laid.target: plan.copies[laid.copy].origin.full_name for laid in plan.covers}
+    coverer = Coverer(resolved, machine.table(), volumes, consistency)
+    covered = coverer.cover(question)
+    return covered, list(coverer.problems(question, covered))
+
+
+@pytest.mark.parametrize("source", ["/var", DATA, "/pg", "/"])
+def test_what_lies_below_a_source_is_kept_whatever_way_leads_there(source: str) -> None:
+    covered, problems = judge(asked(DATA), source)
+    assert [kept.volume for kept in covered.kept] == ["vg0/var"]
+    assert problems == []
+
+
+def test_data_that_is_seen_through_a_bind_mount() -> None:
+    covered, problems = judge(asked("/pg/data"), "/var")
+    assert (covered.kept[0].volume, problems) == ("vg0/var", [])
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        (SPACE, "it lies on /dev/dm-2 (/space), which is not in this run"),
+        ("/var/other", "the command does not read it"),
+        ("/var/lib/pg", "the command does not read it"),
+        ("/missing", "it is not there"),
+        ("/tmp/socket", "it lies on none (/tmp), which is not in this run"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_reason(path: str, why: str) -> None:
+    covered, problems = judge(asked(DATA, path), DATA)
+    assert covered.kept[1].missing == why
+    assert problems == [
+        f"db: a part of its data is not in this run: {path} (data): {why}; name it as a source, or allow it with "
+        "`coverage: partly`"
+    ]
+
+
+def test_what_stays_live_is_missing_also_when_it_lies_inside() -> None:
+    covered, _ = judge(asked(DATA), "/var", live=(f"{DATA}/log",))
+    assert "stays live" in covered.kept[0].missing
+    covered, _ = judge(asked(f"{DATA}/log/a"), "/var", live=(f"{DATA}/log",))
+    assert "stays live" in covered.kept[0].missing
+    covered, problems = judge(asked(DATA), "/var", live=("/var/cache",))
+    assert (covered.kept[0].missing, problems) == ("", [])
+
+
+def test_another_file_system_mounted_inside_is_missing() -> None:
+    machine = server()
+    machine.other(f"{DATA}/pg_stat_tmp", "tmpfs")
+    covered, _ = judge(asked(DATA), "/var", live=(f"{DATA}/pg_stat_tmp",), machine=machine)
+    assert covered.kept[0].missing
+    machine = server()
+    machine.mount(f"{DATA}/inner", "vg0/inner")
+    resolved = machine.resolve("/var", one_file_system=True)
+    covered = Coverer(resolved, machine.table(), {"/var": "vg0/var"}, "instant").cover(asked(DATA))
+    assert covered.kept[0].missing == f"another file system is mounted at {DATA}/inner, which is not in this run"
+
+
+@pytest.mark.parametrize(
+    ("coverage", "partly", "nothing"), [("whole", True, True), ("partly", False, True), ("any", False, False)]
+)
+def test_how_much_must_be_there(coverage: Coverage, partly: bool, nothing: bool) -> None:
+    _, problems = judge(asked(DATA, SPACE, coverage=coverage), "/var")
+    assert bool(problems) == partly
+    _, problems = judge(asked(DATA, SPACE, coverage=coverage), "/more")
+    assert bool(problems) == nothing
+    assert not problems or "quiesced for nothing" in problems[0]
+
+
+def test_data_of_several_instants_is_refused_unless_nothing_is_written() -> None:
+    question = asked(DATA, SPACE)
+    assert judge(question, "/var", "/space")[1] == []
+    (problem,) = judge(question, "/var", "/space", consistency="per-volume")[1]
+    assert "vg0/space and vg0/var, which must be of one instant" in problem
+    assert judge(asked(DATA, SPACE, still=True), "/var", "/space", consistency="per-volume")[1] == []
+    assert judge(asked(DATA), "/var", "/space", consistency="per-volume")[1] == []
+
+
+def test_an_application_that_tells_of_nothing_is_left_alone() -> None:
+    assert judge(asked(), "/var")[1] == []

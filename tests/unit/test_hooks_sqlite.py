@@ -1,0 +1,94 @@
+"""SQLite: the plugin keeps the contract on real databases."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from borg_lvm.applications import Application, Wish
+from borg_lvm.contract import ApplicationContract, Subject
+from borg_lvm.errors import AbsentError, QuiesceError
+from hooks import sqlite
+
+pytestmark = pytest.mark.process
+
+
+class Databases(Subject):
+    """Two databases, one with a write-ahead log."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = [folder / "a%20?.db", folder / "b.db"]
+        for path, mode in zip(self.paths, ("wal", "delete"), strict=True):
+            with closing(sqlite3.connect(path)) as database:
+                database.execute(f"PRAGMA journal_mode = {mode}")
+                database.execute("CREATE TABLE words (word)")
+
+    def make(self, deadline: float) -> Application:
+        options = sqlite.Options(tuple(map(str, self.paths)))
+        return sqlite.SQLite(Wish("it", "lock", deadline, options))
+
+    def write(self, seconds: float) -> bool:
+        # The last one: it is locked last.
+        with closing(sqlite3.connect(self.paths[-1], timeout=seconds)) as database:
+            try:
+                with database:
+                    database.execute("INSERT INTO words VALUES ('word')")
+            except sqlite3.OperationalError:
+                return False
+            return True
+
+    def keeps(self) -> Sequence[str]:
+        return [str(path) for path in self.paths]
+
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        hidden = self.paths[-1].with_suffix(".hidden")
+        self.paths[-1].rename(hidden)
+        try:
+            yield
+        finally:
+            hidden.rename(self.paths[-1])
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        with closing(sqlite3.connect(self.paths[-1], isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            yield
+
+    def lose(self) -> bool:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            if b"sqlite_hold.py" in path.read_bytes() and str(self.paths[-1]).encode() in path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGKILL)
+                while path.exists() and path.read_bytes():  # a zombie has no command line any more
+                    time.sleep(0.01)
+        return True
+
+
+class TestContract(ApplicationContract):
+    """The plugin keeps the contract."""
+
+    deadline = 2.0
+
+    @pytest.fixture
+    def subject(self, tmp_path: Path) -> Subject:
+        return Databases(tmp_path)
+
+
+def test_what_is_no_database_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "letter"
+    path.write_text("Dear Sir or Madam,\n" * 100)
+    application = sqlite.SQLite(Wish("it", "lock", 5.0, sqlite.Options((str(path),))))
+    with pytest.raises(QuiesceError, match="file is not a database"):
+        application.probe()
+    application.close()
+    missing = sqlite.SQLite(Wish("it", "lock", 5.0, sqlite.Options((str(tmp_path / "none"),))))
+    with pytest.raises(AbsentError, match="there is no database"):
+        missing.probe()
+    assert not (tmp_path / "none").exists()
