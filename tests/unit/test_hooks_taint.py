@@ -1,0 +1,134 @@
+"""Which archive a run has made: told by what borg and restic themselves have written down, never guessed."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from borg_lvm.command import Invocation, OnTainted, Tainted
+from hooks import borg, restic
+
+BEGIN = 1_790_000_000.0
+END = BEGIN + 600
+HOST = socket.gethostname()
+BORG = ("borg", "--lock-wait", "9", "create", "--stats", "/repo::{hostname}-1", "/srv")
+RESTIC = ("restic", "-r", "/repo", "backup", "--host", "there", "/srv/", "/etc")
+
+
+def local(moment: float) -> str:
+    """A time as borg 1 writes it."""
+    return datetime.fromtimestamp(moment).isoformat()
+
+
+def archive(name: str, start: float = BEGIN + 5, command: Sequence[str] = BORG, host: str = HOST) -> dict[str, object]:
+    path = ["/usr/bin/borg", *command[1:]]
+    return {"name": name, "start": local(start), "hostname": host, "command_line": path}
+
+
+def snapshot(name: str, start: float = BEGIN + 5, host: str = "there", *paths: str) -> dict[str, object]:
+    when = datetime.fromtimestamp(start, UTC).isoformat().replace("+00:00", ".123456789Z")
+    return {"id": name * 4, "short_id": name, "time": when, "hostname": host, "paths": paths or ("/etc", "/srv")}
+
+
+class Repository:
+    """Answers as the programs do, with what it is given, and remembers what it was asked."""
+
+    def __init__(self, *held: dict[str, object]) -> None:
+        self.held = held
+        self.changes: list[list[str]] = []
+
+    def run(self, argv: Sequence[str]) -> str:
+        if "list" in argv:
+            return json.dumps({"archives": self.held})
+        if "info" in argv:
+            return json.dumps({"archives": [one for one in self.held if argv[-1] == f"/repo::{one['name']}"]})
+        if "snapshots" in argv:
+            return json.dumps(self.held)
+        self.changes.append(list(argv))
+        return ""
+
+    def told(self, argv: Sequence[str], wish: OnTainted = "rename") -> list[str]:
+        plugin = borg if argv[0] == "borg" else restic
+        invocation = Invocation(tuple(argv), {"HOME": "/root"}, "/")
+        answer: list[str] | None = plugin.borg_lvm_taint(invocation, Tainted(BEGIN, END, wish, self.run))
+        assert answer is not None
+        return answer
+
+
+def test_borgs_archive_gets_a_name_that_no_pattern_of_the_host_matches() -> None:
+    repository = Repository(archive("h-0", BEGIN - 60), archive("h-1"))
+    told = repository.told(BORG)
+    assert told == ["borg's archive h-1 is now called borg-lvm-tainted-h-1: delete it"]
+    assert repository.changes == [["borg", "rename", "--lock-wait=9", "/repo::h-1", "borg-lvm-tainted-h-1"]]
+
+
+def test_borgs_archive_is_deleted_or_only_named() -> None:
+    repository = Repository(archive("h-1"))
+    assert repository.told(BORG, "keep") == ["borg's archive h-1 is not to be trusted: delete it"]
+    assert repository.changes == []
+    assert repository.told(BORG, "delete") == ["borg's archive h-1 has been deleted"]
+    assert repository.changes == [["borg", "delete", "--lock-wait=9", "/repo::h-1"]]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        archive("a", BEGIN - 60),
+        archive("a", END + 60),
+        archive("a", host="elsewhere"),
+        archive("a", command=(*BORG, "/home")),
+        archive("a", command=BORG[:-1]),
+    ],
+)
+def test_an_archive_of_another_run_is_not_touched(other: dict[str, object]) -> None:
+    repository = Repository(other)
+    wishes: tuple[OnTainted, ...] = ("rename", "delete", "keep")
+    for wish in wishes:
+        assert repository.told(BORG, wish) == ["borg has saved no archive in this run"]
+    assert repository.changes == []
+
+
+@pytest.mark.parametrize("argv", [("borg", "-r", "/repo", "create", "name", "/srv"), ("borg", "with-lock", "/r", "sh")])
+def test_what_borg_2_or_a_script_has_made_is_not_guessed(argv: Sequence[str]) -> None:
+    repository = Repository(archive("name"))
+    (told,) = repository.told(argv)
+    assert told.startswith("borg-lvm cannot tell which archive")
+    assert repository.changes == []
+
+
+def test_restics_snapshot_gets_a_tag() -> None:
+    repository = Repository(snapshot("aa", BEGIN - 9), snapshot("bb"))
+    (told,) = repository.told(RESTIC)
+    assert told.startswith("restic's snapshot bb has now the tag borg-lvm-tainted")
+    assert repository.changes == [["restic", "--repo=/repo", "tag", "--add", "borg-lvm-tainted", "bbbbbbbb"]]
+
+
+@pytest.mark.parametrize(
+    "other", [snapshot("a", END + 9), snapshot("a", BEGIN + 1, HOST + "x"), snapshot("a", BEGIN + 1, "there", "/home")]
+)
+def test_a_snapshot_of_another_run_is_not_touched(other: dict[str, object]) -> None:
+    repository = Repository(other)
+    assert repository.told(RESTIC, "delete") == ["restic has saved no snapshot in this run"]
+    assert repository.changes == []
+
+
+def test_of_two_snapshots_neither_is_touched() -> None:
+    repository = Repository(snapshot("a"), snapshot("b"))
+    (told,) = repository.told(RESTIC, "delete")
+    assert "none was touched" in told
+    assert repository.changes == []
+
+
+def test_a_dry_run_has_saved_nothing() -> None:
+    assert Repository().told((*BORG[:4], "--dry-run", *BORG[4:])) == []
+    assert Repository().told((*RESTIC, "--dry-run")) == []
+
+
+def test_another_program_is_not_mine() -> None:
+    for plugin in (borg, restic):
+        invocation = Invocation(("tar", "-cf", "/x", "/y"), {}, "/")
+        assert plugin.borg_lvm_taint(invocation, Tainted(BEGIN, END, "rename", Repository().run)) is None
