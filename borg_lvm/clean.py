@@ -136,12 +136,13 @@ def _set_volumes_going(dead: Dead, log: Log) -> None:
     """Resume and thaw what the run may have left standing still, if it died within its window."""
     if dead.entry is None or len(dead.entry.named("thawed")) == len(dead.entry.named("window")):
         return
+    names = {step["origin"]: step.get("volume") for step in dead.entry.named("snapshot")}
     # The lower ones first: thawing a file system writes to what lies below it.
     for uuid in [*dead.told("below", "device"), *dead.told("snapshot", "origin")]:
         with suppress(OSError):
             if dm.is_suspended(uuid):
                 dm.resume(uuid)
-                log.warning(f"resumed the device {uuid}, which a dead run had left suspended")
+                log.warning(f"resumed {names.get(uuid) or uuid}, which a dead run had left suspended")
     for path in dead.told("freeze", "path"):
         with suppress(OSError):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -61,7 +61,8 @@ class Taker:
     def _window(self, group: Sequence[Copy], quiesced: Quiesced) -> Instant:
         self._signals.check()
         for copy in group:
-            self._ledger.write("snapshot", name=copy.full_name, origin=copy.origin.dm_uuid)
+            origin = copy.origin
+            self._ledger.write("snapshot", name=copy.full_name, origin=origin.dm_uuid, volume=origin.full_name)
         for copy in self._may_be_frozen(group):
             self._ledger.write("freeze", path=copy.mounted_at)
         with holding.ready(group) as holder:
