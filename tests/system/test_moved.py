@@ -9,12 +9,13 @@ import pytest
 
 from tests.rig import Rig
 from tests.system.archives import Borg
-from tests.system.live import assert_nothing_left, tidy
+from tests.system.live import Programs, assert_nothing_left, borg_lvm_argv, tidy
 from tests.system.movers import Mover, Verdict, judge, move, moving
-from tests.system.program import borg_lvm
+from tests.system.program import run
 
 RUNS = min(int(os.environ.get("BORG_LVM_RUNS", "2")), 10)
 COUNT = 40  # files of each mover; all of a mover's are on their way in the same direction
+PAUSE = 1.0  # seconds that are put before each snapshot of the control, which on a fast machine might lose nothing
 pytestmark = pytest.mark.limit(900 + 120 * RUNS)  # seconds; a fraction of it on an idle machine
 
 
@@ -29,13 +30,16 @@ def movers_of(rig: Rig) -> list[Mover]:
     return [Mover(f"mover{number}", *ways[number % 2], COUNT) for number in range(4)]
 
 
-def verdicts(rig: Rig, movers: Sequence[Mover], runs: int, *options: str) -> list[Verdict]:
+def verdicts(
+    rig: Rig, movers: Sequence[Mover], runs: int, *options: str, programs: Programs | None = None
+) -> list[Verdict]:
     borg = Borg.made(rig.path("borg"))
     sources = [str(movers[0].here), str(movers[0].there)]
     with moving(movers):
         for number in range(runs):
             create = ["borg", "create", borg.archive(str(number)), *sources]
-            borg_lvm("run", *options, "--snapshot-size", "100%ORIGIN", "--", *create, env=borg.env)
+            words = ["run", *options, "--snapshot-size", "100%ORIGIN", "--", *create]
+            run(*borg_lvm_argv(*words, programs=programs), env=borg.env)
     found = [judge(movers, borg.contents(str(number))) for number in range(runs)]
     print(*found, sep="; ")
     assert all(verdict.changed == () for verdict in found)
@@ -53,8 +57,10 @@ def test_a_moved_file_is_never_missing(rig: Rig) -> None:
 
 
 def test_the_judge_misses_files_that_went_from_the_second_volume_to_the_first(rig: Rig) -> None:
+    programs = Programs(rig.path("programs"))
+    programs.delay("lvcreate", PAUSE)
     with tidy():
-        found = verdicts(rig, movers_of(rig), RUNS, "--consistency", "per-volume")
+        found = verdicts(rig, movers_of(rig), RUNS, "--consistency", "per-volume", programs=programs)
         assert all(verdict.lost for verdict in found)
         assert_nothing_left(rig)
 
