@@ -22,7 +22,7 @@ HOW = ("in-place synced", "append synced", "in-place buffered", "append buffered
 LAYOUTS = [
     pytest.param(partial(linear, count=3), id="three", marks=pytest.mark.each_kernel),
     pytest.param(mixed, id="mixed", marks=pytest.mark.each_kernel),
-    pytest.param(partial(linear, count=8), id="eight"),
+    pytest.param(partial(linear, count=8), id="eight", marks=pytest.mark.soak),
 ]
 Layout = Callable[[Rig], list[Volume]]
 Missed = Callable[..., list[float]]

@@ -87,7 +87,7 @@ def served(rig: Rig, kinds: tuple[Kind, Kind, Kind], settings: dict[str, str]) -
     "kinds",
     [
         pytest.param(("thick", "thick", "thick"), id="linear"),
-        pytest.param(("thin", "thick", "thin"), id="mixed"),
+        pytest.param(("thin", "thick", "thin"), id="mixed", marks=pytest.mark.soak),
     ],
 )
 def test_a_busy_server_needs_no_hook(rig: Rig, kinds: tuple[Kind, Kind, Kind]) -> None:
