@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +21,8 @@ from borg_lvm.log import Log
 PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))
 PATIENCE = 20.0
 """Seconds that such a program gets to end by itself: LVM heeds no signal while it changes a volume group."""
+GUARDIAN_PATIENCE = 5.0
+"""Seconds that the guardian of a dead run gets to end by itself."""
 _MADE_TWICE = re.compile(r"already contain thin device with device_id (\d+)")
 
 
@@ -67,9 +71,25 @@ def set_going(entries: Sequence[ledger.Entry], log: Log, only: str = "") -> None
         if entry.is_live or (only and entry.run_id != only):
             continue
         dead = Dead(entry.run_id, (), entry)
+        _end_guardian(dead)
         _set_going(dead, log)
         _end_programs(dead, log)
         _set_going(dead, log)  # what a program that had to be killed was holding
+
+
+def _end_guardian(dead: Dead) -> None:
+    """End the dead run's guardian, unless it soon ends by itself: it must not set going what a later run holds still.
+
+    All that it could still do is done here, too.
+    """
+    for step in dead.entry.named("guardian") if dead.entry else ():
+        pid, start = int(str(step["pid"])), step["start"]
+        end = time.monotonic() + GUARDIAN_PATIENCE
+        while ledger.start_time(pid) == start and time.monotonic() < end:
+            time.sleep(0.05)
+        if ledger.start_time(pid) == start:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _end_programs(dead: Dead, log: Log) -> None:

@@ -48,7 +48,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting."""
-        raise UsageError(message, remedy=f"see: {self.prog} --help")
+        verb = "" if "invalid choice" not in message else "borg-lvm run [options] -- COMMAND …, or "
+        raise UsageError(message, remedy=f"{verb}see: {self.prog} --help")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -244,12 +245,17 @@ def _refuse_what_cannot_be_run(program: str) -> None:
     if shutil.which(program) is not None:
         return
     if "/" in program and os.path.isdir(program):
-        raise CommandNotExecutableError(f"{program}: is a directory, not a command; nothing was done")
+        raise CommandNotExecutableError(
+            f"{program}: is a directory, not a command; nothing was done",
+            remedy="one --path for each source, then --, then the command",
+        )
     if "/" in program and os.path.exists(program):
         raise CommandNotExecutableError(
             f"{program}: Permission denied; nothing was done", remedy=f"chmod +x {shlex.quote(program)}"
         )
-    quoted = "give the command and its arguments as words of their own, not as one in quotes" if " " in program else ""
+    quoted = "give the command and its arguments as words of their own, not as one in quotes"
+    if " " not in program:
+        quoted = "check the spelling, or give its full path: the PATH of cron and of systemd is short"
     raise CommandNotFoundError(f"{program or repr(program)}: command not found; nothing was done", remedy=quoted)
 
 
@@ -307,6 +313,8 @@ def _clean(args: argparse.Namespace, log: Log) -> int:
         raise UsageError(f"no run {args.run} has left anything behind (or it still goes on)", remedy="see: lvs -o+tags")
     if not found:
         log.info("nothing to clean")
+    for run_id in sorted({volume.run_id for volume in volumes if lvm.KEEP_TAG in volume.tags} - {args.run}):
+        log.info(f"the snapshots of run {run_id} are kept; to remove them: borg-lvm clean --run {run_id}")
     return 0
 
 

@@ -60,7 +60,8 @@ class Reading:
     `sources` are absolute paths, in the order given, as written (not resolved). `problems` are whole sentences
     that say which option cannot be followed and what to do instead; a run with a problem is refused unless the
     user names the sources by `--path`. `one_file_system` tells that the command does not enter file systems
-    mounted below a source, so these need no snapshot; `dry_run` that it will save nothing.
+    mounted below a source, so these need no snapshot; `dry_run` that it will save nothing; `reads_devices` that it
+    saves what is on a device, not its name.
     """
 
     program: str
@@ -71,6 +72,7 @@ class Reading:
     notes: tuple[str, ...] = ()
     one_file_system: bool = False
     dry_run: bool = False
+    reads_devices: bool = False
 
 
 OnTainted = Literal["rename", "keep", "delete"]

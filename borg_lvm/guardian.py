@@ -26,6 +26,11 @@ class Guardian:
         self._process = process
         self._expect("ready")
 
+    @property
+    def pid(self) -> int:
+        """The guardian's process id."""
+        return self._process.pid
+
     def may_freeze(self, name: str, path: str) -> None:
         """Tell that the file system of a volume (`vg/lv`), mounted at `path`, may be frozen from now on."""
         self._say(f"freeze {name} {path}")

@@ -38,6 +38,16 @@ class Holder:
                     stack.enter_context(_suspended(copy))
             yield
 
+    def prove_held(self) -> None:
+        """Check that what we have suspended still is; SnapshotError if somebody has set it going before its time.
+
+        LVM resumes a volume when it makes its snapshot, so in the end nothing tells any more. (A file system that we
+        have frozen tells by itself, when it is to be thawed.)
+        """
+        for copy in self.group:
+            if copy.hold == "suspend" and not dm.is_suspended(copy.origin.dm_uuid):
+                raise SnapshotError(f"{copy.origin.full_name} was set going by somebody else before its time")
+
     def frozen_by_others(self, wanted: Sequence[Copy]) -> list[str]:
         """Freeze some file systems for a moment; return the mount points of those that somebody else has frozen.
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from borg_lvm.errors import BorgLvmError
+from borg_lvm.errors import SnapshotError
 
 STATE = "/run/borg-lvm"
 _LEDGER = "ledger"
@@ -69,7 +69,7 @@ class Ledger:
             os.write(self._fd, json.dumps({"step": step, **facts}).encode() + b"\n")
             os.fsync(self._fd)
         except OSError as error:
-            raise BorgLvmError(f"cannot write the ledger of the run in {STATE}: {error.strerror}") from error
+            raise _unwritten(error) from error
 
 
 @contextmanager
@@ -92,13 +92,20 @@ def opened(run_id: str, command: str) -> Iterator[Ledger]:
             os.rename(hidden, ledger.folder)
         except OSError as error:
             shutil.rmtree(hidden, ignore_errors=True)
-            raise BorgLvmError(f"cannot write the ledger of the run in {STATE}: {error.strerror}") from error
+            raise _unwritten(error) from error
         yield ledger
 
 
 def path(run_id: str) -> str:
     """Return where the ledger of a run is."""
     return os.path.join(STATE, run_id, _LEDGER)
+
+
+def _unwritten(error: OSError) -> SnapshotError:
+    return SnapshotError(
+        f"cannot write the ledger of the run in {STATE}: {error.strerror}; whatever was begun is undone",
+        remedy=f"make room for {STATE}, which must be writable",
+    )
 
 
 def forget(run_id: str) -> None:
@@ -135,7 +142,8 @@ def entries() -> list[Entry]:
         names = sorted(os.listdir(STATE))
     except FileNotFoundError:
         return []
-    return [_read(name) for name in names if name not in _NOT_RUNS and not name.startswith(".")]
+    runs = [name for name in names if name not in _NOT_RUNS and not name.startswith(".")]
+    return [_read(name) for name in runs if os.path.isdir(os.path.join(STATE, name))]
 
 
 def _read(run_id: str) -> Entry:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from borg_lvm.devices.lvm import Volume
-from borg_lvm.errors import BorgLvmError, LockedError
+from borg_lvm.errors import LockedError, SnapshotError
 from borg_lvm.ledger import STATE
 from borg_lvm.signals import Signals
 
@@ -39,7 +39,10 @@ def _one(volume: Volume, holder: str, deadline: float, signals: Signals) -> Iter
     try:
         fd = os.open(os.path.join(FOLDER, volume.uuid), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise BorgLvmError(f"cannot lock {volume.full_name} in {FOLDER}: {error.strerror}") from error
+        raise SnapshotError(
+            f"cannot lock {volume.full_name} in {FOLDER}: {error.strerror}; nothing was done",
+            remedy=f"make room for {FOLDER}, which must be writable",
+        ) from error
     try:
         while not _try(fd):
             signals.check()

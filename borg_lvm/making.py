@@ -9,7 +9,7 @@ snapshot that the kernel does not know; both carry our tags, and `lvremove` remo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -30,8 +30,11 @@ UNTOLD = "global{activation=0} " + SILENT
 class Maker(Protocol):
     """What makes the snapshots of one window."""
 
-    def make(self) -> None:
-        """Make them; the volumes stand still. Errors: SnapshotError, ProgramError."""
+    def make(self, prove_held: Callable[[], None]) -> None:
+        """Make them; the volumes stand still, which is proven once more when the first is made and others are not.
+
+        Errors: SnapshotError, ProgramError.
+        """
 
     def prove(self) -> None:
         """Ask the kernel for each of them. Errors: SnapshotError."""
@@ -57,7 +60,7 @@ class _Alone:
         self._argv = _lvcreate(copy, plan)
         self._timeout = timeout
 
-    def make(self) -> None:
+    def make(self, prove_held: Callable[[], None]) -> None:
         proc.run(self._argv, timeout=self._timeout)
 
     def prove(self) -> None:
@@ -80,7 +83,7 @@ class _Together:
         known = set(self._shell.run(_origins(self._prepared)) if self._prepared else [])
         self._refuse([copy for copy in self._prepared if f"{copy.name}|{copy.origin.name}" not in known])
 
-    def make(self) -> None:
+    def make(self, prove_held: Callable[[], None]) -> None:
         early = [copy for copy in self._prepared if not dm.fill(copy.dm_name).problem]
         if early:
             names = ", ".join(copy.origin.full_name for copy in early)
@@ -89,6 +92,7 @@ class _Together:
                 remedy="run it again",
             )
         for part in (self._group[:1], self._group[1:]):
+            prove_held()
             ready = [copy for copy in part if copy.prepared]
             for start in range(0, len(ready), lvmshell.MOST_WORDS):
                 self._shell.run(_refresh(ready[start : start + lvmshell.MOST_WORDS]))

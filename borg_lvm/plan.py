@@ -98,7 +98,10 @@ class Copy:
 
 @dataclass(frozen=True)
 class Laid:
-    """One cover of the view: `inside` of copy number `copy`, or its `device`, is laid over `target`."""
+    """One cover of the view: `inside` of copy number `copy`, or its `device`, is laid over `target`.
+
+    `because` is why, and for a device the name that it was given by.
+    """
 
     target: str
     copy: int

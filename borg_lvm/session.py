@@ -43,6 +43,8 @@ def perform(surveyed: Survey, job: Job, settings: Settings, log: Log) -> int:
     """
     plan = surveyed.plan
     outcome = report.Outcome(plan)
+    for note in plan.notes:
+        log.info(f"note: {note}")
     try:
         with Signals() as signals, ExitStack() as stack:
             _acquire_and_run(surveyed, job, settings, log, signals, stack, outcome)
@@ -77,6 +79,7 @@ def _acquire_and_run(
     stack.enter_context(locks.held(origins, holder, settings.lock_wait, signals))
     _make_folders(surveyed.make)
     watch = stack.enter_context(guardian.started())
+    book.write("guardian", pid=watch.pid, start=ledger.start_time(watch.pid))
     stack.enter_context(release.released(plan, watch, book, log, outcome.leftovers, keep=job.keep, timeout=timeout))
     troupe = job.troupe
     quiesced = troupe.prepare(watch, book, signals, outcome.leftovers).quiesced if troupe else nullcontext

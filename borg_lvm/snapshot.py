@@ -73,7 +73,7 @@ class Taker:
                 with quiesced(), self._written_down():
                     begin, start = time.time(), time.monotonic()
                     with self._watch.window(self._deadline), holder.held():
-                        maker.make()
+                        maker.make(holder.prove_held)
                     seconds = time.monotonic() - start
                 maker.prove()
         return Instant(tuple(copy.origin.full_name for copy in group), begin, seconds)

@@ -138,7 +138,7 @@ def let_go(namespace: int, mounted: Sequence[Step], devices: frozenset[int], log
                 end(lambda: in_namespace(namespace), log, why)
     finally:
         os.close(namespace)
-    end_viewers(devices, log, "has a copy of the view in a namespace of its own")
+    end_viewers(devices, log, "copies of the view live on in other namespaces")
 
 
 def end_viewers(devices: Collection[int], log: Log, why: str) -> str:

@@ -13,7 +13,7 @@ from borg_lvm.command import Invocation, LivePath, Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked, Coverer
 from borg_lvm.devices import lvm, mounts, stack
-from borg_lvm.devices.paths import look
+from borg_lvm.devices.paths import SeenPath, look
 from borg_lvm.errors import SourceError, UsageError
 from borg_lvm.history import History
 from borg_lvm.resolve import ROOT_HOLES, Resolved, Wanted, resolve, standing
@@ -81,9 +81,12 @@ def survey(question: Question, settings: Settings) -> Survey:
     invocation = wrappers.peel(question.argv, os.environ, question.cwd)
     reading = plugins.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
     sources = _sources(question, settings, reading)
+    seen = tuple(look(path) for path in sources)
+    if not question.paths:
+        _refuse_devices(reading, seen)
     table = mounts.Table(mounts.read())
     wanted = Wanted(
-        sources=tuple(look(path) for path in sources),
+        sources=seen,
         declared=tuple(look(path) for path in settings.live),
         needed=tuple((look(live.path), live) for live in (*reading.live, *_sockets(os.environ))),
         one_file_system=reading.one_file_system,
@@ -107,6 +110,7 @@ def survey(question: Question, settings: Settings) -> Survey:
         system_devices=system,
     )
     made = plan.make(wishes, resolved, sources, volumes, stack.taken_minors())
+    made = replace(made, notes=(*made.notes, *reading.notes))
     make = _folders_to_make(wanted, resolved)
     return Survey(made, tuple(listed), make, resolved, standing(resolved, table), invocation, past)
 
@@ -132,6 +136,23 @@ def _sources(question: Question, settings: Settings, reading: Reading) -> tuple[
         f"borg-lvm does not know which paths {reading.program} reads",
         remedy=f"name them: borg-lvm run --path PATH … -- {reading.program} … (or `paths:` in the configuration)",
     )
+
+
+def _refuse_devices(reading: Reading, sources: Sequence[SeenPath]) -> None:
+    """Refuse what would not save what the user means: the name of a device, or devices below a folder, read live."""
+    name = reading.program
+    if reading.reads_devices:
+        wrong = [seen for seen in sources if not seen.device]
+        why = f"{name} also reads the devices and named pipes that it finds there, which stay live"
+        remedy = "give devices to a command of their own; if there are none below the others, name these with --path"
+    else:
+        wrong = [seen for seen in sources if seen.device]
+        why = f"{name} saves the name of this device, not what is on it"
+        hint = "give it --read-special" if name == "borg" else "read it by a program that does"
+        remedy = f"{hint}, as in: borg-lvm run --path {wrong[0].given} -- …" if wrong else ""
+    if wrong and sources:
+        told = tuple(f"{seen.given}: {why}" for seen in wrong)
+        raise UsageError("the command would not save what is frozen", details=told, remedy=remedy)
 
 
 def _way_out(problems: Sequence[str]) -> str:

@@ -130,8 +130,11 @@ def uncovered(plan: Plan, devices: Sequence[int]) -> list[str]:
 
 
 def _device_of(laid: Laid) -> int:
+    """Return the device that a covered path shows, 0 if none. A name that leads to a device may lead elsewhere now."""
     try:
-        info = os.stat(laid.target)
+        if laid.device:
+            shown = {os.stat(path).st_rdev for path in (laid.target, laid.because)}
+            return shown.pop() if len(shown) == 1 else 0
+        return os.stat(laid.target).st_dev
     except OSError:
         return 0
-    return info.st_rdev if laid.device else info.st_dev

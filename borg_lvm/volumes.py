@@ -48,6 +48,8 @@ class Volumes:
         """Return the volume below a mount, or say in one clause why it cannot be frozen."""
         if mount.fstype == RAW:
             return self._find_raw(mount.device)
+        if "\n" in mount.path:
+            return "there is a line break in the name of its mount point; mount it elsewhere"
         return _not_a_disk(mount) or self._find_below(mount)
 
     def _find_below(self, mount: Mount) -> Found | str:
@@ -84,7 +86,7 @@ class Volumes:
     def _refusal(self, volume: Volume, device: BlockDevice) -> str:
         name = f"it lies on {volume.full_name}, which"
         if volume.run_id:
-            return f"{name} is itself a snapshot made by borg-lvm (run {volume.run_id}): are we inside another run?"
+            return f"it is frozen already, by the run {volume.run_id}, inside of which we are; leave out this borg-lvm"
         if volume.is_merging:
             return f"{name} is being merged with a snapshot; wait until `lvs` shows the merge as done"
         if volume.is_snapshot:

@@ -215,9 +215,9 @@ def _create(invocation: Invocation, main: options.Parsed, problems: list[str]) -
         sources,
         live=patterns.beside(live, sources),
         problems=(*problems, *_repository_clash(invocation, repository or "", sources)),
-        notes=tuple(_notes(parsed)),
         one_file_system=parsed.has("--one-file-system"),
         dry_run=parsed.has("--dry-run"),
+        reads_devices=parsed.has("--read-special"),
     )
 
 
@@ -266,11 +266,6 @@ def _source(invocation: Invocation, path: str) -> str:
     return invocation.absolute(path)
 
 
-def _notes(parsed: options.Parsed) -> Iterator[str]:
-    if parsed.has("--read-special"):
-        yield "borg --read-special reads devices and named pipes live: only the files of file systems are frozen"
-
-
 def _profiles(invocation: Invocation, *parsed: options.Parsed) -> Iterator[LivePath]:
     for one in parsed:
         for path in one.values("--debug-profile"):
@@ -295,9 +290,9 @@ def _with_lock(invocation: Invocation, main: options.Parsed, problems: list[str]
             inner.sources,
             live=patterns.beside((*inner.live, *live), inner.sources),
             problems=(*problems, *inner.problems),
-            notes=inner.notes,
             one_file_system=inner.one_file_system,
             dry_run=inner.dry_run,
+            reads_devices=inner.reads_devices,
         )
     problems.append(
         "borg with-lock runs a command that borg-lvm cannot follow; run borg-lvm inside of it, or name the sources"

@@ -128,6 +128,7 @@ class _Found:
     one_file_system: list[bool] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     stored: bool = False
+    reads_devices: bool = False
 
 
 @hookimpl
@@ -160,6 +161,7 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         notes=tuple(dict.fromkeys(found.notes)),
         one_file_system=bool(found.one_file_system) and all(found.one_file_system),
         dry_run=parsed.has("--dry-run"),
+        reads_devices=found.reads_devices,
     )
 
 
@@ -357,10 +359,7 @@ def _hooks(config: Config, found: _Found) -> None:
             )
     if any(name.startswith(("before_", "after_")) or name in ("commands", "on_error") for name in config):
         found.notes.append("borgmatic's own commands run inside the view: below a source they can read but not write")
-    if config.get("read_special"):
-        found.notes.append(
-            "borgmatic's read_special reads devices and named pipes live: only the files of file systems are frozen"
-        )
+    found.reads_devices |= bool(config.get("read_special"))
     if os.path.basename(str(config.get("local_path") or "borg")).startswith("borg-lvm"):
         found.problems.append("borgmatic's local_path already calls borg-lvm; run borgmatic without borg-lvm")
 

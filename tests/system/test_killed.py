@@ -367,6 +367,39 @@ def test_clean_killed_at_the_mapping(stage: Stage) -> None:
     assert_nothing_left(stage.rig)
 
 
+@pytest.mark.parametrize("built", ["two"], indirect=True)
+@pytest.mark.each_kernel
+def test_set_going_by_somebody_else(stage: Stage) -> None:
+    """Then the second volume is not of the instant of the first."""
+    second = stage.volumes[1]
+    stage.prepare(60)
+    stopped = STEPS["before-refresh"](stage)
+    if dm_devices(suspended=True):
+        run("dmsetup", "resume", second.device)
+    else:
+        run("fsfreeze", "--unfreeze", str(second.at))
+    assert is_writable(second, seconds=10)
+    assert stopped.gate
+    stopped.gate.open()
+    assert "before its time" in stopped.run.end(71).err
+    stage.write()
+    assert_nothing_left(stage.rig)
+
+
+@pytest.mark.parametrize("built", ["two"], indirect=True)
+def test_a_guardian_that_stands_still_is_ended_with_its_run(stage: Stage) -> None:
+    """It would set going what a later run holds still."""
+    stopped = STEPS["before-second-refresh"](stage)
+    (guardian,) = guardians()
+    os.kill(guardian, signal.SIGSTOP)
+    kill(stopped, "both")
+    borg_lvm("clean")
+    assert not is_alive(guardian)
+    stage.write()
+    release(stopped)
+    assert_nothing_left(stage.rig)
+
+
 @pytest.mark.parametrize("built", ["luks1", "two"], indirect=True)
 def test_deadline(stage: Stage) -> None:
     """A program of LVM's that hangs within the window: everything goes on at the deadline, and the run fails."""

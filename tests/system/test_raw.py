@@ -31,6 +31,34 @@ def test_the_command_reads_the_device_as_it_was(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+def test_a_name_that_leads_elsewhere_meanwhile_fails_the_run(rig: Rig) -> None:
+    disk = rig.volume("disk", mib=16)
+    group = disk.group.name
+    change = f"lvrename -q {group} disk old && lvcreate -q -y -L 8m -n disk {group}"
+    with tidy():
+        script = f"nsenter --target 1 --mount sh -ec '{change}'"
+        said = borg_lvm("run", "--path", f"/dev/{group}/disk", "--", "sh", "-ec", script, status=74)
+        assert f"{disk.full_name}" in said.err
+        assert "was replaced or moved" in said.err
+        run("lvremove", "-q", "-y", f"{group}/disk")
+        run("lvrename", "-q", group, "old", "disk")
+        assert_nothing_left(rig)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["borg", "create", "{repository}::a", "{device}"], "give it --read-special"),
+        (["tar", "-cf", "/dev/null", "{device}"], "saves the name of this device"),
+        (["borg", "create", "--read-special", "{repository}::a", "{folder}"], "which stay live"),
+    ],
+)
+def test_a_command_that_would_save_something_else_is_refused(rig: Rig, words: list[str], told: str) -> None:
+    places = {"repository": rig.path("r"), "device": rig.volume("disk", mib=16).device, "folder": rig.directory}
+    said = borg_lvm("plan", "--", *(word.format(**places) for word in words), status=64)
+    assert told in said.err
+
+
 def mixed(rig: Rig) -> tuple[list[Writer], list[Path]]:
     """Return writers to devices and to files, and what is to be frozen: thick and thin, with and without files."""
     volumes = [

@@ -125,9 +125,9 @@ class TestTable:
 
     def test_names_that_would_steer_the_terminal(self) -> None:
         machine = Machine()
-        machine.mount("/srv/a\nb\x1b[2J\x9b", "vg0/odd")
-        lines = list(table(machine.plan(machine.resolve("/srv/a\nb\x1b[2J\x9b"))))
-        assert any(line.startswith("  /srv/a\\nb\\x1b[2J\\x9b  vg0/odd") for line in lines)
+        machine.mount("/srv/a\tb\x1b[2J\x9b", "vg0/odd")
+        lines = list(table(machine.plan(machine.resolve("/srv/a\tb\x1b[2J\x9b"))))
+        assert any(line.startswith("  /srv/a\\tb\\x1b[2J\\x9b  vg0/odd") for line in lines)
         assert all(text.isprintable() for text in lines)
 
     def test_names_that_are_not_utf_8_stay_what_they_are(self) -> None:

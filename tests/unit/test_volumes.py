@@ -138,10 +138,18 @@ def test_a_file_system_that_is_not_whole_in_a_snapshot() -> None:
     assert reason(machine, replace(mount, fstype="vfat")).startswith("it is a vfat on vg0/home; only ext2")
 
 
+def test_a_mount_point_with_a_line_break() -> None:
+    machine = Machine()
+    mount = machine.mount("/srv/a\nb", "vg0/odd")
+    found = Volumes(tuple(machine.volumes.values()), machine.stack).find(mount)
+    assert isinstance(found, str)
+    assert "line break" in found
+
+
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
-        ({"tags": ("borg_lvm", "borg_lvm.run=X")}, "made by borg-lvm (run X)"),
+        ({"tags": ("borg_lvm", "borg_lvm.run=X")}, "frozen already, by the run X"),
         ({"attr": "Owi-aos---"}, "being merged"),
         ({"attr": "Swi-aos---", "origin": "root"}, "being merged"),
         ({"attr": "swi-aos---", "origin": "root"}, "itself a snapshot (of vg0/root)"),
