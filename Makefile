@@ -1,6 +1,7 @@
-# KERNEL=6.12 chooses one kernel (uml is a 6.1 that runs as a process, many times faster without KVM); TESTS='tests/system/test_lab.py -k thin' chooses tests. See CONTRIBUTING.md.
-KERNEL ?= uml 6.12 6.1
+# KERNEL=6.12 chooses one kernel, or 6.1 (uml is a 6.1 that runs as a process, many times faster without KVM); TESTS='tests/system/test_lab.py -k thin' chooses tests. See CONTRIBUTING.md.
+KERNEL ?= uml 6.12
 FIRST := $(firstword $(KERNEL))
+EVERY := uml 6.12 6.1
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 LAB := $(VENV)/python -m tests.lab
@@ -21,12 +22,11 @@ lint: setup ## ruff and mypy
 unit: setup ## tests that need no root
 	$(VENV)/python -m pytest -q tests/unit
 
-# The longest guest starts first, the others a moment later: not all of them run at once.
-system: setup ## tests on real LVM: all under UML, what depends on the kernel on each other one
-	@guests=; number=0; of=$(words $(filter-out uml,$(KERNEL))); for kernel in $(KERNEL); do \
-	  share=; case "$$kernel $(KERNEL) " in uml*) ;; *" uml "*) share=$$number/$$of; number=$$((number + 1)) ;; esac; \
-	  $(LAB) test --kernel $$kernel --env BORG_LVM_LAB_SHARE=$$share -- $(TESTS) & \
-	  guests="$$guests $$!"; sleep 1; done; \
+# The first kernel has most tests and starts first; not all guests run at once.
+system: setup ## tests on real LVM: all on the first kernel, what depends on the kernel on the others
+	@guests=; number=0; of=$(words $(KERNEL)); for kernel in $(KERNEL); do \
+	  $(LAB) test --kernel $$kernel --env BORG_LVM_LAB_SHARE=$$number/$$of -- $(TESTS) & \
+	  guests="$$guests $$!"; number=$$((number + 1)); sleep 1; done; \
 	status=0; for guest in $$guests; do wait $$guest || status=1; done; exit $$status
 
 test: setup lint unit system ## all of it
@@ -38,6 +38,7 @@ demo: KERNEL := $(FIRST)
 demo: setup ## what borg-lvm does, in a guest, in a few minutes
 	@$(LAB) run --kernel $(FIRST) -- $(VENV)/python -m tests.demo
 
+soak: KERNEL := $(EVERY)
 soak: setup ## every system test on every kernel, one kernel after the other
 	@status=0; for kernel in $(KERNEL); do \
 	  $(LAB) test --kernel $$kernel --env BORG_LVM_RUNS=40 --env BORG_LVM_JUDGED=10 --timeout 86400 -- $(TESTS) || status=1; done; \

@@ -12,10 +12,10 @@ from tests.rig import Rig
 MARKERS = {
     "each_kernel": "what happens may depend on the kernel: `make test` runs it on every one",
     "soak": "takes long and proves more of the same: only `make soak` runs it",
-    "some_kernel": "a row of a long table: `make test` runs it on one of the emulated kernels, they take turns",
+    "some_kernel": "a row of a long table: `make test` runs it on one kernel, they take turns",
 }
-"""All other tests run in `make test` under UML only, where they take a fifth of the time; `make soak` runs everything
-on every kernel."""
+"""All other tests run in `make test` on the first kernel only: UML, where they take a fifth of the time. `make soak`
+runs everything on every kernel."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,14 +27,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what is marked for this kernel: BORG_LVM_LAB_SHARE is `number/of`; without it, keep all."""
+    """Keep what is marked for this kernel: BORG_LVM_LAB_SHARE is its number (from 0) of how many; without it, all."""
     kept = set(items)
     if "BORG_LVM_RUNS" not in os.environ:
         kept = {item for item in items if not item.get_closest_marker("soak")}
     if share := os.environ.get("BORG_LVM_LAB_SHARE"):
         number, of = (int(part) for part in share.split("/"))
         rows = [item for item in items if item.get_closest_marker("some_kernel")]
-        kept &= {item for item in items if item.get_closest_marker("each_kernel")} | set(rows[number::of])
+        each = {item for item in items if item.get_closest_marker("each_kernel")}
+        kept &= (set(items) - set(rows) if number == 0 else each) | set(rows[number::of])
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
 

@@ -213,7 +213,7 @@ AROUND = {
 
 
 WHOLE = "BORG_LVM_RUNS" in os.environ
-"""The soak kills everybody at each step of a window, else they take turns: two at each."""
+"""The soak kills everybody at each step of a window, else they take turns: one at each."""
 
 
 def rows() -> Iterator[tuple[str, str, Victims]]:
@@ -221,10 +221,9 @@ def rows() -> Iterator[tuple[str, str, Victims]]:
     turns = itertools.count()
     for kind, around in AROUND.items():
         for step in WINDOWS.get(kind, ()):
-            turn = next(turns)
-            taking_turns = {EVERYBODY[turn % 5], EVERYBODY[(turn + 2) % 5]}
+            whose_turn = EVERYBODY[next(turns) % len(EVERYBODY)]
             for victims in EVERYBODY:
-                if WHOLE or victims in taking_turns:
+                if WHOLE or victims == whose_turn:
                     yield kind, step, victims
         for words in around.split():
             step, _, victims = words.partition("+")

@@ -46,7 +46,6 @@ def verdicts(
     return found
 
 
-@pytest.mark.each_kernel
 def test_a_moved_file_is_never_missing(rig: Rig) -> None:
     with tidy():
         movers = movers_of(rig)
@@ -56,6 +55,7 @@ def test_a_moved_file_is_never_missing(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_the_judge_misses_files_that_went_from_the_second_volume_to_the_first(rig: Rig) -> None:
     programs = Programs(rig.path("programs"))
     programs.delay("lvcreate", PAUSE)

@@ -22,7 +22,7 @@ from tests.system.live import assert_nothing_left, tidy
 from tests.system.program import BIN, Said, borg_lvm, run
 
 pytestmark = pytest.mark.limit(1500)
-RUNS = int(os.environ.get("BORG_LVM_RUNS", "2"))
+RUNS = int(os.environ.get("BORG_LVM_RUNS", "1"))
 CONTROLS = 3
 BORG = {"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes", "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"}
 
@@ -107,6 +107,7 @@ def test_a_cluster_over_three_volumes_comes_back_whole(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak  # test_postgres.py has the same control
 def test_the_judge_sees_one_snapshot_after_the_other(rig: Rig) -> None:
     with staged(rig) as stage:
         stage.entry = {}

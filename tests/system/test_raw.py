@@ -103,6 +103,7 @@ def test_devices_and_files_show_one_instant(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_the_judge_sees_one_device_after_the_other(rig: Rig) -> None:
     with tidy():
         found = gaps(rig, 2, "--consistency", "per-volume")

@@ -33,7 +33,6 @@ def several(rig: Rig) -> list[Volume]:
     ]
 
 
-@pytest.mark.each_kernel
 def test_all_kinds_at_one_instant(server: Rig) -> None:
     volumes = several(server)
     disk = server.volume("disk", mib=16)
