@@ -96,6 +96,8 @@ def test_a_terminated_lab_ends_its_guest() -> None:
         "from tests.lab.__main__ import _stop\n"
         "signal.signal(signal.SIGTERM, _stop)\n"
         "with guest.started(['sleep', '60'], (), Path('/dev/null')) as child:\n"
+        "    while Path(f'/proc/{child.pid}/comm').read_text() != 'sleep\\n':\n"  # not setpriv any more
+        "        time.sleep(0.01)\n"
         "    print(child.pid, flush=True)\n"
         "    time.sleep(60)\n"
     )
