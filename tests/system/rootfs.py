@@ -30,7 +30,7 @@ set -e
 root=$1 cwd=$2; shift 2
 for path in dev proc sys run; do mount --rbind /$path "$root/$path"; done
 mount -t tmpfs tmpfs "$root/tmp"
-for path in {borrowed}; do mount --rbind "$path" "$root$path"; done
+for path in {borrowed}; do mkdir -p "$root$path"; mount --rbind "$path" "$root$path"; done
 cd "$root"
 pivot_root . .
 umount -l .
