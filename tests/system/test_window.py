@@ -25,8 +25,13 @@ PIPE = re.compile(r"^\d+<(?:pipe|socket):")
 
 
 def in_the_window(lines: Sequence[str]) -> list[str]:
-    """Return the calls from the guardian's being told to watch until it is told that all is over."""
-    begin = next(number for number, line in enumerate(lines) if 'write(' in line and '"arm ' in line)
+    """Return the calls from the guardian's being told to watch until it is told that all is over.
+
+    There are other such times: before, when freezes are tried, and after, when the snapshots are removed.
+    """
+    begin, refresh = 0, next(number for number, line in enumerate(lines) if "lvchange" in line)
+    for number, line in enumerate(lines[:refresh]):
+        begin = number if '"arm ' in line else begin
     end = next(number for number, line in enumerate(lines[begin:], begin) if '"disarm' in line)
     return list(lines[begin:end])
 
