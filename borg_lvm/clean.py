@@ -83,13 +83,11 @@ def _end_guardian(dead: Dead) -> None:
     All that it could still do is done here, too.
     """
     for step in dead.entry.named("guardian") if dead.entry else ():
-        pid, start = int(str(step["pid"])), step["start"]
+        guardian = strays.Process(int(str(step["pid"])), int(str(step["start"])), "guardian")
         end = time.monotonic() + GUARDIAN_PATIENCE
-        while ledger.start_time(pid) == start and time.monotonic() < end:
+        while ledger.start_time(guardian.pid) == guardian.start and time.monotonic() < end:
             time.sleep(0.05)
-        if ledger.start_time(pid) == start:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        guardian.kill(signal.SIGKILL)
 
 
 def _end_programs(dead: Dead, log: Log) -> None:

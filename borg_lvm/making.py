@@ -91,14 +91,17 @@ class _Together:
                 f"the snapshot of {names} was there before its time: another command of LVM's changed the volume",
                 remedy="run it again",
             )
-        for part in (self._group[:1], self._group[1:]):
-            prove_held()
-            ready = [copy for copy in part if copy.prepared]
-            for start in range(0, len(ready), lvmshell.MOST_WORDS):
-                self._shell.run(_refresh(ready[start : start + lvmshell.MOST_WORDS]))
-            for copy in part:
-                if not copy.prepared:
-                    self._shell.run(_lvcreate(copy, self._plan))
+        self._make(self._group[:1])
+        prove_held()
+        self._make(self._group[1:])
+
+    def _make(self, part: Sequence[Copy]) -> None:
+        ready = [copy for copy in part if copy.prepared]
+        for start in range(0, len(ready), lvmshell.MOST_WORDS):
+            self._shell.run(_refresh(ready[start : start + lvmshell.MOST_WORDS]))
+        for copy in part:
+            if not copy.prepared:
+                self._shell.run(_lvcreate(copy, self._plan))
 
     def prove(self) -> None:
         self._refuse([copy for copy in self._group if dm.fill(copy.dm_name).problem])

@@ -18,7 +18,7 @@ from borg_lvm.errors import SourceError, UsageError
 from borg_lvm.history import History
 from borg_lvm.resolve import ROOT_HOLES, Resolved, Wanted, resolve, standing
 from borg_lvm.sizing import Known
-from borg_lvm.volumes import Volumes
+from borg_lvm.volumes import Found, Volumes
 
 # What LVM's commands may read or write while volumes stand still. Our own memory is locked then (holding.py), and so is
 # the guardian's, so that our interpreter and libraries may lie anywhere.
@@ -97,16 +97,17 @@ def survey(question: Question, settings: Settings) -> Survey:
     with _speeds(devices) as speeds:
         listed = lvm.report(settings.command_timeout) if resolved.covers else []
     volumes = Volumes(listed, stack.gather(devices))
+    found = _found(resolved, volumes)
     past = history.read()
     system = frozenset(stack.gather(table.of(os.path.realpath(path)).device for path in SYSTEM_PATHS))
     wishes = plan.Wishes(
         run_id=new_run_id(),
         size=settings.snapshot.size,
-        known=_known(resolved, volumes, settings, past, speeds),
+        known=_known(found, settings, past, speeds),
         persistent_minor=settings.snapshot.persistent_minor,
         consistency=settings.consistency,
-        key_files=_key_sources(resolved, volumes, settings),
-        nesting=nesting.nests(matters=_nesting_matters(resolved, volumes, system)),
+        key_files=_key_sources(found, settings),
+        nesting=nesting.nests(matters=_nesting_matters(found, system)),
         system_devices=system,
     )
     made = plan.make(wishes, resolved, sources, volumes, stack.taken_minors())
@@ -170,9 +171,14 @@ def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:
     )
 
 
-def _nesting_matters(resolved: Resolved, volumes: Volumes, system: frozenset[str]) -> bool:
-    found = [(cover.mount.device, volumes.find(cover.mount)) for cover in resolved.covers]
-    members = {device: one for device, one in found if not isinstance(one, str)}
+def _found(resolved: Resolved, volumes: Volumes) -> list[tuple[mounts.Mount, Found]]:
+    """Return what can be snapshotted of the covers, with its mount; the plan says why the rest cannot."""
+    answers = [(cover.mount, volumes.find(cover.mount)) for cover in resolved.covers]
+    return [(mount, answer) for mount, answer in answers if not isinstance(answer, str)]
+
+
+def _nesting_matters(found: Sequence[tuple[mounts.Mount, Found]], system: frozenset[str]) -> bool:
+    members = {mount.device: one for mount, one in found}
     return instant.matters(list(members.values()), [one for device, one in members.items() if device in system])
 
 
@@ -187,18 +193,17 @@ def _speeds(devices: Sequence[str]) -> Iterator[dict[str, float]]:
 
 
 def _known(
-    resolved: Resolved, volumes: Volumes, settings: Settings, past: History, speeds: Mapping[str, float]
+    found: Sequence[tuple[mounts.Mount, Found]], settings: Settings, past: History, speeds: Mapping[str, float]
 ) -> Known:
     """Gather what else decides on the sizes of snapshots."""
-    found = [(cover.mount, volumes.find(cover.mount)) for cover in resolved.covers]
-    mounted = {answer.volume.uuid: mount for mount, answer in found if not isinstance(answer, str)}
+    mounted = {one.volume.uuid: mount for mount, one in found}
     return Known(
         sizes={entry.volume: entry.size for entry in settings.snapshot.volumes},
         minimum=settings.snapshot.minimum,
         maximum=settings.snapshot.maximum,
         past=past.volumes,
         speeds={uuid: speeds[mount.device] for uuid, mount in mounted.items()},
-        used={uuid: _used(mount.path) for uuid, mount in mounted.items() if mount.fstype != "raw"},
+        used={uuid: _used(mount.path) for uuid, mount in mounted.items() if mount.fstype != mounts.RAW},
     )
 
 
@@ -208,14 +213,13 @@ def _used(path: str) -> int:
     return (stat.f_blocks - stat.f_bfree) * stat.f_frsize
 
 
-def _key_sources(resolved: Resolved, volumes: Volumes, settings: Settings) -> dict[str, str]:
+def _key_sources(found: Sequence[tuple[mounts.Mount, Found]], settings: Settings) -> dict[str, str]:
     configured = {entry.volume: entry.key_file for entry in settings.luks}
-    found = {}
-    for cover in resolved.covers:
-        answer = volumes.find(cover.mount)
-        if isinstance(answer, str) or not answer.crypt or answer.volume.full_name in found:
-            continue
-        source = luks.key_source(answer.crypt.name, configured.get(answer.volume.full_name, ""))
-        if source is not None:
-            found[answer.volume.full_name] = source
-    return found
+    sources = {}
+    for _, one in found:
+        name = one.volume.full_name
+        if one.crypt and name not in sources:
+            source = luks.key_source(one.crypt.name, configured.get(name, ""))
+            if source is not None:
+                sources[name] = source
+    return sources
