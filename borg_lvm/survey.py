@@ -82,7 +82,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     reading = plugins.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
     sources = _sources(question, settings, reading)
     seen = tuple(look(path) for path in sources)
-    if not question.paths:
+    if sources == reading.sources:  # those that the user names, there or in the configuration, are meant as they are
         _refuse_devices(reading, seen)
     table = mounts.Table(mounts.read())
     wanted = Wanted(

@@ -59,6 +59,15 @@ def test_a_command_that_would_save_something_else_is_refused(rig: Rig, words: li
     assert told in said.err
 
 
+def test_a_device_in_the_configuration_is_for_a_program_that_nobody_knows(rig: Rig) -> None:
+    disk = rig.volume("disk", mib=16)
+    Path(disk.device).write_bytes(b"before")
+    config = rig.path("config.yaml")
+    config.write_text(f"paths: [{disk.device}]\n")
+    assert borg_lvm("run", "--config", config, "--", "head", "-c6", disk.device).out == "before"
+    assert rig.leftovers() == []
+
+
 def mixed(rig: Rig) -> tuple[list[Writer], list[Path]]:
     """Return writers to devices and to files, and what is to be frozen: thick and thin, with and without files."""
     volumes = [
