@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from borg_lvm.survey import Survey
 
 EPILOG = """\
+for instance:
+  borg-lvm run -- borg create /backup/repo::{now} /etc /srv
+
 exit status:
   the command's own status, or
    64  the command line cannot be understood        71  quiescing, a snapshot or the view failed, all undone

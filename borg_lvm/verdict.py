@@ -53,7 +53,8 @@ def _lost(copy: Copy, fill: Fill, story: Story) -> Iterator[str]:
         f"the snapshot of {name} was lost {duration(course.seconds)} after the command began: {_what(fill)}; it had "
         f"room for {human(look.total)}{grown} of changes"
     )
-    yield f"{human(look.used)} of changes were seen in it last, and {pace(course.speed())} were coming"
+    coming = f", and {pace(course.speed())} were coming" if course.speed() else ": the rest came at once"
+    yield f"{human(look.used)} of changes were seen in it last{coming}"
     yield f"it would have had to be larger than {human(look.total)}{_an_hour(course)}"
     if story.stuck:
         yield f"it could not grow: {story.stuck}"
