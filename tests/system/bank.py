@@ -139,6 +139,9 @@ def judge(copy: Cluster, over: Mapping[Path, Path]) -> Verdict:
             check = copy.run("pg_amcheck", "--all", "--install-missing", "--heapallindexed", status=None)
             found = f"{check.out}{check.err}".strip()
             assert found or not check.status, check
+        if copy.checksums:
+            pages = copy.run("pg_checksums", "--check", "-D", copy.data, status=None, over=over)
+            found += f"{pages.out}{pages.err}" if pages.status else ""
     except ServerError as error:
         return Verdict(refused=str(error))
     if books.status:

@@ -352,6 +352,16 @@ def usual_signals() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
+@contextmanager
+def away(end: Callable[[], object], start: Callable[[], object]) -> Iterator[None]:
+    """Have a server gone for the length of the block."""
+    end()
+    try:
+        yield
+    finally:
+        start()
+
+
 def script(folder: Path, name: str, text: str) -> Path:
     """Write a program and return its path."""
     path = folder / name

@@ -25,10 +25,15 @@ SHOWN = 20  # lines of the server's log that an error shows
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster: its folder of data, and one for its socket and its log, which is not on a volume to be frozen."""
+    """A cluster: its folder of data, and one for its socket and its log, which is not on a volume to be frozen.
+
+    `checksums`: each page has one. Then pages of a bad copy can keep its server from starting, and so from being looked
+    at: a judge does without.
+    """
 
     data: Path
     sockets: Path
+    checksums: bool = False
 
     @property
     def log(self) -> Path:
@@ -43,10 +48,13 @@ class Cluster:
         become = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups"]
         return ["nice", *become, "env", "-i", *env, BIN / program, *words]  # a busy server lets the test go on
 
-    def run(self, program: str, *words: str | Path, status: int | None = 0) -> Said:
-        """Run one of PostgreSQL's programs; `status` is what it must end with (None: anything)."""
+    def run(
+        self, program: str, *words: str | Path, status: int | None = 0, over: Mapping[Path, Path] | None = None
+    ) -> Said:
+        """Run one of PostgreSQL's programs; `status` is what it must end with (None: anything), `over` as `running`."""
+        argv = [*_laid(over or {}), *self.argv(program, *words)]
         done = subprocess.run(
-            self.argv(program, *words), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd="/"
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd="/"
         )
         said = Said(done.returncode, done.stdout, done.stderr)
         assert status is None or said.status == status, said
@@ -69,8 +77,8 @@ class Cluster:
         for folder in (self.data, wal):
             if folder:
                 owned(folder)
-        # No checksums: with them, pages of a bad copy can keep its server from starting, and so from being looked at.
         words = ["--auth=trust", "--locale=C.UTF-8", "--no-sync", "--wal-segsize=1"]
+        words += ["--data-checksums"] if self.checksums else []
         self.run("initdb", "-D", self.data, *words, *([f"--waldir={wal}"] if wal else []))
 
     @contextmanager
@@ -115,15 +123,12 @@ class ServerError(Exception):
 
 
 @contextmanager
-def cluster(
-    data: Path, sockets: Path, settings: Mapping[str, str], wal: Path | None = None
-) -> Iterator[Cluster]:
-    """Make a cluster in a new folder and have it run for the length of the block."""
-    owned(sockets)
-    made = Cluster(data, sockets)
-    made.initdb(wal)
-    with made.running(settings):
-        yield made
+def cluster(new: Cluster, settings: Mapping[str, str], wal: Path | None = None) -> Iterator[Cluster]:
+    """Make a cluster in its folders, which are made too, and have it run for the length of the block."""
+    owned(new.sockets)
+    new.initdb(wal)
+    with new.running(settings):
+        yield new
 
 
 def owned(folder: Path) -> None:

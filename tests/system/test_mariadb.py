@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from borg_lvm.applications import Application, Wish
 from borg_lvm.contract import ApplicationContract, Subject
 from hooks import mariadb
 from tests.rig import Rig
-from tests.system.live import assert_nothing_left, tidy, wait_for
+from tests.system.live import assert_nothing_left, away, tidy, wait_for
 from tests.system.program import Said, borg_lvm, run
 
 pytestmark = pytest.mark.limit(1500)
@@ -236,13 +236,8 @@ class ServerSubject(Subject):
     def keeps(self) -> list[str]:
         return [str(place) for place in self.server.places]
 
-    @contextmanager
-    def gone(self) -> Iterator[None]:
-        self.server.end()
-        try:
-            yield
-        finally:
-            self.server.start()
+    def gone(self) -> AbstractContextManager[None]:
+        return away(self.server.end, self.server.start)
 
     @contextmanager
     def busy(self) -> Iterator[None]:

@@ -1,12 +1,12 @@
-"""PostgreSQL over three volumes, hot, backed up by borg: what comes out of the archive is a whole cluster."""
+"""The plugin for PostgreSQL: a hot server over three volumes comes whole out of the archive; what is wrong is told."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,108 +17,102 @@ from borg_lvm.applications import Application, Wish
 from borg_lvm.contract import ApplicationContract, Subject
 from hooks import postgresql
 from tests.rig import Rig
-from tests.system.cluster import Cluster, judged, settle
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.program import BIN, Said, borg_lvm, run
+from tests.system.archives import Borg
+from tests.system.bank import HOT
+from tests.system.live import assert_nothing_left, away, tidy
+from tests.system.postgres import Cluster, owned
+from tests.system.program import Said, borg_lvm
+from tests.system.served import THICK, served, volumes
 
 pytestmark = pytest.mark.limit(1500)
 RUNS = int(os.environ.get("BORG_LVM_RUNS", "1"))
-CONTROLS = 3
-BORG = {"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes", "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"}
+HBA = "local all weak trust\nlocal all all peer\n"
+"""Who may come in without a password: the server's own user, and a role that has no rights."""
+
+
+class Switched:
+    """A server over three folders that a test starts and stops as it likes."""
+
+    def __init__(self, cluster: Cluster, wal: Path, space: Path, settings: Mapping[str, str]) -> None:
+        self.cluster = cluster
+        self.wal = wal
+        self.space = space
+        self._settings = settings
+        self._stack = ExitStack()
+
+    def make(self) -> None:
+        """Make it, and start it."""
+        owned(self.cluster.sockets)
+        self.cluster.initdb(self.wal)
+        (self.cluster.data / "pg_hba.conf").write_text(HBA)
+        self.start()
+        self.cluster.tablespace("far", self.space)
+        self.cluster.sql("create role weak login")
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._stack.enter_context(self.cluster.running(self._settings))
+
+    def stop(self) -> None:
+        """Stop it, if it runs."""
+        self._stack.close()
+
+
+def configured(entry: Mapping[str, Any]) -> Path:
+    """Write a configuration with this application; not below a folder that is open to everybody."""
+    path = Path("/run/borg-lvm-test-postgresql.yaml")
+    common = {"deadline": 60, "command_timeout": 300, "snapshot": {"size": "80%ORIGIN"}}
+    path.write_text(yaml.safe_dump({**common, "applications": [dict(entry)]}))
+    return path
+
+
+def entry_for(cluster: Cluster) -> dict[str, Any]:
+    """Return the application's entry in the configuration."""
+    return {"plugin": "postgresql", "options": {"socket": str(cluster.sockets)}}
+
+
+def test_a_cluster_over_three_volumes_comes_back_whole(rig: Rig) -> None:
+    with tidy():
+        with served(rig, THICK, HOT, checksums=True) as server:
+            config = configured(entry_for(server.cluster))
+            for turn in range(RUNS):
+                verdict, said = server.copied(turn, "--config", config)
+                assert "postgresql: quiesced (checkpoint) for " in said.err
+                assert verdict.is_clean, verdict
+            words: list[str | Path] = ["plan", "--config", config, "--", "borg", "create", "x::y", *server.volumes]
+            shown = borg_lvm(*words).out
+            for volume, what in (("data", "data"), ("log", "WAL"), ("tables", "tablespace")):
+                assert any(f" {what} " in line and line.endswith(f"/{volume}") for line in shown.splitlines()), shown
+        assert_nothing_left(rig)
 
 
 class Stage:
-    """A cluster over three volumes, a repository, and the configuration for both."""
+    """A server over three volumes, a repository, and the configuration for both."""
 
     def __init__(self, rig: Rig) -> None:
-        self.rig = rig
-        rig.directory.chmod(0o755)
-        group = rig.group(disks=2)
-        for name, mib, fs in (("data", 160, "ext4"), ("wal", 128, "xfs"), ("space", 160, "ext4")):
-            rig.volume(name, fs=fs, mib=mib, at=rig.path(name), group=group)
-        self.parts = [rig.path(name) / "pg" for name in ("data", "wal", "space")]
-        self.cluster = Cluster(self.parts[0], self.parts[1], self.parts[2], rig.path("socket"))
-        self.repository = rig.path("repository")
-        self.entry: dict[str, Any] = {"plugin": "postgresql", "options": {"socket": str(self.cluster.socket)}}
-
-    def config(self) -> Path:
-        """Write the configuration; not below a folder that is open to everybody."""
-        path = Path("/run/borg-lvm-test-postgresql.yaml")
-        path.write_text(
-            yaml.safe_dump(
-                {
-                    "deadline": 60,
-                    "command_timeout": 300,
-                    "snapshot": {"size": "80%ORIGIN"},
-                    "applications": [self.entry] if self.entry else [],
-                }
-            )
-        )
-        return path
+        wal, space, data = volumes(rig, THICK)
+        self.parts = [data / "pg", wal / "pg", space / "pg"]
+        self.server = Switched(Cluster(self.parts[0], rig.path("sockets")), self.parts[1], self.parts[2], HOT)
+        self.borg = Borg.made(rig.path("borg"))
+        self.entry = entry_for(self.server.cluster)
 
     def backup(self, archive: str, *options: str, status: int = 0, parts: list[Path] | None = None) -> Said:
         """Have borg-lvm run borg."""
-        if not self.repository.exists():
-            run(BIN / "borg", "init", "-e", "none", self.repository, env=BORG)
-        words: list[str | Path] = [BIN / "borg", "create", f"{self.repository}::{archive}", *(parts or self.parts)]
-        return borg_lvm("run", "--config", self.config(), *options, "--", *words, status=status, env=BORG)
-
-    def judge(self, archive: str) -> tuple[list[str], int]:
-        """Extract an archive and judge it."""
-        target = self.rig.path(f"extracted-{archive}")
-        target.mkdir()
-        run(BIN / "borg", "extract", "--numeric-ids", f"{self.repository}::{archive}", cwd=target, env=BORG)
-        try:
-            return judged(self.cluster, [(target / str(part).lstrip("/"), part) for part in self.parts])
-        finally:
-            shutil.rmtree(target)
+        words: list[str | Path] = ["borg", "create", self.borg.archive(archive), *(parts or self.parts)]
+        config = configured(self.entry)
+        return borg_lvm("run", "--config", config, *options, "--", *words, status=status, env=self.borg.env)
 
 
 @contextmanager
 def staged(rig: Rig) -> Iterator[Stage]:
-    """Give a stage whose cluster runs."""
+    """Give a stage whose server runs."""
     stage = Stage(rig)
     with tidy():
         try:
-            stage.cluster.make()
+            stage.server.make()
             yield stage
         finally:
-            stage.cluster.stop()
-
-
-def test_a_cluster_over_three_volumes_comes_back_whole(rig: Rig) -> None:
-    with staged(rig) as stage:
-        with stage.cluster.busy():
-            found = []
-            for turn in range(RUNS):
-                settle()
-                before = stage.cluster.history()
-                said = stage.backup(f"a{turn}")
-                found.append((said, before, stage.cluster.history()))
-        for turn, (said, before, after) in enumerate(found):
-            assert "postgresql: quiesced (checkpoint) for " in said.err
-            wrong, count = stage.judge(f"a{turn}")
-            assert wrong == []
-            assert before <= count <= after, (before, count, after)
-        shown = borg_lvm("plan", "--config", stage.config(), "--", "borg", "create", "x::y", *stage.parts).out
-        for volume, what in (("data", "data"), ("wal", "WAL"), ("space", "tablespace")):
-            assert any(f" {what} " in line and line.endswith(f"/{volume}") for line in shown.splitlines()), shown
-        stage.cluster.stop()
-        assert_nothing_left(rig)
-
-
-@pytest.mark.soak  # test_postgres.py has the same control
-def test_the_judge_sees_one_snapshot_after_the_other(rig: Rig) -> None:
-    with staged(rig) as stage:
-        stage.entry = {}
-        stage.parts = [stage.parts[number] for number in (1, 2, 0)]
-        with stage.cluster.busy():
-            for turn in range(CONTROLS):
-                settle()
-                stage.backup(f"s{turn}", "--consistency", "per-volume")
-        found = [stage.judge(f"s{turn}")[0] for turn in range(CONTROLS)]
-        print(*found, sep="\n")
-        assert any(found)
+            stage.server.stop()
 
 
 def test_what_is_wrong_is_told(rig: Rig) -> None:
@@ -130,10 +124,10 @@ def test_what_is_wrong_is_told(rig: Rig) -> None:
         stage.entry["options"]["role"] = "weak"
         said = stage.backup("a", status=71)
         assert "must be superuser or have privileges of pg_read_all_settings" in said.err
-        stage.cluster.sql("GRANT pg_read_all_settings TO weak")
+        stage.server.cluster.sql("GRANT pg_read_all_settings TO weak")
         said = stage.backup("a", status=71)
         assert "the role weak may not do a checkpoint" in said.err
-        stage.cluster.sql("GRANT pg_checkpoint TO weak")
+        stage.server.cluster.sql("GRANT pg_checkpoint TO weak")
         said = stage.backup("weak")
         assert "postgresql: quiesced (checkpoint) for " in said.err
         stage.entry["options"]["role"] = "nobody"
@@ -141,14 +135,14 @@ def test_what_is_wrong_is_told(rig: Rig) -> None:
         assert "Peer authentication failed" in said.err
         del stage.entry["options"]["role"]
         stage.entry["prepare_timeout"] = 5
-        pid = int((stage.cluster.data / "postmaster.pid").read_text().split()[0])
+        pid = int((stage.server.cluster.data / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGSTOP)
         try:
             said = stage.backup("a", status=71)
             assert "took longer than 5 s" in said.err
         finally:
             os.kill(pid, signal.SIGCONT)
-        stage.cluster.stop()
+        stage.server.stop()
         said = stage.backup("a", status=71)
         assert "no server listens at " in said.err
         stage.entry["on_failure"] = "skip-if-absent"
@@ -162,41 +156,36 @@ class ClusterSubject(Subject):
 
     stops_writers = False
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.cluster.sql("CREATE TABLE IF NOT EXISTS words (word text)")
+    def __init__(self, server: Switched) -> None:
+        self.server = server
+        self.server.cluster.sql("create table if not exists words (word text)")
 
     def make(self, deadline: float) -> Application:
-        options = postgresql.Options(socket=str(self.cluster.socket))
+        options = postgresql.Options(socket=str(self.server.cluster.sockets))
         return postgresql.PostgreSQL(Wish("it", "checkpoint", deadline, options))
 
     def write(self, seconds: float) -> bool:
-        self.cluster.sql(f"SET statement_timeout = '{seconds:g}s'; INSERT INTO words VALUES ('word')")
+        self.server.cluster.sql(f"SET statement_timeout = '{seconds:g}s'; INSERT INTO words VALUES ('word')")
         return True
 
     def keeps(self) -> list[str]:
-        return [str(path) for path in (self.cluster.data, self.cluster.wal, self.cluster.space)]
+        return [str(path) for path in (self.server.cluster.data, self.server.wal, self.server.space)]
 
-    @contextmanager
-    def gone(self) -> Iterator[None]:
-        self.cluster.stop()
-        try:
-            yield
-        finally:
-            self.cluster.start()
+    def gone(self) -> AbstractContextManager[None]:
+        return away(self.server.stop, self.server.start)
 
     def lose(self) -> bool:
-        self.cluster.stop()
-        self.cluster.start()
+        self.server.stop()
+        self.server.start()
         return True
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Give a cluster in memory."""
+def server() -> Iterator[Switched]:
+    """Give a server in memory."""
     base = Path("/run/borg-lvm-test-cluster")
     base.mkdir(mode=0o755, exist_ok=True)
-    made = Cluster(base / "data", base / "wal", base / "space", base / "socket")
+    made = Switched(Cluster(base / "data", base / "sockets"), base / "wal", base / "space", {"shared_buffers": "1MB"})
     try:
         made.make()
         yield made
@@ -212,7 +201,7 @@ class TestContract(ApplicationContract):
     patience = 60.0
 
     @pytest.fixture
-    def subject(self, cluster: Cluster) -> Subject:
-        return ClusterSubject(cluster)
+    def subject(self, server: Switched) -> Subject:
+        return ClusterSubject(server)
 
 

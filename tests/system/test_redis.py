@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from borg_lvm.errors import BorgLvmError
 from hooks import redis
 from hooks.resp import Client
 from tests.rig import Rig
-from tests.system.live import Gate, Programs, Run, assert_nothing_left, tidy, wait_for
+from tests.system.live import Gate, Programs, Run, assert_nothing_left, away, tidy, wait_for
 from tests.system.program import Said, borg_lvm
 
 pytestmark = pytest.mark.limit(600)
@@ -202,13 +202,8 @@ class ServerSubject(Subject):
     def keeps(self) -> list[str]:
         return [str(self.server.folder)]
 
-    @contextmanager
-    def gone(self) -> Iterator[None]:
-        self.server.end()
-        try:
-            yield
-        finally:
-            self.server.start()
+    def gone(self) -> AbstractContextManager[None]:
+        return away(self.server.end, self.server.start)
 
     @contextmanager
     def busy(self) -> Iterator[None]:
