@@ -36,22 +36,12 @@ def held(volumes: Sequence[Volume], holder: str, wait: float, signals: Signals) 
 
 @contextmanager
 def _one(volume: Volume, holder: str, deadline: float, signals: Signals) -> Iterator[None]:
+    fd = opened(volume.uuid, volume.full_name)
     try:
-        fd = os.open(os.path.join(FOLDER, volume.uuid), os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise SnapshotError(
-            f"cannot lock {volume.full_name} in {FOLDER}: {error.strerror}; nothing was done",
-            remedy=f"make room for {FOLDER}, which must be writable",
-        ) from error
-    try:
-        while not _try(fd):
+        while not taken(fd):
             signals.check()
             if time.monotonic() >= deadline:
-                other = os.pread(fd, 1000, 0).decode(errors="replace").strip()
-                raise LockedError(
-                    f"{volume.full_name} is being backed up by another run: {other}",
-                    remedy="wait for it with --lock-wait SECONDS, or start this run at another time",
-                )
+                raise _held_by_another(volume, fd)
             time.sleep(0.2)
         with suppress(OSError):  # a full /run: the lock holds all the same, it only does not tell whose it is
             os.ftruncate(fd, 0)
@@ -61,7 +51,39 @@ def _one(volume: Volume, holder: str, deadline: float, signals: Signals) -> Iter
         os.close(fd)
 
 
-def _try(fd: int) -> bool:
+def refuse_held(volumes: Sequence[Volume]) -> None:
+    """Raise LockedError if another run holds one of the volumes at this moment. Takes no lock itself."""
+    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+    for volume in volumes:
+        fd = opened(volume.uuid, volume.full_name)
+        try:
+            if not taken(fd):
+                raise _held_by_another(volume, fd)
+        finally:
+            os.close(fd)
+
+
+def _held_by_another(volume: Volume, fd: int) -> LockedError:
+    other = os.pread(fd, 1000, 0).decode(errors="replace").strip()
+    return LockedError(
+        f"{volume.full_name} is being backed up by another run: {other}",
+        remedy="wait for it with --lock-wait SECONDS, or start this run at another time",
+    )
+
+
+def opened(name: str, what: str) -> int:
+    """Open the file of a lock; returns its descriptor. Errors: SnapshotError, which tells `what` cannot be locked."""
+    try:
+        return os.open(os.path.join(FOLDER, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SnapshotError(
+            f"cannot lock {what} in {FOLDER}: {error.strerror}; nothing was done",
+            remedy=f"make room for {FOLDER}, which must be writable",
+        ) from error
+
+
+def taken(fd: int) -> bool:
+    """Try to take an open lock; tells whether it is ours now."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

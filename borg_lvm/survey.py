@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from borg_lvm import history, instant, ledger, luks, nesting, plan, plugins, wrappers
+from borg_lvm import history, instant, ledger, locks, luks, nesting, plan, plugins, wrappers
 from borg_lvm.command import Invocation, LivePath, Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked, Coverer
 from borg_lvm.devices import lvm, mounts, stack
 from borg_lvm.devices.paths import SeenPath, look
-from borg_lvm.errors import SourceError, UsageError
+from borg_lvm.errors import LockedError, SourceError, UsageError
 from borg_lvm.history import History
 from borg_lvm.resolve import ROOT_HOLES, Resolved, Wanted, resolve, standing
 from borg_lvm.sizing import Known
@@ -23,6 +23,9 @@ from borg_lvm.volumes import Found, Volumes
 # What LVM's commands may read or write while volumes stand still. Our own memory is locked then (holding.py), and so is
 # the guardian's, so that our interpreter and libraries may lie anywhere.
 SYSTEM_PATHS = ("/", "/usr/sbin/lvm", "/usr/lib", "/lib64", "/etc/lvm", "/run/lvm", "/run/lock", "/dev", ledger.STATE)
+
+LOOK_AGAIN = 0.5
+"""Seconds between two questions whether another run still holds a volume still."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     resolved = resolve(wanted, table)
     devices = [cover.mount.device for cover in resolved.covers]
     with _speeds(devices) as speeds:
-        listed = lvm.report(settings.command_timeout) if resolved.covers else []
+        listed = _listed(devices, settings) if resolved.covers else []
     volumes = Volumes(listed, stack.gather(devices))
     found = _found(resolved, volumes)
     past = history.read()
@@ -169,6 +172,25 @@ def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:
     return tuple(
         seen.real for seen, live in wanted.needed if live.make and seen.kind == "missing" and seen.real in holes
     )
+
+
+def _listed(devices: Sequence[str], settings: Settings) -> list[lvm.Volume]:
+    """Ask LVM for the volumes. One below these devices that another run holds still just now is waited for.
+
+    Nobody must be told to resume it: it goes again by itself. Errors: LockedError; as `lvm.report`.
+    """
+    end = time.monotonic() + settings.lock_wait
+    while True:
+        listed = lvm.report(settings.command_timeout)
+        below = {device.dm_uuid for device in stack.gather(devices).values()}
+        try:
+            locks.refuse_held([volume for volume in listed if volume.suspended and volume.dm_uuid in below])
+        except LockedError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(LOOK_AGAIN)
+            continue
+        return listed
 
 
 def _found(resolved: Resolved, volumes: Volumes) -> list[tuple[mounts.Mount, Found]]:

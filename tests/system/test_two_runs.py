@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -84,10 +85,16 @@ def test_same_volume_in_the_window(rig: Rig, one: Volume) -> None:
     paths = ["--path", str(one.at), "--path", str(two.at)]
     first = Run("run", "--config", config, *paths, "--", "true", programs=programs)
     gate.reached(process=first.process)
-    refused = borg_lvm("run", *paths, "--", "touch", rig.path("ran"), status=75)
-    assert f"{one.full_name} is being backed up by another run" in refused.err
+    for verb in ("plan", "run"):
+        refused = borg_lvm(verb, *paths, "--", "touch", rig.path("ran"), status=75)
+        assert "is being backed up by another run" in refused.err
+        assert first.id() in refused.err
+    waiting = Run("run", "--lock-wait", "120", "--config", config, *paths, "--", "true")
+    time.sleep(3)
+    assert waiting.process.poll() is None
     gate.open()
     assert first.end().status == 0
+    assert waiting.end().status == 0
     assert not rig.path("ran").exists()
     assert_nothing_left(rig)
 
