@@ -158,8 +158,7 @@ def _set_volumes_going(dead: Dead, log: Log) -> None:
     # The lower ones first: thawing a file system writes to what lies below it.
     for uuid in [*dead.told("below", "device"), *dead.told("snapshot", "origin")]:
         with suppress(OSError):
-            if dm.is_suspended(uuid):
-                dm.resume(uuid)
+            if dm.set_going(uuid):
                 log.warning(f"resumed {names.get(uuid) or uuid}, which a dead run had left suspended")
     for path in dead.told("freeze", "path"):
         with suppress(OSError):

@@ -68,6 +68,14 @@ def resume(uuid: str) -> None:
     _ioctl(_DEV_SUSPEND, uuid=uuid)
 
 
+def set_going(uuid: str) -> bool:
+    """Resume a device if it is suspended, as `resume` does; tell whether it was. Errors: OSError, as `is_suspended`."""
+    suspended = is_suspended(uuid)
+    if suspended:
+        resume(uuid)
+    return suspended
+
+
 def remove(uuid: str) -> None:
     """Remove a device that nothing uses. Errors: OSError (EBUSY: it is in use; ENXIO: there is no such device)."""
     _ioctl(_DEV_REMOVE, uuid=uuid)

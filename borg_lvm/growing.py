@@ -6,19 +6,15 @@ for a moment, to write down what it did. Should it die in that moment, the guard
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from borg_lvm import dm, proc
-from borg_lvm.devices import stack
-from borg_lvm.errors import BorgLvmError, SnapshotError
+from borg_lvm import dm, locks, proc
+from borg_lvm.devices import lvm, stack
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
-from borg_lvm.locks import FOLDER
 from borg_lvm.making import SILENT
 from borg_lvm.proc import Steps
 from borg_lvm.release import GRACE
@@ -62,8 +58,8 @@ class Grower:
         One run at a time asks and takes, so that the reserve of a group holds.
         Errors: ProgramError, SnapshotError.
         """
-        with _group_locked(target.vg_uuid) as lock:
-            while not lock():
+        with _group_lock(target.vg_uuid) as lock:
+            while not locks.taken(lock):
                 yield
             room = yield from self._room(target.name)
             more = choose(room)
@@ -72,15 +68,9 @@ class Grower:
         return room, more
 
     def _room(self, name: str) -> Steps[Room]:
-        fields = "vg_free,vg_extent_size,lv_size,lv_metadata_size"
-        argv = ["lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "--options", fields, name]
-        text = yield from proc.stepwise(argv, timeout=self._timeout)
-        try:
-            row = json.loads(text)["report"][0]["lv"][0]
-            numbers = [int(row[field] or 0) for field in fields.split(",")]
-        except (ValueError, LookupError, TypeError) as error:
-            raise SnapshotError("lvs gave a report that is not the JSON that LVM documents") from error
-        return Room(*numbers)
+        text = yield from proc.stepwise(lvm.report_of([name]), timeout=self._timeout)
+        (now,) = lvm.parse(text)
+        return Room(now.vg_free, now.extent, now.size, now.metadata_size)
 
     def _extend(self, target: Target, more: int) -> Steps[None]:
         uuids = [device.dm_uuid for device in _devices(target.devices)]
@@ -103,8 +93,7 @@ class Grower:
         """Set going what an `lvextend` that died half-way has left suspended."""
         for uuid in uuids:
             try:
-                if dm.is_suspended(uuid):
-                    dm.resume(uuid)
+                if dm.set_going(uuid):
                     self.told.append(f"resumed the device {uuid}, which lvextend had left suspended")
             except OSError as error:
                 self.told.append(f"the device {uuid} may stand still: {error.strerror}")
@@ -118,21 +107,10 @@ def _devices(names: Sequence[str]) -> list[stack.BlockDevice]:
 
 
 @contextmanager
-def _group_locked(vg_uuid: str) -> Iterator[Callable[[], bool]]:
-    """Give a function that tries to take the lock of a volume group; it is let go at the end."""
+def _group_lock(vg_uuid: str) -> Iterator[int]:
+    """Open the lock of a volume group, which is let go at the end. Errors: SnapshotError."""
+    fd = locks.opened(f"group-{vg_uuid}", "the volume group")
     try:
-        fd = os.open(os.path.join(FOLDER, f"group-{vg_uuid}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise BorgLvmError(f"cannot lock the volume group in {FOLDER}: {error.strerror}") from error
-
-    def lock() -> bool:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    try:
-        yield lock
+        yield fd
     finally:
         os.close(fd)

@@ -136,5 +136,4 @@ def _suspended(copy: Copy) -> Iterator[None]:
     try:
         yield
     finally:
-        if dm.is_suspended(uuid):  # lvcreate resumes an origin itself, as soon as its snapshot is there
-            dm.resume(uuid)
+        dm.set_going(uuid)  # unless lvcreate has done so: it does, as soon as the snapshot is there

@@ -71,6 +71,10 @@ class Ledger:
         except OSError as error:
             raise _unwritten(error) from error
 
+    def write_process(self, step: str, pid: int) -> None:
+        """Write a process down such that no later one of the same number is taken for it."""
+        self.write(step, pid=pid, start=start_time(pid))
+
 
 @contextmanager
 def opened(run_id: str, command: str) -> Iterator[Ledger]:

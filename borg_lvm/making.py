@@ -16,7 +16,7 @@ from typing import Protocol
 from borg_lvm import dm, lvmshell, proc
 from borg_lvm.devices.lvm import IN_USE
 from borg_lvm.errors import SnapshotError
-from borg_lvm.ledger import Ledger, start_time
+from borg_lvm.ledger import Ledger
 from borg_lvm.lvmshell import LvmShell
 from borg_lvm.plan import Copy, Plan
 
@@ -47,7 +47,7 @@ def maker(plan: Plan, group: Sequence[Copy], ledger: Ledger, timeout: float) -> 
         yield _Alone(group[0], plan, timeout)
         return
     with lvmshell.started(timeout) as shell:
-        ledger.write("program", pid=shell.pid, start=start_time(shell.pid))
+        ledger.write_process("program", shell.pid)
         together = _Together(group, plan, shell)
         together.prepare()
         yield together

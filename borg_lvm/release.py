@@ -106,8 +106,7 @@ def _resume_origins(plan: Plan, log: Log, leftovers: list[str]) -> None:
     """Set going the origins that an `lvremove` which died half-way has left suspended."""
     for copy in plan.copies:
         try:
-            if dm.is_suspended(copy.origin.dm_uuid):
-                dm.resume(copy.origin.dm_uuid)
+            if dm.set_going(copy.origin.dm_uuid):
                 log.warning(f"resumed {copy.origin.full_name}, which lvremove had left suspended")
         except OSError as error:
             leftovers.append(f"{copy.origin.full_name} may stand still: {error.strerror}")

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from borg_lvm import kernel, strays, view
 from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError
-from borg_lvm.ledger import Ledger, start_time
+from borg_lvm.ledger import Ledger
 from borg_lvm.log import Log
 from borg_lvm.namespace import inside
 from borg_lvm.plan import Plan
@@ -125,7 +125,7 @@ def _hand_over(pid: int, report: int, go: int, ledger: Ledger, argv: Sequence[st
         raise SnapshotError(f"the frozen view cannot be built: {answer.decode(errors='replace').strip() or 'killed'}")
     namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        ledger.write("command", pid=pid, start=start_time(pid))
+        ledger.write_process("command", pid)
         os.write(go, b"g")
         failure = _read_all(report)
         if failure:

@@ -79,7 +79,7 @@ def _acquire_and_run(
     stack.enter_context(locks.held(origins, holder, settings.lock_wait, signals))
     _make_folders(surveyed.make)
     watch = stack.enter_context(guardian.started())
-    book.write("guardian", pid=watch.pid, start=ledger.start_time(watch.pid))
+    book.write_process("guardian", watch.pid)
     stack.enter_context(release.released(plan, watch, book, log, outcome.leftovers, keep=job.keep, timeout=timeout))
     troupe = job.troupe
     quiesced = troupe.prepare(watch, book, signals, outcome.leftovers).quiesced if troupe else nullcontext

@@ -44,6 +44,7 @@ class Volume:
     data_percent: float | None
     metadata_percent: float | None
     minor: int
+    metadata_size: int = 0
 
     @property
     def full_name(self) -> str:
@@ -91,10 +92,14 @@ def report(timeout: float, select: Sequence[str] = ()) -> list[Volume]:
 
     Errors: ProgramError; SnapshotError when LVM's answer cannot be read.
     """
+    return parse(proc.run(report_of(select), timeout=timeout))
+
+
+def report_of(select: Sequence[str]) -> list[str]:
+    """Return the command line of `report`, for `parse`."""
     argv = ["lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "--options", FIELDS]
     # An administrator's lvm.conf may say how lists and yes/no look in reports for people.
-    argv += ["--config", 'report { list_item_separator="," binary_values_as_numeric=0 }', *select]
-    return parse(proc.run(argv, timeout=timeout))
+    return [*argv, "--config", 'report { list_item_separator="," binary_values_as_numeric=0 }', *select]
 
 
 def parse(text: str) -> list[Volume]:
@@ -128,6 +133,7 @@ def _volume(row: dict[str, Any]) -> Volume:
         data_percent=_percent(row["data_percent"]),
         metadata_percent=_percent(row["metadata_percent"]),
         minor=int(row["lv_kernel_minor"]),
+        metadata_size=int(row["lv_metadata_size"] or 0),
     )
 
 
