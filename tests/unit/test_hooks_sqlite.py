@@ -64,11 +64,20 @@ class Databases(Subject):
 
     def lose(self) -> bool:
         for path in Path("/proc").glob("[0-9]*/cmdline"):
-            if b"sqlite_hold.py" in path.read_bytes() and str(self.paths[-1]).encode() in path.read_bytes():
+            words = words_of(path)
+            if b"sqlite_hold.py" in words and str(self.paths[-1]).encode() in words:
                 os.kill(int(path.parent.name), signal.SIGKILL)
-                while path.exists() and path.read_bytes():  # a zombie has no command line any more
+                while words_of(path):  # a zombie has no command line any more
                     time.sleep(0.01)
         return True
+
+
+def words_of(path: Path) -> bytes:
+    """Return a process's command line; one that has ended meanwhile has none."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 class TestContract(ApplicationContract):
