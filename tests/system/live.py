@@ -182,6 +182,17 @@ class Run:
         assert found is not None
         return found
 
+    def waited_for(self, look: Callable[[], T], what: str) -> T:
+        """Look again and again until there is something, and return it; fails at once when the run ends before."""
+
+        def at_it() -> T:
+            found = look()
+            if not found:
+                self._alive(what)
+            return found
+
+        return wait_for(at_it, what)
+
     def _alive(self, what: str) -> None:
         if self.process.poll() is not None:
             raise AssertionError(f"it ended before {what} was there: {finished(self.process)}")

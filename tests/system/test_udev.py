@@ -72,7 +72,8 @@ def test_dmeventd_leaves_our_snapshots_alone(server: Rig) -> None:
     run("lvcreate", "-q", "-y", "-s", "-n", "theirs", "-L", "8m", volume.full_name)  # starts it
     try:
         fill = f"dd if=/dev/zero of={volume.at}/big bs=1M count=20 conv=fsync status=none"
-        script = f"nsenter --target 1 --mount sh -c '{fill}'; lvs --noheadings -o seg_monitor @borg_lvm; true"
+        # The command is ended as soon as the snapshot is lost.
+        script = f"lvs --noheadings -o seg_monitor @borg_lvm; nsenter --target 1 --mount sh -c '{fill}'; sleep 60"
         said = borg_lvm("run", "--snapshot-size", "12M", "--path", volume.at, "--", "sh", "-c", script, status=74)
         assert "not monitored" in said.out
         assert "was lost" in said.err

@@ -127,7 +127,7 @@ def test_an_lvextend_that_dies_half_way_stops_nobody(rig: Rig, killed: str) -> N
         told = programs.halt("lvextend", cow(volume, running.id()))
         writer = threading.Thread(target=overwrite, args=(data, 30, 0.8))  # LVM must be able to follow
         writer.start()
-        helper = int(wait_for(lambda: told.exists() and told.read_text(), "lvextend to suspend everything"))
+        helper = int(running.waited_for(lambda: told.exists() and told.read_text(), "lvextend to suspend everything"))
         wait_for(lambda: state_of(helper) == "T", "lvextend to stop")
         assert len(dm_devices(suspended=True)) == 4
         if killed != "lvextend":
