@@ -24,9 +24,9 @@ TAIL = 60  # lines of the guest's kernel log that a failure shows
 def run(job: Job, kernel: Kernel, accelerator: str, tally: Tally) -> Outcome:
     """Boot a guest, run the job's command in it, and return how that ended."""
     job.write(_facts(kernel))
-    with turn(), _ports("record", "events", "output") as (ours, theirs):
+    with turn() as processor, _ports("record", "events", "output") as (ours, theirs):
         numbers = {name: end.fileno() for name, end in theirs.items()}
-        command = _arguments(job, kernel, accelerator, numbers)
+        command = _arguments(job, kernel, accelerator, numbers, processor)
         with started(command, tuple(numbers.values()), job.out / "console.log") as child:
             for end in theirs.values():
                 end.close()
@@ -42,7 +42,10 @@ def shell(job: Job, kernel: Kernel, accelerator: str) -> int:
     job.write(_facts(kernel), terminal=True)
     with _ports("record", "events") as (_, theirs):
         numbers = {name: end.fileno() for name, end in theirs.items()}
-        command = _arguments(job, kernel, accelerator, numbers) + (uml if kernel.is_uml else qemu).terminal()
+        command = (
+            _arguments(job, kernel, accelerator, numbers, min(os.sched_getaffinity(0)))
+            + (uml if kernel.is_uml else qemu).terminal()
+        )
         return subprocess.run(command, pass_fds=tuple(numbers.values()), check=False).returncode
 
 
@@ -51,9 +54,9 @@ def _facts(kernel: Kernel) -> dict[str, str]:
     return {"release": kernel.release, "modules": str(kernel.modules), "machine": machine}
 
 
-def _arguments(job: Job, kernel: Kernel, accelerator: str, ports: dict[str, int]) -> list[str]:
+def _arguments(job: Job, kernel: Kernel, accelerator: str, ports: dict[str, int], processor: int) -> list[str]:
     if kernel.is_uml:
-        return uml.arguments(job, kernel, initramfs(kernel), ports)
+        return uml.arguments(job, kernel, initramfs(kernel), ports, processor)
     return qemu.arguments(job, kernel, initramfs(kernel), accelerator, ports)
 
 

@@ -26,18 +26,19 @@ def locked(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def turn() -> Iterator[None]:
-    """Wait until fewer guests run than there are processors: one that starves fails by its time limits."""
+def turn() -> Iterator[int]:
+    """Wait for a processor that no other guest has, and give its number: a guest that starves fails by time limits."""
     LAB.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
-        slots = [stack.enter_context((LAB / f"guest{number}.lock").open("w")) for number in range(os.cpu_count() or 1)]
+        names = {number: LAB / f"guest{number}.lock" for number in sorted(os.sched_getaffinity(0))}
+        slots = {number: stack.enter_context(name.open("w")) for number, name in names.items()}
         told = False
-        while not any(_taken(slot) for slot in slots):
+        while (processor := next((number for number, slot in slots.items() if _taken(slot)), None)) is None:
             if not told:
                 print("lab: waiting for other guests to end", flush=True)
             told = True
             time.sleep(1)
-        yield
+        yield processor
 
 
 def _taken(slot: TextIO) -> bool:
