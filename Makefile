@@ -1,11 +1,12 @@
 # KERNEL=6.12 chooses one kernel, or 6.1 (uml is a 6.1 that runs as a process, many times faster without KVM); TESTS='tests/system/test_lab.py -k thin' chooses tests. See CONTRIBUTING.md.
 KERNEL ?= uml 6.12
 FIRST := $(firstword $(KERNEL))
-EVERY := uml 6.12 6.1
+EVERY := uml uml-6.12 6.12 6.1
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 LAB := $(VENV)/python -m tests.lab
 TESTS ?= tests/system
+PARTS ?= $(if $(filter tests/system,$(TESTS)),6,1)
 
 .PHONY: help setup lint unit system test shell demo soak bench clean
 
@@ -22,11 +23,13 @@ lint: setup ## ruff and mypy
 unit: setup ## tests that need no root
 	$(VENV)/python -m pytest -q tests/unit
 
-# The first kernel has most tests and starts first; not all guests run at once.
-system: setup ## tests on real LVM: all on the first kernel, what depends on the kernel on the others
-	@guests=; number=0; of=$(words $(KERNEL)); for kernel in $(KERNEL); do \
-	  $(LAB) test --kernel $$kernel --env BORG_LVM_LAB_SHARE=$$number/$$of -- $(TESTS) & \
-	  guests="$$guests $$!"; number=$$((number + 1)); sleep 1; done; \
+# The first kernel has most tests: several guests share them, one for each processor that is free, beside the others.
+system: ## tests on real LVM: all on the first kernel, what depends on the kernel on the others
+	@guests=; number=0; of=$(words $(KERNEL)); parts=$(PARTS); for kernel in $(KERNEL); do \
+	  part=0; while [ $$part -lt $$parts ]; do \
+	    $(LAB) test --kernel $$kernel --env BORG_LVM_LAB_SHARE=$$number/$$of --env BORG_LVM_LAB_PART=$$part/$$parts -- $(TESTS) & \
+	    guests="$$guests $$!"; part=$$((part + 1)); done; \
+	  number=$$((number + 1)); parts=1; done; \
 	status=0; for guest in $$guests; do wait $$guest || status=1; done; exit $$status
 
 test: setup lint unit system ## all of it

@@ -1,6 +1,7 @@
 """Fetches stock Debian kernels and unpacks them below ``.lab/``; nothing is installed on the host.
 
-Two series of the ordinary kernel, and "uml", the one that runs as a process (User Mode Linux).
+Two series of the ordinary kernel, and "uml", the one that runs as a process (User Mode Linux). Debian has the latter of
+one series only; the other, "uml-6.12", is built from Debian's source when it is asked for.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab import build
 from tests.lab.paths import LAB, locked
 
-SERIES = ("6.1", "6.12", "uml")
+SERIES = ("6.1", "6.12", "uml", "uml-6.12")
 
 # The parts of the module tree that the lab's guests can use; drivers for real hardware are most of the package.
 KEPT = ("arch", "block", "crypto", "drivers/block", "drivers/char", "drivers/md", "drivers/virtio", "fs", "lib", "mm",
@@ -40,7 +42,7 @@ class Kernel:
     @property
     def is_uml(self) -> bool:
         """It is a program that runs by itself, not one for a virtual machine."""
-        return self.series == "uml"
+        return self.series.startswith("uml")
 
     @property
     def image(self) -> Path:
@@ -85,21 +87,36 @@ def newest(series: str, names: list[str]) -> str:
 def _unpack(series: str, building: Path) -> None:
     tree = building / "tree"
     if series == "uml":
-        _extract("user-mode-linux", building, tree)
-        shutil.move(tree / "usr" / "bin" / "linux.uml", building / "vmlinux")
-        (modules,) = (tree / "usr" / "lib" / "uml" / "modules").iterdir()
-        release = modules.name
+        release = _process(building, tree)
+    elif series.startswith("uml-"):
+        _extract(build.source(series.removeprefix("uml-")), building, tree)
+        (archive,) = (tree / "usr" / "src").glob("*.tar.*")
+        release = build.user_mode_linux(archive, tree, building)
     else:
-        query = ["apt-cache", "pkgnames", f"linux-image-{series}."]
-        package = newest(series, subprocess.run(query, check=True, capture_output=True, text=True).stdout.split())
-        release = package.removeprefix("linux-image-")
-        _extract(package, building, tree)
-        (building / "vmlinux").write_bytes(uncompressed((tree / "boot" / f"vmlinuz-{release}").read_bytes()))
-        modules = tree / "lib" / "modules" / release
-    _keep_modules(modules, building / "modules" / release)
+        release = _ordinary(series, building, tree)
     shutil.rmtree(tree)
     _depmod(building, release)
     (building / "release").write_text(release)
+
+
+def _process(building: Path, tree: Path) -> str:
+    """Take User Mode Linux out of its package; returns its release."""
+    _extract("user-mode-linux", building, tree)
+    shutil.move(tree / "usr" / "bin" / "linux.uml", building / "vmlinux")
+    (modules,) = (tree / "usr" / "lib" / "uml" / "modules").iterdir()
+    _keep_modules(modules, building / "modules" / modules.name)
+    return modules.name
+
+
+def _ordinary(series: str, building: Path, tree: Path) -> str:
+    """Take the newest kernel of a series out of its package; returns its release."""
+    query = ["apt-cache", "pkgnames", f"linux-image-{series}."]
+    package = newest(series, subprocess.run(query, check=True, capture_output=True, text=True).stdout.split())
+    release = package.removeprefix("linux-image-")
+    _extract(package, building, tree)
+    (building / "vmlinux").write_bytes(uncompressed((tree / "boot" / f"vmlinuz-{release}").read_bytes()))
+    _keep_modules(tree / "lib" / "modules" / release, building / "modules" / release)
+    return release
 
 
 def _extract(package: str, building: Path, tree: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,9 @@ MARKERS = {
 """All other tests run in `make test` on the first kernel only: UML, where they take a fifth of the time. `make soak`
 runs everything on every kernel."""
 
+EVERY = 4
+"""Each other kernel takes every fourth row of a long table, the first takes the rest."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to run outside the lab: these tests make devices and mounts."""
@@ -27,17 +32,37 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what is marked for this kernel: BORG_LVM_LAB_SHARE is its number (from 0) of how many; without it, all."""
+    """Keep what is marked for this kernel: BORG_LVM_LAB_SHARE is its number (from 0) of how many; without it, all.
+
+    BORG_LVM_LAB_PART is a guest's number of how many that share these tests, whole files each.
+    """
     kept = set(items)
     if "BORG_LVM_RUNS" not in os.environ:
         kept = {item for item in items if not item.get_closest_marker("soak")}
     if share := os.environ.get("BORG_LVM_LAB_SHARE"):
-        number, of = (int(part) for part in share.split("/"))
+        number, of = (int(word) for word in share.split("/"))
         rows = [item for item in items if item.get_closest_marker("some_kernel")]
         each = {item for item in items if item.get_closest_marker("each_kernel")}
-        kept &= (set(items) - set(rows) if number == 0 else each) | set(rows[number::of])
+        theirs = [set(rows[other::EVERY]) for other in range(1, of)]
+        kept &= each | theirs[number - 1] if number else set(items).difference(*theirs)
+    if part := os.environ.get("BORG_LVM_LAB_PART"):
+        number, of = (int(word) for word in part.split("/"))
+        mine = dealt([item.path for item in kept], of)[number]
+        kept = {item for item in kept if item.path in mine}
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
+
+
+def dealt(files: Iterable[Path], parts: int) -> list[set[Path]]:
+    """Deal out files, named once for each test in them, so that the parts have about as many tests each."""
+    hands: list[set[Path]] = [set() for _ in range(parts)]
+    counts = Counter(files)
+    tests = [0] * parts
+    for file, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+        least = tests.index(min(tests))
+        hands[least].add(file)
+        tests[least] += count
+    return hands
 
 
 @pytest.fixture

@@ -53,9 +53,7 @@ class Cluster:
     ) -> Said:
         """Run one of PostgreSQL's programs; `status` is what it must end with (None: anything), `over` as `running`."""
         argv = [*_laid(over or {}), *self.argv(program, *words)]
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd="/"
-        )
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd="/")
         said = Said(done.returncode, done.stdout, done.stderr)
         assert status is None or said.status == status, said
         return said

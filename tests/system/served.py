@@ -61,9 +61,7 @@ class Served:
 
 
 @contextmanager
-def served(
-    rig: Rig, kinds: Kinds, settings: Mapping[str, str], *, checksums: bool = False
-) -> Iterator[Served]:
+def served(rig: Rig, kinds: Kinds, settings: Mapping[str, str], *, checksums: bool = False) -> Iterator[Served]:
     """Set up a bank; without one instant, its volumes are taken one after the other in the order of their paths."""
     log, tables, data = volumes(rig, kinds)
     new = Cluster(data / "data", rig.path("sockets"), checksums=checksums)

@@ -26,11 +26,12 @@ def test_device_mapper_answers() -> None:
 @pytest.mark.each_kernel
 def test_kernel_is_the_one_asked_for() -> None:
     wanted = os.environ["BORG_LVM_LAB_KERNEL"]
-    if wanted == "uml":
+    machine, _, series = wanted.rpartition("-")
+    if "uml" in (machine, series):
         # Its release does not tell; its processor does.
         assert Path("/proc/cpuinfo").read_text().count("User Mode Linux") == 1
-        return
-    assert platform.release().startswith(f"{wanted}.")
+    if series != "uml":
+        assert platform.release().startswith(f"{series}.")
 
 
 @pytest.mark.each_kernel

@@ -203,5 +203,3 @@ class TestContract(ApplicationContract):
     @pytest.fixture
     def subject(self, server: Switched) -> Subject:
         return ClusterSubject(server)
-
-

@@ -57,9 +57,7 @@ def in_turn(rig: Rig, volumes: Sequence[Volume], turn: int) -> Iterator[dict[str
         yield paths
 
 
-def copied(
-    rig: Rig, volumes: Sequence[Volume], writers: Sequence[Writer], turn: int, *options: str
-) -> list[list[int]]:
+def copied(rig: Rig, volumes: Sequence[Volume], writers: Sequence[Writer], turn: int, *options: str) -> list[list[int]]:
     """Back the writers' files up by the simplest program there is; return what each copy shows, for each writer."""
     copies, lines = [], []
     with in_turn(rig, volumes, turn) as paths, TemporaryDirectory(dir=rig.directory) as target:
