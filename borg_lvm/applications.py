@@ -60,7 +60,8 @@ class Application(ABC):
     """One application of the configuration.
 
     Every method may raise QuiesceError (`borg_lvm.errors`) with words for the administrator; AbsentError if the
-    application is not there. The core ends each that takes too long.
+    application is not there. BusyError in `quiesced` says that another attempt may succeed: then a new object is made,
+    after a pause. The core ends each that takes too long.
     """
 
     @abstractmethod

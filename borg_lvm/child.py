@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 
 from borg_lvm import proc
 from borg_lvm.applications import END_PROCESS, Intent
-from borg_lvm.errors import QuiesceError
+from borg_lvm.errors import BusyError, QuiesceError
 
 PATIENCE = 5.0
 
@@ -57,13 +57,13 @@ class Child:
     def line(self, seconds: float) -> str:
         """Return the next line that it says.
 
-        Errors: QuiesceError when it says nothing within so many seconds, or ends.
+        Errors: BusyError when it says nothing within so many seconds, QuiesceError when it ends.
         """
         end = time.monotonic() + seconds
         while b"\n" not in self._waiting:
             more = self._more(max(0.0, end - time.monotonic()))
             if more is None:
-                raise QuiesceError(f"{self._name} did not answer within {seconds:g} s")
+                raise BusyError(f"{self._name} did not answer within {seconds:g} s")
             if not more:
                 raise QuiesceError(f"{self._name} has ended{self._last_words()}")
         line, _, self._waiting = self._waiting.partition(b"\n")
@@ -72,7 +72,8 @@ class Child:
     def lines_until(self, mark: str, seconds: float) -> list[str]:
         """Return the lines that it says before the line `mark`; each may take so many seconds.
 
-        Errors: QuiesceError when it says nothing for so long, or ends: with its errors, or else all that it said.
+        Errors: BusyError when it says nothing for so long, QuiesceError when it ends: with its errors, or else all that
+        it said.
         """
         lines: list[str] = []
         try:
@@ -80,7 +81,7 @@ class Child:
                 lines.append(line)
         except QuiesceError as error:
             told = [line.strip() for line in lines if "ERROR" in line or "FATAL" in line] or lines
-            raise QuiesceError(": ".join([error.message, *([" ".join(told)] if told else [])])) from error
+            raise type(error)(": ".join([error.message, *([" ".join(told)] if told else [])])) from error
         return lines
 
     def lives(self) -> bool:

@@ -57,6 +57,10 @@ class AbsentError(QuiesceError):
     """The application is not there: its server is down, its unit unknown."""
 
 
+class BusyError(QuiesceError):
+    """The application could not be quiesced in time, or did not stay so: at another attempt it may."""
+
+
 class SnapshotLostError(BorgLvmError):
     """A snapshot overflowed or vanished while the command ran: what it saved is not to be trusted."""
 

@@ -13,14 +13,20 @@ from borg_lvm.applications import Application, Kind, Probe, Wish
 from borg_lvm.config.later import read_level, read_options
 from borg_lvm.config.schema import ApplicationEntry, Settings
 from borg_lvm.coverage import Asked
-from borg_lvm.errors import AbsentError, BorgLvmError, ConfigError, QuiesceError
+from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
 
 T = TypeVar("T")
+CLOSE_TIMEOUT = 10.0
+PASSING = ("quiescing", "confirming")
+"""What another attempt may succeed in: who came too late the first time, or lost hold, may not do so again."""
 
 
 @dataclass
 class Player:
-    """An application and how it fares. `out` says why it takes no part any more; the run goes on without it."""
+    """An application and how it fares. `out` says why it takes no part any more; the run goes on without it.
+
+    `patient`: another attempt follows if it is busy now, so that the run need not go on without it yet.
+    """
 
     entry: ApplicationEntry
     kind: Kind
@@ -35,6 +41,7 @@ class Player:
     block: AbstractContextManager[object] | None = None
     attempted: bool = False
     entered: bool = False
+    patient: bool = False
 
     @property
     def name(self) -> str:
@@ -58,6 +65,8 @@ class Player:
         error = self.failure(doing, seconds, lambda: answer.append(work()), stop)
         if error is None:
             return answer[0]
+        if self.patient and isinstance(error, BusyError):
+            raise error
         self.absent = isinstance(error, AbsentError)
         policy = self.entry.on_failure
         if not (policy == "crash-consistent" or (policy == "skip-if-absent" and self.absent)):
@@ -73,13 +82,26 @@ class Player:
             with limits.at_most(seconds, stop):
                 work()
         except limits.OutOfTime:
-            return QuiesceError(f"{self.name}: {doing} it took longer than {seconds:g} s")
+            late = BusyError if doing in PASSING else QuiesceError
+            return late(f"{self.name}: {doing} it took longer than {seconds:g} s")
         except BorgLvmError as error:
-            kind = AbsentError if isinstance(error, AbsentError) else QuiesceError
+            kind = _kind(error, doing)
             return kind(f"{self.name}: {error.message}", remedy=error.remedy, details=error.details)
         except Exception as error:  # a stranger's plugin may fail in any way; what matters is that it has
             return QuiesceError(f"{self.name}: its plugin failed while {doing} it: {type(error).__name__}: {error}")
         return None
+
+    def renew(self) -> None:
+        """Begin anew with a new object of the plugin's, for each is quiesced but once. Errors: QuiesceError."""
+        self.close()
+        self.block, self.attempted, self.entered = None, False, False
+        self.seconds, self.remark = 0.0, ""
+        made = self.attempt("making", self.entry.prepare_timeout, lambda: self.kind.make(self.wish))
+        self.application = made or self.application
+
+    def close(self) -> None:
+        """Have it let go of connections and processes; what goes wrong with that matters to nobody."""
+        self.failure("closing", CLOSE_TIMEOUT, self.application.close)
 
     def enter(self) -> None:
         """Quiesce it. Errors: QuiesceError, as `attempt`."""
@@ -109,6 +131,14 @@ class Player:
             real=tuple(os.path.realpath(path) if os.path.lexists(path) else "" for path in paths),
             still=self.wish.level in self.kind.still,
         )
+
+
+def _kind(error: BorgLvmError, doing: str) -> type[QuiesceError]:
+    """Return how a plugin's error is told. One that did not stand still to the end may do so at another attempt."""
+    if isinstance(error, AbsentError):
+        return AbsentError
+    busy = isinstance(error, BusyError) or doing == "confirming"
+    return BusyError if busy and doing in PASSING else QuiesceError
 
 
 def made(settings: Settings) -> list[Player]:

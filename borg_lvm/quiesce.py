@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from borg_lvm import players, undo
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked
-from borg_lvm.errors import BorgLvmError, QuiesceError
+from borg_lvm.errors import BorgLvmError, BusyError, QuiesceError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger, path
 from borg_lvm.players import Player
@@ -23,7 +23,6 @@ from borg_lvm.report import Quiesced
 from borg_lvm.signals import Signals
 
 RESUME_TIMEOUT = 20.0
-CLOSE_TIMEOUT = 10.0
 
 
 @contextmanager
@@ -41,6 +40,7 @@ class Troupe:
 
     def __init__(self, members: Sequence[Player]) -> None:
         self._members = members
+        self._used = False
         self._closed = False
 
     def probe(self) -> tuple[tuple[Asked, ...], tuple[str, ...]]:
@@ -50,9 +50,19 @@ class Troupe:
         left_out = tuple(f"{player.out}; it is not quiesced" for player in self._members if player.out)
         return tuple(player.asked() for player in self._active()), left_out
 
-    def prepare(self, watch: Guardian, ledger: Ledger, signals: Signals, leftovers: list[str]) -> Ready:
-        """Do what takes long, and tell the guardian how each is resumed. Errors: QuiesceError, InterruptedRunError."""
+    def prepare(
+        self, watch: Guardian, ledger: Ledger, signals: Signals, leftovers: list[str], *, patient: bool = False
+    ) -> Ready:
+        """Do what takes long, and tell the guardian how each is resumed; all begin anew if it is not the first time.
+
+        `patient`: another attempt follows if one is busy. Errors: QuiesceError, InterruptedRunError.
+        """
         watch.writes_to(path(ledger.run_id))
+        for player in self._active():
+            player.patient = patient
+            if self._used:
+                player.renew()
+        self._used = True
         for player in self._active():
             before = player.probe.paths
             player.ask()
@@ -76,7 +86,7 @@ class Troupe:
         members = () if self._closed else self._members
         self._closed = True
         for player in members:
-            player.failure("closing", CLOSE_TIMEOUT, player.application.close)
+            player.close()
 
     def told(self) -> tuple[Quiesced, ...]:
         """Return what has become of each."""
@@ -106,7 +116,8 @@ class Ready:
     def quiesced(self) -> Iterator[None]:
         """Hold all applications still for the length of the block, then have each prove that it did stand still.
 
-        Errors: QuiesceError. Whatever happens, all are resumed; those that could not be are told in the error.
+        Errors: QuiesceError; BusyError when another attempt may succeed. Whatever happens, all are resumed; those that
+        could not be are told in the error.
         """
         try:
             with ExitStack() as stack:
@@ -121,6 +132,8 @@ class Ready:
                         player.remark = told or ""
         except BorgLvmError as error:
             error.details += tuple(self._failed)
+            if self._failed and isinstance(error, BusyError):  # who cannot be resumed is not to be stopped again
+                raise QuiesceError(error.message, remedy=error.remedy, details=error.details) from error
             raise
         if self._failed:
             raise QuiesceError(self._failed[0], details=tuple(self._failed[1:]))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from borg_lvm import dm, growing, guardian, history, ledger, locks, luks, release, report, run, snapshot, taint
+from borg_lvm.attempts import Attempts
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import SnapshotError, SourceError
 from borg_lvm.log import Log
@@ -80,14 +81,24 @@ def _acquire_and_run(
     _make_folders(surveyed.make)
     watch = stack.enter_context(guardian.started())
     book.write_process("guardian", watch.pid)
-    stack.enter_context(release.released(plan, watch, book, log, outcome.leftovers, keep=job.keep, timeout=timeout))
-    troupe = job.troupe
-    quiesced = troupe.prepare(watch, book, signals, outcome.leftovers).quiesced if troupe else nullcontext
-    with log.step(f"snapshot of {', '.join(volume.full_name for volume in origins)}"):
-        outcome.instants = snapshot.Taker(plan, watch, book, signals, settings.deadline, timeout).take(quiesced)
-    if troupe:
-        outcome.applications = troupe.told()
-        troupe.close()
+    taker = snapshot.Taker(plan, watch, book, signals, settings.deadline, timeout)
+    tries = Attempts(settings.attempts, settings.retry_pause, signals, log)
+
+    def released() -> AbstractContextManager[None]:
+        return release.released(plan, watch, book, log, outcome.leftovers, keep=job.keep, timeout=timeout)
+
+    def take() -> tuple[report.Instant, ...]:
+        quiesced: snapshot.Quiesced = nullcontext
+        if job.troupe:
+            ready = job.troupe.prepare(watch, book, signals, outcome.leftovers, patient=tries.another)
+            quiesced = ready.quiesced
+        with log.step(f"snapshot of {', '.join(volume.full_name for volume in origins)}"):
+            return taker.take(quiesced)
+
+    outcome.instants = stack.enter_context(tries.kept(released, take, outcome.leftovers))
+    if job.troupe:
+        outcome.applications = job.troupe.told()
+        job.troupe.close()
     _refuse_what_has_changed(surveyed)
     stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))
     running = stack.enter_context(run.started(plan, job.argv, job.cwd, book, signals, log))

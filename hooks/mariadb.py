@@ -18,7 +18,7 @@ from borg_lvm import child, safety
 from borg_lvm.applications import Application, DataPath, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath
 from borg_lvm.config.sections import key
-from borg_lvm.errors import QuiesceError
+from borg_lvm.errors import BusyError, QuiesceError
 from borg_lvm.plugins import hookimpl
 
 from .listening import refuse_unless_listening
@@ -26,6 +26,8 @@ from .listening import refuse_unless_listening
 TIMEOUT = 30.0
 OLDEST = (10, 6)
 MARK = "borg-lvm-end"
+LOCK_WAIT = "ERROR 1205"
+"""What the client says when the wait for a lock has come to its limit (ER_LOCK_WAIT_TIMEOUT)."""
 
 # Where the server keeps what. Source: MariaDB server documentation, system variables and information_schema.
 FACTS = """
@@ -95,8 +97,13 @@ class MariaDB(Application):
         deadline = self._wish.deadline
         # Who waits for such a lock holds up others: not for longer than half of the time.
         self._query(f"SET SESSION lock_wait_timeout = {max(1, int(deadline / 2))}, wait_timeout = {int(deadline) + 1};")
-        self._query("BACKUP STAGE START;")
-        self._query("BACKUP STAGE BLOCK_COMMIT;")
+        for stage in ("START", "BLOCK_COMMIT"):
+            try:
+                self._query(f"BACKUP STAGE {stage};")
+            except QuiesceError as error:
+                if LOCK_WAIT in error.message:
+                    raise BusyError(error.message) from error
+                raise
         try:
             yield
         finally:

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from borg_lvm.errors import AbsentError, QuiesceError
+from borg_lvm.errors import AbsentError, BusyError, QuiesceError
 
 Reply = str | int | list["Reply"] | None
 
@@ -29,7 +29,10 @@ class Client:
             raise QuiesceError(f"cannot connect to {where}: {error}") from error
 
     def do(self, *words: str, seconds: float) -> Reply:
-        """Do a command and return its reply. Errors: QuiesceError with the server's words; never with ours."""
+        """Do a command and return its reply.
+
+        Errors: QuiesceError with the server's words, never with ours; BusyError when it does not answer in time.
+        """
         end = time.monotonic() + seconds
         parts = [f"*{len(words)}\r\n".encode(), *(b"$%d\r\n%s\r\n" % (len(w), w) for w in map(str.encode, words))]
         try:
@@ -37,7 +40,7 @@ class Client:
             self._socket.sendall(b"".join(parts))
             return self._reply(end, words[0])
         except TimeoutError as error:
-            raise QuiesceError(f"the server did not answer {words[0]} within {seconds:g} s") from error
+            raise BusyError(f"the server did not answer {words[0]} within {seconds:g} s") from error
         except OSError as error:
             raise QuiesceError(f"the connection to the server broke at {words[0]}: {error.strerror}") from error
 

@@ -17,11 +17,13 @@ from borg_lvm import child, proc, safety
 from borg_lvm.applications import Application, DataPath, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
 from borg_lvm.config.sections import key
-from borg_lvm.errors import AbsentError, ConfigError, QuiesceError
+from borg_lvm.errors import AbsentError, BusyError, ConfigError, QuiesceError
 from borg_lvm.plugins import hookimpl
 
-ABSENT = 69
-"""The exit status by which a command says that its application is not there (EX_UNAVAILABLE)."""
+TOLD = {69: AbsentError, 75: BusyError}
+"""What a command says by its exit status: that its application is not there (EX_UNAVAILABLE), or that it cannot be
+quiesced now (EX_TEMPFAIL).
+"""
 READY = "READY"
 LEFT_BY_EDITORS = ("~", ".bak", ".orig", ".rpmnew", ".rpmorig", ".rpmsave", ".dpkg-old", ".dpkg-new", ".dpkg-dist")
 _COMMAND = ListOf(Text("a word", r"[^\u0000]*"), "a list: a program with its whole path, and its arguments")
@@ -42,7 +44,8 @@ class Options:
         _COMMAND,
         (),
         "The command that quiesces the application. It ends with status 0 when the application stands still; 69 says "
-        "that the application is not there, any other status that it failed.",
+        "that the application is not there, 75 that it cannot be quiesced now (the run tries again, see `attempts`), "
+        "any other status that it failed.",
         ["/usr/local/sbin/shopctl", "pause"],
     )
     resume: tuple[str, ...] = key(
@@ -140,10 +143,10 @@ class Scripts(Application):
                 begun.go()
                 status = begun.status(self.wish.deadline)
                 if status:
-                    kind = AbsentError if status == ABSENT else QuiesceError
+                    kind = TOLD.get(status, QuiesceError)
                     raise kind(f"{command[0]} failed with status {status}", details=(begun.words(),))
                 if status is None:
-                    raise QuiesceError(f"{command[0]} did not end within {self.wish.deadline:g} s and was killed")
+                    raise BusyError(f"{command[0]} did not end within {self.wish.deadline:g} s and was killed")
             yield
 
     def confirm(self) -> str:
@@ -161,7 +164,7 @@ class Scripts(Application):
         try:
             proc.run(argv, env=self.environment(phase), timeout=timeout)
         except proc.ProgramError as error:
-            kind = AbsentError if error.returncode == ABSENT else QuiesceError
+            kind = TOLD.get(error.returncode or 0, QuiesceError)
             raise kind(error.message, details=error.details) from error
 
     def environment(self, phase: str) -> Mapping[str, str]:

@@ -16,12 +16,13 @@ from borg_lvm import child
 from borg_lvm.applications import Application, DataPath, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, ListOf
 from borg_lvm.config.sections import required
-from borg_lvm.errors import AbsentError, QuiesceError
+from borg_lvm.errors import AbsentError, BusyError, QuiesceError
 from borg_lvm.plugins import hookimpl
 from borg_lvm.proc import Account
 
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sqlite_hold.py")
 TIMEOUT = 30.0
+LOCKED = "database is locked"
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,10 @@ class SQLite(Application):
             self._holder.go()
             self._holder.lines_until("READY", self._deadline)
             yield
-        except BaseException:
+        except BaseException as error:
             self._holder.kill()
+            if isinstance(error, QuiesceError) and LOCKED in error.message:
+                raise BusyError(error.message) from error
             raise
         self._holder.end()
 

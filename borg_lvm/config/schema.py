@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from borg_lvm.command import OnTainted
-from borg_lvm.config.kinds import AbsolutePath, Choice, ListOf, ReserveKind, Seconds, SizeKind, Switch, Text
+from borg_lvm.config.kinds import AbsolutePath, Choice, ListOf, ReserveKind, Seconds, SizeKind, Switch, Text, Whole
 from borg_lvm.config.later import NOTHING, Later, Placed, Word
 from borg_lvm.config.sections import Record, key, required, section
 from borg_lvm.config.size import Size
@@ -246,6 +246,21 @@ class Settings:
         "How many seconds applications and file systems may stand still at most. When it has passed, they are set "
         "going again at once, and the run fails.",
         5,
+    )
+    attempts: int = key(
+        Whole(1, 10),
+        3,
+        "How often a run tries to quiesce its applications, when one cannot be quiesced in time or does not stay so: "
+        "when a long statement holds a lock, for instance. Between two attempts everything goes on as usual, and no "
+        "snapshot is left. 1: only once. What waiting does not mend (a server that is down, a missing privilege) is "
+        "not tried again.",
+        5,
+    )
+    retry_pause: float = key(
+        Seconds(0, 600),
+        15.0,
+        "How many seconds lie between two attempts to quiesce the applications.",
+        60,
     )
     command_timeout: float = key(
         Seconds(1, 3600),

@@ -52,6 +52,8 @@ class Stage:
     rig: Rig
     entries: list[dict[str, Any]]
     deadline: int = 8
+    attempts: int = 1
+    retry_pause: int = 1
 
     def __post_init__(self) -> None:
         self.rig.directory.chmod(0o755)
@@ -81,7 +83,8 @@ class Stage:
     def config(self) -> list[str]:
         """Write the configuration and return the words that name it."""
         path = self.folder / "config.yaml"
-        path.write_text(yaml.safe_dump({"deadline": self.deadline, "applications": self.entries}))
+        settings = {"deadline": self.deadline, "attempts": self.attempts, "retry_pause": self.retry_pause}
+        path.write_text(yaml.safe_dump({**settings, "applications": self.entries}))
         return ["--config", str(path), "--path", str(self.rig.path("data"))]
 
     def run(self, *command: str, status: int = 0) -> Said:
@@ -170,6 +173,66 @@ def test_what_failed_may_be_allowed_to(rig: Rig, policy: str, status: int) -> No
         said = stage.run(status=status)
         assert said.out == ("one" if status == 77 else "")
         assert "db: " in said.err
+        stage.check()
+
+
+# A command that fails the first time only, with a status; and what lies between two attempts, told by the second.
+ONCE = "[ -e FOLDER/again ] || { touch FOLDER/again; exit 75; }"
+LOOK = "[ ! -e FOLDER/again ] || { lvs --noheadings -o lv_name @borg_lvm; ls FOLDER | grep still; } >FOLDER/between"
+
+
+@pytest.mark.parametrize("phase", ["BEFORE", "AFTER", "CONFIRM"])
+def test_one_that_is_busy_is_tried_again_with_all_going_between(rig: Rig, phase: str) -> None:
+    with tidy():
+        stage = Stage(rig, [], attempts=3)
+        stage.entry("web", stage.shop("web", BEFORE=LOOK))
+        stage.entry("db", stage.shop("db", **{phase: ONCE}))
+        said = stage.run()
+        assert said.out == "one"
+        assert "everything goes again, attempt 2 of 3 begins in 1 s" in said.err
+        calls = stage.calls()
+        assert calls[-6:] == ["web freeze", "db freeze", "web confirm", "db confirm", "db thaw", "web thaw"]
+        assert calls.count("db freeze") == 2
+        assert calls.index("web thaw") < len(calls) - 6
+        assert (stage.folder / "between").read_text() == ""
+        stage.check()
+
+
+@pytest.mark.parametrize(("policy", "status"), [("abort", 71), ("crash-consistent", 77)])
+def test_one_that_stays_busy_is_given_up(rig: Rig, policy: str, status: int) -> None:
+    with tidy():
+        stage = two(rig, BEFORE="echo no time >&2; exit 75")
+        stage.attempts = 2
+        stage.entries[1]["on_failure"] = policy
+        said = stage.run(status=status)
+        assert said.out == ("one" if status == 77 else "")
+        assert ("given up after 2 attempts" in said.err) == (status == 71)
+        assert said.err.count("no time") >= 2
+        assert stage.calls().count("db freeze") == 2
+        stage.check()
+
+
+def test_a_signal_ends_the_pause_before_another_attempt(rig: Rig) -> None:
+    with tidy():
+        stage = two(rig, BEFORE="exit 75")
+        stage.attempts, stage.retry_pause = 2, 600
+        run = Run("run", *stage.config(), "--", "true")
+        wait_for(lambda: stage.calls()[-1:] == ["web thaw"], "the first attempt's end")
+        run.kill(signal.SIGTERM)
+        run.end(status=128 + signal.SIGTERM)
+        assert stage.calls().count("db freeze") == 1
+        stage.check()
+
+
+def test_what_could_not_be_resumed_is_not_stopped_again(rig: Rig) -> None:
+    with tidy():
+        stage = two(rig, AFTER="exit 75", THAW="[ -e FOLDER/mended ] || exit 5")
+        stage.attempts = 3
+        said = stage.run(status=71)
+        assert "db may stand still" in said.err
+        assert stage.calls().count("db freeze") == 1
+        (stage.folder / "mended").touch()
+        borg_lvm("clean")
         stage.check()
 
 

@@ -18,8 +18,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "proc kernel dm signals log errors safety limits",
         "config command devices plugins hookspecs wrappers applications child",
         "plan resolve report sizing volumes instant watching verdict past coverage",
-        "quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view run ledger locks "
-        "luks namespace strays survey holding nesting watch growing taint history",
+        "attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view run "
+        "ledger locks luks namespace strays survey holding nesting watch growing taint history",
         "session clean describe contract",
         "cli __main__",
     )
