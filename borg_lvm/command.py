@@ -61,7 +61,9 @@ class Reading:
     that say which option cannot be followed and what to do instead; a run with a problem is refused unless the
     user names the sources by `--path`. `one_file_system` tells that the command does not enter file systems
     mounted below a source, so these need no snapshot; `dry_run` that it will save nothing; `reads_devices` that it
-    saves what is on a device, not its name.
+    saves what is on a device, not its name. `archive` is what the archive will be called, if the command line says so
+    without a placeholder; `warnings` are the exit statuses by which the program says that it saved, though not all went
+    well.
     """
 
     program: str
@@ -73,6 +75,8 @@ class Reading:
     one_file_system: bool = False
     dry_run: bool = False
     reads_devices: bool = False
+    archive: str = ""
+    warnings: frozenset[int] = frozenset()
 
 
 OnTainted = Literal["rename", "keep", "delete"]

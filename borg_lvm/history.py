@@ -1,7 +1,8 @@
 """What past runs have used, kept in `/var/lib/borg-lvm/history`: one small JSON file a run, its name sorts by time.
 
 A backup never fails for its history: what cannot be read is set aside with a warning, what cannot be written is left
-out with one. Whatever else is to be known of a run later goes into the same object under keys of its own.
+out with one. Each file holds what sizes need of its run, and the run's certificate. Files of runs whose command never
+came to its end have another ending, so that any number of them pushes nothing out that sizes need.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from borg_lvm.certificate import VERSION as CERTIFICATE
+from borg_lvm.certificate import Certificate
 from borg_lvm.log import Log
 from borg_lvm.past import Once
 from borg_lvm.report import Outcome
 
 FOLDER = "/var/lib/borg-lvm/history"
 VERSION = 1
-ENDING, ASIDE = ".json", ".damaged"
+ENDING, FAILED, ASIDE = ".json", ".failed", ".damaged"
 KEPT = 60
-"""So many runs are kept, and so many that were set aside."""
+"""So many runs are kept, so many that failed, and so many that were set aside."""
 LARGEST = 1 << 20
 
 
@@ -58,8 +61,7 @@ def read() -> History:
 
 def _parsed(path: str) -> list[tuple[str, Once]]:
     """Return what a file tells of each volume. Errors: OSError; ValueError, TypeError, LookupError for nonsense."""
-    with open(path, "rb") as file:
-        data = json.loads(file.read(LARGEST))
+    data = _loaded(path)
     if data["version"] != VERSION:
         return []  # of another version of ours, which will want it again
     return [
@@ -67,6 +69,11 @@ def _parsed(path: str) -> list[tuple[str, Once]]:
         for one in data["volumes"]
         if one["lost"] or _is_complete(data["status"])
     ]
+
+
+def _loaded(path: str) -> Any:
+    with open(path, "rb") as file:
+        return json.loads(file.read(LARGEST))
 
 
 def _once(seconds: float, one: dict[str, Any]) -> Once:
@@ -81,10 +88,8 @@ def _is_complete(status: int) -> bool:
     return status in (0, 1, 3) or 100 <= status <= 127
 
 
-def keep(outcome: Outcome, history: History, log: Log) -> None:
-    """Write a run down whose command has run, set aside what was damaged, and let the oldest go."""
-    if outcome.status is None:
-        return
+def keep(outcome: Outcome, certificate: Certificate, history: History, log: Log) -> None:
+    """Write a run down, set aside what was damaged, and let the oldest go."""
     if history.trouble:
         log.warning(history.trouble)
     try:
@@ -92,7 +97,8 @@ def keep(outcome: Outcome, history: History, log: Log) -> None:
         for name in history.damaged:
             os.replace(os.path.join(FOLDER, name), os.path.join(FOLDER, name.removesuffix(ENDING) + ASIDE))
             log.warning(f"the history of a run was damaged and has been set aside: {FOLDER}/{name}")
-        _write(f"{outcome.plan.run_id}{ENDING}", _entry(outcome))
+        entry = _entry(outcome) if outcome.complete else {"version": VERSION, "run": outcome.plan.run_id}
+        _write(f"{outcome.plan.run_id}{ENDING if outcome.complete else FAILED}", {**entry, "certificate": certificate})
         _forget_oldest()
     except OSError as error:
         why = f"cannot be kept in {FOLDER}: {error.strerror}"
@@ -138,7 +144,38 @@ def _write(name: str, entry: dict[str, Any]) -> None:
 
 
 def _forget_oldest() -> None:
-    for ending in (ENDING, ASIDE):
+    for ending in (ENDING, FAILED, ASIDE):
         names = sorted(name for name in os.listdir(FOLDER) if name.endswith(ending))
         for name in names[:-KEPT]:
             os.unlink(os.path.join(FOLDER, name))
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run that was written down; without a certificate, `problem` says why there is none to show."""
+
+    run_id: str
+    certificate: Certificate | None
+    problem: str = ""
+
+
+def records() -> list[Record]:
+    """Read the certificates of all runs, oldest first. Changes nothing. Errors: OSError, for the folder."""
+    try:
+        names = sorted(name for name in os.listdir(FOLDER) if name.endswith((ENDING, FAILED)))
+    except FileNotFoundError:
+        return []
+    return [_record(name) for name in names]
+
+
+def _record(name: str) -> Record:
+    path, run_id = os.path.join(FOLDER, name), os.path.splitext(name)[0]
+    try:
+        found = _loaded(path)["certificate"]
+        if found["version"] != CERTIFICATE:
+            return Record(run_id, None, f"its certificate in {path} is of another version of borg-lvm's")
+    except KeyError:
+        return Record(run_id, None, f"{path} has no certificate: it is of an older borg-lvm")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        return Record(run_id, None, f"{path} cannot be read or is damaged ({type(error).__name__}); it may be removed")
+    return Record(run_id, found)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from borg_lvm import dm, kernel
 from borg_lvm.errors import SnapshotError
@@ -19,10 +20,15 @@ from borg_lvm.plan import Copy
 
 @dataclass(frozen=True)
 class Holder:
-    """The volumes of one window, ready to be held. `fds` are descriptors of their mount points or devices."""
+    """The volumes of one window, ready to be held. `fds` are descriptors of their mount points or devices.
+
+    `still` gets how many seconds each volume (by its number in the group) stood still, at most: from before it is held
+    until after it is let go. Of one that LVM holds by itself only the beginning and the end of LVM's work are seen.
+    """
 
     group: Sequence[Copy]
     fds: Sequence[int]
+    still: dict[int, float] = field(default_factory=dict)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -31,19 +37,40 @@ class Holder:
         Errors: SnapshotError.
         """
         with ExitStack() as stack:
-            for copy, fd in zip(self.group, self.fds, strict=True):
+            for number, (copy, fd) in enumerate(zip(self.group, self.fds, strict=True)):
+                if copy.hold != "lvm":
+                    stack.enter_context(self._timed(number))
                 if copy.hold == "freeze":
                     stack.enter_context(_frozen(fd, copy.mounted_at))
                 elif copy.hold == "suspend":
                     stack.enter_context(_suspended(copy))
+            begin = time.monotonic()
+            for number, copy in enumerate(self.group):
+                if copy.hold == "lvm":
+                    self.still[number] = -begin
             yield
+            self._lvm_has_let_go()
+
+    @contextmanager
+    def _timed(self, number: int) -> Iterator[None]:
+        begin = time.monotonic()
+        yield
+        self.still[number] = time.monotonic() - begin
+
+    def _lvm_has_let_go(self) -> None:
+        """Take the time, the first time that it is called."""
+        for number, seconds in self.still.items():
+            if seconds < 0:
+                self.still[number] += time.monotonic()
 
     def prove_held(self) -> None:
         """Check that what we have suspended still is; SnapshotError if somebody has set it going before its time.
 
         LVM resumes a volume when it makes its snapshot, so in the end nothing tells any more. (A file system that we
-        have frozen tells by itself, when it is to be thawed.)
+        have frozen tells by itself, when it is to be thawed.) Called when LVM has made the snapshot of the volume that
+        it holds by itself.
         """
+        self._lvm_has_let_go()
         for copy in self.group:
             if copy.hold == "suspend" and not dm.is_suspended(copy.origin.dm_uuid):
                 raise SnapshotError(f"{copy.origin.full_name} was set going by somebody else before its time")

@@ -19,9 +19,22 @@ from borg_lvm.watching import Story
 
 @dataclass(frozen=True)
 class Instant:
-    """When a group of snapshots was taken: the window's beginning (Unix time) and its length, in seconds."""
+    """When a group of snapshots was taken: the window's beginning (Unix time) and its length, in seconds.
+
+    `still`: how many seconds each volume stood still, at most.
+    """
 
     names: tuple[str, ...]
+    begin: float
+    seconds: float
+    still: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run: when it began, in seconds since the run did, and how many seconds it took."""
+
+    name: str
     begin: float
     seconds: float
 
@@ -47,7 +60,7 @@ class Outcome:
     """What has become of a plan so far. `status` is the command's exit status, None while it has none.
 
     The command began at `begin` (Unix time) and took so many `seconds`. `over` says why we have ended it, if we have;
-    `marked` what has become of what it saved, if it is not to be trusted.
+    `marked` what has become of what it saved, if it is not to be trusted. The run itself began at `since` (Unix time).
     """
 
     plan: Plan
@@ -63,10 +76,17 @@ class Outcome:
     begin: float = 0.0
     marked: Sequence[str] = ()
     applications: tuple[Quiesced, ...] = ()
+    since: float = 0.0
+    phases: list[Phase] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the command has run to its end, and its snapshots have been looked at since."""
+        return self.status is not None and len(self.fills) == len(self.plan.copies)
 
     def distrust(self) -> verdict.Distrust | None:
         """Return why what the command saved is not to be trusted, if it has run and is not."""
-        if self.status is None:
+        if not self.complete:
             return None
         return verdict.distrust(self.plan.copies, self.fills, self.stories, self.vanished, self.over)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from borg_lvm import dm, growing, guardian, history, ledger, locks, luks, release, report, run, snapshot, taint
+from borg_lvm import dm, growing, guardian, ledger, locks, luks, recording, release, report, run, snapshot, taint
 from borg_lvm.attempts import Attempts
+from borg_lvm.certificate import Certificate
 from borg_lvm.config.schema import Settings
-from borg_lvm.errors import SnapshotError, SourceError
+from borg_lvm.errors import BusyError, SnapshotError, SourceError
 from borg_lvm.log import Log
 from borg_lvm.signals import Signals
 from borg_lvm.survey import Survey
@@ -24,12 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """The command to run and where, and the applications that are quiesced for it, if there are any."""
+    """The command to run and where, and the applications that are quiesced for it, if there are any.
+
+    `certified` is handed the certificate of the run.
+    """
 
     argv: tuple[str, ...]
     cwd: str
     keep: bool = False
     troupe: Troupe | None = None
+    certified: Callable[[Certificate], None] = lambda _: None
 
     @property
     def program(self) -> str:
@@ -42,25 +47,39 @@ def perform(surveyed: Survey, job: Job, settings: Settings, log: Log) -> int:
 
     Errors: any BorgLvmError; whatever it is, everything that could be undone has been.
     """
-    plan = surveyed.plan
-    outcome = report.Outcome(plan)
+    outcome = report.Outcome(surveyed.plan, since=time.time())
+    clock = recording.Clock(outcome)
+    with recording.recorded(surveyed, outcome, job.certified, log) as statuses:
+        _perform(surveyed, job, settings, log, clock)
+        statuses.append(outcome.judge())
+    return statuses[0]
+
+
+def _perform(surveyed: Survey, job: Job, settings: Settings, log: Log, clock: recording.Clock) -> None:
+    plan, outcome = surveyed.plan, clock.outcome
     for note in plan.notes:
         log.info(f"note: {note}")
     try:
         with Signals() as signals, ExitStack() as stack:
-            _acquire_and_run(surveyed, job, settings, log, signals, stack, outcome)
+            try:
+                _acquire_and_run(surveyed, job, settings, log, signals, stack, clock)
+            finally:
+                clock.begin("release")
     finally:
+        clock.begin("")
+        if job.troupe:
+            outcome.applications = job.troupe.told()
         if outcome.leftovers:
             log.warning("\n".join(["not everything could be released; later: borg-lvm clean", *outcome.leftovers]))
         else:
             ledger.forget(plan.run_id)
     if outcome.distrust():
         begin, end = outcome.begin, outcome.begin + outcome.seconds
+        clock.begin("marking")
         outcome.marked = taint.mark(settings.hooks, surveyed.invocation, settings.on_tainted, begin, end)
-    history.keep(outcome, surveyed.history, log)
+        clock.begin("")
     for line in report.summary(outcome):
         log.info(line)
-    return outcome.judge()
 
 
 def _acquire_and_run(
@@ -70,14 +89,16 @@ def _acquire_and_run(
     log: Log,
     signals: Signals,
     stack: ExitStack,
-    outcome: report.Outcome,
+    clock: recording.Clock,
 ) -> None:
-    plan = surveyed.plan
+    plan, outcome = surveyed.plan, clock.outcome
+    clock.begin("waiting")
     origins = [copy.origin for copy in plan.copies]
     timeout = settings.command_timeout
     book = stack.enter_context(ledger.opened(plan.run_id, job.program))
     holder = f"run {plan.run_id}, pid {os.getpid()}, {job.program}"
     stack.enter_context(locks.held(origins, holder, settings.lock_wait, signals))
+    clock.begin("preparing")
     _make_folders(surveyed.make)
     watch = stack.enter_context(guardian.started())
     book.write_process("guardian", watch.pid)
@@ -88,22 +109,29 @@ def _acquire_and_run(
         return release.released(plan, watch, book, log, outcome.leftovers, keep=job.keep, timeout=timeout)
 
     def take() -> tuple[report.Instant, ...]:
+        clock.begin("preparing")
         quiesced: snapshot.Quiesced = nullcontext
         if job.troupe:
             ready = job.troupe.prepare(watch, book, signals, outcome.leftovers, patient=tries.another)
             quiesced = ready.quiesced
-        with log.step(f"snapshot of {', '.join(volume.full_name for volume in origins)}"):
-            return taker.take(quiesced)
+        clock.begin("snapshots")
+        try:
+            with log.step(f"snapshot of {', '.join(volume.full_name for volume in origins)}"):
+                return taker.take(quiesced)
+        except BusyError:
+            clock.begin("waiting")
+            raise
 
     outcome.instants = stack.enter_context(tries.kept(released, take, outcome.leftovers))
+    clock.begin("view")
     if job.troupe:
-        outcome.applications = job.troupe.told()
         job.troupe.close()
     _refuse_what_has_changed(surveyed)
     stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))
     running = stack.enter_context(run.started(plan, job.argv, job.cwd, book, signals, log))
     grower = growing.Grower(watch, book, timeout)
     watcher = stack.enter_context(watching_over(plan, _growth(settings), grower, log))
+    clock.begin("command")
     outcome.begin, begin = time.time(), time.monotonic()
     outcome.status = running.wait(watcher)
     outcome.seconds = time.monotonic() - begin

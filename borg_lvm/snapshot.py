@@ -76,7 +76,8 @@ class Taker:
                         maker.make(holder.prove_held)
                     seconds = time.monotonic() - start
                 maker.prove()
-        return Instant(tuple(copy.origin.full_name for copy in group), begin, seconds)
+        still = tuple(holder.still[number] for number in range(len(group)))
+        return Instant(tuple(copy.origin.full_name for copy in group), begin, seconds, still)
 
     def _refuse_frozen(self, holder: holding.Holder) -> None:
         """Refuse what somebody else has frozen, before anything is made.

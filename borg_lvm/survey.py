@@ -47,6 +47,7 @@ class Survey:
     resolved: Resolved
     mounts: frozenset[tuple[str, str, str]]
     invocation: Invocation
+    reading: Reading
     history: History
 
     def with_applications(self, asked: Sequence[Asked], left_out: Sequence[str]) -> Survey:
@@ -116,7 +117,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     made = plan.make(wishes, resolved, sources, volumes, stack.taken_minors())
     made = replace(made, notes=(*made.notes, *reading.notes))
     make = _folders_to_make(wanted, resolved)
-    return Survey(made, tuple(listed), make, resolved, standing(resolved, table), invocation, past)
+    return Survey(made, tuple(listed), make, resolved, standing(resolved, table), invocation, reading, past)
 
 
 def _sockets(environment: Mapping[str, str]) -> Iterator[LivePath]:

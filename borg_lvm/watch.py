@@ -1,7 +1,7 @@
 """The watcher: looks at every snapshot while the command runs, has them grown, and says when the command must end.
 
-A look is one ioctl a snapshot, no process. What is to be done is decided in `watching.py`. The certificate of a run
-will want what is gathered here: `Watcher.stories`.
+A look is one ioctl a snapshot, no process. What is to be done is decided in `watching.py`. What is gathered here goes
+into the run's certificate: `Watcher.stories`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from borg_lvm.log import Log
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.proc import Steps
 from borg_lvm.sizing import human
-from borg_lvm.watching import Course, Look, Story
+from borg_lvm.watching import Course, Curve, Look, Story
 
 AGAIN = 10.0
 """Seconds after which growing is tried again when it was not possible or failed."""
@@ -86,6 +86,7 @@ class _Snapshot:
         self._whole = False
         self._marks = list(MARKS)
         self._written = self._written_so_far()
+        self._curve = Curve()
 
     def _written_so_far(self) -> int:
         try:
@@ -96,7 +97,8 @@ class _Snapshot:
 
     def told(self) -> Story:
         """Return what has become of it."""
-        return replace(self.story, written=max(0, self._written_so_far() - self._written))
+        curve = self._curve.with_last(self.story.course.last) if self.story.course else ()
+        return replace(self.story, written=max(0, self._written_so_far() - self._written), curve=curve)
 
     def look(self, now: float) -> str:
         fill = dm.fill(self._copy.dm_name)
@@ -106,6 +108,7 @@ class _Snapshot:
             look = Look(now, fill.used, fill.total)
             course = self.story.course.then(look) if self.story.course else Course.begun(look)
             self.story = replace(self.story, course=course)
+            self._curve.add(look)
             self._show(course)
         return ""
 

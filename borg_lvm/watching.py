@@ -9,7 +9,7 @@ that fills ends the backup instead, unless it may grow: its volumes belong to th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from borg_lvm.config.size import Size
 from borg_lvm.sizing import human
@@ -90,13 +90,44 @@ class Course:
 class Story:
     """What has become of a snapshot: how it filled (None for a thin one), its growth in bytes, what held that up.
 
-    `written` are the bytes that were written to the volume meanwhile.
+    `written` are the bytes that were written to the volume meanwhile. `curve` are some looks, the first and the last
+    among them.
     """
 
     course: Course | None = None
     grown: int = 0
     stuck: str = ""
     written: int = 0
+    curve: tuple[Look, ...] = ()
+
+
+@dataclass
+class Curve:
+    """Some of the looks at a snapshot, spread over the time: at most `most`, however long the command runs."""
+
+    most: int = 60
+    looks: list[Look] = field(default_factory=list)
+    every: float = 0.0
+
+    def add(self, look: Look) -> None:
+        """Take note of a look, unless one was just before; of several alike the first and the last are enough.
+
+        When there are too many, every second one goes.
+        """
+        alike = [(old.used, old.total) == (look.used, look.total) for old in self.looks[-2:]]
+        if alike == [True, True]:
+            self.looks[-1] = look
+            return
+        if self.looks and look.time - self.looks[-1].time < self.every:
+            return
+        self.looks.append(look)
+        if len(self.looks) >= self.most:
+            self.every = 2 * (self.looks[-1].time - self.looks[0].time) / len(self.looks)
+            del self.looks[1::2]
+
+    def with_last(self, look: Look) -> tuple[Look, ...]:
+        """Return them, the last one too."""
+        return (*self.looks, look) if self.looks and look.time > self.looks[-1].time else tuple(self.looks)
 
 
 def _speed(looks: Sequence[Look], window: float, least: float = 0.001) -> float:

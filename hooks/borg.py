@@ -129,6 +129,9 @@ ELSEWHERE = {
 
 CONFIGURATION = "borg's configuration"
 
+# Exit statuses of a warning: borg 1.4.5 and 2.0.0 (helpers/errors.py), the higher ones with BORG_EXIT_CODES=modern.
+WARNINGS = frozenset((1, *range(100, 108)))
+
 # The repository locations of borg 1 and 2 that are on another machine.
 REMOTE = re.compile(r"(?:ssh|sftp|rest|socket|https?)://|(?:rclone|s3|b2):")
 SCP = re.compile(r"(?:[^@:/]+@)?(?:(?!\[)[^:/]+(?<!\])|\[[0-9a-fA-F:.]+\]):(?!:|//)[^:]")
@@ -218,7 +221,15 @@ def _create(invocation: Invocation, main: options.Parsed, problems: list[str]) -
         one_file_system=parsed.has("--one-file-system"),
         dry_run=parsed.has("--dry-run"),
         reads_devices=parsed.has("--read-special"),
+        archive="" if parsed.has("--dry-run") else _archive(words[0] if words else ""),
+        warnings=WARNINGS,
     )
+
+
+def _archive(location: str) -> str:
+    """Return the archive's name, unless borg alone knows what its placeholders will say."""
+    name = split_location(location)[1]
+    return "" if "{" in name else name
 
 
 def _settings_of_borg2(invocation: Invocation) -> Iterator[str]:
@@ -293,6 +304,8 @@ def _with_lock(invocation: Invocation, main: options.Parsed, problems: list[str]
             one_file_system=inner.one_file_system,
             dry_run=inner.dry_run,
             reads_devices=inner.reads_devices,
+            archive=inner.archive,
+            warnings=inner.warnings,
         )
     problems.append(
         "borg with-lock runs a command that borg-lvm cannot follow; run borg-lvm inside of it, or name the sources"

@@ -156,6 +156,7 @@ def _backup(invocation: Invocation, before: options.Parsed) -> Reading:
         problems=(*problems, *patterns.output_clashes("restic", repository, sources)),
         one_file_system=_on(parsed, "--one-file-system"),
         dry_run=_on(parsed, "--dry-run"),
+        warnings=frozenset((3,)),  # some files could not be read
     )
 
 

@@ -281,6 +281,7 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         problems=(*problems, *patterns.output_clashes("rsync", outputs, sources)),
         one_file_system=_one_file_system(parsed),
         dry_run=parsed.has("--dry-run"),
+        warnings=frozenset((24,)),  # a file vanished while it was read
     )
 
 

@@ -235,6 +235,7 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         problems=(*problems, *patterns.output_clashes("tar", live, sources)),
         notes=tuple(_notes(parsed)),
         one_file_system=parsed.has("--one-file-system"),
+        warnings=frozenset((1,)),  # a file changed while it was read
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
+from tests.system import certificates
 
 MARKERS = {
     "each_kernel": "what happens may depend on the kernel: `make test` runs it on every one",
@@ -70,3 +71,10 @@ def rig() -> Iterator[Rig]:
     """Give a rig and undo all that it made."""
     with Rig() as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def certificates_are_valid() -> Iterator[None]:
+    """Validate what runs have written that nobody waited for; the others are validated as soon as they end."""
+    yield
+    certificates.validate_new()

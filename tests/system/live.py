@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
+from tests.system import certificates
 from tests.system.program import BIN, Said, environment, run, start
 
 T = TypeVar("T")
@@ -219,6 +220,7 @@ def finished(process: subprocess.Popen[bytes]) -> Said:
         assert stream
         os.set_blocking(stream.fileno(), False)
         texts.append(os.fsdecode(stream.read() or b""))
+    certificates.validate_new()
     return Said(status, texts[0], texts[1])
 
 

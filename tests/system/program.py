@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.system import certificates
+
 BIN = Path(sys.executable).parent
 
 
@@ -47,6 +49,7 @@ def run(
         timeout=300,
     )
     said = Said(done.returncode, os.fsdecode(done.stdout), os.fsdecode(done.stderr))
+    certificates.validate_new()
     assert status is None or said.status == status, said
     return said
 

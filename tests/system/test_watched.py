@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,34 +20,9 @@ from tests.system.gate import BORG_LVM, Gate
 from tests.system.live import Programs, Run, assert_nothing_left, state_of, tidy, wait_for
 from tests.system.program import borg_lvm
 from tests.system.treehash import differences, tree
+from tests.system.watching import ended, filled, overwrite
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
-MIB = 1 << 20
-
-
-def filled(volume: Volume, files: int = 8) -> Path:
-    """Put files of a MiB on a volume and return where it is mounted."""
-    assert volume.at
-    for number in range(files):
-        (volume.at / f"file{number}").write_bytes(os.urandom(MIB))
-    os.sync()
-    return volume.at
-
-
-def overwrite(at: Path, mib: int, pause: float = 0.0, until: Callable[[], bool] = lambda: False) -> None:
-    """Write so much to a new file of the volume, a MiB at a time, each synced, or until there is no need any more."""
-    with (at / "busy").open("r+b" if (at / "busy").exists() else "wb", buffering=0) as file:
-        for _ in range(mib):
-            file.write(os.urandom(MIB))
-            os.fsync(file.fileno())
-            time.sleep(pause)
-            if until():
-                return
-
-
-def ended(running: Run) -> Callable[[], bool]:
-    """Return what tells whether a run has ended."""
-    return lambda: running.process.poll() is not None
 
 
 @contextmanager

@@ -24,6 +24,8 @@ GOOD = {
     "volumes": [{"uuid": "u", "used": 5, "space": 10, "written": 7, "lost": False}],
 }
 
+CERTIFICATE = {"version": 1, "run": "1"}
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -40,7 +42,7 @@ def outcome(run_id: str = "1", status: int | None = 0, used: int = 5 * MIB, bad:
 
 def keep(*outcomes: Outcome) -> None:
     for one in outcomes:
-        history.keep(one, history.read(), Log(quiet=True))
+        history.keep(one, CERTIFICATE, history.read(), Log(quiet=True))
 
 
 def known(folder: Path, **changed: object) -> history.History:
@@ -60,9 +62,40 @@ def test_what_is_kept_is_read_again_oldest_first(folder: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_run_without_a_command_is_no_run(folder: Path) -> None:
+def test_a_run_whose_command_did_not_end_is_not_counted(folder: Path) -> None:
     keep(outcome(status=None))
-    assert not folder.exists()
+    assert [path.name for path in folder.iterdir()] == ["1.failed"]
+    assert history.read() == history.History()
+
+
+def test_any_number_of_failed_runs_pushes_out_no_other(folder: Path) -> None:
+    keep(outcome("a"), *(outcome(f"run{number:03}", None) for number in range(history.KEPT + 3)))
+    assert len(list(folder.glob("*.failed"))) == history.KEPT
+    assert len(list(folder.glob("*.json"))) == 1
+
+
+def test_the_certificates_of_all_runs_oldest_first() -> None:
+    keep(outcome("b"), outcome("a", None), outcome("c"))
+    assert history.records() == [history.Record(name, CERTIFICATE) for name in "abc"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ("[" * 100_000, "damaged"),
+        ('{"certificate": null}', "damaged"),
+        (json.dumps(GOOD), "of an older borg-lvm"),
+        ('{"certificate": {"version": 2}}', "of another version"),
+    ],
+)
+def test_a_record_that_cannot_be_shown_says_why(folder: Path, text: str, problem: str) -> None:
+    folder.mkdir(parents=True)
+    (folder / "1.json").write_text(text)
+    (found,) = history.records()
+    assert found.certificate is None
+    assert problem in found.problem
 
 
 @pytest.mark.parametrize(("status", "counts"), [(0, 1), (1, 1), (3, 1), (100, 1), (2, 0), (130, 0), (143, 0)])
@@ -94,7 +127,7 @@ def test_a_damaged_one_is_set_aside_and_the_others_count(
     keep(outcome("1"))
     (folder / "2.json").write_text(text, encoding="latin-1")
     assert history.read().damaged == ("2.json",)
-    history.keep(outcome("3"), history.read(), Log(quiet=True))
+    history.keep(outcome("3"), CERTIFICATE, history.read(), Log(quiet=True))
     assert "damaged and has been set aside" in capfd.readouterr().err
     assert sorted(path.name for path in folder.iterdir()) == ["1.json", "2.damaged", "3.json"]
     assert history.read().damaged == ()

@@ -271,3 +271,20 @@ def test_borg_reads_the_same_roots(tmp_path: Path) -> None:
     listed = [os.fsdecode(line[2:]) for line in done.stderr.splitlines() if line[:2] in (b"- ", b"x ", b"+ ")]
     said = read(*args, cwd=str(tmp_path)).sources
     assert [os.path.relpath(source, tmp_path) for source in said] == listed
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        (("/r::monday", "/etc"), "monday"),
+        (("::monday", "/etc"), "monday"),
+        (("ssh://[::1]/r::a::b", "/etc"), "a::b"),
+        (("--repo", "/r", "monday", "/etc"), "monday"),
+        (("/r::{now}", "/etc"), ""),
+        (("/r::{hostname}-1", "/etc"), ""),
+        (("--dry-run", "/r::monday", "/etc"), ""),
+        ((), ""),
+    ],
+)
+def test_the_archive_is_named_where_borg_does_not_make_its_name(args: tuple[str, ...], name: str) -> None:
+    assert read("create", *args, BORG_REPO="/r").archive == name

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from borg_lvm import watching
 from borg_lvm.config import Size
-from borg_lvm.watching import Course, Look
+from borg_lvm.watching import Course, Curve, Look
 from tests.unit.data.machine import GIB, MIB
 
 
@@ -142,3 +144,32 @@ def test_duration(seconds: float, text: str) -> None:
 def test_until_full() -> None:
     assert watching.until_full(course(0, MIB)) == "at this speed it is full in 99 s"
     assert watching.until_full(course(MIB, MIB)) == "it is not filling now"
+
+
+def curve(*looks: Look) -> tuple[Look, ...]:
+    kept = Curve()
+    for look in looks:
+        kept.add(look)
+    return kept.with_last(looks[-1])
+
+
+def test_a_curve_that_is_level_needs_two_looks() -> None:
+    assert curve(*(Look(n, 5, 9) for n in range(1000))) == (Look(0, 5, 9), Look(999, 5, 9))
+
+
+def test_a_curve_keeps_few_looks_over_the_whole_time_and_the_last() -> None:
+    looks = [Look(n / 10, n, 99999) for n in range(10_000)]
+    kept = curve(*looks)
+    assert 20 <= len(kept) <= 61
+    assert (kept[0], kept[-1]) == (looks[0], looks[-1])
+    steps = [later.time - earlier.time for earlier, later in pairwise(kept)]
+    assert max(steps) <= 6 * 1000 / len(kept)
+
+
+def test_a_curve_shows_where_the_snapshot_grew() -> None:
+    kept = curve(Look(0, 1, 9), Look(1, 1, 9), Look(2, 1, 9), Look(3, 1, 18), Look(4, 1, 18), Look(5, 1, 18))
+    assert kept == (Look(0, 1, 9), Look(2, 1, 9), Look(3, 1, 18), Look(5, 1, 18))
+
+
+def test_no_look_no_curve() -> None:
+    assert Curve().with_last(Look(1, 1, 1)) == ()

@@ -1,0 +1,157 @@
+"""What a run's backup is worth, as one object for machines: the certificate. Pure.
+
+Its form is `certificate.schema.json`, which is installed with the program; docs/certificate.md explains it. Every run
+that had its volumes for itself gets one, whatever became of it. It names the program and no argument, because those
+may hold secrets; the name of an archive only if the command line says it without a placeholder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from borg_lvm.command import Reading
+from borg_lvm.coverage import Covered
+from borg_lvm.plan import Copy
+from borg_lvm.report import Outcome, Quiesced
+from borg_lvm.watching import Story
+
+VERSION = 1
+Result = Literal["success", "warning", "failure", "tainted"]
+Certificate = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended: where, when (Unix time), with which exit status; and what it said, if that was an error."""
+
+    host: str
+    end: float
+    status: int
+    message: str = ""
+    details: tuple[str, ...] = ()
+
+
+def made(outcome: Outcome, reading: Reading, ending: Ending) -> Certificate:
+    """Return the certificate of a run. Times are Unix time, durations seconds or (`_ms`) milliseconds, sizes bytes."""
+    plan, result = outcome.plan, judged(outcome, reading, ending)
+    saved = outcome.complete and result in ("success", "warning")
+    return {
+        "version": VERSION,
+        "run": plan.run_id,
+        "host": ending.host,
+        "begin": round(outcome.since, 3),
+        "end": round(ending.end, 3),
+        "result": result,
+        "status": ending.status,
+        "error": {"message": ending.message, "details": list(ending.details)} if ending.message else None,
+        "command": {
+            "program": reading.program,
+            "action": reading.action or None,
+            "status": outcome.status,
+            "seconds": round(outcome.seconds, 3),
+        },
+        "archive": (reading.archive or None) if saved and not reading.problems else None,
+        "marked": list(outcome.marked),
+        "consistency": plan.consistency,
+        "instants": [
+            {"volumes": list(one.names), "time": round(one.begin, 6), "uncertainty_ms": _ms(one.seconds)}
+            for one in outcome.instants
+        ],
+        "volumes": list(_volumes(outcome)),
+        "frozen": [
+            {"path": laid.target, "volume": plan.copies[laid.copy].origin.full_name, "because": laid.because}
+            for laid in plan.covers
+        ],
+        "live": [
+            *({"path": hole.path, "because": hole.reason} for hole in plan.holes),
+            *({"path": path, "because": f"declared: {why}"} for path, why in plan.live_sources),
+        ],
+        "applications": [_application(one, outcome, saved=saved) for one in outcome.applications],
+        "phases": [
+            {"name": one.name, "begin": round(one.begin, 3), "seconds": round(one.seconds, 3)} for one in outcome.phases
+        ],
+        "released": {
+            "state": "kept" if outcome.kept else "incomplete" if outcome.leftovers else "released",
+            "snapshots": [copy.full_name for copy in plan.copies],
+            "left": list(outcome.leftovers),
+        },
+    }
+
+
+def judged(outcome: Outcome, reading: Reading, ending: Ending) -> Result:
+    """Say in a word what came of a run."""
+    if outcome.distrust():
+        return "tainted"
+    if ending.status == 0:
+        return "success"
+    if not outcome.complete:
+        return "failure"
+    if ending.message:  # an error of ours, after a command that succeeded
+        return "warning" if outcome.status == 0 else "failure"
+    return "warning" if outcome.status in reading.warnings else "failure"
+
+
+def _volumes(outcome: Outcome) -> Iterator[dict[str, Any]]:
+    copies = outcome.plan.copies
+    stories = outcome.stories or (Story(),) * len(copies)
+    pairs = (pair for one in outcome.instants for pair in zip(one.names, one.still, strict=True))
+    still = {name: _ms(seconds) for name, seconds in pairs}
+    for number, (copy, story) in enumerate(zip(copies, stories, strict=True)):
+        yield {
+            "volume": copy.origin.full_name,
+            "uuid": copy.origin.uuid,
+            "filesystem": copy.fstype,
+            "luks": copy.crypt is not None,
+            "snapshot": copy.kind,
+            "held_by": copy.hold,
+            "still_ms": still.get(copy.origin.full_name),
+            "lost": (outcome.fills[number].problem or None) if outcome.complete else None,
+            "space": _space(copy, story),
+            "curve": [[round(look.time - story.curve[0].time, 1), look.used, look.total] for look in story.curve],
+        }
+
+
+def _space(copy: Copy, story: Story) -> dict[str, Any] | None:
+    """Return how the space of a thick snapshot was used; a thin one has none of its own."""
+    if not copy.extents:
+        return None
+    course = story.course
+    return {
+        "planned": copy.size,
+        "total": course.last.total if course else None,
+        "used": course.last.used if course else None,
+        "grown": story.grown,
+        "could_not_grow": story.stuck or None,
+        "written": story.written,
+    }
+
+
+def _application(one: Quiesced, outcome: Outcome, *, saved: bool) -> dict[str, Any]:
+    known = next((covered for covered in outcome.plan.applications if covered.name == one.name), None)
+    return {
+        "name": one.name,
+        "level": one.level,
+        "consistency": _consistency(one, known, outcome) if saved else "none",
+        "still_ms": _ms(one.seconds),
+        "why": one.out or None,
+        "remark": one.remark or None,
+        "not_saved": [kept.path for kept in known.kept if kept.missing] if known else [],
+    }
+
+
+def _consistency(one: Quiesced, known: Covered | None, outcome: Outcome) -> str:
+    """Say what a restore of an application's files can count on.
+
+    One that was not quiesced is crash-consistent if all that it told of lies in snapshots of one instant; where its
+    data lies is not known of one that never answered.
+    """
+    if not one.out:
+        return "application"
+    whole = known is not None and not any(kept.missing for kept in known.kept)
+    return "crash-consistent" if whole and outcome.plan.consistency == "instant" else "none"
+
+
+def _ms(seconds: float) -> float:
+    return round(max(0.0, seconds) * 1000, 3)

@@ -1,0 +1,132 @@
+"""What a run says of itself afterwards: its certificate, whatever ended it. Every other test validates its own too."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.rig import Rig
+from tests.system import certificates
+from tests.system.archives import Borg
+from tests.system.live import Gate, Programs, Run, assert_nothing_left, borg_lvm_argv, tidy
+from tests.system.program import borg_lvm, run
+from tests.system.watching import ended, filled, overwrite
+
+pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
+
+
+def test_a_run_that_went_well(rig: Rig) -> None:
+    with tidy():
+        ext4 = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
+        xfs = rig.volume("more", fs="xfs", mib=320, at=rig.path("more"))
+        borg = Borg.made(rig.path("borg"))
+        assert ext4.at
+        assert xfs.at
+        (ext4.at / "live").mkdir()
+        words = ("run", "--live", ext4.at / "live", "--", "borg", "create", borg.archive("monday"), ext4.at, xfs.at)
+        said = borg_lvm(*words, env=borg.env)
+        print(said.err)
+        made = certificates.read()
+        assert (made["result"], made["status"], made["archive"]) == ("success", 0, "monday")
+        assert made["command"]["program"] == "borg"
+        assert {one["path"]: one["volume"] for one in made["frozen"]} == {
+            str(ext4.at): ext4.full_name,
+            str(xfs.at): xfs.full_name,
+        }
+        assert {"path": str(ext4.at / "live"), "because": "declared live"} in made["live"]
+        (instant,) = made["instants"]
+        for one in made["volumes"]:
+            assert 0 < one["still_ms"] <= instant["uncertainty_ms"]
+            assert one["space"]["used"] <= one["space"]["total"]
+            assert one["curve"]
+        assert [one["name"] for one in made["phases"]] == [
+            "waiting", "preparing", "snapshots", "view", "command", "release",
+        ]  # fmt: skip
+        assert made["begin"] + sum(one["seconds"] for one in made["phases"]) <= made["end"] + 0.1
+        assert made["released"]["state"] == "released"
+        assert_nothing_left(rig)
+
+
+def test_how_long_a_volume_stood_still_is_never_told_too_short(rig: Rig) -> None:
+    """A program of LVM's that takes its time in the window is seen."""
+    with tidy():
+        volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
+        programs = Programs(rig.path("programs"))
+        programs.delay("lvcreate", 2)
+        assert volume.at
+        run(*borg_lvm_argv("run", "--path", volume.at, "--", "true", programs=programs))
+        assert certificates.read()["volumes"][0]["still_ms"] >= 2000
+        assert_nothing_left(rig)
+
+
+def test_a_run_whose_command_could_not_be_started(rig: Rig) -> None:
+    volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
+    assert volume.at
+    no_program = volume.at / "program"
+    no_program.write_bytes(b"\0" * 64)
+    no_program.chmod(0o755)
+    borg_lvm("run", "--path", volume.at, "--", no_program, status=126)
+    made = certificates.read()
+    assert (made["result"], made["status"], made["command"]["status"]) == ("failure", 126, None)
+    assert str(no_program) in made["error"]["message"]
+    assert made["instants"]
+    assert made["released"]["state"] == "released"
+
+
+def test_a_run_that_was_ended_and_one_that_had_to_go(rig: Rig) -> None:
+    with tidy():
+        volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
+        gate, programs = Gate(rig.directory, "gate"), Programs(rig.path("programs"))
+        at_work = programs.stop("lvcreate", "before")
+        first = Run("run", "--path", rig.path("data"), "--", "sh", "-c", gate.shell, programs=programs)
+        at_work.reached(process=first.process)
+        before = len(certificates.written())
+        borg_lvm("run", "--path", rig.path("data"), "--", "true", status=75)
+        assert len(certificates.written()) == before
+        run_id = first.id()
+        first.kill(signal.SIGTERM)
+        at_work.open()
+        first.end(128 + signal.SIGTERM)
+        made = certificates.read(run_id)
+        assert (made["result"], made["status"]) == ("failure", 128 + signal.SIGTERM)
+        assert "before the command was started" in made["error"]["message"]
+        assert volume.at
+        assert_nothing_left(rig)
+
+
+def test_a_run_that_lost_its_snapshot(rig: Rig) -> None:
+    with tidy():
+        data = filled(rig.volume("data", fs="ext4", mib=128, group=rig.group(mib=160), at=rig.path("data")))
+        borg, gate = Borg.made(rig.path("borg")), Gate(rig.directory, "gate")
+        wait = f"{gate.shell}; exec borg create {borg.archive('a')} {data}"
+        running = Run("run", "--snapshot-size", "8M", "--path", data, "--", "sh", "-c", wait, env=borg.env)
+        gate.reached(process=running.process)
+        overwrite(data, 60, until=ended(running))
+        running.end(74)
+        made = certificates.read()
+        assert (made["result"], made["status"], made["archive"]) == ("tainted", 74, None)
+        assert made["volumes"][0]["lost"]
+        assert made["volumes"][0]["curve"][-1][1] > 0
+        assert made["error"]["details"]
+        assert_nothing_left(rig)
+
+
+def test_what_is_not_valid_is_found(rig: Rig) -> None:
+    """The control: the judge of all these certificates knows a bad one."""
+    borg_lvm("run", "--path", rig.volume("data", fs="ext4", mib=64, at=rig.path("data")).at or "", "--", "true")
+    (path,) = [path for run_id, path in certificates.written().items() if run_id == certificates.read()["run"]]
+    entry = json.loads(path.read_text())
+    del entry["certificate"]["instants"]
+    bad = Path(certificates.HISTORY) / "20260201T000000-abcdef.json"
+    bad.write_text(json.dumps(entry))
+    try:
+        with pytest.raises(jsonschema.ValidationError):
+            certificates.validate_new()
+    finally:
+        bad.unlink()
+    assert os.stat(path).st_mode & 0o077 == 0 or path.parent.stat().st_mode & 0o077 == 0

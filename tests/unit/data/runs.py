@@ -1,0 +1,92 @@
+"""Runs as they may end, for what is said of them: their outcomes and their certificates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from borg_lvm import certificate
+from borg_lvm.certificate import Ending
+from borg_lvm.command import Reading
+from borg_lvm.coverage import Covered, Kept
+from borg_lvm.dm import Fill
+from borg_lvm.plan import Plan
+from borg_lvm.report import Instant, Outcome, Phase, Quiesced
+from borg_lvm.watching import Course, Look, Story
+from tests.unit.data.machine import GIB, MIB, VOLUME, Machine, folders, link, pool, thin
+
+BEGIN = 1704164640.0
+BORG = Reading("borg", "create", archive="monday", warnings=frozenset((1,)))
+LOST = Fill(0, 0, "the kernel calls it 'Invalid' (snapshot)")
+
+
+def plan(consistency: str = "instant") -> Plan:
+    """A thick /home with a database on it, and a thin /srv."""
+    machine = Machine()
+    machine.mount("/home", "vg0/home")
+    machine.add("vg1/pool", pool())
+    machine.add("vg1/srv", replace(thin(VOLUME), uuid="srv"))
+    machine.mount("/srv", "vg1/srv", fstype="xfs")
+    resolved = machine.resolve(
+        "/home", "/srv", "/mnt/x", link("/etc/l", "/home/l"), declared=folders("/mnt", "/home/cache")
+    )
+    kept = (Kept("/home/db", "data", "vg0/home"),)
+    database = Covered("db", "postgresql", "checkpoint", "a checkpoint", "15", kept)
+    return replace(machine.plan(resolved), consistency=consistency, applications=(database,))
+
+
+def outcome(status: int | None = 0, **changed: Any) -> Outcome:
+    """A run of ten minutes whose command has read all."""
+    looks = tuple(Look(100.0 + 60 * n, n * 30 * MIB, 2 * GIB) for n in range(11))
+    whole = Outcome(
+        plan(),
+        (Instant(("vg0/home", "vg1/srv"), BEGIN + 2.5, 0.123, (0.045, 0.1)),),
+        status,
+        600.0,
+        (Fill(300 * MIB, 2 * GIB), Fill(0, 0)),
+        begin=BEGIN + 3,
+        stories=(Story(Course(looks[0], looks[-3:]), written=400 * MIB, curve=looks), Story(written=MIB)),
+        applications=(Quiesced("db", "checkpoint", 0.2, "", False, "LSN 0/15E2A30"),),
+        since=BEGIN,
+        phases=[
+            Phase("waiting", 0.0, 0.1),
+            Phase("preparing", 0.1, 0.9),
+            Phase("snapshots", 1.0, 1.8),
+            Phase("view", 2.8, 0.2),
+            Phase("command", 3.0, 600.0),
+            Phase("release", 603.0, 2.0),
+        ],
+    )
+    return replace(whole, **changed)
+
+
+def failed(**changed: Any) -> Outcome:
+    """A run that ended before its command."""
+    return Outcome(plan(), since=BEGIN, phases=[Phase("waiting", 0.0, 0.1), Phase("release", 0.1, 0.2)], **changed)
+
+
+def made(of: Outcome, status: int = 0, *message: str, reading: Reading = BORG) -> dict[str, Any]:
+    """The certificate of a run that ended with this status and this message."""
+    said = Ending("server", of.since + 605, status, message[0] if message else "", message[1:])
+    return certificate.made(of, reading, said)
+
+
+ALL = {
+    "success": made(outcome()),
+    "warning": made(outcome(1), 1),
+    "not released": made(outcome(leftovers=["snapshot vg0/x"]), 76, "the command succeeded, but not …"),
+    "kept": made(outcome(kept="snapshots kept")),
+    "failure": made(outcome(2), 2),
+    "tainted": made(
+        outcome(143, fills=(LOST, Fill(0, 0)), marked=("borg's archive is gone",)), 74, "not trusted", "why"
+    ),
+    "no snapshots": made(failed(), 71, "cannot freeze /home", "EIO"),
+    "interrupted": made(failed(), 143, "ended by SIGTERM before the command was started"),
+    "a bug": made(failed(), 70, "a bug in borg-lvm: ValueError: x"),
+    "broke off": made(outcome(fills=()), 70, "a bug in borg-lvm: ValueError: x"),
+    "not quiesced": made(
+        outcome(applications=(Quiesced("db", "checkpoint", 0.0, "no answer", False),)), 77, "the command succeeded, but"
+    ),
+    "odd names": made(outcome(leftovers=["\udce9\n\x1b[2J<script>alert(1)</script>"]), 0),
+}
+"""Certificates of every kind of run."""

@@ -1,0 +1,160 @@
+"""The certificate of a run: what it claims, and that it is what its schema says."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import borg_lvm
+from borg_lvm.command import Reading
+from borg_lvm.coverage import Covered, Kept
+from borg_lvm.report import Quiesced
+from tests.unit.data import runs
+
+assert borg_lvm.__file__
+SCHEMA = json.loads((Path(borg_lvm.__file__).parent / "certificate.schema.json").read_text())
+PAGE = (Path(__file__).parents[2] / "docs" / "certificate.md").read_text()
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def test_the_schema_is_valid() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("kind", runs.ALL)
+def test_every_kind_of_run_validates(kind: str) -> None:
+    VALIDATOR.validate(json.loads(json.dumps(runs.ALL[kind])))
+
+
+def objects(schema: dict[str, Any], name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The schema and all objects in it, by their path."""
+    if "properties" in schema:
+        yield name, schema
+    for key, inner in schema.get("properties", {}).items():
+        yield from objects(inner, f"{name}.{key}".lstrip("."))
+    if isinstance(schema.get("items"), dict):
+        yield from objects(schema["items"], f"{name}[]")
+
+
+def test_every_key_is_explained_required_and_known() -> None:
+    for name, found in objects(SCHEMA):
+        assert found["additionalProperties"] is False, name
+        assert found["required"] == list(found["properties"]), name
+        assert all(inner["description"] for inner in found["properties"].values()), name
+
+
+def test_the_page_explains_every_key() -> None:
+    documented = set(re.findall(r"^\| `([^`]+)`", PAGE, re.MULTILINE))
+    assert documented == {f"{name}.{key}".lstrip(".") for name, found in objects(SCHEMA) for key in found["properties"]}
+
+
+def places(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The place of each value in an object."""
+    if path:
+        yield path
+    entries = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, inner in entries:
+        yield from places(inner, (*path, key))
+
+
+def test_the_schema_refuses_what_is_missing_unknown_or_of_another_kind() -> None:
+    whole = json.loads(json.dumps(runs.ALL["success"]))
+    for path in places(whole):
+        for change in ("remove", "replace", "add"):
+            broken = copy.deepcopy(whole)
+            inner = broken
+            for key in path[:-1]:
+                inner = inner[key]
+            if change == "replace":
+                inner[path[-1]] = ["?", {}]
+            elif isinstance(inner, list):
+                continue
+            elif change == "remove":
+                del inner[path[-1]]
+            else:
+                inner["more"] = 1
+            assert not VALIDATOR.is_valid(broken), (path, change)
+
+
+RESULTS = {
+    "success": "success",
+    "warning": "warning",
+    "not released": "warning",
+    "kept": "success",
+    "failure": "failure",
+    "tainted": "tainted",
+    "no snapshots": "failure",
+    "interrupted": "failure",
+    "a bug": "failure",
+    "broke off": "failure",
+    "not quiesced": "warning",
+    "odd names": "success",
+}
+
+
+@pytest.mark.parametrize("kind", runs.ALL)
+def test_the_result_in_a_word(kind: str) -> None:
+    assert runs.ALL[kind]["result"] == RESULTS[kind]
+
+
+def test_a_status_is_a_warning_only_to_the_program_that_means_it_so() -> None:
+    assert runs.made(runs.outcome(1), 1, reading=Reading("sh", ""))["result"] == "failure"
+    assert runs.made(runs.outcome(3), 3)["result"] == "failure"
+    assert runs.made(runs.outcome(74), 74)["result"] == "failure"  # a status of the command's own
+
+
+@pytest.mark.parametrize("kind", runs.ALL)
+def test_an_archive_is_named_only_where_one_was_saved(kind: str) -> None:
+    found = runs.ALL[kind]
+    assert found["archive"] == ("monday" if found["result"] in ("success", "warning") else None)
+
+
+@pytest.mark.parametrize("kind", runs.ALL)
+def test_nothing_is_promised_of_a_run_that_saved_nothing_sound(kind: str) -> None:
+    found = runs.ALL[kind]
+    if found["result"] not in ("success", "warning"):
+        assert {one["consistency"] for one in found["applications"]} <= {"none"}
+
+
+@pytest.mark.parametrize(
+    ("known", "out", "consistency", "promised"),
+    [
+        (True, "", "instant", "application"),
+        (True, "", "per-volume", "application"),
+        (True, "no answer", "instant", "crash-consistent"),
+        (True, "no answer", "per-volume", "none"),
+        (False, "no answer", "instant", "none"),
+    ],
+)
+def test_what_an_application_can_count_on(known: bool, out: str, consistency: str, promised: str) -> None:
+    plan = runs.plan(consistency)
+    plan = plan if known else replace(plan, applications=())
+    made = runs.made(runs.outcome(plan=plan, applications=(Quiesced("db", "checkpoint", 0.2, out, False),)))
+    assert made["applications"][0]["consistency"] == promised
+
+
+def test_what_is_missing_of_an_application() -> None:
+    kept = (Kept("/home/db", "data", "vg0/home"), Kept("/mnt/x/t", "tablespace", "", "live"))
+    plan = replace(runs.plan(), applications=(Covered("db", "p", "l", "", "", kept),))
+    made = runs.made(runs.outcome(plan=plan, applications=(Quiesced("db", "l", 0.0, "no answer", False),)))
+    assert made["applications"][0]["not_saved"] == ["/mnt/x/t"]
+    assert made["applications"][0]["consistency"] == "none"
+
+
+def test_how_long_each_volume_stood_still() -> None:
+    made = runs.ALL["success"]
+    assert [one["still_ms"] for one in made["volumes"]] == [45.0, 100.0]
+    assert [one["still_ms"] for one in runs.ALL["no snapshots"]["volumes"]] == [None, None]
+    assert made["instants"][0]["uncertainty_ms"] == 123.0
+
+
+def test_no_argument_of_the_command_is_in_it() -> None:
+    assert runs.ALL["success"]["command"] == {"program": "borg", "action": "create", "status": 0, "seconds": 600.0}
