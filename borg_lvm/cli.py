@@ -224,9 +224,7 @@ def _applications(settings: Settings) -> Iterator[Troupe | None]:
         yield troupe
 
 
-def _surveyed(
-    args: argparse.Namespace, command: tuple[str, ...], settings: Settings, troupe: Troupe | None
-) -> Survey:
+def _surveyed(args: argparse.Namespace, command: tuple[str, ...], settings: Settings, troupe: Troupe | None) -> Survey:
     from borg_lvm import survey
 
     question = survey.Question(command, _cwd(), tuple(args.path or ()))
@@ -282,11 +280,14 @@ def _plan(args: argparse.Namespace, log: Log) -> int:
     command = _command(args)
     _refuse_what_cannot_be_run(command[0])
 
-    from borg_lvm import report
+    from dataclasses import replace
+
+    from borg_lvm import locks, report
 
     settings = _settings(args)
     with _applications(settings) as troupe:
         made = _surveyed(args, command, settings, troupe).plan
+    made = replace(made, notes=(*made.notes, *locks.told([copy.origin for copy in made.copies])))
     if args.json:
         print(json.dumps(report.as_data(made), indent=2))
     else:
