@@ -275,16 +275,19 @@ def _run(args: argparse.Namespace, log: Log) -> int:
     command = _command(args)
     _refuse_what_cannot_be_run(command[0])
 
-    from borg_lvm import clean, ledger, session
+    from borg_lvm import aftermath, clean, ledger, session
 
     settings = _settings(args)
-    clean.set_going(ledger.entries(), log)
-    with _applications(settings) as troupe:
-        surveyed = _surveyed(args, command, settings, troupe)
-        for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
-            clean.release(dead, log, settings.command_timeout)
-        job = session.Job(command, _cwd(), keep=args.keep, troupe=troupe)
-        return session.perform(surveyed, job, settings, log)
+    with aftermath.told(settings, os.path.basename(command[0]), log) as after:
+        clean.set_going(ledger.entries(), log)
+        with _applications(settings) as troupe:
+            surveyed = _surveyed(args, command, settings, troupe)
+            for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
+                clean.release(dead, log, settings.command_timeout)
+            certified = after.certificates.append
+            job = session.Job(command, _cwd(), keep=args.keep, troupe=troupe, certified=certified)
+            after.status = session.perform(surveyed, job, settings, log)
+    return after.status
 
 
 def _plan(args: argparse.Namespace, log: Log) -> int:
