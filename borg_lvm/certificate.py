@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from borg_lvm.command import Reading
+from borg_lvm.command import Reading, Result
 from borg_lvm.coverage import Covered
 from borg_lvm.plan import Copy
 from borg_lvm.report import Outcome, Quiesced
 from borg_lvm.watching import Story
 
 VERSION = 1
-Result = Literal["success", "warning", "failure", "tainted"]
 Certificate = dict[str, Any]
 
 

@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="store_true", help="show the version and exit")
     verbs = top.add_subparsers(
-        dest="verb", metavar="run | plan | clean | hooks", title="what to do", parser_class=_Parser
+        dest="verb", metavar="run | plan | clean | report | history | hooks", title="what to do", parser_class=_Parser
     )
     run = _verb(verbs, "run", "freeze the source paths, run the command on them, release everything")
     _wrapping(run)
@@ -77,6 +77,15 @@ def parser() -> argparse.ArgumentParser:
     clean = _verb(verbs, "clean", "release what dead runs have left behind")
     _common(clean)
     clean.add_argument("--run", metavar="ID", default="", help="this run only; also if its snapshots were kept")
+    report = _verb(verbs, "report", "show what the backup of a run is worth, and how the run went")
+    _common(report)
+    report.add_argument("run", nargs="?", default="", metavar="RUN", help="its id, or the beginning of it")
+    form = report.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the certificate of the run as JSON")
+    form.add_argument("--html", metavar="FILE", help="write a page with drawings to this file")
+    past = _verb(verbs, "history", "list past runs, and how the space of snapshots and the stalls develop")
+    _common(past)
+    past.add_argument("--json", action="store_true", help="print the certificates of all runs as JSON")
     hooks = _verb(verbs, "hooks", "list the installed plugins, and which of them are enabled")
     _common(hooks)
     hooks.add_argument("plugin", nargs="?", metavar="NAME", help="tell the levels and options of this plugin")
@@ -147,7 +156,7 @@ def main(argv: Sequence[str]) -> int:
         if args.verb is None:
             raise UsageError("nothing to do", remedy="borg-lvm run -- COMMAND …, or see: borg-lvm --help")
         log = Log(as_json=args.log_json, quiet=args.quiet)
-        return {"run": _run, "plan": _plan, "clean": _clean, "hooks": _hooks}[args.verb](args, log)
+        return VERBS[args.verb](args, log)
     except BorgLvmError as error:
         remedy = [f"what to do: {error.remedy}"] if error.remedy else []
         told = [word.replace("\n", "\\n") for word in (error.message, *error.details)]
@@ -264,16 +273,19 @@ def _run(args: argparse.Namespace, log: Log) -> int:
     command = _command(args)
     _refuse_what_cannot_be_run(command[0])
 
-    from borg_lvm import clean, ledger, session
+    from borg_lvm import aftermath, clean, ledger, session
 
     settings = _settings(args)
-    clean.set_going(ledger.entries(), log)
-    with _applications(settings) as troupe:
-        surveyed = _surveyed(args, command, settings, troupe)
-        for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
-            clean.release(dead, log, settings.command_timeout)
-        job = session.Job(command, _cwd(), keep=args.keep, troupe=troupe)
-        return session.perform(surveyed, job, settings, log)
+    with aftermath.told(settings, os.path.basename(command[0]), log) as after:
+        clean.set_going(ledger.entries(), log)
+        with _applications(settings) as troupe:
+            surveyed = _surveyed(args, command, settings, troupe)
+            for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
+                clean.release(dead, log, settings.command_timeout)
+            certified = after.certificates.append
+            job = session.Job(command, _cwd(), keep=args.keep, troupe=troupe, certified=certified)
+            after.status = session.perform(surveyed, job, settings, log)
+    return after.status
 
 
 def _plan(args: argparse.Namespace, log: Log) -> int:
@@ -350,3 +362,30 @@ def _hooks(args: argparse.Namespace, log: Log) -> int:
         what = ((module.__doc__ or "").strip().splitlines() or [""])[0] if module else "not loaded"
         print(f"{plugin.name:12} {state:10} {plugin.package} {plugin.version:10} {what}")
     return 0
+
+
+def _report(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import account
+
+    _refuse_all_but_root()
+    if args.html:
+        account.write_page(args.run, args.html)
+    elif args.json:
+        print(json.dumps(account.certificate(args.run), indent=2))
+    else:
+        _print_lines(account.lines(args.run))
+    return 0
+
+
+def _history(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import account
+
+    _refuse_all_but_root()
+    if args.json:
+        print(json.dumps(account.everything(), indent=2))
+    else:
+        _print_lines(account.overview())
+    return 0
+
+
+VERBS = {"run": _run, "plan": _plan, "clean": _clean, "report": _report, "history": _history, "hooks": _hooks}

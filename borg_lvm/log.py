@@ -1,7 +1,8 @@
 """What a person, or a machine, is told while a run goes on. Everything goes to standard error.
 
 Standard output belongs to the wrapped command. On a terminal a long step shows that it has begun; elsewhere one
-plain line tells when it is done; `--log-json` makes each line a JSON object.
+plain line tells when it is done; `--log-json` makes each line a JSON object. If journald reads our standard error, it
+gets the messages with their fields instead.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 PREFIX = "borg-lvm: "
@@ -18,12 +19,14 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # what a name could steer a termi
 
 
 class Log:
-    """Writes lines; `quiet` keeps errors and warnings only."""
+    """Writes lines; `quiet` keeps errors and warnings only. `context` are fields that every message has from now on."""
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self.context: dict[str, object] = {}
         self._terminal = not as_json and not quiet and os.isatty(2)
+        self._journal = _to_journald() if not as_json and "JOURNAL_STREAM" in os.environ else None
 
     def info(self, text: str, **fields: object) -> None:
         """Tell what happened."""
@@ -61,11 +64,14 @@ class Log:
         self.info(f"{text}: {took:.1f} s", step=text, seconds=round(took, 3), **fields)
 
     def _write(self, level: str, text: str, fields: dict[str, object]) -> None:
+        known = self.context | fields
         if self.as_json:
-            self._raw(json.dumps({"time": time.time(), "level": level, "message": text, **fields}) + "\n")
+            self._raw(json.dumps({"time": time.time(), "level": level, "message": text, **known}) + "\n")
             return
         mark = "" if level == "info" else f"{level}: "
-        lines = (_CONTROL.sub(_escaped, line) for line in text.split("\n"))
+        lines = [_CONTROL.sub(_escaped, line) for line in text.split("\n")]
+        if self._journal and self._journal(level, "\n".join(lines), known):
+            return
         self._raw("".join(f"{PREFIX}{mark if not n else '  '}{line}\n" for n, line in enumerate(lines)))
 
     def _raw(self, text: str) -> None:
@@ -75,6 +81,12 @@ class Log:
         with suppress(OSError):
             while data:
                 data = data[os.write(2, data) :]
+
+
+def _to_journald() -> Callable[[str, str, Mapping[str, object]], bool] | None:
+    from borg_lvm import journal
+
+    return journal.connected()
 
 
 def _escaped(found: re.Match[str]) -> str:

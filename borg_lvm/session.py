@@ -49,6 +49,7 @@ def perform(surveyed: Survey, job: Job, settings: Settings, log: Log) -> int:
     """
     outcome = report.Outcome(surveyed.plan, since=time.time())
     clock = recording.Clock(outcome)
+    log.context["run"] = surveyed.plan.run_id
     with recording.recorded(surveyed, outcome, job.certified, log) as statuses:
         _perform(surveyed, job, settings, log, clock)
         statuses.append(outcome.judge())
@@ -78,8 +79,10 @@ def _perform(surveyed: Survey, job: Job, settings: Settings, log: Log, clock: re
         clock.begin("marking")
         outcome.marked = taint.mark(settings.hooks, surveyed.invocation, settings.on_tainted, begin, end)
         clock.begin("")
-    for line in report.summary(outcome):
+    *lines, last = report.summary(outcome)
+    for line in lines:
         log.info(line)
+    log.info(last, status=outcome.status, seconds=round(outcome.seconds, 3))
 
 
 def _acquire_and_run(

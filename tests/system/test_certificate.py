@@ -49,6 +49,17 @@ def test_a_run_that_went_well(rig: Rig) -> None:
         ]  # fmt: skip
         assert made["begin"] + sum(one["seconds"] for one in made["phases"]) <= made["end"] + 0.1
         assert made["released"]["state"] == "released"
+        told = borg_lvm("report").out
+        print(told)
+        assert f"Run {made['run']} on " in told
+        assert json.loads(borg_lvm("report", made["run"][:-1], "--json").out) == made
+        borg_lvm("report", "--html", rig.path("page.html"))
+        assert ext4.full_name in rig.path("page.html").read_text()
+        past = borg_lvm("history").out
+        print(past)
+        assert [line for line in past.splitlines() if line.startswith(made["run"])]
+        assert json.loads(borg_lvm("history", "--json").out)[-1] == made
+        assert "no run '1999' has been written down" in borg_lvm("report", "1999", status=64).err
         assert_nothing_left(rig)
 
 
