@@ -273,10 +273,11 @@ def _run(args: argparse.Namespace, log: Log) -> int:
     command = _command(args)
     _refuse_what_cannot_be_run(command[0])
 
-    from borg_lvm import aftermath, clean, ledger, session
+    from borg_lvm import aftermath, clean, ledger, session, wrappers
 
     settings = _settings(args)
-    with aftermath.told(settings, os.path.basename(command[0]), log) as after:
+    program = wrappers.peel(command, os.environ, "/").program
+    with aftermath.told(settings, program, log) as after:
         clean.set_going(ledger.entries(), log)
         with _applications(settings) as troupe:
             surveyed = _surveyed(args, command, settings, troupe)

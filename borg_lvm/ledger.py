@@ -109,9 +109,11 @@ def opened(run_id: str, command: str) -> Iterator[Ledger]:
             ledger = Ledger(run_id, fd)
             ledger.write("owner", boot=boot_id(), pid=pid, start=start_time(pid), command=command)
             os.rename(hidden, ledger.folder)
-        except OSError as error:
+        except BaseException as error:
             shutil.rmtree(hidden, ignore_errors=True)
-            raise _unwritten(error) from error
+            if isinstance(error, OSError):
+                raise _unwritten(error) from error
+            raise
         yield ledger
 
 

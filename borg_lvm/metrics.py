@@ -80,6 +80,9 @@ def _certified(made: Certificate) -> Iterator[tuple[str, str, Sequence[Sample]]]
         sizes = [(_volume(one), one["space"][key]) for one in volumes if one["space"]]
         known = [(labels, float(size)) for labels, size in sizes if size is not None]
         yield f"borg_lvm_snapshot_{name}_bytes", told, known
+    full = [({"pool": one["pool"], "what": one["what"]}, one["curve"][-1]) for one in made["pools"] if one["curve"]]
+    parts = [(labels, used / total if total else 0.0) for labels, (_, used, total) in full]
+    yield "borg_lvm_pool_used_ratio", "Part of a thin pool that was used when the command had ended.", parts
     held = [({"application": one["name"]}, one["still_ms"] / 1000) for one in applications]
     yield "borg_lvm_application_still_seconds", "How long an application stood still.", held
     sound = [({"application": one["name"]}, float(one["consistency"] == "application")) for one in applications]

@@ -14,7 +14,7 @@ from borg_lvm.dm import Fill
 from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.sizing import human
-from borg_lvm.watching import Story
+from borg_lvm.watching import PoolStory, Story
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Outcome:
     kept: str = ""
     vanished: tuple[str, ...] = ()
     stories: tuple[Story, ...] = ()
+    pools: tuple[PoolStory, ...] = ()
     over: str = ""
     begin: float = 0.0
     marked: Sequence[str] = ()

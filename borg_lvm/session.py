@@ -140,7 +140,7 @@ def _acquire_and_run(
     outcome.seconds = time.monotonic() - begin
     outcome.kept = "snapshots kept" if job.keep else ""
     outcome.vanished = running.vanished()
-    outcome.over, outcome.stories = watcher.over, watcher.stories()
+    outcome.over, outcome.stories, outcome.pools = watcher.over, watcher.stories(), watcher.pools()
     outcome.fills = tuple(dm.fill(copy.dm_name) for copy in plan.copies)
 
 

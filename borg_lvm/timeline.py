@@ -5,7 +5,7 @@ Pure. Errors: LookupError, TypeError, ValueError and AttributeError for a certif
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,8 @@ from borg_lvm.watching import duration
 
 WIDTH, HEIGHT = 60, 4
 BLOCKS = " ▁▂▃▄▅▆▇█"
+Unit = Callable[[float, float], str]
+"""Tells an amount for a person; the second is the most that there was room for."""
 CONSISTENCY = {
     "application": "it stood still at the instant",
     "crash-consistent": "as a power cut at the instant would have left it",
@@ -73,11 +75,10 @@ def lines(certificate: Certificate) -> Iterator[str]:
     yield ""
     yield "Timeline:"
     yield from timeline(certificate)
-    for one in certificate["volumes"]:
-        if one["space"] and len(one["curve"]) > 1:
-            yield ""
-            yield shown(f"How the snapshot of {one['volume']} filled while the command ran:")
-            yield from chart(one["curve"])
+    for name, curve, unit in curves(certificate):
+        yield ""
+        yield shown(f"How {name} filled while the command ran:")
+        yield from chart(curve, unit)
 
 
 def _head(certificate: Certificate) -> Iterator[str]:
@@ -173,13 +174,24 @@ def timeline(certificate: Certificate) -> Iterator[str]:
                 yield _bar(Span("  window", window.begin, window.seconds), whole, "▒")
 
 
+def curves(certificate: Certificate) -> Iterator[tuple[str, Sequence[Sequence[float]], Unit]]:
+    """Yield what filled, its curve, and how a height of it is told: snapshots in bytes, thin pools in per cent."""
+    for one in certificate["volumes"]:
+        if one["space"] and len(one["curve"]) > 1:
+            yield f"the snapshot of {one['volume']}", one["curve"], lambda size, _: human(size)
+    for one in certificate["pools"]:
+        if len(one["curve"]) > 1:
+            name = f"the {one['what']} of the thin pool {one['pool']}"
+            yield name, one["curve"], lambda size, top: f"{100 * size / top:.0f} %"
+
+
 def _bar(one: Span, whole: float, mark: str) -> str:
     first = min(WIDTH - 1, int(WIDTH * one.begin / whole))
     length = max(1, min(WIDTH - first, round(WIDTH * one.seconds / whole)))
     return f"  {one.name:<10} {brief(one.seconds):>8}  {' ' * first}{mark * length}".rstrip()
 
 
-def chart(curve: Sequence[Sequence[float]]) -> Iterator[str]:
+def chart(curve: Sequence[Sequence[float]], unit: Unit) -> Iterator[str]:
     """Yield a curve of filling, with the space that there was in the end as its height."""
     end, top = curve[-1][0] or 1.0, max(look[2] for look in curve) or 1.0
     levels = []
@@ -188,7 +200,7 @@ def chart(curve: Sequence[Sequence[float]]) -> Iterator[str]:
         levels.append(round(HEIGHT * 8 * (used[-1] if used else 0) / top))
     for row in reversed(range(HEIGHT)):
         cells = "".join(BLOCKS[max(0, min(8, level - 8 * row))] for level in levels)
-        label = human(top) if row == HEIGHT - 1 else "0" if not row else ""
+        label = unit(top, top) if row == HEIGHT - 1 else "0" if not row else ""
         yield f"  {label:>10} ┤{cells}".rstrip()
     yield f"  {'':>10} └{'─' * WIDTH} {brief(end)}"
 

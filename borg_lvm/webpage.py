@@ -9,11 +9,12 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from borg_lvm.certificate import Certificate
-from borg_lvm.sizing import human
 from borg_lvm.timeline import (
     Span,
+    Unit,
     application_cells,
     brief,
+    curves,
     instants,
     moment,
     phases,
@@ -177,15 +178,14 @@ def _beside(x: float, width: float, y: int, text: str) -> str:
 def _fills(certificate: Certificate) -> list[str]:
     drawings = [
         part
-        for one in certificate["volumes"]
-        if one["space"] and len(one["curve"]) > 1
-        for part in (f"<h3>{_safe(one['volume'])}</h3>", _fill(str(one["volume"]), one["curve"]))
+        for name, curve, unit in curves(certificate)
+        for part in (f"<h3>{_safe(name[0].upper() + name[1:])}</h3>", _fill(name, curve, unit))
     ]
-    return ["<h2>How the snapshots filled while the command ran</h2>", *drawings] if drawings else []
+    return ["<h2>What filled while the command ran</h2>", *drawings] if drawings else []
 
 
-def _fill(name: str, curve: Sequence[Sequence[float]]) -> str:
-    """Return one curve: bytes used, and the room that there was, over the seconds since the command began."""
+def _fill(name: str, curve: Sequence[Sequence[float]], unit: Unit) -> str:
+    """Return one curve: what was used, and the room that there was, over the seconds since the command began."""
     end, top = float(curve[-1][0]) or 1.0, float(max(look[2] for look in curve)) or 1.0
 
     def y(size: float) -> float:
@@ -198,15 +198,15 @@ def _fill(name: str, curve: Sequence[Sequence[float]]) -> str:
     bottom = f"{_x(end, end):.1f},{y(0):.1f} {_x(0, end):.1f},{y(0):.1f}"
     last = curve[-1]
     return _svg(
-        f"space used by the snapshot of {name}",
+        f"how {name} filled",
         TOP + TALL + 22,
         [
             _axis(end, TOP + TALL),
             f'<polygon class="fill" points="{used} {bottom}"/><polyline class="room" points="{" ".join(steps)}"/>',
-            f'<text x="{LEFT - 10}" y="{y(top) + 5:.1f}" text-anchor="end">{_safe(human(top))}</text>',
+            f'<text x="{LEFT - 10}" y="{y(top) + 5:.1f}" text-anchor="end">{_safe(unit(top, top))}</text>',
             f'<text x="{LEFT - 10}" y="{y(0) + 4:.1f}" text-anchor="end">0</text>',
             f'<text x="{WIDTH - RIGHT - 5}" y="{max(y(last[1]) - 6, 26):.1f}" text-anchor="end">'
-            f"{_safe(human(last[1]))} used</text>",
+            f"{_safe(unit(last[1], top))} used</text>",
         ],
     )
 

@@ -63,6 +63,21 @@ def test_a_run_that_went_well(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+def test_a_thin_volume_tells_of_its_pool(rig: Rig) -> None:
+    with tidy():
+        volume = rig.volume("data", kind="thin", fs="ext4", mib=64, at=rig.path("data"))
+        borg_lvm("run", "--path", rig.path("data"), "--", "sleep", "1")
+        made = certificates.read()
+        assert made["volumes"][0]["space"] is None
+        assert [(one["pool"], one["what"]) for one in made["pools"]] == [
+            (f"{volume.group.name}/pool", "data"),
+            (f"{volume.group.name}/pool", "metadata"),
+        ]
+        assert all(0 < one["curve"][-1][1] < one["curve"][-1][2] for one in made["pools"])
+        assert f"the data of the thin pool {volume.group.name}/pool filled" in borg_lvm("report").out
+        assert_nothing_left(rig)
+
+
 def test_how_long_a_volume_stood_still_is_never_told_too_short(rig: Rig) -> None:
     """A program of LVM's that takes its time in the window is seen."""
     with tidy():

@@ -1,4 +1,4 @@
-"""Who is told of a run, and runs beside damaged or full places: all goes on, or is refused, with a clear line."""
+"""Who is told of a run; and runs beside damaged or full places, which go on or are refused, with a clear line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -38,8 +38,10 @@ def fill(folder: Path) -> None:
     """Leave no room at all."""
     with (folder / "filler").open("wb", buffering=0) as file:
         for size in (1 << 16, 1 << 9):
-            with pytest.raises(OSError, match="No space left"):
-                file.writelines(itertools.repeat(bytes(size)))
+            with suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
+        assert os.statvfs(folder).f_bfree == 0
 
 
 def samples(path: Path) -> dict[str, list[tuple[dict[str, str], float]]]:
@@ -108,7 +110,7 @@ def test_a_full_run_before_the_run_refuses_it(rig: Rig) -> None:
             assert "cannot write the ledger of the run in /run/borg-lvm: No space left on device" in said.err
             assert not rig.path("ran").exists()
             (STATE / "filler").unlink()
-            assert os.listdir(STATE) == []
+            assert set(os.listdir(STATE)) <= {"locks"}
         assert certificates.read()["error"]["message"].startswith("cannot write the ledger")
         assert_nothing_left(rig)
 
@@ -142,7 +144,7 @@ def test_a_damaged_ledger_of_a_dead_run_stops_nobody(rig: Rig, damage: bytes) ->
         assert "released what run" in said.err
         assert ("is damaged: what it had made besides snapshots may be left" in said.err) == (b"\n" in damage)
         assert not ledger.exists()
-        wait_for(lambda: nothing_left(rig), "the guardian to end")
+        assert_nothing_left(rig)
 
 
 @contextmanager

@@ -52,6 +52,8 @@ class TestReport:
             "  vg1/srv   xfs          thin      at most 100 ms  the pool's          -",
             "checkpoint  application: it stood still at the instant  200 ms       LSN 0/15E2A30",
             "everything was released",
+            "How the snapshot of vg0/home filled while the command ran:",
+            "How the data of the thin pool vg1/pool filled while the command ran:",
         ):
             assert words in text, text
 
@@ -86,7 +88,7 @@ class TestReport:
         assert bars["release"].index("█") == bars["command"].rindex("█")
 
     def test_the_curve_rises_from_nothing_to_what_was_used(self) -> None:
-        rows = list(timeline.chart([[0, 0, 100], [50, 50, 100], [100, 100, 100]]))
+        rows = list(timeline.chart([[0, 0, 100], [50, 50, 100], [100, 100, 100]], lambda size, _: f"{size:g} B"))
         assert len(rows) == timeline.HEIGHT + 1
         assert "100 B ┤" in rows[0]
         assert [row.count("█") for row in rows[:-1]] == [1, 1, 31, 31]
@@ -109,11 +111,13 @@ class TestPage:
 
     def test_phases_windows_and_curves_are_drawn(self) -> None:
         text = webpage.page(runs.ALL["success"])
-        first, second, third = text.split("<svg")[1:]
+        first, second, third, pool, _ = text.split("<svg")[1:]
         assert first.count("<rect") == 7  # six phases and a window
         assert second.count('class="still"') == 3  # the window and two volumes
         assert third.count("<polygon") == 1
-        assert "space used by the snapshot of vg0/home" in third
+        assert "how the snapshot of vg0/home filled" in third
+        assert "how the data of the thin pool vg1/pool filled" in pool
+        assert "50 % used" in pool
 
 
 class Sound(HTMLParser):

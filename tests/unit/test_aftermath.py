@@ -52,6 +52,10 @@ class TestMetrics:
         found = samples(metrics.text(news("success"), ""))
         assert found["borg_lvm_volume_still_seconds"] == [({"volume": "vg0/home"}, 0.045), ({"volume": "vg1/srv"}, 0.1)]
         assert found["borg_lvm_snapshot_used_bytes"] == [({"volume": "vg0/home"}, 300 << 20)]
+        assert found["borg_lvm_pool_used_ratio"] == [
+            ({"pool": "vg1/pool", "what": "data"}, 0.5),
+            ({"pool": "vg1/pool", "what": "metadata"}, 0.1),
+        ]
         assert found["borg_lvm_application_consistent"] == [({"application": "db"}, 1)]
         assert found["borg_lvm_instant_uncertainty_seconds"] == [({}, 0.123)]
         assert samples(metrics.text(news("tainted"), ""))["borg_lvm_snapshot_lost"][0] == ({"volume": "vg0/home"}, 1)

@@ -82,6 +82,16 @@ def test_an_id_is_not_given_twice() -> None:
     assert only().command == "borg"
 
 
+def test_one_that_cannot_be_written_leaves_nothing(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BorgLvmError, match="No space left"), ledger.opened(RUN, "borg"):
+        pass
+    assert os.listdir(state) == []
+
+
 def test_descriptors_do_not_leak(state: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with ledger.opened(RUN, "borg"):
