@@ -150,20 +150,8 @@ def _loader_class() -> Any:
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
             """Merge by ourselves: in which order PyYAML does so depends on its version."""
-            pairs = [pair for key, value in node.value if key.tag == MERGE for pair in self.merged_in(value)]
+            pairs = [pair for key, value in node.value if key.tag == MERGE for pair in _merged_in(self, value)]
             node.value = _merged([*pairs, *(pair for pair in node.value if pair[0].tag != MERGE)])
-
-        def merged_in(self, node: yaml.Node) -> list[tuple[yaml.Node, yaml.Node]]:
-            """Return what is merged in by a `<<`: the pairs of a mapping or, the last one first, of several."""
-            if node.tag == "!include":
-                node = _as_node(self.include(node))
-            if isinstance(node, yaml.MappingNode):
-                self.flatten_mapping(node)
-                pairs: list[tuple[yaml.Node, yaml.Node]] = node.value
-                return pairs
-            if isinstance(node, yaml.SequenceNode):
-                return [pair for each in reversed(node.value) for pair in self.merged_in(each)]
-            raise yaml.constructor.ConstructorError(None, None, "expected mappings to merge", node.start_mark)
 
     ConfigurationLoader.yaml_implicit_resolvers = {}
     for tag, expression, first in _scalars():
@@ -196,6 +184,21 @@ def _as_node(data: Any) -> yaml.Node:
 
     node: yaml.Node = yaml.representer.SafeRepresenter().represent_data(data)
     return node
+
+
+def _merged_in(loader: Any, node: yaml.Node) -> list[tuple[yaml.Node, yaml.Node]]:
+    """Return what is merged in by a `<<`: the pairs of a mapping or, the last one first, of several."""
+    import yaml
+
+    if node.tag == "!include":
+        node = _as_node(loader.include(node))
+    if isinstance(node, yaml.MappingNode):
+        loader.flatten_mapping(node)
+        pairs: list[tuple[yaml.Node, yaml.Node]] = node.value
+        return pairs
+    if isinstance(node, yaml.SequenceNode):
+        return [pair for each in reversed(node.value) for pair in _merged_in(loader, each)]
+    raise yaml.constructor.ConstructorError(None, None, "expected mappings to merge", node.start_mark)
 
 
 def _merged(pairs: list[tuple[yaml.Node, yaml.Node]]) -> list[tuple[yaml.Node, yaml.Node]]:
