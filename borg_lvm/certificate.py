@@ -13,6 +13,7 @@ from typing import Any
 
 from borg_lvm.command import Reading, Result
 from borg_lvm.coverage import Covered
+from borg_lvm.dm import Fill
 from borg_lvm.plan import Copy
 from borg_lvm.report import Outcome, Quiesced
 from borg_lvm.watching import Look, Story
@@ -99,6 +100,7 @@ def _volumes(outcome: Outcome) -> Iterator[dict[str, Any]]:
     pairs = (pair for one in outcome.instants for pair in zip(one.names, one.still, strict=True))
     still = {name: _ms(seconds) for name, seconds in pairs}
     for number, (copy, story) in enumerate(zip(copies, stories, strict=True)):
+        fill = outcome.fills[number] if outcome.complete else Fill(0, 0)
         yield {
             "volume": copy.origin.full_name,
             "uuid": copy.origin.uuid,
@@ -107,8 +109,8 @@ def _volumes(outcome: Outcome) -> Iterator[dict[str, Any]]:
             "snapshot": copy.kind,
             "held_by": copy.hold,
             "still_ms": still.get(copy.origin.full_name),
-            "lost": (outcome.fills[number].problem or None) if outcome.complete else None,
-            "space": _space(copy, story),
+            "lost": fill.problem or None,
+            "space": _space(copy, story, fill),
             "curve": _curve(story.curve),
         }
 
@@ -117,15 +119,15 @@ def _curve(looks: Sequence[Look]) -> list[list[float]]:
     return [[round(look.time - looks[0].time, 1), look.used, look.total] for look in looks]
 
 
-def _space(copy: Copy, story: Story) -> dict[str, Any] | None:
-    """Return how the space of a thick snapshot was used; a thin one has none of its own."""
+def _space(copy: Copy, story: Story, fill: Fill) -> dict[str, Any] | None:
+    """Return how the space of a thick snapshot was used; a thin one has none. `fill` is the very last look."""
     if not copy.extents:
         return None
     course = story.course
     return {
         "planned": copy.size,
         "total": course.last.total if course else None,
-        "used": course.last.used if course else None,
+        "used": max(course.last.used, fill.used) if course else None,
         "grown": story.grown,
         "could_not_grow": story.stuck or None,
         "written": story.written,

@@ -66,7 +66,7 @@ def test_a_run_that_went_well(rig: Rig) -> None:
 def test_a_thin_volume_tells_of_its_pool(rig: Rig) -> None:
     with tidy():
         volume = rig.volume("data", kind="thin", fs="ext4", mib=64, at=rig.path("data"))
-        borg_lvm("run", "--path", rig.path("data"), "--", "sleep", "1")
+        borg_lvm("run", "--path", rig.path("data"), "--", "sleep", "4")
         made = certificates.read()
         assert made["volumes"][0]["space"] is None
         assert [(one["pool"], one["what"]) for one in made["pools"]] == [

@@ -51,9 +51,13 @@ def test_every_key_is_explained_required_and_known() -> None:
         assert all(inner["description"] for inner in found["properties"].values()), name
 
 
-def test_the_page_explains_every_key() -> None:
-    documented = set(re.findall(r"^\| `([^`]+)`", PAGE, re.MULTILINE))
-    assert documented == {f"{name}.{key}".lstrip(".") for name, found in objects(SCHEMA) for key in found["properties"]}
+def test_the_page_explains_every_key_as_the_schema_does() -> None:
+    documented = dict(re.findall(r"^\| `([^`]+)` \| .+? \| (.+) \|$", PAGE, re.MULTILINE))
+    assert documented == {
+        f"{name}.{key}".lstrip("."): inner["description"]
+        for name, found in objects(SCHEMA)
+        for key, inner in found["properties"].items()
+    }
 
 
 def places(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -158,3 +162,10 @@ def test_how_long_each_volume_stood_still() -> None:
 
 def test_no_argument_of_the_command_is_in_it() -> None:
     assert runs.ALL["success"]["command"] == {"program": "borg", "action": "create", "status": 0, "seconds": 600.0}
+
+
+def test_the_most_that_was_used_counts_the_look_after_the_command() -> None:
+    later = runs.outcome(fills=(replace(runs.outcome().fills[0], used=333), runs.outcome().fills[1]))
+    assert runs.made(later)["volumes"][0]["space"]["used"] == 300 << 20
+    later = runs.outcome(fills=(replace(runs.outcome().fills[0], used=400 << 20), runs.outcome().fills[1]))
+    assert runs.made(later)["volumes"][0]["space"]["used"] == 400 << 20
