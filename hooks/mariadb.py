@@ -44,6 +44,7 @@ MAY_LOCK = """
 SELECT COUNT(*) FROM information_schema.user_privileges
 WHERE privilege_type = 'RELOAD' AND grantee = CONCAT("'", REPLACE(CURRENT_USER(), '@', "'@'"), "'");
 """
+STATUS = "SHOW MASTER STATUS;"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class MariaDB(Application):
             raise QuiesceError(f"this is {version}; only MariaDB from 10.6 on tells what is needed here")
         if self._wish.level == "lock" and self._query(MAY_LOCK) != ["1"]:
             raise QuiesceError("the user of this session has no privilege RELOAD", remedy="grant it, on *.*")
+        if self._wish.level == "lock" and self._facts["binary log"]:
+            self._query(STATUS)  # which is refused now, if ever
         return Probe(version, _paths(self._facts))
 
     def intents(self) -> Sequence[Intent]:
@@ -118,7 +121,7 @@ class MariaDB(Application):
             raise QuiesceError("it keeps data elsewhere since it was asked", remedy="run it again")
         if self._wish.level != "lock" or not now["binary log"]:
             return ""
-        (status,) = self._query("SHOW MASTER STATUS;")
+        (status,) = self._query(STATUS)
         (gtid,) = self._query("SELECT @@gtid_binlog_pos;")
         name, position = status.split("\t")[:2]
         return f"binary log {name}, position {position}, GTID {gtid}"

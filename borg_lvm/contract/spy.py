@@ -44,7 +44,8 @@ class Spy:
             return
         if event == "open":
             path, _, flags = arguments
-            if isinstance(flags, int) and flags & WRITING and not _is_memory(path):
+            # A number is a descriptor, which was opened before: a pipe to a program, for one.
+            if isinstance(flags, int) and flags & WRITING and not isinstance(path, int) and not _is_memory(path):
                 self._heard.append(f"opens {path!r} for writing")
         elif event in FORBIDDEN:
             self._heard.append(f"{FORBIDDEN[event]} {arguments[-1] if 'socket' in event else arguments[0]!r}")

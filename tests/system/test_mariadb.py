@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,148 +17,58 @@ from borg_lvm.applications import Application, Wish
 from borg_lvm.contract import ApplicationContract, Subject
 from hooks import mariadb
 from tests.rig import Rig
-from tests.system.live import assert_nothing_left, away, tidy, wait_for
-from tests.system.program import Said, borg_lvm, run
+from tests.system.archives import Borg
+from tests.system.live import Programs, assert_nothing_left, away, borg_lvm_argv, finished, tidy, wait_for
+from tests.system.maria import BASE, Position, Server, client, judged
+from tests.system.program import Said, run, start
 
 pytestmark = pytest.mark.limit(1500)
-RUNS = int(os.environ.get("BORG_LVM_RUNS", "2"))
-BASE = Path("/run/borg-lvm-test-mariadb")
-SMALL = ["--innodb-buffer-pool-size=24M", "--innodb-log-file-size=8M", "--max-connections=20"]
-SMALL += ["--loose-innodb-buffer-pool-size-max=64M"]  # newer ones reserve addresses, more than a small machine has
-TABLES = """
-CREATE DATABASE shop; USE shop;
-CREATE TABLE accounts (id INT PRIMARY KEY, amount INT) ENGINE=InnoDB;
-INSERT INTO accounts SELECT seq, 1000 FROM seq_1_to_100;
-CREATE TABLE isam (id INT AUTO_INCREMENT PRIMARY KEY, word VARCHAR(200), KEY (word)) ENGINE=MyISAM;
-CREATE TABLE aria (id INT AUTO_INCREMENT PRIMARY KEY, word VARCHAR(200), KEY (word)) ENGINE=Aria TRANSACTIONAL=0;
-"""
-TRANSFER = """SET @from = 1 + FLOOR(RAND() * 50), @to = 51 + FLOOR(RAND() * 50);
-BEGIN;
-UPDATE accounts SET amount = amount - 7 WHERE id = @from;
-UPDATE accounts SET amount = amount + 7 WHERE id = @to;
-COMMIT;
-INSERT INTO isam (word) VALUES (REPEAT(UUID(), 5));
-INSERT INTO aria (word) VALUES (REPEAT(UUID(), 5));
-"""
-CHECK = "CHECK TABLE accounts, isam, aria EXTENDED"
-
-
-class Server:
-    """A real server: its data, its redo log and its binary log may lie anywhere."""
-
-    def __init__(self, data: Path, redo: Path, binlog: Path) -> None:
-        BASE.mkdir(mode=0o755, exist_ok=True)
-        self.places = (data, redo, binlog)
-        self.socket = BASE / "live.sock"
-        mysql = pwd.getpwnam("mysql")
-        for path in (BASE, *self.places):
-            path.mkdir(exist_ok=True)
-            os.chown(path, mysql.pw_uid, mysql.pw_gid)
-        run("mariadb-install-db", "--no-defaults", "--user=mysql", f"--datadir={data}", "--skip-test-db", *SMALL)
-        run("mv", data / "ib_logfile0", redo)
-        self.start()
-        self.sql(TABLES, database="")
-
-    def argv(self, socket: Path) -> list[str]:
-        """Return the command line of the server."""
-        data, redo, binlog = self.places
-        own = [f"--datadir={data}", f"--innodb-log-group-home-dir={redo}", f"--log-bin={binlog}/log", "--server-id=1"]
-        own += [f"--socket={socket}", f"--pid-file={socket}.pid", f"--log-error={socket}.log", "--skip-networking"]
-        return ["mariadbd", "--no-defaults", "--user=mysql", *own, *SMALL]
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        self.process = subprocess.Popen(self.argv(self.socket), stderr=subprocess.DEVNULL)
-        wait_for(self.answers, "the server")
-
-    def answers(self) -> bool:
-        """Whether it answers."""
-        return query(self.socket, "SELECT 1", database="", status=None).status == 0
-
-    def sql(self, statement: str, database: str = "shop", status: int | None = 0) -> str:
-        """Have statements done."""
-        return query(self.socket, statement, database, status).out.strip()
-
-    def end(self) -> None:
-        """End it at once."""
-        self.process.send_signal(signal.SIGCONT)
-        self.process.kill()
-        self.process.wait()
-
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Have a client write for the length of the block."""
-        writer = subprocess.Popen(client(self.socket, "shop"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        feeder = subprocess.Popen(["yes", TRANSFER], stdout=writer.stdin)
-        try:
-            wait_for(lambda: int(self.sql("SELECT COUNT(*) FROM isam")) > 20, "the first writes")
-            yield
-        finally:
-            for process in (feeder, writer):
-                process.kill()
-                process.wait()
-
-
-def client(socket: Path, database: str) -> list[str]:
-    """Return the command line of a client."""
-    chosen = [database] if database else []
-    return ["mariadb", "--no-defaults", "--batch", "--skip-column-names", f"--socket={socket}", *chosen]
-
-
-def query(socket: Path, statement: str, database: str, status: int | None = 0) -> Said:
-    """Have statements done."""
-    return run(*client(socket, database), status=status, stdin=statement)
-
-
-def judged(server: Server, copies: list[Path]) -> list[str]:
-    """Start a copy over the original paths, in a mount namespace of its own, and return what is wrong with it."""
-    socket = BASE / "copy.sock"
-    binds = [f"mount --bind {copy} {place}" for copy, place in zip(copies, server.places, strict=True)]
-    shell = ["unshare", "--mount", "sh", "-ec", "\n".join([*binds, 'exec "$@"']), "sh"]
-    process = subprocess.Popen([*shell, *server.argv(socket)], stderr=subprocess.DEVNULL)
-    log = Path(f"{socket}.log")
-    try:
-        wait_for(lambda: process.poll() is not None or query(socket, "SELECT 1", "", None).status == 0, "the copy", 300)
-        if process.returncode is not None:
-            return ["it does not start", log.read_text()[-2000:]]
-        found = [line for line in query(socket, CHECK, "shop").out.splitlines() if not line.endswith("\tOK")]
-        if query(socket, "SELECT SUM(amount) FROM accounts", "shop").out.strip() != "100000":
-            found.append("the sum of all accounts is wrong")
-        return found + [line for line in log.read_text().splitlines() if "[ERROR]" in line or "in the future" in line]
-    finally:
-        process.kill()
-        process.wait()
-        for path in BASE.glob("copy.*"):
-            path.unlink()
+JUDGED = int(os.environ.get("BORG_LVM_JUDGED", "1"))
+"""How many copies are judged; `make soak` takes 10."""
+PAUSE = 2.0  # seconds that are put before each snapshot of the control
 
 
 class Stage:
-    """A server over three volumes."""
+    """A server over three volumes, in whose order they are taken when there is no one instant; and a repository."""
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         rig.directory.chmod(0o755)
         group = rig.group(disks=2)
-        for name, mib in (("data", 256), ("redo", 96), ("binlog", 96)):
-            rig.volume(name, fs="ext4", mib=mib, at=rig.path(name), group=group)
-        self.parts = [rig.path(name) / "db" for name in ("data", "redo", "binlog")]
-        self.server = Server(*self.parts)
+        for name, mib in (("1-redo", 96), ("2-binlog", 96), ("3-data", 256)):
+            rig.volume(name[2:], fs="ext4", mib=mib, at=rig.path(name), group=group)
+        redo, binlog, data = (rig.path(name) / "db" for name in ("1-redo", "2-binlog", "3-data"))
+        self.parts = [data, redo, binlog]
+        self.server = Server(self.parts)
+        self.borg = Borg.made(rig.path("borg"))
         self.entry: dict[str, Any] = {"plugin": "mariadb", "options": {"socket": str(self.server.socket)}}
+        self.settings: dict[str, Any] = {"deadline": 40, "attempts": 1, "snapshot": {"size": "50%ORIGIN"}}
 
-    def backup(self, name: str, status: int = 0) -> Said:
-        """Copy what a backup would read; the copy goes to a folder of that name."""
+    def argv(self, archive: str, *options: str, programs: Programs | None = None) -> list[str | Path]:
+        """Return the command line of a run of borg."""
         path = Path(f"{BASE}.yaml")  # not in a folder that belongs to somebody else
-        settings = {"deadline": 40, "snapshot": {"size": "50%ORIGIN"}, "applications": [self.entry]}
-        path.write_text(yaml.safe_dump(settings))
-        target = self.rig.path(name)
-        target.mkdir(exist_ok=True)
-        words = [word for part in self.parts for word in ("--path", str(part))]
-        copy = " && ".join(f"cp -a {part} {target}/{part.parent.name}" for part in self.parts)
-        return borg_lvm("run", "--config", path, *words, "--", "sh", "-c", copy, status=status)
+        entries = [self.entry] if self.entry else []
+        path.write_text(yaml.safe_dump({**self.settings, "applications": entries}))
+        words: list[str | Path] = ["run", "--config", path, *options, "--", *self.create(archive)]
+        return borg_lvm_argv(*words, programs=programs)
 
-    def judge(self, name: str) -> list[str]:
+    def create(self, archive: str) -> list[str]:
+        """Return the command line of borg alone."""
+        return ["borg", "create", "--compression", "none", self.borg.archive(archive), *map(str, self.parts)]
+
+    def backup(self, archive: str, *options: str, status: int = 0, programs: Programs | None = None) -> Said:
+        """Have borg-lvm run borg."""
+        return run(*self.argv(archive, *options, programs=programs), status=status, env=self.borg.env)
+
+    def judge(self, archive: str, position: Position | None = None) -> list[str]:
         """Judge a copy."""
-        return judged(self.server, [self.rig.path(name) / part.parent.name for part in self.parts])
+        folder = self.rig.path("extracted")
+        folder.mkdir()
+        self.borg.extract(archive, folder)
+        found = judged(self.server, [folder / part.relative_to("/") for part in self.parts], position)
+        shutil.rmtree(folder)
+        print(f"{archive}:", *(found or ["clean"]), sep="\n  ")
+        return found
 
 
 @contextmanager
@@ -175,30 +83,76 @@ def staged(rig: Rig) -> Iterator[Stage]:
             shutil.rmtree(BASE)
 
 
-def test_a_server_over_three_volumes_comes_back_whole(rig: Rig) -> None:
+def test_a_server_over_three_volumes_comes_back_whole_and_at_a_known_position(rig: Rig) -> None:
+    with staged(rig) as stage:
+        for number in range(JUDGED):
+            with stage.server.busy():
+                said = stage.backup(f"copy{number}")
+            assert "mariadb: quiesced (lock) for " in said.err
+            position = Position.told(said)
+            assert stage.judge(f"copy{number}", position) == []
+        # The same from a position that is three transactions too late: the judge must see that something is missing.
+        wrong = stage.judge("copy0", stage.server.later(position, 3))
+        assert any(line.startswith("live shop.isam") for line in wrong), wrong
+        stage.server.end()
+        assert_nothing_left(rig)
+
+
+def test_the_judge_sees_what_was_not_of_one_instant_or_not_locked(rig: Rig) -> None:
+    programs = Programs(rig.path("programs"))
+    programs.delay("lvcreate", PAUSE)
     with staged(rig) as stage:
         with stage.server.busy():
-            said = [stage.backup(f"copy{turn}") for turn in range(RUNS)]
             stage.entry["level"] = "none"
-            stage.backup("control")
-        for turn in range(RUNS):
-            assert "mariadb: quiesced (lock) for " in said[turn].err
-            assert "binary log log.0000" in said[turn].err
-            assert stage.judge(f"copy{turn}") == []
-        # Without the lock, tables without transactions were being written: the judge must see that.
-        assert any("shop.isam" in line or "shop.aria" in line for line in stage.judge("control"))
-        stage.entry["level"] = "lock"
-        with holding(stage.server):
-            said.append(stage.backup("other", status=71))
-        assert "Lock wait timeout exceeded" in said[-1].err
+            stage.backup("unlocked")
+            run(*stage.create("live"), status=1, env=stage.borg.env)  # a warning: files changed meanwhile
+            stage.entry.clear()
+            stage.backup("sequential", "--consistency", "per-volume", programs=programs)
+        # Tables without transactions were being written.
+        assert any("shop.isam" in line or "shop.aria" in line for line in stage.judge("unlocked"))
+        assert stage.judge("live")
+        found = stage.judge("sequential")
+        assert any("in the future" in line or "does not start" in line for line in found), found
+        stage.server.end()
+        assert_nothing_left(rig)
+
+
+def test_a_statement_that_lasts_is_waited_for_by_nobody(rig: Rig) -> None:
+    with staged(rig) as stage:
+        stage.settings |= {"attempts": 2, "retry_pause": 1, "deadline": 8}
+        stage.server.sql("INSERT INTO isam (word) VALUES ('word')")
+        lasting = subprocess.Popen([*client(stage.server.socket, "shop"), "-e", LASTING])
+        wait_for(lambda: stage.server.sql("SHOW PROCESSLIST").count("SLEEP"), "the long statement")
+        said = stage.backup("other", status=71)
+        assert said.err.count("Lock wait timeout exceeded") == 2
+        assert "given up after 2 attempts" in said.err
+        stage.server.sql("INSERT INTO aria (word) VALUES ('after')")
+        lasting.kill()
+        lasting.wait()
+        stage.settings |= {"attempts": 3, "deadline": 10}
+        with holding(stage.server) as holder:
+            live = start(stage.argv("second"), stage.borg.env)
+            wait_for(lambda: int(stage.server.sql(WAITING)) > 0, "the first attempt")
+            wait_for(lambda: int(stage.server.sql(WAITING)) == 0, "its end")
+            stage.server.sql("INSERT INTO isam (word) VALUES ('between')")  # nobody stands still now
+            holder.kill()
+            said = finished(live)
+        assert said.status == 0, said
+        assert "Lock wait timeout exceeded" in said.err
+        assert "everything goes again, attempt 2 of 3 begins in 1 s" in said.err
+        assert "mariadb: quiesced (lock) for " in said.err
         stage.server.sql("INSERT INTO isam (word) VALUES ('after')")
         stage.server.end()
         assert "no server listens at " in stage.backup("other", status=71).err
         assert_nothing_left(rig)
 
 
+LASTING = "UPDATE isam SET word = 'x' WHERE SLEEP(3600)"
+WAITING = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'BACKUP STAGE%'"
+
+
 @contextmanager
-def holding(server: Server) -> Iterator[None]:
+def holding(server: Server) -> Iterator[subprocess.Popen[bytes]]:
     """Have another session hold what a backup needs."""
     argv = [*client(server.socket, ""), "--unbuffered"]
     holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -208,7 +162,7 @@ def holding(server: Server) -> Iterator[None]:
     holder.stdin.flush()
     assert holder.stdout.readline() == b"held\n"
     try:
-        yield
+        yield holder
     finally:
         holder.kill()
         with holder:
@@ -255,7 +209,7 @@ class ServerSubject(Subject):
 def server() -> Iterator[Server]:
     """Give a server in memory."""
     BASE.mkdir(mode=0o755, exist_ok=True)
-    made = Server(BASE / "data", BASE / "redo", BASE / "binlog")
+    made = Server([BASE / "data", BASE / "redo", BASE / "binlog"])
     try:
         yield made
     finally:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,54 +19,11 @@ from borg_lvm.errors import BorgLvmError
 from hooks import redis
 from hooks.resp import Client
 from tests.rig import Rig
+from tests.system.kept import BASE, Server, counted
 from tests.system.live import Gate, Programs, Run, assert_nothing_left, away, tidy, wait_for
 from tests.system.program import Said, borg_lvm
 
 pytestmark = pytest.mark.limit(600)
-BASE = Path("/run/borg-lvm-test-redis")
-
-
-class Server:
-    """A real server on a socket, with its data in a folder."""
-
-    def __init__(self, folder: Path, name: str = "live", *settings: str) -> None:
-        BASE.mkdir(mode=0o755, exist_ok=True)
-        self.folder = folder
-        self.socket = str(BASE / f"{name}.sock")
-        self.settings = settings
-        self.start()
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        self.folder.mkdir(exist_ok=True)
-        argv = ["redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", str(self.folder), *self.settings]
-        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
-
-        def answers() -> bool:
-            with suppress(BorgLvmError):
-                client = Client(self.socket, 5.0)
-                with suppress(BorgLvmError):
-                    return client.text("PING", seconds=5.0) == "PONG"
-                client.close()
-            return False
-
-        wait_for(answers, "the server")
-
-    def do(self, *words: str, seconds: float = 30.0) -> str:
-        """Do a command over a connection of its own."""
-        client = Client(self.socket, 10.0)
-        try:
-            return client.text(*words, seconds=seconds)
-        finally:
-            client.close()
-
-    def end(self) -> None:
-        """End it at once."""
-        self.process.send_signal(signal.SIGCONT)
-        self.process.kill()
-        self.process.wait()
-        Path(self.socket).unlink(missing_ok=True)
-
 
 class Stage:
     """A server on a volume, with a writer that counts."""
@@ -123,15 +79,6 @@ def staged(rig: Rig, level: str, *settings: str) -> Iterator[Stage]:
         finally:
             stage.server.end()
             shutil.rmtree(BASE)
-
-
-def counted(copy: Path, *settings: str) -> int:
-    """Start a server on a copy, and return how far the writer had come."""
-    server = Server(copy, "copy", *settings)
-    try:
-        return int(server.do("GET", "n"))
-    finally:
-        server.end()
 
 
 @pytest.mark.parametrize("level", ["save", "pause"])

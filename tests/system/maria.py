@@ -1,0 +1,199 @@
+"""A MariaDB server for a test: new, over three folders, with tables of all engines; and the judge of its copies.
+
+A copy that starts, and whose tables are found to be whole, may still be of no known place in the binary log. So the
+live server's log is replayed onto it, from the position that the run has told: then both must be the same.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.system.live import unmarked, wait_for
+from tests.system.program import Said, run
+
+BASE = Path("/run/borg-lvm-test-mariadb")
+SMALL = ["--innodb-buffer-pool-size=24M", "--innodb-log-file-size=8M", "--max-connections=20"]
+SMALL += ["--loose-innodb-buffer-pool-size-max=64M"]  # newer ones reserve addresses, more than a small machine has
+# Pages are written at once: only so one is newer than a redo log of some seconds ago.
+HOT = ["--innodb-max-dirty-pages-pct=0", "--innodb-max-dirty-pages-pct-lwm=0", "--innodb-io-capacity=2000"]
+TABLES = """
+CREATE DATABASE shop; CREATE DATABASE books; USE shop;
+CREATE TABLE shop.accounts (id INT PRIMARY KEY, amount INT) ENGINE=InnoDB;
+INSERT INTO shop.accounts SELECT seq, 1000 FROM seq_1_to_100;
+CREATE TABLE books.accounts AS SELECT * FROM shop.accounts;
+ALTER TABLE books.accounts ADD PRIMARY KEY (id);
+CREATE TABLE isam (id INT AUTO_INCREMENT PRIMARY KEY, word VARCHAR(200), KEY (word)) ENGINE=MyISAM;
+CREATE TABLE aria (id INT AUTO_INCREMENT PRIMARY KEY, word VARCHAR(200), KEY (word)) ENGINE=Aria TRANSACTIONAL=0;
+"""
+TRANSFER = """SET @from = 1 + FLOOR(RAND() * 100), @to = 1 + FLOOR(RAND() * 100);
+BEGIN;
+UPDATE shop.accounts SET amount = amount - 7 WHERE id = @from;
+UPDATE books.accounts SET amount = amount + 7 WHERE id = @to;
+COMMIT;
+INSERT INTO isam (word) VALUES (REPEAT(UUID(), 5));
+INSERT INTO aria (word) VALUES (REPEAT(UUID(), 5));
+"""
+ALL = "shop.accounts, books.accounts, shop.isam, shop.aria"
+CHECK = f"CHECK TABLE {ALL} EXTENDED"
+SUM = "SELECT (SELECT SUM(amount) FROM shop.accounts) + (SELECT SUM(amount) FROM books.accounts)"
+# What must be the same on two servers: all that is in the tables, and how far the binary log has come.
+STATE = f"CHECKSUM TABLE {ALL} EXTENDED; SELECT 'GTID', @@gtid_binlog_pos"
+OTHERS = "SELECT COUNT(*) FROM information_schema.processlist WHERE db IS NOT NULL AND id <> CONNECTION_ID()"
+
+
+class ServerError(Exception):
+    """A copy did not start."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the binary log, as a run tells it."""
+
+    log: str
+    at: int
+
+    @classmethod
+    def told(cls, said: Said) -> Position:
+        """Read it from a run's last lines."""
+        found = re.search(r"binary log (\S+), position (\d+), GTID \d+-\d+-\d+$", said.err, re.MULTILINE)
+        assert found, said
+        return cls(found[1], int(found[2]))
+
+
+class Server:
+    """A real server: its places, for its data, its redo log and its binary log, may lie anywhere."""
+
+    def __init__(self, places: Sequence[Path], tables: str = TABLES) -> None:
+        BASE.mkdir(mode=0o755, exist_ok=True)
+        self.places = places
+        data, redo, _ = places
+        self.socket = BASE / "live.sock"
+        mysql = pwd.getpwnam("mysql")
+        for path in (BASE, *self.places):
+            path.mkdir(exist_ok=True)
+            os.chown(path, mysql.pw_uid, mysql.pw_gid)
+        run("mariadb-install-db", "--no-defaults", "--user=mysql", f"--datadir={data}", "--skip-test-db", *SMALL)
+        run("mv", data / "ib_logfile0", redo)
+        self.start()
+        self.sql(tables, database="")
+
+    def argv(self, socket: Path) -> list[str]:
+        """Return the command line of the server."""
+        data, redo, binlog = self.places
+        own = [f"--datadir={data}", f"--innodb-log-group-home-dir={redo}", f"--log-bin={binlog}/log", "--server-id=1"]
+        own += [f"--socket={socket}", f"--pid-file={socket}.pid", f"--log-error={socket}.log", "--skip-networking"]
+        return ["mariadbd", "--no-defaults", "--user=mysql", *own, *SMALL, *HOT]
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self.process = subprocess.Popen(self.argv(self.socket), stderr=subprocess.DEVNULL, env=unmarked())
+        wait_for(lambda: _answers(self.socket), "the server")
+
+    def sql(self, statement: str, database: str = "shop", status: int | None = 0) -> str:
+        """Have statements done."""
+        return query(self.socket, statement, database, status).out.strip()
+
+    def end(self) -> None:
+        """End it at once."""
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait()
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Have a client write for the length of the block; after it nothing is under way any more."""
+        writer = subprocess.Popen(client(self.socket, "shop"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        feeder = subprocess.Popen(["yes", TRANSFER], stdout=writer.stdin)
+        try:
+            count = "SELECT COUNT(*) FROM isam"
+            before = int(self.sql(count))
+            wait_for(lambda: int(self.sql(count)) > before + 20, "the first writes")
+            yield
+            assert writer.poll() is None
+        finally:
+            for process in (feeder, writer):
+                process.kill()
+                process.wait()
+        wait_for(lambda: self.sql(OTHERS, database="") == "0", "the end of the writer's session")
+
+    @contextmanager
+    def copy(self, copies: Sequence[Path]) -> Iterator[Path]:
+        """Run a copy of it over the original paths, in a mount namespace of its own; gives the copy's socket.
+
+        Errors: ServerError with the end of its log.
+        """
+        socket = BASE / "copy.sock"
+        binds = [f"mount --bind {copy} {place}" for copy, place in zip(copies, self.places, strict=True)]
+        shell = ["unshare", "--mount", "sh", "-ec", "\n".join([*binds, 'exec "$@"']), "sh"]
+        process = subprocess.Popen([*shell, *self.argv(socket)], stderr=subprocess.DEVNULL, env=unmarked())
+        try:
+            wait_for(lambda: process.poll() is not None or _answers(socket), "the copy", 300)
+            if process.returncode is not None:
+                raise ServerError(Path(f"{socket}.log").read_text()[-2000:])
+            yield socket
+        finally:
+            process.kill()
+            process.wait()
+            for path in BASE.glob("copy.*"):
+                path.unlink()
+
+    def since(self, position: Position) -> str:
+        """Return what a client must be given to do all that the server has done since then."""
+        logs = sorted(path for path in self.places[2].glob("log.[0-9]*") if path.name >= position.log)
+        return run("mariadb-binlog", "--no-defaults", f"--start-position={position.at}", *logs).out
+
+    def later(self, position: Position, count: int) -> Position:
+        """Return the position after so many more transactions: a wrong one."""
+        places = re.findall(r"^# at (\d+)\n#.*\tGTID ", self.since(position), re.MULTILINE)
+        assert int(places[0]) == position.at
+        return replace(position, at=int(places[count]))
+
+
+def client(socket: Path, database: str) -> list[str]:
+    """Return the command line of a client."""
+    chosen = [database] if database else []
+    return ["mariadb", "--no-defaults", "--batch", "--skip-column-names", f"--socket={socket}", *chosen]
+
+
+def query(socket: Path, statement: str, database: str, status: int | None = 0) -> Said:
+    """Have statements done."""
+    return run(*client(socket, database), status=status, stdin=statement)
+
+
+def _answers(socket: Path) -> bool:
+    return query(socket, "SELECT 1", database="", status=None).status == 0
+
+
+def judged(server: Server, copies: Sequence[Path], position: Position | None = None) -> list[str]:
+    """Start a copy and return what is wrong with it.
+
+    With a position, the live server's binary log is replayed onto it from there, and both compared. So long nothing
+    may be written to the live server.
+    """
+    try:
+        with server.copy(copies) as socket:
+            found = [line for line in query(socket, CHECK, "").out.splitlines() if not line.endswith("\tOK")]
+            if query(socket, SUM, "").out.strip() != "200000":
+                found.append("the sum of all accounts is wrong")
+            if position and not found:
+                found += _replayed(server, socket, position)
+            log = Path(f"{socket}.log").read_text().splitlines()
+            return found + [line for line in log if "[ERROR]" in line or "in the future" in line]
+    except ServerError as error:
+        return ["it does not start", str(error)]
+
+
+def _replayed(server: Server, socket: Path, position: Position) -> list[str]:
+    done = query(socket, server.since(position), "", status=None)
+    if done.status:
+        return [f"the replay failed: {done.err}"]
+    states = [query(place, STATE, "").out.splitlines() for place in (server.socket, socket)]
+    return [f"live {live}, copy {copy}" for live, copy in zip(*states, strict=True) if live != copy]
