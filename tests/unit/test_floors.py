@@ -16,11 +16,11 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "proc kernel dm signals log errors safety limits",
-        "config command devices plugins hookspecs wrappers applications child",
+        "config command devices plugins hookspecs wrappers applications child trace",
         "plan resolve report sizing volumes instant watching verdict past coverage",
         "quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view run ledger locks "
         "luks namespace strays survey holding nesting watch growing taint history",
-        "session clean describe contract",
+        "session clean describe discover contract",
         "cli __main__",
     )
 )
