@@ -19,13 +19,14 @@ from borg_lvm import child, proc
 from borg_lvm.applications import Application, DataPath, Found, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
 from borg_lvm.config.sections import key, required
+from borg_lvm.devices import mounts
 from borg_lvm.errors import AbsentError, ConfigError, QuiesceError
 from borg_lvm.plugins import hookimpl
 
 from .cgroups import Freezer, Group, refuse_what_is_needed
 
 TIMEOUT = 30.0
-VOLATILE = ("/dev", "/proc", "/run", "/sys", "/var/run")
+IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs", "devpts", "mqueue", "proc", "sysfs", "cgroup2")
 # Right also when it is not paused, or gone; and it waits in the engine for a pause that is still on its way.
 UNPAUSE = (
     '"$0" unpause "$1" >/dev/null 2>&1; '
@@ -232,13 +233,13 @@ class Paused(Containers):
 
 def _may_hold_data(path: str) -> bool:
     """Whether a path on the host is a file or folder that outlives the machine's next start."""
-    if path.startswith(tuple(f"{folder}/" for folder in VOLATILE)) or path in VOLATILE:
-        return False
     try:
         mode = os.stat(path).st_mode
     except OSError:
         return True  # what is not there any more is told by the core
-    return stat.S_ISDIR(mode) or stat.S_ISREG(mode)
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        return False
+    return mounts.Table(mounts.read()).of(os.path.realpath(path)).fstype not in IN_MEMORY
 
 
 def _not_told(engine: str, error: proc.ProgramError) -> QuiesceError:

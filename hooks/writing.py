@@ -12,7 +12,7 @@ KNOWN = ("postgres", "postmaster", "mariadbd", "redis-server", "valkey-server")
 """Servers that have a plugin of their own."""
 ENGINES = ("dockerd", "containerd", "containerd-shim", "podman", "conmon")
 """Who is asked to pause others must not stand still."""
-NO_DATA = ("/var/log/", "/var/cache/", "/var/tmp/", "/tmp/", "/run/", "/dev/", "/proc/", "/sys/")  # noqa: S108
+NO_DATA = ("/var/log/", "/var/cache/", "/var/tmp/", "/tmp/")  # noqa: S108
 DEPTH = 3
 
 

@@ -19,7 +19,7 @@ SYSTEMD = "/lib/systemd/systemd"
 SYSTEMCTL = Path("/usr/local/bin/systemctl")
 ENTER = """#!/bin/sh
 # systemd hears nobody whose process has no number in its namespace.
-exec nsenter --target {pid} --pid --mount /usr/bin/systemctl "$@"
+exec {enter} /usr/bin/systemctl "$@"
 """
 CGROUPS = Path("/sys/fs/cgroup")
 STATE = Path("/run/systemd")
@@ -51,7 +51,8 @@ class Manager:
             self.process = subprocess.Popen([*space, SYSTEMD, *own], env=env, stdout=log, stderr=log, cwd="/")
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         (pid,) = wait_for(lambda: children.read_text().split(), "its first process")
-        script(SYSTEMCTL, ENTER.format(pid=pid))
+        self.inside = ["nsenter", f"--target={pid}", "--pid", "--mount"]
+        script(SYSTEMCTL, ENTER.format(enter=" ".join(self.inside)))
         wait_for(self._answers, "systemd")
 
     def _answers(self) -> bool:
