@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 END_PROCESS = "borg-lvm:end-process"
@@ -109,3 +109,19 @@ class Kind:
     options: type
     make: Callable[[Wish], Application]
     still: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Found:
+    """An application that a plugin has found running here, as the entry of the configuration that would cover it.
+
+    `told` says what was found, and what must still be looked after, in a sentence or two. `options` are the plugin's
+    own, as far as they differ from their defaults. `identity` names those that tell one application from another: an
+    entry with the same values is for the same one; all that are given, if none is named.
+    """
+
+    told: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    identity: tuple[str, ...] = ()
+    name: str = ""
+    level: str = ""

@@ -42,6 +42,7 @@ exit status:
   126  the command cannot be executed              127  the command was not found
 128+N  signal N ended the command, or the run before it
 """
+TRACE = "tell of every call of a plugin, and how long it took"
 MOST_SECONDS = 86400
 """The longest time to wait for a lock, as in the configuration."""
 
@@ -66,7 +67,10 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="store_true", help="show the version and exit")
     verbs = top.add_subparsers(
-        dest="verb", metavar="run | plan | clean | report | history | hooks", title="what to do", parser_class=_Parser
+        dest="verb",
+        metavar="run | plan | clean | report | history | hooks | discover",
+        title="what to do",
+        parser_class=_Parser,
     )
     run = _verb(verbs, "run", "freeze the source paths, run the command on them, release everything")
     _wrapping(run)
@@ -88,7 +92,11 @@ def parser() -> argparse.ArgumentParser:
     past.add_argument("--json", action="store_true", help="print the certificates of all runs as JSON")
     hooks = _verb(verbs, "hooks", "list the installed plugins, and which of them are enabled")
     _common(hooks)
-    hooks.add_argument("plugin", nargs="?", metavar="NAME", help="tell the levels and options of this plugin")
+    hooks.add_argument("plugin", nargs="?", metavar="NAME", help="tell what this plugin offers and would do here")
+    hooks.add_argument("--trace", action="store_true", help=TRACE)
+    discover = _verb(verbs, "discover", "print the configuration that covers the applications that run here")
+    _common(discover)
+    discover.add_argument("--trace", action="store_true", help=TRACE)
     return top
 
 
@@ -121,6 +129,7 @@ def _wrapping(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--consistency", choices=("instant", "per-volume"), help="one instant over all volumes, or one for each"
     )
+    verb.add_argument("--trace", action="store_true", help=TRACE)
     verb.add_argument("--lock-wait", type=_seconds, metavar="SECONDS", help="wait for another run on the same volume")
     verb.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="COMMAND …", help="the backup command and its arguments"
@@ -156,6 +165,8 @@ def main(argv: Sequence[str]) -> int:
         if args.verb is None:
             raise UsageError("nothing to do", remedy="borg-lvm run -- COMMAND …, or see: borg-lvm --help")
         log = Log(as_json=args.log_json, quiet=args.quiet)
+        if getattr(args, "trace", False):
+            _trace(log)
         return VERBS[args.verb](args, log)
     except BorgLvmError as error:
         remedy = [f"what to do: {error.remedy}"] if error.remedy else []
@@ -168,6 +179,12 @@ def main(argv: Sequence[str]) -> int:
     except Exception:  # the last net: whatever it is, it has its exit status
         log.error("a bug in borg-lvm, please report it\n" + traceback.format_exc().rstrip(), status=BUG_STATUS)
         return BUG_STATUS
+
+
+def _trace(log: Log) -> None:
+    from borg_lvm import plugins, trace
+
+    plugins.tracing = trace.Trace(log)
 
 
 def _ours(argv: Sequence[str]) -> Sequence[str]:
@@ -352,7 +369,7 @@ def _hooks(args: argparse.Namespace, log: Log) -> int:
     if args.plugin:
         from borg_lvm import describe
 
-        _print_lines(describe.plugin(args.plugin))
+        _print_lines(describe.plugin(args.plugin, _settings(args)))
         return 0
     settings = _settings(args)
     named = [*settings.hooks, *(entry.plugin.text for entry in settings.applications)]
@@ -389,4 +406,28 @@ def _history(args: argparse.Namespace, log: Log) -> int:
     return 0
 
 
-VERBS = {"run": _run, "plan": _plan, "clean": _clean, "report": _report, "history": _history, "hooks": _hooks}
+def _discover(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import discover
+
+    _refuse_all_but_root()
+    settings = _settings(args)
+    found = discover.everything(settings, log)
+    for one in found:
+        if one.configured:
+            log.info(f"{one.found.told}: configured already, as {one.configured}")
+    new = [one for one in found if not one.configured]
+    _print_lines(discover.written(new, settings))
+    if not found:
+        log.info("nothing runs here that an installed plugin finds")
+    return 0
+
+
+VERBS = {
+    "run": _run,
+    "plan": _plan,
+    "clean": _clean,
+    "report": _report,
+    "history": _history,
+    "hooks": _hooks,
+    "discover": _discover,
+}

@@ -1,20 +1,37 @@
-"""What a plugin is for, in the words of its own declarations: for `borg-lvm hooks NAME`."""
+"""What a plugin is for, in the words of its own declarations, and what it would do here: for `borg-lvm hooks NAME`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import MISSING
+from dataclasses import MISSING, replace
 from textwrap import wrap
 
-from borg_lvm import plugins
+from borg_lvm import discover, plugins, quiesce
+from borg_lvm.applications import Kind
+from borg_lvm.config.schema import ApplicationEntry, Settings
 from borg_lvm.config.sections import default, keys
+from borg_lvm.coverage import Asked
+from borg_lvm.errors import QuiesceError
 
 WIDTH = 100
 
 
-def plugin(name: str) -> Iterator[str]:
-    """Yield the levels and options of an application's plugin, by name. Errors: ConfigError."""
-    kind = plugins.application(name)
+def plugin(name: str, settings: Settings) -> Iterator[str]:
+    """Yield what a plugin offers and what it would do here, by name. Errors: ConfigError."""
+    about, offers = plugins.about(name)
+    yield from wrap(f"{name}: {about}", WIDTH)
+    if "borg_lvm_application" not in offers:
+        yield ""
+        named = "is asked in every run" if name in settings.hooks else "is not named under `hooks`, so it is not asked"
+        yield from wrap(f"It knows the command line of a backup program. Here it {named}.", WIDTH)
+        return
+    yield from _offer(name, plugins.application(name))
+    yield ""
+    yield from _here(name, settings)
+
+
+def _offer(name: str, kind: Kind) -> Iterator[str]:
+    yield ""
     yield f"{name} quiesces an application. In the configuration:"
     yield ""
     yield "applications:"
@@ -29,6 +46,41 @@ def plugin(name: str) -> Iterator[str]:
         value = default(kind.options, option)
         needed = "must be given" if value is MISSING else f"default: {item.kind.written(value)!r}"
         yield from _entry(option, f"{item.kind.valid} ({needed}). {item.doc}")
+
+
+def _here(name: str, settings: Settings) -> Iterator[str]:
+    """Yield what it would do for each entry of the configuration, and what it finds that has none."""
+    yield "Here:"
+    entries = [entry for entry in settings.applications if entry.plugin.text == name]
+    for entry in entries:
+        yield from _entry(entry.name, "; ".join(_would(entry, settings)))
+    found = discover.by_plugin(name, settings)
+    for one in found:
+        if not one.configured:
+            yield from _entry("not configured", f"{one.found.told}; borg-lvm discover prints its entry")
+    if not entries and not found:
+        yield "  nothing is configured for it, and it has found nothing"
+
+
+def _would(entry: ApplicationEntry, settings: Settings) -> Iterator[str]:
+    """Yield what a run would do for an entry: it is asked as a run asks it."""
+    with quiesce.assembled(replace(settings, applications=(entry,))) as troupe:
+        try:
+            asked, left_out = troupe.probe()
+        except QuiesceError as error:
+            yield " ".join(["a run would fail:", error.message, *error.details])
+            return
+        yield from left_out
+        for one in asked:
+            yield from _asked(one)
+
+
+def _asked(one: Asked) -> Iterator[str]:
+    yield f"level {one.level}: {one.does}"
+    if one.probe.version:
+        yield f"version {one.probe.version}"
+    yield from (f"keeps {data.path} ({data.what})" for data in one.probe.paths)
+    yield from one.probe.notes
 
 
 def _entry(name: str, text: str) -> Iterator[str]:

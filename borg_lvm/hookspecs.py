@@ -12,10 +12,12 @@
     def borg_lvm_application():
         return Kind(levels={"lock": "no writes"}, options=Options, make=MyServer)
 
-`borg_lvm_taint` marks what such a command has saved when a snapshot was lost while it ran.
+`borg_lvm_taint` marks what such a command has saved when a snapshot was lost while it ran; `borg_lvm_discover` finds
+applications that run here.
 
 Register the module by an entry point of the group `borg_lvm`; it is loaded only when the configuration's `hooks`
-list (or `--hook`) names it, or an entry of `applications`. Hooks are called by the core, one plugin at a time.
+list (or `--hook`) names it, or an entry of `applications`; and by `borg-lvm discover`, which loads all that are
+installed. Hooks are called by the core, one plugin at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from borg_lvm.applications import Kind
+    from collections.abc import Sequence
+
+    from borg_lvm.applications import Found, Kind
     from borg_lvm.command import Invocation, Reading, Tainted
 
 hookspec = pluggy.HookspecMarker("borg_lvm")
@@ -57,3 +61,13 @@ def borg_lvm_application() -> Kind:
     drives it: hooks alone, one for freezing and one for thawing, would leave nobody who knows what stands still.
     """
     raise NotImplementedError  # pluggy never calls a specification
+
+
+@hookspec
+def borg_lvm_discover() -> Sequence[Found]:
+    """Find applications of this plugin's kind that run here, each as an entry of the configuration (`Found`).
+
+    Called for `borg-lvm discover` and `borg-lvm hooks NAME` only. Changes nothing, asks for no password, and leaves out
+    what it cannot see; it is ended after a minute.
+    """
+    raise NotImplementedError

@@ -22,10 +22,13 @@ from borg_lvm.command import Invocation, Reading, Tainted
 from borg_lvm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from borg_lvm.applications import Kind
+    from borg_lvm.applications import Found, Kind
+    from borg_lvm.trace import Trace
 
 GROUP = "borg_lvm"
 hookimpl = pluggy.HookimplMarker(GROUP)
+tracing: Trace | None = None
+"""Is told of all calls of plugins, if there is one (`--trace`)."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def load(names: Iterable[str]) -> pluggy.PluginManager:
     """
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
+    if tracing:
+        tracing.hooks(manager)
     wanted = tuple(names)
     places = _places(wanted)
     for name in wanted:
@@ -133,4 +138,22 @@ def application(name: str) -> Kind:
     offers: list[Kind] = load([name]).hook.borg_lvm_application()
     if not offers:
         raise ConfigError(f"the plugin {name!r} quiesces no application", remedy="borg-lvm hooks tells what each does")
-    return offers[0]
+    return tracing.kind(offers[0]) if tracing else offers[0]
+
+
+def discover(name: str) -> list[Found]:
+    """Ask the named plugin for what runs here. Errors: ConfigError, also when it fails."""
+    manager = load([name])
+    try:
+        return [found for answer in manager.hook.borg_lvm_discover() for found in answer]
+    except Exception as error:  # a stranger's plugin may fail in any way
+        told = f"the plugin {name!r} failed to look around: {type(error).__name__}: {error}"
+        raise ConfigError(told) from error
+
+
+def about(name: str) -> tuple[str, list[str]]:
+    """Return what the named plugin says of itself in its first line, and the hooks that it implements."""
+    manager = load([name])
+    plugin = manager.get_plugin(name)
+    first, *_ = (plugin.__doc__ or "it says nothing of itself").strip().splitlines()
+    return first, [caller.name for caller in manager.get_hookcallers(plugin) or ()]

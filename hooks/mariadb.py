@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from borg_lvm import child, safety
-from borg_lvm.applications import Application, DataPath, Intent, Kind, Probe, Wish
+from borg_lvm.applications import Application, DataPath, Found, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath
 from borg_lvm.config.sections import key
 from borg_lvm.errors import BusyError, QuiesceError
 from borg_lvm.plugins import hookimpl
 
 from .listening import refuse_unless_listening
+from .running import servers
 
 TIMEOUT = 30.0
 OLDEST = (10, 6)
@@ -169,3 +170,17 @@ _LEVELS = {
 def borg_lvm_application() -> Kind:
     """Return the kind."""
     return Kind(levels=_LEVELS, options=Options, make=MariaDB)
+
+
+@hookimpl
+def borg_lvm_discover() -> list[Found]:
+    """Return the servers that listen at a socket; a MySQL server has another name."""
+    places = [path for server in servers("mariadbd") for path in server.sockets]
+    return [
+        Found(
+            f"MariaDB listens at {path}; the level none is enough when all tables are InnoDB's",
+            {} if path == Options().socket else {"socket": path},
+            identity=("socket",),
+        )
+        for path in dict.fromkeys(places)
+    ]

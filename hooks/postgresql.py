@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from borg_lvm import child
-from borg_lvm.applications import Application, DataPath, Kind, Probe, Wish
+from borg_lvm.applications import Application, DataPath, Found, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, Text, Whole
 from borg_lvm.config.sections import key
 from borg_lvm.errors import QuiesceError
@@ -24,6 +24,7 @@ from borg_lvm.plugins import hookimpl
 from borg_lvm.proc import Account
 
 from .listening import refuse_unless_listening
+from .running import servers
 
 CONNECT_TIMEOUT = 30.0
 _NAME = Text("a name", r"[^\u0000-\u001f]+")
@@ -176,3 +177,19 @@ _LEVELS = {
 def borg_lvm_application() -> Kind:
     """Return the kind."""
     return Kind(levels=_LEVELS, options=Options, make=PostgreSQL)
+
+
+@hookimpl
+def borg_lvm_discover() -> list[Found]:
+    """Return the clusters that listen at a socket of their own."""
+    places = [path for server in servers("postgres", "postmaster") for path in server.sockets]
+    return [_found(path) for path in dict.fromkeys(places) if ".s.PGSQL." in path]
+
+
+def _found(path: str) -> Found:
+    folder, _, port = path.rpartition("/.s.PGSQL.")
+    usual = Options()
+    options: dict[str, Any] = {} if folder == usual.socket else {"socket": folder}
+    if int(port) != usual.port:
+        options["port"] = int(port)
+    return Found(f"PostgreSQL listens at {path}", options, identity=("socket", "port"))

@@ -13,13 +13,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from borg_lvm import safety
-from borg_lvm.applications import Application, DataPath, Kind, Probe, Wish
+from borg_lvm.applications import Application, DataPath, Found, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, Text, Whole
 from borg_lvm.config.sections import key
 from borg_lvm.errors import ConfigError, QuiesceError
 from borg_lvm.plugins import hookimpl
 
 from .resp import Client
+from .running import Server, servers
 
 TIMEOUT = 20.0
 LOOK_AGAIN = 0.1
@@ -168,3 +169,20 @@ _LEVELS = {
 def borg_lvm_application() -> Kind:
     """Return the kind."""
     return Kind(levels=_LEVELS, options=Options, make=_make)
+
+
+@hookimpl
+def borg_lvm_discover() -> list[Found]:
+    """Return the servers that listen at a socket or a port of this machine."""
+    return [_found(server) for server in servers("redis-server", "valkey-server")]
+
+
+def _found(server: Server) -> Found:
+    options: dict[str, object] = {}
+    if server.sockets:
+        options["socket"] = server.sockets[0]
+    elif server.ports[0] != Options().port:
+        options["port"] = server.ports[0]
+    place = server.sockets[0] if server.sockets else f"port {server.ports[0]}"
+    told = f"{server.name} listens at {place}; name a password_file if it wants a password"
+    return Found(told, options, identity=("socket",) if server.sockets else ("socket", "port"))

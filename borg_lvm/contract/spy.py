@@ -53,5 +53,7 @@ class Spy:
 
 def _is_memory(path: object) -> bool:
     """Whether a path is a device, or the kernel's own: writing there reaches no disk."""
+    if isinstance(path, int):  # it is open already: a pipe, which becomes a file object
+        return True
     text = os.fsdecode(path) if isinstance(path, str | bytes) else ""
     return text.startswith(("/dev/", "/proc/", "/sys/", "/run/"))

@@ -25,6 +25,7 @@ from tests.system.program import Said, borg_lvm
 
 pytestmark = pytest.mark.limit(600)
 
+
 class Stage:
     """A server on a volume, with a writer that counts."""
 

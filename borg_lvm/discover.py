@@ -1,0 +1,125 @@
+"""What runs here that a plugin knows, as the configuration that would cover it: for `borg-lvm discover`.
+
+All installed plugins are loaded for it, and asked one after the other; nowhere else are plugins loaded that nobody has
+named. What is configured already is told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from textwrap import wrap
+from typing import Any
+
+from borg_lvm import limits, plugins
+from borg_lvm.applications import Found, Kind
+from borg_lvm.config.later import read_options
+from borg_lvm.config.schema import ApplicationEntry, Settings
+from borg_lvm.config.sections import default
+from borg_lvm.errors import ConfigError
+from borg_lvm.log import Log
+
+TIMEOUT = 60.0
+WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """An application that was found, its plugin, and the entry that covers it already, if there is one."""
+
+    plugin: str
+    kind: Kind
+    found: Found
+    configured: str = ""
+
+
+def everything(settings: Settings, log: Log) -> list[Discovered]:
+    """Ask all installed plugins; one that fails is warned about. What holds others still comes before servers."""
+    found = []
+    for installed in plugins.installed():
+        try:
+            found += by_plugin(installed.name, settings)
+        except ConfigError as error:
+            log.warning(error.message)
+    return sorted(found, key=lambda one: not one.kind.still)
+
+
+def by_plugin(name: str, settings: Settings) -> list[Discovered]:
+    """Ask one plugin. Errors: ConfigError when it cannot be loaded, fails, or takes too long."""
+    try:
+        with limits.at_most(TIMEOUT):
+            found = plugins.discover(name)
+    except limits.OutOfTime as error:
+        raise ConfigError(f"the plugin {name!r} took longer than {TIMEOUT:g} s to look around") from error
+    if not found:
+        return []
+    kind = plugins.application(name)
+    entries = [entry for entry in settings.applications if entry.plugin.text == name]
+    return [Discovered(name, kind, one, _configured(one, kind, entries)) for one in found]
+
+
+def _configured(found: Found, kind: Kind, entries: Sequence[ApplicationEntry]) -> str:
+    """Return the name of the entry that covers it."""
+    for entry in entries:
+        options = read_options(entry.options, kind.options, f"{entry.name}.options", entry.plugin.place)
+        names = found.identity or tuple(found.options)
+        if all(_covers(getattr(options, name), _value(found, kind, name)) for name in names):
+            return entry.name
+    return ""
+
+
+def _value(found: Found, kind: Kind, name: str) -> Any:
+    return found.options[name] if name in found.options else default(kind.options, name)
+
+
+def _covers(configured: Any, found: Any) -> bool:
+    if isinstance(configured, tuple):  # of several units, say
+        return set(found) <= set(configured)
+    return bool(configured == found)
+
+
+def written(new: Sequence[Discovered], settings: Settings) -> Iterator[str]:
+    """Yield the lines of a configuration for what is not configured yet; nothing for nothing."""
+    if not new:
+        return
+    yield "# What runs here and is not configured yet. Keep what you want in /etc/borg-lvm/config.yaml, and see what it"
+    yield "# would do with: borg-lvm plan -- COMMAND …"
+    if settings.applications:
+        yield "# Add the entries to the list `applications` that you have: one in another file would replace it."
+    yield "applications:"
+    names = {entry.name for entry in settings.applications}
+    for one in new:
+        name = _free(one.found.name or one.plugin, names)
+        names.add(name)
+        for line in wrap(_printable(one.found.told), WIDTH):
+            yield f"  # {line}"
+        yield from _entry(one, name)
+
+
+def _entry(one: Discovered, name: str) -> Iterator[str]:
+    import yaml
+
+    entry: dict[str, object] = {"plugin": one.plugin}
+    if name != one.plugin:
+        entry["name"] = name
+    if one.found.level:
+        entry["level"] = one.found.level
+    if one.found.options:
+        entry["options"] = {key: list(v) if isinstance(v, tuple) else v for key, v in one.found.options.items()}
+    for line in yaml.safe_dump([entry], sort_keys=False, allow_unicode=True).splitlines():
+        yield f"  {line}"
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return the name, with a number if it is taken."""
+    number = 2
+    free = name
+    while free in taken:
+        free = f"{name}-{number}"
+        number += 1
+    return free
+
+
+def _printable(text: str) -> str:
+    """Return a text that stays on its line, whatever names are in it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,110 @@
+"""Tells of every call of a plugin's, how it ended and how long it took: for `--trace`.
+
+While an application stands still nothing is written: those lines are kept until all go again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from borg_lvm.applications import Application, Kind, Wish
+from borg_lvm.log import Log
+
+if TYPE_CHECKING:
+    import pluggy
+
+T = TypeVar("T")
+
+
+class Trace:
+    """Where the lines go."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._kept: list[tuple[str, str, float]] = []
+        self._still = 0
+
+    def hooks(self, manager: pluggy.PluginManager) -> None:
+        """Tell of all hook calls of a manager."""
+        begun: list[float] = []
+
+        def before(name: str, impls: Sequence[pluggy.HookImpl], arguments: Any) -> None:
+            begun.append(time.monotonic())
+
+        def after(outcome: Any, name: str, impls: Sequence[pluggy.HookImpl], arguments: Any) -> None:
+            asked = ", ".join(impl.plugin_name for impl in reversed(impls)) or "nobody"
+            ended = "failed" if outcome.exception else "answered" if outcome.get_result() else "did not answer"
+            self.tell(asked, f"{name} {ended}", time.monotonic() - begun.pop())
+
+        manager.add_hookcall_monitoring(before, after)
+
+    def kind(self, kind: Kind) -> Kind:
+        """Return a kind of which all calls of its applications are told."""
+
+        def make(wish: Wish) -> Application:
+            application = self.call(wish.name, "make", kind.make, wish)
+            for name in vars(Application):
+                if not name.startswith("_"):
+                    told = self._block if name == "quiesced" else self.call
+                    setattr(application, name, partial(told, wish.name, name, getattr(application, name)))
+            return application
+
+        return replace(kind, make=make)
+
+    def _block(self, name: str, what: str, work: Callable[[], AbstractContextManager[object]]) -> _Block:
+        return _Block(self, name, self.call(name, what, work))
+
+    def call(self, name: str, what: str, work: Callable[..., T], *arguments: object) -> T:
+        """Do something and tell of it."""
+        begin = time.monotonic()
+        ended = "failed"
+        try:
+            result = work(*arguments)
+            ended = "done"
+        except BaseException as error:
+            ended = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self.tell(name, f"{what}: {ended}", time.monotonic() - begin)
+        return result
+
+    def tell(self, name: str, what: str, seconds: float) -> None:
+        """Write a line, or keep it for later."""
+        self._kept.append((name, what, seconds))
+        self._flush()
+
+    def silence(self, more: int) -> None:
+        """Keep all lines while more have begun to stand still (1) than have come to an end with it (-1)."""
+        self._still += more
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._kept and not self._still:
+            name, what, seconds = self._kept.pop(0)
+            took = f"{1000 * seconds:.1f} ms"
+            self._log.info(f"trace: {name}: {what}, {took}", plugin=name, call=what, seconds=round(seconds, 6))
+
+
+class _Block(AbstractContextManager[object]):
+    """The standstill of one application."""
+
+    def __init__(self, trace: Trace, name: str, block: AbstractContextManager[object]) -> None:
+        self._trace = trace
+        self._name = name
+        self._block = block
+
+    def __enter__(self) -> object:
+        self._trace.silence(1)
+        return self._trace.call(self._name, "quiesce", self._block.__enter__)
+
+    def __exit__(self, *error: object) -> None:
+        """Come to its end, also when it was not entered in full: the core does not tell of errors."""
+        try:
+            self._trace.call(self._name, "resume", self._block.__exit__, None, None, None)
+        finally:
+            self._trace.silence(-1)

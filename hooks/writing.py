@@ -1,0 +1,61 @@
+"""Finds the services that write files of logical volumes: for `borg-lvm discover`."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from .cgroups import NEEDED
+from .running import Process, processes
+
+KNOWN = ("postgres", "postmaster", "mariadbd", "redis-server", "valkey-server")
+"""Servers that have a plugin of their own."""
+ENGINES = ("dockerd", "containerd", "containerd-shim", "podman", "conmon")
+"""Who is asked to pause others must not stand still."""
+NO_DATA = ("/var/log/", "/var/cache/", "/var/tmp/", "/tmp/")  # noqa: S108
+DEPTH = 3
+
+
+def writing_services() -> dict[str, tuple[str, ...]]:
+    """Return the folders in which services have files of logical volumes open for writing, by the service."""
+    ours = Process(os.getpid(), "").unit()
+    found: dict[str, set[str]] = {}
+    others = {ours}
+    for process in processes():
+        unit = process.unit()
+        if process.name in (*NEEDED, *KNOWN, *ENGINES):
+            others.add(unit)
+        elif unit:
+            found.setdefault(unit, set()).update(_folders(process))
+    return {unit: tuple(sorted(folders)) for unit, folders in found.items() if folders and unit not in others}
+
+
+def _folders(process: Process) -> set[str]:
+    found = set()
+    for number, path in process.files():
+        with suppress(OSError, ValueError):
+            if not path.startswith("/") or path.startswith(NO_DATA) or not _is_written(process.pid, number):
+                continue
+            if _is_on_a_volume(os.stat(f"/proc/{process.pid}/fd/{number}")):
+                found.add(folder_of(path))
+    return found
+
+
+def folder_of(path: str) -> str:
+    """Return the folder that a file belongs to: /var/lib/shop for all below it, /srv/shop too."""
+    parts = path.split("/")[1:-1]
+    depth = DEPTH if parts[:1] == ["var"] else DEPTH - 1
+    return "/" + "/".join(parts[:depth])
+
+
+def _is_written(pid: int, number: str) -> bool:
+    """Whether a file is open for writing. Source: proc_pid_fdinfo(5)."""
+    with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as file:
+        flags = next(int(line.split()[1], 8) for line in file if line.startswith("flags:"))
+    return flags & os.O_ACCMODE != os.O_RDONLY
+
+
+def _is_on_a_volume(info: os.stat_result) -> bool:
+    """Whether a file is a plain one, on a device of the device-mapper."""
+    device = f"/sys/dev/block/{os.major(info.st_dev)}:{os.minor(info.st_dev)}/dm"
+    return info.st_mode & 0o170000 == 0o100000 and os.path.exists(device)

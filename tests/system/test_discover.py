@@ -1,0 +1,108 @@
+"""`borg-lvm discover` beside real servers, services and containers: it prints what covers them, and that works."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.rig import Rig
+from tests.system.boxes import boxes
+from tests.system.kept import BASE as REDIS
+from tests.system.kept import Server
+from tests.system.live import assert_nothing_left, tidy, wait_for
+from tests.system.postgres import Cluster, cluster
+from tests.system.program import BIN, Said, borg_lvm, run
+from tests.system.units import managed
+from tests.system.worker import SCRIPT, Words, script
+
+pytestmark = pytest.mark.limit(600)
+BASE = Path("/run/borg-lvm-test-discover")
+
+
+@pytest.fixture
+def base() -> Iterator[Path]:
+    BASE.mkdir(mode=0o755)
+    yield BASE
+    shutil.rmtree(BASE)
+
+
+def entries(said: Said) -> list[dict[str, Any]]:
+    """Return the entries that were printed."""
+    found: list[dict[str, Any]] = yaml.safe_load(said.out)["applications"]
+    return found
+
+
+def test_servers_and_containers_are_found_and_then_told_as_configured(rig: Rig, base: Path) -> None:
+    rig.directory.chmod(0o755)
+    nothing = base / "nothing.yaml"
+    nothing.write_text("")
+    config = base / "config.yaml"
+    said = borg_lvm("discover", "--config", nothing)
+    assert said.out == ""
+    assert "nothing runs here" in said.err
+    data = rig.path("data")
+    rig.volume("data", fs="ext4", mib=160, at=data)
+    with tidy(), cluster(Cluster(data / "db", rig.path("sockets")), {}) as server:
+        redis = Server(data / "redis")
+        with boxes("podman", base / "podman") as box:
+            try:
+                folder = data / "box"
+                folder.mkdir()
+                box.start("borg-lvm-box", script(base / "worker", SCRIPT.format(folder=folder)), folder)
+                assert Words(folder).write(60)
+                said = borg_lvm("discover", "--config", nothing)
+                config.write_text(said.out)
+                assert entries(said) == [
+                    {"plugin": "podman", "name": "borg-lvm-box", "options": {"containers": ["borg-lvm-box"]}},
+                    {"plugin": "postgresql", "options": {"socket": str(server.sockets)}},
+                    {"plugin": "redis", "options": {"socket": redis.socket}},
+                ]
+                again = borg_lvm("discover", "--config", config)
+                assert again.out == ""
+                assert "configured already, as borg-lvm-box" in again.err
+                told = " ".join(borg_lvm("hooks", "postgresql", "--config", config).out.split())
+                assert f"keeps {server.data} (data)" in told
+                told = " ".join(borg_lvm("hooks", "redis", "--config", nothing).out.split())
+                assert "not configured redis-server listens at" in told
+                done = borg_lvm("run", "--trace", "--config", config, "--path", data, "--", "true").err
+                assert "borg-lvm-box: quiesced (pause) for " in done
+                calls = ["redis: probe: done", "redis: quiesce: done", "redis: confirm: done", "redis: resume: done"]
+                places = [done.index(f"trace: {call}") for call in calls]
+                assert places == sorted(places)
+            finally:
+                box.remove("borg-lvm-box")
+                redis.end()
+                shutil.rmtree(REDIS)
+    assert_nothing_left(rig)
+
+
+def test_a_service_that_writes_to_a_volume_is_found_with_its_folder(rig: Rig, base: Path) -> None:
+    data = Path("/srv/borg-lvm-test-discover")  # where data lies: not below /dev, as the rig's own folders do
+    rig.volume("data", fs="ext4", mib=64, at=data)
+    (data / "shop").mkdir()
+    holder = f"#!/bin/sh\nexec sleep 10000 3>>{data}/shop/file 4<{data}/read\n"
+    (data / "read").touch()
+    with managed(base / "units") as manager:
+        manager.add("shop@one.service", str(script(base / "shop", holder)))
+        manager.add("reader.service", str(script(base / "reader", f"#!/bin/sh\nexec sleep 10000 3<{data}/read\n")))
+        wait_for(lambda: manager.is_active("shop@one.service"), "the service")
+        nothing = base / "nothing.yaml"
+        nothing.write_text("")
+
+        def look() -> list[dict[str, Any]]:
+            said = run(*manager.inside, BIN / "borg-lvm", "discover", "--config", nothing)
+            return entries(said) if said.out else []
+
+        (one,) = wait_for(look, "the service")
+        assert one == {
+            "plugin": "systemd",
+            "name": "shop-one",
+            "options": {"units": ["shop@one.service"], "paths": [str(data)]},
+        }
+        manager.do("stop", "shop@one.service", "reader.service")
+    assert_nothing_left(rig)

@@ -1,0 +1,74 @@
+"""An application without a plugin of its own: it writes down, in a folder, the words that come by a pipe there.
+
+Run as a unit or in a container, it is all in shell. `Words` is a client of it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+SCRIPT = """#!/bin/sh
+# {folder}/pipe is open for both sides, so that reading goes on when a client has gone.
+[ -p {folder}/pipe ] || mkfifo {folder}/pipe
+trap '[ -e {folder}/stubborn ] || exit 0' TERM
+while :; do
+    IFS= read -r word <&3 || continue
+    echo "$word" >>{folder}/words
+done 3<>{folder}/pipe
+"""
+COUNTER = """#!/bin/sh
+# Writes the same number to both folders, one after the other, for ever.
+n=0
+while :; do
+    n=$((n + 1))
+    echo $n >{one}/n
+    echo $n >{two}/n
+    sleep 0.05
+done
+"""
+
+
+def script(path: Path, text: str) -> Path:
+    """Write a program."""
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+class Words:
+    """A client of the worker in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, seconds: float) -> bool:
+        """Send a word; tell whether it was written down within so many seconds."""
+        word = uuid.uuid4().hex
+        end = time.monotonic() + seconds
+        sent = False
+        while time.monotonic() < end:
+            sent = sent or self._sent(word)
+            if sent and word in self._written():
+                return True
+            time.sleep(0.005)
+        return False
+
+    def _sent(self, word: str) -> bool:
+        """Send a word, if anybody has the pipe open."""
+        with suppress(OSError):
+            pipe = os.open(self.folder / "pipe", os.O_WRONLY | os.O_NONBLOCK)
+            try:
+                return stat.S_ISFIFO(os.fstat(pipe).st_mode) and os.write(pipe, f"{word}\n".encode()) > 0
+            finally:
+                os.close(pipe)
+        return False
+
+    def _written(self) -> str:
+        with suppress(FileNotFoundError):
+            return (self.folder / "words").read_text()
+        return ""

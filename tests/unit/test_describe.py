@@ -1,0 +1,43 @@
+"""What `borg-lvm hooks NAME` tells: of every plugin, and of what it would do here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from borg_lvm import cli
+
+
+def told(folder: Path, capfd: pytest.CaptureFixture[str], name: str, text: str = "") -> str:
+    file = folder / "config.yaml"
+    file.write_text(text)
+    assert cli.main(["hooks", name, "--config", str(file)]) == 0
+    return " ".join(capfd.readouterr().out.split())
+
+
+def test_a_plugin_for_a_backup_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert "tar: Reads " in told(tmp_path, capfd, "tar")
+    assert "Here it is asked in every run" in told(tmp_path, capfd, "tar")
+    assert "so it is not asked" in told(tmp_path, capfd, "tar", "hooks: [borg]\n")
+
+
+def test_a_plugin_for_an_application_that_nobody_has_configured(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = told(tmp_path, capfd, "sqlite")
+    assert "lock writers wait while the instant passes" in text
+    assert "databases a list of absolute paths (must be given)" in text
+    assert "Here: nothing is configured for it, and it has found nothing" in text
+
+
+def test_an_entry_is_asked_as_a_run_would(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sqlite = f"applications:\n- plugin: sqlite\n  name: shop\n  options: {{databases: [{tmp_path}/none.db]}}\n"
+    assert f"shop a run would fail: shop: there is no database {tmp_path}/none.db" in told(
+        tmp_path, capfd, "sqlite", sqlite
+    )
+    skipped = sqlite + "  on_failure: skip-if-absent\n"
+    assert "none.db; it is not quiesced" in told(tmp_path, capfd, "sqlite", skipped)
+    scripts = "applications:\n- plugin: scripts\n  options: {session: [/bin/true], paths: [/srv]}\n"
+    text = told(tmp_path, capfd, "scripts", scripts)
+    assert "scripts level quiesce: as its commands do; keeps /srv (configured)" in text

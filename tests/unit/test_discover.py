@@ -1,0 +1,121 @@
+"""What `borg-lvm discover` prints: for plugins of strangers too, loadable as it is, and nothing for nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from borg_lvm import config, discover, players, plugins
+from borg_lvm.config.schema import Settings
+from borg_lvm.discover import Discovered
+from borg_lvm.errors import ConfigError
+from borg_lvm.log import Log
+from hooks import writing
+from tests.unit.test_plugins import install
+
+STRANGER = """
+from dataclasses import dataclass
+from borg_lvm.applications import Found, Kind
+from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
+from borg_lvm.config.sections import key
+from borg_lvm.plugins import hookimpl
+
+@dataclass(frozen=True)
+class Options:
+    folder: str = key(AbsolutePath(), "/srv", "Where.")
+    words: tuple = key(ListOf(Text("a word", ".*"), "a list of words"), (), "Which.")
+
+@hookimpl
+def borg_lvm_application():
+    return Kind(levels={"stop": "stops it"}, options=Options, make=lambda wish: wish)
+
+@hookimpl
+def borg_lvm_discover():
+    return FOUND
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def stranger(folder: Path, name: str, found: str) -> None:
+    module = f"stranger_{name}"
+    install(folder, name, f"[borg_lvm]\n{name} = {module}\n", module, STRANGER.replace("FOUND", found))
+
+
+def by_stranger(name: str, settings: Settings) -> list[Discovered]:
+    return discover.by_plugin(name, settings)
+
+
+def printed(found: list[Discovered], settings: Settings) -> str:
+    return "".join(f"{line}\n" for line in discover.written([one for one in found if not one.configured], settings))
+
+
+def loaded(folder: Path, text: str) -> Settings:
+    file = folder / "config.yaml"
+    file.write_text(text)
+    return config.load(str(file))
+
+
+def test_nothing_is_printed_for_nothing(folder: Path) -> None:
+    stranger(folder, "silent", "[]")
+    assert printed(by_stranger("silent", Settings()), Settings()) == ""
+
+
+def test_what_is_printed_loads_without_change_and_is_then_configured(folder: Path) -> None:
+    found = """[
+        Found("one at /srv/a: b # c\\n- d", {"folder": "/srv/a: b"}, name="one"),
+        Found("another", {"words": ("- x", "y # z", "true", "5")}, name="one", level="stop"),
+        Found("the usual one"),
+    ]"""
+    stranger(folder, "busy", found)
+    text = printed(by_stranger("busy", Settings()), Settings())
+    settings = loaded(folder, text)
+    made = players.made(settings)
+    assert [player.name for player in made] == ["one", "one-2", "busy"]
+    assert made[0].wish.options.folder == "/srv/a: b"
+    assert made[1].wish.options.words == ("- x", "y # z", "true", "5")
+    assert "# one at /srv/a: b # c?- d" in text
+    assert [one.configured for one in by_stranger("busy", settings)] == ["one", "one-2", "one"]
+
+
+def test_an_entry_with_more_covers_what_was_found(folder: Path) -> None:
+    stranger(folder, "more", """[Found("it", {"words": ("a",), "folder": "/a"}, identity=("words",))]""")
+    entry = "applications:\n- plugin: more\n  name: mine\n  options: {words: [b, a]}\n"
+    (one,) = by_stranger("more", loaded(folder, entry))
+    assert one.configured == "mine"
+    (one,) = by_stranger("more", loaded(folder, entry.replace(", a", "")))
+    assert one.configured == ""
+    assert "Add the entries to the list" in printed([one], loaded(folder, entry))
+
+
+def test_a_plugin_that_fails_is_told_and_the_others_are_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stranger(folder, "bad", "1 / 0")
+    stranger(folder, "good", """[Found("it", {"folder": "/found"})]""")
+    with pytest.raises(ConfigError, match="'bad' failed to look around: ZeroDivisionError"):
+        by_stranger("bad", Settings())
+    ours = [plugin for plugin in plugins.installed() if plugin.name in ("bad", "good")]
+    monkeypatch.setattr(plugins, "installed", lambda: ours)
+    found = discover.everything(Settings(), Log())
+    assert "'bad' failed to look around" in capfd.readouterr().err
+    assert [(one.plugin, one.found.options["folder"]) for one in found] == [("good", "/found")]
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"),
+    [
+        ("/var/lib/shop/db/x", "/var/lib/shop"),
+        ("/var/lib/x", "/var/lib"),
+        ("/srv/shop/a/b/x", "/srv/shop"),
+        ("/srv/x", "/srv"),
+        ("/x", "/"),
+    ],
+)
+def test_the_folder_of_a_file(path: str, folder: str) -> None:
+    assert writing.folder_of(path) == folder

@@ -1,0 +1,93 @@
+"""What `--trace` tells of calls of plugins, and that it keeps quiet while anything stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from borg_lvm import plugins
+from borg_lvm.applications import Application, Kind, Probe, Wish
+from borg_lvm.command import Invocation
+from borg_lvm.errors import QuiesceError
+from borg_lvm.log import Log
+from borg_lvm.trace import Trace
+
+
+@dataclass(frozen=True)
+class Options:
+    """None."""
+
+
+class Thing(Application):
+    def __init__(self, wish: Wish) -> None:
+        self.wish = wish
+
+    def probe(self) -> Probe:
+        return Probe("1", ())
+
+    @contextmanager
+    def quiesced(self) -> Iterator[None]:
+        if self.wish.level == "bad":
+            raise QuiesceError("it does not want to")
+        yield
+
+    def confirm(self) -> str:
+        return "well"
+
+
+@pytest.fixture
+def trace() -> Trace:
+    return Trace(Log())
+
+
+def made(trace: Trace, name: str, level: str = "good") -> Application:
+    kind = Kind(levels={"good": "", "bad": ""}, options=Options, make=Thing)
+    return trace.kind(kind).make(Wish(name, level, 5.0, Options()))
+
+
+def told(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """What was told, without times."""
+    return [line.removeprefix("borg-lvm: trace: ").rpartition(", ")[0] for line in capfd.readouterr().err.splitlines()]
+
+
+def test_every_call_is_told_but_none_while_anything_stands_still(
+    trace: Trace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one, two = made(trace, "one"), made(trace, "two")
+    assert one.probe() == Probe("1", ())
+    assert told(capfd) == ["one: make: done", "two: make: done", "one: probe: done"]
+    first, second = one.quiesced(), two.quiesced()
+    first.__enter__()
+    second.__enter__()
+    assert one.confirm() == "well"
+    second.__exit__(None, None, None)
+    assert [line for line in told(capfd) if "quiesced" not in line] == []
+    first.__exit__(None, None, None)
+    assert told(capfd) == [
+        *("one: quiesce: done", "two: quiesce: done", "one: confirm: done"),
+        *("two: resume: done", "one: resume: done"),
+    ]
+
+
+def test_one_that_cannot_be_quiesced_is_told_when_it_is_left(trace: Trace, capfd: pytest.CaptureFixture[str]) -> None:
+    block = made(trace, "it", "bad").quiesced()
+    told(capfd)
+    with pytest.raises(QuiesceError):
+        block.__enter__()
+    assert told(capfd) == []
+    block.__exit__(None, None, None)
+    assert told(capfd) == ["it: quiesce: QuiesceError: it does not want to", "it: resume: done"]
+
+
+def test_hooks_are_told_with_who_was_asked(
+    trace: Trace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(plugins, "tracing", trace)
+    plugins.read_command(["rsync", "tar"], Invocation(("tar", "-cf", "x", "/srv"), {}, str(tmp_path)))
+    assert told(capfd) == ["rsync, tar: borg_lvm_read_command answered"]
+    plugins.application("sqlite")
+    assert told(capfd) == ["sqlite: borg_lvm_application answered"]
