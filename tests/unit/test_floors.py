@@ -17,10 +17,10 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     for names in (
         "proc kernel dm signals log errors safety limits",
         "config command devices plugins hookspecs wrappers applications child",
-        "plan resolve report sizing volumes instant watching verdict past coverage certificate",
+        "plan resolve report sizing volumes instant watching verdict past coverage certificate checking checklist",
         "attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view run "
         "ledger locks luks namespace strays survey holding nesting watch growing taint history recording",
-        "session clean describe contract",
+        "session clean describe contract front checkup",
         "cli __main__",
     )
 )
