@@ -18,6 +18,7 @@ setup: ## install everything that the other targets need
 
 lint: setup ## ruff and mypy
 	$(VENV)/ruff check .
+	$(VENV)/ruff format --check borg_lvm hooks tests
 	$(VENV)/mypy
 
 unit: setup ## tests that need no root

@@ -7,18 +7,17 @@ may hold secrets; the name of an archive only if the command line says it withou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from borg_lvm.command import Reading
+from borg_lvm.command import Reading, Result
 from borg_lvm.coverage import Covered
 from borg_lvm.plan import Copy
 from borg_lvm.report import Outcome, Quiesced
-from borg_lvm.watching import Story
+from borg_lvm.watching import Look, Story
 
 VERSION = 1
-Result = Literal["success", "warning", "failure", "tainted"]
 Certificate = dict[str, Any]
 
 
@@ -60,6 +59,7 @@ def made(outcome: Outcome, reading: Reading, ending: Ending) -> Certificate:
             for one in outcome.instants
         ],
         "volumes": list(_volumes(outcome)),
+        "pools": [{"pool": one.name, "what": one.what, "curve": _curve(one.curve)} for one in outcome.pools],
         "frozen": [
             {"path": laid.target, "volume": plan.copies[laid.copy].origin.full_name, "because": laid.because}
             for laid in plan.covers
@@ -109,8 +109,12 @@ def _volumes(outcome: Outcome) -> Iterator[dict[str, Any]]:
             "still_ms": still.get(copy.origin.full_name),
             "lost": (outcome.fills[number].problem or None) if outcome.complete else None,
             "space": _space(copy, story),
-            "curve": [[round(look.time - story.curve[0].time, 1), look.used, look.total] for look in story.curve],
+            "curve": _curve(story.curve),
         }
+
+
+def _curve(looks: Sequence[Look]) -> list[list[float]]:
+    return [[round(look.time - looks[0].time, 1), look.used, look.total] for look in looks]
 
 
 def _space(copy: Copy, story: Story) -> dict[str, Any] | None:

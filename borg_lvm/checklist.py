@@ -18,15 +18,17 @@ def works(findings: Sequence[Finding]) -> bool:
     return not any(finding.level == "error" for finding in findings)
 
 
-def table(seen: Seen, findings: Sequence[Finding]) -> Iterator[str]:
-    """Yield the findings as a person reads them."""
+def table(seen: Seen, findings: Sequence[Finding], *, quiet: bool = False) -> Iterator[str]:
+    """Yield the findings as a person reads them; `quiet`: only what is wrong, nothing if all is well."""
     width = max((len(finding.about) for finding in findings), default=0)
-    for finding in findings:
+    shown = [finding for finding in findings if not quiet or finding.level in ("warning", "error")]
+    for finding in shown:
         yield _shown(f"{MARKS[finding.level]:8} {finding.about:{width}}  {finding.message}")
         if finding.remedy:
             yield _shown(f"{'':8} {'':{width}}  -> {finding.remedy}")
-    yield ""
-    yield _shown(_conclusion(seen, findings))
+    if shown:
+        yield ""
+        yield _shown(_conclusion(seen, findings))
 
 
 def data(seen: Seen, findings: Sequence[Finding]) -> dict[str, Any]:

@@ -113,6 +113,9 @@ def _works_for(pid: int, run_id: str) -> bool:
 
 def release(dead: Dead, log: Log, timeout: float) -> list[str]:
     """Release all that a dead run has left; returns what could not be released."""
+    if dead.entry and dead.entry.damaged:
+        why = f"the ledger of the dead run {dead.run_id} is damaged"
+        log.warning(f"{why}: what it had made besides snapshots may be left ({ledger.path(dead.run_id)})")
     leftovers = _set_going(dead, log)
     _end_processes(dead, log)
     for name in dead.told("mapping", "name"):

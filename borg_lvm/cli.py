@@ -69,7 +69,10 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="store_true", help="show the version and exit")
     verbs = top.add_subparsers(
-        dest="verb", metavar="run | plan | check | clean | hooks", title="what to do", parser_class=_Parser
+        dest="verb",
+        metavar="run | plan | check | clean | report | history | hooks",
+        title="what to do",
+        parser_class=_Parser,
     )
     run = _verb(verbs, "run", "freeze the source paths, run the command on them, release everything")
     _wrapping(run)
@@ -87,6 +90,15 @@ def parser() -> argparse.ArgumentParser:
     clean = _verb(verbs, "clean", "release what dead runs have left behind")
     _common(clean)
     clean.add_argument("--run", metavar="ID", default="", help="this run only; also if its snapshots were kept")
+    report = _verb(verbs, "report", "show what the backup of a run is worth, and how the run went")
+    _common(report)
+    report.add_argument("run", nargs="?", default="", metavar="RUN", help="its id, or the beginning of it")
+    form = report.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the certificate of the run as JSON")
+    form.add_argument("--html", metavar="FILE", help="write a page with drawings to this file")
+    past = _verb(verbs, "history", "list past runs, and how the space of snapshots and the stalls develop")
+    _common(past)
+    past.add_argument("--json", action="store_true", help="print the certificates of all runs as JSON")
     hooks = _verb(verbs, "hooks", "list the installed plugins, and which of them are enabled")
     _common(hooks)
     hooks.add_argument("plugin", nargs="?", metavar="NAME", help="tell the levels and options of this plugin")
@@ -176,9 +188,7 @@ def _main(argv: Sequence[str]) -> tuple[int, bool]:
             from borg_lvm import front
 
             log = front.log(args.in_place_of, args.command)
-        return {"run": _run, "plan": _plan, "check": _check, "clean": _clean, "hooks": _hooks}[args.verb](
-            args, log
-        ), False
+        return VERBS[args.verb](args, log), False
     except BorgLvmError as error:
         remedy = [f"what to do: {error.remedy}"] if error.remedy else []
         told = [word.replace("\n", "\\n") for word in (error.message, *error.details)]
@@ -307,27 +317,34 @@ def _run(args: argparse.Namespace, log: Log) -> int:
     command = _command(args)
     _refuse_what_cannot_be_run(command[0])
 
-    from borg_lvm import clean, ledger, session
+    from borg_lvm import aftermath, clean, ledger, session, wrappers
 
     settings = _settings(args)
-    clean.set_going(ledger.entries(), log)
-    with _applications(settings) as troupe:
-        surveyed = _surveyed(args, command, settings, troupe)
-        for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
-            clean.release(dead, log, settings.command_timeout)
-        job = session.Job(command, _cwd(), keep=args.keep, troupe=troupe)
-        return session.perform(surveyed, job, settings, log)
+    program = wrappers.peel(command, os.environ, "/").program
+    with aftermath.told(settings, program, log) as after:
+        clean.set_going(ledger.entries(), log)
+        with _applications(settings) as troupe:
+            surveyed = _surveyed(args, command, settings, troupe)
+            for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
+                clean.release(dead, log, settings.command_timeout)
+            certified = after.certificates.append
+            job = session.Job(command, _cwd(), keep=args.keep, troupe=troupe, certified=certified)
+            after.status = session.perform(surveyed, job, settings, log)
+    return after.status
 
 
 def _plan(args: argparse.Namespace, log: Log) -> int:
     command = _command(args)
     _refuse_what_cannot_be_run(command[0])
 
-    from borg_lvm import report
+    from dataclasses import replace
+
+    from borg_lvm import locks, report
 
     settings = _settings(args)
     with _applications(settings) as troupe:
         made = _surveyed(args, command, settings, troupe).plan
+    made = replace(made, notes=(*made.notes, *locks.told([copy.origin for copy in made.copies])))
     if args.json:
         print(json.dumps(report.as_data(made), indent=2))
     else:
@@ -343,7 +360,7 @@ def _check(args: argparse.Namespace, log: Log) -> int:
     if args.json:
         print(json.dumps(checklist.data(seen, findings), indent=2))
     else:
-        _print_lines(checklist.table(seen, findings))
+        _print_lines(checklist.table(seen, findings, quiet=args.quiet))
     return 0 if checklist.works(findings) else SourceError.status
 
 
@@ -418,3 +435,38 @@ def _hooks(args: argparse.Namespace, log: Log) -> int:
         what = ((module.__doc__ or "").strip().splitlines() or [""])[0] if module else "not loaded"
         print(f"{plugin.name:12} {state:10} {plugin.package} {plugin.version:10} {what}")
     return 0
+
+
+def _report(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import account
+
+    _refuse_all_but_root()
+    if args.html:
+        account.write_page(args.run, args.html)
+    elif args.json:
+        print(json.dumps(account.certificate(args.run), indent=2))
+    else:
+        _print_lines(account.lines(args.run))
+    return 0
+
+
+def _history(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import account
+
+    _refuse_all_but_root()
+    if args.json:
+        print(json.dumps(account.everything(), indent=2))
+    else:
+        _print_lines(account.overview())
+    return 0
+
+
+VERBS = {
+    "run": _run,
+    "plan": _plan,
+    "check": _check,
+    "clean": _clean,
+    "report": _report,
+    "history": _history,
+    "hooks": _hooks,
+}

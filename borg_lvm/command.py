@@ -81,6 +81,8 @@ class Reading:
     no_paths: bool = False
 
 
+Result = Literal["success", "warning", "failure", "tainted"]
+"""What comes of a run, in a word."""
 OnTainted = Literal["rename", "keep", "delete"]
 """What is to become of an archive that was read from a lost snapshot."""
 

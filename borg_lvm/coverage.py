@@ -68,9 +68,7 @@ class Coverer:
         """Find the snapshot that holds each of its paths."""
         found = zip(asked.probe.paths, asked.real, strict=True)
         kept = tuple(self._kept(data.path, data.what, real) for data, real in found)
-        return Covered(
-            asked.name, asked.plugin, asked.level, asked.does, asked.probe.version, kept, asked.probe.notes
-        )
+        return Covered(asked.name, asked.plugin, asked.level, asked.does, asked.probe.version, kept, asked.probe.notes)
 
     def problems(self, asked: Asked, covered: Covered) -> Iterator[str]:
         """Yield what is wrong, in the words of an error."""

@@ -14,12 +14,27 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from borg_lvm.errors import SnapshotError
 
 STATE = "/run/borg-lvm"
 _LEDGER = "ledger"
 _NOT_RUNS = frozenset(("locks",))
+_PROCESS: dict[str, type] = {"pid": int, "start": int}
+_FACTS: dict[str, dict[str, type]] = {
+    "owner": {"boot": str, **_PROCESS},
+    "guardian": _PROCESS,
+    "program": _PROCESS,
+    "command": _PROCESS,
+    "snapshot": {"name": str, "origin": str},
+    "mapping": {"name": str},
+    "freeze": {"path": str},
+    "below": {"device": str},
+    "quiesce": {"name": str, "undo": str},
+    "resumed": {"name": str},
+}
+"""What the steps of a ledger must tell to be of use to those who come after."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +109,11 @@ def opened(run_id: str, command: str) -> Iterator[Ledger]:
             ledger = Ledger(run_id, fd)
             ledger.write("owner", boot=boot_id(), pid=pid, start=start_time(pid), command=command)
             os.rename(hidden, ledger.folder)
-        except OSError as error:
+        except BaseException as error:
             shutil.rmtree(hidden, ignore_errors=True)
-            raise _unwritten(error) from error
+            if isinstance(error, OSError):
+                raise _unwritten(error) from error
+            raise
         yield ledger
 
 
@@ -119,13 +136,17 @@ def forget(run_id: str) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """A run as its ledger tells of it; `owner` is None when the ledger has no readable first line."""
+    """A run as its ledger tells of it; `owner` is None when the ledger has no readable first line.
+
+    `damaged` is how many lines make no sense and are left out; one that was cut off at the end is not counted.
+    """
 
     run_id: str
     owner: Owner | None
     command: str
     steps: tuple[dict[str, object], ...] = field(default=())
     locked: bool = False
+    damaged: int = 0
 
     @property
     def is_live(self) -> bool:
@@ -151,20 +172,29 @@ def entries() -> list[Entry]:
 
 
 def _read(run_id: str) -> Entry:
-    steps = []
     try:
         with open(path(run_id), encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
+            *lines, last = file.read().split("\n")
     except OSError:
-        lines = []
-    for line in lines:
-        try:
-            steps.append(json.loads(line))
-        except ValueError:  # the last line of a process that was killed while it wrote
-            break
+        lines, last = [], ""
+    found = [_step(line) for line in lines]
+    steps = [step for step in [*found, _step(last)] if step]  # the last is empty, or its writer was killed
     first = steps[0] if steps else {}
     owner = Owner(first["boot"], first["pid"], first["start"]) if first.get("step") == "owner" else None
-    return Entry(run_id, owner, str(first.get("command", "")), tuple(steps), _is_locked(run_id))
+    damaged = found.count(None)
+    return Entry(run_id, owner, str(first.get("command", "")), tuple(steps), _is_locked(run_id), damaged)
+
+
+def _step(line: str) -> dict[str, Any] | None:
+    """Return what a line tells; None if it is none of ours, or damaged."""
+    try:
+        step = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(step, dict) or not isinstance(step.get("step"), str):
+        return None
+    facts = _FACTS.get(step["step"], {})
+    return step if all(type(step.get(name)) is kind for name, kind in facts.items()) else None
 
 
 def _is_locked(run_id: str) -> bool:

@@ -52,7 +52,7 @@ def _one(volume: Volume, holder: str, deadline: float, signals: Signals) -> Iter
 
 
 def refuse_held(volumes: Sequence[Volume]) -> None:
-    """Raise LockedError if another run holds one of the volumes at this moment. Takes no lock itself."""
+    """Raise LockedError if another run holds one of the volumes at this moment. Keeps no lock itself."""
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
     for volume in volumes:
         fd = opened(volume.uuid, volume.full_name)
@@ -61,6 +61,15 @@ def refuse_held(volumes: Sequence[Volume]) -> None:
                 raise _held_by_another(volume, fd)
         finally:
             os.close(fd)
+
+
+def told(volumes: Sequence[Volume]) -> Iterator[str]:
+    """Yield for each volume that another run holds at this moment whose it is, and what that means for a run."""
+    for volume in volumes:
+        try:
+            refuse_held([volume])
+        except LockedError as error:
+            yield f"{error.message}; until that has ended, a run waits (--lock-wait) or ends with status {error.status}"
 
 
 def _held_by_another(volume: Volume, fd: int) -> LockedError:

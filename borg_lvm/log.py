@@ -1,7 +1,8 @@
 """What a person, or a machine, is told while a run goes on. Everything goes to standard error.
 
 Standard output belongs to the wrapped command. On a terminal a long step shows that it has begun; elsewhere one
-plain line tells when it is done; `--log-json` makes each line a JSON object.
+plain line tells when it is done; `--log-json` makes each line a JSON object. If journald reads our standard error, it
+gets the messages with their fields instead.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 PREFIX = "borg-lvm: "
@@ -18,13 +19,18 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # what a name could steer a termi
 
 
 class Log:
-    """Writes lines; `quiet` keeps errors and warnings only. `like_borg`: JSON lines are as borg's own."""
+    """Writes lines; `quiet` keeps errors and warnings only. `like_borg`: JSON lines are as borg's own.
+
+    `context` are fields that every message has from now on.
+    """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False, like_borg: bool = False) -> None:
         self.as_json = as_json
         self._like_borg = like_borg
         self.quiet = quiet
+        self.context: dict[str, object] = {}
         self._terminal = not as_json and not quiet and os.isatty(2)
+        self._journal = _to_journald() if not as_json and "JOURNAL_STREAM" in os.environ else None
 
     def info(self, text: str, **fields: object) -> None:
         """Tell what happened."""
@@ -66,11 +72,14 @@ class Log:
             borgs = {"type": "log_message", "levelname": level.upper(), "name": "borg_lvm", "message": text}
             self._raw(json.dumps({"time": time.time(), **borgs}) + "\n")
             return
+        known = self.context | fields
         if self.as_json:
-            self._raw(json.dumps({"time": time.time(), "level": level, "message": text, **fields}) + "\n")
+            self._raw(json.dumps({"time": time.time(), "level": level, "message": text, **known}) + "\n")
             return
         mark = "" if level == "info" else f"{level}: "
-        lines = (_CONTROL.sub(_escaped, line) for line in text.split("\n"))
+        lines = [_CONTROL.sub(_escaped, line) for line in text.split("\n")]
+        if self._journal and self._journal(level, "\n".join(lines), known):
+            return
         self._raw("".join(f"{PREFIX}{mark if not n else '  '}{line}\n" for n, line in enumerate(lines)))
 
     def _raw(self, text: str) -> None:
@@ -80,6 +89,12 @@ class Log:
         with suppress(OSError):
             while data:
                 data = data[os.write(2, data) :]
+
+
+def _to_journald() -> Callable[[str, str, Mapping[str, object]], bool] | None:
+    from borg_lvm import journal
+
+    return journal.connected()
 
 
 def _escaped(found: re.Match[str]) -> str:

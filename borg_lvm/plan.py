@@ -204,8 +204,14 @@ def make(
         sources=tuple(sources),
         consistency=wishes.consistency if len(copies) > 1 else "instant",
         nesting=wishes.nesting,
-        notes=resolved.notes,
+        notes=(*resolved.notes, *_size_of_nothing(copies, wishes.size)),
     )
+
+
+def _size_of_nothing(copies: Sequence[Copy], size: Size) -> Iterator[str]:
+    """Yield a note when a size was asked for and no snapshot has one."""
+    if size.basis != "auto" and not any(copy.extents for copy in copies):
+        yield f"the snapshot size {size} is of no use here: thin snapshots take what they need from their pool"
 
 
 def _nothing_to_do(resolved: Resolved) -> SourceError:
@@ -237,7 +243,7 @@ def _found(covers: Sequence[Cover], volumes: Volumes, problems: list[str]) -> di
         answer = known[0] if known else volumes.find(cover.mount)
         if isinstance(answer, str):
             nested = "" if cover.because == cover.target else f" ({cover.because})"
-            problems.append(f"{cover.target}{nested}: {answer}; or leave it live: --live {cover.target}")
+            problems.append(f"{cover.target}{nested}: {answer}; if it may be read live: --live {cover.target}")
         else:
             found.setdefault(cover.mount.device, (answer, cover.mount))
     problems += _named_twice(found)
@@ -258,7 +264,7 @@ def _no_key(found: Found, mount: Mount) -> str:
     return (
         f"{mount.path}: it lies on {found.volume.full_name}, which is encrypted, and the kernel does not give the key "
         f"of the mapping {found.crypt.name}: name a key file, in /etc/crypttab or under `luks:` in the configuration "
-        f"(`volume: {found.volume.full_name}`); or leave it live: --live {mount.path}"
+        f"(`volume: {found.volume.full_name}`); if it may be read live: --live {mount.path}"
     )
 
 

@@ -14,7 +14,7 @@ from borg_lvm.dm import Fill
 from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.sizing import human
-from borg_lvm.watching import Story
+from borg_lvm.watching import PoolStory, Story
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Outcome:
     kept: str = ""
     vanished: tuple[str, ...] = ()
     stories: tuple[Story, ...] = ()
+    pools: tuple[PoolStory, ...] = ()
     over: str = ""
     begin: float = 0.0
     marked: Sequence[str] = ()
@@ -123,12 +124,12 @@ def summary(outcome: Outcome) -> Iterator[str]:
         yield f"frozen at {moment} ({instant.seconds:.2f} s): {', '.join(instant.names)}"
     for one in outcome.applications:
         done = f"not quiesced: {one.out}" if one.out else f"quiesced ({one.level}) for {one.seconds:.2f} s"
-        yield _shown(f"{one.name}: {done}" + (f"; {one.remark}" if one.remark and not one.out else ""))
+        yield shown(f"{one.name}: {done}" + (f"; {one.remark}" if one.remark and not one.out else ""))
     for copy, fill in zip(plan.copies, outcome.fills, strict=True):
         if fill.total and not fill.problem:
             yield f"{copy.origin.full_name}: {human(fill.used)} of {human(fill.total)} snapshot space used"
     for path, declared in plan.live_sources:
-        yield _shown(f"not frozen, as declared: {path} (--live {declared})")
+        yield shown(f"not frozen, as declared: {path} (--live {declared})")
     released = outcome.kept or ("not everything could be released" if outcome.leftovers else "everything released")
     yield f"the command ended with status {outcome.status} after {outcome.seconds:.1f} s; {released}"
 
@@ -146,10 +147,10 @@ def table(plan: Plan) -> Iterator[str]:
         )
         for copy in plan.copies
     ]
-    yield from _columns([("VOLUME", "FILE SYSTEM", "KIND", "SPACE", "WHY"), *rows])
+    yield from columns([("VOLUME", "FILE SYSTEM", "KIND", "SPACE", "WHY"), *rows])
     yield ""
     yield "Seen frozen by the command, under the same paths:"
-    yield from _columns(
+    yield from columns(
         [("PATH", "VOLUME", "BECAUSE"), *((f.target, _origin(plan, f.copy), f.because) for f in plan.covers)]
     )
     if plan.applications:
@@ -160,22 +161,22 @@ def table(plan: Plan) -> Iterator[str]:
     if live:
         yield ""
         yield "Left live:"
-        yield from _columns([("PATH", "BECAUSE"), *live])
+        yield from columns([("PATH", "BECAUSE"), *live])
     for note in plan.notes:
-        yield f"Note: {_shown(note)}"
+        yield f"Note: {shown(note)}"
 
 
 def _applications(applications: Sequence[Covered]) -> Iterator[str]:
     rows = [(one.name, one.plugin, one.version, f"{one.level}: {one.does}") for one in applications]
-    yield from _columns([("NAME", "PLUGIN", "VERSION", "LEVEL"), *rows])
+    yield from columns([("NAME", "PLUGIN", "VERSION", "LEVEL"), *rows])
     kept = [(one.name, k.path, k.what, k.volume or f"not saved: {k.missing}") for one in applications for k in one.kept]
     if kept:
         yield ""
         yield "What they keep:"
-        yield from _columns([("NAME", "PATH", "WHAT", "VOLUME"), *kept])
+        yield from columns([("NAME", "PATH", "WHAT", "VOLUME"), *kept])
     for one in applications:
         for note in one.notes:
-            yield f"Note: {_shown(f'{one.name}: {note}')}"
+            yield f"Note: {shown(f'{one.name}: {note}')}"
 
 
 def _consistency(plan: Plan) -> str:
@@ -192,14 +193,15 @@ def _origin(plan: Plan, number: int) -> str:
     return plan.copies[number].origin.full_name
 
 
-def _columns(cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    rows = [[_shown(cell) for cell in row] for row in cells]
+def columns(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield rows of cells, the first of them being the heads, as columns with an indent."""
+    rows = [[shown(cell) for cell in row] for row in cells]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Return a name as it may be shown on a terminal: a line break or an escape in it is no command of ours."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 

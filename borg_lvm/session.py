@@ -49,6 +49,7 @@ def perform(surveyed: Survey, job: Job, settings: Settings, log: Log) -> int:
     """
     outcome = report.Outcome(surveyed.plan, since=time.time())
     clock = recording.Clock(outcome)
+    log.context["run"] = surveyed.plan.run_id
     with recording.recorded(surveyed, outcome, job.certified, log) as statuses:
         _perform(surveyed, job, settings, log, clock)
         statuses.append(outcome.judge())
@@ -78,8 +79,10 @@ def _perform(surveyed: Survey, job: Job, settings: Settings, log: Log, clock: re
         clock.begin("marking")
         outcome.marked = taint.mark(settings.hooks, surveyed.invocation, settings.on_tainted, begin, end)
         clock.begin("")
-    for line in report.summary(outcome):
+    *lines, last = report.summary(outcome)
+    for line in lines:
         log.info(line)
+    log.info(last, status=outcome.status, seconds=round(outcome.seconds, 3))
 
 
 def _acquire_and_run(
@@ -137,7 +140,7 @@ def _acquire_and_run(
     outcome.seconds = time.monotonic() - begin
     outcome.kept = "snapshots kept" if job.keep else ""
     outcome.vanished = running.vanished()
-    outcome.over, outcome.stories = watcher.over, watcher.stories()
+    outcome.over, outcome.stories, outcome.pools = watcher.over, watcher.stories(), watcher.pools()
     outcome.fills = tuple(dm.fill(copy.dm_name) for copy in plan.copies)
 
 

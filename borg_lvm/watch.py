@@ -23,7 +23,7 @@ from borg_lvm.log import Log
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.proc import Steps
 from borg_lvm.sizing import human
-from borg_lvm.watching import Course, Curve, Look, Story
+from borg_lvm.watching import Course, Curve, Look, PoolStory, Story
 
 AGAIN = 10.0
 """Seconds after which growing is tried again when it was not possible or failed."""
@@ -172,7 +172,12 @@ class _PoolPart:
         self._what = what
         self._means = means
         self._course: Course | None = None
+        self._curve = Curve()
         self._warned = False
+
+    def told(self) -> PoolStory:
+        """Return how it filled."""
+        return PoolStory(self._name, self._what, self._curve.with_last(self._course.last) if self._course else ())
 
     @property
     def _name(self) -> str:
@@ -185,6 +190,7 @@ class _PoolPart:
         used, total = fill.data if self._what == "data" else fill.metadata
         look = Look(now, used, total)
         self._course = self._course.then(look) if self._course else Course.begun(look)
+        self._curve.add(look)
         if watching.pool_is_full(self._course, may_grow=self._means.growth.pools and not self._warned):
             return f"{self._told()}; its volumes would not be writable any more"
         if self._course.last.part >= watching.POOL_WARNED and not self._means.growth.pools:
@@ -259,6 +265,10 @@ class Watcher:
     def stories(self) -> tuple[Story, ...]:
         """Return what has become of each snapshot, in the order of the plan."""
         return tuple(one.told() for one in self._snapshots)
+
+    def pools(self) -> tuple[PoolStory, ...]:
+        """Return how each thin pool filled, its data and its metadata."""
+        return tuple(one.told() for one in self._parts)
 
     def finish(self) -> None:
         """Wait for what is under way."""

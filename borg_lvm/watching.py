@@ -101,6 +101,15 @@ class Story:
     curve: tuple[Look, ...] = ()
 
 
+@dataclass(frozen=True)
+class PoolStory:
+    """How the data or the metadata (`what`) of a thin pool (`vg/lv`) filled, in the pool's blocks."""
+
+    name: str
+    what: str
+    curve: tuple[Look, ...]
+
+
 @dataclass
 class Curve:
     """Some of the looks at a snapshot, spread over the time: at most `most`, however long the command runs."""

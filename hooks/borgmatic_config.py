@@ -34,6 +34,8 @@ REPOSITORY_OPTIONS = (
 )
 
 MERGE = "tag:yaml.org,2002:merge"
+DEEPEST = 30
+"""So many files may include one another; each takes a dozen of Python's frames."""
 
 
 class ConfigurationError(Exception):
@@ -86,6 +88,7 @@ class Loader:
     def __init__(self, invocation: Invocation) -> None:
         self.invocation = invocation
         self.files: list[str] = []
+        self._depth = 0
 
     def load(self, path: str) -> Any:
         """Return the file's data.
@@ -94,9 +97,10 @@ class Loader:
         """
         import yaml
 
-        if len(self.files) > 100:
+        if self._depth > DEEPEST:
             raise ConfigurationError(f"borgmatic's configuration {path!r} includes itself")
         self.files.append(path)
+        self._depth += 1
         try:
             with open(path, encoding="utf-8") as file:
                 text = file.read()
@@ -108,6 +112,8 @@ class Loader:
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             why = " ".join(str(error).split())
             raise ConfigurationError(f"borgmatic's configuration {path!r} cannot be read: {why}") from error
+        finally:
+            self._depth -= 1
 
     def include(self, name: str, folder: str) -> Any:
         """Return the data of an included file, looked for in the working directory and beside its includer."""
@@ -143,11 +149,9 @@ def _loader_class() -> Any:
             raise ConfigurationError(f"borgmatic's tag {node.tag} stands where nothing is merged")
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
-            for index, (key, value) in enumerate(node.value):
-                if key.tag == MERGE and value.tag == "!include":
-                    node.value[index] = (key, _as_node(self.include(value)))
-            super().flatten_mapping(node)
-            node.value = _merged(node.value)
+            """Merge by ourselves: in which order PyYAML does so depends on its version."""
+            pairs = [pair for key, value in node.value if key.tag == MERGE for pair in _merged_in(self, value)]
+            node.value = _merged([*pairs, *(pair for pair in node.value if pair[0].tag != MERGE)])
 
     ConfigurationLoader.yaml_implicit_resolvers = {}
     for tag, expression, first in _scalars():
@@ -180,6 +184,21 @@ def _as_node(data: Any) -> yaml.Node:
 
     node: yaml.Node = yaml.representer.SafeRepresenter().represent_data(data)
     return node
+
+
+def _merged_in(loader: Any, node: yaml.Node) -> list[tuple[yaml.Node, yaml.Node]]:
+    """Return what is merged in by a `<<`: the pairs of a mapping or, the last one first, of several."""
+    import yaml
+
+    if node.tag == "!include":
+        node = _as_node(loader.include(node))
+    if isinstance(node, yaml.MappingNode):
+        loader.flatten_mapping(node)
+        pairs: list[tuple[yaml.Node, yaml.Node]] = node.value
+        return pairs
+    if isinstance(node, yaml.SequenceNode):
+        return [pair for each in reversed(node.value) for pair in _merged_in(loader, each)]
+    raise yaml.constructor.ConstructorError(None, None, "expected mappings to merge", node.start_mark)
 
 
 def _merged(pairs: list[tuple[yaml.Node, yaml.Node]]) -> list[tuple[yaml.Node, yaml.Node]]:

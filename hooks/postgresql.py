@@ -176,5 +176,3 @@ _LEVELS = {
 def borg_lvm_application() -> Kind:
     """Return the kind."""
     return Kind(levels=_LEVELS, options=Options, make=PostgreSQL)
-
-

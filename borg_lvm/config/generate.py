@@ -116,7 +116,7 @@ def _flow(value: object) -> str:
         return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
     if value is None:
         return "null"
-    return str(value)
+    return str(value) or '""'
 
 
 def main() -> None:

@@ -185,6 +185,19 @@ class AbsolutePath(Text):
         return posixpath.normpath("/" + super().take(scalar).lstrip("/"))
 
 
+class PathOrNone(AbsolutePath):
+    """A path from the root, or an empty text for none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        object.__setattr__(self, "valid", f'{self.valid}, or "" for none')
+        object.__setattr__(self, "pattern", f"|{self.pattern}")
+
+    def take(self, scalar: Scalar) -> str:
+        """Accept what `AbsolutePath` accepts, and nothing."""
+        return "" if scalar.value == "" else super().take(scalar)
+
+
 class SizeKind(Kind[Size]):
     """The size of a snapshot."""
 
@@ -233,17 +246,20 @@ class ReserveKind(SizeKind):
 
 @dataclass(frozen=True)
 class ListOf(Kind[tuple[T, ...]]):
-    """A list of values of one kind. `unique` names what no two entries may share."""
+    """A list of values of one kind. `unique` names what no two entries may share, `least` how many there must be."""
 
     kind: Kind[T]
     valid: str
     unique: str = ""
+    least: int = 0
 
     def read(self, node: Node, spot: Spot) -> tuple[T, ...] | None:
         """Read every entry; a single value that forgot its brackets is told so."""
         if not isinstance(node, Items):
             spot.wrong(node.place, f"must be {self.valid}, not {describe(node)}{self._hint(node)}")
             return None
+        if len(node.items) < self.least:
+            spot.wrong(node.place, f"must be {self.valid}, not an empty list")
         values = [self.kind.read(item, spot.item(index)) for index, item in enumerate(node.items)]
         self._refuse_twins(values, node, spot)
         return tuple(value for value in values if value is not None)
@@ -271,6 +287,7 @@ class ListOf(Kind[tuple[T, ...]]):
     def schema(self) -> dict[str, object]:
         """Describe the kind as JSON Schema."""
         described: dict[str, object] = {"type": "array", "items": self.kind.schema()}
+        described |= {"minItems": self.least} if self.least else {}
         return described | {"uniqueItems": True} if self.unique else described
 
     def written(self, value: tuple[T, ...]) -> object:

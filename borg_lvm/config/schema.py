@@ -11,8 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from borg_lvm.command import OnTainted
-from borg_lvm.config.kinds import AbsolutePath, Choice, ListOf, ReserveKind, Seconds, SizeKind, Switch, Text, Whole
+from borg_lvm.command import OnTainted, Result
+from borg_lvm.config.kinds import (
+    AbsolutePath,
+    Choice,
+    ListOf,
+    PathOrNone,
+    ReserveKind,
+    Seconds,
+    SizeKind,
+    Switch,
+    Text,
+    Whole,
+)
 from borg_lvm.config.later import NOTHING, Later, Placed, Word
 from borg_lvm.config.sections import Record, key, required, section
 from borg_lvm.config.size import Size
@@ -182,6 +193,32 @@ class ApplicationEntry:
 
 
 @dataclass(frozen=True)
+class Notification:
+    """A command that tells somebody what came of a run."""
+
+    command: tuple[str, ...] = required(
+        ListOf(Text("a word", r"[^\u0000]+"), "a list of a program and its arguments", least=1),
+        "The program and its arguments; no shell reads them. It runs as root, gets BORG_LVM_RESULT, BORG_LVM_STATUS, "
+        "BORG_LVM_MESSAGE, BORG_LVM_RUN, BORG_LVM_HOST, BORG_LVM_PROGRAM and BORG_LVM_ARCHIVE in its environment and "
+        "the certificate of the run on its standard input (`null` if the run was refused before it had a plan).",
+        ["/usr/local/bin/tell-me", "--urgent"],
+    )
+    results: tuple[Result, ...] = key(
+        ListOf(Choice[Result](get_args(Result)), "a list of results", unique="result", least=1),
+        ("warning", "failure", "tainted"),
+        "The results that are told: `success`, `warning` (something was saved, but not all went well), `failure` (also "
+        "a run that was refused), `tainted` (what was saved is not to be trusted).",
+        ["failure", "tainted"],
+    )
+    timeout: float = key(
+        Seconds(1, 600),
+        30.0,
+        "How many seconds the command may take before it is killed. The run ends only when it has.",
+        60,
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole configuration."""
 
@@ -273,4 +310,18 @@ class Settings:
         0.0,
         "How many seconds to wait for another run that holds one of the volumes. 0 fails at once.",
         600,
+    )
+    metrics: str = key(
+        PathOrNone(),
+        "",
+        "A file for the textfile collector of Prometheus' node exporter, which tells what came of the last run. It is "
+        "written anew after each run, whatever ended it. Its folder must be there.",
+        "/var/lib/prometheus/node-exporter/borg-lvm.prom",
+    )
+    notify: tuple[Notification, ...] = key(
+        ListOf(Record(Notification), "a list of entries with at least the key command"),
+        (),
+        "Commands that are run after a run, one after the other, to tell somebody what came of it. One that fails is a "
+        "warning, and changes nothing.",
+        [{"command": ["/usr/local/bin/tell-me"], "results": ["failure", "tainted"], "timeout": 60}],
     )

@@ -49,6 +49,32 @@ def test_a_run_that_went_well(rig: Rig) -> None:
         ]  # fmt: skip
         assert made["begin"] + sum(one["seconds"] for one in made["phases"]) <= made["end"] + 0.1
         assert made["released"]["state"] == "released"
+        told = borg_lvm("report").out
+        print(told)
+        assert f"Run {made['run']} on " in told
+        assert json.loads(borg_lvm("report", made["run"][:-1], "--json").out) == made
+        borg_lvm("report", "--html", rig.path("page.html"))
+        assert ext4.full_name in rig.path("page.html").read_text()
+        past = borg_lvm("history").out
+        print(past)
+        assert [line for line in past.splitlines() if line.startswith(made["run"])]
+        assert json.loads(borg_lvm("history", "--json").out)[-1] == made
+        assert "no run '1999' has been written down" in borg_lvm("report", "1999", status=64).err
+        assert_nothing_left(rig)
+
+
+def test_a_thin_volume_tells_of_its_pool(rig: Rig) -> None:
+    with tidy():
+        volume = rig.volume("data", kind="thin", fs="ext4", mib=64, at=rig.path("data"))
+        borg_lvm("run", "--path", rig.path("data"), "--", "sleep", "1")
+        made = certificates.read()
+        assert made["volumes"][0]["space"] is None
+        assert [(one["pool"], one["what"]) for one in made["pools"]] == [
+            (f"{volume.group.name}/pool", "data"),
+            (f"{volume.group.name}/pool", "metadata"),
+        ]
+        assert all(0 < one["curve"][-1][1] < one["curve"][-1][2] for one in made["pools"])
+        assert f"the data of the thin pool {volume.group.name}/pool filled" in borg_lvm("report").out
         assert_nothing_left(rig)
 
 

@@ -199,6 +199,17 @@ def test_inside_of_a_run_it_is_the_program_itself(rig: Rig) -> None:
     assert f"{source}/file0" in restic.paths()
 
 
+def test_all_else_takes_one_exec_more_and_no_process() -> None:
+    traced = ("strace", "-f", "-e", "trace=execve,fork,vfork,clone", "-e", "signal=none")
+    for program, word in ((FRONT, "--version"), (RESTIC, "version")):
+        calls = [line for line in run(*traced, program, word).err.splitlines() if "(" in line and "ENOENT" not in line]
+        before = calls[
+            : next(at for at, line in enumerate(calls) if f'/{program.name.removeprefix("borg-lvm-")}"' in line) + 1
+        ]
+        assert len(before) == 2, calls
+        assert all("execve" in line for line in before), calls
+
+
 def test_in_place_of_restic(rig: Rig) -> None:
     source = str(planted(rig)[0])
     restic = Restic.made(rig.path("restic"))

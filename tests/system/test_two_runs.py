@@ -59,6 +59,9 @@ def test_same_volume(rig: Rig, one: Volume) -> None:
     for words in (f"{one.full_name} is being backed up by another run", first.id(), f"pid {first.pid}", "--lock-wait"):
         assert words in refused.err
     assert not rig.path("ran").exists()
+    planned = borg_lvm("plan", "--path", rig.path("one"), "--", "true")
+    assert f"another run: run {first.id()}" in planned.out
+    assert "75" in planned.out
 
     waiting = Run("run", "--lock-wait", "60", "--path", rig.path("one"), "--", "cat", rig.path("one") / "file")
     waiting.step("owner")

@@ -175,3 +175,36 @@ def test_a_thin_pool_grows_if_it_may(rig: Rig) -> None:
         print(said)
         assert f"thin pool {volume.group.name}/pool: data grown by " in said.err
         assert_nothing_left(rig)
+
+
+def test_two_runs_grow_in_one_group_and_leave_its_reserve_alone(rig: Rig) -> None:
+    """Both ask and take at the same time; neither is lost, and the group keeps what it is to keep."""
+    with tidy():
+        group = rig.group(mib=512)
+        volumes = [rig.volume(name, fs="ext4", mib=96, group=group, at=rig.path(name)) for name in ("a", "b")]
+        ats = [filled(volume) for volume in volumes]
+        frozen = [tree(at) for at in ats]
+        reserve = 64
+        config = rig.path("config.yaml")
+        config.write_text(f"snapshot:\n  reserve: {reserve}M\n")
+        wait, copy = f"while [ ! -e {rig.path('go')} ]; do sleep 0.2; done", rig.path("copy")
+        runs = []
+        for at in ats:
+            words = ("run", "--config", config, "--snapshot-size", "16M", "--path", at, "--", "sh", "-c")
+            runs.append(Run(*words, f"{wait}; cp -a {at} {copy}-{at.name}"))
+        for running in runs:
+            running.step("command")
+        writers = [threading.Thread(target=overwrite, args=(at, 50, 0.4)) for at in ats]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join(timeout=300)
+        free = int(float(tool("vgs", "--noheadings", "--nosuffix", "--units", "m", "-o", "vg_free", group.name)))
+        rig.path("go").touch()
+        for running, at, before in zip(runs, ats, frozen, strict=True):
+            said = running.end(0)
+            print(said.err)
+            assert "snapshot grown from 16.0 MiB to " in said.err
+            assert differences(before, tree(Path(f"{copy}-{at.name}"))) == []
+        assert free >= reserve
+        assert_nothing_left(rig)

@@ -89,6 +89,12 @@ def test_a_refusal_is_told_whole() -> None:
     assert [(one.message, one.remedy) for one in found(seen)] == [("/a: x", "do"), ("/b: y", "")]
 
 
+def test_quiet_shows_what_is_wrong_only() -> None:
+    seen = changed(dead=("r",))
+    assert list(checklist.table(GOOD, checking.judge(GOOD), quiet=True)) == []
+    assert len(list(checklist.table(seen, checking.judge(seen), quiet=True))) == 4
+
+
 def test_kept_snapshots_are_named() -> None:
     kept = replace(VOLUME, name="s", tags=(TAG, f"{RUN_TAG}r", KEEP_TAG), data_percent=41.5, attr="swi-a-s---")
     (one,) = [one for one in found(changed(volumes=(VOLUME, kept)), "note") if one.about == "leftovers"]

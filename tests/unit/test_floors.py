@@ -15,12 +15,13 @@ ROOT = "borg_lvm"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "proc kernel dm signals log errors safety limits",
+        "proc kernel dm signals log errors safety limits journal",
         "config command devices plugins hookspecs wrappers applications child",
-        "plan resolve report sizing volumes instant watching verdict past coverage certificate checking checklist",
+        "plan resolve report sizing volumes instant watching verdict past coverage certificate timeline trend webpage "
+        "metrics checking checklist",
         "attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view run "
-        "ledger locks luks namespace strays survey holding nesting watch growing taint history recording",
-        "session clean describe contract front checkup",
+        "ledger locks luks namespace strays survey holding nesting watch growing taint history recording aftermath",
+        "session clean describe contract account front checkup",
         "cli __main__",
     )
 )

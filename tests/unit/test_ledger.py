@@ -82,6 +82,16 @@ def test_an_id_is_not_given_twice() -> None:
     assert only().command == "borg"
 
 
+def test_one_that_cannot_be_written_leaves_nothing(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BorgLvmError, match="No space left"), ledger.opened(RUN, "borg"):
+        pass
+    assert os.listdir(state) == []
+
+
 def test_descriptors_do_not_leak(state: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with ledger.opened(RUN, "borg"):
@@ -108,12 +118,45 @@ def test_a_ledger_without_a_readable_owner_belongs_to_nobody(state: Path, text: 
     assert not only().is_live
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]",
+        "7",
+        "{}",
+        "null",
+        "\0\0\0",
+        "[" * 100_000,
+        '{"step": 1}',
+        '{"step": "owner"}',
+        '{"step": "guardian", "pid": "x", "start": 1}',
+        '{"step": "guardian", "pid": 1, "start": true}',
+        '{"step": "snapshot", "name": "x"}',
+        '{"step": "freeze"}',
+        '{"step": "quiesce", "name": "x"}',
+    ],
+)
+def test_a_line_that_makes_no_sense_is_left_out_wherever_it_is(state: Path, line: str) -> None:
+    with ledger.opened(RUN, "borg") as book:
+        book.write("window")
+    path = state / RUN / "ledger"
+    owner, window = path.read_text().splitlines()
+    path.write_text(f"{owner}\n{line}\n{window}\n")
+    assert [step["step"] for step in only().steps] == ["owner", "window"]
+    assert only().damaged == 1
+    path.write_text(f"{line}\n{window}\n")
+    assert only().owner is None
+    path.write_text(line)
+    assert only().steps == ()
+
+
 def test_a_last_line_that_was_cut_off_is_left_out(state: Path) -> None:
     with ledger.opened(RUN, "borg") as book:
         book.write("window")
     with (state / RUN / "ledger").open("ab") as file:
         file.write(b'{"step": "thaw\xff')
     assert [step["step"] for step in only().steps] == ["owner", "window"]
+    assert only().damaged == 0
 
 
 def test_a_folder_without_a_ledger(state: Path) -> None:

@@ -90,7 +90,7 @@ def test_everything_wrong_is_told_at_once() -> None:
     words = refused(machine, "/srv")
     assert "nothing was done" in words
     assert "/srv/nas (mounted below /srv): it lies on a network file system" in words
-    assert "or leave it live: --live /srv/mem" in words
+    assert "if it may be read live: --live /srv/mem" in words
     assert "volume group vg1 has 0 B free" in words
     assert "vg0/secret, which is encrypted, and the kernel does not give the key of the mapping secret_crypt" in words
 
@@ -191,7 +191,10 @@ class TestThin:
 
     def test_a_size_is_for_thick_ones_only(self) -> None:
         machine = self.machine()
-        assert only(machine.plan(machine.resolve("/home"), size=Size.parse("50G"))).extents == 0
+        made = machine.plan(machine.resolve("/home"), size=Size.parse("50G"))
+        assert only(made).extents == 0
+        assert [note for note in made.notes if "50GiB is of no use" in note]
+        assert not machine.plan(machine.resolve("/home")).notes
 
     def test_one_with_a_thick_snapshot_besides_is_thin_all_the_same(self) -> None:
         machine = self.machine()

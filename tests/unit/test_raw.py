@@ -87,7 +87,8 @@ def test_what_is_no_logical_volume_is_refused() -> None:
     with pytest.raises(SourceError) as told:
         on.plan(on.resolve(device("/dev/sda1", "8:1")))
     assert told.value.details == (
-        "/dev/sda1: it is the block device 8:1, which is not a logical volume; or leave it live: --live /dev/sda1",
+        "/dev/sda1: it is the block device 8:1, which is not a logical volume; "
+        "if it may be read live: --live /dev/sda1",
     )
 
 

@@ -12,7 +12,7 @@ from borg_lvm.coverage import Covered, Kept
 from borg_lvm.dm import Fill
 from borg_lvm.plan import Plan
 from borg_lvm.report import Instant, Outcome, Phase, Quiesced
-from borg_lvm.watching import Course, Look, Story
+from borg_lvm.watching import Course, Look, PoolStory, Story
 from tests.unit.data.machine import GIB, MIB, VOLUME, Machine, folders, link, pool, thin
 
 BEGIN = 1704164640.0
@@ -46,6 +46,10 @@ def outcome(status: int | None = 0, **changed: Any) -> Outcome:
         (Fill(300 * MIB, 2 * GIB), Fill(0, 0)),
         begin=BEGIN + 3,
         stories=(Story(Course(looks[0], looks[-3:]), written=400 * MIB, curve=looks), Story(written=MIB)),
+        pools=(
+            PoolStory("vg1/pool", "data", (Look(100.0, 400, 1000), Look(400.0, 500, 1000), Look(700.0, 500, 1000))),
+            PoolStory("vg1/pool", "metadata", (Look(100.0, 10, 100), Look(700.0, 10, 100))),
+        ),
         applications=(Quiesced("db", "checkpoint", 0.2, "", False, "LSN 0/15E2A30"),),
         since=BEGIN,
         phases=[

@@ -1,0 +1,120 @@
+"""Telling others what came of a run, when all is done: metrics in a file, and commands that notify somebody.
+
+Whatever goes wrong here is a warning: the run has ended, and its exit status stays what it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from borg_lvm import metrics, proc
+from borg_lvm.certificate import Certificate
+from borg_lvm.config.schema import Notification, Settings
+from borg_lvm.errors import LockedError
+from borg_lvm.log import Log
+from borg_lvm.metrics import News
+from borg_lvm.recording import ended
+from borg_lvm.signals import Signals
+
+LARGEST = 1 << 20
+
+
+@dataclass
+class Aftermath:
+    """What is known of a run so far, for the time after it: its exit status, and its certificate if it has one."""
+
+    status: int = 0
+    certificates: list[Certificate] = field(default_factory=list)
+
+
+@contextmanager
+def told(settings: Settings, program: str, log: Log) -> Iterator[Aftermath]:
+    """Have told what comes of a run in the block, also when it is refused; nothing is told of it unless configured."""
+    after = Aftermath()
+    error: BaseException | None = None
+    try:
+        yield after
+    except BaseException as caught:
+        error = caught
+        raise
+    finally:
+        if settings.metrics or settings.notify:
+            with Signals():  # whoever wants us to end now gets what the run has earned, when this is done
+                _tell(_news(after, program, error), settings, log)
+
+
+def _news(after: Aftermath, program: str, error: BaseException | None) -> News:
+    if after.certificates and not isinstance(error, LockedError):
+        made = after.certificates[0]
+        message = made["error"]["message"] if made["error"] else ""
+        return News(
+            made["result"], made["status"], made["end"], made["host"], made["command"]["program"], message, made
+        )
+    ending = ended(after.status, error)
+    return News(
+        "failure" if ending.status else "success", ending.status, ending.end, ending.host, program, ending.message
+    )
+
+
+def _tell(news: News, settings: Settings, log: Log) -> None:
+    try:
+        if settings.metrics:
+            _write_metrics(news, settings.metrics, log)
+        for one in settings.notify:
+            if news.result in one.results:
+                _notify(news, one, log)
+    except Exception as error:
+        log.warning(f"what came of the run could not be told: {type(error).__name__}: {error}")
+
+
+def _write_metrics(news: News, path: str, log: Log) -> None:
+    """Put the new file in the place of the old one, so that nobody ever reads half of it."""
+    new = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}")
+    try:
+        data = metrics.text(news, _previous(path)).encode()
+        with suppress(FileNotFoundError):
+            os.unlink(new)
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            with open(fd, "wb") as file:
+                os.fchmod(fd, 0o644)
+                file.write(data)
+            os.replace(new, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(new)
+            raise
+    except OSError as error:
+        log.warning(f"the metrics cannot be written to {path}: {error.strerror}; the backup is not concerned")
+
+
+def _previous(path: str) -> str:
+    """Return what the file holds; nothing if there is none, or it is none of ours."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    with open(fd, "rb") as file:
+        return (file.read(LARGEST) or b"").decode("utf-8", "replace")
+
+
+def _notify(news: News, one: Notification, log: Log) -> None:
+    """Run a command with what there is to tell in its environment, and the certificate on its standard input."""
+    made = news.certificate
+    environment = {
+        "BORG_LVM_RESULT": news.result,
+        "BORG_LVM_STATUS": str(news.status),
+        "BORG_LVM_HOST": news.host,
+        "BORG_LVM_PROGRAM": news.program,
+        "BORG_LVM_MESSAGE": news.message.replace("\0", ""),
+        "BORG_LVM_RUN": made["run"] if made else "",
+        "BORG_LVM_ARCHIVE": (made["archive"] if made else "") or "",
+    }
+    try:
+        proc.run(one.command, stdin=json.dumps(made).encode() + b"\n", timeout=one.timeout, env=environment)
+    except proc.ProgramError as error:  # its arguments may hold secrets
+        log.warning("\n".join([f"a notification could not be sent: {error.brief}", *error.details]))

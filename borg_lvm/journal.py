@@ -1,0 +1,63 @@
+"""Messages to journald with fields of their own, when it is what reads our standard error.
+
+Source: systemd.exec(5), JOURNAL_STREAM; systemd's JOURNAL_NATIVE_PROTOCOL: one datagram of `NAME=value` lines, a value
+with a line break as its name, its length in eight bytes and itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+
+SOCKET = "/run/systemd/journal/socket"
+PRIORITIES = {"error": "3", "warning": "4", "info": "6"}
+Send = Callable[[str, str, Mapping[str, object]], bool]
+"""Sends a message, its level and its fields; tells whether journald has it."""
+
+
+def connected(path: str = SOCKET) -> Send | None:
+    """Return what sends messages to journald, None if it does not read our standard error or cannot be reached."""
+    if not _reads_us(os.environ.get("JOURNAL_STREAM", "")):
+        return None
+    import socket
+
+    talk = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    talk.setblocking(False)
+    try:
+        talk.connect(path)
+    except OSError:
+        talk.close()
+        return None
+
+    def send(level: str, text: str, fields: Mapping[str, object]) -> bool:
+        try:
+            talk.send(datagram(level, text, fields))
+        except OSError:  # too large, or journald does not follow: then it reads plain lines
+            return False
+        return True
+
+    return send
+
+
+def _reads_us(stream: str) -> bool:
+    """Tell whether `device:inode` is what our standard error is connected to."""
+    try:
+        here = os.fstat(2)
+    except OSError:
+        return False
+    return stream == f"{here.st_dev}:{here.st_ino}"
+
+
+def datagram(level: str, text: str, fields: Mapping[str, object]) -> bytes:
+    """Return one message; our own fields are named `BORG_LVM_…`."""
+    own = {f"BORG_LVM_{re.sub('[^A-Z0-9]', '_', name.upper())}": str(value) for name, value in fields.items()}
+    head = {"MESSAGE": text, "PRIORITY": PRIORITIES[level], "SYSLOG_IDENTIFIER": "borg-lvm"}
+    return b"".join(_field(name, value) for name, value in (head | own).items())
+
+
+def _field(name: str, value: str) -> bytes:
+    data = value.encode("utf-8", "backslashreplace")
+    if b"\n" not in data:
+        return name.encode() + b"=" + data + b"\n"
+    return name.encode() + b"\n" + len(data).to_bytes(8, "little") + data + b"\n"

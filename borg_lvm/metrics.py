@@ -1,0 +1,115 @@
+"""What came of the last run, as Prometheus' textfile collector reads it. Pure.
+
+Source: Prometheus' text exposition format, version 0.0.4.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from borg_lvm.certificate import Certificate
+from borg_lvm.command import Result
+
+LAST_SAVED = "borg_lvm_last_saved_timestamp_seconds"
+Sample = tuple[Mapping[str, str], float]
+
+
+@dataclass(frozen=True)
+class News:
+    """What is told of a run that has ended; one that was refused before it had a plan has no certificate."""
+
+    result: Result
+    status: int
+    end: float
+    host: str
+    program: str
+    message: str = ""
+    certificate: Certificate | None = None
+
+
+def text(news: News, previous: str) -> str:
+    """Return the whole file; `previous` is what it held, for when something was saved last."""
+    return "".join(_family(*family) for family in _families(news, previous))
+
+
+def _families(news: News, previous: str) -> Iterator[tuple[str, str, Sequence[Sample]]]:
+    results = [({"result": one}, float(one == news.result)) for one in get_args(Result)]
+    yield "borg_lvm_run_result", "What came of the last run: 1 for the result that it had.", results
+    yield "borg_lvm_run_status", "Exit status of the last run.", [({"program": news.program}, news.status)]
+    yield "borg_lvm_run_end_timestamp_seconds", "When the last run ended.", [({}, news.end)]
+    saved = news.end if news.result in ("success", "warning") else last_saved(previous)
+    if saved is not None:
+        yield LAST_SAVED, "When a run last ended with the result success or warning.", [({}, saved)]
+    if news.certificate:
+        yield from _certified(news.certificate)
+
+
+def last_saved(previous: str) -> float | None:
+    """Return when something was saved last, from what the file held before."""
+    found = re.search(rf"^{LAST_SAVED} ([0-9.e+]+)$", previous, re.MULTILINE)
+    try:
+        return float(found[1]) if found else None
+    except ValueError:
+        return None
+
+
+def _certified(made: Certificate) -> Iterator[tuple[str, str, Sequence[Sample]]]:
+    took, ran = made["end"] - made["begin"], made["command"]["seconds"]
+    yield "borg_lvm_run_duration_seconds", "How long the last run took.", [({}, took)]
+    yield "borg_lvm_command_duration_seconds", "How long its command ran.", [({}, ran)]
+    windows = [one["uncertainty_ms"] / 1000 for one in made["instants"]]
+    if windows:
+        told = "Length of the longest window in which an instant of the last run lies."
+        yield "borg_lvm_instant_uncertainty_seconds", told, [({}, max(windows))]
+    volumes, applications = made["volumes"], made["applications"]
+    still = [(_volume(one), one["still_ms"] / 1000) for one in volumes if one["still_ms"] is not None]
+    yield "borg_lvm_volume_still_seconds", "How long a volume stood still, at most.", still
+    yield (
+        "borg_lvm_snapshot_lost",
+        "Whether its snapshot was lost.",
+        [(_volume(one), bool(one["lost"])) for one in volumes],
+    )
+    for name, key, told in (
+        ("used", "used", "Space of its snapshot that was used."),
+        ("space", "total", "Space that its snapshot had in the end."),
+        ("grown", "grown", "By how much its snapshot grew."),
+    ):
+        sizes = [(_volume(one), one["space"][key]) for one in volumes if one["space"]]
+        known = [(labels, float(size)) for labels, size in sizes if size is not None]
+        yield f"borg_lvm_snapshot_{name}_bytes", told, known
+    full = [({"pool": one["pool"], "what": one["what"]}, one["curve"][-1]) for one in made["pools"] if one["curve"]]
+    parts = [(labels, used / total if total else 0.0) for labels, (_, used, total) in full]
+    yield "borg_lvm_pool_used_ratio", "Part of a thin pool that was used when the command had ended.", parts
+    held = [({"application": one["name"]}, one["still_ms"] / 1000) for one in applications]
+    yield "borg_lvm_application_still_seconds", "How long an application stood still.", held
+    sound = [({"application": one["name"]}, float(one["consistency"] == "application")) for one in applications]
+    yield "borg_lvm_application_consistent", "Whether it stood still at the instant, and was saved so.", sound
+    yield "borg_lvm_leftovers", "What the last run could not release.", [({}, len(made["released"]["left"]))]
+
+
+def _volume(one: Mapping[str, str]) -> dict[str, str]:
+    return {"volume": one["volume"]}
+
+
+def _family(name: str, told: str, samples: Sequence[Sample]) -> str:
+    if not samples:
+        return ""
+    lines = [f"{name}{_labels(labels)} {_number(value)}\n" for labels, value in samples]
+    return f"# HELP {name} {told}\n# TYPE {name} gauge\n" + "".join(lines)
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    pairs = [f'{name}="{_escaped(value)}"' for name, value in labels.items()]
+    return f"{{{','.join(pairs)}}}" if pairs else ""
+
+
+def _escaped(value: str) -> str:
+    plain = value.encode("utf-8", "backslashreplace").decode()
+    return plain.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(round(value, 6))

@@ -1,0 +1,211 @@
+"""The certificate of a run for people, in the terminal: what was frozen, what each application got, when what was done.
+
+Pure. Errors: LookupError, TypeError, ValueError and AttributeError for a certificate that is damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from borg_lvm.certificate import Certificate
+from borg_lvm.report import columns, shown
+from borg_lvm.sizing import human
+from borg_lvm.watching import duration
+
+WIDTH, HEIGHT = 60, 4
+BLOCKS = " ▁▂▃▄▅▆▇█"
+Unit = Callable[[float, float], str]
+"""Tells an amount for a person; the second is the most that there was room for."""
+CONSISTENCY = {
+    "application": "it stood still at the instant",
+    "crash-consistent": "as a power cut at the instant would have left it",
+    "none": "nothing is promised",
+}
+
+
+@dataclass(frozen=True)
+class Span:
+    """Something that lasted: when it began, in seconds since the run did, and how many seconds it took."""
+
+    name: str
+    begin: float
+    seconds: float
+
+
+def phases(certificate: Certificate) -> list[Span]:
+    """Return the parts of the run."""
+    return [Span(one["name"], float(one["begin"]), float(one["seconds"])) for one in certificate["phases"]]
+
+
+def windows(certificate: Certificate) -> list[Span]:
+    """Return the times in which volumes stood still, by the clock that the host had."""
+    return [
+        Span(
+            ", ".join(one["volumes"]),
+            max(0.0, one["time"] - certificate["begin"]),
+            one["uncertainty_ms"] / 1000,
+        )
+        for one in certificate["instants"]
+    ]
+
+
+def moment(time: float) -> str:
+    """Return a time (Unix time) in the local time zone."""
+    return f"{datetime.fromtimestamp(time).astimezone():%Y-%m-%d %H:%M:%S%z}"
+
+
+def brief(seconds: float) -> str:
+    """Return a time for a person, a short one in milliseconds or tenths of a second."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+
+
+def lines(certificate: Certificate) -> Iterator[str]:
+    """Yield the report."""
+    yield from _head(certificate)
+    yield from _table("Seen frozen:", ("PATH", "VOLUME"), [(f["path"], f["volume"]) for f in certificate["frozen"]])
+    yield from _table("Left live:", ("PATH", "BECAUSE"), [(one["path"], one["because"]) for one in certificate["live"]])
+    names = ("VOLUME", "FILE SYSTEM", "SNAPSHOT", "STOOD STILL", "SPACE USED", "GROWN")
+    yield from _table("Volumes:", names, [_volume(one) for one in certificate["volumes"]])
+    yield from _applications(certificate["applications"])
+    yield ""
+    yield "Timeline:"
+    yield from timeline(certificate)
+    for name, curve, unit in curves(certificate):
+        yield ""
+        yield shown(f"How {name} filled while the command ran:")
+        yield from chart(curve, unit)
+
+
+def _head(certificate: Certificate) -> Iterator[str]:
+    command, error = certificate["command"], certificate["error"]
+    yield shown(f"Run {certificate['run']} on {certificate['host']}: {told(certificate)}")
+    took = brief(certificate["end"] - certificate["begin"])
+    yield f"  began at {moment(certificate['begin'])} and took {took}"
+    name = " ".join(word for word in (command["program"], command["action"]) if word)
+    if command["status"] is None:
+        yield shown(f"  {name} did not run to its end")
+    else:
+        yield shown(f"  {name} ended with status {command['status']} after {brief(command['seconds'])}")
+    if certificate["archive"]:
+        yield shown(f"  it saved the archive {certificate['archive']}")
+    for line in instants(certificate):
+        yield shown(f"  {line}")
+    for line in [error["message"], *error["details"], *certificate["marked"]] if error else certificate["marked"]:
+        yield shown(f"  {line}")
+    released = certificate["released"]
+    yield {
+        "released": "  everything was released",
+        "kept": shown(f"  kept: {', '.join(released['snapshots'])}"),
+        "incomplete": shown(f"  not released: {', '.join(released['left'])}"),
+    }[released["state"]]
+
+
+def told(certificate: Certificate) -> str:
+    """Say in a few words what came of a run."""
+    words = {
+        "success": "success",
+        "warning": "saved, with a warning",
+        "failure": "failure",
+        "tainted": "TAINTED, what it saved is not to be trusted",
+    }
+    return f"{words[certificate['result']]} (status {certificate['status']})"
+
+
+def instants(certificate: Certificate) -> Iterator[str]:
+    """Yield when the snapshots were taken."""
+    several = len(certificate["instants"]) > 1
+    for one in certificate["instants"]:
+        window = f"{moment(one['time'])}, known to within {brief(one['uncertainty_ms'] / 1000)}"
+        yield f"{', '.join(one['volumes'])}: an instant of its own, {window}" if several else f"one instant, {window}"
+    if not certificate["instants"]:
+        yield "no snapshot was taken"
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    if rows:
+        yield ""
+        yield title
+        yield from columns([head, *rows])
+
+
+def volume_cells(one: dict[str, Any]) -> tuple[str, str, str]:
+    """Return how long a volume stood still, how much of its snapshot's space was used, and how much that grew."""
+    still = "-" if one["still_ms"] is None else f"at most {brief(one['still_ms'] / 1000)}"
+    space = one["space"]
+    if one["lost"]:
+        used = "LOST"
+    elif not space:
+        used = "the pool's"
+    else:
+        used = "-" if space["used"] is None else f"{human(space['used'])} of {human(space['total'])}"
+    return still, used, human(space["grown"]) if space and space["grown"] else "-"
+
+
+def _volume(one: dict[str, Any]) -> Sequence[str]:
+    kind = one["filesystem"] + (" on LUKS" if one["luks"] else "")
+    return (one["volume"], kind, one["snapshot"], *volume_cells(one))
+
+
+def application_cells(one: dict[str, Any]) -> tuple[str, str, str]:
+    """Return what a restore can count on, how long the application stood still, and what else there is to tell."""
+    rest = [one["why"] or one["remark"] or "", *(f"not saved: {path}" for path in one["not_saved"])]
+    got = f"{one['consistency']}: {CONSISTENCY[one['consistency']]}"
+    return got, brief(one["still_ms"] / 1000), "; ".join(word for word in rest if word)
+
+
+def _applications(applications: Sequence[dict[str, Any]]) -> Iterator[str]:
+    rows = [(one["name"], one["level"], *application_cells(one)) for one in applications]
+    yield from _table("Applications:", ("NAME", "LEVEL", "CONSISTENCY", "STOOD STILL", "REMARK"), rows)
+
+
+def timeline(certificate: Certificate) -> Iterator[str]:
+    """Yield a bar for each phase and each window; what is too short for a column gets one all the same."""
+    spans = phases(certificate)
+    whole = max([one.begin + one.seconds for one in spans], default=0.0) or 1.0
+    for one in spans:
+        yield _bar(one, whole, "█")
+        if one.name == "snapshots":
+            for window in windows(certificate):
+                yield _bar(Span("  window", window.begin, window.seconds), whole, "▒")
+
+
+def curves(certificate: Certificate) -> Iterator[tuple[str, Sequence[Sequence[float]], Unit]]:
+    """Yield what filled, its curve, and how a height of it is told: snapshots in bytes, thin pools in per cent."""
+    for one in certificate["volumes"]:
+        if one["space"] and len(one["curve"]) > 1:
+            yield f"the snapshot of {one['volume']}", one["curve"], lambda size, _: human(size)
+    for one in certificate["pools"]:
+        if len(one["curve"]) > 1:
+            name = f"the {one['what']} of the thin pool {one['pool']}"
+            yield name, one["curve"], lambda size, top: f"{100 * size / top:.0f} %"
+
+
+def _bar(one: Span, whole: float, mark: str) -> str:
+    first = min(WIDTH - 1, int(WIDTH * one.begin / whole))
+    length = max(1, min(WIDTH - first, round(WIDTH * one.seconds / whole)))
+    return f"  {one.name:<10} {brief(one.seconds):>8}  {' ' * first}{mark * length}".rstrip()
+
+
+def chart(curve: Sequence[Sequence[float]], unit: Unit) -> Iterator[str]:
+    """Yield a curve of filling, with the space that there was in the end as its height."""
+    end, top = curve[-1][0] or 1.0, max(look[2] for look in curve) or 1.0
+    levels = []
+    for column in range(WIDTH):
+        used = [look[1] for look in curve if look[0] <= end * (column + 1) / WIDTH]
+        levels.append(round(HEIGHT * 8 * (used[-1] if used else 0) / top))
+    for row in reversed(range(HEIGHT)):
+        cells = "".join(BLOCKS[max(0, min(8, level - 8 * row))] for level in levels)
+        label = unit(top, top) if row == HEIGHT - 1 else "0" if not row else ""
+        yield f"  {label:>10} ┤{cells}".rstrip()
+    yield f"  {'':>10} └{'─' * WIDTH} {brief(end)}"
+
+
+def spark(values: Sequence[float]) -> str:
+    """Return a few numbers as one line of blocks, from nothing to the largest."""
+    top = max(values, default=0) or 1
+    return "".join(BLOCKS[max(1, min(8, round(8 * value / top)))] for value in values)

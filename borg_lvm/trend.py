@@ -1,0 +1,69 @@
+"""All runs that were written down, one line a run, and how the space of snapshots and the stalls develop. Pure.
+
+Errors: LookupError, TypeError, ValueError and AttributeError for a certificate that is damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from borg_lvm.certificate import Certificate
+from borg_lvm.report import columns, shown
+from borg_lvm.sizing import human
+from borg_lvm.timeline import brief, moment, spark
+
+HEAD = ("RUN", "BEGAN", "RESULT", "STATUS", "PROGRAM", "TOOK", "STOOD STILL", "SPACE USED")
+LATEST = 30
+"""So many of the latest runs of a volume make its trend."""
+
+
+def line(certificate: Certificate) -> tuple[str, ...]:
+    """Return the cells of one run: the longest standstill of a volume, and the fullest snapshot."""
+    still = [one["still_ms"] for one in certificate["volumes"] if one["still_ms"] is not None]
+    used = [_part(one["space"]) for one in certificate["volumes"] if one["space"] and one["space"]["used"] is not None]
+    lost = any(one["lost"] for one in certificate["volumes"])
+    cells = (
+        certificate["run"],
+        moment(certificate["begin"]),
+        certificate["result"].upper() if certificate["result"] == "tainted" else certificate["result"],
+        str(certificate["status"]),
+        certificate["command"]["program"],
+        brief(certificate["end"] - certificate["begin"]),
+        brief(max(still) / 1000) if still else "-",
+        "lost" if lost else f"{100 * max(used):.0f} %" if used else "-",
+    )
+    return tuple(shown(cell) for cell in cells)
+
+
+def _part(space: Mapping[str, int]) -> float:
+    return space["used"] / space["total"] if space["total"] else 0.0
+
+
+def table(runs: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Yield a line for each run."""
+    yield from (text.removeprefix("  ") for text in columns([HEAD, *runs]))
+
+
+def trends(certificates: Sequence[Certificate]) -> Iterator[str]:
+    """Yield for each volume how the space that its snapshots used and its standstills have developed."""
+    looks: dict[str, list[tuple[float | None, float | None, str]]] = {}
+    for certificate in certificates:
+        for one in certificate["volumes"]:
+            space = _number(one["space"]["used"] if one["space"] else None)
+            looks.setdefault(one["uuid"], []).append((space, _number(one["still_ms"]), shown(one["volume"])))
+    for seen in looks.values():
+        latest = seen[-LATEST:]
+        used = [look[0] for look in latest if look[0] is not None]
+        still = [look[1] for look in latest if look[1] is not None]
+        if len(used) > 1 or len(still) > 1:
+            yield ""
+            yield f"{latest[-1][2]}, oldest first:"
+        if len(used) > 1:
+            yield f"  space used   {spark(used)}  {human(used[0])} … {human(used[-1])}, at most {human(max(used))}"
+        if len(still) > 1:
+            times = [brief(milliseconds / 1000) for milliseconds in (still[0], still[-1], max(still))]
+            yield f"  stood still  {spark(still)}  {times[0]} … {times[1]}, at most {times[2]}"
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else value + 0  # a TypeError for what is none

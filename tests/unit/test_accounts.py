@@ -1,0 +1,223 @@
+"""What `borg-lvm report` and `borg-lvm history` show of past runs."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import xml.etree.ElementTree as ElementTree
+from contextlib import suppress
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from borg_lvm import account, history, timeline, trend, webpage
+from borg_lvm.errors import UsageError
+from tests.unit.data import runs
+from tests.unit.test_certificate import places
+
+RUN = runs.ALL["success"]["run"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    found = tmp_path / "history"
+    found.mkdir()
+    monkeypatch.setattr(history, "FOLDER", str(found))
+    monkeypatch.setattr(account, "FOLDER", str(found))
+    return found
+
+
+def write(folder: Path, run_id: str, certificate: dict[str, Any], ending: str = ".json") -> None:
+    (folder / f"{run_id}{ending}").write_text(json.dumps({"version": 1, "certificate": {**certificate, "run": run_id}}))
+
+
+class TestReport:
+    def text(self, kind: str) -> str:
+        return "\n".join(timeline.lines(runs.ALL[kind]))
+
+    def test_what_was_frozen_and_what_each_application_got(self) -> None:
+        text = self.text("success")
+        for words in (
+            f"Run {RUN} on server: success (status 0)",
+            "borg create ended with status 0 after 10 min",
+            "it saved the archive monday",
+            "known to within 123 ms",
+            "  /home  vg0/home",
+            "  /home/cache  declared live",
+            "  /mnt/x       declared: /mnt",
+            "  vg0/home  ext4         thick     at most 45 ms   300 MiB of 2.0 GiB  -",
+            "  vg1/srv   xfs          thin      at most 100 ms  the pool's          -",
+            "checkpoint  application: it stood still at the instant  200 ms       LSN 0/15E2A30",
+            "everything was released",
+            "How the snapshot of vg0/home filled while the command ran:",
+            "How the data of the thin pool vg1/pool filled while the command ran:",
+        ):
+            assert words in text, text
+
+    @pytest.mark.parametrize(
+        ("kind", "words"),
+        [
+            ("tainted", "TAINTED, what it saved is not to be trusted (status 74)"),
+            ("tainted", "LOST"),
+            ("tainted", "borg's archive is gone"),
+            ("no snapshots", "no snapshot was taken"),
+            ("no snapshots", "cannot freeze /home"),
+            ("interrupted", "borg create did not run to its end"),
+            ("not released", "not released: snapshot vg0/x"),
+            ("kept", "kept: vg0/borg_lvm-"),
+            ("not quiesced", "crash-consistent: as a power cut at the instant would have left it"),
+        ],
+    )
+    def test_what_went_wrong(self, kind: str, words: str) -> None:
+        assert words in self.text(kind)
+
+    @pytest.mark.parametrize("kind", runs.ALL)
+    def test_no_name_steers_the_terminal(self, kind: str) -> None:
+        for line in timeline.lines(runs.ALL[kind]):
+            assert line.replace("\udce9", "").isprintable(), line
+            assert line == line.rstrip()
+
+    def test_the_timeline_has_a_bar_for_each_phase_in_its_place(self) -> None:
+        bars = {line.split()[0]: line for line in timeline.timeline(runs.ALL["success"])}
+        assert list(bars) == ["waiting", "preparing", "snapshots", "window", "view", "command", "release"]
+        assert bars["command"].count("█") == timeline.WIDTH
+        assert bars["waiting"].index("█") == bars["command"].index("█")
+        assert bars["release"].index("█") == bars["command"].rindex("█")
+
+    def test_the_curve_rises_from_nothing_to_what_was_used(self) -> None:
+        rows = list(timeline.chart([[0, 0, 100], [50, 50, 100], [100, 100, 100]], lambda size, _: f"{size:g} B"))
+        assert len(rows) == timeline.HEIGHT + 1
+        assert "100 B ┤" in rows[0]
+        assert [row.count("█") for row in rows[:-1]] == [1, 1, 31, 31]
+        assert rows[-1].endswith("100 s") or rows[-1].endswith("2 min")
+
+    def test_numbers_as_one_line(self) -> None:
+        assert timeline.spark([0, 1, 2, 4, 8]) == "▁▁▂▄█"
+        assert timeline.spark([0, 0]) == "▁▁"
+
+
+class TestPage:
+    @pytest.mark.parametrize("kind", runs.ALL)
+    def test_it_is_sound_and_holds_all_that_the_terminal_shows(self, kind: str) -> None:
+        text = webpage.page(runs.ALL[kind])
+        assert "<script" not in text
+        assert "http" not in text.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
+        for part in text.split("<svg")[1:]:
+            ElementTree.fromstring("<svg" + part.split("</svg>")[0] + "</svg>")
+        Sound().feed(text)
+
+    def test_phases_windows_and_curves_are_drawn(self) -> None:
+        text = webpage.page(runs.ALL["success"])
+        first, second, third, pool, _ = text.split("<svg")[1:]
+        assert first.count("<rect") == 7  # six phases and a window
+        assert second.count('class="still"') == 3  # the window and two volumes
+        assert third.count("<polygon") == 1
+        assert "how the snapshot of vg0/home filled" in third
+        assert "how the data of the thin pool vg1/pool filled" in pool
+        assert "50 % used" in pool
+
+
+class Sound(HTMLParser):
+    """Fails when tags are not closed in their order."""
+
+    VOID = ("meta", "link")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+class TestHistory:
+    def test_one_line_a_run(self, folder: Path) -> None:
+        for number, kind in enumerate(runs.ALL):
+            write(folder, f"run{number:02}", runs.ALL[kind], ".json" if number % 2 else ".failed")
+        lines = list(account.overview())
+        assert lines[0].split()[:3] == ["RUN", "BEGAN", "RESULT"]
+        assert [line.split()[0] for line in lines[1 : len(runs.ALL) + 1]] == [
+            f"run{n:02}" for n in range(len(runs.ALL))
+        ]
+        assert "TAINTED" in lines[list(runs.ALL).index("tainted") + 1]
+
+    def test_the_trend_of_each_volume(self) -> None:
+        later = runs.outcome()
+        made = runs.made(later)
+        made["volumes"][0]["space"]["used"] *= 2
+        made["volumes"][0]["still_ms"] = 90.0
+        text = "\n".join(trend.trends([runs.ALL["success"], made]))
+        assert "vg0/home, oldest first:" in text
+        assert "space used   ▄█  300 MiB … 600 MiB, at most 600 MiB" in text
+        assert "stood still  ▄█  45 ms … 90 ms, at most 90 ms" in text
+        assert list(trend.trends([made])) == []
+
+    def test_no_run_yet(self, folder: Path) -> None:
+        assert list(account.overview()) == [f"no run has been written down yet (in {folder})"]
+        with pytest.raises(UsageError, match="no run has been written down yet"):
+            account.lines("")
+        folder.rmdir()
+        assert account.everything() == []
+
+    def test_a_folder_that_cannot_be_read(self, folder: Path) -> None:
+        folder.rmdir()
+        folder.write_text("")
+        with pytest.raises(UsageError, match="cannot be read"):
+            account.lines("")
+
+    def test_a_run_by_its_id_or_the_beginning_of_it(self, folder: Path) -> None:
+        for run_id in ("20260102-a", "20260103-a", "20260103-ab"):
+            write(folder, run_id, runs.ALL["success"])
+        assert account.certificate("")["run"] == "20260103-ab"
+        assert account.certificate("20260102")["run"] == "20260102-a"
+        assert account.certificate("20260103-a")["run"] == "20260103-a"
+        with pytest.raises(UsageError, match="2 runs begin with '20260103'"):
+            account.certificate("20260103")
+        with pytest.raises(UsageError, match="no run 'x' has been written down"):
+            account.certificate("x")
+
+    def test_damaged_files_are_named_and_the_others_shown(self, folder: Path) -> None:
+        write(folder, "a", runs.ALL["success"])
+        (folder / "b.json").write_text("{")
+        write(folder, "c", {"version": 1})
+        text = list(account.overview())
+        assert text[1].startswith("a ")
+        assert [line[:12] for line in text[-2:]] == ["not shown: b", "not shown: t"]
+        with pytest.raises(UsageError, match="is damaged"):
+            account.lines("c")
+        with pytest.raises(UsageError, match=r"b cannot be shown: .*damaged"):
+            account.lines("b")
+        assert ["problem" in one for one in account.everything()] == [False, True, False]
+
+    def test_whatever_is_damaged_in_a_certificate_is_no_bug(self, folder: Path) -> None:
+        whole = json.loads(json.dumps(runs.ALL["success"]))
+        for path in places(whole):
+            bad: object
+            for bad in (None, "x", -1, [], {}, 1e300):
+                broken = copy.deepcopy(whole)
+                inner = broken
+                for key in path[:-1]:
+                    inner = inner[key]
+                inner[path[-1]] = bad
+                if path == ("run",) or path == ("version",):
+                    continue
+                write(folder, "r", broken)
+                for show in (account.lines, lambda run: account.write_page(run, os.devnull)):
+                    with suppress(UsageError):
+                        show("r")
+                list(account.overview())
+
+    def test_a_page_that_cannot_be_written(self, folder: Path) -> None:
+        write(folder, "r", runs.ALL["success"])
+        with pytest.raises(UsageError, match="the page cannot be written: Is a directory"):
+            account.write_page("r", str(folder))

@@ -1,0 +1,260 @@
+"""What others are told when a run has ended: metrics, notifications, journald."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from borg_lvm import aftermath, journal, metrics
+from borg_lvm.config.schema import Notification, Settings
+from borg_lvm.errors import BorgLvmError, LockedError, SourceError
+from borg_lvm.log import Log
+from borg_lvm.metrics import News
+from tests.unit.data import runs
+
+
+def news(kind: str) -> News:
+    made = runs.ALL[kind]
+    return News(made["result"], made["status"], made["end"], "server", "borg", "", made)
+
+
+def samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """What Prometheus' own parser reads."""
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(text):
+        assert family.documentation
+        assert family.type == "gauge"
+        found[family.name] = [(one.labels, one.value) for one in family.samples]
+    return found
+
+
+class TestMetrics:
+    @pytest.mark.parametrize("kind", runs.ALL)
+    def test_prometheus_reads_every_kind_of_run(self, kind: str) -> None:
+        found = samples(metrics.text(news(kind), ""))
+        result = {labels["result"]: value for labels, value in found["borg_lvm_run_result"]}
+        assert result == {name: float(name == runs.ALL[kind]["result"]) for name in result}
+        assert len(result) == 4
+        assert found["borg_lvm_run_status"] == [({"program": "borg"}, runs.ALL[kind]["status"])]
+
+    def test_what_is_known_of_volumes_and_applications(self) -> None:
+        found = samples(metrics.text(news("success"), ""))
+        assert found["borg_lvm_volume_still_seconds"] == [({"volume": "vg0/home"}, 0.045), ({"volume": "vg1/srv"}, 0.1)]
+        assert found["borg_lvm_snapshot_used_bytes"] == [({"volume": "vg0/home"}, 300 << 20)]
+        assert found["borg_lvm_pool_used_ratio"] == [
+            ({"pool": "vg1/pool", "what": "data"}, 0.5),
+            ({"pool": "vg1/pool", "what": "metadata"}, 0.1),
+        ]
+        assert found["borg_lvm_application_consistent"] == [({"application": "db"}, 1)]
+        assert found["borg_lvm_instant_uncertainty_seconds"] == [({}, 0.123)]
+        assert samples(metrics.text(news("tainted"), ""))["borg_lvm_snapshot_lost"][0] == ({"volume": "vg0/home"}, 1)
+
+    def test_when_something_was_saved_last_outlives_failures(self) -> None:
+        text = metrics.text(news("success"), "")
+        for kind in ("failure", "tainted", "no snapshots"):
+            text = metrics.text(news(kind), text)
+            assert samples(text)[metrics.LAST_SAVED] == [({}, runs.BEGIN + 605)]
+        assert metrics.LAST_SAVED not in samples(metrics.text(news("failure"), "no metrics at all"))
+
+    @pytest.mark.parametrize("previous", [f"{metrics.LAST_SAVED} 1.2.3\n", f"{metrics.LAST_SAVED} e\n", "\0\xff"])
+    def test_damage_in_the_old_file_is_forgotten(self, previous: str) -> None:
+        assert metrics.LAST_SAVED not in samples(metrics.text(news("failure"), previous))
+
+    def test_odd_names_stay_what_they_are(self) -> None:
+        one = replace(news("failure"), program='a"b\\c\nd\udce9')
+        ((labels, _),) = samples(metrics.text(one, ""))["borg_lvm_run_status"]
+        assert labels == {"program": 'a"b\\c\nd\\udce9'}
+
+
+def end(settings: Settings, certificate: dict[str, Any] | None = None, error: BaseException | None = None) -> None:
+    """Have a run end."""
+
+    def run() -> None:
+        with aftermath.told(settings, "borg", Log(quiet=True)) as after:
+            after.certificates += [certificate] if certificate else []
+            if error:
+                raise error
+
+    if error:
+        with pytest.raises(type(error)):
+            run()
+    else:
+        run()
+
+
+class TestMetricsFile:
+    def test_it_is_readable_by_all_whatever_the_umask_and_nothing_else_is_left(self, tmp_path: Path) -> None:
+        path = tmp_path / "borg-lvm.prom"
+        before = os.umask(0o077)
+        try:
+            end(Settings(metrics=str(path)), runs.ALL["success"])
+            end(Settings(metrics=str(path)), runs.ALL["failure"])
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o644
+        assert os.listdir(tmp_path) == ["borg-lvm.prom"]
+        assert samples(path.read_text())["borg_lvm_run_status"] == [({"program": "borg"}, 2)]
+        assert metrics.LAST_SAVED in path.read_text()
+
+    def test_a_run_that_was_refused_is_told_too(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.prom"
+        for error, status in ((SourceError("no"), 69), (LockedError("no"), 75), (ValueError("x"), 70)):
+            end(Settings(metrics=str(path)), error=error)
+            assert samples(path.read_text())["borg_lvm_run_status"] == [({"program": "borg"}, status)]
+
+    def test_what_cannot_be_written_is_a_warning(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        end(Settings(metrics=str(tmp_path / "none" / "x.prom")), runs.ALL["success"])
+        assert "No such file or directory; the backup is not concerned" in capfd.readouterr().err
+        (tmp_path / "x.prom").mkdir()
+        end(Settings(metrics=str(tmp_path / "x.prom")), runs.ALL["success"])
+        assert "Is a directory; the backup is not concerned" in capfd.readouterr().err
+        assert os.listdir(tmp_path) == ["x.prom"]
+
+    def test_a_pipe_in_its_place_holds_nobody_up(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "x.prom")
+        end(Settings(metrics=str(tmp_path / "x.prom")), runs.ALL["success"])
+        assert (tmp_path / "x.prom").is_file()
+
+    def test_a_link_in_its_place_is_replaced_and_not_followed(self, tmp_path: Path) -> None:
+        (tmp_path / "other").write_text(f"{metrics.LAST_SAVED} 1\n")
+        (tmp_path / "x.prom").symlink_to("other")
+        end(Settings(metrics=str(tmp_path / "x.prom")), runs.ALL["failure"])
+        assert (tmp_path / "other").read_text() == f"{metrics.LAST_SAVED} 1\n"
+        assert metrics.LAST_SAVED not in (tmp_path / "x.prom").read_text()
+
+
+@pytest.mark.process
+class TestNotifications:
+    def settings(self, tmp_path: Path, script: str, *results: str, timeout: float = 30) -> Settings:
+        one = Notification(("sh", "-c", script), results or ("failure",), timeout)  # type: ignore[arg-type]
+        return Settings(notify=(one,))
+
+    def told(self, tmp_path: Path) -> Settings:
+        keep = f"env | grep ^BORG_LVM_ | sort >{tmp_path}/env; cat >{tmp_path}/stdin"
+        return self.settings(tmp_path, keep, "success", "failure", "tainted")
+
+    def test_the_certificate_and_what_there_is_to_tell(self, tmp_path: Path) -> None:
+        made = runs.ALL["success"]
+        end(self.told(tmp_path), made)
+        assert json.loads((tmp_path / "stdin").read_text()) == json.loads(json.dumps(made))
+        assert (tmp_path / "env").read_text().splitlines() == [
+            "BORG_LVM_ARCHIVE=monday",
+            "BORG_LVM_HOST=server",
+            "BORG_LVM_MESSAGE=",
+            "BORG_LVM_PROGRAM=borg",
+            "BORG_LVM_RESULT=success",
+            f"BORG_LVM_RUN={made['run']}",
+            "BORG_LVM_STATUS=0",
+        ]
+
+    def test_a_run_that_was_refused(self, tmp_path: Path) -> None:
+        end(self.told(tmp_path), error=SourceError("cannot freeze"))
+        assert (tmp_path / "stdin").read_text() == "null\n"
+        assert "BORG_LVM_MESSAGE=cannot freeze" in (tmp_path / "env").read_text()
+        assert "BORG_LVM_STATUS=69" in (tmp_path / "env").read_text()
+
+    def test_only_the_results_that_are_asked_for(self, tmp_path: Path) -> None:
+        settings = self.settings(tmp_path, f"echo $BORG_LVM_RESULT >>{tmp_path}/told", "tainted", "failure")
+        for kind in ("success", "warning", "failure", "tainted", "not quiesced"):
+            end(settings, runs.ALL[kind])
+        assert (tmp_path / "told").read_text().split() == ["failure", "tainted"]
+
+    @pytest.mark.parametrize(
+        ("script", "words"),
+        [
+            ("echo sorry >&2; exit 3", "sh failed with status 3\nborg-lvm:   sorry"),
+            ("sleep 100", "did not end within 1 s and was killed"),
+            ("kill -9 $$", "was ended by signal 9"),
+            ("exec 0<&-; exit 0", ""),
+        ],
+    )
+    def test_one_that_fails_is_a_warning_without_its_arguments(
+        self, tmp_path: Path, script: str, words: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        end(self.settings(tmp_path, f"{script} # token", "failure", timeout=1), runs.ALL["failure"])
+        told = capfd.readouterr().err
+        assert words in told
+        assert "token" not in told
+        assert bool(told) == bool(words)
+
+    def test_the_error_of_the_run_stays_what_it_is(self, tmp_path: Path) -> None:
+        settings = replace(self.settings(tmp_path, "exit 1"), metrics="/proc/no/such")
+        end(settings, runs.ALL["failure"], BorgLvmError("x"))
+
+    def test_a_signal_waits_until_everybody_is_told(self, tmp_path: Path) -> None:
+        end(self.settings(tmp_path, f"kill -TERM {os.getpid()}; sleep 0.2; touch {tmp_path}/done"), runs.ALL["failure"])
+        assert (tmp_path / "done").exists()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@contextmanager
+def journald(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(path))
+        listening.settimeout(5)
+        yield listening
+
+
+def parsed(data: bytes) -> dict[str, str]:
+    """Read a datagram as journald does."""
+    found = {}
+    while data:
+        line, _, data = data.partition(b"\n")
+        name, equals, value = line.partition(b"=")
+        if not equals:
+            size = int.from_bytes(data[:8], "little")
+            value, end, data = data[8 : 8 + size], data[8 + size : 9 + size], data[9 + size :]
+            assert end == b"\n"
+        found[name.decode()] = value.decode()
+    return found
+
+
+class TestJournal:
+    @pytest.fixture
+    def listening(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+        here = os.fstat(2)
+        monkeypatch.setenv("JOURNAL_STREAM", f"{here.st_dev}:{here.st_ino}")
+        with journald(tmp_path / "socket") as found:
+            monkeypatch.setattr(journal.connected, "__defaults__", (str(tmp_path / "socket"),))
+            yield found
+
+    def test_a_message_with_its_fields(self, listening: socket.socket, capfd: pytest.CaptureFixture[str]) -> None:
+        here = os.fstat(2)  # capfd has put another file there
+        os.environ["JOURNAL_STREAM"] = f"{here.st_dev}:{here.st_ino}"
+        log = Log()
+        log.context["run"] = "20260102"
+        log.warning("one\ntwo\x1b[2J", status=74, **{"odd-name": "caf\udce9"})
+        assert parsed(listening.recv(1 << 20)) == {
+            "MESSAGE": "one\ntwo\\x1b[2J",
+            "PRIORITY": "4",
+            "SYSLOG_IDENTIFIER": "borg-lvm",
+            "BORG_LVM_RUN": "20260102",
+            "BORG_LVM_STATUS": "74",
+            "BORG_LVM_ODD_NAME": "caf\\udce9",
+        }
+        assert capfd.readouterr().err == ""
+        log.error("x" * (1 << 22))  # larger than a datagram
+        assert capfd.readouterr().err.startswith("borg-lvm: error: xxx")
+
+    @pytest.mark.parametrize("stream", ["", "1:2", "x"])
+    def test_a_stream_that_is_not_our_standard_error(
+        self, listening: socket.socket, stream: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("JOURNAL_STREAM", stream)
+        assert journal.connected() is None
+
+    def test_nobody_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        here = os.fstat(2)
+        monkeypatch.setenv("JOURNAL_STREAM", f"{here.st_dev}:{here.st_ino}")
+        assert journal.connected(str(tmp_path / "none")) is None
