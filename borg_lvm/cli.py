@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, NoReturn
 
 from borg_lvm.errors import (
@@ -19,11 +20,13 @@ from borg_lvm.errors import (
     CommandNotExecutableError,
     CommandNotFoundError,
     ConfigError,
+    SourceError,
     UsageError,
 )
 from borg_lvm.log import Log
 
 if TYPE_CHECKING:
+    from borg_lvm import checkup
     from borg_lvm.config.schema import Settings
     from borg_lvm.quiesce import Troupe
     from borg_lvm.survey import Survey
@@ -68,16 +71,23 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="store_true", help="show the version and exit")
     verbs = top.add_subparsers(
         dest="verb",
-        metavar="run | plan | clean | report | history | hooks | discover",
+        metavar="run | plan | check | clean | report | history | hooks | discover",
         title="what to do",
         parser_class=_Parser,
     )
     run = _verb(verbs, "run", "freeze the source paths, run the command on them, release everything")
     _wrapping(run)
     run.add_argument("--keep", action="store_true", help="leave the snapshots when the command has ended")
+    run.add_argument(
+        "--in-place-of", choices=("borg", "restic"),
+        help="behave like this program: its exit statuses for ours, and what reads no files is run as it is",
+    )  # fmt: skip
     plan = _verb(verbs, "plan", "show what `run` would do with the same arguments, and do nothing")
     _wrapping(plan)
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    check = _verb(verbs, "check", "tell whether a run would work, and what it would be worth; changes nothing")
+    _wrapping(check)
+    check.add_argument("--json", action="store_true", help="print the findings as JSON")
     clean = _verb(verbs, "clean", "release what dead runs have left behind")
     _common(clean)
     clean.add_argument("--run", metavar="ID", default="", help="this run only; also if its snapshots were kept")
@@ -154,6 +164,21 @@ def _seconds(text: str) -> float:
 
 def main(argv: Sequence[str]) -> int:
     """Do what was asked and return the exit status."""
+    program = _in_place_of(_ours(argv))
+    if not program:
+        return _main(argv)[0]
+    from borg_lvm import front
+
+    return front.status(program, *_main(argv))
+
+
+def _in_place_of(ours: Sequence[str]) -> str:
+    """Return the value of --in-place-of, before anything else of the command line is understood."""
+    return next((after for word, after in pairwise(ours) if word == "--in-place-of"), "")
+
+
+def _main(argv: Sequence[str]) -> tuple[int, bool]:
+    """Do what was asked; return the exit status, and whether it is one of ours and not the command's."""
     log = Log(as_json="--log-json" in _ours(argv))
     try:
         args, unknown = parser().parse_known_args(argv)
@@ -161,24 +186,28 @@ def main(argv: Sequence[str]) -> int:
             name = f"borg-lvm {args.verb}" if args.verb else "borg-lvm"
             raise UsageError(f"unrecognized arguments: {' '.join(unknown)}", remedy=f"see: {name} --help")
         if args.version:
-            return _version()
+            return _version(), False
         if args.verb is None:
             raise UsageError("nothing to do", remedy="borg-lvm run -- COMMAND …, or see: borg-lvm --help")
         log = Log(as_json=args.log_json, quiet=args.quiet)
+        if getattr(args, "in_place_of", None):
+            from borg_lvm import front
+
+            log = front.log(args.in_place_of, args.command)
         if getattr(args, "trace", False):
             _trace(log)
-        return VERBS[args.verb](args, log)
+        return VERBS[args.verb](args, log), False
     except BorgLvmError as error:
         remedy = [f"what to do: {error.remedy}"] if error.remedy else []
         told = [word.replace("\n", "\\n") for word in (error.message, *error.details)]
         log.error("\n".join([*told, *remedy]), status=error.status)
-        return error.status
+        return error.status, True
     except KeyboardInterrupt:  # outside of a run, which has its own way with signals
         log.error("ended by SIGINT", status=128 + signal.SIGINT)
-        return 128 + signal.SIGINT
+        return 128 + signal.SIGINT, True
     except Exception:  # the last net: whatever it is, it has its exit status
         log.error("a bug in borg-lvm, please report it\n" + traceback.format_exc().rstrip(), status=BUG_STATUS)
-        return BUG_STATUS
+        return BUG_STATUS, True
 
 
 def _trace(log: Log) -> None:
@@ -215,9 +244,17 @@ def _settings(args: argparse.Namespace) -> Settings:
             "consistency": getattr(args, "consistency", None),
             "lock_wait": getattr(args, "lock_wait", None),
             "live": _live(args, settings),
-            "hooks": tuple(dict.fromkeys([*(getattr(args, "hook", None) or ()), *settings.hooks])),
+            "hooks": tuple(
+                dict.fromkeys([*(getattr(args, "hook", None) or ()), *_stood_in_for(args), *settings.hooks])
+            ),
         },
     )
+
+
+def _stood_in_for(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return the plugin that knows the program in whose place we are, if there is one."""
+    program = getattr(args, "in_place_of", None)
+    return (program,) if program else ()
 
 
 def _live(args: argparse.Namespace, settings: Settings) -> tuple[str, ...]:
@@ -287,6 +324,10 @@ def _refuse_what_cannot_be_run(program: str) -> None:
 
 
 def _run(args: argparse.Namespace, log: Log) -> int:
+    if args.in_place_of and args.command[1:]:
+        from borg_lvm import front
+
+        front.pass_on(args.in_place_of, tuple(args.command[1:]), _cwd())
     command = _command(args)
     _refuse_what_cannot_be_run(command[0])
 
@@ -323,6 +364,34 @@ def _plan(args: argparse.Namespace, log: Log) -> int:
     else:
         _print_lines(report.table(made))
     return 0
+
+
+def _check(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import checking, checklist, checkup
+
+    seen = checkup.look(_asked(args))
+    findings = checking.judge(seen)
+    if args.json:
+        print(json.dumps(checklist.data(seen, findings), indent=2))
+    else:
+        _print_lines(checklist.table(seen, findings, quiet=args.quiet))
+    return 0 if checklist.works(findings) else SourceError.status
+
+
+def _asked(args: argparse.Namespace) -> checkup.Asked:
+    """Return what `check` is to look at: without a command, the paths that are named or configured."""
+    from borg_lvm import checkup, survey
+    from borg_lvm.config.schema import Settings
+
+    command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
+    try:
+        settings, wrong = _settings(args), None
+    except ConfigError as error:
+        settings, wrong = Settings(), checkup.refused(error)
+    question = None
+    if command or args.path or settings.paths:
+        question = survey.Question(command or ("true",), _cwd(), tuple(args.path or ()))
+    return checkup.Asked(settings, wrong, question, lambda: _refuse_what_cannot_be_run((*command, "true")[0]))
 
 
 def _print_lines(lines: object) -> None:
@@ -425,6 +494,7 @@ def _discover(args: argparse.Namespace, log: Log) -> int:
 VERBS = {
     "run": _run,
     "plan": _plan,
+    "check": _check,
     "clean": _clean,
     "report": _report,
     "history": _history,

@@ -63,7 +63,8 @@ class Reading:
     mounted below a source, so these need no snapshot; `dry_run` that it will save nothing; `reads_devices` that it
     saves what is on a device, not its name. `archive` is what the archive will be called, if the command line says so
     without a placeholder; `warnings` are the exit statuses by which the program says that it saved, though not all went
-    well.
+    well. `no_paths`: it is certain that the command reads no source path at all (another action, `--help`, a backup of
+    its standard input alone), so that there is nothing to freeze.
     """
 
     program: str
@@ -77,6 +78,7 @@ class Reading:
     reads_devices: bool = False
     archive: str = ""
     warnings: frozenset[int] = frozenset()
+    no_paths: bool = False
 
 
 Result = Literal["success", "warning", "failure", "tainted"]

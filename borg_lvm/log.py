@@ -19,10 +19,14 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # what a name could steer a termi
 
 
 class Log:
-    """Writes lines; `quiet` keeps errors and warnings only. `context` are fields that every message has from now on."""
+    """Writes lines; `quiet` keeps errors and warnings only. `like_borg`: JSON lines are as borg's own.
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+    `context` are fields that every message has from now on.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, like_borg: bool = False) -> None:
         self.as_json = as_json
+        self._like_borg = like_borg
         self.quiet = quiet
         self.context: dict[str, object] = {}
         self._terminal = not as_json and not quiet and os.isatty(2)
@@ -64,6 +68,10 @@ class Log:
         self.info(f"{text}: {took:.1f} s", step=text, seconds=round(took, 3), **fields)
 
     def _write(self, level: str, text: str, fields: dict[str, object]) -> None:
+        if self.as_json and self._like_borg:  # its documentation: internals/frontends, "log_message"
+            borgs = {"type": "log_message", "levelname": level.upper(), "name": "borg_lvm", "message": text}
+            self._raw(json.dumps({"time": time.time(), **borgs}) + "\n")
+            return
         known = self.context | fields
         if self.as_json:
             self._raw(json.dumps({"time": time.time(), "level": level, "message": text, **known}) + "\n")

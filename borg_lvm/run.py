@@ -181,6 +181,17 @@ def _child(plan: Plan, argv: Sequence[str], cwd: str, staging: str, pipes: Pipes
         os._exit(1)
 
 
+def become(argv: Sequence[str]) -> NoReturn:
+    """Replace us by a command, in all respects as we were started. Errors: as for `started`."""
+    for signum in RESTORED:
+        signal.signal(signum, signal.SIG_DFL)
+    as_inherited()
+    try:
+        os.execvpe(argv[0], list(argv), _environment())  # noqa: S606 - no shell, on purpose
+    except OSError as error:
+        raise _not_executed(error.errno or errno.ENOEXEC, argv[0]) from error
+
+
 def _environment() -> dict[bytes, bytes]:
     """Return the environment that we were started with: Python adds LC_CTYPE to it in the C locale (PEP 538)."""
     environment = dict(os.environb)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from borg_lvm.command import Invocation, LivePath, Reading, Tainted
 from borg_lvm.plugins import hookimpl
 
-from . import options, patterns
+from . import borgmatic_roots, options, patterns
 
 # Options of every command: borg 1.2.4, 1.4.5 (Archiver.build_parser) and 2.0.0 (archiver/_common.py).
 COMMON = """
@@ -182,7 +182,7 @@ def read_arguments(invocation: Invocation) -> Reading:
     live = tuple(_live(invocation, main.last("--repo") or invocation.env.get("BORG_REPO", "")))
     said = f"borg {action}" if action else "borg without a command"
     problems.append(f"{said} reads no source paths; run it without borg-lvm")
-    return Reading("borg", action, live=live, problems=tuple(problems))
+    return Reading("borg", action, live=live, problems=tuple(problems), no_paths=len(problems) == 1)
 
 
 def _create(invocation: Invocation, main: options.Parsed, problems: list[str]) -> Reading:
@@ -207,23 +207,38 @@ def _create(invocation: Invocation, main: options.Parsed, problems: list[str]) -
     if repository is None and words:
         repository = _repository_of(words[0], invocation)
     found = [] if parsed.has(*ELSEWHERE) else list(_paths(invocation, parsed, problems))
-    sources = tuple(_source(invocation, path) for path in found)
+    ours = borgmatic_roots.split([_source(invocation, path) for path in found])
+    sources = ours.sources
+    nothing = parsed.has("--help", "--content-from-command") or main.has("--version") or _only_stdin(parsed)
+    if not sources and ours.live:
+        problems.append(
+            "borgmatic gives borg nothing but its own files and dumps, no source paths; there is nothing to freeze"
+        )
+        nothing = True
     if not sources and not problems:
         problems.append("borg create is given no paths to read; name the sources with --path")
     live = list(_live(invocation, repository or "", borg2=bool(words) and "::" not in words[0]))
-    live += _profiles(invocation, main, parsed)
+    live += [*_profiles(invocation, main, parsed), *ours.live]
     return Reading(
         "borg",
         "create",
         sources,
         live=patterns.beside(live, sources),
         problems=(*problems, *_repository_clash(invocation, repository or "", sources)),
+        notes=ours.notes,
         one_file_system=parsed.has("--one-file-system"),
         dry_run=parsed.has("--dry-run"),
-        reads_devices=parsed.has("--read-special"),
+        reads_devices=parsed.has("--read-special") and not ours.dumps,
         archive="" if parsed.has("--dry-run") else _archive(words[0] if words else ""),
         warnings=WARNINGS,
+        no_paths=nothing,
     )
+
+
+def _only_stdin(parsed: options.Parsed) -> bool:
+    """Tell whether borg saves its standard input and nothing else."""
+    roots = parsed.words[1:]
+    return bool(roots) and set(roots) == {"-"} and not parsed.has("--pattern", "--patterns-from", *ELSEWHERE)
 
 
 def _archive(location: str) -> str:
@@ -249,8 +264,7 @@ def _paths(invocation: Invocation, parsed: options.Parsed, problems: list[str]) 
     for item in parsed.items:
         if isinstance(item, options.Word):
             if archive_seen and item.text == "-":
-                others = [word for word in parsed.words[1:] if word != "-"]
-                if not others and not parsed.has("--pattern", "--patterns-from"):
+                if _only_stdin(parsed):
                     problems.append("borg create reads standard input alone, no source paths; run it without borg-lvm")
             elif archive_seen:
                 yield item.text
@@ -304,8 +318,10 @@ def _with_lock(invocation: Invocation, main: options.Parsed, problems: list[str]
             one_file_system=inner.one_file_system,
             dry_run=inner.dry_run,
             reads_devices=inner.reads_devices,
+            notes=inner.notes,
             archive=inner.archive,
             warnings=inner.warnings,
+            no_paths=inner.no_paths,
         )
     problems.append(
         "borg with-lock runs a command that borg-lvm cannot follow; run borg-lvm inside of it, or name the sources"

@@ -360,7 +360,8 @@ def _hooks(config: Config, found: _Found) -> None:
     if any(name.startswith(("before_", "after_")) or name in ("commands", "on_error") for name in config):
         found.notes.append("borgmatic's own commands run inside the view: below a source they can read but not write")
     found.reads_devices |= bool(config.get("read_special"))
-    if os.path.basename(str(config.get("local_path") or "borg")).startswith("borg-lvm"):
+    program = os.path.basename(str(config.get("local_path") or "borg"))
+    if program.startswith("borg-lvm") and program != "borg-lvm-borg":  # which is borg itself inside of a run
         found.problems.append("borgmatic's local_path already calls borg-lvm; run borgmatic without borg-lvm")
 
 

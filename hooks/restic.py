@@ -97,8 +97,9 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
     problems = options.complaints("restic", before)
     said = f"restic {action}" if action else "restic without a command"
     problems.append(f"{said} reads no source paths; run it without borg-lvm")
+    sure = len(problems) == 1
     live = _live(invocation, before, problems)
-    return Reading("restic", action, live=patterns.unique(live), problems=tuple(problems))
+    return Reading("restic", action, live=patterns.unique(live), problems=tuple(problems), no_paths=sure)
 
 
 @hookimpl
@@ -140,6 +141,7 @@ def _backup(invocation: Invocation, before: options.Parsed) -> Reading:
     if _on(parsed, "--help"):
         problems.append("restic backup --help reads no source paths; run it without borg-lvm")
     sources: tuple[str, ...] = ()
+    nothing = any(_on(parsed, name) for name in ("--help", "--stdin", "--stdin-from-command"))
     if _on(parsed, "--stdin") or _on(parsed, "--stdin-from-command"):
         problems.append("restic reads standard input or a command's output, no source paths; run it without borg-lvm")
     else:
@@ -157,6 +159,7 @@ def _backup(invocation: Invocation, before: options.Parsed) -> Reading:
         one_file_system=_on(parsed, "--one-file-system"),
         dry_run=_on(parsed, "--dry-run"),
         warnings=frozenset((3,)),  # some files could not be read
+        no_paths=nothing,
     )
 
 

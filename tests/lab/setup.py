@@ -62,7 +62,8 @@ def no_daemons() -> Iterator[None]:
 
 def environment() -> None:
     """Make ``.venv`` with the test extra, again only when pyproject.toml or the Python has changed."""
-    inputs = (CHECKOUT / "pyproject.toml").read_bytes() + sys.version.encode()
+    copied = [CHECKOUT / "pyproject.toml", *sorted((CHECKOUT / "bin").iterdir())]  # all else is used where it is
+    inputs = b"".join(path.read_bytes() for path in copied) + sys.version.encode()
     key = hashlib.sha256(inputs).hexdigest()
     stamp = VENV / "stamp"
     if stamp.is_file() and stamp.read_text() == key:

@@ -288,3 +288,66 @@ def test_borg_reads_the_same_roots(tmp_path: Path) -> None:
 )
 def test_the_archive_is_named_where_borg_does_not_make_its_name(args: tuple[str, ...], name: str) -> None:
     assert read("create", *args, BORG_REPO="/r").archive == name
+
+
+@pytest.mark.parametrize(
+    ("line", "sure"),
+    [
+        ("list r::a", True),
+        ("create --help", True),
+        ("create r::a -", True),
+        ("create --content-from-command r::a -- pg_dump", True),
+        ("create r::a /etc", False),
+        ("create r::a - /etc", False),
+        ("create --paths-from-stdin r::a", False),
+        ("--no-such-option x create r::a /etc", False),
+        ("with-lock r borg create r::a /etc", False),
+        ("with-lock r nice borg create r::a /etc", False),
+    ],
+)
+def test_it_is_told_where_nothing_can_be_read(line: str, sure: bool) -> None:
+    assert read(*line.split()).no_paths is sure
+
+
+def borgmatic_run(tmp_path: Path, *sources: str, databases: bool = False) -> Reading:
+    """What borgmatic 2.1.10 gives to borg: its own roots first or last, as a pattern file."""
+    runtime = tmp_path / "run" / "borgmatic-x1y2z3a4" / "." / "borgmatic"
+    (runtime / "bootstrap").mkdir(parents=True)
+    manifest = {"borgmatic_version": "2.1.10", "config_paths": ["/etc/borgmatic/config.yaml", "/srv/conf/link.yaml"]}
+    (runtime / "bootstrap" / "manifest.json").write_text(json.dumps(manifest))
+    folder = f"{tmp_path}/run/borgmatic-x1y2z3a4/./borgmatic"
+    roots = [*sources, f"{folder}/bootstrap", *manifest["config_paths"]]
+    roots += [f"{folder}/postgresql_databases"] if databases else []
+    (tmp_path / "patterns").write_text("".join(f"R {root}\n" for root in roots))
+    special = ["--read-special"] if databases else []
+    return read("create", "--patterns-from", str(tmp_path / "patterns"), *special, "r::a")
+
+
+def test_what_borgmatic_adds_to_the_sources_stays_live(tmp_path: Path) -> None:
+    reading = borgmatic_run(tmp_path, "/srv", str(tmp_path))
+    assert reading.sources == ("/srv", str(tmp_path))
+    assert f"{tmp_path}/run/borgmatic-x1y2z3a4" in live(reading)
+    assert reading.notes == ("borgmatic also stores its configuration, read live: /etc/borgmatic/config.yaml",)
+    assert not reading.no_paths
+
+
+def test_dumps_of_borgmatic_are_no_devices_of_the_user(tmp_path: Path) -> None:
+    reading = borgmatic_run(tmp_path, "/srv", databases=True)
+    assert reading.sources == ("/srv",)
+    assert not reading.reads_devices
+    assert "postgresql_databases are dumped live" in reading.notes[1]
+    assert read("create", "--read-special", "r::a", "/srv").reads_devices
+
+
+def test_dumps_alone_are_nothing_to_freeze(tmp_path: Path) -> None:
+    reading = borgmatic_run(tmp_path, databases=True)
+    assert reading.sources == ()
+    assert reading.no_paths
+
+
+def test_a_manifest_that_is_none_takes_no_source_away(tmp_path: Path) -> None:
+    for content in ("", "[]", '{"config_paths": 5}', '{"config_paths": [5, "etc"]}'):
+        bootstrap = tmp_path / "r" / "borgmatic" / "bootstrap"
+        bootstrap.mkdir(parents=True, exist_ok=True)
+        (bootstrap / "manifest.json").write_text(content)
+        assert read("create", "r::a", "/etc", f"{tmp_path}/r/./borgmatic/bootstrap").sources == ("/etc",)

@@ -211,8 +211,9 @@ def test_a_repository_with_a_placeholder(read: Read) -> None:
 def test_other_snapshots_are_refused(read: Read) -> None:
     for name in ("lvm", "zfs", "btrfs"):
         assert f"{name}:" in read(REPOSITORY + f"source_directories: [/etc]\n{name}: {{}}\n").problems[0]
-    text = REPOSITORY + "source_directories: [/etc]\nlocal_path: /usr/bin/borg-lvm-borg\n"
-    assert "already calls borg-lvm" in read(text).problems[0]
+    text = REPOSITORY + "source_directories: [/etc]\nlocal_path: /usr/bin/borg-lvm%s\n"
+    assert "already calls borg-lvm" in read(text % "").problems[0]
+    assert read(text % "-borg").problems == ()
 
 
 def test_dumps_commands_and_stored_files_are_told(read: Read) -> None:

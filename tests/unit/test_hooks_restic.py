@@ -230,3 +230,16 @@ def test_restic_expands_the_same_names(tmp_path: Path) -> None:
     listed = {name for name in listed if name.startswith("/") and not name.endswith("/")}
     ours = {os.path.relpath(source, tree) for source in read(*args, cwd=str(tree)).sources}
     assert {name.removeprefix(f"{tree}/").lstrip("/") for name in listed} == ours
+
+
+def test_it_is_told_where_nothing_can_be_read() -> None:
+    for line, sure in (
+        ("snapshots", True),
+        ("backup --stdin", True),
+        ("backup --help", True),
+        ("backup /etc", False),
+        ("backup --stdin=false /etc", False),
+        ("backup --files-from -", False),
+        ("--no-such-option x backup /etc", False),
+    ):
+        assert read(*line.split()).no_paths is sure, line

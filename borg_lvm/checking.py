@@ -1,0 +1,280 @@
+"""Would tonight's backup work, and what would it be worth: judging what was seen of a machine. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from borg_lvm import past
+from borg_lvm.devices.lvm import KEEP_TAG, Volume
+from borg_lvm.plan import Copy, Plan
+from borg_lvm.sizing import human
+from borg_lvm.volumes import POOL_FULL
+
+Level = Literal["good", "note", "warning", "error"]
+
+OLDEST_LVM = (2, 3)
+POOL_FILLING = 80.0
+"""From this fill (per cent) on a thin pool is worth a word; at POOL_FULL a run is refused."""
+CAPABILITIES = {21: "CAP_SYS_ADMIN", 2: "CAP_DAC_READ_SEARCH", 14: "CAP_IPC_LOCK", 5: "CAP_KILL"}
+"""What a run needs of root's powers, by their numbers (linux/capability.h): mounts and device-mapper; to read all;
+memory that is locked; to end what works in a view."""
+EASIER = {2: 1}
+"""A capability that includes another: CAP_DAC_OVERRIDE."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found: how bad it is, what it is about, what there is, and what to do about it."""
+
+    level: Level
+    about: str
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a step cannot be done, in the words of its error."""
+
+    message: str
+    details: tuple[str, ...] = ()
+    remedy: str = ""
+    passing: bool = False
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The powers that we have, and what a sandbox may have taken away.
+
+    `capabilities` are the effective ones, a bit each. `mapper`: device-mapper's control node can be opened;
+    `mapper_known`: the kernel has device-mapper. `read_only` are those of the folders that a run writes to where it
+    cannot. `namespace` is why no private mount namespace can be made, if none can. `filtered`: some system calls may be
+    forbidden.
+    """
+
+    root: bool = True
+    capabilities: int = (1 << 64) - 1
+    mapper: bool = True
+    mapper_known: bool = True
+    read_only: tuple[str, ...] = ()
+    namespace: str = ""
+    filtered: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that was looked at. `versions` are those of programs by name, empty for one that is missing.
+
+    `volumes` is None when LVM could not be asked (`unlisted` says why). `dead` are runs that are no more and have left
+    something, `still` those that have left something standing still. `plan` is None when there is none: `refused` says
+    why, or nothing was asked for.
+    """
+
+    surroundings: Surroundings
+    versions: Mapping[str, str]
+    kernel: str = ""
+    nesting: bool = False
+    snapshot_target: bool = True
+    volumes: Sequence[Volume] | None = ()
+    unlisted: Refused | None = None
+    dead: tuple[str, ...] = ()
+    still: tuple[str, ...] = ()
+    configuration: Refused | None = None
+    history_trouble: str = ""
+    damaged: tuple[str, ...] = ()
+    plan: Plan | None = None
+    refused: Refused | None = None
+    past: Mapping[str, Sequence[past.Once]] = field(default_factory=dict)
+    grows: bool = True
+
+
+def judge(seen: Seen) -> tuple[Finding, ...]:
+    """Return every finding, in the order in which a person would look."""
+    return tuple(
+        finding
+        for part in (_programs, _sandbox, _kernel, _configuration, _leftovers, _groups, _plan, _history)
+        for finding in part(seen)
+    )
+
+
+def _programs(seen: Seen) -> Iterator[Finding]:
+    missing = sorted(name for name, version in seen.versions.items() if not version)
+    for name in missing:
+        yield Finding("error", name, "is not installed, or not in PATH", f"install the package that brings {name}")
+    old = seen.versions.get("lvm", "")
+    numbers = tuple(int(number) for number in re.findall(r"\d+", old)[:2])
+    if old and numbers < OLDEST_LVM:
+        yield Finding("error", "lvm", f"is of version {old}, older than 2.03", "upgrade lvm2")
+    elif not missing:
+        told = ", ".join(f"{name} {version}" for name, version in seen.versions.items())
+        yield Finding("good", "programs", told)
+
+
+def _sandbox(seen: Seen) -> Iterator[Finding]:
+    around = seen.surroundings
+    unit = "in its systemd unit"
+    if not around.root:
+        yield Finding(
+            "error", "root", "we are not root: only root can make, and remove, LVM snapshots", "run it as root"
+        )
+        return
+    for bit, name in CAPABILITIES.items():
+        if not around.capabilities >> bit & 1 and not around.capabilities >> EASIER.get(bit, bit) & 1:
+            yield Finding("error", "sandbox", f"{name} is missing", f"{unit} take it into CapabilityBoundingSet=")
+    if not around.mapper and around.mapper_known:
+        remedy = f"{unit}: PrivateDevices=no, DevicePolicy=auto; in a container: it needs the host's /dev"
+        yield Finding(
+            "error", "sandbox", "/dev/mapper/control cannot be opened, though the kernel has device-mapper", remedy
+        )
+    elif not around.mapper:
+        yield Finding("error", "kernel", "it has no device-mapper, or has not loaded it", "modprobe dm_mod")
+    for path in around.read_only:
+        yield Finding("error", "sandbox", f"{path} cannot be written", f"{unit}: ReadWritePaths={path}")
+    if around.namespace:
+        remedy = f"{unit}: RestrictNamespaces=no, and @mount in SystemCallFilter= if there is one"
+        yield Finding("error", "sandbox", f"no private mount namespace can be made: {around.namespace}", remedy)
+    if around.filtered:
+        yield Finding(
+            "note", "sandbox", "system calls are filtered; mount, unshare, pivot_root, mlockall and ioctl are needed"
+        )
+
+
+def _kernel(seen: Seen) -> Iterator[Finding]:
+    if not seen.snapshot_target:
+        message = "it cannot make snapshots: the target `snapshot` of device-mapper is neither there nor a module"
+        yield Finding("error", "kernel", message, "modprobe dm_snapshot; install the kernel's package of modules")
+    nests = "freezes nest" if seen.nesting else "freezes do not nest: volumes are held by device-mapper"
+    yield Finding("good", "kernel", f"{seen.kernel}, {nests}")
+
+
+def _configuration(seen: Seen) -> Iterator[Finding]:
+    if seen.configuration:
+        yield from _refused("configuration", seen.configuration)
+    else:
+        yield Finding("good", "configuration", "understood, and only root can change it")
+
+
+def _refused(about: str, why: Refused) -> Iterator[Finding]:
+    level: Level = "warning" if why.passing else "error"
+    for number, text in enumerate((*why.details,) or (why.message,)):
+        yield Finding(level, about, text, "" if number else why.remedy)
+
+
+def _leftovers(seen: Seen) -> Iterator[Finding]:
+    for run in seen.still:
+        message = f"the run {run} is dead, and has left volumes or applications standing still"
+        yield Finding("error", "leftovers", message, "borg-lvm clean")
+    for run in sorted(set(seen.dead) - set(seen.still)):
+        yield Finding("warning", "leftovers", f"the run {run} is dead, and has left something behind", "borg-lvm clean")
+    kept: defaultdict[str, list[str]] = defaultdict(list)
+    for volume in seen.volumes or ():
+        if KEEP_TAG in volume.tags and volume.run_id:
+            fill = "" if volume.data_percent is None else f" ({volume.data_percent:.0f} % full)"
+            kept[volume.run_id].append(f"{volume.full_name}{fill}")
+    for run, names in sorted(kept.items()):
+        message = f"snapshots are kept, which slow down every write: {', '.join(names)}"
+        yield Finding("note", "leftovers", message, f"borg-lvm clean --run {run}")
+
+
+def _groups(seen: Seen) -> Iterator[Finding]:
+    if seen.volumes is None:
+        if seen.unlisted:
+            yield from _refused("LVM", seen.unlisted)
+        return
+    ours = {copy.origin.vg for copy in seen.plan.copies} if seen.plan else None
+    groups: defaultdict[str, list[Volume]] = defaultdict(list)
+    for volume in seen.volumes:
+        groups[volume.vg].append(volume)
+    if not groups:
+        yield Finding("error", "LVM", "there is no logical volume that we can see", "see: lvs --all; vgscan")
+    for name, members in sorted(groups.items()):
+        free = members[0].vg_free
+        thick = [one for one in members if not one.is_thin and not one.is_snapshot and "pool" not in one.layout]
+        if free < members[0].extent and thick:
+            remedy = f"vgextend {name} DEVICE, or shrink or remove a volume of it"
+            message = "it has no free space: of its thick volumes no snapshot can be made"
+            yield Finding("warning" if ours is None or name in ours else "note", f"group {name}", message, remedy)
+        else:
+            yield Finding("good", f"group {name}", f"{human(free)} free for snapshots")
+        yield from _pools(members)
+
+
+def _pools(members: Sequence[Volume]) -> Iterator[Finding]:
+    for pool in members:
+        if "thin" not in pool.layout or "pool" not in pool.layout:
+            continue
+        for what, fill in (("data", pool.data_percent), ("metadata", pool.metadata_percent)):
+            if fill is not None and fill >= POOL_FILLING:
+                refused = f"; from {POOL_FULL:.0f} % on a run is refused" if fill < POOL_FULL else "; runs are refused"
+                remedy = f"lvextend {'--poolmetadatasize' if what == 'metadata' else '--size'} +SIZE {pool.full_name}"
+                message = f"the thin pool has used {fill:.1f} % of its {what}{refused}"
+                yield Finding("warning", pool.full_name, message, remedy)
+
+
+def _plan(seen: Seen) -> Iterator[Finding]:
+    if seen.refused:
+        yield from _refused("sources", seen.refused)
+    if seen.plan is None:
+        return
+    plan = seen.plan
+    yield Finding("good", "sources", f"{', '.join(plan.sources)} can be frozen")
+    for path, declared in plan.live_sources:
+        yield Finding("note", "sources", f"{path} is read live, as declared (--live {declared})")
+    if plan.consistency == "per-volume":
+        message = "each volume has an instant of its own: what is spread over several may not fit together"
+        yield Finding("warning", "sources", message, "consistency: instant")
+    for note in plan.notes:
+        yield Finding("note", "sources", note)
+    for one in plan.applications:
+        missing = [f"{kept.path}: {kept.missing}" for kept in one.kept if kept.missing]
+        yield Finding("good", one.name, f"{one.plugin} {one.version}, level {one.level}: {one.does}")
+        for text in missing:
+            yield Finding("warning", one.name, f"not saved: {text}", "name it as a source")
+        for note in one.notes:
+            yield Finding("note", one.name, note)
+
+
+def _history(seen: Seen) -> Iterator[Finding]:
+    if seen.history_trouble:
+        yield Finding("warning", "history", seen.history_trouble)
+    for name in seen.damaged:
+        yield Finding("warning", "history", f"the record of a run is damaged: {name}", "the next run sets it aside")
+    if seen.plan is None:
+        return
+    claimed: defaultdict[str, int] = defaultdict(int)
+    for copy in seen.plan.copies:
+        claimed[copy.origin.vg] += copy.size
+    for copy in seen.plan.copies:
+        if copy.extents:
+            free = copy.origin.vg_free - claimed[copy.origin.vg]
+            yield from _size(copy, seen.past.get(copy.origin.uuid, ()), free if seen.grows else 0)
+
+
+def _size(copy: Copy, runs: Sequence[past.Once], spare: int) -> Iterator[Finding]:
+    """Judge the size of a snapshot by what past runs have needed; it may grow into `spare` bytes."""
+    about = copy.origin.full_name
+    expected = past.expected(runs, 0.0)
+    if expected is None:
+        yield Finding(
+            "note", about, f"no run is known: {human(copy.size)} for its snapshot is a guess ({copy.why_size})"
+        )
+        return
+    told = expected.why.format(human(expected.used))
+    reach = min(copy.limit, copy.size + max(0, spare))
+    remedy = f"snapshot.size: auto, or --snapshot-size {human(expected.size).replace(' ', '')}; or vgextend"
+    if copy.size >= expected.used:
+        yield Finding("good", about, f"{human(copy.size)} for its snapshot; {told}")
+    elif reach >= expected.used:
+        message = (
+            f"{human(copy.size)} for its snapshot is less than {told}; it would have to grow while the backup runs"
+        )
+        yield Finding("note", about, message, remedy)
+    else:
+        message = f"{human(copy.size)} for its snapshot are too few, and it cannot grow enough: {told}"
+        yield Finding("warning", about, message, remedy)
+    if runs[-1].lost:
+        yield Finding("warning", about, "the last run has lost its snapshot", remedy)

@@ -1,0 +1,71 @@
+"""What `borg-lvm check` says, for a person and for machines. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from borg_lvm.checking import Finding, Level, Seen
+from borg_lvm.plan import Plan
+from borg_lvm.report import as_data
+
+MARKS: Mapping[Level, str] = {"good": "ok", "note": "note", "warning": "WARNING", "error": "ERROR"}
+
+
+def works(findings: Sequence[Finding]) -> bool:
+    """Whether nothing was found that would make the backup fail."""
+    return not any(finding.level == "error" for finding in findings)
+
+
+def table(seen: Seen, findings: Sequence[Finding], *, quiet: bool = False) -> Iterator[str]:
+    """Yield the findings as a person reads them; `quiet`: only what is wrong, nothing if all is well."""
+    width = max((len(finding.about) for finding in findings), default=0)
+    shown = [finding for finding in findings if not quiet or finding.level in ("warning", "error")]
+    for finding in shown:
+        yield _shown(f"{MARKS[finding.level]:8} {finding.about:{width}}  {finding.message}")
+        if finding.remedy:
+            yield _shown(f"{'':8} {'':{width}}  -> {finding.remedy}")
+    if shown:
+        yield ""
+        yield _shown(_conclusion(seen, findings))
+
+
+def data(seen: Seen, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return the findings for machines."""
+    return {
+        "works": works(findings),
+        "conclusion": _conclusion(seen, findings),
+        "findings": [
+            {"level": one.level, "about": one.about, "message": one.message, "remedy": one.remedy or None}
+            for one in findings
+        ],
+        "plan": as_data(seen.plan) if seen.plan else None,
+    }
+
+
+def _shown(text: str) -> str:
+    """Return what may be shown on a terminal: a line break or an escape in a name is no command of ours."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
+
+
+def _conclusion(seen: Seen, findings: Sequence[Finding]) -> str:
+    wrong = sum(finding.level == "error" for finding in findings)
+    if wrong:
+        return f"A backup would not work: {wrong} error{'s' * (wrong != 1)}."
+    warnings = sum(finding.level == "warning" for finding in findings)
+    but = f", with {warnings} warning{'s' * (warnings != 1)}" if warnings else ""
+    if seen.plan is None:
+        return f"A backup could work{but}. Its sources were not looked at: borg-lvm check -- COMMAND …"
+    return f"The backup would work{but}: {_worth(seen.plan)}."
+
+
+def _worth(plan: Plan) -> str:
+    names = ", ".join(copy.origin.full_name for copy in plan.copies)
+    many = "at one instant" if plan.consistency == "instant" else "each volume at an instant of its own"
+    parts = [f"every file of its sources on {names} {many}"]
+    parts += [f"{one.name} at level {one.level}" for one in plan.applications]
+    if not plan.applications:
+        parts.append("applications as a power cut would have left them")
+    live = [path for path, _ in plan.live_sources]
+    return "; ".join([*parts, *([f"read live: {', '.join(live)}"] if live else [])])

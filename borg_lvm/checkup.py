@@ -1,0 +1,175 @@
+"""Looking at a machine for `borg-lvm check`: all that would be found out by a run, and changing nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from borg_lvm import clean, history, kernel, ledger, locks, nesting, proc, quiesce, survey, undo
+from borg_lvm.checking import Refused, Seen, Surroundings
+from borg_lvm.config.schema import Settings
+from borg_lvm.devices import lvm
+from borg_lvm.errors import BorgLvmError, LockedError
+
+PROGRAMS = (("lvm", "version"), ("dmsetup", "--version"))
+CRYPTSETUP = ("cryptsetup", "--version")
+_VERSION = re.compile(r"\d+(?:\.\d+)+")
+CONTROL = "/dev/mapper/control"
+WRITTEN = (ledger.STATE, "/run/lock/lvm", history.FOLDER)
+"""Where a run, and LVM, must be able to write."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be looked at: the settings or why there are none, and the sources, if there are any to look at."""
+
+    settings: Settings
+    configuration: Refused | None = None
+    question: survey.Question | None = None
+    runs: Callable[[], None] = lambda: None
+    """Raises a BorgLvmError if the command cannot be run."""
+
+
+def refused(error: BorgLvmError) -> Refused:
+    """Return an error as what was seen."""
+    return Refused(error.message, error.details, error.remedy, isinstance(error, LockedError))
+
+
+def look(asked: Asked) -> Seen:
+    """Look at everything. What goes wrong is part of what is seen, never an error."""
+    versions = {argv[0]: _version(argv) for argv in PROGRAMS}
+    around = surroundings()  # after LVM's own programs, which load device-mapper where it is a module
+    release = os.uname().release
+    if not around.root or "" in versions.values():
+        return Seen(around, versions, release, configuration=asked.configuration, volumes=None)
+    dead = [entry for entry in ledger.entries() if not entry.is_live]
+    still = tuple(entry.run_id for entry in dead if _stands_still(entry))
+    volumes, unlisted = (None, None) if still else _volumes(asked.settings)  # LVM would wait for what stands still
+    left = tuple(found.run_id for found in clean.dead_runs(volumes or (), ledger.entries()))
+    surveyed, why_not = (None, None) if volumes is None else _surveyed(asked)
+    if surveyed and any(copy.crypt for copy in surveyed.plan.copies):
+        versions["cryptsetup"] = _version(CRYPTSETUP)
+    past = surveyed.history if surveyed else history.read()
+    return Seen(
+        surroundings=around,
+        versions=versions,
+        kernel=release,
+        nesting=surveyed.plan.nesting if surveyed else nesting.nests(matters=False),
+        snapshot_target=_has_snapshots(),
+        volumes=volumes,
+        unlisted=unlisted,
+        dead=left,
+        still=still,
+        configuration=asked.configuration,
+        history_trouble=past.trouble,
+        damaged=past.damaged,
+        plan=surveyed.plan if surveyed else None,
+        refused=why_not,
+        past=past.volumes,
+        grows=asked.settings.snapshot.grow,
+    )
+
+
+def surroundings() -> Surroundings:
+    """Look at our own powers, and at what a sandbox has left of the machine."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        status = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
+    with open("/proc/misc", encoding="ascii") as file:
+        known = "device-mapper" in file.read()
+    return Surroundings(
+        root=os.geteuid() == 0,
+        capabilities=int(status.get("CapEff", "0"), 16),
+        mapper=_can_open(CONTROL),
+        mapper_known=known,
+        read_only=tuple(path for path in WRITTEN if _is_read_only(path)),
+        namespace=_no_namespace() if os.geteuid() == 0 else "",
+        filtered=status.get("Seccomp", "0").strip() == "2",
+    )
+
+
+def _can_open(path: str) -> bool:
+    """Whether a device is there, and may be opened: a control group may forbid that."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _is_read_only(path: str) -> bool:
+    """Whether a folder, or what is there of the way to it, lies on something that is mounted read-only."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _no_namespace() -> str:
+    """Try to make a private mount namespace, in a process that ends with it; return why that fails, if it does."""
+    pid = os.fork()
+    if pid == 0:
+        number = 1
+        try:
+            kernel.unshare(kernel.CLONE_NEWNS)
+            kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+            number = 0
+        except OSError as error:
+            number = error.errno or 1
+        finally:
+            os._exit(number)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status < 0:
+        return f"whoever tries is ended by signal {-status}"
+    return os.strerror(status) if status else ""
+
+
+def _version(argv: Sequence[str]) -> str:
+    """Return the version that a program tells, empty if there is no such program."""
+    if shutil.which(argv[0], path=proc.environment()["PATH"]) is None:
+        return ""
+    try:
+        found = _VERSION.search(proc.run(argv))
+    except proc.ProgramError:
+        found = None
+    return found[0] if found else "of unknown version"
+
+
+def _has_snapshots() -> bool:
+    """Whether the kernel knows the target, or has it as a module."""
+    try:
+        if re.search(r"(?m)^snapshot\s", proc.run(["dmsetup", "targets"])):
+            return True
+        proc.run(["modprobe", "--dry-run", "--quiet", "dm_snapshot"])
+    except proc.ProgramError:
+        return False
+    return True
+
+
+def _stands_still(entry: ledger.Entry) -> bool:
+    """Whether a dead run may have left something standing still."""
+    return len(entry.named("thawed")) != len(entry.named("window")) or bool(undo.standing(entry))
+
+
+def _volumes(settings: Settings) -> tuple[list[lvm.Volume] | None, Refused | None]:
+    try:
+        return lvm.report(settings.command_timeout), None
+    except BorgLvmError as error:
+        return None, refused(error)
+
+
+def _surveyed(asked: Asked) -> tuple[survey.Survey | None, Refused | None]:
+    """Make the plan of a run, with its applications; or return why there is none."""
+    if asked.question is None or asked.configuration:
+        return None, None
+    try:
+        asked.runs()
+        surveyed = survey.survey(asked.question, asked.settings)
+        if asked.settings.applications:
+            with quiesce.assembled(asked.settings) as troupe:
+                surveyed = surveyed.with_applications(*troupe.probe())
+    except BorgLvmError as error:
+        return None, refused(error)
+    others = locks.told([copy.origin for copy in surveyed.plan.copies])
+    return replace(surveyed, plan=replace(surveyed.plan, notes=(*surveyed.plan.notes, *others))), None

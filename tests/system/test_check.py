@@ -1,0 +1,139 @@
+"""`borg-lvm check` on real LVM: what it says of it, and that it changes nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rig import Rig
+from tests.rig.tools import run as tool
+from tests.system.program import BIN, borg_lvm, run, start
+
+pytestmark = pytest.mark.limit(180)
+
+
+def check(*argv: str | Path, status: int = 0, before: tuple[str | Path, ...] = ()) -> dict[str, Any]:
+    """Run `borg-lvm check --json`; nothing may be left of it, nor be changed."""
+    seen = tool("lvs", "-a", "-o", "+tags,time")
+    said = run(*before, BIN / "borg-lvm", "check", "--json", *argv, status=status)
+    assert tool("lvs", "-a", "-o", "+tags,time") == seen
+    found: dict[str, Any] = json.loads(said.out)
+    assert found["works"] is (status == 0)
+    return found
+
+
+def told(found: dict[str, Any], *levels: str) -> str:
+    """Return what was found of these levels, with the remedies."""
+    return "\n".join(
+        f"{one['about']}: {one['message']} -> {one['remedy']}" for one in found["findings"] if one["level"] in levels
+    )
+
+
+def grown(rig: Rig, name: str = "data") -> Path:
+    volume = rig.volume(name, fs="ext4", mib=64, at=rig.path(name))
+    assert volume.at
+    return volume.at
+
+
+def test_a_good_machine_and_what_is_missing(rig: Rig) -> None:
+    data = grown(rig)
+    before = rig.leftovers()
+    found = check("--", "tar", "-cf", "/tmp/a.tar", data)
+    assert told(found, "warning", "error") == ""
+    assert "at one instant" in found["conclusion"]
+    assert found["plan"]["sources"] == [str(data)]
+    said = borg_lvm("check", "--path", data)
+    assert said.out.splitlines()[-1].startswith("The backup would work: every file of its sources on ")
+    assert len(said.out.splitlines()) <= 24  # one screen
+    assert rig.leftovers() == before
+    found = check("--", "tar", "-cf", "/tmp/a.tar", data, "/proc", status=69)
+    assert "/proc" in told(found, "error")
+    assert "command not found" in told(check("--", "no-such-program", status=69), "error")
+    config = rig.path("config.yaml")
+    config.write_text("paths: [/proc]\n")
+    assert "/proc" in told(check("--config", config, status=69), "error")
+    config.chmod(0o666)
+    found = check("--config", config, status=69)
+    assert "configuration" in told(found, "error")
+    assert "chmod" in told(found, "error")
+
+
+def test_a_group_without_free_space(rig: Rig) -> None:
+    group = rig.group(mib=64)
+    full = rig.volume("full", fs="ext4", mib=32, at=rig.path("full"), group=group)
+    assert full.at
+    assert told(check(), "warning") == ""
+    tool("lvcreate", "--yes", "--extents", "100%FREE", "--name", "rest", group.name)
+    try:
+        assert f"vgextend {group.name}" in told(check(), "warning")
+        found = check("--path", full.at, "--", "true", status=69)
+        assert "0 B free" in told(found, "error")
+    finally:
+        tool("lvremove", "--yes", f"{group.name}/rest")
+
+
+def test_leftovers_and_kept_snapshots(rig: Rig) -> None:
+    data = grown(rig)
+    began = rig.path("began")
+    with start([BIN / "borg-lvm", "run", "--path", data, "--", "sh", "-c", f"touch {began}; sleep 60"]) as running:
+        while not began.exists():
+            assert running.poll() is None
+            time.sleep(0.1)
+        assert "leftovers" not in told(check("--path", data, "--", "true"), "warning", "error")
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+    try:
+        found = check("--path", data, "--", "true")
+        assert "borg-lvm clean" in told(found, "warning")
+    finally:
+        borg_lvm("clean")
+    assert told(check("--path", data, "--", "true"), "warning") == ""
+    borg_lvm("run", "--keep", "--path", data, "--", "true")
+    found = check("--path", data, "--", "true")
+    remedy = next(one["remedy"] for one in found["findings"] if one["about"] == "leftovers")
+    run(*remedy.split())
+    assert "leftovers" not in told(check("--path", data, "--", "true"), "warning", "note")
+    assert rig.leftovers() == []
+
+
+def test_a_size_that_history_says_is_too_small(rig: Rig) -> None:
+    data = grown(rig)
+    script = f"dd if=/dev/urandom of=/proc/$PPID/root{data}/new bs=1M count=12 conv=fsync"
+    borg_lvm("run", "--snapshot-size", "40M", "--path", data, "--", "sh", "-c", script)
+    config = rig.path("config.yaml")
+    config.write_text("snapshot: {grow: false}\n")
+    found = check("--config", config, "--snapshot-size", "4M", "--path", data, "--", "true")
+    assert "too few" in told(found, "warning")
+    assert "too few" not in told(check("--config", config, "--path", data, "--", "true"), "warning")
+
+
+SANDBOXES = {
+    "no CAP_SYS_ADMIN": (["setpriv", "--bounding-set", "-sys_admin"], "CAP_SYS_ADMIN is missing"),
+    "PrivateDevices": (
+        ["unshare", "-m", "sh", "-c", 'mount -t tmpfs x /dev/mapper && exec setpriv --bounding-set -mknod "$@"', "sh"],
+        "PrivateDevices=no",
+    ),
+    "ProtectSystem": (
+        [
+            "unshare",
+            "-m",
+            "sh",
+            "-c",
+            'mkdir -p /run/borg-lvm && mount -t tmpfs -o ro x /run/borg-lvm && exec "$@"',
+            "sh",
+        ],
+        "ReadWritePaths=/run/borg-lvm",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SANDBOXES)
+def test_a_sandbox_that_takes_lvm_away(rig: Rig, name: str) -> None:
+    grown(rig)
+    before, words = SANDBOXES[name]
+    assert words in told(check(status=69, before=tuple(before)), "error")

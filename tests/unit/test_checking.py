@@ -1,0 +1,154 @@
+"""What `borg-lvm check` makes of what it has seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from borg_lvm import checking, checklist
+from borg_lvm.checking import Finding, Refused, Seen, Surroundings
+from borg_lvm.coverage import Covered, Kept
+from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, TAG
+from borg_lvm.past import Once
+from tests.unit.data import runs
+from tests.unit.data.machine import GIB, MIB, VOLUME, pool, thin
+
+GOOD = Seen(Surroundings(), {"lvm": "2.03.16", "dmsetup": "1.02.185"}, "6.12", nesting=True, volumes=(VOLUME,))
+
+
+def found(seen: Seen, *levels: str) -> list[Finding]:
+    return [one for one in checking.judge(seen) if one.level in (levels or ("warning", "error"))]
+
+
+def only(seen: Seen) -> Finding:
+    (one,) = found(seen)
+    return one
+
+
+def test_a_good_machine_has_nothing_to_complain_of() -> None:
+    assert found(GOOD) == []
+    assert checklist.works(checking.judge(GOOD))
+    assert list(checklist.table(GOOD, checking.judge(GOOD)))[-1].startswith("A backup could work. Its sources were not")
+
+
+def changed(**fields: Any) -> Seen:
+    return replace(GOOD, **fields)
+
+
+def around(**fields: Any) -> Seen:
+    return changed(surroundings=Surroundings(**fields))
+
+
+@pytest.mark.parametrize(
+    ("seen", "level", "words", "remedy"),
+    [
+        (changed(versions={"lvm": "", "dmsetup": "1"}), "error", "not installed", "install the package"),
+        (changed(versions={"lvm": "2.02.187", "dmsetup": "1"}), "error", "older than 2.03", "upgrade lvm2"),
+        (around(root=False), "error", "we are not root", "run it as root"),
+        (around(capabilities=~(1 << 21)), "error", "CAP_SYS_ADMIN is missing", "CapabilityBoundingSet="),
+        (around(capabilities=~(1 << 14)), "error", "CAP_IPC_LOCK is missing", "CapabilityBoundingSet="),
+        (around(mapper=False), "error", "cannot be opened", "PrivateDevices=no"),
+        (around(mapper=False, mapper_known=False), "error", "no device-mapper", "modprobe dm_mod"),
+        (around(read_only=("/run/x",)), "error", "/run/x cannot be written", "ReadWritePaths=/run/x"),
+        (around(namespace="Operation not permitted"), "error", "no private mount namespace", "RestrictNamespaces=no"),
+        (changed(snapshot_target=False), "error", "cannot make snapshots", "modprobe dm_snapshot"),
+        (changed(configuration=Refused("bad", remedy="chmod")), "error", "bad", "chmod"),
+        (changed(still=("r",), dead=("r",), volumes=None), "error", "standing still", "borg-lvm clean"),
+        (changed(dead=("r",)), "warning", "left something behind", "borg-lvm clean"),
+        (changed(volumes=None, unlisted=Refused("lvs failed")), "error", "lvs failed", ""),
+        (changed(volumes=()), "error", "no logical volume", "lvs --all"),
+        (changed(volumes=(replace(VOLUME, vg_free=0),)), "warning", "no free space", "vgextend vg0"),
+        (changed(volumes=(thin(VOLUME), pool(data=90.0))), "warning", "90.0 % of its data; from 95", "lvextend --size"),
+        (changed(volumes=(thin(VOLUME), pool(metadata=96.0))), "warning", "metadata; runs are", "--poolmetadatasize"),
+        (changed(history_trouble="cannot be read"), "warning", "cannot be read", ""),
+        (changed(damaged=("x.json",)), "warning", "damaged: x.json", "sets it aside"),
+        (changed(refused=Refused("no", ("/boot: not on LVM",))), "error", "/boot: not on LVM", ""),
+        (changed(refused=Refused("held by run x", passing=True)), "warning", "held by run x", ""),
+    ],
+)  # fmt: skip
+def test_each_thing_that_is_wrong_is_told_with_its_remedy(seen: Seen, level: str, words: str, remedy: str) -> None:
+    one = only(seen)
+    assert one.level == level
+    assert words in one.message
+    assert remedy in one.remedy
+    assert checklist.works(checking.judge(seen)) is (level != "error")
+    conclusion = list(checklist.table(seen, checking.judge(seen)))[-1]
+    assert conclusion == "A backup would not work: 1 error." or "with 1 warning" in conclusion
+
+
+def test_what_is_well_is_no_fault() -> None:
+    assert found(around(capabilities=~(1 << 2))) == []  # to override all permissions is more than to read all
+    assert found(changed(volumes=(replace(thin(VOLUME), vg_free=0), replace(pool(), vg_free=0)))) == []
+    assert [one.level for one in checking.judge(around(filtered=True)) if one.about == "sandbox"] == ["note"]
+
+
+def test_a_refusal_is_told_whole() -> None:
+    seen = changed(refused=Refused("cannot freeze", ("/a: x", "/b: y"), remedy="do"))
+    assert [(one.message, one.remedy) for one in found(seen)] == [("/a: x", "do"), ("/b: y", "")]
+
+
+def test_quiet_shows_what_is_wrong_only() -> None:
+    seen = changed(dead=("r",))
+    assert list(checklist.table(GOOD, checking.judge(GOOD), quiet=True)) == []
+    assert len(list(checklist.table(seen, checking.judge(seen), quiet=True))) == 4
+
+
+def test_kept_snapshots_are_named() -> None:
+    kept = replace(VOLUME, name="s", tags=(TAG, f"{RUN_TAG}r", KEEP_TAG), data_percent=41.5, attr="swi-a-s---")
+    (one,) = [one for one in found(changed(volumes=(VOLUME, kept)), "note") if one.about == "leftovers"]
+    assert "vg0/s (42 % full)" in one.message
+    assert one.remedy == "borg-lvm clean --run r"
+
+
+def test_what_it_would_be_worth() -> None:
+    seen = changed(plan=runs.plan())
+    last = list(checklist.table(seen, checking.judge(seen)))[-1]
+    assert "vg0/home, vg1/srv at one instant; db at level checkpoint; read live: " in last
+    data = checklist.data(seen, checking.judge(seen))
+    assert data["works"] is True
+    assert data["plan"]["snapshots"][0]["volume"] == "vg0/home"
+    seen = changed(plan=runs.plan("per-volume"))
+    assert "an instant of its own" in only(seen).message
+    bare = changed(plan=replace(runs.plan(), applications=()))
+    assert "as a power cut would have left them" in list(checklist.table(bare, checking.judge(bare)))[-1]
+
+
+def test_data_of_an_application_that_no_source_covers() -> None:
+    kept = (Kept("/db", "data", "vg0/home"), Kept("/wal", "log", "", "the command does not read it"))
+    plan = replace(runs.plan(), applications=(Covered("db", "postgresql", "checkpoint", "does", "15", kept),))
+    assert only(changed(plan=plan)).message == "not saved: /wal: the command does not read it"
+
+
+def sized(needed: int, size: int, *, limit: int = 12 * GIB, free: int = 10 * GIB, **fields: Any) -> list[Finding]:
+    """What is said of a snapshot of so many bytes, after a run that has used so many."""
+    plan = runs.plan()
+    copy = plan.copies[0]
+    copy = replace(copy, size=size, extents=size // MIB, limit=limit, origin=replace(copy.origin, vg_free=free))
+    known = {copy.origin.uuid: (Once(600.0, needed, size, **fields),)}
+    seen = changed(plan=replace(plan, copies=(copy, *plan.copies[1:])), past=known)
+    return [one for one in checking.judge(seen) if one.about == copy.origin.full_name]
+
+
+def test_a_size_is_judged_by_what_past_runs_have_needed() -> None:
+    assert [one.level for one in sized(1 * GIB, 2 * GIB)] == ["good"]
+    (grows,) = sized(3 * GIB, 2 * GIB)
+    assert grows.level == "note"
+    assert "would have to grow" in grows.message
+    (small,) = sized(3 * GIB, 2 * GIB, free=2 * GIB)  # all of it is what the snapshot takes
+    assert small.level == "warning"
+    assert "too few" in small.message
+    assert "vgextend" in small.remedy
+    assert [one.level for one in sized(3 * GIB, 2 * GIB, limit=2 * GIB)] == ["warning"]
+
+
+def test_a_lost_snapshot_is_told() -> None:
+    grows, lost = sized(4 * GIB, 4 * GIB, lost=True)  # it would have needed twice as much, at least
+    assert (grows.level, lost.level) == ("note", "warning")
+    assert "has lost its snapshot" in lost.message
+
+
+def test_escapes_in_names_are_shown() -> None:
+    seen = changed(refused=Refused("x", ("/a\x1b[2J\n: no",)))
+    assert not [line for line in checklist.table(seen, checking.judge(seen)) if "\x1b" in line or "\n" in line]
