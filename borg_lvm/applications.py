@@ -102,13 +102,15 @@ class Kind:
     """What a plugin offers: its levels (the first is the default) with their meaning, its options, and how it is made.
 
     `options` is a dataclass of keys (`borg_lvm.config.sections`). At the levels in `still` the application writes
-    nothing at all, so its volumes may be snapshotted one after the other.
+    nothing at all, so its volumes may be snapshotted one after the other. At the levels in `recovers` it does not bring
+    its files into order for the instant: a restored copy recovers as after a power cut, which the certificate says.
     """
 
     levels: Mapping[str, str]
     options: type
     make: Callable[[Wish], Application]
     still: frozenset[str] = frozenset()
+    recovers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

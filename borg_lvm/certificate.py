@@ -150,13 +150,14 @@ def _application(one: Quiesced, outcome: Outcome, *, saved: bool) -> dict[str, A
 def _consistency(one: Quiesced, known: Covered | None, outcome: Outcome) -> str:
     """Say what a restore of an application's files can count on.
 
-    One that was not quiesced is crash-consistent if all that it told of lies in snapshots of one instant; where its
-    data lies is not known of one that never answered.
+    One that was not quiesced, or not in a way that orders its files, is crash-consistent if all that it told of shows
+    one instant; where its data lies is not known of one that never answered.
     """
-    if not one.out:
+    if not one.out and not one.recovers:
         return "application"
     whole = known is not None and not any(kept.missing for kept in known.kept)
-    return "crash-consistent" if whole and outcome.plan.consistency == "instant" else "none"
+    one_instant = outcome.plan.consistency == "instant" or (one.still and not one.out)
+    return "crash-consistent" if whole and one_instant else "none"
 
 
 def _ms(seconds: float) -> float:

@@ -85,9 +85,17 @@ def _certified(made: Certificate) -> Iterator[tuple[str, str, Sequence[Sample]]]
     yield "borg_lvm_pool_used_ratio", "Part of a thin pool that was used when the command had ended.", parts
     held = [({"application": one["name"]}, one["still_ms"] / 1000) for one in applications]
     yield "borg_lvm_application_still_seconds", "How long an application stood still.", held
-    sound = [({"application": one["name"]}, float(one["consistency"] == "application")) for one in applications]
-    yield "borg_lvm_application_consistent", "Whether it stood still at the instant, and was saved so.", sound
+    sound = [({"application": one["name"]}, float(_as_wished(one))) for one in applications]
+    yield (
+        "borg_lvm_application_consistent",
+        "Whether it was quiesced as configured, and can be restored from this.",
+        sound,
+    )
     yield "borg_lvm_leftovers", "What the last run could not release.", [({}, len(made["released"]["left"]))]
+
+
+def _as_wished(application: Mapping[str, str]) -> bool:
+    return not application["why"] and application["consistency"] != "none"
 
 
 def _volume(one: Mapping[str, str]) -> dict[str, str]:

@@ -91,7 +91,16 @@ class Troupe:
     def told(self) -> tuple[Quiesced, ...]:
         """Return what has become of each."""
         return tuple(
-            Quiesced(player.name, player.wish.level, player.seconds, player.out, player.absent, player.remark)
+            Quiesced(
+                player.name,
+                player.wish.level,
+                player.seconds,
+                player.out,
+                player.absent,
+                player.remark,
+                still=player.wish.level in player.kind.still,
+                recovers=player.wish.level in player.kind.recovers,
+            )
             for player in self._members
         )
 

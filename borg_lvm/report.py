@@ -44,7 +44,7 @@ class Quiesced:
     """What became of an application: how long it was held still, in seconds, or why it was not (`out`).
 
     `absent`: it was not there at all, which the configuration allows without further ado. `remark` is what a restore
-    should know of the instant.
+    should know of the instant. `still` and `recovers` are what `applications.Kind` says of its level.
     """
 
     name: str
@@ -53,6 +53,8 @@ class Quiesced:
     out: str
     absent: bool
     remark: str = ""
+    still: bool = False
+    recovers: bool = False
 
 
 @dataclass

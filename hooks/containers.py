@@ -264,7 +264,8 @@ class Engine:
                 raise ConfigError("containers must name at least one")
             return (Paused if wish.level == "pause" else Containers)(wish, self.name)
 
-        return Kind(levels=_LEVELS, options=Options, make=make, still=frozenset(_LEVELS))
+        levels = frozenset(_LEVELS)
+        return Kind(levels=_LEVELS, options=Options, make=make, still=levels, recovers=levels)
 
     @hookimpl
     def borg_lvm_discover(self) -> list[Found]:

@@ -169,7 +169,7 @@ _LEVELS = {
 @hookimpl
 def borg_lvm_application() -> Kind:
     """Return the kind."""
-    return Kind(levels=_LEVELS, options=Options, make=MariaDB)
+    return Kind(levels=_LEVELS, options=Options, make=MariaDB, recovers=frozenset({"none"}))
 
 
 @hookimpl

@@ -176,7 +176,7 @@ _LEVELS = {
 @hookimpl
 def borg_lvm_application() -> Kind:
     """Return the kind."""
-    return Kind(levels=_LEVELS, options=Options, make=PostgreSQL)
+    return Kind(levels=_LEVELS, options=Options, make=PostgreSQL, recovers=frozenset(_LEVELS))
 
 
 @hookimpl

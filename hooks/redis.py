@@ -168,7 +168,7 @@ _LEVELS = {
 @hookimpl
 def borg_lvm_application() -> Kind:
     """Return the kind."""
-    return Kind(levels=_LEVELS, options=Options, make=_make)
+    return Kind(levels=_LEVELS, options=Options, make=_make, recovers=frozenset({"save"}))
 
 
 @hookimpl

@@ -293,7 +293,7 @@ _LEVELS = {
 @hookimpl
 def borg_lvm_application() -> Kind:
     """Return the kind."""
-    return Kind(levels=_LEVELS, options=Options, make=_make, still=frozenset(_LEVELS))
+    return Kind(levels=_LEVELS, options=Options, make=_make, still=frozenset(_LEVELS), recovers=frozenset({"freeze"}))
 
 
 @hookimpl

@@ -50,7 +50,7 @@ class TestReport:
             "  /mnt/x       declared: /mnt",
             "  vg0/home  ext4         thick     at most 45 ms   300 MiB of 2.0 GiB  -",
             "  vg1/srv   xfs          thin      at most 100 ms  the pool's          -",
-            "checkpoint  application: it stood still at the instant  200 ms       LSN 0/15E2A30",
+            "checkpoint  application: its files were in order at the instant  200 ms       LSN 0/15E2A30",
             "everything was released",
             "How the snapshot of vg0/home filled while the command ran:",
             "How the data of the thin pool vg1/pool filled while the command ran:",

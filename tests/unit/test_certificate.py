@@ -139,10 +139,28 @@ def test_nothing_is_promised_of_a_run_that_saved_nothing_sound(kind: str) -> Non
     ],
 )
 def test_what_an_application_can_count_on(known: bool, out: str, consistency: str, promised: str) -> None:
+    assert promised_to(Quiesced("db", "lock", 0.2, out, False), known, consistency) == promised
+
+
+@pytest.mark.parametrize(
+    ("still", "consistency", "promised"),
+    [
+        (False, "instant", "crash-consistent"),
+        (False, "per-volume", "none"),
+        (True, "instant", "crash-consistent"),
+        (True, "per-volume", "crash-consistent"),
+    ],
+)
+def test_one_whose_files_were_not_put_in_order_recovers(still: bool, consistency: str, promised: str) -> None:
+    one = Quiesced("db", "freeze", 0.2, "", False, still=still, recovers=True)
+    assert promised_to(one, True, consistency) == promised
+
+
+def promised_to(one: Quiesced, known: bool, consistency: str) -> str:
     plan = runs.plan(consistency)
     plan = plan if known else replace(plan, applications=())
-    made = runs.made(runs.outcome(plan=plan, applications=(Quiesced("db", "checkpoint", 0.2, out, False),)))
-    assert made["applications"][0]["consistency"] == promised
+    promised: str = runs.made(runs.outcome(plan=plan, applications=(one,)))["applications"][0]["consistency"]
+    return promised
 
 
 def test_what_is_missing_of_an_application() -> None:
