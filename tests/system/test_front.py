@@ -36,11 +36,11 @@ def nothing_left(rig: Rig) -> Iterator[None]:
     assert rig.leftovers() == []
 
 
-def planted(rig: Rig) -> list[Path]:
-    """Two volumes with files, of which one is to be excluded."""
+def planted(rig: Rig, top: Path | None = None) -> list[Path]:
+    """Two volumes with files, of which one is to be excluded, below the rig's own folder or another."""
     found = []
     for name, fs in (("srv", "ext4"), ("home", "xfs")):
-        volume = rig.volume(name, fs=fs, mib=400 if fs == "xfs" else 64, at=rig.path("mnt") / name)
+        volume = rig.volume(name, fs=fs, mib=400 if fs == "xfs" else 64, at=(top or rig.path("mnt")) / name)
         assert volume.at
         for number in range(5):
             (volume.at / f"file{number}").write_text(f"{name} {number}")
@@ -211,7 +211,7 @@ def test_all_else_takes_one_exec_more_and_no_process() -> None:
 
 
 def test_in_place_of_restic(rig: Rig) -> None:
-    source = str(planted(rig)[0])
+    source = str(planted(rig, Path("/srv/planted"))[0])  # not below /dev: LVM works there, and restic stores its times
     restic = Restic.made(rig.path("restic"))
 
     def backup(program: str | Path) -> dict[str, int]:

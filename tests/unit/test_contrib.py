@@ -1,0 +1,107 @@
+"""What lies below contrib/ is understood by the programs that it is for."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+CONTRIB = Path(__file__).parents[2] / "contrib"
+BIN = Path(sys.executable).parent
+UNITS = CONTRIB / "systemd"
+INSTALLED = re.compile(r"/usr/local/sbin/(?=borg-lvm)|/usr/bin/(?=borgmatic)")
+
+# What of borgmatic's own sample unit (2.1.10, sample/systemd/borgmatic.service) the drop-in has to lift.
+BORGMATICS = """\
+[Unit]
+Description=borgmatic backup
+[Service]
+Type=oneshot
+LockPersonality=true
+NoNewPrivileges=yes
+PrivateDevices=yes
+PrivateTmp=yes
+ProtectClock=yes
+ProtectKernelModules=yes
+ProtectSystem=full
+RestrictNamespaces=yes
+RestrictSUIDSGID=yes
+SystemCallFilter=@system-service
+CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_NET_RAW
+ExecStart=/usr/bin/true
+"""
+LIFTED = {
+    "PrivateDevices": "no",
+    "ProtectSystem": "no",
+    "ProtectClock": "no",
+    "ProtectKernelModules": "no",
+    "RestrictNamespaces": "no",
+    "SystemCallFilter": "",
+    "CapabilityBoundingSet": "~",
+}
+
+
+def validated(path: Path) -> int:
+    command = [BIN / "borgmatic", "--config", path, "config", "validate"]
+    return subprocess.run(command, capture_output=True, check=False).returncode
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", sorted(path.name for path in (CONTRIB / "borgmatic").iterdir()))
+def test_borgmatic_understands_its_configurations(tmp_path: Path, name: str) -> None:
+    text = (CONTRIB / "borgmatic" / name).read_text()
+    assert validated(CONTRIB / "borgmatic" / name) == 0
+    wrong = tmp_path / name
+    wrong.write_text(text.replace("keep_daily: 7", "keep_dayly: 7"))
+    assert validated(wrong) != 0
+
+
+def verified(folder: Path, *names: str) -> str:
+    """What systemd has to say of units: it ends well, with a line, where it does not know a setting."""
+    command = ["systemd-analyze", "verify", "--man=no", *(folder / name for name in names)]
+    env = {"SYSTEMD_UNIT_PATH": f"{folder}:", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    return done.stderr + (f"status {done.returncode}" if done.returncode else "")
+
+
+def installed(folder: Path) -> list[str]:
+    """Put the units where systemd finds them, with the programs of this checkout in them; return their names."""
+    for unit in sorted(UNITS.rglob("*.*")):
+        if unit.is_file():
+            copy = folder / unit.relative_to(UNITS)
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_text(INSTALLED.sub(f"{BIN}/", unit.read_text()))
+    (folder / "borgmatic.service").write_text(BORGMATICS)
+    return sorted(path.name for path in folder.iterdir() if path.is_file())
+
+
+@pytest.mark.process
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
+    names = installed(tmp_path)
+    assert {"borg-lvm-backup.service", "borg-lvm-backup.timer", "borg-lvm-clean.service"} <= set(names)
+    assert verified(tmp_path, *names) == ""
+    unit = tmp_path / "borg-lvm-backup.service"
+    good = unit.read_text()
+    for wrong in (good.replace("KillMode=", "KillMood="), good.replace(f"{BIN}/borg-lvm run", "/no/such run")):
+        unit.write_text(wrong)
+        assert verified(tmp_path, unit.name) != ""
+    drop_in = tmp_path / "borgmatic.service.d" / "borg-lvm.conf"
+    drop_in.write_text(drop_in.read_text().replace("PrivateTmp=", "PrivateTemp="))
+    assert verified(tmp_path, "borgmatic.service") != ""
+
+
+def test_the_units_leave_us_what_we_need() -> None:
+    settings = dict(re.findall(r"(?m)^(\w+)=(.*)$", (UNITS / "borgmatic.service.d" / "borg-lvm.conf").read_text()))
+    assert {name: settings[name] for name in LIFTED} == LIFTED
+    service = (UNITS / "borg-lvm-backup.service").read_text()
+    assert not [name for name in LIFTED if re.search(f"(?m)^{name}=", service)]
+    assert re.search(r"(?m)^KillMode=mixed$", service)  # SIGTERM must not reach the guardian
+
+
+def test_resticprofile_calls_the_front() -> None:
+    profile = yaml.safe_load((CONTRIB / "resticprofile" / "profiles.yaml").read_text())
+    assert profile["global"]["restic-binary"].endswith("/borg-lvm-restic")
