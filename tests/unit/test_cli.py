@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from borg_lvm import cli, errors
+from borg_lvm import arguments, cli, errors, verbs
 from borg_lvm.errors import BorgLvmError, UsageError
 
 
 def command(*argv: str) -> list[str]:
-    words: list[str] = cli.parser().parse_args(argv).command
+    words: list[str] = arguments.parser().parse_args(argv).command
     return words[1:] if words[:1] == ["--"] else words
 
 
@@ -34,7 +34,9 @@ def test_the_command_is_left_as_it_is(argv: list[str], words: list[str]) -> None
 
 
 def test_options_may_be_given_more_than_once() -> None:
-    args = cli.parser().parse_args(["run", "--path", "/a", "--path", "/b", "--live", "/c", "--hook", "x", "--", "tar"])
+    args = arguments.parser().parse_args(
+        ["run", "--path", "/a", "--path", "/b", "--live", "/c", "--hook", "x", "--", "tar"]
+    )
     assert (args.path, args.live, args.hook) == (["/a", "/b"], ["/c"], ["x"])
 
 
@@ -143,9 +145,9 @@ def statuses(base: type[BorgLvmError] = BorgLvmError) -> Iterator[int]:
 def test_every_exit_status_is_in_the_help() -> None:
     from borg_lvm import proc  # noqa: F401 - its error is one of ours
 
-    explained = {int(word) for word in cli.EPILOG.split() if word.isdigit()}
+    explained = {int(word) for word in arguments.EPILOG.split() if word.isdigit()}
     assert explained == {*statuses(), errors.BUG_STATUS}
-    assert "128+N" in cli.EPILOG
+    assert "128+N" in arguments.EPILOG
 
 
 def test_no_status_of_ours_reads_as_a_success_or_a_warning() -> None:
@@ -194,7 +196,7 @@ def test_help_and_refusals_load_next_to_nothing(argv: list[str], status: int) ->
     }
     assert heavy == set()
     ours = {name for name in loaded if name.startswith("borg_lvm.")}
-    assert ours == {"borg_lvm.cli", "borg_lvm.errors", "borg_lvm.log"}
+    assert ours == {f"borg_lvm.{name}" for name in ("arguments", "cli", "errors", "given", "log", "verbs")}
 
 
 @pytest.mark.process
@@ -202,4 +204,4 @@ def test_help_names_every_verb() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "borg_lvm", "--help"], capture_output=True, text=True, check=True, timeout=60
     )
-    assert all(verb in done.stdout for verb in ("run", "plan", "clean", "hooks", "exit status"))
+    assert all(verb in done.stdout for verb in (*verbs.VERBS, "exit status"))

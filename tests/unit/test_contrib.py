@@ -46,7 +46,7 @@ LIFTED = {
 
 
 def validated(path: Path) -> int:
-    command = [BIN / "borgmatic", "--config", path, "config", "validate"]
+    command: list[str | Path] = [BIN / "borgmatic", "--config", path, "config", "validate"]
     return subprocess.run(command, capture_output=True, check=False).returncode
 
 
@@ -62,7 +62,7 @@ def test_borgmatic_understands_its_configurations(tmp_path: Path, name: str) -> 
 
 def verified(folder: Path, *names: str) -> str:
     """What systemd has to say of units: it ends well, with a line, where it does not know a setting."""
-    command = ["systemd-analyze", "verify", "--man=no", *(folder / name for name in names)]
+    command: list[str | Path] = ["systemd-analyze", "verify", "--man=no", *(folder / name for name in names)]
     env = {"SYSTEMD_UNIT_PATH": f"{folder}:", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     return done.stderr + (f"status {done.returncode}" if done.returncode else "")

@@ -6,14 +6,14 @@ import argparse
 import re
 from pathlib import Path
 
-from borg_lvm import cli, errors, hookspecs
+from borg_lvm import arguments, errors, hookspecs
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:
-    (action,) = (a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (action,) = (a for a in arguments.parser()._actions if isinstance(a, argparse._SubParsersAction))
     return dict(action.choices)
 
 
@@ -40,7 +40,7 @@ def statuses() -> set[int]:
 
 def test_every_exit_status_is_documented_and_every_documented_one_exists() -> None:
     assert {int(number) for number in re.findall(r"^\| (\d+) \|", REFERENCE, re.MULTILINE)} == statuses()
-    assert {int(number) for number in re.findall(r"(?<![\w+])(\d\d+)  ", cli.EPILOG)} == statuses()
+    assert {int(number) for number in re.findall(r"(?<![\w+])(\d\d+)  ", arguments.EPILOG)} == statuses()
 
 
 def test_no_status_of_ours_is_a_success_or_a_warning_to_borg() -> None:

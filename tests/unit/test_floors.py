@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view run "
         "ledger locks luks namespace strays survey holding nesting watch growing taint history recording aftermath",
         "session clean describe discover contract account front checkup",
-        "cli __main__",
+        "cli arguments given verbs __main__",
     )
 )
 """Every module of the package (or folder of modules) by its floor. A new module must be placed here."""

@@ -1,0 +1,138 @@
+"""The command line's words: what may be typed, and what --help says of it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from borg_lvm.errors import UsageError
+
+EPILOG = """\
+for instance:
+  borg-lvm run -- borg create /backup/repo::{now} /etc /srv
+
+exit status:
+  the command's own status, or
+   64  the command line cannot be understood        71  quiescing, a snapshot or the view failed, all undone
+   65  the configuration is wrong                   74  a snapshot was lost while the command ran
+   69  a source path cannot be frozen               75  another run holds one of the volumes
+   70  a bug in borg-lvm                            76  the command succeeded, the release did not
+   77  the command succeeded, an application was not quiesced, as the configuration allows
+  126  the command cannot be executed              127  the command was not found
+128+N  signal N ended the command, or the run before it
+"""
+TRACE = "tell of every call of a plugin, and how long it took"
+MOST_SECONDS = 86400
+"""The longest time to wait for a lock, as in the configuration."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with our exit status and one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting."""
+        verb = "" if "invalid choice" not in message else "borg-lvm run [options] -- COMMAND …, or "
+        raise UsageError(message, remedy=f"{verb}see: {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the whole command line."""
+    top = _Parser(
+        prog="borg-lvm",
+        description="Run a backup command on one frozen instant of your LVM volumes, under the usual paths.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="store_true", help="show the version and exit")
+    verbs = top.add_subparsers(
+        dest="verb",
+        metavar="run | plan | check | clean | report | history | hooks | discover",
+        title="what to do",
+        parser_class=_Parser,
+    )
+    run = _verb(verbs, "run", "freeze the source paths, run the command on them, release everything")
+    _wrapping(run)
+    run.add_argument("--keep", action="store_true", help="leave the snapshots when the command has ended")
+    run.add_argument(
+        "--in-place-of", choices=("borg", "restic"),
+        help="behave like this program: its exit statuses for ours, and what reads no files is run as it is",
+    )  # fmt: skip
+    plan = _verb(verbs, "plan", "show what `run` would do with the same arguments, and do nothing")
+    _wrapping(plan)
+    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    check = _verb(verbs, "check", "tell whether a run would work, and what it would be worth; changes nothing")
+    _wrapping(check)
+    check.add_argument("--json", action="store_true", help="print the findings as JSON")
+    clean = _verb(verbs, "clean", "release what dead runs have left behind")
+    _common(clean)
+    clean.add_argument("--run", metavar="ID", default="", help="this run only; also if its snapshots were kept")
+    report = _verb(verbs, "report", "show what the backup of a run is worth, and how the run went")
+    _common(report)
+    report.add_argument("run", nargs="?", default="", metavar="RUN", help="its id, or the beginning of it")
+    form = report.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the certificate of the run as JSON")
+    form.add_argument("--html", metavar="FILE", help="write a page with drawings to this file")
+    past = _verb(verbs, "history", "list past runs, and how the space of snapshots and the stalls develop")
+    _common(past)
+    past.add_argument("--json", action="store_true", help="print the certificates of all runs as JSON")
+    hooks = _verb(verbs, "hooks", "list the installed plugins, and which of them are enabled")
+    _common(hooks)
+    hooks.add_argument("plugin", nargs="?", metavar="NAME", help="tell what this plugin offers and would do here")
+    hooks.add_argument("--trace", action="store_true", help=TRACE)
+    discover = _verb(verbs, "discover", "print the configuration that covers the applications that run here")
+    _common(discover)
+    discover.add_argument("--trace", action="store_true", help=TRACE)
+    return top
+
+
+def _verb(verbs: argparse._SubParsersAction[_Parser], name: str, text: str) -> argparse.ArgumentParser:
+    return verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+
+
+def _common(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--config", metavar="FILE", help="read this configuration (default: /etc/borg-lvm/config.yaml)")
+    verb.add_argument("--log-json", action="store_true", help="write messages as JSON objects, one a line")
+    verb.add_argument("--quiet", "-q", action="store_true", help="write warnings and errors only")
+
+
+def _wrapping(verb: argparse.ArgumentParser) -> None:
+    _common(verb)
+    verb.usage = "%(prog)s [options] [--path PATH]… [--live PATH]… -- COMMAND …"
+    verb.add_argument(
+        "--path", action="append", metavar="PATH", type=_path,
+        help="a source path to freeze; instead of those read from the command line of a known program",
+    )  # fmt: skip
+    verb.add_argument(
+        "--live",
+        action="append",
+        metavar="PATH",
+        type=_path,
+        help="a path that need not be frozen, or must stay writable",
+    )
+    verb.add_argument("--hook", action="append", metavar="NAME", help="load this plugin too")
+    verb.add_argument("--snapshot-size", metavar="SIZE", help="auto, 5G, 20%%ORIGIN, 50%%FREE, 200%%USED")
+    verb.add_argument(
+        "--consistency", choices=("instant", "per-volume"), help="one instant over all volumes, or one for each"
+    )
+    verb.add_argument("--trace", action="store_true", help=TRACE)
+    verb.add_argument("--lock-wait", type=_seconds, metavar="SECONDS", help="wait for another run on the same volume")
+    verb.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="COMMAND …", help="the backup command and its arguments"
+    )
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; is a variable not set?")
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds from 0 to {MOST_SECONDS}, not {text!r}")
+    return seconds

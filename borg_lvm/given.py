@@ -1,0 +1,129 @@
+"""What the arguments of a command line mean: settings, the command and its survey."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError, UsageError
+from borg_lvm.log import Log
+
+if TYPE_CHECKING:
+    from borg_lvm.config.schema import Settings
+    from borg_lvm.quiesce import Troupe
+    from borg_lvm.survey import Survey
+
+
+def settings(args: argparse.Namespace) -> Settings:
+    """Return the configuration with what the command line says otherwise. Errors: ConfigError, UsageError."""
+    from borg_lvm import config
+
+    settings = config.load(args.config)
+    size = getattr(args, "snapshot_size", None)
+    try:
+        wanted = config.Size.parse(size) if size else None
+    except ValueError as error:
+        raise UsageError(f"--snapshot-size: {error}") from error
+    return config.with_overrides(
+        settings,
+        {
+            "snapshot.size": wanted,
+            "consistency": getattr(args, "consistency", None),
+            "lock_wait": getattr(args, "lock_wait", None),
+            "live": _live(args, settings),
+            "hooks": tuple(
+                dict.fromkeys([*(getattr(args, "hook", None) or ()), *_stood_in_for(args), *settings.hooks])
+            ),
+        },
+    )
+
+
+def _stood_in_for(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return the plugin that knows the program in whose place we are, if there is one."""
+    program = getattr(args, "in_place_of", None)
+    return (program,) if program else ()
+
+
+def _live(args: argparse.Namespace, settings: Settings) -> tuple[str, ...]:
+    """Return the configured live paths and those of the command line, which may be relative to where we are."""
+    return (*settings.live, *(os.path.join(cwd(), path) for path in getattr(args, "live", None) or ()))
+
+
+def command(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return the command that is to be run, if we may. Errors: UsageError."""
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command:
+        raise UsageError("there is no command to run", remedy=f"borg-lvm {args.verb} [options] -- COMMAND …")
+    refuse_all_but_root()
+    return tuple(command)
+
+
+def refuse_all_but_root() -> None:
+    """Raise UsageError for everybody else."""
+    if os.geteuid() != 0:
+        raise UsageError("borg-lvm must be run as root: only root can make, and remove, LVM snapshots")
+
+
+@contextmanager
+def applications(settings: Settings) -> Iterator[Troupe | None]:
+    """Load what knows the configured applications; None, and nothing is loaded, if there are none."""
+    if not settings.applications:
+        yield None
+        return
+    from borg_lvm import quiesce
+
+    with quiesce.assembled(settings) as troupe:
+        yield troupe
+
+
+def surveyed(args: argparse.Namespace, command: tuple[str, ...], settings: Settings, troupe: Troupe | None) -> Survey:
+    """Look at the machine and make the plan. Errors: as `survey.survey`, QuiesceError."""
+    from borg_lvm import survey
+
+    question = survey.Question(command, cwd(), tuple(args.path or ()))
+    surveyed = survey.survey(question, settings)
+    return surveyed.with_applications(*troupe.probe()) if troupe else surveyed
+
+
+def cwd() -> str:
+    """Return the working directory. Errors: UsageError."""
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise UsageError(f"the working directory is gone: {error.strerror}", remedy="cd somewhere else") from error
+
+
+def refuse_what_cannot_be_run(program: str) -> None:
+    """Tell before anything is done what a shell would tell: 127 for no such command, 126 for one that is none."""
+    import shutil
+
+    if shutil.which(program) is not None:
+        return
+    if "/" in program and os.path.isdir(program):
+        raise CommandNotExecutableError(
+            f"{program}: is a directory, not a command; nothing was done",
+            remedy="one --path for each source, then --, then the command",
+        )
+    if "/" in program and os.path.exists(program):
+        raise CommandNotExecutableError(
+            f"{program}: Permission denied; nothing was done", remedy=f"chmod +x {shlex.quote(program)}"
+        )
+    quoted = "give the command and its arguments as words of their own, not as one in quotes"
+    if " " not in program:
+        quoted = "check the spelling, or give its full path: the PATH of cron and of systemd is short"
+    raise CommandNotFoundError(f"{program or repr(program)}: command not found; nothing was done", remedy=quoted)
+
+
+def settings_or_defaults(args: argparse.Namespace, log: Log) -> Settings:
+    """Return the settings; a mistake in the configuration is no reason to leave a server with its leftovers."""
+    from borg_lvm.config.schema import Settings
+
+    try:
+        return settings(args)
+    except ConfigError as error:
+        log.warning("\n".join([f"going on without the configuration: {error.message}", *error.details]))
+        return Settings()

@@ -1,0 +1,185 @@
+"""What each verb of the command line does. Whatever a verb does not need is not imported for it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from borg_lvm import given
+from borg_lvm.errors import ConfigError, SourceError, UsageError
+from borg_lvm.log import Log
+
+if TYPE_CHECKING:
+    from borg_lvm import checkup
+
+
+def _run(args: argparse.Namespace, log: Log) -> int:
+    if args.in_place_of and args.command[1:]:
+        from borg_lvm import front
+
+        front.pass_on(args.in_place_of, tuple(args.command[1:]), given.cwd())
+    command = given.command(args)
+    given.refuse_what_cannot_be_run(command[0])
+
+    from borg_lvm import aftermath, clean, ledger, session, wrappers
+
+    settings = given.settings(args)
+    program = wrappers.peel(command, os.environ, "/").program
+    with aftermath.told(settings, program, log) as after:
+        clean.set_going(ledger.entries(), log)
+        with given.applications(settings) as troupe:
+            surveyed = given.surveyed(args, command, settings, troupe)
+            for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
+                clean.release(dead, log, settings.command_timeout)
+            certified = after.certificates.append
+            job = session.Job(command, given.cwd(), keep=args.keep, troupe=troupe, certified=certified)
+            after.status = session.perform(surveyed, job, settings, log)
+    return after.status
+
+
+def _plan(args: argparse.Namespace, log: Log) -> int:
+    command = given.command(args)
+    given.refuse_what_cannot_be_run(command[0])
+
+    from dataclasses import replace
+
+    from borg_lvm import locks, report
+
+    settings = given.settings(args)
+    with given.applications(settings) as troupe:
+        made = given.surveyed(args, command, settings, troupe).plan
+    made = replace(made, notes=(*made.notes, *locks.told([copy.origin for copy in made.copies])))
+    if args.json:
+        print(json.dumps(report.as_data(made), indent=2))
+    else:
+        _print_lines(report.table(made))
+    return 0
+
+
+def _check(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import checking, checklist, checkup
+
+    seen = checkup.look(_asked(args))
+    findings = checking.judge(seen)
+    if args.json:
+        print(json.dumps(checklist.data(seen, findings), indent=2))
+    else:
+        _print_lines(checklist.table(seen, findings, quiet=args.quiet))
+    return 0 if checklist.works(findings) else SourceError.status
+
+
+def _asked(args: argparse.Namespace) -> checkup.Asked:
+    """Return what `check` is to look at: without a command, the paths that are named or configured."""
+    from borg_lvm import checkup, survey
+    from borg_lvm.config.schema import Settings
+
+    command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
+    try:
+        settings, wrong = given.settings(args), None
+    except ConfigError as error:
+        settings, wrong = Settings(), checkup.refused(error)
+    question = None
+    if command or args.path or settings.paths:
+        question = survey.Question(command or ("true",), given.cwd(), tuple(args.path or ()))
+    return checkup.Asked(settings, wrong, question, lambda: given.refuse_what_cannot_be_run((*command, "true")[0]))
+
+
+def _print_lines(lines: object) -> None:
+    for line in lines:  # type: ignore[attr-defined]
+        sys.stdout.buffer.write(str(line).encode("utf-8", "backslashreplace") + b"\n")
+
+
+def _clean(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import clean, ledger
+    from borg_lvm.devices import lvm
+    from borg_lvm.errors import ReleaseError
+
+    given.refuse_all_but_root()
+    clean.set_going(ledger.entries(), log, args.run)
+    timeout = given.settings_or_defaults(args, log).command_timeout
+    volumes = lvm.report(timeout)
+    found = clean.dead_runs(volumes, ledger.entries(), args.run)
+    left = [item for dead in found for item in clean.release(dead, log, timeout)]
+    if left:
+        raise ReleaseError("not everything could be released", details=tuple(left))
+    if args.run and not found:
+        raise UsageError(f"no run {args.run} has left anything behind (or it still goes on)", remedy="see: lvs -o+tags")
+    if not found:
+        log.info("nothing to clean")
+    for run_id in sorted({volume.run_id for volume in volumes if lvm.KEEP_TAG in volume.tags} - {args.run}):
+        log.info(f"the snapshots of run {run_id} are kept; to remove them: borg-lvm clean --run {run_id}")
+    return 0
+
+
+def _hooks(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import plugins
+
+    if args.plugin:
+        from borg_lvm import describe
+
+        _print_lines(describe.plugin(args.plugin, given.settings(args)))
+        return 0
+    settings = given.settings(args)
+    named = [*settings.hooks, *(entry.plugin.text for entry in settings.applications)]
+    manager = plugins.load(dict.fromkeys(named))
+    for plugin in plugins.installed():
+        module = manager.get_plugin(plugin.name)
+        state = "enabled" if module else "installed"
+        what = ((module.__doc__ or "").strip().splitlines() or [""])[0] if module else "not loaded"
+        print(f"{plugin.name:12} {state:10} {plugin.package} {plugin.version:10} {what}")
+    return 0
+
+
+def _report(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import account
+
+    given.refuse_all_but_root()
+    if args.html:
+        account.write_page(args.run, args.html)
+    elif args.json:
+        print(json.dumps(account.certificate(args.run), indent=2))
+    else:
+        _print_lines(account.lines(args.run))
+    return 0
+
+
+def _history(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import account
+
+    given.refuse_all_but_root()
+    if args.json:
+        print(json.dumps(account.everything(), indent=2))
+    else:
+        _print_lines(account.overview())
+    return 0
+
+
+def _discover(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import discover
+
+    given.refuse_all_but_root()
+    settings = given.settings(args)
+    found = discover.everything(settings, log)
+    for one in found:
+        if one.configured:
+            log.info(f"{one.found.told}: configured already, as {one.configured}")
+    new = [one for one in found if not one.configured]
+    _print_lines(discover.written(new, settings))
+    if not found:
+        log.info("nothing runs here that an installed plugin finds")
+    return 0
+
+
+VERBS = {
+    "run": _run,
+    "plan": _plan,
+    "check": _check,
+    "clean": _clean,
+    "report": _report,
+    "history": _history,
+    "hooks": _hooks,
+    "discover": _discover,
+}
