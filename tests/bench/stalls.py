@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import statistics
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ def _row(
     windows: list[float] = []
     waits: list[list[float]] = []
     for _ in range(rounds):
-        unit = _bare(volumes[0], environment)
+        begin, end = bare(volumes[0], environment)
+        unit = end - begin
         one = _run(rig, volumes, program, environment)
         units.append(unit)
         windows.append(one.window / unit)
@@ -58,13 +60,16 @@ def _row(
     return f"| {number} | {window:.2f} | {median:.2f} | {worst:.2f} | {unit:.2f} s |"
 
 
-def _bare(volume: Volume, environment: Mapping[str, str]) -> float:
-    bare = f"{ours(volume.group.name)}/bare"
+def bare(volume: Volume, environment: Mapping[str, str]) -> tuple[float, float]:
+    """Snapshot a volume by one bare command; return when that began and ended, by the monotonic clock."""
+    snapshot = f"{ours(volume.group.name)}/bare"
     create = ["lvcreate", "-q", "-y", "-An", "--monitor", "n", "-s", "-n", "bare", "-L", "4m", volume.full_name]
     one = Series("one lvcreate -s", create)
+    begin = time.monotonic()
     one.take(environment)
-    subprocess.run(["lvremove", "-q", "-y", "-f", "-An", bare], check=True, capture_output=True)
-    return one.median
+    end = time.monotonic()
+    subprocess.run(["lvremove", "-q", "-y", "-f", "-An", snapshot], check=True, capture_output=True)
+    return begin, end
 
 
 def _run(rig: Rig, volumes: Sequence[Volume], program: Path, environment: Mapping[str, str]) -> Round:

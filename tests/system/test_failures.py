@@ -1,0 +1,168 @@
+"""Three real servers in one run, and what may go wrong: all take writes again, and the run says what it was."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rig import Rig
+from tests.system.chain import Chain
+from tests.system.live import Programs, Run, assert_nothing_left, tidy
+from tests.system.program import Said, borg_lvm
+
+pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
+SECRETS = Path("/run/borg-lvm-test-secrets")
+DEADLINE = 8  # seconds
+RIGHTS = {"nothing": "USAGE", "no_log": "RELOAD, PROCESS", "backup": "RELOAD, PROCESS, BINLOG MONITOR"}
+HBA = "local all password scram-sha-256\nlocal all all trust\n"
+
+
+@pytest.fixture(scope="module")
+def chain() -> Iterator[Chain]:
+    """Give the three servers, with users who may do little."""
+    with Rig() as rig, tidy(), ExitStack() as stack:
+        made = Chain(rig, stack)
+        SECRETS.mkdir(mode=0o700)
+        stack.callback(shutil.rmtree, SECRETS)
+        made.cluster.sql("create role password login password 'right'")
+        (made.cluster.data / "pg_hba.conf").write_text(HBA)
+        made.cluster.sql("select pg_reload_conf()")
+        for name, rights in RIGHTS.items():
+            made.maria.sql(f"CREATE USER {name}@localhost IDENTIFIED BY 'right'")
+            made.maria.sql(f"GRANT {rights} ON *.* TO {name}@localhost")
+        made.redis.do("ACL", "SETUSER", "weak", "on", ">right", "~*", "+ping")
+        yield made
+
+
+@pytest.fixture
+def usual(chain: Chain) -> Iterator[Chain]:
+    """Give the servers; in the end each must take a write, and nothing of any run may be left."""
+    with tidy():
+        yield chain
+        all_take_writes(chain)
+        assert_nothing_left(chain.rig)
+
+
+def all_take_writes(chain: Chain) -> None:
+    """Have each take a number; how long that may take is for the test's own limit to say."""
+    for session in (chain.postgresql, chain.mariadb, chain.to_redis):
+        with session() as commit:
+            commit(0)
+
+
+def secret(name: str, text: str) -> str:
+    """Write a file that only root can read, and return its path."""
+    path = SECRETS / name
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return str(path)
+
+
+def mariadb(chain: Chain, user: str, password: str) -> dict[str, Any]:
+    file = secret("mariadb.cnf", f"[client]\nuser={user}\npassword={password}\n")
+    return {"plugin": "mariadb", "options": {"socket": str(chain.maria.socket), "defaults_file": file}}
+
+
+def redis(chain: Chain, password: str) -> dict[str, Any]:
+    file = secret("redis", f"{password}\n")
+    options = {"socket": chain.redis.socket, "user": "weak", "password_file": file}
+    return {"plugin": "redis", "level": "pause", "options": options}
+
+
+def postgresql(chain: Chain, password: str) -> dict[str, Any]:
+    owner = pwd.getpwnam("postgres")
+    file = Path(owner.pw_dir) / ".pgpass"  # the test's own: /var is a copy of the machine's
+    file.touch(mode=0o600)
+    file.write_text(f"*:*:*:password:{password}\n" if password else "")
+    os.chown(file, owner.pw_uid, owner.pw_gid)
+    return {"plugin": "postgresql", "options": {"socket": str(chain.cluster.sockets), "role": "password"}}
+
+
+ENTRIES: dict[str, Callable[..., dict[str, Any]]] = {"postgresql": postgresql, "mariadb": mariadb, "redis": redis}
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "told"),
+    [
+        ("postgresql", [""], "no password supplied"),
+        ("postgresql", ["wrong"], 'password authentication failed for user "password"'),
+        ("postgresql", ["right"], "privileges of pg_read_all_settings"),
+        ("mariadb", ["backup", "wrong"], "Access denied for user 'backup'@'localhost'"),
+        ("mariadb", ["nothing", "right"], "privilege"),
+        ("mariadb", ["no_log", "right"], "BINLOG MONITOR privilege"),
+        ("redis", ["wrong"], "WRONGPASS"),
+        ("redis", ["right"], "NOPERM"),
+    ],
+)
+def test_who_is_not_let_in_is_told_why(usual: Chain, name: str, words: list[str], told: str) -> None:
+    said = plan(usual, ENTRIES[name](usual, *words), status=71)
+    assert told in said.err
+    assert "wrong" not in said.err.replace("WRONGPASS", "")
+    assert "right" not in said.err
+
+
+def test_the_rights_that_the_documentation_names_are_enough(usual: Chain) -> None:
+    run(usual, entry=mariadb(usual, "backup", "right")).end()
+
+
+def plan(chain: Chain, entry: dict[str, Any], status: int) -> Said:
+    """Have a run planned; that looks for every application."""
+    paths = [word for point in chain.points for word in ("--path", str(point))]
+    return borg_lvm("plan", "--config", chain.config(applications=[entry]), *paths, "--", "true", status=status)
+
+
+def run(chain: Chain, programs: Programs | None = None, entry: dict[str, Any] | None = None) -> Run:
+    """Start a run on all volumes."""
+    settings = {"applications": [entry]} if entry else {}
+    config = chain.config(deadline=DEADLINE, attempts=1, **settings)
+    paths = [word for point in chain.points for word in ("--path", str(point))]
+    return Run("run", "--config", config, "--snapshot-size", "16MiB", *paths, "--", "true", programs=programs)
+
+
+@pytest.fixture
+def held(usual: Chain) -> Iterator[tuple[Chain, Run, Callable[[], None]]]:
+    """Give a run that stands still in its window with all servers and volumes, and what lets it go on."""
+    programs = Programs(usual.rig.path(f"programs-{len(os.listdir(usual.rig.directory))}"))
+    gate = programs.stop_shell("before", r"lvchange\ --refresh*")
+    live = run(usual, programs)
+    gate.reached(process=live.process)
+    yield usual, live, gate.open
+    gate.open()
+
+
+Held = tuple[Chain, Run, Callable[[], None]]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
+def test_we_die_or_hang_in_the_window(held: Held, signum: signal.Signals) -> None:
+    chain, live, go_on = held
+    live.kill(signum)
+    all_take_writes(chain)  # the run is dead or stopped, and the gate is shut
+    go_on()
+    if signum == signal.SIGSTOP:
+        live.kill(signal.SIGCONT)
+        said = live.end(status=71)
+        assert f"longer than {DEADLINE} s" in said.err
+    else:
+        live.end(status=-signal.SIGKILL)
+        borg_lvm("clean")
+
+
+@pytest.mark.parametrize("name", ["mariadb", "redis"])
+def test_a_server_is_killed_in_the_window(held: Held, name: str) -> None:
+    chain, live, go_on = held
+    server = chain.maria if name == "mariadb" else chain.redis
+    server.process.kill()
+    go_on()
+    said = live.end(status=71)
+    assert f"{name}: " in said.err
+    server.end()
+    server.start()
