@@ -25,7 +25,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _in_place_of(ours: Sequence[str]) -> str:
     """Return the value of --in-place-of, before anything else of the command line is understood."""
-    return next((after for word, after in pairwise(ours) if word == "--in-place-of"), "")
+    attached = [word.partition("=")[2] for word in ours if word.startswith("--in-place-of=")]
+    return next((after for word, after in pairwise(ours) if word == "--in-place-of"), "".join(attached[:1]))
 
 
 def _main(argv: Sequence[str]) -> tuple[int, bool]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import front
+from borg_lvm import cli, front
 from borg_lvm.errors import UsageError
 
 SCRIPTS = Path(__file__).parents[2] / "bin"
@@ -252,6 +252,12 @@ def test_messages_are_as_many_as_the_programs_and_of_its_form(capfd: pytest.Capt
     assert {**told, "time": 0.0} == {
         "type": "log_message", "time": 0.0, "levelname": "ERROR", "name": "borg_lvm", "message": "line\nline",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("option", [["--in-place-of", "borg"], ["--in-place-of=borg"]])
+def test_an_error_has_the_status_of_the_program(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", *option, "--no-such-option", "--", "borg", "create"]) == 2
+    assert cli.main(["run", "--no-such-option", "--", "borg", *option]) == 64  # behind the -- it is none of ours
 
 
 def test_a_program_of_another_name_is_refused() -> None:
