@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from borg_lvm.applications import Intent
-from borg_lvm.errors import QuiesceError
+from borg_lvm.errors import BusyError, QuiesceError
 
 ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 """Where cgroup v2 is mounted: by itself, or beside the old ones."""
@@ -102,12 +102,12 @@ class Freezer:
 
     @contextmanager
     def frozen(self, deadline: float) -> Iterator[None]:
-        """Hold them still for the length of the block; gives up after half of the deadline (in seconds)."""
+        """Hold them still for the length of the block; BusyError after half of the deadline (in seconds)."""
         end = time.monotonic() + deadline / 2
         with ExitStack() as stack:
             for group in self._groups:
                 if group in self._ours and group.exists and group.is_held:
-                    raise QuiesceError(f"somebody has frozen {group.name} meanwhile", remedy="run it again")
+                    raise BusyError(f"somebody has frozen {group.name} meanwhile", remedy="run it again")
                 hold = stack.enter_context(_held(group))
                 self._holds.append(hold)
                 if group in self._ours:
@@ -117,7 +117,7 @@ class Freezer:
             yield
 
     def confirm(self) -> None:
-        """See that they are still frozen and were so all the time. Errors: QuiesceError."""
+        """See that they are still frozen and were so all the time. Errors: BusyError."""
         for hold in self._holds:
             hold.confirm()
 
@@ -139,19 +139,19 @@ class _Hold:
         """Wait until nothing in it runs any more."""
         while not self._is_frozen():
             if time.monotonic() >= end:
-                raise QuiesceError(f"{self._group.name} cannot be frozen: {self._culprit()}")
+                raise BusyError(f"{self._group.name} cannot be frozen: {self._culprit()}")
             self._poll.poll(1000 * min(1.0, max(0.001, end - time.monotonic())))
 
     def confirm(self) -> None:
         changed = any(events & select.POLLPRI for _, events in self._poll.poll(0))
         if not self._is_frozen() or changed:
-            raise QuiesceError(f"{self._group.name} was set going before the snapshots were there")
+            raise BusyError(f"{self._group.name} was set going before the snapshots were there")
 
     def _is_frozen(self) -> bool:
         try:
             return "frozen 1" in os.pread(self._events, 4096, 0).decode()
         except OSError as error:  # ENODEV: the group is gone
-            raise QuiesceError(f"{self._group.name} has ended, or was started again", remedy="run it again") from error
+            raise BusyError(f"{self._group.name} has ended, or was started again", remedy="run it again") from error
 
     def _culprit(self) -> str:
         for pid in self._group.pids():
@@ -166,7 +166,7 @@ def _held(group: Group) -> Iterator[_Hold]:
     try:
         file = os.open(group.file("cgroup.events"), os.O_RDONLY)
     except OSError as error:
-        raise QuiesceError(f"{group.name} has ended", remedy="run it again") from error
+        raise BusyError(f"{group.name} has ended", remedy="run it again") from error
     try:
         yield _Hold(group, file)
     finally:
@@ -177,7 +177,7 @@ def _write(group: Group, word: str) -> None:
     try:
         file = os.open(group.file("cgroup.freeze"), os.O_WRONLY)
     except OSError as error:
-        raise QuiesceError(f"{group.name} has ended", remedy="run it again") from error
+        raise BusyError(f"{group.name} has ended", remedy="run it again") from error
     try:
         os.write(file, word.encode())
     finally:

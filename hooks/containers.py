@@ -20,7 +20,7 @@ from borg_lvm.applications import Application, DataPath, Found, Intent, Kind, Pr
 from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
 from borg_lvm.config.sections import key, required
 from borg_lvm.devices import mounts
-from borg_lvm.errors import AbsentError, ConfigError, QuiesceError
+from borg_lvm.errors import AbsentError, BusyError, ConfigError, QuiesceError
 from borg_lvm.plugins import hookimpl
 
 from .cgroups import Freezer, Group, refuse_what_is_needed
@@ -218,7 +218,7 @@ class Paused(Containers):
                 if status:
                     raise QuiesceError(f"{container.name} could not be paused", details=(begun.words(),))
                 if status is None:
-                    raise QuiesceError(f"{container.name} was not paused within {self.wish.deadline:g} s")
+                    raise BusyError(f"{container.name} was not paused within {self.wish.deadline:g} s")
             # What is paused is frozen: this only looks at it, and keeps looking at the same.
             self.freezer = Freezer([container.group for container in self.active])
             with self.freezer.frozen(self.wish.deadline):
