@@ -117,8 +117,8 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
             {
                 "uuid": copy.origin.uuid,
                 "name": copy.origin.full_name,
-                "used": story.course.last.used,
-                "space": story.course.last.total,
+                "used": max(story.course.last.used, fill.used),  # what came after the last look counts, too
+                "space": max(story.course.last.total, fill.total),
                 "grown": story.grown,
                 "written": story.written,
                 "lost": bool(fill.problem),

@@ -62,6 +62,12 @@ def test_what_is_kept_is_read_again_oldest_first(folder: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
+def test_what_came_after_the_last_look_counts() -> None:
+    keep(replace(outcome(used=MIB), fills=(Fill(12 * MIB, 16 * MIB),)))
+    (runs,) = history.read().volumes.values()
+    assert [one.used for one in runs] == [12 * MIB]
+
+
 def test_a_run_whose_command_did_not_end_is_not_counted(folder: Path) -> None:
     keep(outcome(status=None))
     assert [path.name for path in folder.iterdir()] == ["1.failed"]
