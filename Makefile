@@ -6,6 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 LAB := $(VENV)/python -m tests.lab
 TESTS ?= tests/system
+OTHERS := $(filter-out $(FIRST),$(KERNEL))
 PARTS ?= $(if $(filter tests/system,$(TESTS)),6,1)
 
 .PHONY: help setup lint unit system test shell demo soak bench clean
@@ -24,13 +25,14 @@ lint: setup ## ruff and mypy
 unit: setup ## tests that need no root
 	$(VENV)/python -m pytest -q tests/unit
 
-# The first kernel has most tests: several guests share them, one for each processor that is free, beside the others.
+# The first kernel has most tests: several guests share them, beside the others, which start first for they take longest.
+SHARED = $(LAB) test --env BORG_LVM_LAB_SHARE=$$number/$(words $(KERNEL))
 system: ## tests on real LVM: all on the first kernel, what depends on the kernel on the others
-	@guests=; number=0; of=$(words $(KERNEL)); parts=$(PARTS); for kernel in $(KERNEL); do \
-	  part=0; while [ $$part -lt $$parts ]; do \
-	    $(LAB) test --kernel $$kernel --env BORG_LVM_LAB_SHARE=$$number/$$of --env BORG_LVM_LAB_PART=$$part/$$parts -- $(TESTS) & \
-	    guests="$$guests $$!"; part=$$((part + 1)); done; \
-	  number=$$((number + 1)); parts=1; done; \
+	@guests=; number=1; for kernel in $(OTHERS); do \
+	  $(SHARED) --kernel $$kernel -- $(TESTS) & guests="$$guests $$!"; number=$$((number + 1)); sleep 2; done; \
+	number=0; part=0; while [ $$part -lt $(PARTS) ]; do \
+	  $(SHARED) --kernel $(FIRST) --env BORG_LVM_LAB_PART=$$part/$(PARTS) -- $(TESTS) & \
+	  guests="$$guests $$!"; part=$$((part + 1)); done; \
 	status=0; for guest in $$guests; do wait $$guest || status=1; done; exit $$status
 
 test: setup lint unit system ## all of it

@@ -43,7 +43,7 @@ def docker() -> Iterator[Boxes]:
     yield from engine("docker")
 
 
-@pytest.fixture(params=["podman", "docker"])
+@pytest.fixture(params=["podman", pytest.param("docker", marks=pytest.mark.soak)])
 def box(request: pytest.FixtureRequest) -> Iterator[Boxes]:
     made: Boxes = request.getfixturevalue(request.param)
     yield made
