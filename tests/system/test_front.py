@@ -87,6 +87,8 @@ def files(borg: Borg, repository: str, name: str) -> list[str]:
     return [path for path in listed if "/borgmatic" not in f"/{path}"]
 
 
+@pytest.mark.soak
+@pytest.mark.limit(1800)
 def test_borgmatic_with_local_path_saves_the_same_from_one_instant(rig: Rig) -> None:
     sources = planted(rig)
     way = {"encryption_passcommand": f"echo {SECRET}"}  # which borgmatic runs itself: borg gets a descriptor
