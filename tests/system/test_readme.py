@@ -26,6 +26,8 @@ def test_readme_has_its_three_commands() -> None:
 
 @pytest.mark.limit(180)
 def test_the_commands_of_readme_work(rig: Rig) -> None:
+    if README.is_relative_to("/srv"):
+        pytest.skip("this checkout lies below /srv, which README's example has on a volume of its own")
     rig.volume("srv", fs="ext4", at="/srv")
     Path("/srv/file").write_text("content")
     Path("/backup").mkdir()
