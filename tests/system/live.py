@@ -295,10 +295,17 @@ def assert_nothing_left(rig: Rig) -> None:
 
 
 def end_dmeventd() -> None:
-    """End LVM's own daemon, which LVM starts for thin volumes and which then stays."""
+    """End LVM's own daemon, which LVM starts for thin volumes and which then stays.
+
+    It is waited for, and its pipes are taken away: LVM's next command would talk to one that is just dying.
+    """
     for pid, words in processes().items():
         if words.split()[0].endswith("dmeventd"):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            wait_for(lambda pid=pid: pid not in processes(), "dmeventd to end")  # type: ignore[misc]
+            for pipe in ("client", "server"):
+                Path(f"/run/dmeventd-{pipe}").unlink(missing_ok=True)
 
 
 def _left(rig: Rig) -> list[str]:
