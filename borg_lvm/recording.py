@@ -71,7 +71,9 @@ class Clock:
     _begin: float = 0.0
 
     def begin(self, name: str) -> None:
-        """End the phase that there is and begin the next one; without a name there is none."""
+        """End the phase that there is and begin the next one, unless it is the same; without a name there is none."""
+        if name == self._name:
+            return
         now = time.monotonic() - self.start
         if self._name:
             self.outcome.phases.append(Phase(self._name, self._begin, now - self._begin))
