@@ -6,9 +6,9 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from borg_lvm import clean, history, kernel, ledger, locks, nesting, proc, quiesce, survey, undo
+from borg_lvm import clean, history, kernel, ledger, nesting, proc, quiesce, survey, undo
 from borg_lvm.checking import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm
@@ -171,5 +171,4 @@ def _surveyed(asked: Asked) -> tuple[survey.Survey | None, Refused | None]:
                 surveyed = surveyed.with_applications(*troupe.probe())
     except BorgLvmError as error:
         return None, refused(error)
-    others = locks.told([copy.origin for copy in surveyed.plan.copies])
-    return replace(surveyed, plan=replace(surveyed.plan, notes=(*surveyed.plan.notes, *others))), None
+    return surveyed.with_holders(), None

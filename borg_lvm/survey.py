@@ -66,6 +66,11 @@ class Survey:
         notes = (*self.plan.notes, *left_out)
         return replace(self, plan=replace(self.plan, applications=covered, notes=notes))
 
+    def with_holders(self) -> Survey:
+        """Return the survey with a note for each volume that another run holds at this moment."""
+        told = locks.told([copy.origin for copy in self.plan.copies])
+        return replace(self, plan=replace(self.plan, notes=(*self.plan.notes, *told)))
+
     def changed(self) -> list[str]:
         """Return the paths of mounts at, above or below the sources that came or went since this survey."""
         now = standing(self.resolved, mounts.Table(mounts.read()))

@@ -44,14 +44,11 @@ def _plan(args: argparse.Namespace, log: Log) -> int:
     command = given.command(args)
     given.refuse_what_cannot_be_run(command[0])
 
-    from dataclasses import replace
-
-    from borg_lvm import locks, report
+    from borg_lvm import report
 
     settings = given.settings(args)
     with given.applications(settings) as troupe:
-        made = given.surveyed(args, command, settings, troupe).plan
-    made = replace(made, notes=(*made.notes, *locks.told([copy.origin for copy in made.copies])))
+        made = given.surveyed(args, command, settings, troupe).with_holders().plan
     if args.json:
         print(json.dumps(report.as_data(made), indent=2))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from hooks import containers
 from tests.rig import Rig
 from tests.system.boxes import Boxes, boxes
 from tests.system.live import Programs, Run, assert_nothing_left, away, tidy, wait_for
-from tests.system.program import Said, borg_lvm, run
-from tests.system.worker import COUNTER, SCRIPT, Words, script
+from tests.system.program import Said, borg_lvm
+from tests.system.worker import COUNTER, SCRIPT, Words, WorkerSubject, script
 
 pytestmark = pytest.mark.limit(600)
 BASE = Path("/run/borg-lvm-test-containers")
@@ -159,14 +159,13 @@ def test_without_an_engine_all_containers_are_absent() -> None:
         containers.Containers(Wish("it", "pause", 8.0, containers.Options((NAME,))), "no-such-engine").probe()
 
 
-class BoxSubject(Subject):
+class BoxSubject(WorkerSubject):
     """A worker in a container, for the contract."""
 
     def __init__(self, box: Boxes, level: str, data: Path) -> None:
         self.box = box
+        super().__init__(data)
         self.level = level
-        self.data = data
-        self.words = Words(data)
         self.start()
 
     def start(self) -> None:
@@ -178,35 +177,14 @@ class BoxSubject(Subject):
         kind = containers.Paused if self.level == "pause" else containers.Containers
         return kind(Wish("it", self.level, deadline, containers.Options((NAME,))), self.box.engine)
 
-    def write(self, seconds: float) -> bool:
-        return self.words.write(seconds)
-
-    def keeps(self) -> list[str]:
-        return [str(self.data)]
-
     def gone(self) -> AbstractContextManager[None]:
         return away(lambda: self.box.remove(NAME), self.start)
-
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Have it wait in the kernel, for a file system that stands still."""
-        run("fsfreeze", "--freeze", self.data)
-        try:
-            self.words.write(0.5)
-            yield
-        finally:
-            run("fsfreeze", "--unfreeze", self.data)
 
     def stopped(self) -> AbstractContextManager[None]:
         return away(lambda: self.box.do("pause", NAME), lambda: self.box.do("unpause", NAME))
 
     def lose(self) -> bool:
-        group = self.box.group(NAME) / "cgroup.freeze"
-        group.write_text("0")
-        assert self.words.write(20)
-        group.write_text("1")
-        time.sleep(0.05)  # the kernel tells of changes that follow each other quickly once, and later
-        return True
+        return self.thawed_for_a_moment(self.box.group(NAME))
 
 
 class TestContract(ApplicationContract):

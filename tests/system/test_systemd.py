@@ -19,7 +19,7 @@ from tests.rig import Rig
 from tests.system.live import Programs, Run, assert_nothing_left, away, tidy, wait_for
 from tests.system.program import BIN, Said, borg_lvm, run
 from tests.system.units import CGROUPS, Manager, managed
-from tests.system.worker import COUNTER, SCRIPT, Words, script
+from tests.system.worker import COUNTER, SCRIPT, Words, WorkerSubject, script
 
 pytestmark = pytest.mark.limit(600)
 BASE = Path("/run/borg-lvm-test-systemd")
@@ -204,40 +204,23 @@ def test_without_systemd_all_units_are_absent() -> None:
         systemd._make(Wish("it", "freeze", 8.0, systemd.Options(("dog.service",)))).probe()
 
 
-class UnitSubject(Subject):
+class UnitSubject(WorkerSubject):
     """A worker in a unit, for the contract."""
 
     level = "freeze"
 
     def __init__(self, manager: Manager, data: Path) -> None:
+        super().__init__(data)
         self.manager = manager
-        self.data = data
         self.program = str(script(BASE / "worker", SCRIPT.format(folder=data)))
-        self.words = Words(data)
         manager.add(UNIT, self.program)
         assert self.words.write(60)
 
     def make(self, deadline: float) -> Application:
         return systemd._make(Wish("it", self.level, deadline, systemd.Options((UNIT,), (str(self.data),))))
 
-    def write(self, seconds: float) -> bool:
-        return self.words.write(seconds)
-
-    def keeps(self) -> list[str]:
-        return [str(self.data)]
-
     def gone(self) -> AbstractContextManager[None]:
         return away(lambda: self.manager.remove(UNIT), lambda: self.manager.add(UNIT, self.program))
-
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Have it wait in the kernel, for a file system that stands still."""
-        run("fsfreeze", "--freeze", self.data)
-        try:
-            self.words.write(0.5)
-            yield
-        finally:
-            run("fsfreeze", "--unfreeze", self.data)
 
     def stopped(self) -> AbstractContextManager[None]:
         """As `systemctl freeze` does, which needs the message bus."""
@@ -245,13 +228,7 @@ class UnitSubject(Subject):
         return away(lambda: file.write_text("1"), lambda: file.write_text("0"))
 
     def lose(self) -> bool:
-        # Only for a moment: it is frozen again when the plugin looks.
-        group = CGROUPS / "system.slice" / UNIT / "cgroup.freeze"
-        group.write_text("0")
-        assert self.words.write(20)
-        group.write_text("1")
-        time.sleep(0.05)  # the kernel tells of changes that follow each other quickly once, and later
-        return True
+        return self.thawed_for_a_moment(CGROUPS / "system.slice" / UNIT)
 
 
 class StoppedSubject(UnitSubject):

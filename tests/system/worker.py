@@ -9,8 +9,12 @@ import os
 import stat
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from borg_lvm.contract import Subject
+from tests.system.program import run
 
 SCRIPT = """#!/bin/sh
 # {folder}/pipe is open for both sides, so that reading goes on when a client has gone.
@@ -72,3 +76,36 @@ class Words:
         with suppress(FileNotFoundError):
             return (self.folder / "words").read_text()
         return ""
+
+
+class WorkerSubject(Subject):
+    """The worker in a folder, for the contract; how it is started and stopped is said by those that inherit this."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.words = Words(data)
+
+    def write(self, seconds: float) -> bool:
+        return self.words.write(seconds)
+
+    def keeps(self) -> list[str]:
+        return [str(self.data)]
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Have it wait in the kernel, for a file system that stands still."""
+        run("fsfreeze", "--freeze", self.data)
+        try:
+            self.words.write(0.5)
+            yield
+        finally:
+            run("fsfreeze", "--unfreeze", self.data)
+
+    def thawed_for_a_moment(self, group: Path) -> bool:
+        """Thaw its control group behind the plugin's back: it is frozen again when the plugin looks."""
+        freeze = group / "cgroup.freeze"
+        freeze.write_text("0")
+        assert self.words.write(20)
+        freeze.write_text("1")
+        time.sleep(0.05)  # the kernel tells of changes that follow each other quickly once, and later
+        return True

@@ -9,25 +9,12 @@ import pytest
 
 from borg_lvm.dm import Fill
 from borg_lvm.errors import ReleaseError, SnapshotLostError
-from borg_lvm.plan import Plan
 from borg_lvm.report import Instant, Outcome, as_data, summary, table
 from borg_lvm.watching import Course, Look, Story
-from tests.unit.data.machine import GIB, MIB, RUN, VOLUME, Machine, folders, link, pool, thin
+from tests.unit.data.machine import GIB, MIB, RUN, Machine
+from tests.unit.data.runs import two
 
 GOOD = Fill(16 * MIB, 2 * GIB)
-
-
-def two() -> Plan:
-    """A thick /home and a thin /srv."""
-    machine = Machine()
-    machine.mount("/home", "vg0/home")
-    machine.add("vg1/pool", pool())
-    machine.add("vg1/srv", replace(thin(VOLUME), uuid="srv"))
-    machine.mount("/srv", "vg1/srv", fstype="xfs")
-    resolved = machine.resolve(
-        "/home", "/srv", "/mnt/x", link("/etc/l", "/home/l"), declared=folders("/mnt", "/home/cache")
-    )
-    return machine.plan(resolved)
 
 
 def outcome(status: int | None = 0, fills: tuple[Fill, ...] = (GOOD, Fill(0, 0)), *leftovers: str) -> Outcome:

@@ -20,8 +20,8 @@ BORG = Reading("borg", "create", archive="monday", warnings=frozenset((1,)))
 LOST = Fill(0, 0, "the kernel calls it 'Invalid' (snapshot)")
 
 
-def plan(consistency: str = "instant") -> Plan:
-    """A thick /home with a database on it, and a thin /srv."""
+def two() -> Plan:
+    """A thick /home and a thin /srv."""
     machine = Machine()
     machine.mount("/home", "vg0/home")
     machine.add("vg1/pool", pool())
@@ -30,9 +30,14 @@ def plan(consistency: str = "instant") -> Plan:
     resolved = machine.resolve(
         "/home", "/srv", "/mnt/x", link("/etc/l", "/home/l"), declared=folders("/mnt", "/home/cache")
     )
+    return machine.plan(resolved)
+
+
+def plan(consistency: str = "instant") -> Plan:
+    """The same with a database on /home."""
     kept = (Kept("/home/db", "data", "vg0/home"),)
     database = Covered("db", "postgresql", "checkpoint", "a checkpoint", "15", kept)
-    return replace(machine.plan(resolved), consistency=consistency, applications=(database,))
+    return replace(two(), consistency=consistency, applications=(database,))
 
 
 def outcome(status: int | None = 0, **changed: Any) -> Outcome:
