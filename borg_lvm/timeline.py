@@ -82,7 +82,7 @@ def lines(certificate: Certificate) -> Iterator[str]:
 
 
 def _head(certificate: Certificate) -> Iterator[str]:
-    command, error = certificate["command"], certificate["error"]
+    command = certificate["command"]
     yield shown(f"Run {certificate['run']} on {certificate['host']}: {told(certificate)}")
     took = brief(certificate["end"] - certificate["begin"])
     yield f"  began at {moment(certificate['begin'])} and took {took}"
@@ -95,7 +95,7 @@ def _head(certificate: Certificate) -> Iterator[str]:
         yield shown(f"  it saved the archive {certificate['archive']}")
     for line in instants(certificate):
         yield shown(f"  {line}")
-    for line in [error["message"], *error["details"], *certificate["marked"]] if error else certificate["marked"]:
+    for line in [*complaint(certificate), *certificate["marked"]]:
         yield shown(f"  {line}")
     released = certificate["released"]
     yield {
@@ -103,6 +103,12 @@ def _head(certificate: Certificate) -> Iterator[str]:
         "kept": shown(f"  kept: {', '.join(released['snapshots'])}"),
         "incomplete": shown(f"  not released: {', '.join(released['left'])}"),
     }[released["state"]]
+
+
+def complaint(certificate: Certificate) -> list[str]:
+    """Return what the run said was wrong, without what has become of what it saved, which is shown by itself."""
+    error, marked = certificate["error"], certificate["marked"]
+    return [error["message"], *(line for line in error["details"] if line not in marked)] if error else []
 
 
 def told(certificate: Certificate) -> str:

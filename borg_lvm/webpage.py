@@ -14,6 +14,7 @@ from borg_lvm.timeline import (
     Unit,
     application_cells,
     brief,
+    complaint,
     curves,
     instants,
     moment,
@@ -90,7 +91,7 @@ def _safe(text: object) -> str:
 
 
 def _facts(certificate: Certificate) -> list[tuple[str, str]]:
-    command, error, released = certificate["command"], certificate["error"], certificate["released"]
+    command, released = certificate["command"], certificate["released"]
     ran = "did not run to its end"
     if command["status"] is not None:
         ran = f"ended with status {command['status']} after {brief(command['seconds'])}"
@@ -100,7 +101,7 @@ def _facts(certificate: Certificate) -> list[tuple[str, str]]:
         ("command", f"{command['program']} {command['action'] or ''} {ran}"),
         ("archive", certificate["archive"] or ""),
         ("instant", "; ".join(instants(certificate))),
-        ("error", "; ".join([error["message"], *error["details"]]) if error else ""),
+        ("error", "; ".join(complaint(certificate))),
         ("what it saved", "; ".join(certificate["marked"])),
         ("released", {"released": "everything"}.get(released["state"], f"{released['state']}: {_left(certificate)}")),
     ]

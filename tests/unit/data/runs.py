@@ -17,6 +17,7 @@ from tests.unit.data.machine import GIB, MIB, VOLUME, Machine, folders, link, po
 
 BEGIN = 1704164640.0
 BORG = Reading("borg", "create", archive="monday", warnings=frozenset((1,)))
+MARKED = "borg's archive is gone"
 LOST = Fill(0, 0, "the kernel calls it 'Invalid' (snapshot)")
 
 
@@ -87,8 +88,8 @@ ALL = {
     "kept": made(outcome(kept="snapshots kept")),
     "failure": made(outcome(2), 2),
     "tainted": made(
-        outcome(143, fills=(LOST, Fill(0, 0)), marked=("borg's archive is gone",)), 74, "not trusted", "why"
-    ),
+        outcome(143, fills=(LOST, Fill(0, 0)), marked=(MARKED,)), 74, "not trusted", "why", MARKED
+    ),  # a run's error tells of both
     "no snapshots": made(failed(), 71, "cannot freeze /home", "EIO"),
     "interrupted": made(failed(), 143, "ended by SIGTERM before the command was started"),
     "a bug": made(failed(), 70, "a bug in borg-lvm: ValueError: x"),
