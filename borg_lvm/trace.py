@@ -62,7 +62,6 @@ class Trace:
     def call(self, name: str, what: str, work: Callable[..., T], *arguments: object) -> T:
         """Do something and tell of it."""
         begin = time.monotonic()
-        ended = "failed"
         try:
             result = work(*arguments)
             ended = "done"

@@ -95,9 +95,10 @@ class Container:
 
     def kept(self) -> Iterator[DataPath]:
         """Yield what it keeps outside of itself: writable volumes and folders, without sockets and the like."""
+        table = mounts.Table(mounts.read())
         for mount in self.facts["Mounts"]:
             source = str(mount.get("Source", ""))
-            if mount.get("Type") in ("bind", "volume") and mount.get("RW") and _may_hold_data(source):
+            if mount.get("Type") in ("bind", "volume") and mount.get("RW") and _may_hold_data(source, table):
                 yield DataPath(source, f"{mount['Type']} {mount['Destination']} of {self.name}")
 
     def layer(self) -> str:
@@ -231,7 +232,7 @@ class Paused(Containers):
             raise QuiesceError(f"{container.name} could not be unpaused", details=error.details) from error
 
 
-def _may_hold_data(path: str) -> bool:
+def _may_hold_data(path: str, table: mounts.Table) -> bool:
     """Whether a path on the host is a file or folder that outlives the machine's next start."""
     try:
         mode = os.stat(path).st_mode
@@ -239,7 +240,7 @@ def _may_hold_data(path: str) -> bool:
         return True  # what is not there any more is told by the core
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
         return False
-    return mounts.Table(mounts.read()).of(os.path.realpath(path)).fstype not in IN_MEMORY
+    return table.of(os.path.realpath(path)).fstype not in IN_MEMORY
 
 
 def _not_told(engine: str, error: proc.ProgramError) -> QuiesceError:
