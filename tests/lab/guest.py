@@ -24,7 +24,7 @@ TAIL = 60  # lines of the guest's kernel log that a failure shows
 def run(job: Job, kernel: Kernel, accelerator: str, tally: Tally) -> Outcome:
     """Boot a guest, run the job's command in it, and return how that ended."""
     job.write(_facts(kernel))
-    with turn() as processor, _ports("record", "events", "output") as (ours, theirs):
+    with turn(whole=not kernel.is_uml) as processor, _ports("record", "events", "output") as (ours, theirs):
         numbers = {name: end.fileno() for name, end in theirs.items()}
         command = _arguments(job, kernel, accelerator, numbers, processor)
         with started(command, tuple(numbers.values()), job.out / "console.log") as child:

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LAB = CHECKOUT / ".lab"
@@ -25,34 +24,39 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
-def _slots() -> list[tuple[str, int]]:
-    """Return names and processors of what guests take turns at: one more than there are processors.
-
-    Tests wait for half of their time, so two guests of User Mode Linux fit on one; the last is for one in QEMU, which
-    needs all of it and is started first.
-    """
-    processors = sorted(os.sched_getaffinity(0), reverse=True)
-    return [(f"guest{number}", processor) for number, processor in enumerate([*processors, processors[-1]])]
+PER_PROCESSOR = 2
+"""Tests wait for half of their time, so two guests of User Mode Linux fit on one processor."""
 
 
 @contextlib.contextmanager
-def turn() -> Iterator[int]:
-    """Wait for a processor that is not taken by other guests, and give its number: who starves fails by time limits."""
+def turn(*, whole: bool) -> Iterator[int]:
+    """Wait for room on a processor and give its number; `whole`: a guest in QEMU, which leaves no room for others.
+
+    Guests that starve fail by time limits.
+    """
     LAB.mkdir(exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        slots = [(stack.enter_context((LAB / f"{name}.lock").open("w")), processor) for name, processor in _slots()]
-        told = False
-        while (processor := next((number for slot, number in slots if _taken(slot)), None)) is None:
-            if not told:
-                print("lab: waiting for other guests to end", flush=True)
-            told = True
-            time.sleep(1)
-        yield processor
+    processors = sorted(os.sched_getaffinity(0), reverse=True)
+    # First the first place on each, so that two guests are not on one processor while another one is idle.
+    wanted = [[(processor, place) for place in range(PER_PROCESSOR)] for processor in processors]
+    if not whole:
+        wanted = [[(processor, place)] for place in range(PER_PROCESSOR) for processor in processors]
+    told = False
+    while True:
+        for places in wanted:
+            with contextlib.ExitStack() as stack:
+                if all(_taken(stack, f"guest{processor}-{place}") for processor, place in places):
+                    yield places[0][0]
+                    return
+        if not told:
+            print("lab: waiting for other guests to end", flush=True)
+        told = True
+        time.sleep(1)
 
 
-def _taken(slot: TextIO) -> bool:
+def _taken(stack: contextlib.ExitStack, name: str) -> bool:
+    lock = stack.enter_context((LAB / f"{name}.lock").open("w"))
     try:
-        fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -12,10 +12,11 @@ from tests.rig.tools import run
 
 FITHAW = 0xC0045878  # _IOWR('X', 120, int)
 
+# A new ext4 is written at once: else the kernel does that later, all by itself, and fills snapshots meanwhile.
 MKFS = {
     "ext2": ["mkfs.ext2", "-q", "-F", "-E", "nodiscard"],
     "ext3": ["mkfs.ext3", "-q", "-F", "-E", "nodiscard"],
-    "ext4": ["mkfs.ext4", "-q", "-F", "-E", "nodiscard"],
+    "ext4": ["mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"],
     "xfs": ["mkfs.xfs", "-q", "-f", "-K"],
     "btrfs": ["mkfs.btrfs", "-q", "-f", "-K", "-m", "single"],
 }
