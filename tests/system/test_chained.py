@@ -49,6 +49,7 @@ def test_no_effect_without_its_cause(rig: Rig) -> None:
             assert before <= shown[-1] <= shown[0] <= after
 
 
+@pytest.mark.soak
 def test_the_judge_sees_inversions(rig: Rig) -> None:
     programs = Programs(rig.path("programs"))
     programs.delay("lvcreate", PAUSE)

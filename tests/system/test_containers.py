@@ -75,7 +75,8 @@ def torn(box: Boxes, entry: dict[str, Any] | None, one: Path, two: Path) -> tupl
     return first, second
 
 
-@pytest.mark.parametrize("level", ["pause", pytest.param("freeze", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("level", ["pause", "freeze"])
 def test_what_is_paused_shows_one_instant_on_volumes_that_are_taken_one_after_the_other(
     rig: Rig, box: Boxes, level: str
 ) -> None:

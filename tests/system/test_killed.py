@@ -215,7 +215,9 @@ AROUND = {
 
 
 WHOLE = "BORG_LVM_RUNS" in os.environ
-"""The soak kills everybody at each step of a window, else they take turns: one at each."""
+"""The soak kills everybody at each step of a window and somebody at all others. Else they take turns, one at each step
+of a window; what is around it is left to the kinds whose rows have most of the steps."""
+ALL_STEPS = ("luks1", "two")
 
 
 def rows() -> Iterator[tuple[str, str, Victims]]:
@@ -227,7 +229,7 @@ def rows() -> Iterator[tuple[str, str, Victims]]:
             for victims in EVERYBODY:
                 if WHOLE or victims == whose_turn:
                     yield kind, step, victims
-        for words in around.split():
+        for words in around.split() if WHOLE or kind in ALL_STEPS else ():
             step, _, victims = words.partition("+")
             yield kind, step, victims or "us"
 

@@ -98,6 +98,7 @@ def test_a_server_over_three_volumes_comes_back_whole_and_at_a_known_position(ri
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_the_judge_sees_what_was_not_of_one_instant_or_not_locked(rig: Rig) -> None:
     programs = Programs(rig.path("programs"))
     programs.delay("lvcreate", PAUSE)

@@ -71,6 +71,7 @@ def entry_for(cluster: Cluster) -> dict[str, Any]:
     return {"plugin": "postgresql", "options": {"socket": str(cluster.sockets)}}
 
 
+@pytest.mark.soak
 def test_a_cluster_over_three_volumes_comes_back_whole(rig: Rig) -> None:
     with tidy():
         with served(rig, THICK, HOT, checksums=True) as server:
