@@ -22,7 +22,7 @@ from tests.system.live import Programs, assert_nothing_left, away, borg_lvm_argv
 from tests.system.maria import BASE, Position, Server, client, judged
 from tests.system.program import Said, run, start
 
-pytestmark = pytest.mark.limit(1500)
+pytestmark = pytest.mark.limit(7200)  # seconds; a fraction of it on an idle machine
 JUDGED = int(os.environ.get("BORG_LVM_JUDGED", "1"))
 """How many copies are judged; `make soak` takes 10."""
 PAUSE = 2.0  # seconds that are put before each snapshot of the control
