@@ -34,13 +34,14 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --dim: #97a3b8; --line: #3a4354; --paper: #161b24; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 62rem;
   margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } h1, h2, h3, p { overflow-wrap: anywhere; }
 .result { padding: .1rem .6rem; border-radius: .3rem; color: #fff; background: var(--phase); }
 .success { background: #2e7d4f; } .warning { background: #9a6a00; } .failure, .tainted { background: #b3261e; }
 table { border-collapse: collapse; width: 100%; } th { color: var(--dim); font-weight: 600; }
-th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line);
-  overflow-wrap: anywhere; }
-svg { width: 100%; height: auto; } svg text { fill: var(--ink); font-size: 13px; } svg .dim { fill: var(--dim); }
+th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); }
+th { white-space: nowrap; } td { overflow-wrap: anywhere; min-width: 5rem; }
+.wide { overflow-x: auto; } svg { width: 100%; min-width: 46rem; height: auto; }
+svg text { fill: var(--ink); font-size: 13px; } svg .dim { fill: var(--dim); }
 svg .inside { fill: #fff; }
 svg .axis { stroke: var(--line); } svg .phase { fill: var(--phase); } svg .command { fill: var(--command); }
 svg .still { fill: var(--still); } svg .fill { fill: var(--fill); fill-opacity: .45; stroke: var(--fill); }
@@ -116,7 +117,7 @@ def _left(certificate: Certificate) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, head_shown: bool = True) -> str:
     names = f"<tr>{''.join(f'<th>{_safe(name)}</th>' for name in head)}</tr>" if head_shown else ""
     cells = "".join(f"<tr>{''.join(f'<td>{_safe(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table>{names}{cells}</table>"
+    return f'<div class="wide"><table>{names}{cells}</table></div>'
 
 
 def _section(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -226,8 +227,8 @@ def _axis(end: float, height: int) -> str:
 def _svg(title: str, height: int, parts: Iterable[str]) -> str:
     inner = "".join(parts)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">'
-        f"<title>{_safe(title)}</title>{inner}</svg>"
+        f'<div class="wide"><svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">'
+        f"<title>{_safe(title)}</title>{inner}</svg></div>"
     )
 
 

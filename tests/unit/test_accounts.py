@@ -48,9 +48,10 @@ class TestReport:
             "  /home  vg0/home",
             "  /home/cache  declared live",
             "  /mnt/x       declared: /mnt",
-            "  vg0/home  ext4         thick     at most 45 ms   300 MiB of 2.0 GiB  -",
-            "  vg1/srv   xfs          thin      at most 100 ms  the pool's          -",
-            "checkpoint  application: its files were in order at the instant  200 ms       LSN 0/15E2A30",
+            "  vg0/home  ext4         at most 45 ms   300 MiB of 2.0 GiB  -",
+            "  vg1/srv   xfs          at most 100 ms  the pool's          -",
+            "  db    checkpoint  200 ms       application\n",
+            "  db: its files were in order at the instant; LSN 0/15E2A30",
             "everything was released",
             "How the snapshot of vg0/home filled while the command ran:",
             "How the data of the thin pool vg1/pool filled while the command ran:",
@@ -68,11 +69,19 @@ class TestReport:
             ("interrupted", "borg create did not run to its end"),
             ("not released", "not released: snapshot vg0/x"),
             ("kept", "kept: vg0/borg_lvm-"),
-            ("not quiesced", "crash-consistent: as a power cut at the instant would have left it"),
+            ("not quiesced", "db: as a power cut at the instant would have left it; no answer"),
         ],
     )
     def test_what_went_wrong(self, kind: str, words: str) -> None:
         assert self.text(kind).count(words) == 1
+
+    def test_it_fits_a_terminal_of_80_columns(self) -> None:
+        long = copy.deepcopy(runs.ALL["success"])
+        for volume, name in zip(long["volumes"], ("server-vg/root", "ubuntu-vg/ubuntu-lv"), strict=True):
+            volume["volume"] = name
+            volume["space"] = {"planned": 1, "total": 900 << 30, "used": 800 << 30, "grown": 800 << 30}
+        for line in timeline.lines(long):
+            assert len(line) <= 80, line
 
     @pytest.mark.parametrize("kind", runs.ALL)
     def test_no_name_steers_the_terminal(self, kind: str) -> None:
@@ -91,7 +100,7 @@ class TestReport:
         rows = list(timeline.chart([[0, 0, 100], [50, 50, 100], [100, 100, 100]], lambda size, _: f"{size:g} B"))
         assert len(rows) == timeline.HEIGHT + 1
         assert "100 B ┤" in rows[0]
-        assert [row.count("█") for row in rows[:-1]] == [1, 1, 31, 31]
+        assert [row.count("█") for row in rows[:-1]] == [1, 1, *[timeline.WIDTH // 2 + 1] * 2]
         assert rows[-1].endswith("100 s") or rows[-1].endswith("2 min")
 
     def test_numbers_as_one_line(self) -> None:
@@ -149,7 +158,13 @@ class TestHistory:
         assert [line.split()[0] for line in lines[1 : len(runs.ALL) + 1]] == [
             f"run{n:02}" for n in range(len(runs.ALL))
         ]
-        assert "TAINTED" in lines[list(runs.ALL).index("tainted") + 1]
+        assert "TAINTED 74" in lines[list(runs.ALL).index("tainted") + 1]
+
+    def test_it_fits_a_terminal_of_80_columns(self) -> None:
+        one = {**runs.ALL["failure"], "run": RUN}
+        one["command"] = {**one["command"], "program": "borgmatic"}
+        for line in [*trend.table([trend.line(one)]), *trend.trends([one, one])]:
+            assert len(line) <= 80, line
 
     def test_the_trend_of_each_volume(self) -> None:
         later = runs.outcome()
