@@ -77,7 +77,7 @@ def lines(certificate: Certificate) -> Iterator[str]:
     yield from timeline(certificate)
     for name, curve, unit in curves(certificate):
         yield ""
-        yield shown(f"How {name} filled while the command ran:")
+        yield shown(f"How {name} filled:")
         yield from chart(curve, unit)
 
 
@@ -141,7 +141,7 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> It
 
 def volume_cells(one: dict[str, Any]) -> tuple[str, str, str]:
     """Return how long a volume stood still, how much of its snapshot's space was used, and how much that grew."""
-    still = "-" if one["still_ms"] is None else f"at most {brief(one['still_ms'] / 1000)}"
+    still = "-" if one["still_ms"] is None else f"≤ {brief(one['still_ms'] / 1000)}"
     space = one["space"]
     if one["lost"]:
         used = "LOST"
