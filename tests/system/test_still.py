@@ -18,6 +18,7 @@ from tests.system.program import BIN, start
 from tests.system.writers import Writer, writing
 
 pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
+WOKEN = 0.1  # seconds: 17 ms were seen where six processes wanted the only processor
 HOLD = 3.0  # seconds for which the window is kept open: ordinary waits must be small beside it
 
 # A borg-lvm that takes the time only when it has let go. The path in front of it is that of the real one.
@@ -54,9 +55,10 @@ class Wait:
 
         A write is under way when the volume stops: it waits for as long as that stands still, and for as long as it
         would have taken anyway. What an ordinary write takes at most is what another one took in this very run, under
-        the same load and with the same snapshot to feed.
+        the same load and with the same snapshot to feed. And it must get a processor again, which all others that stood
+        still want at that moment, too.
         """
-        return self.longest <= self.told + self.ordinary
+        return self.longest <= self.told + self.ordinary + WOKEN
 
 
 def waits(rig: Rig, volumes: list[Volume], real: bool) -> list[Wait]:
