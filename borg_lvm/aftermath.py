@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import metrics, proc
+from borg_lvm import history, metrics, proc
 from borg_lvm.certificate import Certificate
 from borg_lvm.config.schema import Notification, Settings
 from borg_lvm.errors import LockedError
@@ -75,7 +75,7 @@ def _write_metrics(news: News, path: str, log: Log) -> None:
     """Put the new file in the place of the old one, so that nobody ever reads half of it."""
     new = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}")
     try:
-        data = metrics.text(news, _previous(path)).encode()
+        data = _text(news, path).encode()
         with suppress(FileNotFoundError):
             os.unlink(new)
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -90,6 +90,16 @@ def _write_metrics(news: News, path: str, log: Log) -> None:
             raise
     except OSError as error:
         log.warning(f"the metrics cannot be written to {path}: {error.strerror}; the backup is not concerned")
+
+
+def _text(news: News, path: str) -> str:
+    """Return the new metrics; what the old file does not tell is looked up in the history, once."""
+    previous = _previous(path)
+    if metrics.last_saved(previous) is None:
+        with suppress(OSError, LookupError, TypeError, ValueError):
+            past = [record.certificate for record in history.records() if record.certificate]
+            return metrics.text(news, previous, past)
+    return metrics.text(news, previous)
 
 
 def _previous(path: str) -> str:

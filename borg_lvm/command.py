@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -87,16 +90,26 @@ OnTainted = Literal["rename", "keep", "delete"]
 """What is to become of an archive that was read from a lost snapshot."""
 
 
+class Runs(Protocol):
+    """Runs a program where the command ran, and returns what it wrote to its standard output.
+
+    Its environment is that of the command, and what is in `env` besides: secrets stay there.
+    Errors: ProgramError, which may be left to the core.
+    """
+
+    def __call__(self, argv: Sequence[str], *, env: Mapping[str, str] = NOTHING) -> str:
+        """Run it to its end."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Tainted:
     """A command that has read a lost snapshot, to the plugin that is to find and to mark what it saved.
 
-    It ran from `begin` to `end` (Unix time). `run` runs a program where the command ran, with its environment, and
-    returns what it wrote to its standard output; its ProgramError may be left to the core. Secrets are in the
-    environment and stay there.
+    It ran from `begin` to `end` (Unix time).
     """
 
     begin: float
     end: float
     wish: OnTainted
-    run: Callable[[Sequence[str]], str]
+    run: Runs

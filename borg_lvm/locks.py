@@ -30,18 +30,18 @@ def held(volumes: Sequence[Volume], holder: str, wait: float, signals: Signals) 
     deadline = time.monotonic() + wait
     with ExitStack() as stack:
         for volume in sorted(volumes, key=lambda volume: volume.uuid):
-            stack.enter_context(_one(volume, holder, deadline, signals))
+            stack.enter_context(_one(volume, holder, deadline, wait, signals))
         yield
 
 
 @contextmanager
-def _one(volume: Volume, holder: str, deadline: float, signals: Signals) -> Iterator[None]:
+def _one(volume: Volume, holder: str, deadline: float, wait: float, signals: Signals) -> Iterator[None]:
     fd = opened(volume.uuid, volume.full_name)
     try:
         while not taken(fd):
             signals.check()
             if time.monotonic() >= deadline:
-                raise _held_by_another(volume, fd)
+                raise _held_by_another(volume, fd, wait)
             time.sleep(0.2)
         with suppress(OSError):  # a full /run: the lock holds all the same, it only does not tell whose it is
             os.ftruncate(fd, 0)
@@ -51,14 +51,17 @@ def _one(volume: Volume, holder: str, deadline: float, signals: Signals) -> Iter
         os.close(fd)
 
 
-def refuse_held(volumes: Sequence[Volume]) -> None:
-    """Raise LockedError if another run holds one of the volumes at this moment. Keeps no lock itself."""
+def refuse_held(volumes: Sequence[Volume], waited: float = 0.0) -> None:
+    """Raise LockedError if another run holds one of the volumes at this moment. Keeps no lock itself.
+
+    `waited`: for how many seconds this was waited for already, as the user wished.
+    """
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
     for volume in volumes:
         fd = opened(volume.uuid, volume.full_name)
         try:
             if not taken(fd):
-                raise _held_by_another(volume, fd)
+                raise _held_by_another(volume, fd, waited)
         finally:
             os.close(fd)
 
@@ -72,12 +75,15 @@ def told(volumes: Sequence[Volume]) -> Iterator[str]:
             yield f"{error.message}; until that has ended, a run waits (--lock-wait) or ends with status {error.status}"
 
 
-def _held_by_another(volume: Volume, fd: int) -> LockedError:
+def _held_by_another(volume: Volume, fd: int, waited: float) -> LockedError:
     other = os.pread(fd, 1000, 0).decode(errors="replace").strip()
-    return LockedError(
-        f"{volume.full_name} is being backed up by another run: {other}",
-        remedy="wait for it with --lock-wait SECONDS, or start this run at another time",
-    )
+    message = f"{volume.full_name} is being backed up by another run: {other}"
+    if waited:
+        return LockedError(
+            f"{message}; it was waited for {waited:g} s, as --lock-wait says",
+            remedy="wait longer, or start this run at another time",
+        )
+    return LockedError(message, remedy="wait for it with --lock-wait SECONDS, or start this run at another time")
 
 
 def opened(name: str, what: str) -> int:

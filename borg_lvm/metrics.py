@@ -14,6 +14,7 @@ from borg_lvm.certificate import Certificate
 from borg_lvm.command import Result
 
 LAST_SAVED = "borg_lvm_last_saved_timestamp_seconds"
+SAVED: tuple[Result, ...] = ("success", "warning")
 Sample = tuple[Mapping[str, str], float]
 
 
@@ -30,17 +31,21 @@ class News:
     certificate: Certificate | None = None
 
 
-def text(news: News, previous: str) -> str:
-    """Return the whole file; `previous` is what it held, for when something was saved last."""
-    return "".join(_family(*family) for family in _families(news, previous))
+def text(news: News, previous: str, past: Sequence[Certificate] = ()) -> str:
+    """Return the whole file.
+
+    When something was saved last is told by what it held (`previous`), or else by `past` runs, the oldest first.
+    """
+    before = last_saved(previous)
+    return "".join(_family(*family) for family in _families(news, _saved_in(news, past) if before is None else before))
 
 
-def _families(news: News, previous: str) -> Iterator[tuple[str, str, Sequence[Sample]]]:
+def _families(news: News, before: float | None) -> Iterator[tuple[str, str, Sequence[Sample]]]:
     results = [({"result": one}, float(one == news.result)) for one in get_args(Result)]
     yield "borg_lvm_run_result", "What came of the last run: 1 for the result that it had.", results
     yield "borg_lvm_run_status", "Exit status of the last run.", [({"program": news.program}, news.status)]
     yield "borg_lvm_run_end_timestamp_seconds", "When the last run ended.", [({}, news.end)]
-    saved = news.end if news.result in ("success", "warning") else last_saved(previous)
+    saved = news.end if news.result in SAVED else before
     if saved is not None:
         yield LAST_SAVED, "When a run last ended with the result success or warning.", [({}, saved)]
     if news.certificate:
@@ -54,6 +59,16 @@ def last_saved(previous: str) -> float | None:
         return float(found[1]) if found else None
     except ValueError:
         return None
+
+
+def _saved_in(news: News, past: Sequence[Certificate]) -> float | None:
+    """Return when a run of the same program on the same paths has saved something; others are other jobs."""
+    job = _job(news.certificate) if news.certificate else None
+    return next((float(one["end"]) for one in reversed(past) if one["result"] in SAVED and _job(one) == job), None)
+
+
+def _job(made: Certificate) -> tuple[str, frozenset[str]]:
+    return made["command"]["program"], frozenset(one["path"] for one in made["frozen"])
 
 
 def _certified(made: Certificate) -> Iterator[tuple[str, str, Sequence[Sample]]]:

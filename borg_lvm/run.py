@@ -1,6 +1,7 @@
 """The wrapped command: started inside the view, its signals passed on, its status passed through.
 
-Standard streams, terminal, process group, limits, umask and environment are inherited untouched.
+Standard streams, terminal, process group, limits and umask are inherited untouched, and so is the environment but for
+two variables that tell of the run.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import NoReturn
 
 from borg_lvm import kernel, strays, view
@@ -70,15 +72,19 @@ class Running:
 
 
 @contextmanager
-def started(plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, signals: Signals, log: Log) -> Iterator[Running]:
+def started(
+    plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, signals: Signals, log: Log, moment: float | None
+) -> Iterator[Running]:
     """Build the view, start the command in it, and in the end take the view away.
+
+    `moment` is the instant that it sees (Unix time), if it is but one: the command finds it in its environment.
 
     Errors: SnapshotError when the view cannot be built; CommandNotFoundError and CommandNotExecutableError.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
     try:
         signals.check()
-        running = _start(plan, argv, cwd, ledger, mask)
+        running = _start(plan, argv, cwd, ledger, mask, _told(plan, moment))
         try:
             yield running
         finally:
@@ -93,7 +99,17 @@ def started(plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, signals: 
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _start(plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, mask: Mask) -> Running:
+def _told(plan: Plan, moment: float | None) -> dict[bytes, bytes]:
+    """Return what the command finds in its environment besides: the run's id, and the instant in ISO 8601."""
+    told = {b"BORG_LVM_RUN": plan.run_id.encode()}
+    if moment is not None:
+        told[b"BORG_LVM_INSTANT"] = datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").encode()
+    return told
+
+
+def _start(
+    plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, mask: Mask, told: Mapping[bytes, bytes]
+) -> Running:
     staging = os.path.join(ledger.folder, "view")
     os.mkdir(staging, 0o700)
     report, tell = os.pipe()
@@ -102,7 +118,7 @@ def _start(plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, mask: Mask
     pid = os.fork()
     if pid == 0:
         os.close(go)  # so that an end of file tells us of our parent's death
-        _child(plan, argv, cwd, staging, Pipes(tell, heed), mask)
+        _child(plan, argv, cwd, staging, Pipes(tell, heed), mask, told)
     os.close(tell)
     os.close(heed)
     try:
@@ -160,7 +176,15 @@ class Pipes:
     heed: int
 
 
-def _child(plan: Plan, argv: Sequence[str], cwd: str, staging: str, pipes: Pipes, mask: Mask) -> NoReturn:
+def _child(
+    plan: Plan,
+    argv: Sequence[str],
+    cwd: str,
+    staging: str,
+    pipes: Pipes,
+    mask: Mask,
+    told: Mapping[bytes, bytes],
+) -> NoReturn:
     """Become the command. Never returns and never raises: what goes wrong is told through the pipe."""
     try:
         parent = os.getppid()
@@ -173,7 +197,7 @@ def _child(plan: Plan, argv: Sequence[str], cwd: str, staging: str, pipes: Pipes
             for signum in RESTORED:
                 signal.signal(signum, signal.SIG_DFL)
             as_inherited()
-            _exec(argv, pipes.tell, mask)
+            _exec(argv, pipes.tell, mask, told)
     except BaseException as error:
         notes = "; ".join([str(error), *getattr(error, "__notes__", ())])
         os.write(pipes.tell, notes.encode(errors="replace"))
@@ -201,9 +225,9 @@ def _environment() -> dict[bytes, bytes]:
     return environment
 
 
-def _exec(argv: Sequence[str], tell: int, mask: Mask) -> None:
+def _exec(argv: Sequence[str], tell: int, mask: Mask, told: Mapping[bytes, bytes]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
-        os.execvpe(argv[0], list(argv), _environment())  # noqa: S606 - no shell, on purpose
+        os.execvpe(argv[0], list(argv), {**_environment(), **told})  # noqa: S606 - no shell, on purpose
     except OSError as error:
         os.write(tell, str(error.errno).encode())

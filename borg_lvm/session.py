@@ -131,7 +131,8 @@ def _acquire_and_run(
         job.troupe.close()
     _refuse_what_has_changed(surveyed)
     stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))
-    running = stack.enter_context(run.started(plan, job.argv, job.cwd, book, signals, log))
+    moment = outcome.instants[0].begin if len(outcome.instants) == 1 else None
+    running = stack.enter_context(run.started(plan, job.argv, job.cwd, book, signals, log, moment))
     grower = growing.Grower(watch, book, timeout)
     watcher = stack.enter_context(watching_over(plan, _growth(settings), grower, log))
     clock.begin("command")

@@ -178,8 +178,8 @@ def _whole(volume: Volume, percent: int) -> str:
 def _too_little(members: Sequence[Volume], needed: int, size: str) -> str:
     free = members[0].vg_free
     names = ", ".join(volume.name for volume in members)
+    more = f", {human(needed - free)} more" if free else ""
     return (
         f"volume group {members[0].vg} has {human(free)} free; snapshots of {names} with size {size} need at least "
-        f"{human(needed)}, {human(needed - free)} more: add a disk (vgextend), shrink or remove a volume, or ask for "
-        "less with --snapshot-size"
+        f"{human(needed)}{more}: add a disk (vgextend), shrink or remove a volume, or ask for less with --snapshot-size"
     )

@@ -190,7 +190,8 @@ def _listed(devices: Sequence[str], settings: Settings) -> list[lvm.Volume]:
         listed = lvm.report(settings.command_timeout)
         below = {device.dm_uuid for device in stack.gather(devices).values()}
         try:
-            locks.refuse_held([volume for volume in listed if volume.suspended and volume.dm_uuid in below])
+            held = [volume for volume in listed if volume.suspended and volume.dm_uuid in below]
+            locks.refuse_held(held, settings.lock_wait)
         except LockedError:
             if time.monotonic() >= end:
                 raise

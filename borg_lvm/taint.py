@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from borg_lvm import plugins, proc
-from borg_lvm.command import Invocation, OnTainted, Tainted
+from borg_lvm.command import NOTHING, Invocation, OnTainted, Tainted
 from borg_lvm.errors import BorgLvmError
 
 TIMEOUT = 1800.0
@@ -15,8 +17,11 @@ def mark(hooks: tuple[str, ...], invocation: Invocation, wish: OnTainted, begin:
 
     Nothing is raised: the run has failed already, and what matters is that somebody is told.
     """
-    place = proc.Place(invocation.env, invocation.cwd)
-    tainted = Tainted(begin, end, wish, lambda argv: proc.run(argv, timeout=TIMEOUT, place=place))
+
+    def run(argv: Sequence[str], *, env: Mapping[str, str] = NOTHING) -> str:
+        return proc.run(argv, timeout=TIMEOUT, place=proc.Place({**invocation.env, **env}, invocation.cwd))
+
+    tainted = Tainted(begin, end, wish, run)
     by_hand = "look for what it saved and remove it by hand"
     try:
         told = plugins.taint(hooks, invocation, tainted)

@@ -15,7 +15,7 @@ from borg_lvm.report import columns, shown
 from borg_lvm.sizing import human
 from borg_lvm.watching import duration
 
-WIDTH, HEIGHT = 60, 4
+WIDTH, HEIGHT = 56, 4  # with what stands beside it, a terminal of 80 columns
 BLOCKS = " ▁▂▃▄▅▆▇█"
 Unit = Callable[[float, float], str]
 """Tells an amount for a person; the second is the most that there was room for."""
@@ -69,7 +69,7 @@ def lines(certificate: Certificate) -> Iterator[str]:
     yield from _head(certificate)
     yield from _table("Seen frozen:", ("PATH", "VOLUME"), [(f["path"], f["volume"]) for f in certificate["frozen"]])
     yield from _table("Left live:", ("PATH", "BECAUSE"), [(one["path"], one["because"]) for one in certificate["live"]])
-    names = ("VOLUME", "FILE SYSTEM", "SNAPSHOT", "STOOD STILL", "SPACE USED", "GROWN")
+    names = ("VOLUME", "FILE SYSTEM", "STOOD STILL", "SPACE USED", "GROWN")
     yield from _table("Volumes:", names, [_volume(one) for one in certificate["volumes"]])
     yield from _applications(certificate["applications"])
     yield ""
@@ -77,7 +77,7 @@ def lines(certificate: Certificate) -> Iterator[str]:
     yield from timeline(certificate)
     for name, curve, unit in curves(certificate):
         yield ""
-        yield shown(f"How {name} filled while the command ran:")
+        yield shown(f"How {name} filled:")
         yield from chart(curve, unit)
 
 
@@ -141,7 +141,7 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> It
 
 def volume_cells(one: dict[str, Any]) -> tuple[str, str, str]:
     """Return how long a volume stood still, how much of its snapshot's space was used, and how much that grew."""
-    still = "-" if one["still_ms"] is None else f"at most {brief(one['still_ms'] / 1000)}"
+    still = "-" if one["still_ms"] is None else f"≤ {brief(one['still_ms'] / 1000)}"
     space = one["space"]
     if one["lost"]:
         used = "LOST"
@@ -154,19 +154,30 @@ def volume_cells(one: dict[str, Any]) -> tuple[str, str, str]:
 
 def _volume(one: dict[str, Any]) -> Sequence[str]:
     kind = one["filesystem"] + (" on LUKS" if one["luks"] else "")
-    return (one["volume"], kind, one["snapshot"], *volume_cells(one))
+    return (one["volume"], kind, *volume_cells(one))
 
 
 def application_cells(one: dict[str, Any]) -> tuple[str, str, str]:
     """Return what a restore can count on, how long the application stood still, and what else there is to tell."""
-    rest = [one["why"] or one["remark"] or "", *(f"not saved: {path}" for path in one["not_saved"])]
-    got = f"{one['consistency']}: {CONSISTENCY[one['consistency']]}"
-    return got, brief(one["still_ms"] / 1000), "; ".join(word for word in rest if word)
+    return f"{one['consistency']}: {CONSISTENCY[one['consistency']]}", still(one), "; ".join(remarks(one))
+
+
+def still(one: dict[str, Any]) -> str:
+    """Return how long an application stood still."""
+    return brief(one["still_ms"] / 1000)
+
+
+def remarks(one: dict[str, Any]) -> list[str]:
+    """Return what else there is to tell of an application."""
+    told = [one["why"] or one["remark"] or "", *(f"not saved: {path}" for path in one["not_saved"])]
+    return [word for word in told if word]
 
 
 def _applications(applications: Sequence[dict[str, Any]]) -> Iterator[str]:
-    rows = [(one["name"], one["level"], *application_cells(one)) for one in applications]
-    yield from _table("Applications:", ("NAME", "LEVEL", "CONSISTENCY", "STOOD STILL", "REMARK"), rows)
+    rows = [(one["name"], one["level"], still(one), one["consistency"]) for one in applications]
+    yield from _table("Applications:", ("NAME", "LEVEL", "STOOD STILL", "CONSISTENCY"), rows)
+    for one in applications:  # on lines of their own, which may be long
+        yield shown(f"  {one['name']}: {'; '.join([CONSISTENCY[one['consistency']], *remarks(one)])}")
 
 
 def timeline(certificate: Certificate) -> Iterator[str]:

@@ -6,13 +6,15 @@ Errors: LookupError, TypeError, ValueError and AttributeError for a certificate 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 
 from borg_lvm.certificate import Certificate
 from borg_lvm.report import columns, shown
 from borg_lvm.sizing import human
-from borg_lvm.timeline import brief, moment, spark
+from borg_lvm.timeline import brief, spark
 
-HEAD = ("RUN", "BEGAN", "RESULT", "STATUS", "PROGRAM", "TOOK", "STOOD STILL", "SPACE USED")
+HEAD = ("RUN", "BEGAN", "RESULT", "PROGRAM", "TOOK", "STILL", "USED")
+"""The run's id begins with the year. What is usual fits a terminal of 80 columns."""
 LATEST = 30
 """So many of the latest runs of a volume make its trend."""
 
@@ -22,11 +24,11 @@ def line(certificate: Certificate) -> tuple[str, ...]:
     still = [one["still_ms"] for one in certificate["volumes"] if one["still_ms"] is not None]
     used = [_part(one["space"]) for one in certificate["volumes"] if one["space"] and one["space"]["used"] is not None]
     lost = any(one["lost"] for one in certificate["volumes"])
+    result = certificate["result"].upper() if certificate["result"] == "tainted" else certificate["result"]
     cells = (
         certificate["run"],
-        moment(certificate["begin"]),
-        certificate["result"].upper() if certificate["result"] == "tainted" else certificate["result"],
-        str(certificate["status"]),
+        f"{datetime.fromtimestamp(certificate['begin']):%m-%d %H:%M}",
+        result if result == "success" else f"{result} {certificate['status']}",
         certificate["command"]["program"],
         brief(certificate["end"] - certificate["begin"]),
         brief(max(still) / 1000) if still else "-",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 
 from borg_lvm.command import Invocation, LivePath, Reading, Tainted
@@ -158,6 +159,8 @@ def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> list[str] | None
         return ["borg-lvm cannot tell which archive this run has made: look for it (borg list), and delete it"]
     if parsed.has("--dry-run"):
         return []
+    if parsed.has("--timestamp"):
+        return ["the archive has a time of the command line's, by which borg-lvm does not find it: delete it by hand"]
     from . import borg_taint
 
     return borg_taint.mark(invocation, tainted, repository, options.Parsed((*main.given(), *parsed.given())))
@@ -183,6 +186,11 @@ def read_arguments(invocation: Invocation) -> Reading:
     said = f"borg {action}" if action else "borg without a command"
     problems.append(f"{said} reads no source paths; run it without borg-lvm")
     return Reading("borg", action, live=live, problems=tuple(problems), no_paths=len(problems) == 1)
+
+
+def extra_options(text: str) -> options.Parsed:
+    """Read options for `borg create` that a program adds to those of its own."""
+    return options.read(shlex.split(text), CREATE_TABLE, options.ARGPARSE)
 
 
 def _create(invocation: Invocation, main: options.Parsed, problems: list[str]) -> Reading:

@@ -1,7 +1,7 @@
-"""Finds the archive that a `borg create` of borg 1 has just made, and marks it.
+"""Finds the archives of borg 1's that a run has just made, and marks them.
 
-An archive is this run's if it was begun while the command ran, on this machine, by the very same command line: borg
-writes all three down. Its repository is locked while it writes, so there is no second one.
+An archive is this run's if it was begun while the command ran, on this machine, by the very command line that the run
+gave borg: borg writes all three down. Its repository is locked while it writes, so there is no second one meanwhile.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -21,55 +22,93 @@ PREFIX = "borg-lvm-tainted-"
 """In front, so that a pattern such as `host-*` does not match any more: `borg prune` must not count such an archive."""
 PASSED_ON = ("--remote-path", "--rsh", "--umask", "--lock-wait")
 MOST = "20"  # of the latest archives are looked at
+IsOurs = Callable[[Sequence[str]], bool]
+"""Tells whether a command line, without the program's name, is one that the run gave borg."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where archives may be, and how borg is called for it: with these `common` options, and this besides in its `env`.
+
+    `hosts` are the names by which this machine may be known there.
+    """
+
+    program: tuple[str, ...]
+    location: str
+    common: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    hosts: frozenset[str] = frozenset()
 
 
 def mark(invocation: Invocation, tainted: Tainted, repository: str, given: options.Parsed) -> list[str]:
-    """Mark the archive of this run, if there is one; returns what there is to tell."""
-    common = [f"{item.name}={item.value}" for item in given.given() if item.name in PASSED_ON]
-    borg = _Borg(invocation.argv[0], repository, common, tainted)
-    made = [name for name in borg.latest() if _is_ours(borg.info(name), invocation, tainted)]
-    return [borg.mark(name) for name in made] or ["borg has saved no archive in this run"]
+    """Mark the archive that this command line has made, if there is one; returns what there is to tell."""
+    command = words(invocation.argv[1:])
+    place = Repository((invocation.argv[0],), repository, common(given), hosts=hosts(invocation.env))
+    borg = Borg(place, tainted)
+    return [borg.mark(name) for name in borg.made(lambda said: words(said) == command)] or [NONE]
 
 
-class _Borg:
+NONE = "borg has saved no archive in this run"
+
+
+def common(given: options.Parsed) -> tuple[str, ...]:
+    """Return those of the options that borg needs for the repository, whatever is to be done with it."""
+    return tuple(f"{item.name}={item.value}" for item in given.given() if item.name in PASSED_ON)
+
+
+def hosts(env: Mapping[str, str]) -> frozenset[str]:
+    """Return the names that borg may write down for this machine: before 1.4.5 it does not look at BORG_HOSTNAME."""
+    return frozenset(filter(None, (socket.gethostname(), env.get("BORG_HOSTNAME"))))
+
+
+def words(command: Sequence[str]) -> list[bytes]:
+    """Return a command line as the kernel has it, for comparing."""
+    return [os.fsencode(word) for word in command]
+
+
+class Borg:
     """One repository, as the program itself sees it."""
 
-    def __init__(self, program: str, repository: str, common: list[str], tainted: Tainted) -> None:
-        self._program = program
+    def __init__(self, repository: Repository, tainted: Tainted) -> None:
         self._repository = repository
-        self._common = common
         self._tainted = tainted
 
     def _run(self, command: str, *words: str) -> str:
-        return self._tainted.run([self._program, command, *self._common, *words])
+        argv = [*self._repository.program, command, *self._repository.common, *words]
+        return self._tainted.run(argv, env=self._repository.env)
 
-    def latest(self) -> Iterator[str]:
+    def _archive(self, name: str) -> str:
+        return f"{self._repository.location}::{name}"
+
+    def made(self, is_ours: IsOurs) -> list[str]:
+        """Return the names of the archives that this run has made."""
+        return [name for name in self._latest() if self._is_ours(self._info(name), is_ours)]
+
+    def _latest(self) -> Iterator[str]:
         """Yield the names of the archives, those of interrupted runs too, that were begun while the command ran."""
         options = ("--json", "--consider-checkpoints", "--sort-by", "timestamp", "--last", MOST)
-        for archive in json.loads(self._run("list", *options, self._repository))["archives"]:
-            if _within(archive["start"], self._tainted):
+        for archive in json.loads(self._run("list", *options, self._repository.location))["archives"]:
+            if self._is_of_the_time(archive["start"]):
                 yield archive["name"]
 
-    def info(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._run("info", "--json", f"{self._repository}::{name}"))["archives"][0]
+    def _info(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._run("info", "--json", self._archive(name)))["archives"][0]
         return found
 
+    def _is_ours(self, info: dict[str, Any], is_ours: IsOurs) -> bool:
+        here = info["hostname"] in self._repository.hosts
+        return here and self._is_of_the_time(info["start"]) and is_ours(info["command_line"][1:])
+
+    def _is_of_the_time(self, start: str) -> bool:
+        """Tell whether borg's local time lies within the run; borg 1.1 and 1.2 cut it to whole seconds at times."""
+        return self._tainted.begin - 1 <= datetime.fromisoformat(start).timestamp() <= self._tainted.end
+
     def mark(self, name: str) -> str:
+        """Do with an archive what is wished; returns what there is to tell."""
         if self._tainted.wish == "delete":
-            self._run("delete", f"{self._repository}::{name}")
+            self._run("delete", self._archive(name))
             return f"borg's archive {name} has been deleted"
         if self._tainted.wish == "keep" or name.startswith(PREFIX):
             return f"borg's archive {name} is not to be trusted: delete it"
-        self._run("rename", f"{self._repository}::{name}", PREFIX + name)
+        self._run("rename", self._archive(name), PREFIX + name)
         return f"borg's archive {name} is now called {PREFIX}{name}: delete it"
-
-
-def _is_ours(info: dict[str, Any], invocation: Invocation, tainted: Tainted) -> bool:
-    command = [os.fsencode(word) for word in info["command_line"][1:]]
-    same = command == [os.fsencode(word) for word in invocation.argv[1:]]
-    return same and info["hostname"] == socket.gethostname() and _within(info["start"], tainted)
-
-
-def _within(start: str, tainted: Tainted) -> bool:
-    """Tell whether borg's local time lies within the run; borg 1.1 and 1.2 cut it to whole seconds at times."""
-    return tainted.begin - 1 <= datetime.fromisoformat(start).timestamp() <= tainted.end

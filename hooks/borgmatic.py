@@ -5,12 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from borg_lvm.command import Invocation, LivePath, Reading
+from borg_lvm.command import Invocation, LivePath, Reading, Tainted
 from borg_lvm.plugins import hookimpl
 
 from . import borg, options, patterns
@@ -93,27 +92,17 @@ ALL_ACTIONS = frozenset(
 )
 SHORT_ACTIONS = {"-C": "create", "-p": "prune", "-k": "check"}
 
-# Settings that borgmatic hands to borg in its environment (borg/environment.py).
-ENVIRONMENT = {
-    "borg_base_directory": "BORG_BASE_DIR",
-    "borg_config_directory": "BORG_CONFIG_DIR",
-    "borg_cache_directory": "BORG_CACHE_DIR",
-    "borg_security_directory": "BORG_SECURITY_DIR",
-    "borg_keys_directory": "BORG_KEYS_DIR",
-    "borg_key_file": "BORG_KEY_FILE",
-    "temporary_directory": "TMPDIR",
-}
-
 # Settings that tell what is read and written: an override or an option inside one of them is refused.
 RELEVANT = frozenset(
     [
-        *ENVIRONMENT,
+        *configuration.ENVIRONMENT,
         *("source_directories", "patterns", "patterns_from", "repositories", "working_directory", "one_file_system"),
         *("user_runtime_directory", "user_state_directory", "log_file", "local_path", "constants", "skip_actions"),
         *("extra_borg_options", "bootstrap", "lvm", "btrfs", "zfs"),
     ]
 )
 SNAPSHOT_HOOKS = ("lvm", "btrfs", "zfs")
+STYLE = options.Style(short_equals=True)
 
 
 @dataclass
@@ -136,10 +125,10 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
     """Read `borgmatic`, `borgmatic create`, `borgmatic create prune …` and their configuration files."""
     if invocation.program != "borgmatic":
         return None
-    parsed = options.read(invocation.argv[1:], TABLE, options.Style(short_equals=True))
+    parsed = options.read(invocation.argv[1:], TABLE, STYLE)
     found = _Found(problems=options.complaints("borgmatic", parsed))
     actions = _actions(parsed, found)
-    if "create" not in actions or parsed.has("--help", "--version", "--bash-completion", "--fish-completion"):
+    if not _creates(actions, parsed):
         said = f"borgmatic {' '.join(actions)}" if "create" not in actions else "this borgmatic command line"
         found.problems.append(f"{said} reads no source paths; run it without borg-lvm")
         return Reading("borgmatic", " ".join(actions), live=tuple(_quiet(invocation)), problems=tuple(found.problems))
@@ -163,6 +152,30 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         dry_run=parsed.has("--dry-run"),
         reads_devices=found.reads_devices,
     )
+
+
+@hookimpl
+def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> list[str] | None:
+    """Mark the archives that `borgmatic create` has made in the repositories of its configuration."""
+    if invocation.program != "borgmatic":
+        return None
+    parsed = options.read(invocation.argv[1:], TABLE, STYLE)
+    if parsed.has("--dry-run"):
+        return []
+    found = _Found(problems=options.complaints("borgmatic", parsed))
+    configs: list[Config] = []
+    if _creates(_actions(parsed, found), parsed):
+        for _, config in _configurations(invocation, parsed, found):
+            configs += configuration.per_repository(config)
+    from . import borgmatic_taint
+
+    if found.problems or not configs:
+        return [borgmatic_taint.UNKNOWN, *found.problems]
+    return borgmatic_taint.mark(invocation, tainted, configs, parsed.last("--repository"))
+
+
+def _creates(actions: list[str], parsed: options.Parsed) -> bool:
+    return "create" in actions and not parsed.has("--help", "--version", "--bash-completion", "--fish-completion")
 
 
 def _actions(parsed: options.Parsed, found: _Found) -> list[str]:
@@ -191,6 +204,17 @@ def _quiet(invocation: Invocation) -> Iterator[LivePath]:
 
 
 def _read_files(invocation: Invocation, parsed: options.Parsed, found: _Found) -> None:
+    for loader, config in _configurations(invocation, parsed, found):
+        found.files += [name for name in loader.files if name not in found.files]
+        found.stored = found.stored or (config["bootstrap"] or {}).get("store_config_files") is not False
+        for one in configuration.per_repository(config):
+            _read_config(invocation, one, found)
+
+
+def _configurations(
+    invocation: Invocation, parsed: options.Parsed, found: _Found
+) -> Iterator[tuple[configuration.Loader, Config]]:
+    """Yield the configurations by which borgmatic creates archives; what is wrong with others goes into `found`."""
     files = configuration.collect(invocation, list(parsed.values("--config")))
     if not files:
         found.problems.append("borgmatic has no configuration file; name one with --config")
@@ -208,10 +232,7 @@ def _read_files(invocation: Invocation, parsed: options.Parsed, found: _Found) -
             continue
         if not explicit and config.get("default_actions") is False and len(files) == 1:
             found.problems.append(f"{path!r} turns borgmatic's default actions off: say borgmatic create")
-        found.files += [name for name in loader.files if name not in found.files]
-        found.stored = found.stored or (config["bootstrap"] or {}).get("store_config_files") is not False
-        for one in configuration.per_repository(config):
-            _read_config(invocation, one, found)
+        yield loader, config
 
 
 def _load(
@@ -334,7 +355,7 @@ def _expanded(invocation: Invocation, directory: str, working: str) -> list[str]
 def _extra_options(config: Config, found: _Found) -> None:
     """Read the options for `borg create` in the configuration: some of them change what is read."""
     extra = (config.get("extra_borg_options") or {}).get("create") or ""
-    parsed = options.read(shlex.split(str(extra)), borg.CREATE_TABLE, options.ARGPARSE)
+    parsed = borg.extra_options(str(extra))
     if parsed.has("--one-file-system"):
         config["one_file_system"] = True
     found.problems += options.complaints("borg", parsed)
@@ -368,7 +389,11 @@ def _hooks(config: Config, found: _Found) -> None:
 def _live(invocation: Invocation, there: Invocation, config: Config, found: _Found) -> Iterator[LivePath]:
     """Yield what borg and borgmatic write."""
     env = {**invocation.env}
-    env.update((variable, str(config[name])) for name, variable in ENVIRONMENT.items() if config.get(name) is not None)
+    env.update(
+        (variable, str(config[name]))
+        for name, variable in configuration.ENVIRONMENT.items()
+        if config.get(name) is not None
+    )
     runner = Invocation(invocation.argv, env, there.cwd)
     location = str(config["repository"].get("path") or "")
     repository = borg.local_repository(configuration.expand_user(location, invocation))

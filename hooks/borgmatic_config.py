@@ -33,6 +33,17 @@ REPOSITORY_OPTIONS = (
     "storage_quota",
 )
 
+# Settings that borgmatic hands to borg in its environment (borg/environment.py).
+ENVIRONMENT = {
+    "borg_base_directory": "BORG_BASE_DIR",
+    "borg_config_directory": "BORG_CONFIG_DIR",
+    "borg_cache_directory": "BORG_CACHE_DIR",
+    "borg_security_directory": "BORG_SECURITY_DIR",
+    "borg_keys_directory": "BORG_KEYS_DIR",
+    "borg_key_file": "BORG_KEY_FILE",
+    "temporary_directory": "TMPDIR",
+}
+
 MERGE = "tag:yaml.org,2002:merge"
 DEEPEST = 30
 """So many files may include one another; each takes a dozen of Python's frames."""

@@ -151,9 +151,13 @@ class Run:
     """A `borg-lvm` that goes on while the test does something else."""
 
     def __init__(
-        self, *argv: str | Path, programs: Programs | None = None, env: Mapping[str, str] | None = None
+        self,
+        *argv: str | Path,
+        programs: Programs | None = None,
+        env: Mapping[str, str] | None = None,
+        session: bool = False,
     ) -> None:
-        self.process = start(borg_lvm_argv(*argv, programs=programs), env)
+        self.process = start(borg_lvm_argv(*argv, programs=programs), env, session=session)
 
     @property
     def pid(self) -> int:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+from datetime import datetime
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 from tests.rig import Rig
-from tests.system import certificates
-from tests.system.archives import Borg
-from tests.system.live import Gate, Programs, Run, assert_nothing_left, borg_lvm_argv, tidy
+from tests.system import certificates, kept
+from tests.system.archives import Borg, Restic
+from tests.system.live import Gate, Programs, Run, assert_nothing_left, borg_lvm_argv, script, tidy
 from tests.system.program import borg_lvm, run
 from tests.system.watching import ended, filled, overwrite
 
 pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
 
 
 def test_a_run_that_went_well(rig: Rig) -> None:
@@ -63,6 +65,64 @@ def test_a_run_that_went_well(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+def test_a_run_with_everything_in_it(rig: Rig) -> None:
+    """Several volumes, an application, a snapshot that grows: as in tests/unit/data/real.json, which this has made."""
+    with tidy():
+        paths = [rig.path(name) for name in ("srv", "home", "db", "vm")]
+        data = filled(rig.volume("srv", fs="ext4", mib=128, at=paths[0]))
+        rig.volume("home", fs="xfs", mib=320, at=paths[1])
+        rig.volume("db", fs="ext4", mib=96, at=paths[2])
+        rig.volume("vm", kind="thin", fs="ext4", mib=64, at=paths[3])
+        server = kept.Server(paths[2] / "redis", "live", *kept.ALWAYS)
+        try:
+            config, go = rig.path("config.yaml"), rig.path("go")
+            entry = {"plugin": "redis", "name": "cache", "level": "pause", "options": {"socket": server.socket}}
+            config.write_text(json.dumps({"applications": [entry]}))
+            words = [word for path in paths for word in ("--path", path)]
+            wait = f"while [ ! -e {go} ]; do sleep 0.2; done"
+            running = Run("run", "--config", config, "--snapshot-size", "16M", *words, "--", "sh", "-c", wait)
+            running.step("command")
+            overwrite(data, 40, pause=0.3)
+            go.touch()
+            print(running.end(0).err)
+        finally:
+            server.end()
+        made = certificates.read()
+        print(f"certificate: {json.dumps(made)}")
+        grown = {one["volume"].partition("/")[2]: one["space"]["grown"] for one in made["volumes"] if one["space"]}
+        assert grown["srv"] > 0
+        assert made["applications"][0]["consistency"] == "application"
+        for name in ("report", "history"):
+            told = borg_lvm(name).out
+            print(told)
+            assert max(map(len, told.splitlines())) <= 80
+        assert_nothing_left(rig)
+
+
+def test_an_archive_leads_to_its_certificate(rig: Rig) -> None:
+    """The script of docs/reference.md, word for word but for its paths."""
+    with tidy():
+        source = filled(rig.volume("data", fs="ext4", mib=64, at=rig.path("data")), files=1)
+        borg, restic = Borg.made(rig.path("borg")), Restic.made(rig.path("restic"))
+        text = REFERENCE.read_text().partition("# cat /usr/local/sbin/backup\n")[2].partition("# borg-lvm run")[0]
+        assert "$BORG_LVM_RUN" in text
+        text = text.replace("/backup/repo", str(borg.repository)).replace(" /srv", f" {source}")
+        backup, env = script(rig.directory, "backup", text), {**borg.env, **restic.env}
+        borg_lvm("run", "--path", source, "--", backup, env=env)
+        made = certificates.read()
+        told = run("borg", "info", "--last", "1", borg.repository, env=env).out
+        assert f"Comment: {made['run']}\n" in told
+        (snapshot,) = json.loads(run("restic", "snapshots", "--json", env=env).out)
+        assert snapshot["tags"] == [f"run-{made['run']}"]
+        assert json.loads(borg_lvm("report", made["run"], "--json").out) == made
+        # The instant is that of the certificate.
+        probe = script(rig.directory, "probe", f"#!/bin/sh\necho $BORG_LVM_INSTANT >{rig.path('instant')}\n")
+        borg_lvm("run", "--path", source, "--", probe)
+        instant = datetime.fromisoformat(rig.path("instant").read_text().strip())
+        assert instant.timestamp() == int(certificates.read()["instants"][0]["time"])
+        assert_nothing_left(rig)
+
+
 def test_a_thin_volume_tells_of_its_pool(rig: Rig) -> None:
     with tidy():
         volume = rig.volume("data", kind="thin", fs="ext4", mib=64, at=rig.path("data"))
@@ -74,7 +134,7 @@ def test_a_thin_volume_tells_of_its_pool(rig: Rig) -> None:
             (f"{volume.group.name}/pool", "metadata"),
         ]
         assert all(0 < one["curve"][-1][1] < one["curve"][-1][2] for one in made["pools"])
-        assert f"the data of the thin pool {volume.group.name}/pool filled" in borg_lvm("report").out
+        assert f"the data of the thin pool {volume.group.name}/pool filled:" in borg_lvm("report").out
         assert_nothing_left(rig)
 
 

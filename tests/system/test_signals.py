@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import resource
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
+from tests.system import certificates
 from tests.system.live import (
     Gate,
     Programs,
@@ -358,6 +360,9 @@ def test_the_command_inherits_everything(rig: Rig, one: Volume, locale: dict[str
     assert (status, len(out) > 80000, err) == (3, True, b"to stderr\n")
     status, wrapped, err = probed(*borg_lvm_argv(*on(one, probe)))
     assert status == 3
+    for told in (r"INSTANT=2\d{3}(-\d\d){2}T\d\d(:\d\d){2}\+00:00", f"RUN={certificates.read()['run']}"):
+        wrapped, times = re.subn(rf"(?m)^BORG_LVM_{told}\n".encode(), b"", wrapped)
+        assert times == 1, told
     assert wrapped.decode(errors="replace").splitlines() == out.decode(errors="replace").splitlines()
     assert wrapped == out
     assert b"to stderr\n" in err

@@ -117,6 +117,7 @@ def test_a_snapshot_that_was_too_small_is_larger_the_next_time(rig: Rig) -> None
 
 
 def test_a_damaged_history_is_set_aside(rig: Rig) -> None:
+    """The rule: a warning, once; the file is kept aside, and the backup goes on."""
     with tidy():
         volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         HISTORY.mkdir()
@@ -131,6 +132,7 @@ def test_a_damaged_history_is_set_aside(rig: Rig) -> None:
 
 
 def test_a_full_var_is_a_warning(rig: Rig) -> None:
+    """The rule: a warning that this run's history cannot be kept; the backup goes on."""
     with tidy():
         rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         HISTORY.mkdir()
@@ -144,6 +146,7 @@ def test_a_full_var_is_a_warning(rig: Rig) -> None:
 
 
 def test_a_var_that_cannot_be_written_is_a_warning(rig: Rig) -> None:
+    """The rule: as for one that is full."""
     with tidy(), library(rig, "tmpfs", "ro"):
         rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         said = borg_lvm("run", "--path", rig.path("data"), "--", "true")

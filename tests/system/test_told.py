@@ -86,6 +86,7 @@ def test_metrics_and_notifications(rig: Rig) -> None:
 
 @pytest.mark.parametrize("what", ["missing", "read-only", "full"])
 def test_metrics_that_cannot_be_written_are_a_warning(rig: Rig, what: str) -> None:
+    """The rule: a warning, with the reason; the backup is not concerned."""
     with tidy(), small(rig, rig.path("metrics"), "size=64k" + (",ro" if what == "read-only" else "")) as folder:
         rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         if what == "full":
@@ -102,6 +103,7 @@ def test_metrics_that_cannot_be_written_are_a_warning(rig: Rig, what: str) -> No
 
 
 def test_a_full_run_before_the_run_refuses_it(rig: Rig) -> None:
+    """The rule: what could not be cleaned up after a crash is not begun. Status 71, and nothing is left."""
     with tidy():
         rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         with small(rig, STATE, "size=64k"):
@@ -116,6 +118,7 @@ def test_a_full_run_before_the_run_refuses_it(rig: Rig) -> None:
 
 
 def test_a_run_that_becomes_full_meanwhile_stops_no_release(rig: Rig) -> None:
+    """The rule: the command goes on to its end, and everything is released."""
     with tidy():
         rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         gate = Gate(rig.directory, "gate")
@@ -131,6 +134,7 @@ def test_a_run_that_becomes_full_meanwhile_stops_no_release(rig: Rig) -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 200, b"[]\n{}\nnull\n", b'{"step": "owner"}\n{"step": "guardian"}\n'])
 def test_a_damaged_ledger_of_a_dead_run_stops_nobody(rig: Rig, damage: bytes) -> None:
+    """The rule: the snapshots go all the same, what else may be left is told, and the backup goes on."""
     with tidy():
         rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         gate = Gate(rig.directory, "gate")

@@ -74,6 +74,7 @@ def test_same_volume(rig: Rig, one: Volume) -> None:
     first, gate = held(rig, one, "again")
     late = borg_lvm("run", "--lock-wait", "1", "--path", rig.path("one"), "--", "true", status=75)
     assert first.id() in late.err
+    assert "it was waited for 1 s, as --lock-wait says" in late.err
     gate.open()
     first.end()
     assert_nothing_left(rig)

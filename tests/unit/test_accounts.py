@@ -48,12 +48,13 @@ class TestReport:
             "  /home  vg0/home",
             "  /home/cache  declared live",
             "  /mnt/x       declared: /mnt",
-            "  vg0/home  ext4         thick     at most 45 ms   300 MiB of 2.0 GiB  -",
-            "  vg1/srv   xfs          thin      at most 100 ms  the pool's          -",
-            "checkpoint  application: its files were in order at the instant  200 ms       LSN 0/15E2A30",
+            "  vg0/home  ext4         ≤ 45 ms      300 MiB of 2.0 GiB  -",
+            "  vg1/srv   xfs          ≤ 100 ms     the pool's          -",
+            "  db    checkpoint  200 ms       application\n",
+            "  db: its files were in order at the instant; LSN 0/15E2A30",
             "everything was released",
-            "How the snapshot of vg0/home filled while the command ran:",
-            "How the data of the thin pool vg1/pool filled while the command ran:",
+            "How the snapshot of vg0/home filled:",
+            "How the data of the thin pool vg1/pool filled:",
         ):
             assert words in text, text
 
@@ -68,11 +69,20 @@ class TestReport:
             ("interrupted", "borg create did not run to its end"),
             ("not released", "not released: snapshot vg0/x"),
             ("kept", "kept: vg0/borg_lvm-"),
-            ("not quiesced", "crash-consistent: as a power cut at the instant would have left it"),
+            ("not quiesced", "db: as a power cut at the instant would have left it; no answer"),
         ],
     )
     def test_what_went_wrong(self, kind: str, words: str) -> None:
         assert self.text(kind).count(words) == 1
+
+    def test_it_fits_a_terminal_of_80_columns(self) -> None:
+        long = copy.deepcopy(runs.ALL["success"])
+        for volume, name in zip(long["volumes"], ("server-vg/root", "ubuntu-vg/ubuntu-lv"), strict=True):
+            volume["volume"] = name
+            volume["space"] = {"planned": 1, "total": 900 << 30, "used": 800 << 30, "grown": 800 << 30}
+        for one in (long, runs.REAL):
+            for line in timeline.lines(one):
+                assert len(line) <= 80, line
 
     @pytest.mark.parametrize("kind", runs.ALL)
     def test_no_name_steers_the_terminal(self, kind: str) -> None:
@@ -91,7 +101,7 @@ class TestReport:
         rows = list(timeline.chart([[0, 0, 100], [50, 50, 100], [100, 100, 100]], lambda size, _: f"{size:g} B"))
         assert len(rows) == timeline.HEIGHT + 1
         assert "100 B ┤" in rows[0]
-        assert [row.count("█") for row in rows[:-1]] == [1, 1, 31, 31]
+        assert [row.count("█") for row in rows[:-1]] == [1, 1, *[timeline.WIDTH // 2 + 1] * 2]
         assert rows[-1].endswith("100 s") or rows[-1].endswith("2 min")
 
     def test_numbers_as_one_line(self) -> None:
@@ -111,13 +121,39 @@ class TestPage:
 
     def test_phases_windows_and_curves_are_drawn(self) -> None:
         text = webpage.page(runs.ALL["success"])
-        first, second, third, pool, _ = text.split("<svg")[1:]
+        drawings = text.split("<svg")[1:]
+        assert [one.split('"')[1] for one in drawings] == ["large", "small"] * 5
+        first, second, third, pool, _ = drawings[::2]
         assert first.count("<rect") == 7  # six phases and a window
         assert second.count('class="still"') == 3  # the window and two volumes
         assert third.count("<polygon") == 1
         assert "how the snapshot of vg0/home filled" in third
         assert "how the data of the thin pool vg1/pool filled" in pool
         assert "50 % used" in pool
+
+    @pytest.mark.parametrize("name", ["real", "vg/a", "a-group-with-a-long-name/and-a-volume-with-a-long-one"])
+    def test_words_in_drawings_stay_on_the_paper_and_off_each_other(self, name: str) -> None:
+        made = copy.deepcopy(runs.REAL)
+        if name != "real":
+            made = json.loads(json.dumps(made).replace(made["volumes"][-1]["volume"], name))
+        for part in webpage.page(made).split("<svg ")[1:]:
+            svg = "<svg " + part.split("</svg>")[0] + "</svg>"
+            width = int(svg.split('viewBox="0 0 ')[1].split()[0])
+            boxes = [box(text) for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+            for number, (left, top, right, bottom, words) in enumerate(boxes):
+                assert left >= 0, words
+                assert right <= width, words
+                for other in boxes[:number]:
+                    apart = right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+                    assert apart, (words, other[4])
+
+
+def box(text: ElementTree.Element) -> tuple[float, float, float, float, str]:
+    """Return the room that words in a drawing take up, at 13 px, and the words."""
+    words = text.text or ""
+    width, x, y = 7.5 * len(words), float(text.get("x", "")), float(text.get("y", ""))
+    left = x - {"end": width, "middle": width / 2, None: 0}[text.get("text-anchor")]
+    return left, y - 10, left + width, y + 1, words
 
 
 class Sound(HTMLParser):
@@ -149,7 +185,13 @@ class TestHistory:
         assert [line.split()[0] for line in lines[1 : len(runs.ALL) + 1]] == [
             f"run{n:02}" for n in range(len(runs.ALL))
         ]
-        assert "TAINTED" in lines[list(runs.ALL).index("tainted") + 1]
+        assert "TAINTED 74" in lines[list(runs.ALL).index("tainted") + 1]
+
+    def test_it_fits_a_terminal_of_80_columns(self) -> None:
+        one = {**runs.ALL["failure"], "run": RUN}
+        one["command"] = {**one["command"], "program": "borgmatic"}
+        for line in [*trend.table([trend.line(one)]), *trend.trends([one, one])]:
+            assert len(line) <= 80, line
 
     def test_the_trend_of_each_volume(self) -> None:
         later = runs.outcome()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from borg_lvm import aftermath, journal, metrics
+from borg_lvm import aftermath, history, journal, metrics
 from borg_lvm.config.schema import Notification, Settings
 from borg_lvm.errors import BorgLvmError, LockedError, SourceError
 from borg_lvm.log import Log
@@ -67,6 +68,15 @@ class TestMetrics:
             assert samples(text)[metrics.LAST_SAVED] == [({}, runs.BEGIN + 605)]
         assert metrics.LAST_SAVED not in samples(metrics.text(news("failure"), "no metrics at all"))
 
+    def test_a_new_file_learns_it_from_past_runs_of_the_same_job(self) -> None:
+        saved, other = copy.deepcopy(runs.ALL["warning"]), copy.deepcopy(runs.ALL["success"])
+        saved["end"], other["end"] = 1000.0, 2000.0
+        other["frozen"] = other["frozen"][:1]
+        past = [{**saved, "end": 900.0}, saved, other, runs.ALL["tainted"]]
+        assert samples(metrics.text(news("failure"), "", past))[metrics.LAST_SAVED] == [({}, 1000.0)]
+        assert metrics.LAST_SAVED not in samples(metrics.text(news("failure"), "", [other]))
+        assert metrics.LAST_SAVED not in samples(metrics.text(replace(news("failure"), certificate=None), "", past))
+
     @pytest.mark.parametrize("previous", [f"{metrics.LAST_SAVED} 1.2.3\n", f"{metrics.LAST_SAVED} e\n", "\0\xff"])
     def test_damage_in_the_old_file_is_forgotten(self, previous: str) -> None:
         assert metrics.LAST_SAVED not in samples(metrics.text(news("failure"), previous))
@@ -106,6 +116,16 @@ class TestMetricsFile:
         assert os.listdir(tmp_path) == ["borg-lvm.prom"]
         assert samples(path.read_text())["borg_lvm_run_status"] == [({"program": "borg"}, 2)]
         assert metrics.LAST_SAVED in path.read_text()
+
+    def test_another_path_does_not_forget_when_something_was_saved(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(history, "FOLDER", str(tmp_path / "history"))
+        (tmp_path / "history").mkdir()
+        (tmp_path / "history" / "x.json").write_text(json.dumps({"certificate": runs.ALL["success"]}))
+        end(Settings(metrics=str(tmp_path / "new.prom")), runs.ALL["failure"])
+        found = samples((tmp_path / "new.prom").read_text())
+        assert found[metrics.LAST_SAVED] == [({}, runs.BEGIN + 605)]
 
     def test_a_run_that_was_refused_is_told_too(self, tmp_path: Path) -> None:
         path = tmp_path / "x.prom"

@@ -18,7 +18,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "proc kernel dm signals log errors safety limits journal",
         "config command devices plugins hookspecs wrappers applications child trace",
         "plan resolve report sizing volumes instant watching verdict past coverage certificate timeline trend webpage "
-        "metrics checking checklist",
+        "drawing metrics checking checklist",
         "attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view run "
         "ledger locks luks namespace strays survey holding nesting watch growing taint history recording aftermath",
         "session clean describe discover contract account front checkup",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import pytest
 
-from borg_lvm.command import Invocation, OnTainted, Tainted
+from borg_lvm.command import NOTHING, Invocation, OnTainted, Tainted
 from hooks import borg, restic
 
 BEGIN = 1_790_000_000.0
@@ -41,7 +41,7 @@ class Repository:
         self.held = held
         self.changes: list[list[str]] = []
 
-    def run(self, argv: Sequence[str]) -> str:
+    def run(self, argv: Sequence[str], *, env: Mapping[str, str] = NOTHING) -> str:
         if "list" in argv:
             return json.dumps({"archives": self.held})
         if "info" in argv:

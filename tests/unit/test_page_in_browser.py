@@ -15,11 +15,11 @@ pytestmark = pytest.mark.process
 BROWSER = ["chromium-headless-shell", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
 
 
-def shown(folder: Path, page: str) -> tuple[list[str], bytes]:
+def shown(folder: Path, page: str, width: int = 1000) -> tuple[list[str], bytes]:
     """Open a page; return what the browser's console has to say, and the picture of it."""
     (folder / "page.html").write_text(page, encoding="utf-8", errors="backslashreplace")
     picture = folder / "page.png"
-    words = ["--window-size=1000,1600", f"--user-data-dir={folder}/profile", f"--screenshot={picture}"]
+    words = [f"--window-size={width},2600", f"--user-data-dir={folder}/profile", f"--screenshot={picture}"]
     argv = [*BROWSER, *words, f"file://{folder}/page.html"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
     return re.findall(r":CONSOLE:.*", done.stderr), picture.read_bytes()
@@ -32,13 +32,28 @@ def test_nothing_to_complain_of(tmp_path: Path, kind: str) -> None:
     assert picture.startswith(b"\x89PNG")
 
 
-def test_phases_windows_and_curves_are_seen(tmp_path: Path) -> None:
-    page = webpage.page(runs.ALL["success"])
-    _, whole = shown(tmp_path, page)
-    for part in ("phase", "command", "still", "fill", "room"):
-        _, without = shown(tmp_path, re.sub(rf'(<(rect|polygon|polyline) class="{part}")', r'\1 display="none"', page))
-        assert without != whole, f"nothing of the kind {part!r} is seen"
-    assert shown(tmp_path, page)[1] == whole
+@pytest.mark.parametrize(
+    ("kind", "width", "parts"),
+    [("success", 1000, "phase command still fill room"), ("real", 1200, "still room"), ("real", 420, "still room")],
+)
+def test_phases_windows_and_curves_are_seen(tmp_path: Path, kind: str, width: int, parts: str) -> None:
+    """On a large and on a small screen, of made-up runs and of a real one."""
+    page = webpage.page(runs.REAL if kind == "real" else runs.ALL[kind])
+    complaints, whole = shown(tmp_path, page, width)
+    assert complaints == []
+    for part in parts.split():
+        less = re.sub(rf'(<(rect|polygon|polyline) class="{part}")', r'\1 display="none"', page)
+        assert shown(tmp_path, less, width)[1] != whole, f"nothing of the kind {part!r} is seen"
+    assert shown(tmp_path, page, width)[1] == whole
+
+
+def test_each_screen_has_drawings_of_its_own(tmp_path: Path) -> None:
+    page = webpage.page(runs.REAL)
+    large, small = (re.sub(rf'<svg class="{kind}".*?</svg>', "", page) for kind in ("large", "small"))
+    for width, seen, other in ((1200, large, small), (420, small, large)):
+        whole = shown(tmp_path, page, width)[1]
+        assert shown(tmp_path, other, width)[1] == whole
+        assert shown(tmp_path, seen, width)[1] != whole
 
 
 def test_a_browser_that_complains_is_heard(tmp_path: Path) -> None:

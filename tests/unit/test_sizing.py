@@ -77,6 +77,11 @@ def test_less_than_the_least_is_refused_with_numbers_that_help() -> None:
     assert "vgextend" in words
 
 
+def test_where_nothing_is_free_what_is_missing_is_told_once() -> None:
+    words = problem(volume("a", 180 * GIB, free=0))
+    assert "has 0 B free; snapshots of a with size auto need at least 9.0 GiB: add a disk" in words
+
+
 def test_numbers_that_look_alike_are_told_apart() -> None:
     words = problem(volume("a", 10 * GIB, free=10 * GIB - 4 * MIB), size="10G")
     assert "has 10.0 GiB free" in words

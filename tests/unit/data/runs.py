@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from borg_lvm import certificate
@@ -100,3 +102,6 @@ ALL = {
     "odd names": made(outcome(leftovers=["\udce9\n\x1b[2J<script>alert(1)</script>"]), 0),
 }
 """Certificates of every kind of run."""
+
+REAL: dict[str, Any] = json.loads(Path(__file__).with_name("real.json").read_text())
+"""The certificate of a real run, as tests/system/test_certificate.py makes it."""
