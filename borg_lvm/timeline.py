@@ -159,7 +159,8 @@ def _volume(one: dict[str, Any]) -> Sequence[str]:
 
 def application_cells(one: dict[str, Any]) -> tuple[str, str, str]:
     """Return what a restore can count on, how long the application stood still, and what else there is to tell."""
-    rest = [one["why"] or one["remark"] or "", *(f"not saved: {path}" for path in one["not_saved"])]
+    right = f"found right in its copy: {one['verified']}" if one.get("verified") else ""
+    rest = [one["why"] or one["remark"] or "", right, *(f"not saved: {path}" for path in one["not_saved"])]
     got = f"{one['consistency']}: {CONSISTENCY[one['consistency']]}"
     return got, brief(one["still_ms"] / 1000), "; ".join(word for word in rest if word)
 

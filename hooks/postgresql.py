@@ -23,6 +23,7 @@ from borg_lvm.errors import QuiesceError
 from borg_lvm.plugins import hookimpl
 from borg_lvm.proc import Account
 
+from . import postgresql_copy
 from .listening import refuse_unless_listening
 from .running import servers
 
@@ -35,6 +36,7 @@ SELECT json_build_object(
   'version', current_setting('server_version'), 'number', current_setting('server_version_num')::int,
   'data', current_setting('data_directory'), 'config', current_setting('config_file'),
   'started', pg_postmaster_start_time()::text, 'recovery', pg_is_in_recovery(),
+  'system', (SELECT system_identifier::text FROM pg_control_system()),
   'super', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), 'user', current_user,
   'tablespaces', (SELECT coalesce(json_agg(place ORDER BY place), '[]'::json)
                   FROM (SELECT pg_tablespace_location(oid) AS place FROM pg_tablespace) AS places WHERE place <> ''));
@@ -79,6 +81,7 @@ class PostgreSQL(Application):
         self._stack = ExitStack()
         self._psql: child.Child | None = None
         self._facts: Mapping[str, Any] = {}
+        self._checkpoint = "0/0"
 
     def probe(self) -> Probe:
         """Connect, and ask the server where everything is."""
@@ -93,10 +96,11 @@ class PostgreSQL(Application):
 
     def prepare(self) -> None:
         """Have it write out all that is in its memory."""
+        assert self._psql
         if self._level == "checkpoint":
-            assert self._psql
             # The core's own limit for preparing is shorter.
             _query(self._psql, "CHECKPOINT;", 86400.0)
+        self._checkpoint = _query(self._psql, "SELECT redo_lsn FROM pg_control_checkpoint();", CONNECT_TIMEOUT)
 
     def quiesced(self) -> AbstractContextManager[None]:
         """Do nothing: its files are whole at any instant."""
@@ -115,6 +119,10 @@ class PostgreSQL(Application):
     def close(self) -> None:
         """End psql."""
         self._stack.close()
+
+    def verify(self, scratch: str) -> str:
+        """See that the copy is of this cluster, as it runs, and holds the checkpoint and the WAL to recover from."""
+        return postgresql_copy.verify(self._facts["data"], self._facts["system"], self._checkpoint)
 
     def _connect(self) -> child.Child:
         place = f"{self._options.socket}/.s.PGSQL.{self._options.port}"

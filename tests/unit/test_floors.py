@@ -20,7 +20,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "plan resolve report sizing volumes instant watching verdict past coverage certificate timeline trend webpage "
         "metrics checking checklist",
         "attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view run "
-        "ledger locks luks namespace strays survey holding nesting watch growing taint history recording aftermath",
+        "verifying ledger locks luks namespace strays survey holding nesting watch growing taint history recording "
+        "aftermath",
         "session clean describe discover contract account front checkup",
         "cli arguments given verbs __main__",
     )
