@@ -10,7 +10,7 @@ must pass.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,8 +69,12 @@ class Application(ABC):
     def probe(self) -> Probe:
         """Connect, see whether all that is needed later is allowed, and say where the data is. Changes nothing."""
 
-    def prepare(self) -> None:  # noqa: B027 - may be left out
-        """Do what takes long and blocks nobody, so that little is left to do while the application stands still."""
+    def prepare(self) -> Iterator[None] | None:
+        """Do what takes long and blocks nobody, so that little is left to do while the application stands still.
+
+        It may be a generator, which yields again and again while it waits: then others are prepared meanwhile.
+        """
+        return None
 
     def intents(self) -> Sequence[Intent]:
         """Return what would have to be done if we died in `quiesced`; nothing, if all then ends by itself.

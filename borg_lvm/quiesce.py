@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from borg_lvm import players, undo, verifying
+from borg_lvm import players, preparing, undo, verifying
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked
 from borg_lvm.errors import BorgLvmError, BusyError, QuiesceError
@@ -70,12 +70,7 @@ class Troupe:
             player.ask()
             if player.probe.paths != before:
                 raise QuiesceError(f"{player.name}: it keeps its data elsewhere now", remedy="run it again")
-        for player in self._active():
-            limit = player.entry.prepare_timeout
-            try:
-                player.attempt("preparing", limit, player.application.prepare, lambda: bool(signals.caught))
-            finally:
-                signals.check()  # a signal is the reason of such a failure, not the plugin
+        preparing.prepared(self._active(), signals)
         for player in self._active():
             intents = player.attempt("asking", player.entry.prepare_timeout, player.application.intents)
             player.undo = undo.written(intents or ())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ from .listening import refuse_unless_listening
 from .running import servers
 
 CONNECT_TIMEOUT = 30.0
+MARK = "borg-lvm-end"
 _NAME = Text("a name", r"[^\u0000-\u001f]+")
 
 # What the server says of itself, as one line of JSON. Source: PostgreSQL documentation, chapters 9.26, 20.2, 54.
@@ -94,12 +95,14 @@ class PostgreSQL(Application):
             notes.append("it is a standby")
         return Probe(str(facts["version"]), _paths(facts), tuple(notes))
 
-    def prepare(self) -> None:
+    def prepare(self) -> Iterator[None]:
         """Have it write out all that is in its memory."""
         assert self._psql
         if self._level == "checkpoint":
-            # The core's own limit for preparing is shorter.
-            _query(self._psql, "CHECKPOINT;", 86400.0)
+            self._psql.say(_marked("CHECKPOINT;"))
+            while not self._psql.heard():
+                yield
+            self._psql.lines_until(MARK, CONNECT_TIMEOUT)
         self._checkpoint = _query(self._psql, "SELECT redo_lsn FROM pg_control_checkpoint();", CONNECT_TIMEOUT)
 
     def quiesced(self) -> AbstractContextManager[None]:
@@ -148,9 +151,12 @@ class PostgreSQL(Application):
 
 def _query(psql: child.Child, statement: str, seconds: float) -> str:
     """Have one statement done; returns its only line. Errors: QuiesceError with the server's words."""
-    mark = "borg-lvm-end"
-    psql.say(f"{statement}\n\\echo {mark}\n")
-    return "".join(psql.lines_until(mark, seconds))
+    psql.say(_marked(statement))
+    return "".join(psql.lines_until(MARK, seconds))
+
+
+def _marked(statement: str) -> str:
+    return f"{statement}\n\\echo {MARK}\n"
 
 
 def _owner(place: str) -> pwd.struct_passwd:

@@ -125,10 +125,12 @@ class Scripts(Application):
             self.run(self.options.probe, "probe")
         return Probe("", tuple(DataPath(path, "configured") for path in self.options.paths))
 
-    def prepare(self) -> None:
+    def prepare(self) -> Iterator[None]:
         """Run the configured command, and start those that wait."""
         if self.options.prepare:
-            self.run(self.options.prepare, "prepare", timeout=86400.0)  # the core's own limit is shorter
+            with _told():
+                # The core's own limit is shorter.
+                yield from proc.stepwise(self.options.prepare, env=self.environment("prepare"), timeout=86400.0)
         for command in self.commands():
             started = child.waiting(command, env=self.environment("freeze"))
             self.children.append(self.stack.enter_context(started))
@@ -174,13 +176,10 @@ class Scripts(Application):
         self.run(self.options.verify, "verify", BORG_LVM_SCRATCH=scratch)
         return self.options.verify[0]
 
-    def run(self, argv: Sequence[str], phase: str, timeout: float = proc.DEFAULT_TIMEOUT, **more: str) -> None:
+    def run(self, argv: Sequence[str], phase: str, **more: str) -> None:
         """Run a command; its environment tells it where it is. Errors: QuiesceError, AbsentError."""
-        try:
-            proc.run(argv, env={**self.environment(phase), **more}, timeout=timeout)
-        except proc.ProgramError as error:
-            kind = TOLD.get(error.returncode or 0, QuiesceError)
-            raise kind(error.message, details=error.details) from error
+        with _told():
+            proc.run(argv, env={**self.environment(phase), **more})
 
     def environment(self, phase: str) -> Mapping[str, str]:
         """Return what a command is told: BORG_LVM_PHASE, BORG_LVM_NAME, BORG_LVM_DEADLINE (in seconds)."""
@@ -237,6 +236,16 @@ class Session(Scripts):
         if not self.children[0].lives():
             raise QuiesceError(f"{self.options.session[0]} did not hold on until the snapshots were there")
         return ""
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Understand what a command says by its exit status. Errors: QuiesceError, AbsentError, BusyError."""
+    try:
+        yield
+    except proc.ProgramError as error:
+        kind = TOLD.get(error.returncode or 0, QuiesceError)
+        raise kind(error.message, details=error.details) from error
 
 
 def _executables(folder: str) -> list[list[str]]:

@@ -53,7 +53,7 @@ class ApplicationContract:
         with self._made(subject) as application:
             application.probe()
             self._assert_goes(subject, "after probe")
-            application.prepare()
+            _prepare(application)
             self._assert_goes(subject, "after prepare")
             application.intents()
             self._assert_goes(subject, "after intents")
@@ -131,7 +131,7 @@ class ApplicationContract:
         with stopped:
             with self._made(subject) as application, suppress(BorgLvmError):  # it may well refuse
                 application.probe()
-                application.prepare()
+                _prepare(application)
                 intents = undo.written(application.intents())
                 with application.quiesced():
                     pass
@@ -178,9 +178,14 @@ class ApplicationContract:
         """Give an application that can be quiesced now."""
         with self._made(subject) as application:
             application.probe()
-            application.prepare()
+            _prepare(application)
             application.intents()
             yield application
+
+
+def _prepare(application: Application) -> None:
+    for _ in application.prepare() or ():
+        time.sleep(0.05)
 
 
 def _elsewhere(make: Callable[[], Application], work: Callable[[Application], None]) -> tuple[int, str]:
@@ -192,7 +197,7 @@ def _elsewhere(make: Callable[[], Application], work: Callable[[Application], No
             os.setsid()
             application = make()
             application.probe()
-            application.prepare()
+            _prepare(application)
             os.write(tell, undo.written(application.intents()).encode() + b"\n")
             work(application)
         finally:

@@ -157,6 +157,43 @@ def test_one_that_cannot_be_resumed_is_told_and_left_to_clean(rig: Rig) -> None:
         stage.check()
 
 
+MEET = "touch FOLDER/$BORG_LVM_NAME.there; while [ ! -e FOLDER/OTHER.there ]; do sleep 0.1; done"
+
+
+def meeting(rig: Rig, *names: str) -> Stage:
+    """Return a stage with two applications, each of which is prepared when another has begun to be."""
+    stage = two(rig)
+    for entry, other in zip(stage.entries, names, strict=True):
+        text = "#!/bin/sh\n" + MEET.replace("OTHER", other)
+        entry["options"]["prepare"] = [stage.shop(f"meet-{entry['name']}", text)]
+        entry["prepare_timeout"] = 4
+    return stage
+
+
+def test_all_are_prepared_at_the_same_time(rig: Rig) -> None:
+    with tidy():
+        stage = meeting(rig, "db", "web")
+        for entry in stage.entries:
+            entry["prepare_timeout"] = 60
+        said = borg_lvm("run", "--trace", *stage.config(), "--", "true")
+        told = [line.rpartition(", ")[0] for line in said.err.splitlines() if ": prepare: " in line]
+        begun, done = told[:2], told[2:]
+        assert begun == [f"borg-lvm: trace: {name}: prepare: begun" for name in ("web", "db")]
+        assert sorted(done) == [f"borg-lvm: trace: {name}: prepare: done" for name in ("db", "web")]
+        stage.check()
+
+
+@pytest.mark.parametrize(("policy", "status"), [("abort", 71), ("crash-consistent", 77)])
+def test_one_that_is_prepared_for_too_long_is_given_up(rig: Rig, policy: str, status: int) -> None:
+    with tidy():
+        stage = meeting(rig, "nobody", "web")
+        stage.entries[0]["on_failure"] = policy
+        said = stage.run(status=status)
+        assert "web: preparing it took longer than 4 s" in said.err
+        assert stage.calls() == ([] if status == 71 else ["db freeze", "db confirm", "db thaw"])
+        stage.check()
+
+
 def test_a_hook_that_hangs_is_ended_at_its_deadline(rig: Rig) -> None:
     with tidy():
         stage = two(rig, AFTER="sleep 1000")
