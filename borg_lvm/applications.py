@@ -3,13 +3,14 @@
 A plugin's hook `borg_lvm_application` returns a `Kind`; for each entry of `applications:` in the configuration the
 core makes an `Application` of it, and drives that through its life: *probe* (where is the data?), *prepare* (what is
 slow and blocks nobody), *intents* (what somebody else needs to undo it), *quiesced* (it stands still), *confirm* (it
-did so all the time), *close*. docs/plugins.md has a whole plugin, and the tests that it must pass.
+did so all the time), *close*, *verify* (is its copy right?). docs/plugins.md has a whole plugin, and the tests that it
+must pass.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,8 +69,12 @@ class Application(ABC):
     def probe(self) -> Probe:
         """Connect, see whether all that is needed later is allowed, and say where the data is. Changes nothing."""
 
-    def prepare(self) -> None:  # noqa: B027 - may be left out
-        """Do what takes long and blocks nobody, so that little is left to do while the application stands still."""
+    def prepare(self) -> Iterator[None] | None:
+        """Do what takes long and blocks nobody, so that little is left to do while the application stands still.
+
+        It may be a generator, which yields again and again while it waits: then others are prepared meanwhile.
+        """
+        return None
 
     def intents(self) -> Sequence[Intent]:
         """Return what would have to be done if we died in `quiesced`; nothing, if all then ends by itself.
@@ -95,6 +100,18 @@ class Application(ABC):
 
     def close(self) -> None:  # noqa: B027 - may be left out
         """Let go of connections and processes. Called once, in every case."""
+
+    def verify(self, scratch: str) -> str:
+        """Look at the copy before the command starts; raise QuiesceError with what is wrong with it.
+
+        Returns what was looked at and is right, in a few words for the certificate; nothing, if nothing was.
+
+        Called after `close`, in a process of its own that sees the copy at the usual paths, read-only, and is ended at
+        the deadline. What it changes in this object is lost. `scratch` is an empty folder in memory (256 MiB), for
+        what has to be written. Not called when a part of the data is not in the run, or is not seen at the path that
+        the probe has told.
+        """
+        return ""
 
 
 @dataclass(frozen=True)

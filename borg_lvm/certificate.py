@@ -141,7 +141,8 @@ def _application(one: Quiesced, outcome: Outcome, *, saved: bool) -> dict[str, A
         "level": one.level,
         "consistency": _consistency(one, known, outcome) if saved else "none",
         "still_ms": _ms(one.seconds),
-        "why": one.out or None,
+        "why": one.out or one.wrong or None,
+        "verified": one.verified or None,
         "remark": one.remark or None,
         "not_saved": [kept.path for kept in known.kept if kept.missing] if known else [],
     }
@@ -151,8 +152,11 @@ def _consistency(one: Quiesced, known: Covered | None, outcome: Outcome) -> str:
     """Say what a restore of an application's files can count on.
 
     One that was not quiesced, or not in a way that orders its files, is crash-consistent if all that it told of shows
-    one instant; where its data lies is not known of one that never answered.
+    one instant; where its data lies is not known of one that never answered. Nothing is promised of a copy that was
+    found wrong.
     """
+    if one.wrong:
+        return "none"
     if not one.out and not one.recovers:
         return "application"
     whole = known is not None and not any(kept.missing for kept in known.kept)

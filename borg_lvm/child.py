@@ -69,6 +69,10 @@ class Child:
         line, _, self._waiting = self._waiting.partition(b"\n")
         return os.fsdecode(line)
 
+    def heard(self) -> bool:
+        """Whether it has said a line, or ended: `line` does not wait then."""
+        return b"\n" in self._waiting or self._more(0.0) == b"" or b"\n" in self._waiting
+
     def lines_until(self, mark: str, seconds: float) -> list[str]:
         """Return the lines that it says before the line `mark`; each may take so many seconds.
 

@@ -80,7 +80,7 @@ class ReleaseError(BorgLvmError):
 
 
 class DegradedError(BorgLvmError):
-    """The command succeeded, but an application was not quiesced, which the configuration allows."""
+    """The command succeeded, but an application was not quiesced, or its copy is wrong; the configuration allows it."""
 
     status = 77
 

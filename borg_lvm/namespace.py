@@ -1,11 +1,20 @@
-"""Doing something in the view's mount namespace after the command has ended, without going there ourselves."""
+"""The view's mount namespace, and doing something in it after the command has ended, without going there ourselves."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from borg_lvm import kernel
+
+
+@dataclass(frozen=True)
+class View:
+    """The view that the command will see: a descriptor of its mount namespace, and its copies' devices (`st_dev`)."""
+
+    namespace: int
+    devices: tuple[int, ...]
 
 
 def inside(namespace: int, work: Callable[[], str]) -> str | None:

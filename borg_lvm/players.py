@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -25,7 +25,8 @@ PASSING = ("quiescing", "confirming")
 class Player:
     """An application and how it fares. `out` says why it takes no part any more; the run goes on without it.
 
-    `patient`: another attempt follows if it is busy now, so that the run need not go on without it yet.
+    `patient`: another attempt follows if it is busy now, so that the run need not go on without it yet. `verified`
+    is what was found right in its copy, `wrong` what was found wrong if the run goes on with it.
     """
 
     entry: ApplicationEntry
@@ -42,6 +43,8 @@ class Player:
     attempted: bool = False
     entered: bool = False
     patient: bool = False
+    verified: str = ""
+    wrong: str = ""
 
     @property
     def name(self) -> str:
@@ -90,6 +93,17 @@ class Player:
         except Exception as error:  # a stranger's plugin may fail in any way; what matters is that it has
             return QuiesceError(f"{self.name}: its plugin failed while {doing} it: {type(error).__name__}: {error}")
         return None
+
+    @property
+    def looks(self) -> bool:
+        """Whether its plugin looks at copies at all."""
+        return type(self.application).verify is not Application.verify
+
+    def judge(self, wrong: Sequence[str], remedy: str = "") -> None:
+        """Take note of what was found wrong with its copy, if anything. Errors: QuiesceError, unless it may be so."""
+        if wrong and self.entry.on_failure != "crash-consistent":
+            raise QuiesceError(wrong[0], details=tuple(wrong[1:]), remedy=remedy)
+        self.wrong = " ".join(wrong)
 
     def renew(self) -> None:
         """Begin anew with a new object of the plugin's, for each is quiesced but once. Errors: QuiesceError."""

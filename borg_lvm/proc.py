@@ -117,11 +117,13 @@ def _judged(argv: Sequence[str], status: int, stdout: bytes, stderr: bytes) -> s
     return os.fsdecode(stdout)
 
 
-def stepwise(argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT) -> Steps[str]:
+def stepwise(
+    argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, env: Mapping[str, str] | None = None
+) -> Steps[str]:
     """Run a program as `run` does, but yield while it runs; its end shows by SIGCHLD too.
 
     What it writes goes into memory: nobody reads a pipe meanwhile. Signals that we block it blocks as well.
-    Errors: as for `run`. One that is not waited for to its end is killed.
+    Errors: as for `run`. One that is not waited for to its end is killed, with what it has started.
     """
     end = time.monotonic() + timeout
     with _memory() as out, _memory() as err:
@@ -131,7 +133,7 @@ def stepwise(argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT) -> Steps[
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env=environment(),
+                env={**environment(), **(env or {})},
                 cwd="/",
                 start_new_session=True,
             )
@@ -144,7 +146,7 @@ def stepwise(argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT) -> Steps[
                 yield
         finally:
             if process.poll() is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         return _judged(argv, process.returncode, _written(out), _written(err))
 

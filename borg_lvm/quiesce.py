@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from borg_lvm import players, undo
+from borg_lvm import players, preparing, undo, verifying
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked
 from borg_lvm.errors import BorgLvmError, BusyError, QuiesceError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger, path
+from borg_lvm.namespace import View
+from borg_lvm.plan import Plan
 from borg_lvm.players import Player
 from borg_lvm.proc import ProgramError
 from borg_lvm.report import Quiesced
@@ -68,18 +70,21 @@ class Troupe:
             player.ask()
             if player.probe.paths != before:
                 raise QuiesceError(f"{player.name}: it keeps its data elsewhere now", remedy="run it again")
-        for player in self._active():
-            limit = player.entry.prepare_timeout
-            try:
-                player.attempt("preparing", limit, player.application.prepare, lambda: bool(signals.caught))
-            finally:
-                signals.check()  # a signal is the reason of such a failure, not the plugin
+        preparing.prepared(self._active(), signals)
         for player in self._active():
             intents = player.attempt("asking", player.entry.prepare_timeout, player.application.intents)
             player.undo = undo.written(intents or ())
             if intents:
                 watch.may_quiesce(player.name, player.undo)
         return Ready(self._active(), watch, ledger, signals, leftovers)
+
+    def verify(self, plan: Plan, signals: Signals, view: View) -> None:
+        """Have those whose data is all in the view look at their copies there.
+
+        Errors: QuiesceError when one is wrong, unless the run may go on with it; InterruptedRunError.
+        """
+        whole = {one.name for one in plan.applications if one.kept and not any(kept.missing for kept in one.kept)}
+        verifying.looked([player for player in self._active() if player.looks and player.name in whole], view, signals)
 
     def close(self) -> None:
         """Let go of connections and processes; a second time does nothing."""
@@ -100,6 +105,8 @@ class Troupe:
                 player.remark,
                 still=player.wish.level in player.kind.still,
                 recovers=player.wish.level in player.kind.recovers,
+                verified=player.verified,
+                wrong=player.wrong,
             )
             for player in self._members
         )

@@ -44,7 +44,8 @@ class Quiesced:
     """What became of an application: how long it was held still, in seconds, or why it was not (`out`).
 
     `absent`: it was not there at all, which the configuration allows without further ado. `remark` is what a restore
-    should know of the instant. `still` and `recovers` are what `applications.Kind` says of its level.
+    should know of the instant. `still` and `recovers` are what `applications.Kind` says of its level. `verified`
+    is what was looked at in its copy and was right, `wrong` what was not.
     """
 
     name: str
@@ -55,6 +56,8 @@ class Quiesced:
     remark: str = ""
     still: bool = False
     recovers: bool = False
+    verified: str = ""
+    wrong: str = ""
 
 
 @dataclass
@@ -108,14 +111,21 @@ class Outcome:
         assert self.status is not None
         if self.leftovers and self.status == 0:
             raise ReleaseError("the command succeeded, but not everything could be released", remedy="borg-lvm clean")
-        degraded = [one for one in self.applications if one.out and not one.absent]
-        if degraded and self.status == 0:
-            names = ", ".join(one.name for one in degraded)
-            raise DegradedError(
-                f"the command succeeded, but saved {names} as a power cut would have left it",
-                details=tuple(one.out for one in degraded),
-            )
+        if self.status == 0:
+            self._refuse_degraded()
         return self.status
+
+    def _refuse_degraded(self) -> None:
+        wrong = [one for one in self.applications if one.wrong]
+        cut = [one for one in self.applications if one.out and not one.absent]
+        told = [
+            f"saved {', '.join(one.name for one in ones)} {how}"
+            for ones, how in ((cut, "as a power cut would have left it"), (wrong, "from a copy that was found wrong"))
+            if ones
+        ]
+        if told:
+            details = (*(one.out for one in cut), *(one.wrong for one in wrong))
+            raise DegradedError(f"the command succeeded, but {' and '.join(told)}", details=details)
 
 
 def summary(outcome: Outcome) -> Iterator[str]:
@@ -126,7 +136,9 @@ def summary(outcome: Outcome) -> Iterator[str]:
         yield f"frozen at {moment} ({instant.seconds:.2f} s): {', '.join(instant.names)}"
     for one in outcome.applications:
         done = f"not quiesced: {one.out}" if one.out else f"quiesced ({one.level}) for {one.seconds:.2f} s"
-        yield shown(f"{one.name}: {done}" + (f"; {one.remark}" if one.remark and not one.out else ""))
+        right = f"found right in its copy: {one.verified}" if one.verified else ""
+        more = [] if one.out else [one.remark, right, one.wrong]
+        yield shown("; ".join([f"{one.name}: {done}", *filter(None, more)]))
     for copy, fill in zip(plan.copies, outcome.fills, strict=True):
         if fill.total and not fill.problem:
             yield f"{copy.origin.full_name}: {human(fill.used)} of {human(fill.total)} snapshot space used"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,9 +19,9 @@ from borg_lvm import kernel, strays, view
 from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError
 from borg_lvm.ledger import Ledger
 from borg_lvm.log import Log
-from borg_lvm.namespace import inside
+from borg_lvm.namespace import View, inside
 from borg_lvm.plan import Plan
-from borg_lvm.signals import Signals, as_inherited
+from borg_lvm.signals import ENDING, Signals, as_inherited
 from borg_lvm.watch import Watcher
 
 # Passed on when a process sent them to us; a terminal's reach the command by itself, being in our process group.
@@ -71,20 +71,30 @@ class Running:
         return tuple(answer.split("\0")) if answer else ()
 
 
+@dataclass(frozen=True)
+class Command:
+    """What is run, and where; `look` is called when the view stands and the command has not begun.
+
+    `instant` is what it sees (Unix time), if it is but one: it finds that in its environment.
+    """
+
+    argv: Sequence[str]
+    cwd: str
+    instant: float | None = None
+    look: Callable[[View], None] | None = None
+
+
 @contextmanager
-def started(
-    plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, signals: Signals, log: Log, moment: float | None
-) -> Iterator[Running]:
+def started(plan: Plan, command: Command, ledger: Ledger, signals: Signals, log: Log) -> Iterator[Running]:
     """Build the view, start the command in it, and in the end take the view away.
 
-    `moment` is the instant that it sees (Unix time), if it is but one: the command finds it in its environment.
-
-    Errors: SnapshotError when the view cannot be built; CommandNotFoundError and CommandNotExecutableError.
+    Errors: SnapshotError when the view cannot be built; CommandNotFoundError and CommandNotExecutableError; whatever
+    `look` raises; InterruptedRunError for a signal that came meanwhile.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
     try:
         signals.check()
-        running = _start(plan, argv, cwd, ledger, mask, _told(plan, moment))
+        running = _start(plan, command, ledger, signals, mask)
         try:
             yield running
         finally:
@@ -99,17 +109,16 @@ def started(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _told(plan: Plan, moment: float | None) -> dict[bytes, bytes]:
+def _told(plan: Plan, command: Command) -> dict[bytes, bytes]:
     """Return what the command finds in its environment besides: the run's id, and the instant in ISO 8601."""
     told = {b"BORG_LVM_RUN": plan.run_id.encode()}
-    if moment is not None:
-        told[b"BORG_LVM_INSTANT"] = datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").encode()
+    if command.instant is not None:
+        moment = datetime.fromtimestamp(command.instant, UTC)
+        told[b"BORG_LVM_INSTANT"] = moment.isoformat(timespec="seconds").encode()
     return told
 
 
-def _start(
-    plan: Plan, argv: Sequence[str], cwd: str, ledger: Ledger, mask: Mask, told: Mapping[bytes, bytes]
-) -> Running:
+def _start(plan: Plan, command: Command, ledger: Ledger, signals: Signals, mask: Mask) -> Running:
     staging = os.path.join(ledger.folder, "view")
     os.mkdir(staging, 0o700)
     report, tell = os.pipe()
@@ -118,12 +127,18 @@ def _start(
     pid = os.fork()
     if pid == 0:
         os.close(go)  # so that an end of file tells us of our parent's death
-        _child(plan, argv, cwd, staging, Pipes(tell, heed), mask, told)
+        _child(plan, command, staging, Pipes(tell, heed), mask)
     os.close(tell)
     os.close(heed)
     try:
         devices = tuple(os.stat(copy.device).st_rdev for copy in plan.copies)
-        namespace = _hand_over(pid, report, go, ledger, argv)
+
+        def look(namespace: int) -> None:
+            if command.look:
+                with _heeding(signals, mask):
+                    command.look(View(namespace, devices))
+
+        namespace = _hand_over(pid, report, go, ledger, command.argv, look)
     except BaseException:
         os.close(go)  # which ends a child that waits for us
         os.close(report)
@@ -134,13 +149,26 @@ def _start(
     return Running(pid, namespace, plan, devices)
 
 
-def _hand_over(pid: int, report: int, go: int, ledger: Ledger, argv: Sequence[str]) -> int:
-    """Wait for the view, write the process down, let the command go; returns a descriptor of its namespace."""
+@contextmanager
+def _heeding(signals: Signals, mask: Mask) -> Iterator[None]:
+    """Have ending signals end the run in the block, as they do before; afterwards the command gets them."""
+    heeded = set(ENDING) - mask
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, heeded)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, heeded)
+    signals.check()
+
+
+def _hand_over(pid: int, report: int, go: int, ledger: Ledger, argv: Sequence[str], look: Callable[[int], None]) -> int:
+    """Wait for the view, `look` at it, write the process down, let the command go; returns its namespace."""
     answer = _read_all(report, until=b"\n")
     if answer != b"ready\n":
         raise SnapshotError(f"the frozen view cannot be built: {answer.decode(errors='replace').strip() or 'killed'}")
     namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
+        look(namespace)
         ledger.write_process("command", pid)
         os.write(go, b"g")
         failure = _read_all(report)
@@ -176,28 +204,20 @@ class Pipes:
     heed: int
 
 
-def _child(
-    plan: Plan,
-    argv: Sequence[str],
-    cwd: str,
-    staging: str,
-    pipes: Pipes,
-    mask: Mask,
-    told: Mapping[bytes, bytes],
-) -> NoReturn:
+def _child(plan: Plan, command: Command, staging: str, pipes: Pipes, mask: Mask) -> NoReturn:
     """Become the command. Never returns and never raises: what goes wrong is told through the pipe."""
     try:
         parent = os.getppid()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(1)
-        view.build(plan, staging, cwd)
+        view.build(plan, staging, command.cwd)
         os.write(pipes.tell, b"ready\n")
         if os.read(pipes.heed, 1) == b"g":  # an end of file: our parent is dead
             for signum in RESTORED:
                 signal.signal(signum, signal.SIG_DFL)
             as_inherited()
-            _exec(argv, pipes.tell, mask, told)
+            _exec(command.argv, pipes.tell, mask, _told(plan, command))
     except BaseException as error:
         notes = "; ".join([str(error), *getattr(error, "__notes__", ())])
         os.write(pipes.tell, notes.encode(errors="replace"))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from borg_lvm import dm, growing, guardian, ledger, locks, luks, recording, release, report, run, snapshot, taint
@@ -132,7 +133,9 @@ def _acquire_and_run(
     _refuse_what_has_changed(surveyed)
     stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))
     moment = outcome.instants[0].begin if len(outcome.instants) == 1 else None
-    running = stack.enter_context(run.started(plan, job.argv, job.cwd, book, signals, log, moment))
+    look = partial(job.troupe.verify, plan, signals) if job.troupe else None
+    command = run.Command(job.argv, job.cwd, moment, look)
+    running = stack.enter_context(run.started(plan, command, book, signals, log))
     grower = growing.Grower(watch, book, timeout)
     watcher = stack.enter_context(watching_over(plan, _growth(settings), grower, log))
     clock.begin("command")

@@ -98,6 +98,17 @@ def end(processes: Callable[[], Sequence[Process]], log: Log, why: str, patience
             time.sleep(0.05)
 
 
+def kill_all_in(inode: int) -> None:
+    """Kill all that is in the mount namespace of this number, and see it go; what cannot be killed is left."""
+    deadline = time.monotonic() + PATIENCE
+    while found := find(lambda pid: os.stat(f"/proc/{pid}/ns/mnt").st_ino == inode):
+        for process in found:
+            process.kill(signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.01)
+
+
 class Ending:
     """Ends the command and all else in its view, while somebody else waits for it: asks, and later forces."""
 

@@ -169,7 +169,8 @@ def still(one: dict[str, Any]) -> str:
 
 def remarks(one: dict[str, Any]) -> list[str]:
     """Return what else there is to tell of an application."""
-    told = [one["why"] or one["remark"] or "", *(f"not saved: {path}" for path in one["not_saved"])]
+    right = f"found right in its copy: {one['verified']}" if one.get("verified") else ""
+    told = [one["why"] or one["remark"] or "", right, *(f"not saved: {path}" for path in one["not_saved"])]
     return [word for word in told if word]
 
 

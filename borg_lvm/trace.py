@@ -6,7 +6,7 @@ While an application stands still nothing is written: those lines are kept until
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -48,9 +48,10 @@ class Trace:
 
         def make(wish: Wish) -> Application:
             application = self.call(wish.name, "make", kind.make, wish)
+            own: dict[str, Callable[..., Any]] = {"quiesced": self._block, "prepare": self._steps}
             for name in vars(Application):
                 if not name.startswith("_"):
-                    told = self._block if name == "quiesced" else self.call
+                    told = own.get(name, self.call)
                     setattr(application, name, partial(told, wish.name, name, getattr(application, name)))
             return application
 
@@ -59,12 +60,27 @@ class Trace:
     def _block(self, name: str, what: str, work: Callable[[], AbstractContextManager[object]]) -> _Block:
         return _Block(self, name, self.call(name, what, work))
 
+    def _steps(self, name: str, what: str, work: Callable[[], Iterator[None] | None]) -> Iterator[None] | None:
+        steps = self.call(name, what, work)
+        return None if steps is None else self._told(name, what, iter(steps))
+
+    def _told(self, name: str, what: str, steps: Iterator[None]) -> Iterator[None]:
+        """Take steps, and tell of their end."""
+        begin, ended = time.monotonic(), "done"
+        try:
+            yield from steps
+        except BaseException as error:
+            ended = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self.tell(name, f"{what}: {ended}", time.monotonic() - begin)
+
     def call(self, name: str, what: str, work: Callable[..., T], *arguments: object) -> T:
         """Do something and tell of it."""
         begin = time.monotonic()
         try:
             result = work(*arguments)
-            ended = "done"
+            ended = "begun" if isinstance(result, Iterator) else "done"
         except BaseException as error:
             ended = f"{type(error).__name__}: {error}"
             raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +23,12 @@ from borg_lvm.errors import QuiesceError
 from borg_lvm.plugins import hookimpl
 from borg_lvm.proc import Account
 
+from . import postgresql_copy
 from .listening import refuse_unless_listening
 from .running import servers
 
 CONNECT_TIMEOUT = 30.0
+MARK = "borg-lvm-end"
 _NAME = Text("a name", r"[^\u0000-\u001f]+")
 
 # What the server says of itself, as one line of JSON. Source: PostgreSQL documentation, chapters 9.26, 20.2, 54.
@@ -35,6 +37,7 @@ SELECT json_build_object(
   'version', current_setting('server_version'), 'number', current_setting('server_version_num')::int,
   'data', current_setting('data_directory'), 'config', current_setting('config_file'),
   'started', pg_postmaster_start_time()::text, 'recovery', pg_is_in_recovery(),
+  'system', (SELECT system_identifier::text FROM pg_control_system()),
   'super', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), 'user', current_user,
   'tablespaces', (SELECT coalesce(json_agg(place ORDER BY place), '[]'::json)
                   FROM (SELECT pg_tablespace_location(oid) AS place FROM pg_tablespace) AS places WHERE place <> ''));
@@ -79,6 +82,7 @@ class PostgreSQL(Application):
         self._stack = ExitStack()
         self._psql: child.Child | None = None
         self._facts: Mapping[str, Any] = {}
+        self._checkpoint = "0/0"
 
     def probe(self) -> Probe:
         """Connect, and ask the server where everything is."""
@@ -91,12 +95,15 @@ class PostgreSQL(Application):
             notes.append("it is a standby")
         return Probe(str(facts["version"]), _paths(facts), tuple(notes))
 
-    def prepare(self) -> None:
+    def prepare(self) -> Iterator[None]:
         """Have it write out all that is in its memory."""
+        assert self._psql
         if self._level == "checkpoint":
-            assert self._psql
-            # The core's own limit for preparing is shorter.
-            _query(self._psql, "CHECKPOINT;", 86400.0)
+            self._psql.say(_marked("CHECKPOINT;"))
+            while not self._psql.heard():
+                yield
+            self._psql.lines_until(MARK, CONNECT_TIMEOUT)
+        self._checkpoint = _query(self._psql, "SELECT redo_lsn FROM pg_control_checkpoint();", CONNECT_TIMEOUT)
 
     def quiesced(self) -> AbstractContextManager[None]:
         """Do nothing: its files are whole at any instant."""
@@ -115,6 +122,10 @@ class PostgreSQL(Application):
     def close(self) -> None:
         """End psql."""
         self._stack.close()
+
+    def verify(self, scratch: str) -> str:
+        """See that the copy is of this cluster, as it runs, and holds the checkpoint and the WAL to recover from."""
+        return postgresql_copy.verify(self._facts["data"], self._facts["system"], self._checkpoint)
 
     def _connect(self) -> child.Child:
         place = f"{self._options.socket}/.s.PGSQL.{self._options.port}"
@@ -140,9 +151,12 @@ class PostgreSQL(Application):
 
 def _query(psql: child.Child, statement: str, seconds: float) -> str:
     """Have one statement done; returns its only line. Errors: QuiesceError with the server's words."""
-    mark = "borg-lvm-end"
-    psql.say(f"{statement}\n\\echo {mark}\n")
-    return "".join(psql.lines_until(mark, seconds))
+    psql.say(_marked(statement))
+    return "".join(psql.lines_until(MARK, seconds))
+
+
+def _marked(statement: str) -> str:
+    return f"{statement}\n\\echo {MARK}\n"
 
 
 def _owner(place: str) -> pwd.struct_passwd:

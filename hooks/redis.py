@@ -23,7 +23,6 @@ from .resp import Client
 from .running import Server, servers
 
 TIMEOUT = 20.0
-LOOK_AGAIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -71,14 +70,14 @@ class Redis(Application):
         notes = ("it is a replica",) if info["role"] == "slave" else ()
         return Probe(version, (DataPath(self._setting("dir"), "data"),), notes)
 
-    def prepare(self) -> None:
+    def prepare(self) -> Iterator[None]:
         """Have it save its data set in the background, unless an append-only file holds it already."""
         if self._wish.level != "save" or self._setting("appendonly") == "yes":
             return
         before = int(self._do("LASTSAVE"))
         self._do("BGSAVE", "SCHEDULE")
         while True:
-            time.sleep(LOOK_AGAIN)  # the core's own limit ends this
+            yield
             info = self._info("persistence")
             if info["rdb_bgsave_in_progress"] == "0" and info["rdb_last_bgsave_status"] != "ok":
                 raise QuiesceError("the server could not save its data set", remedy="look into the server's log")

@@ -82,6 +82,13 @@ class Options:
         "application stood still all the time.",
         ["/usr/local/sbin/shopctl", "is-paused"],
     )
+    verify: tuple[str, ...] = key(
+        _COMMAND,
+        (),
+        "A command that looks at the copy before the backup command starts. It sees it at the usual paths, read-only; "
+        "BORG_LVM_SCRATCH names an empty folder in memory. Its status is 0 if the copy is right. It needs `paths`.",
+        ["/usr/local/sbin/shopctl", "check", "--read-only"],
+    )
     paths: tuple[str, ...] = key(
         ListOf(AbsolutePath(), "a list of absolute paths"),
         (),
@@ -98,7 +105,8 @@ class Scripts(Application):
         self.wish = wish
         self.stack = ExitStack()
         self.children: list[child.Child] = []
-        others = (self.options.probe, self.options.prepare, self.options.confirm, self.options.resume)
+        options = self.options
+        others = (options.probe, options.prepare, options.confirm, options.resume, options.verify)
         for argv in (*others, *self.commands()):
             if argv:
                 _refuse_unsafe(argv[0])
@@ -117,10 +125,12 @@ class Scripts(Application):
             self.run(self.options.probe, "probe")
         return Probe("", tuple(DataPath(path, "configured") for path in self.options.paths))
 
-    def prepare(self) -> None:
+    def prepare(self) -> Iterator[None]:
         """Run the configured command, and start those that wait."""
         if self.options.prepare:
-            self.run(self.options.prepare, "prepare", timeout=86400.0)  # the core's own limit is shorter
+            with _told():
+                # The core's own limit is shorter.
+                yield from proc.stepwise(self.options.prepare, env=self.environment("prepare"), timeout=86400.0)
         for command in self.commands():
             started = child.waiting(command, env=self.environment("freeze"))
             self.children.append(self.stack.enter_context(started))
@@ -159,13 +169,17 @@ class Scripts(Application):
         """End what has not begun."""
         self.stack.close()
 
-    def run(self, argv: Sequence[str], phase: str, timeout: float = proc.DEFAULT_TIMEOUT) -> None:
+    def verify(self, scratch: str) -> str:
+        """Run the configured command, in the view."""
+        if not self.options.verify:
+            return ""
+        self.run(self.options.verify, "verify", BORG_LVM_SCRATCH=scratch)
+        return self.options.verify[0]
+
+    def run(self, argv: Sequence[str], phase: str, **more: str) -> None:
         """Run a command; its environment tells it where it is. Errors: QuiesceError, AbsentError."""
-        try:
-            proc.run(argv, env=self.environment(phase), timeout=timeout)
-        except proc.ProgramError as error:
-            kind = TOLD.get(error.returncode or 0, QuiesceError)
-            raise kind(error.message, details=error.details) from error
+        with _told():
+            proc.run(argv, env={**self.environment(phase), **more})
 
     def environment(self, phase: str) -> Mapping[str, str]:
         """Return what a command is told: BORG_LVM_PHASE, BORG_LVM_NAME, BORG_LVM_DEADLINE (in seconds)."""
@@ -222,6 +236,16 @@ class Session(Scripts):
         if not self.children[0].lives():
             raise QuiesceError(f"{self.options.session[0]} did not hold on until the snapshots were there")
         return ""
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Understand what a command says by its exit status. Errors: QuiesceError, AbsentError, BusyError."""
+    try:
+        yield
+    except proc.ProgramError as error:
+        kind = TOLD.get(error.returncode or 0, QuiesceError)
+        raise kind(error.message, details=error.details) from error
 
 
 def _executables(folder: str) -> list[list[str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,10 @@ from borg_lvm.errors import AbsentError, BusyError, QuiesceError
 from borg_lvm.plugins import hookimpl
 from borg_lvm.proc import Account
 
-PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sqlite_hold.py")
+HERE = os.path.dirname(os.path.abspath(__file__))
+HOLD, LOOK = os.path.join(HERE, "sqlite_hold.py"), os.path.join(HERE, "sqlite_look.py")
+ROOM = 64 << 20
+"""How many bytes of databases are checked altogether, before the backup command starts."""
 TIMEOUT = 30.0
 LOCKED = "database is locked"
 
@@ -44,6 +48,7 @@ class SQLite(Application):
         self._deadline = wish.deadline
         self._stack = ExitStack()
         self._holder: child.Child | None = None
+        self._owner = Account(0, 0)
 
     def probe(self) -> Probe:
         """Open the databases; a file that is no database ends here."""
@@ -54,11 +59,12 @@ class SQLite(Application):
         owners = {(info.st_uid, info.st_gid) for info in map(os.stat, paths)}
         if len({uid for uid, _ in owners}) > 1:
             raise QuiesceError("the databases have several owners", remedy="make an entry for each owner")
+        self._owner = Account(*sorted(owners)[0])
         if self._holder is None:
             # Who waits for a lock does not hold up others. All waits together end before the deadline.
             wait = self._deadline / (2 * len(paths))
-            argv = [sys.executable, "-I", "-S", PROGRAM, f"{wait:g}", *paths]
-            started = child.started(argv, name="sqlite", user=Account(*sorted(owners)[0]))
+            argv = [sys.executable, "-I", "-S", HOLD, f"{wait:g}", *paths]
+            started = child.started(argv, name="sqlite", user=self._owner)
             self._holder = self._stack.enter_context(started)
             self._holder.lines_until("OPEN", TIMEOUT)
         return Probe("", tuple(DataPath(path, "database") for path in paths))
@@ -93,6 +99,19 @@ class SQLite(Application):
     def close(self) -> None:
         """End the program."""
         self._stack.close()
+
+    def verify(self, scratch: str) -> str:
+        """Have another program check copies of the databases, if they are small; as the files' owner, too."""
+        paths = self._options.databases
+        folder = tempfile.mkdtemp(dir=scratch)
+        os.chown(folder, self._owner.uid, self._owner.gid)
+        argv = [sys.executable, "-I", "-S", LOOK, folder, str(ROOM), *paths]
+        with child.started(argv, name="sqlite", user=self._owner) as program:
+            said = program.line(self._deadline)
+        mark, _, checked = said.partition(" ")
+        if mark != "LOOKED":
+            raise QuiesceError(f"the copy is wrong: {checked}")
+        return f"quick_check of {checked} of {len(paths)} databases, the headers of all"
 
 
 @hookimpl

@@ -159,9 +159,10 @@ class ApplicationEntry:
     on_failure: OnFailure = key(
         Choice[OnFailure](get_args(OnFailure)),
         "abort",
-        "What to do when it cannot be quiesced. `abort`: the run fails, nothing is backed up. `skip-if-absent`: go on "
-        "if it is not running at all, else as abort. `crash-consistent`: go on; its files are saved as a power cut "
-        "would have left them, the summary says so, and a command that succeeded ends with status 77.",
+        "What to do when it cannot be quiesced, or its copy is found wrong. `abort`: the run fails, nothing is backed "
+        "up. `skip-if-absent`: go on if it is not running at all, else as abort. `crash-consistent`: go on; its files "
+        "are saved as a power cut would have left them, or wrong as they are; the summary says so, and a command that "
+        "succeeded ends with status 77.",
         "skip-if-absent",
     )
     coverage: Coverage = key(

@@ -42,6 +42,13 @@ class Subject(ABC):
         """Have the application stand still for the length of the block, as an administrator would."""
         return None
 
+    def damaged(self) -> AbstractContextManager[object] | None:
+        """Have wrong files at the application's paths for the length of the block, as a bad copy would show them.
+
+        For a plugin that has `verify`. Nobody asks the application anything meanwhile.
+        """
+        return None
+
     def lose(self) -> bool:
         """Set the application going behind the plugin's back: end its session, resume it. False: it cannot be."""
         return False

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -52,7 +53,7 @@ class ApplicationContract:
         with self._made(subject) as application:
             application.probe()
             self._assert_goes(subject, "after probe")
-            application.prepare()
+            _prepare(application)
             self._assert_goes(subject, "after prepare")
             application.intents()
             self._assert_goes(subject, "after intents")
@@ -130,13 +131,36 @@ class ApplicationContract:
         with stopped:
             with self._made(subject) as application, suppress(BorgLvmError):  # it may well refuse
                 application.probe()
-                application.prepare()
+                _prepare(application)
                 intents = undo.written(application.intents())
                 with application.quiesced():
                     pass
                 undo.run("", "subject", intents)
             assert not subject.write(self.moment), "it has resumed what somebody else had stopped"
         self._assert_goes(subject, "after the other has resumed it")
+
+    def test_it_knows_a_right_copy_from_a_wrong_one(self, subject: Subject, tmp_path: Path) -> None:
+        with self._ready(subject) as application:
+            if type(application).verify is Application.verify:
+                pytest.skip("it does not look at copies")
+            with application.quiesced():
+                application.confirm()
+        scratch = tmp_path / "scratch"
+        scratch.mkdir(mode=0o711)
+        assert application.verify(str(scratch)), "it does not tell what it has looked at"
+        damaged = subject.damaged()
+        assert damaged is not None, "tell the contract what a wrong copy is: Subject.damaged"
+        with damaged, pytest.raises(QuiesceError):
+            application.verify(str(scratch))
+        self._assert_goes(subject, "after its copy was looked at")
+
+    def test_it_looks_at_a_copy_without_changing_it(self, subject: Subject, tmp_path: Path) -> None:
+        with self._ready(subject) as application, application.quiesced():
+            application.confirm()
+        with SPY.listening() as heard, suppress(BorgLvmError):
+            application.verify(str(tmp_path))
+        keeps = [os.path.realpath(path) for path in subject.keeps()]
+        assert [words for words in heard if "opens" in words and any(path in words for path in keeps)] == []
 
     def _assert_goes(self, subject: Subject, when: str) -> None:
         assert subject.write(self.patience), f"it takes no writes {when}"
@@ -154,9 +178,14 @@ class ApplicationContract:
         """Give an application that can be quiesced now."""
         with self._made(subject) as application:
             application.probe()
-            application.prepare()
+            _prepare(application)
             application.intents()
             yield application
+
+
+def _prepare(application: Application) -> None:
+    for _ in application.prepare() or ():
+        time.sleep(0.05)
 
 
 def _elsewhere(make: Callable[[], Application], work: Callable[[Application], None]) -> tuple[int, str]:
@@ -168,7 +197,7 @@ def _elsewhere(make: Callable[[], Application], work: Callable[[Application], No
             os.setsid()
             application = make()
             application.probe()
-            application.prepare()
+            _prepare(application)
             os.write(tell, undo.written(application.intents()).encode() + b"\n")
             work(application)
         finally:

@@ -83,6 +83,11 @@ class Toy(Application):
             raise QuiesceError("the toy was set going")
         return ""
 
+    def verify(self, scratch: str) -> str:
+        if (self.folder / "data").read_text().replace("word\n", ""):
+            raise QuiesceError("the copy is wrong: the toy is never told anything but words")
+        return "every word"
+
     def close(self) -> None:
         if self.lock >= 0:
             os.close(self.lock)
@@ -151,6 +156,14 @@ class ToySubject(Subject):
         finally:
             self.server.send_signal(signal.SIGCONT)
 
+    @contextmanager
+    def damaged(self) -> Iterator[None]:
+        data = self.folder / "data"
+        text = data.read_text()
+        data.write_text(text + "wor")
+        yield
+        data.write_text(text)
+
     def lose(self) -> bool:
         self.server.send_signal(signal.SIGCONT)
         return True
@@ -166,6 +179,9 @@ class ExampleSubject(ToySubject):
         return None
 
     def stopped(self) -> None:  # type: ignore[override]
+        return None
+
+    def damaged(self) -> None:  # type: ignore[override]
         return None
 
     def lose(self) -> bool:

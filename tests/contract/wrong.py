@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from borg_lvm.applications import DataPath, Intent, Probe
-from borg_lvm.errors import BorgLvmError
+from borg_lvm.errors import BorgLvmError, QuiesceError
 from tests.contract.toy import Toy
 
 
@@ -138,6 +138,23 @@ class HangsInTheWindow(Toy):
             time.sleep(1)
 
 
+class FindsNothingWrong(Toy):
+    def verify(self, scratch: str) -> str:
+        return "every word"
+
+
+class FindsEverythingWrong(Toy):
+    def verify(self, scratch: str) -> str:
+        raise QuiesceError("the copy is wrong")
+
+
+class MendsWhatItLooksAt(Toy):
+    def verify(self, scratch: str) -> str:
+        with (self.folder / "data").open("a") as file:
+            file.flush()
+        return super().verify(scratch)
+
+
 CAUGHT: dict[type[Toy], str] = {
     ForgetsToResume: "test_it_stands_still_and_goes_on",
     ForgetsToResumeAfterAFailure: "test_it_goes_on_when_the_block_fails",
@@ -158,4 +175,7 @@ CAUGHT: dict[type[Toy], str] = {
     StopsNothing: "test_it_stands_still_and_goes_on",
     FailsToClose: "test_it_can_be_closed_whatever_happened",
     HangsInTheWindow: "test_it_gives_up_at_its_deadline",
+    FindsNothingWrong: "test_it_knows_a_right_copy_from_a_wrong_one",
+    FindsEverythingWrong: "test_it_knows_a_right_copy_from_a_wrong_one",
+    MendsWhatItLooksAt: "test_it_looks_at_a_copy_without_changing_it",
 }

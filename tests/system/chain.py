@@ -23,7 +23,7 @@ from tests.rig import Rig
 from tests.system import kept, maria
 from tests.system.archives import Borg
 from tests.system.live import Programs, borg_lvm_argv, wait_for
-from tests.system.postgres import Cluster, ServerError, cluster, owned
+from tests.system.postgres import Cluster, ServerError, owned
 from tests.system.program import Said, run
 
 Commit = Callable[[int], object]
@@ -48,7 +48,10 @@ class Chain:
         ]
         self.points = points
         self.cluster = Cluster(points[0] / "data", rig.path("sockets"))
-        stack.enter_context(cluster(self.cluster, SMALL))
+        owned(self.cluster.sockets)
+        self.cluster.initdb()
+        self._served = stack.enter_context(ExitStack())
+        self.start_postgresql()
         self.cluster.sql("create table chain (n int); insert into chain values (0)")
         self.maria = maria.Server([points[1] / name for name in MARIA], TABLE)
         stack.callback(shutil.rmtree, maria.BASE)
@@ -58,6 +61,13 @@ class Chain:
         stack.callback(self.redis.end)
         self.borg = Borg.made(rig.path("borg"))
         self.acknowledged = 0
+
+    def start_postgresql(self) -> None:
+        """Have PostgreSQL run, also when it was killed."""
+        with suppress(ServerError):
+            self._served.close()
+        self._served.enter_context(self.cluster.running(SMALL))
+        self.postmaster = int((self.cluster.data / "postmaster.pid").read_text().split()[0])
 
     def config(self, **settings: object) -> Path:
         """Write the configuration with all three servers, and settings beside the usual ones."""

@@ -19,8 +19,9 @@ import pytest
 import yaml
 
 from tests.rig import Rig
+from tests.system import certificates
 from tests.system.live import Run, assert_nothing_left, finished, guardians, is_alive, tidy, wait_for
-from tests.system.program import Said, borg_lvm
+from tests.system.program import Said, borg_lvm, run
 
 SHOP = """#!/bin/sh
 # An application: it stands still while the file "still" is there.
@@ -156,6 +157,43 @@ def test_one_that_cannot_be_resumed_is_told_and_left_to_clean(rig: Rig) -> None:
         stage.check()
 
 
+MEET = "touch FOLDER/$BORG_LVM_NAME.there; while [ ! -e FOLDER/OTHER.there ]; do sleep 0.1; done"
+
+
+def meeting(rig: Rig, *names: str) -> Stage:
+    """Return a stage with two applications, each of which is prepared when another has begun to be."""
+    stage = two(rig)
+    for entry, other in zip(stage.entries, names, strict=True):
+        text = "#!/bin/sh\n" + MEET.replace("OTHER", other)
+        entry["options"]["prepare"] = [stage.shop(f"meet-{entry['name']}", text)]
+        entry["prepare_timeout"] = 4
+    return stage
+
+
+def test_all_are_prepared_at_the_same_time(rig: Rig) -> None:
+    with tidy():
+        stage = meeting(rig, "db", "web")
+        for entry in stage.entries:
+            entry["prepare_timeout"] = 60
+        said = borg_lvm("run", "--trace", *stage.config(), "--", "true")
+        told = [line.rpartition(", ")[0] for line in said.err.splitlines() if ": prepare: " in line]
+        begun, done = told[:2], told[2:]
+        assert begun == [f"borg-lvm: trace: {name}: prepare: begun" for name in ("web", "db")]
+        assert sorted(done) == [f"borg-lvm: trace: {name}: prepare: done" for name in ("db", "web")]
+        stage.check()
+
+
+@pytest.mark.parametrize(("policy", "status"), [("abort", 71), ("crash-consistent", 77)])
+def test_one_that_is_prepared_for_too_long_is_given_up(rig: Rig, policy: str, status: int) -> None:
+    with tidy():
+        stage = meeting(rig, "nobody", "web")
+        stage.entries[0]["on_failure"] = policy
+        said = stage.run(status=status)
+        assert "web: preparing it took longer than 4 s" in said.err
+        assert stage.calls() == ([] if status == 71 else ["db freeze", "db confirm", "db thaw"])
+        stage.check()
+
+
 def test_a_hook_that_hangs_is_ended_at_its_deadline(rig: Rig) -> None:
     with tidy():
         stage = two(rig, AFTER="sleep 1000")
@@ -232,6 +270,110 @@ def test_what_could_not_be_resumed_is_not_stopped_again(rig: Rig) -> None:
         assert "db may stand still" in said.err
         assert stage.calls().count("db freeze") == 1
         (stage.folder / "mended").touch()
+        borg_lvm("clean")
+        stage.check()
+
+
+# What a plugin finds of a copy in which one file says "one", and nothing can be written but the scratch folder.
+LOOK_AT_IT = """#!/bin/sh
+[ "$BORG_LVM_PHASE" = verify ] || exit 8
+touch "$BORG_LVM_SCRATCH/mine" || exit 9
+touch DATA/mine 2>/dev/null && exit 10
+echo "looked at $(cat DATA/file)" >>FOLDER/calls
+[ "$(cat DATA/file)" = one ] || { echo "it says $(cat DATA/file)" >&2; exit 1; }
+"""
+
+
+def looking(rig: Rig, *before: str) -> Stage:
+    """Return a stage whose second application looks at its copy, and whose data is changed after the instant."""
+    stage = two(rig)
+    data = rig.path("data")
+    text = LOOK_AT_IT.replace("DATA", str(data)).replace("#!/bin/sh\n", "\n".join(["#!/bin/sh", *before, ""]))
+    stage.entries[1]["options"] |= {"verify": [stage.shop("look", text)], "paths": [str(data)]}
+    stage.shop("db", THAW=f"echo late >{data}/file")  # the snapshots are there
+    return stage
+
+
+def test_an_application_looks_at_its_copy_and_not_at_what_is_live(rig: Rig) -> None:
+    with tidy():
+        stage = looking(rig)
+        said = borg_lvm("run", "--trace", *stage.config(), "--", "cat", f"{rig.path('data')}/file")
+        assert said.out == "one"
+        assert (rig.path("data") / "file").read_text() == "late\n"
+        assert stage.calls()[-1] == "looked at one"
+        assert "trace: db: verify: done, " in said.err
+        assert f"; found right in its copy: {stage.folder}/look" in said.err
+        web, db = certificates.read()["applications"]
+        assert (web["verified"], db["verified"], db["consistency"]) == (None, f"{stage.folder}/look", "application")
+        assert not list(rig.path("data").glob("mine"))
+        stage.check()
+
+
+@pytest.mark.parametrize(("policy", "status"), [("abort", 71), ("skip-if-absent", 71), ("crash-consistent", 77)])
+def test_a_copy_that_is_wrong_is_found(rig: Rig, policy: str, status: int) -> None:
+    with tidy():
+        stage = looking(rig)
+        (rig.path("data") / "file").write_text("two")
+        stage.entries[1]["on_failure"] = policy
+        said = stage.run(status=status)
+        assert said.out == ("two" if status == 77 else "")
+        assert f"db: {stage.folder}/look failed with status 1" in said.err
+        assert "it says two" in said.err
+        made = certificates.read()
+        _, db = made["applications"]
+        assert (db["verified"], db["consistency"]) == (None, "none")
+        assert made["result"] == ("warning" if status == 77 else "failure")
+        if status == 77:
+            assert "the command succeeded, but saved db from a copy that was found wrong" in said.err
+            assert "it says two" in db["why"]
+        stage.check()
+
+
+def test_nothing_is_said_of_a_copy_that_cannot_be_seen(rig: Rig) -> None:
+    """What is not in the run, or is there by another path, would be looked at live."""
+    with tidy():
+        stage = looking(rig)
+        other = rig.path("elsewhere")
+        other.mkdir()
+        run("mount", "--bind", rig.path("data"), other)
+        rig._remember()
+        words = [word if word != str(rig.path("data")) else str(other) for word in stage.config()]
+        try:
+            assert borg_lvm("run", *words, "--", "cat", other / "file").out == "one"
+        finally:
+            run("umount", other)
+        assert certificates.read()["applications"][1]["verified"] is None
+        stage.entries[1] |= {"coverage": "partly"}
+        stage.entries[1]["options"]["paths"].append("/etc/hosts")
+        stage.run()
+        assert certificates.read()["applications"][1]["verified"] is None
+        assert "looked" not in " ".join(stage.calls())
+        stage.check()
+
+
+def test_one_that_looks_for_too_long_is_ended(rig: Rig) -> None:
+    with tidy():
+        stage = looking(rig, f"echo $$ >>{Path('/run/borg-lvm-test-applications')}/looking", "exec sleep 1000")
+        stage.entries[1]["deadline"] = 2
+        said = stage.run(status=71)
+        assert "db: verifying it took longer than 2 s" in said.err
+        stage.check()
+        going = Run("run", *stage.config(), "--", "echo", "ran")
+        (stage.folder / "looking").unlink()
+        wait_for((stage.folder / "looking").exists, "somebody who looks")
+        going.kill(signal.SIGTERM)
+        said = going.end(status=128 + signal.SIGTERM)
+        assert said.out == ""
+        stage.check()
+
+
+def test_we_die_while_one_looks(rig: Rig) -> None:
+    with tidy():
+        stage = looking(rig, f"echo $$ >>{Path('/run/borg-lvm-test-applications')}/looking", "exec sleep 1000")
+        going = Run("run", *stage.config(), "--", "echo", "ran")
+        wait_for((stage.folder / "looking").exists, "somebody who looks")
+        going.kill()
+        going.end(status=-signal.SIGKILL)
         borg_lvm("clean")
         stage.check()
 
@@ -330,7 +472,7 @@ FAULTY = """
 import os, time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from borg_lvm.applications import Application, Intent, Kind, Probe
+from borg_lvm.applications import Application, DataPath, Intent, Kind, Probe
 from borg_lvm.config.kinds import Text
 from borg_lvm.config.sections import key
 from borg_lvm.plugins import hookimpl
@@ -359,10 +501,14 @@ class Faulty(Application):
 
     def probe(self):
         self.fail("probe")
-        return Probe("1", ())
+        return Probe("1", (DataPath("DATA", "data"),))
 
     def prepare(self):
         self.fail("prepare")
+
+    def verify(self, scratch):
+        self.fail("verify")
+        return "nothing"
 
     def intents(self):
         self.fail("intents")
@@ -396,7 +542,9 @@ def installed(rig: Rig, stage: Stage) -> dict[str, str]:
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[borg_lvm]\nfaulty = faulty_plugin\n")
-    (folder / "faulty_plugin.py").write_text(FAULTY.replace("FOLDER", str(stage.folder)))
+    (folder / "faulty_plugin.py").write_text(
+        FAULTY.replace("FOLDER", str(stage.folder)).replace("DATA", str(rig.path("data")))
+    )
     return {"PYTHONPATH": str(folder)}
 
 
@@ -411,7 +559,7 @@ def test_a_plugin_that_fails_in_any_phase_is_named_and_everything_goes_again(rig
         env = installed(rig, stage)
         said = borg_lvm("run", *stage.config(), "--", "true", env=env)
         assert "; all is well" in said.err
-        phases = ["probe", "prepare", "intents", "quiesce", "confirm", "resume"]
+        phases = ["probe", "prepare", "intents", "quiesce", "confirm", "resume", "verify"]
         for phase in [*phases, *(["make"] if how == "raise" else [])]:
             entry["options"] = {"how": how, "phase": phase}
             said = borg_lvm("run", *stage.config(), "--", "echo", "ran", env=env, status=65 if phase == "make" else 71)
@@ -453,6 +601,7 @@ def test_two_databases_of_sqlite_belong_together(rig: Rig) -> None:
             stop.set()
             writer.join()
         assert "sqlite: quiesced (lock) for " in said.err
+        assert "found right in its copy: quick_check of 2 of 2 databases" in said.err
         counts = set()
         for path in paths:
             with closing(sqlite3.connect(rig.path("copy") / path.name)) as database:

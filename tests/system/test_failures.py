@@ -6,14 +6,16 @@ import os
 import pwd
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.rig import Rig
+from tests.system import certificates
 from tests.system.chain import Chain
 from tests.system.live import Programs, Run, assert_nothing_left, tidy
 from tests.system.program import Said, borg_lvm
@@ -21,6 +23,8 @@ from tests.system.program import Said, borg_lvm
 pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
 SECRETS = Path("/run/borg-lvm-test-secrets")
 DEADLINE = 8  # seconds
+HELD = 1.5  # seconds
+SERVERS = ("postgresql", "mariadb", "redis")
 RIGHTS = {"nothing": "USAGE", "no_log": "RELOAD, PROCESS", "backup": "RELOAD, PROCESS, BINLOG MONITOR"}
 HBA = "local all password scram-sha-256\nlocal all all trust\n"
 
@@ -51,11 +55,14 @@ def usual(chain: Chain) -> Iterator[Chain]:
         assert_nothing_left(chain.rig)
 
 
-def all_take_writes(chain: Chain) -> None:
-    """Have each take a number; how long that may take is for the test's own limit to say."""
-    for session in (chain.postgresql, chain.mariadb, chain.to_redis):
-        with session() as commit:
+def all_take_writes(chain: Chain, *names: str) -> None:
+    """Have each, or some, take a number."""
+    sessions = {"postgresql": chain.postgresql, "mariadb": chain.mariadb, "redis": chain.to_redis}
+    for name in names or SERVERS:
+        with sessions[name]() as commit:
+            begin = time.monotonic()
             commit(0)
+            assert time.monotonic() - begin < 2 * DEADLINE, name  # for what resumes it has to be started
 
 
 def secret(name: str, text: str) -> str:
@@ -156,13 +163,77 @@ def test_we_die_or_hang_in_the_window(held: Held, signum: signal.Signals) -> Non
         borg_lvm("clean")
 
 
-@pytest.mark.parametrize("name", ["mariadb", "redis"])
+def processes_of(chain: Chain, name: str) -> list[int]:
+    """Return the processes of a server; those of PostgreSQL do not depend on its first one alone."""
+    if name != "postgresql":
+        return [(chain.maria if name == "mariadb" else chain.redis).process.pid]
+    found = [chain.postmaster]
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == chain.postmaster:
+                found.append(int(path.parent.name))
+    return found
+
+
+def assert_told(said: Said, name: str) -> None:
+    """Check that a failed run names the server that it failed by, and promises nothing of any."""
+    made = certificates.read()
+    assert f"{name}: " in said.err
+    assert (made["result"], made["status"]) == ("failure", 71)
+    assert made["error"]["message"].startswith(f"{name}: ")
+    assert {one["consistency"] for one in made["applications"]} == {"none"}
+    assert made["released"]["state"] == "released"
+
+
+@pytest.mark.parametrize("name", SERVERS)
 def test_a_server_is_killed_in_the_window(held: Held, name: str) -> None:
     chain, live, go_on = held
-    server = chain.maria if name == "mariadb" else chain.redis
-    server.process.kill()
+    os.kill(processes_of(chain, name)[0], signal.SIGKILL)
     go_on()
-    said = live.end(status=71)
-    assert f"{name}: " in said.err
+    assert_told(live.end(status=71), name)
+    if name == "postgresql":
+        chain.start_postgresql()
+        return
+    server = chain.maria if name == "mariadb" else chain.redis
     server.end()
     server.start()
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_hangs_in_the_window(held: Held, name: str) -> None:
+    chain, live, go_on = held
+    stopped = processes_of(chain, name)
+    try:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        go_on()
+        said = live.end(status=71)
+        all_take_writes(chain, *(other for other in SERVERS if other != name))
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    assert_told(said, name)
+
+
+def test_the_certificate_tells_what_each_has_reached(held: Held) -> None:
+    chain, live, go_on = held
+    time.sleep(HELD)
+    go_on()
+    said = live.end()
+    made = certificates.read()
+    (instant,) = made["instants"]
+    reached = {one["name"]: (one["level"], one["consistency"]) for one in made["applications"]}
+    assert reached == {
+        "postgresql": ("checkpoint", "crash-consistent"),
+        "mariadb": ("lock", "application"),
+        "redis": ("pause", "application"),
+    }
+    postgresql, mariadb, redis = made["applications"]
+    # They are quiesced one after the other, before the volumes are held, and resumed in the reverse order.
+    still = [one["still_ms"] for one in (postgresql, mariadb, redis)]
+    assert 1000 * DEADLINE > still[0] > still[1] > still[2] > instant["uncertainty_ms"] > 1000 * HELD
+    name, position = chain.maria.sql("SHOW MASTER STATUS").split()[:2]
+    assert mariadb["remark"].startswith(f"binary log {name}, position {position}, GTID ")
+    assert mariadb["remark"] in said.err
+    assert postgresql["verified"].startswith("pg_control with its checksum, WAL from ")
+    assert {one["why"] for one in made["applications"]} == {None}

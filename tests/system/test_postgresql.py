@@ -15,7 +15,8 @@ import yaml
 
 from borg_lvm.applications import Application, Wish
 from borg_lvm.contract import ApplicationContract, Subject
-from hooks import postgresql
+from borg_lvm.errors import QuiesceError
+from hooks import postgresql, postgresql_copy
 from tests.rig import Rig
 from tests.system.archives import Borg
 from tests.system.bank import HOT
@@ -79,6 +80,7 @@ def test_a_cluster_over_three_volumes_comes_back_whole(rig: Rig) -> None:
             for turn in range(RUNS):
                 verdict, said = server.copied(turn, "--config", config)
                 assert "postgresql: quiesced (checkpoint) for " in said.err
+                assert "found right in its copy: pg_control with its checksum, WAL from " in said.err
                 assert verdict.is_clean, verdict
             words: list[str | Path] = ["plan", "--config", config, "--", "borg", "create", "x::y", *server.volumes]
             shown = borg_lvm(*words).out
@@ -175,6 +177,14 @@ class ClusterSubject(Subject):
     def gone(self) -> AbstractContextManager[None]:
         return away(self.server.stop, self.server.start)
 
+    @contextmanager
+    def damaged(self) -> Iterator[None]:
+        self.server.stop()
+        try:
+            yield  # as if the copy were of a server that does not run
+        finally:
+            self.server.start()
+
     def lose(self) -> bool:
         self.server.stop()
         self.server.start()
@@ -193,6 +203,76 @@ def server() -> Iterator[Switched]:
     finally:
         made.stop()
         shutil.rmtree(base)
+
+
+class Copied:
+    """The folder of a running cluster, copied, and what a run knows of the server."""
+
+    def __init__(self, server: Switched, to: Path) -> None:
+        self.cluster = server.cluster
+        self.data = to
+        self.system = self.told("SELECT system_identifier FROM pg_control_system()")
+        self.server = server
+
+    def told(self, statement: str) -> str:
+        return self.cluster.sql(statement)
+
+    def make(self) -> None:
+        """Make the copy anew, after a checkpoint; its WAL is a copy too."""
+        self.cluster.sql("checkpoint")
+        shutil.rmtree(self.data, ignore_errors=True)
+        shutil.copytree(self.cluster.data, self.data)
+        self.begin = self.told("SELECT redo_lsn FROM pg_control_checkpoint()")
+
+    @property
+    def control(self) -> Path:
+        return self.data / "global" / "pg_control"
+
+    def damage(self, place: int) -> None:
+        """Change a byte of its control file."""
+        whole = bytearray(self.control.read_bytes())
+        whole[place] ^= 1
+        self.control.write_bytes(whole)
+
+    def look(self) -> str:
+        return postgresql_copy.verify(str(self.data), self.system, self.begin)
+
+
+def test_a_wrong_copy_is_told(server: Switched) -> None:
+    copy = Copied(server, Path("/run/borg-lvm-test-cluster/copy"))
+    copy.make()
+    assert copy.look() == f"pg_control with its checksum, WAL from {copy.begin} on"
+    copy.damage(100)
+    with pytest.raises(QuiesceError, match="the checksum of its global/pg_control does not fit"):
+        copy.look()
+    copy.make()
+    copy.damage(0)
+    with pytest.raises(QuiesceError, match="it is of the cluster "):
+        copy.look()
+    copy.make()
+    old = copy.control.read_bytes()
+    server.cluster.sql("create table if not exists late (n int); insert into late select generate_series(1, 50000)")
+    copy.make()
+    copy.control.write_bytes(old)
+    with pytest.raises(QuiesceError, match=r"its last checkpoint, .*, is older than the server's"):
+        copy.look()
+    copy.make()
+    file = copy.told(f"SELECT pg_walfile_name('{copy.begin}')")
+    (copy.data / "pg_wal" / file).unlink()
+    with pytest.raises(QuiesceError, match=f"it has no WAL file {file}"):
+        copy.look()
+    copy.make()
+    (copy.data / "postmaster.pid").unlink()
+    with pytest.raises(QuiesceError, match=r"it has no postmaster\.pid"):
+        copy.look()
+    server.stop()
+    shutil.copyfile(server.cluster.data / "global" / "pg_control", copy.control)
+    server.start()
+    with pytest.raises(QuiesceError, match="its control file has the state 1, as of no server that runs"):
+        copy.look()
+    copy.control.unlink()
+    with pytest.raises(QuiesceError, match="cannot be read"):
+        copy.look()
 
 
 class TestContract(ApplicationContract):

@@ -69,6 +69,7 @@ class TestReport:
             ("interrupted", "borg create did not run to its end"),
             ("not released", "not released: snapshot vg0/x"),
             ("kept", "kept: vg0/borg_lvm-"),
+            ("wrong copy", "db: page 1 is torn"),
             ("not quiesced", "db: as a power cut at the instant would have left it; no answer"),
         ],
     )

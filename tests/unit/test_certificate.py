@@ -100,6 +100,7 @@ RESULTS = {
     "a bug": "failure",
     "broke off": "failure",
     "not quiesced": "warning",
+    "wrong copy": "warning",
     "odd names": "success",
 }
 
@@ -154,6 +155,14 @@ def test_what_an_application_can_count_on(known: bool, out: str, consistency: st
 def test_one_whose_files_were_not_put_in_order_recovers(still: bool, consistency: str, promised: str) -> None:
     one = Quiesced("db", "freeze", 0.2, "", False, still=still, recovers=True)
     assert promised_to(one, True, consistency) == promised
+
+
+def test_nothing_is_promised_of_a_copy_that_was_found_wrong() -> None:
+    (found,) = runs.ALL["wrong copy"]["applications"]
+    assert (found["consistency"], found["verified"], found["why"]) == ("none", None, "db: page 1 is torn")
+    right = Quiesced("db", "lock", 0.2, "", False, verified="pages")
+    (found,) = runs.made(runs.outcome(applications=(right,)))["applications"]
+    assert (found["consistency"], found["verified"], found["why"]) == ("application", "pages", None)
 
 
 def promised_to(one: Quiesced, known: bool, consistency: str) -> str:

@@ -42,7 +42,7 @@ def outcome(
 
 
 def test_a_right_plugin_passes(pytester: pytest.Pytester) -> None:
-    outcome(pytester, {"Toy": "toy.Toy"}).assert_outcomes(passed=13)
+    outcome(pytester, {"Toy": "toy.Toy"}).assert_outcomes(passed=15)
 
 
 def test_a_wrong_plugin_fails_the_test_that_is_meant_for_it(pytester: pytest.Pytester) -> None:
@@ -61,7 +61,7 @@ def test_the_example_of_the_documentation_passes(pytester: pytest.Pytester) -> N
     plugin = "lambda folder, deadline: mydaemon.MyDaemon(Wish('it', 'stop', deadline, mydaemon.Options(str(folder))))"
     head = "import mydaemon\nfrom borg_lvm.applications import Wish\n"
     result = outcome(pytester, {"Example": plugin}, head=head, subject="toy.ExampleSubject")
-    result.assert_outcomes(passed=10, skipped=3)
+    result.assert_outcomes(passed=11, skipped=4)
 
 
 def failed(lines: list[str], name: str, test: str) -> bool:

@@ -62,6 +62,11 @@ class Databases(Subject):
             database.execute("BEGIN IMMEDIATE")
             yield
 
+    @contextmanager
+    def damaged(self) -> Iterator[None]:
+        with damaged(self.paths[0]):
+            yield
+
     def lose(self) -> bool:
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             words = words_of(path)
@@ -70,6 +75,17 @@ class Databases(Subject):
                 while words_of(path):  # a zombie has no command line any more
                     time.sleep(0.01)
         return True
+
+
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """Have another database's page in a database."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\x0d" + b"\xff" * 4095)
+    try:
+        yield
+    finally:
+        path.write_bytes(whole)
 
 
 def words_of(path: Path) -> bytes:
@@ -88,6 +104,40 @@ class TestContract(ApplicationContract):
     @pytest.fixture
     def subject(self, tmp_path: Path) -> Subject:
         return Databases(tmp_path)
+
+
+def looked_at(folder: Path, *paths: Path, deadline: float = 20.0) -> str:
+    options = sqlite.Options(tuple(map(str, paths)))
+    application = sqlite.SQLite(Wish("it", "lock", deadline, options))
+    application.probe()
+    application.close()
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    return application.verify(str(scratch))
+
+
+def test_a_copy_is_looked_at_with_what_is_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as database:  # as long as it is open, all that is new is in the log
+        database.execute("PRAGMA journal_mode = wal")
+        database.execute("CREATE TABLE words (word)")
+        with database:
+            database.executemany("INSERT INTO words VALUES (?)", [("word" * 100,)] * 1000)
+        log = path.with_name("a.db-wal")
+        before = [
+            (one.stat().st_size, one.stat().st_mtime_ns) for one in (path, log)
+        ]  # reading them would end its locks
+        assert log.stat().st_size > 400_000
+        assert looked_at(tmp_path, path) == "quick_check of 1 of 1 databases, the headers of all"
+        assert [(one.stat().st_size, one.stat().st_mtime_ns) for one in (path, log)] == before
+    monkeypatch.setattr(sqlite, "ROOM", 1000)
+    assert looked_at(tmp_path, path).startswith("quick_check of 0 of 1 ")
+
+
+def test_a_wrong_copy_is_told(tmp_path: Path) -> None:
+    subject = Databases(tmp_path)
+    with damaged(subject.paths[0]), pytest.raises(QuiesceError, match=r"the copy is wrong: .*a%20.*(malformed|Tree)"):
+        looked_at(tmp_path, *subject.paths)
 
 
 def test_what_is_no_database_is_told(tmp_path: Path) -> None:

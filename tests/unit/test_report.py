@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from borg_lvm.dm import Fill
-from borg_lvm.errors import ReleaseError, SnapshotLostError
-from borg_lvm.report import Instant, Outcome, as_data, summary, table
+from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
+from borg_lvm.report import Instant, Outcome, Quiesced, as_data, summary, table
 from borg_lvm.watching import Course, Look, Story
 from tests.unit.data.machine import GIB, MIB, RUN, Machine
 from tests.unit.data.runs import two
@@ -179,6 +179,19 @@ class TestLost:
             told.judge()
         assert caught.value.details == ("the thin pool vg1/pool has used 97.0 % of its data",)
         assert "grow_pool" in caught.value.remedy
+
+
+def test_a_copy_that_was_found_wrong_is_told() -> None:
+    out, absent = Quiesced("a", "l", 0.0, "a: no answer", False), Quiesced("b", "l", 0.0, "b: not there", True)
+    wrong = Quiesced("c", "l", 0.1, "", False, wrong="c: page 1 is torn")
+    with pytest.raises(DegradedError) as caught:
+        replace(outcome(0), applications=(out, absent, wrong)).judge()
+    assert caught.value.message.endswith(
+        "saved a as a power cut would have left it and saved c from a copy that was found wrong"
+    )
+    assert caught.value.details == ("a: no answer", "c: page 1 is torn")
+    assert replace(outcome(0), applications=(absent,)).judge() == 0
+    assert replace(outcome(3), applications=(wrong,)).judge() == 3
 
 
 def test_a_cover_that_vanished_is_a_lost_snapshot() -> None:

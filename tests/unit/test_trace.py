@@ -39,13 +39,20 @@ class Thing(Application):
         return "well"
 
 
+class Slow(Thing):
+    def prepare(self) -> Iterator[None]:
+        yield
+        if self.wish.level == "bad":
+            raise QuiesceError("it cannot")
+
+
 @pytest.fixture
 def trace() -> Trace:
     return Trace(Log())
 
 
-def made(trace: Trace, name: str, level: str = "good") -> Application:
-    kind = Kind(levels={"good": "", "bad": ""}, options=Options, make=Thing)
+def made(trace: Trace, name: str, level: str = "good", of: type[Thing] = Thing) -> Application:
+    kind = Kind(levels={"good": "", "bad": ""}, options=Options, make=of)
     return trace.kind(kind).make(Wish(name, level, 5.0, Options()))
 
 
@@ -81,6 +88,24 @@ def test_one_that_cannot_be_quiesced_is_told_when_it_is_left(trace: Trace, capfd
     assert told(capfd) == []
     block.__exit__(None, None, None)
     assert told(capfd) == ["it: quiesce: QuiesceError: it does not want to", "it: resume: done"]
+
+
+def test_what_is_prepared_beside_others_is_told_when_it_ends(trace: Trace, capfd: pytest.CaptureFixture[str]) -> None:
+    assert made(trace, "quick").prepare() is None
+    one, two = (made(trace, name, of=Slow).prepare() for name in ("one", "two"))
+    assert one
+    assert two
+    assert list(two) == [None]
+    assert list(one) == [None]
+    failing = made(trace, "bad", "bad", Slow).prepare()
+    assert failing
+    with pytest.raises(QuiesceError):
+        list(failing)
+    assert [line for line in told(capfd) if "make" not in line] == [
+        *("quick: prepare: done", "one: prepare: begun", "two: prepare: begun"),
+        *("two: prepare: done", "one: prepare: done"),
+        *("bad: prepare: begun", "bad: prepare: QuiesceError: it cannot"),
+    ]
 
 
 def test_hooks_are_told_with_who_was_asked(

@@ -99,6 +99,9 @@ ALL = {
     "not quiesced": made(
         outcome(applications=(Quiesced("db", "checkpoint", 0.0, "no answer", False),)), 77, "the command succeeded, but"
     ),
+    "wrong copy": made(
+        outcome(applications=(Quiesced("db", "lock", 0.2, "", False, wrong="db: page 1 is torn"),)), 77, "the command …"
+    ),
     "odd names": made(outcome(leftovers=["\udce9\n\x1b[2J<script>alert(1)</script>"]), 0),
 }
 """Certificates of every kind of run."""

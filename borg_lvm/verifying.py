@@ -1,0 +1,143 @@
+"""Has applications look at their copies before the command starts: each in a process of its own, in the view.
+
+So no path has to be translated, what a plugin leaves behind goes with its process, and one that hangs can be killed.
+All look at the same time: the snapshots are not watched yet, and nobody is to wait for long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import NoReturn
+
+from borg_lvm import kernel, strays
+from borg_lvm.ledger import STATE
+from borg_lvm.limits import GRACE
+from borg_lvm.namespace import View
+from borg_lvm.players import Player
+from borg_lvm.signals import Signals
+
+SCRATCH = "size=256m,mode=0711"
+"""The folder in memory that each gets for what it has to write. Other users may pass through it."""
+LOOK_AGAIN = 0.2
+
+
+def looked(players: Sequence[Player], view: View, signals: Signals) -> None:
+    """Have these applications look at their copies; each player knows then what came of it.
+
+    Errors: QuiesceError when a copy is wrong, unless the run may go on with it; InterruptedRunError.
+    """
+    with ExitStack() as stack:
+        looks = [(player, stack.enter_context(_begun(player, view))) for player in players]
+        for player, look in looks:
+            answer = look.answer(signals)
+            if answer is None:
+                player.judge([f"{player.name}: what looked at its copy was ended before it could tell"])
+            else:
+                player.verified = answer.right
+                player.judge(answer.wrong, answer.remedy)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a look: what is right in the copy, or what is wrong with it and what to do; nothing, if none was."""
+
+    right: str = ""
+    wrong: tuple[str, ...] = ()
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A process that looks at a copy, the pipe that it answers by, and when (monotonic) it is killed."""
+
+    pid: int
+    pipe: int
+    end: float
+
+    def answer(self, signals: Signals) -> Answer | None:
+        """Wait for its answer; None if there is none. Errors: InterruptedRunError."""
+        told = b""
+        while time.monotonic() < self.end:
+            signals.check()
+            if select.select([self.pipe], [], [], LOOK_AGAIN)[0]:
+                more = os.read(self.pipe, 65536)
+                if not more:
+                    break
+                told += more
+        signals.check()
+        try:
+            return Answer(**json.loads(told))
+        except ValueError:
+            return None
+
+
+@contextmanager
+def _begun(player: Player, view: View) -> Iterator[Look]:
+    """Start the process; it is gone in the end, and with it all that it has mounted."""
+    hear, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(hear)
+        _child(player, view, tell)
+    os.close(tell)
+    try:
+        yield Look(pid, hear, time.monotonic() + player.wish.deadline + GRACE)
+    finally:
+        os.close(hear)
+        _end(pid, view)
+
+
+def _end(pid: int, view: View) -> None:
+    """End the process, and what it has started: that is in the namespace which it has made for itself."""
+    inode = _mounts("self")
+    with suppress(OSError):  # it may have ended, and what it has started may not
+        inode = _mounts(pid)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    if inode not in (_mounts("self"), os.fstat(view.namespace).st_ino):
+        strays.kill_all_in(inode)
+
+
+def _mounts(pid: int | str) -> int:
+    return os.stat(f"/proc/{pid}/ns/mnt").st_ino
+
+
+def _child(player: Player, view: View, tell: int) -> NoReturn:
+    """Enter the view, look, and tell. Never returns and never raises."""
+    try:
+        parent = os.getppid()
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == parent:
+            os.setsid()  # a terminal's signals are for the run
+            kernel.setns(view.namespace, kernel.CLONE_NEWNS)
+            os.write(tell, json.dumps(asdict(_look(player, view))).encode())
+    finally:
+        os._exit(0)
+
+
+def _look(player: Player, view: View) -> Answer:
+    if not all(_shows_copy(data.path, view.devices) for data in player.probe.paths):
+        return Answer()
+    kernel.unshare(kernel.CLONE_NEWNS)
+    # Over our own folder, which a plugin has no use for.
+    kernel.mount("borg-lvm", STATE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, SCRATCH)
+    right: list[str] = []
+    look = partial(player.application.verify, STATE)
+    error = player.failure("verifying", player.wish.deadline, lambda: right.append(look()))
+    return Answer("", (error.message, *error.details), error.remedy) if error else Answer(right[0] or "")
+
+
+def _shows_copy(path: str, devices: Sequence[int]) -> bool:
+    """Tell whether a path shows a copy. It may be saved and not do so: when the command reads it by another path."""
+    try:
+        return os.stat(path).st_dev in devices
+    except OSError:
+        return False

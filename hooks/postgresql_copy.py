@@ -1,0 +1,77 @@
+"""Looks at the copy of a PostgreSQL cluster: what can be told within a moment, and without starting a server on it.
+
+Its control file says whose it is, whether the server ran, and from which checkpoint a restore begins; the server's own
+pg_controldata, if it is here, tells whether the file is whole. Source: src/include/catalog/pg_control.h: the system
+identifier, two version numbers and the state come first, in all versions.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Mapping
+
+from borg_lvm import proc
+from borg_lvm.errors import QuiesceError
+
+HEAD = struct.Struct("=QIIi")
+RUNNING = {5: "in archive recovery", 6: "in production"}
+"""The states of a cluster whose server runs: a standby's, and a primary's."""
+DAMAGED = "Calculated CRC checksum does not match"
+TIMEOUT = 60.0  # seconds; the core's own limit is shorter
+
+
+def verify(data: str, system: str, checkpoint: str) -> str:
+    """Return what was looked at in the copy that is seen at `data`.
+
+    `system` is the identifier of the running cluster, `checkpoint` where a recovery began when it was prepared.
+    Errors: QuiesceError with what is wrong.
+    """
+    _refuse_foreign(os.path.join(data, "global", "pg_control"), system)
+    program = _program(data)
+    if not os.access(program, os.X_OK):
+        return "pg_control"
+    told = _controldata(program, data)
+    begin, file = told["Latest checkpoint's REDO location"], told["Latest checkpoint's REDO WAL file"]
+    if _position(begin) < _position(checkpoint):
+        raise QuiesceError(f"the copy is wrong: its last checkpoint, {begin}, is older than the server's, {checkpoint}")
+    if not os.path.isfile(os.path.join(data, "pg_wal", file)):
+        raise QuiesceError(f"the copy is wrong: a recovery begins at {begin}, and it has no WAL file {file}")
+    return f"pg_control with its checksum, WAL from {begin} on"
+
+
+def _refuse_foreign(path: str, system: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            identifier, _, _, state = HEAD.unpack(file.read(HEAD.size))
+    except (OSError, struct.error) as error:
+        raise QuiesceError(f"the copy is wrong: {path} cannot be read: {error}") from error
+    if str(identifier) != system:
+        raise QuiesceError(f"the copy is wrong: it is of the cluster {identifier}, and the server's is {system}")
+    if state not in RUNNING:
+        raise QuiesceError(f"the copy is wrong: its control file has the state {state}, as of no server that runs")
+
+
+def _program(data: str) -> str:
+    """Return where the server's own pg_controldata would be; nothing, if the process that the copy names has ended."""
+    try:
+        with open(os.path.join(data, "postmaster.pid"), encoding="ascii", errors="replace") as file:
+            process = int(file.readline())
+    except (OSError, ValueError) as error:
+        raise QuiesceError("the copy is wrong: it has no postmaster.pid, as that of a running server has") from error
+    try:
+        return os.path.join(os.path.dirname(os.readlink(f"/proc/{process}/exe")), "pg_controldata")
+    except OSError:
+        return ""
+
+
+def _controldata(program: str, data: str) -> Mapping[str, str]:
+    said = proc.run([program, "-D", data], timeout=TIMEOUT)
+    if DAMAGED in said:
+        raise QuiesceError("the copy is wrong: the checksum of its global/pg_control does not fit")
+    return dict(re.findall(r"^([^:\n]+):\s+(.*)$", said, re.MULTILINE))
+
+
+def _position(text: str) -> tuple[int, ...]:
+    return tuple(int(part, 16) for part in text.split("/"))
