@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,10 +83,13 @@ class Borgmatic:
 
 
 def letters(said: Said, below: Path | str) -> dict[str, str]:
-    """Return what borg has said of each path below another, one letter: borgmatic may put something before it."""
+    """Return what borg has said of each path below another, one letter; wherever a snapshot of that path was mounted.
+
+    borgmatic lists what borg has read, not what the files cache knew.
+    """
     found = {}
     for line in (said.out + said.err).splitlines():
-        before, slash, rest = line.partition(f" {below}/")
-        if slash and before[-1:] in ("A", "M", "U", "E", "C", "x", "-"):
-            found[rest] = before[-1]
+        matched = re.fullmatch(f"(?:.*: )?([AMUECx-]) .*{re.escape(str(below))}/(.*)", line)
+        if matched:
+            found[matched[2]] = matched[1]
     return found

@@ -14,7 +14,7 @@ from tests.system.archives import statuses
 from tests.system.live import assert_nothing_left, tidy
 from tests.system.program import BIN, Said, run
 
-pytestmark = pytest.mark.limit(300)  # seconds; a fraction of it on an idle machine
+pytestmark = [pytest.mark.limit(300), pytest.mark.soak]  # seconds; a fraction of it on an idle machine
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,9 @@ import pytest
 from tests.rig import Rig
 from tests.rig.leftovers import dm_devices
 from tests.system.gate import BORG_LVM
-from tests.system.live import assert_nothing_left, tidy
+from tests.system.live import assert_nothing_left, end_dmeventd, tidy, wait_for
 from tests.system.matic import BORGMATIC, Borgmatic, letters
+from tests.system.program import run
 from tests.system.writers import Writer, broken, writing
 
 pytestmark = [pytest.mark.limit(600), pytest.mark.soak]  # seconds; a fraction of it on an idle machine
@@ -99,7 +100,9 @@ def test_control_concurrent_runs(rig: Rig, matic: Borgmatic) -> None:
     assert concurrent(rig, matic, WITH_THE_HOOK) != whole("one")
 
 
-def overflown(rig: Rig, matic: Borgmatic, way: Way, status: int) -> tuple[list[str], int]:
+def overflown(
+    rig: Rig, matic: Borgmatic, way: Way, status: int, lost: Callable[[], object] = lambda: None
+) -> tuple[list[str], int]:
     """Overflow a snapshot of 4 MiB while borg is about to read; then save another volume.
 
     Returns the archives of the run that lost its snapshot, and the other's status.
@@ -112,13 +115,11 @@ def overflown(rig: Rig, matic: Borgmatic, way: Way, status: int) -> tuple[list[s
     with gate.closed(*command, env=matic.env, status=status):
         (one / "big").write_bytes(os.urandom(20 << 20))
         os.sync()
-    healthy = matic.create(
-        matic.configured([two], way.more(), "healthy"), *WITH_US.before[: len(way.before)], status=None
-    )
-    kept = [
-        name for name in matic.archives() if name.startswith("lost") and below(matic.files(name), one) != whole("one")
-    ]
-    return kept, healthy.status
+        lost()
+    before = WITH_US.before if way.before else ()
+    healthy = matic.create(matic.configured([two], way.more(), "healthy"), *before, status=None)
+    names = [name for name in matic.archives() if name.startswith("lost")]
+    return [name for name in names if below(matic.files(name), one) != whole("one")], healthy.status
 
 
 def test_an_overflow_fails_the_run_and_no_other(rig: Rig, matic: Borgmatic) -> None:
@@ -133,8 +134,20 @@ def test_an_overflow_fails_the_run_and_no_other(rig: Rig, matic: Borgmatic) -> N
 
 
 def test_control_overflow(rig: Rig, matic: Borgmatic) -> None:
-    kept, _ = overflown(rig, matic, Way((), (("lvm", {"snapshot_size": "4MB"}),)), status=0)
+    def mounted() -> bool:
+        return "/lvm_snapshots/" in Path("/proc/self/mounts").read_text()
+
+    def lost() -> None:
+        """Do what dmeventd does, which Debian's LVM starts for each snapshot, and ours in the rig does not."""
+        (name,) = run("lvs", "--noheadings", "-o", "lv_full_name", "-S", "lv_attr=~^[sS]").out.split()
+        run("lvchange", "-y", "--monitor", "y", "--config", "activation{monitoring=1}", name)
+        wait_for(lambda: not mounted(), "dmeventd to unmount it")
+        end_dmeventd()
+
+    hook = Way((), (("lvm", {"snapshot_size": "4MB"}),))
+    kept, healthy = overflown(rig, matic, hook, 0, lost)
     assert kept, "an archive without the files, and status 0"
+    print(f"the next run on another volume ended with {healthy}")
 
 
 def killed(rig: Rig, matic: Borgmatic, way: Way) -> dict[str, str]:
@@ -150,7 +163,7 @@ def killed(rig: Rig, matic: Borgmatic, way: Way) -> dict[str, str]:
     (one / "file0").write_text("new")
     config = matic.configured([one], way.more(), "again")
     matic.create(config, *way.before, status=None, env={"XDG_RUNTIME_DIR": str(other)})
-    return below(matic.files("again"), one)
+    return below(matic.files("again"), one) if "again" in "".join(matic.archives()) else {}
 
 
 def test_what_a_killed_run_has_left_goes_with_the_next(rig: Rig, matic: Borgmatic) -> None:
@@ -193,11 +206,8 @@ def missed(rig: Rig, matic: Borgmatic, way: Way) -> list[str]:
     config = matic.configured([one], way.more())
     matic.create(config, *way.before)
     told = letters(matic.create(config, *way.before), one)
-    files = {name: letter for name, letter in told.items() if name.startswith("file")}
-    if not files:  # under the hook's path, another in each run
-        return sorted(whole("one"))
-    assert set(files) == set(whole("one"))
-    return [name for name, letter in files.items() if letter != "U"]
+    assert told, "it lists what it has read"
+    return sorted(name for name in told if name.startswith("file"))
 
 
 def test_the_files_cache_hits(rig: Rig, matic: Borgmatic) -> None:
