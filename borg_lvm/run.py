@@ -47,7 +47,8 @@ class Running:
     def wait(self, watcher: Watcher) -> int:
         """Wait for the command, passing signals on, and return its exit status as a shell would give it.
 
-        It is ended as soon as the watcher says that what it reads is not to be trusted any more.
+        It is ended as soon as the watcher says that what it reads is not to be trusted any more. What the command
+        itself sends us is not sent back: borgmatic hands each signal on to its whole process group, and so to us.
         """
         ending = strays.Ending(self.pid, self.namespace)
         while True:
@@ -60,7 +61,7 @@ class Running:
             if watcher.over:
                 ending.go_on()
             got = signal.sigtimedwait({*FORWARDED, signal.SIGCHLD}, pause)
-            if got and got.si_signo != signal.SIGCHLD and got.si_code != SI_KERNEL:
+            if got and got.si_signo != signal.SIGCHLD and got.si_code != SI_KERNEL and got.si_pid != self.pid:
                 os.kill(self.pid, got.si_signo)
 
     def vanished(self) -> tuple[str, ...]:

@@ -260,10 +260,12 @@ def _settings_of_borg2(invocation: Invocation) -> Iterator[str]:
     for name in sorted(invocation.env):
         if name.startswith("BORG_CREATE__") or name == "BORG_CONFIG":
             yield f"the environment's {name} sets options of borg create that borg-lvm does not follow; write them out"
-    config = next(item.path for item in folders(invocation) if item.reason == CONFIGURATION)
-    defaults = os.path.join(config, "default.yaml")
-    if os.path.exists(defaults):
-        yield f"{defaults} sets options of borg create, which borg-lvm does not follow; name the sources with --path"
+    for config in (item.path for item in folders(invocation, borg2=True) if item.reason == CONFIGURATION):
+        defaults = os.path.join(config, "default.yaml")
+        if os.path.exists(defaults):
+            yield (
+                f"{defaults} sets options of borg create, which borg-lvm does not follow; name the sources with --path"
+            )
 
 
 def _paths(invocation: Invocation, parsed: options.Parsed, problems: list[str]) -> Iterator[str]:
@@ -378,13 +380,17 @@ def _live(invocation: Invocation, repository: str, borg2: bool = False) -> Itera
     if path is not None:
         yield LivePath(invocation.absolute(path), "the repository")
     elif repository:
-        yield patterns.ssh_folder(invocation)
+        yield patterns.ssh_folder()
+    yield from patterns.secrets_folder(invocation, invocation.env.get("BORG_PASSCOMMAND"))
     yield from folders(invocation, borg2)
     yield patterns.temporary_folder(invocation)
 
 
 def folders(invocation: Invocation, borg2: bool = False) -> Iterator[LivePath]:
-    """Yield borg's cache, configuration, security, keys and data folders; borg 2 alone has the last."""
+    """Yield borg's cache, configuration, security, keys and data folders; borg 2 alone has the last.
+
+    Of BORG_BASE_DIR borg 2's pre-releases take `.cache` and `.config` as they are, without a folder `borg` in them.
+    """
     env = invocation.env
     base = env.get("BORG_BASE_DIR")
 
@@ -396,8 +402,9 @@ def folders(invocation: Invocation, borg2: bool = False) -> Iterator[LivePath]:
     def folder(variable: str, default: str, reason: str) -> LivePath:
         return LivePath(invocation.absolute(env.get(variable, default)), reason, make=True)
 
-    yield folder("BORG_CACHE_DIR", os.path.join(home("XDG_CACHE_HOME", ".cache"), "borg"), "borg's cache")
-    yield folder("BORG_CONFIG_DIR", os.path.join(home("XDG_CONFIG_HOME", ".config"), "borg"), CONFIGURATION)
+    own = "" if borg2 and base else "borg"
+    yield folder("BORG_CACHE_DIR", os.path.join(home("XDG_CACHE_HOME", ".cache"), own).rstrip("/"), "borg's cache")
+    yield folder("BORG_CONFIG_DIR", os.path.join(home("XDG_CONFIG_HOME", ".config"), own).rstrip("/"), CONFIGURATION)
     if "BORG_SECURITY_DIR" in env:
         yield folder("BORG_SECURITY_DIR", "", "borg's record of known repositories")
     if "BORG_KEYS_DIR" in env:

@@ -309,6 +309,7 @@ def _read_config(invocation: Invocation, config: Config, found: _Found) -> None:
     _extra_options(config, found)
     found.one_file_system.append(bool(config.get("one_file_system")))
     _hooks(config, found)
+    _dumps(config, found)
     found.live += _live(invocation, there, config, found)
 
 
@@ -372,18 +373,30 @@ def _hooks(config: Config, found: _Found) -> None:
                 f"borgmatic's {name}: section makes snapshots of its own, and borg-lvm already does; remove the section"
                 f" (or add --no-{name})"
             )
-    for name in config:
-        if name.endswith("_databases") and config[name]:
-            found.notes.append(
-                f"borgmatic's {name} are dumped live while the backup runs, not at the frozen instant; the dump and the"
-                " files are of different moments"
-            )
     if any(name.startswith(("before_", "after_")) or name in ("commands", "on_error") for name in config):
         found.notes.append("borgmatic's own commands run inside the view: below a source they can read but not write")
     found.reads_devices |= bool(config.get("read_special"))
     program = os.path.basename(str(config.get("local_path") or "borg"))
     if program.startswith("borg-lvm") and program != "borg-lvm-borg":  # which is borg itself inside of a run
         found.problems.append("borgmatic's local_path already calls borg-lvm; run borgmatic without borg-lvm")
+
+
+def _dumps(config: Config, found: _Found) -> None:
+    """Say of which moment the dumps are: borgmatic runs inside the view, where a file of SQLite may be a frozen one."""
+    for name, databases in config.items():
+        if not name.endswith("_databases") or not databases:
+            continue
+        files = databases if name == "sqlite_databases" and isinstance(databases, list) else []
+        paths = [str(one.get("path")) for one in files if isinstance(one, dict)]
+        if paths and all(any(patterns.inside(path, source) for source in found.sources) for path in paths):
+            found.notes.append(
+                f"borgmatic's {name} are dumped from the frozen files, of the same instant as all others"
+            )
+        else:
+            found.notes.append(
+                f"borgmatic's {name} are dumped live while the backup runs, not at the frozen instant; the dump and the"
+                " files are of different moments"
+            )
 
 
 def _live(invocation: Invocation, there: Invocation, config: Config, found: _Found) -> Iterator[LivePath]:
@@ -402,7 +415,9 @@ def _live(invocation: Invocation, there: Invocation, config: Config, found: _Fou
         found.repositories.append(item)
         yield item
     elif location:
-        yield patterns.ssh_folder(invocation)
+        yield patterns.ssh_folder()
+    command = config.get("encryption_passcommand") or env.get("BORG_PASSCOMMAND")
+    yield from patterns.secrets_folder(invocation, str(command or ""))
     yield from borg.folders(runner)
     yield patterns.temporary_folder(runner)
     yield _runtime(invocation, config)

@@ -6,6 +6,7 @@ Shared by the plugins for backup commands; reads only regular files, because a p
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import stat
 from collections.abc import Iterable, Iterator
@@ -119,9 +120,16 @@ def temporary_folder(invocation: Invocation) -> LivePath:
     return LivePath(invocation.absolute(invocation.env.get("TMPDIR") or "/tmp"), "temporary files")  # noqa: S108
 
 
-def ssh_folder(invocation: Invocation) -> LivePath:
-    """Return ssh's own folder: it writes known hosts and control sockets there."""
-    return LivePath(os.path.join(invocation.home(), ".ssh"), "ssh's known hosts and control sockets")
+def ssh_folder() -> LivePath:
+    """Return ssh's own folder: it writes known hosts and control sockets there. It does not ask for `$HOME`."""
+    return LivePath(os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".ssh"), "ssh's known hosts and control sockets")
+
+
+def secrets_folder(invocation: Invocation, *commands: str | None) -> Iterator[LivePath]:
+    """Yield GnuPG's folder if a command tells the pass phrase: `gpg` and `pass` need its socket and its locks."""
+    folder = invocation.absolute(invocation.env.get("GNUPGHOME") or os.path.join(invocation.home(), ".gnupg"))
+    if any(commands) and os.path.isdir(folder):
+        yield LivePath(folder, "GnuPG's agent and locks, for the pass phrase")
 
 
 def go_text(content: bytes) -> str:

@@ -241,6 +241,8 @@ def _live(invocation: Invocation, parsed: options.Parsed, problems: list[str]) -
     if not _on(parsed, "--no-cache"):
         live.append(LivePath(_cache(invocation, parsed), "restic's cache", make=True))
     live.append(patterns.temporary_folder(invocation))
+    command = parsed.last("--password-command") or invocation.env.get("RESTIC_PASSWORD_COMMAND")
+    live += patterns.secrets_folder(invocation, command)
     return live
 
 
@@ -262,7 +264,7 @@ def _location(invocation: Invocation, parsed: options.Parsed, problems: list[str
 
 def _repository(invocation: Invocation, location: str) -> Iterator[LivePath]:
     if location.startswith("sftp:"):
-        yield patterns.ssh_folder(invocation)
+        yield patterns.ssh_folder()
     elif location.startswith("rclone:"):
         yield from _rclone(invocation, location.removeprefix("rclone:"))
     elif location and not location.startswith(REMOTE):

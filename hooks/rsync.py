@@ -336,7 +336,7 @@ def _destination(
     """Yield where rsync writes; the folders besides the destination are relative to it."""
     if is_remote(destination):
         if not DAEMON.match(destination):
-            yield patterns.ssh_folder(invocation)
+            yield patterns.ssh_folder()
         return
     target = invocation.absolute(destination)
     if destination.endswith("/") or len(sources) != 1 or os.path.isdir(sources[0]):

@@ -390,7 +390,7 @@ def _live(invocation: Invocation, parsed: options.Parsed) -> Iterator[LivePath]:
     for archive in archives:
         remote = is_remote(archive) and not parsed.has("--force-local")
         if remote:
-            yield patterns.ssh_folder(invocation)
+            yield patterns.ssh_folder()
         elif archive != "-" and not archive.startswith("/dev/"):
             yield LivePath(patterns.folder_of(invocation.absolute(archive)), "the archive is written there")
     for name, reason in (

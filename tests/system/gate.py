@@ -60,7 +60,7 @@ class Gate:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         ) as process:
-            passing = Passing()
+            passing = Passing(process.pid)
             try:
                 self._wait(process)
                 yield passing
@@ -82,9 +82,12 @@ class Gate:
 
 
 class Passing:
-    """What the command said, once it has ended."""
+    """The command's process id; and what it said, once it has ended."""
 
     said: Said
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
 
 
 BORG_LVM = BIN / "borg-lvm"

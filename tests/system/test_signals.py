@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
 import resource
 import signal
 import subprocess
 import sys
-import termios
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,7 +31,8 @@ from tests.system.live import (
     usual_signals,
     wait_for,
 )
-from tests.system.program import BIN, Said, borg_lvm, environment, run
+from tests.system.program import BIN, Said, borg_lvm, environment, run, start
+from tests.system.terminals import terminal
 
 LISTENER = f"""#!{sys.executable} -IS
 import os, signal, sys
@@ -92,66 +88,6 @@ class Listener:
         """End it."""
         (pid,) = [pid for pid, words in processes().items() if f" -IS {self.argv[0]}" in words]
         os.kill(pid, signal.SIGUSR2)
-
-
-@dataclass
-class Terminal:
-    """A program that has a terminal for itself, and the other side of that terminal."""
-
-    process: subprocess.Popen[bytes]
-    fd: int
-    name: str
-    shown: str = ""
-
-    def type(self, keys: bytes) -> None:
-        """Type something."""
-        os.write(self.fd, keys)
-
-    def read(self) -> str:
-        """Return all that the program has shown so far."""
-        while True:
-            try:
-                data = os.read(self.fd, 65536)
-            except (BlockingIOError, OSError):
-                return self.shown
-            if not data:
-                return self.shown
-            self.shown += os.fsdecode(data)
-
-    def wait(self) -> int:
-        """Wait for the end and return the exit status."""
-        return wait_for(lambda: (self.read(), self.process.poll() is not None)[1], "the end", 120) and self.status()
-
-    def status(self) -> int:
-        """Return the exit status."""
-        assert self.process.returncode is not None
-        self.read()
-        return self.process.returncode
-
-
-@contextmanager
-def terminal(argv: Sequence[str | Path], cwd: Path | None = None) -> Iterator[Terminal]:
-    """Run a program as a login shell's foreground job: session, controlling terminal, process group."""
-    ours, theirs = pty.openpty()
-    os.set_blocking(ours, False)
-    process = subprocess.Popen(
-        [str(word) for word in argv],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment(),
-        cwd=cwd,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
-    )
-    try:
-        yield Terminal(process, ours, os.ttyname(theirs))
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        os.close(theirs)
-        os.close(ours)
 
 
 def on(volume: Volume, *command: str | Path) -> list[str | Path]:
@@ -227,6 +163,33 @@ def test_kill_is_passed_on_once(rig: Rig, one: Volume) -> None:
         listener.expect(expected)
     listener.end()
     live.end(7)
+    assert_nothing_left(rig)
+
+
+# The very handler of borgmatic's, and how often it was called.
+HANDS_ON = """
+import os, sys, time
+from borgmatic import signals
+handed, killpg = [], os.killpg
+os.killpg = lambda group, signum: (handed.append(signum), killpg(group, signum))
+signals.configure_signals()
+def main():
+    open(sys.argv[1], "w").close()
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        time.sleep(0.1)
+main()  # its handler wants to be called in a function
+print(len(handed))
+"""
+
+
+def test_a_signal_that_the_command_hands_to_its_group_is_not_sent_back(rig: Rig, one: Volume) -> None:
+    argv = borg_lvm_argv(*on(one, sys.executable, "-c", HANDS_ON, rig.path("up")))
+    process = start(["setsid", *argv])  # a group of its own
+    wait_for(lambda: rig.path("up").exists(), "the command")
+    process.send_signal(signal.SIGUSR1)
+    said = finished(process)
+    assert (said.status, said.out) == (0, "1\n"), said
     assert_nothing_left(rig)
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from borg_lvm import config
+from borg_lvm.errors import ConfigError
+
 CONTRIB = Path(__file__).parents[2] / "contrib"
 BIN = Path(sys.executable).parent
 UNITS = CONTRIB / "systemd"
@@ -102,6 +105,34 @@ def test_the_units_leave_us_what_we_need() -> None:
     assert re.search(r"(?m)^KillMode=mixed$", service)  # SIGTERM must not reach the guardian
 
 
-def test_resticprofile_calls_the_front() -> None:
-    profile = yaml.safe_load((CONTRIB / "resticprofile" / "profiles.yaml").read_text())
+SETUPS = ["container-host", "mail-server", "web-server"]
+
+
+@pytest.mark.parametrize("name", ["profiles", *SETUPS])
+def test_resticprofile_calls_the_front(name: str) -> None:
+    profile = yaml.safe_load((CONTRIB / "resticprofile" / f"{name}.yaml").read_text())
     assert profile["global"]["restic-binary"].endswith("/borg-lvm-restic")
+    backup = profile["default"]["backup"]
+    named = [word for word in backup["run-before"][0].split() if word.startswith("/")]
+    assert named == backup["source"], "what is checked is what is saved"
+
+
+def test_each_set_up_has_all_three() -> None:
+    assert sorted(path.stem for path in (CONTRIB / "config").iterdir()) == SETUPS
+    for folder in ("borgmatic", "resticprofile"):
+        assert set(SETUPS) < {path.stem for path in (CONTRIB / folder).iterdir()}
+    for name in SETUPS:
+        borgmatic = yaml.safe_load((CONTRIB / "borgmatic" / f"{name}.yaml").read_text())
+        profile = yaml.safe_load((CONTRIB / "resticprofile" / f"{name}.yaml").read_text())
+        assert borgmatic["source_directories"] == profile["default"]["backup"]["source"]
+
+
+@pytest.mark.parametrize("name", SETUPS)
+def test_borg_lvm_understands_its_own(tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "config.yaml"
+    copy.write_text((CONTRIB / "config" / f"{name}.yaml").read_text())
+    copy.chmod(0o600)
+    config.load(str(copy))
+    copy.write_text(copy.read_text() + "consistancy: instant\n")
+    with pytest.raises(ConfigError):
+        config.load(str(copy))

@@ -57,6 +57,22 @@ def test_borg_2_names_its_repository_by_an_option() -> None:
         assert live(reading)["/root/.local/share/borg"]
 
 
+def test_borg_2_has_its_folders_right_below_its_base() -> None:
+    moved = live(read("create", "-r", "/r", "name", "/etc", BORG_BASE_DIR="/b"))
+    assert {"/b/.cache", "/b/.config", "/b/.local/share/borg"} <= set(moved)
+    assert {"/b/.cache/borg", "/b/.config/borg"} <= set(live(read("create", "/r::name", "/etc", BORG_BASE_DIR="/b")))
+    assert "/root/.cache/borg" in live(read("create", "-r", "/r", "name", "/etc"))
+
+
+def test_what_gnupg_needs_is_live_where_a_command_tells_the_pass_phrase(tmp_path: Path) -> None:
+    (tmp_path / ".gnupg").mkdir()
+    told = {"HOME": str(tmp_path), "BORG_PASSCOMMAND": "pass show borg"}
+    assert f"{tmp_path}/.gnupg" in live(read("create", "/r::a", "/etc", **told))
+    assert f"{tmp_path}/.gnupg" not in live(read("create", "/r::a", "/etc", HOME=str(tmp_path)))
+    assert str(tmp_path) in live(read("create", "/r::a", "/etc", **told, GNUPGHOME=str(tmp_path)))
+    assert "/no/such" not in live(read("create", "/r::a", "/etc", **told, GNUPGHOME="/no/such"))
+
+
 def test_borg_2_takes_options_from_elsewhere_too(tmp_path: Path) -> None:
     assert "BORG_CREATE__PATHS" in read("create", "name", "/etc", BORG_CREATE__PATHS="x").problems[0]
     (tmp_path / "default.yaml").write_text("create: {}")
@@ -198,7 +214,9 @@ def test_options_do_not_change_the_sources(before: list[list[str]], after: list[
 
 
 ASK = """
-import json, sys
+import json, os, sys
+# Debian's borg 2 has a folder of its own, which its program puts there.
+sys.path[:0] = filter(os.path.isdir, ["/usr/lib/borgbackup2"] if "borg2" in sys.argv else [])
 import borg
 from borg.archiver import Archiver
 parser = Archiver(prog="borg").build_parser()
@@ -214,28 +232,29 @@ print(json.dumps({
 """
 
 
-def interpreters() -> list[str]:
-    """The Python of each installed borg, out of its first line."""
+def interpreters() -> list[tuple[str, str]]:
+    """The Python of each installed borg, out of its first line, and the program's name."""
     found = []
     places = [os.path.dirname(sys.executable), *os.environ.get("PATH", "").split(os.pathsep), "/usr/bin"]
-    for path in dict.fromkeys(os.path.join(place, "borg") for place in places):
+    for path in dict.fromkeys(os.path.join(place, name) for name in ("borg", "borg2") for place in places):
         if os.access(path, os.X_OK):
             with open(path, "rb") as file:
                 line = os.fsdecode(file.readline(1000)).strip()
             if line.startswith("#!") and "python" in line:
-                found.append(line[2:].split()[0])
+                found.append((line[2:].split()[0], os.path.basename(path)))
     return list(dict.fromkeys(found))
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("interpreter", interpreters() or ["none"])
-def test_the_tables_are_those_of_the_installed_borg(interpreter: str) -> None:
+@pytest.mark.parametrize(("interpreter", "program"), interpreters() or [("none", "")])
+def test_the_tables_are_those_of_the_installed_borg(interpreter: str, program: str) -> None:
     if interpreter == "none":
         pytest.skip("no borg installed")
-    asked = subprocess.run([interpreter, "-I", "-c", ASK], capture_output=True, check=False)
+    asked = subprocess.run([interpreter, "-I", "-c", ASK, program], capture_output=True, check=False)
     if asked.returncode:
         pytest.skip(f"this borg cannot be asked: {asked.stderr.decode().splitlines()[-1]}")
     said = json.loads(asked.stdout)
+    assert said["version"].startswith("2." if program == "borg2" else "1.")
     tables = {"main": borg.MAIN_TABLE, "create": borg.CREATE_TABLE, "with-lock": borg.WITH_LOCK_TABLE}
     for command, table in tables.items():
         for names, takes_value in said[command]:

@@ -163,7 +163,7 @@ def test_old_sections(read: Read) -> None:
     )
     assert reading.sources == ("/etc",)
     assert reading.one_file_system
-    assert {"/srv/r", "/base/.cache/borg", "/root/home/.ssh"} <= set(live(reading))
+    assert {"/srv/r", "/base/.cache/borg", "/root/.ssh"} <= set(live(reading))
 
 
 def test_repositories_may_have_their_own_options(read: Read) -> None:
@@ -173,7 +173,22 @@ def test_repositories_may_have_their_own_options(read: Read) -> None:
     )
     assert reading.sources == ("/etc", "/home")
     assert not reading.one_file_system
-    assert {"/a", "/root/home/.ssh", "/c2", "/root/home/.cache/borg"} <= set(live(reading))
+    assert {"/a", "/root/.ssh", "/c2", "/root/home/.cache/borg"} <= set(live(reading))
+
+
+def test_of_which_moment_a_dump_is(read: Read) -> None:
+    text = REPOSITORY + "source_directories: [/srv]\nsqlite_databases: [{name: a, path: /srv/a}, {name: b, path: %s}]\n"
+    assert "sqlite_databases are dumped from the frozen files" in " ".join(read(text % "/srv/b").notes)
+    assert "sqlite_databases are dumped live" in " ".join(read(text % "/opt/b").notes)
+
+
+def test_what_gnupg_needs_is_live_where_a_command_tells_the_pass_phrase(read: Read, tmp_path: Path) -> None:
+    (tmp_path / ".gnupg").mkdir()
+    text = REPOSITORY + "source_directories: [/etc]\n"
+    told = text + "encryption_passcommand: pass show borg\n"
+    assert f"{tmp_path}/.gnupg" in live(read(told, HOME=str(tmp_path)))
+    assert f"{tmp_path}/.gnupg" in live(read(text, HOME=str(tmp_path), BORG_PASSCOMMAND="pass show borg"))
+    assert f"{tmp_path}/.gnupg" not in live(read(text, HOME=str(tmp_path)))
 
 
 def test_overrides_and_options_for_settings(read: Read) -> None:

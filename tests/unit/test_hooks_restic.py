@@ -153,6 +153,14 @@ def harmless() -> st.SearchStrategy[list[str]]:
     return st.sampled_from(known).map(spell)
 
 
+def test_what_gnupg_needs_is_live_where_a_command_tells_the_password(tmp_path: Path) -> None:
+    (tmp_path / ".gnupg").mkdir()
+    words = ("-r", "/r", "backup", "/etc")
+    assert f"{tmp_path}/.gnupg" in live(read("--password-command", "pass show x", *words, HOME=str(tmp_path)))
+    assert f"{tmp_path}/.gnupg" in live(read(*words, HOME=str(tmp_path), RESTIC_PASSWORD_COMMAND="pass show x"))
+    assert f"{tmp_path}/.gnupg" not in live(read(*words, HOME=str(tmp_path)))
+
+
 @given(st.lists(harmless()), st.lists(harmless()))
 def test_options_do_not_change_the_sources(among: list[list[str]], after: list[list[str]]) -> None:
     reading = read("backup", "/etc", *chain(*among), "home", *chain(*after))

@@ -1,0 +1,76 @@
+"""Borg 1.2 of Debian and a pre-release of borg 2: other options, other folders, and the same result."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.rig import Rig
+from tests.system.archives import statuses
+from tests.system.live import assert_nothing_left, tidy
+from tests.system.program import BIN, Said, run
+
+pytestmark = [pytest.mark.limit(300), pytest.mark.soak]  # seconds; a fraction of it on an idle machine
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A borg and its words: those that make a repository, and those that name an archive in one."""
+
+    program: str
+    version: str
+    init: tuple[str, ...]
+    two: bool
+
+    def archive(self, repository: Path, name: str) -> tuple[str, ...]:
+        return ("--repo", str(repository), name) if self.two else (f"{repository}::{name}",)
+
+
+OLD = Kind("/usr/bin/borg", "borg 1.2", ("init",), two=False)
+NEW = Kind("/usr/bin/borg2", "borg2 2.", ("rcreate",), two=True)
+
+
+@pytest.mark.parametrize("borg", [OLD, NEW], ids=["1.2", "2"])
+def test_the_same_archive_and_the_cache_hits(rig: Rig, borg: Kind) -> None:
+    with tidy():
+        top = rig.volume("data", fs="ext4", at=rig.path("data")).at
+        assert top
+        for name in ("one", "two", "three"):
+            (top / name).write_text(name)
+        (top / "left out.o").write_text("excluded")
+        time.sleep(0.1)
+        (top / "newest").write_text("borg never trusts the newest of all")
+        # All that borg keeps for itself lies below the source, as it does where /root or /home is one.
+        env = {
+            "BORG_BASE_DIR": str(top / "base"),
+            "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
+            "TMPDIR": "/tmp",
+        }
+        repository = rig.path("repository")
+        where = ("--repo", str(repository)) if borg.two else (str(repository),)
+        assert run(borg.program, "--version").out.startswith(borg.version)
+        # Only the first word of borg 2's is not where the repository is.
+        run(borg.program, *borg.init, "--encryption", "none", *where, env=env)
+        os.sync()
+
+        def create(name: str, *before: str | Path, **more: str) -> Said:
+            options = ("create", "--list", "--exclude", "*.o", "--exclude", f"{top}/base")
+            return run(*before, *options, *borg.archive(repository, name), top, env=env | more)
+
+        create("plain", borg.program)
+        plain = statuses(create("again", borg.program))
+        frozen = statuses(create("frozen", BIN / "borg-lvm", "run", "--", borg.program))
+        in_place = statuses(create("in-place", BIN / "borg-lvm-borg", BORG_LVM_BORG=borg.program))
+        assert plain == frozen == in_place
+        assert list(plain.values()).count("U") == 3
+        words = ("list", "--format", "{path}{NL}")
+        listed = {
+            name: run(borg.program, *words, *borg.archive(repository, name), env=env).out
+            for name in ("plain", "frozen")
+        }
+        assert listed["plain"] == listed["frozen"]
+    assert_nothing_left(rig)
