@@ -20,8 +20,8 @@ MARKERS = {
 """All other tests run in `make test` on the first kernel only: UML, where they take a fifth of the time. `make soak`
 runs everything on every kernel."""
 
-EVERY = 4
-"""Each other kernel takes every fourth row of a long table, the first takes the rest."""
+EVERY = 8
+"""Each other kernel takes every eighth row of a long table, the first takes the rest."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

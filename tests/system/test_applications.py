@@ -549,7 +549,7 @@ def installed(rig: Rig, stage: Stage) -> dict[str, str]:
 
 
 @pytest.mark.limit(600)
-@pytest.mark.parametrize("how", ["raise", "hang"])
+@pytest.mark.parametrize("how", ["raise", pytest.param("hang", marks=pytest.mark.soak)])
 def test_a_plugin_that_fails_in_any_phase_is_named_and_everything_goes_again(rig: Rig, how: str) -> None:
     with tidy():
         stage = Stage(rig, [], deadline=3)

@@ -124,6 +124,7 @@ def test_what_a_lost_snapshot_has_spoilt_is_marked(rig: Rig, dmeventd: bool) -> 
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 @DMEVENTD
 def test_growth_saves_the_backup(rig: Rig, dmeventd: bool) -> None:
     with tidy():

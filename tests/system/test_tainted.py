@@ -51,7 +51,7 @@ def archives(borg: Borg) -> set[str]:
     ("wish", "left", "words"),
     [
         ("rename", {"before", "beside", "borg-lvm-tainted-host-1"}, "is now called borg-lvm-tainted-host-1"),
-        ("delete", {"before", "beside"}, "borg's archive host-1 has been deleted"),
+        pytest.param("delete", {"before", "beside"}, "borg's archive host-1 has been deleted", marks=pytest.mark.soak),
     ],
 )
 def test_borgs_archive_is_marked_and_no_other(rig: Rig, wish: str, left: set[str], words: str) -> None:

@@ -89,7 +89,9 @@ def cow(volume: Volume, run_id: str) -> str:
     return f"/dev/mapper/{volume.group.name}-borg_lvm--{run_id.replace('-', '--')}--0-cow"
 
 
-@pytest.mark.parametrize("killed", ["lvextend", "borg-lvm", "both"])
+@pytest.mark.parametrize(
+    "killed", ["lvextend", *(pytest.param(who, marks=pytest.mark.soak) for who in ("borg-lvm", "both"))]
+)
 def test_an_lvextend_that_dies_half_way_stops_nobody(rig: Rig, killed: str) -> None:
     with tidy():
         volume = rig.volume("data", fs="ext4", mib=128, at=rig.path("data"))
