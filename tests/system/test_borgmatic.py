@@ -94,10 +94,7 @@ def monitored(running: Run, group: str) -> None:
     assert "dmeventd" in tool("ps", "-e", "-o", "comm")
 
 
-DMEVENTD = pytest.mark.parametrize("dmeventd", [True, pytest.param(False, marks=pytest.mark.soak)])
-
-
-@DMEVENTD
+@pytest.mark.parametrize("dmeventd", [True, pytest.param(False, marks=pytest.mark.soak)])
 def test_what_a_lost_snapshot_has_spoilt_is_marked(rig: Rig, dmeventd: bool) -> None:
     with tidy():
         volume, _ = prepared(rig)
@@ -105,6 +102,7 @@ def test_what_a_lost_snapshot_has_spoilt_is_marked(rig: Rig, dmeventd: bool) -> 
         backup = Backup(rig, volume.at / "files")
         backup.plain("of-long-ago")
         running = started(rig, backup, "{size: 8M, grow: false}")
+        run_id = running.id()
         if dmeventd:
             monitored(running, volume.group.name)
         backup.plain("of-another")  # while the run goes on, and none of its
@@ -114,6 +112,7 @@ def test_what_a_lost_snapshot_has_spoilt_is_marked(rig: Rig, dmeventd: bool) -> 
         left = backup.archives(backup.first)
         (made,) = (name for name in left if name.startswith(TAINTED))
         assert set(left) == {"of-long-ago", "of-another", made}
+        assert left[made].strip() == run_id  # as the configuration wants it
         before = made.removeprefix(TAINTED)
         assert f"{backup.first}: borg's archive {before} is now called {made}: delete it" in said.err
         assert f"{backup.second}: borg has saved no archive in this run" in said.err
@@ -125,7 +124,7 @@ def test_what_a_lost_snapshot_has_spoilt_is_marked(rig: Rig, dmeventd: bool) -> 
 
 
 @pytest.mark.soak
-@DMEVENTD
+@pytest.mark.parametrize("dmeventd", [True, False])
 def test_growth_saves_the_backup(rig: Rig, dmeventd: bool) -> None:
     with tidy():
         volume, expected = prepared(rig)
