@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -20,9 +21,9 @@ from hooks import postgresql, postgresql_copy
 from tests.rig import Rig
 from tests.system.archives import Borg
 from tests.system.bank import HOT
-from tests.system.live import assert_nothing_left, away, tidy
+from tests.system.live import assert_nothing_left, away, script, tidy
 from tests.system.postgres import OTHERS, Cluster, owned, programs_of
-from tests.system.program import Said, borg_lvm
+from tests.system.program import Said, borg_lvm, run
 from tests.system.served import THICK, Served, served, volumes
 
 pytestmark = pytest.mark.limit(1500)
@@ -237,6 +238,7 @@ class Copied:
         self.cluster.sql("checkpoint")
         shutil.rmtree(self.data, ignore_errors=True)
         shutil.copytree(self.cluster.data, self.data)
+        run("chown", "-R", "postgres:", self.data)
         self.begin = self.told("SELECT redo_lsn FROM pg_control_checkpoint()")
 
     @property
@@ -288,6 +290,25 @@ def test_a_wrong_copy_is_told(server: Switched) -> None:
     copy.control.unlink()
     with pytest.raises(QuiesceError, match="cannot be read"):
         copy.look()
+
+
+def test_no_program_of_the_clusters_owner_is_run_by_root(server: Switched) -> None:
+    """Its own file names the process beside whose program pg_controldata is looked for."""
+    copy = Copied(server, Path("/run/borg-lvm-test-cluster/copy"))
+    copy.make()
+    other, told = Path("/run/borg-lvm-test-cluster/other"), Path("/run/borg-lvm-test-cluster/told")
+    owned(other)
+    shutil.copy("/bin/sleep", other / "postgres")
+    script(other, "pg_controldata", f"#!/bin/sh\nid -un >{told}\n")
+    told.touch()
+    told.chmod(0o666)
+    with subprocess.Popen([other / "postgres", "600"]) as sleeper:
+        (copy.data / "postmaster.pid").write_text(f"{sleeper.pid}\n")
+        with pytest.raises(QuiesceError, match="pg_controldata tells nothing"):
+            copy.look()
+        sleeper.kill()
+    assert told.read_text() == "postgres\n"
+    shutil.rmtree(other)
 
 
 class TestContract(ApplicationContract):
