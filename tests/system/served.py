@@ -12,7 +12,7 @@ from tests.rig import Kind, Rig
 from tests.system.archives import Borg
 from tests.system.bank import Bank, Verdict, judge
 from tests.system.live import Programs, borg_lvm_argv
-from tests.system.postgres import Cluster, cluster
+from tests.system.postgres import BIN, Cluster, cluster
 from tests.system.program import Said, run
 
 Kinds = tuple[Kind, Kind, Kind]
@@ -61,10 +61,12 @@ class Served:
 
 
 @contextmanager
-def served(rig: Rig, kinds: Kinds, settings: Mapping[str, str], *, checksums: bool = False) -> Iterator[Served]:
+def served(
+    rig: Rig, kinds: Kinds, settings: Mapping[str, str], *, checksums: bool = False, programs: Path = BIN
+) -> Iterator[Served]:
     """Set up a bank; without one instant, its volumes are taken one after the other in the order of their paths."""
     log, tables, data = volumes(rig, kinds)
-    new = Cluster(data / "data", rig.path("sockets"), checksums=checksums)
+    new = Cluster(data / "data", rig.path("sockets"), checksums=checksums, programs=programs)
     with cluster(new, settings, log / "log") as server:
         bank = Bank(server, rig.directory, tables / "tables")
         yield Served(server, bank, (log, tables, data), Borg.made(rig.path("borg")), rig)

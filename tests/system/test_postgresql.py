@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -20,13 +21,14 @@ from hooks import postgresql, postgresql_copy
 from tests.rig import Rig
 from tests.system.archives import Borg
 from tests.system.bank import HOT
-from tests.system.live import assert_nothing_left, away, tidy
-from tests.system.postgres import Cluster, owned
-from tests.system.program import Said, borg_lvm
-from tests.system.served import THICK, served, volumes
+from tests.system.live import assert_nothing_left, away, script, tidy
+from tests.system.postgres import OTHERS, Cluster, owned, programs_of
+from tests.system.program import Said, borg_lvm, run
+from tests.system.served import THICK, Served, served, volumes
 
 pytestmark = pytest.mark.limit(1500)
 RUNS = int(os.environ.get("BORG_LVM_RUNS", "1"))
+CONFIG = Path("/run/borg-lvm-test-postgresql.yaml")
 HBA = "local all weak trust\nlocal all all peer\n"
 """Who may come in without a password: the server's own user, and a role that has no rights."""
 
@@ -61,10 +63,9 @@ class Switched:
 
 def configured(entry: Mapping[str, Any]) -> Path:
     """Write a configuration with this application; not below a folder that is open to everybody."""
-    path = Path("/run/borg-lvm-test-postgresql.yaml")
     common = {"deadline": 60, "command_timeout": 300, "snapshot": {"size": "80%ORIGIN"}}
-    path.write_text(yaml.safe_dump({**common, "applications": [dict(entry)]}))
-    return path
+    CONFIG.write_text(yaml.safe_dump({**common, "applications": [dict(entry)]}))
+    return CONFIG
 
 
 def entry_for(cluster: Cluster) -> dict[str, Any]:
@@ -78,15 +79,31 @@ def test_a_cluster_over_three_volumes_comes_back_whole(rig: Rig) -> None:
         with served(rig, THICK, HOT, checksums=True) as server:
             config = configured(entry_for(server.cluster))
             for turn in range(RUNS):
-                verdict, said = server.copied(turn, "--config", config)
-                assert "postgresql: quiesced (checkpoint) for " in said.err
-                assert "found right in its copy: pg_control with its checksum, WAL from " in said.err
-                assert verdict.is_clean, verdict
+                assert_comes_back_whole(server, turn)
             words: list[str | Path] = ["plan", "--config", config, "--", "borg", "create", "x::y", *server.volumes]
             shown = borg_lvm(*words).out
             for volume, what in (("data", "data"), ("log", "WAL"), ("tables", "tablespace")):
                 assert any(f" {what} " in line and line.endswith(f"/{volume}") for line in shown.splitlines()), shown
         assert_nothing_left(rig)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("major", OTHERS)
+def test_a_cluster_of_another_major_comes_back_whole(rig: Rig, major: str) -> None:
+    with tidy():
+        with programs_of(major) as programs, served(rig, THICK, HOT, checksums=True, programs=programs) as server:
+            configured(entry_for(server.cluster))
+            assert server.cluster.sql("show server_version").startswith(f"{major}.")
+            assert_comes_back_whole(server, 0)
+        assert_nothing_left(rig)
+
+
+def assert_comes_back_whole(server: Served, number: int) -> None:
+    """Check that a copy is whole, and that the plugin has had its part in it."""
+    verdict, said = server.copied(number, "--config", CONFIG)
+    assert "postgresql: quiesced (checkpoint) for " in said.err
+    assert "found right in its copy: pg_control with its checksum, WAL from " in said.err
+    assert verdict.is_clean, verdict
 
 
 class Stage:
@@ -222,6 +239,7 @@ class Copied:
         self.cluster.sql("checkpoint")
         shutil.rmtree(self.data, ignore_errors=True)
         shutil.copytree(self.cluster.data, self.data)
+        run("chown", "-R", "postgres:", self.data)
         self.begin = self.told("SELECT redo_lsn FROM pg_control_checkpoint()")
 
     @property
@@ -273,6 +291,25 @@ def test_a_wrong_copy_is_told(server: Switched) -> None:
     copy.control.unlink()
     with pytest.raises(QuiesceError, match="cannot be read"):
         copy.look()
+
+
+def test_no_program_of_the_clusters_owner_is_run_by_root(server: Switched) -> None:
+    """Its own file names the process beside whose program pg_controldata is looked for."""
+    copy = Copied(server, Path("/run/borg-lvm-test-cluster/copy"))
+    copy.make()
+    other, told = Path("/run/borg-lvm-test-cluster/other"), Path("/run/borg-lvm-test-cluster/told")
+    owned(other)
+    shutil.copy("/bin/sleep", other / "postgres")
+    script(other, "pg_controldata", f"#!/bin/sh\nid -un >{told}\n")
+    told.touch()
+    told.chmod(0o666)
+    with subprocess.Popen([other / "postgres", "600"]) as sleeper:
+        (copy.data / "postmaster.pid").write_text(f"{sleeper.pid}\n")
+        with pytest.raises(QuiesceError, match="pg_controldata tells nothing"):
+            copy.look()
+        sleeper.kill()
+    assert told.read_text() == "postgres\n"
+    shutil.rmtree(other)
 
 
 class TestContract(ApplicationContract):
