@@ -144,11 +144,11 @@ class Machine:
         shutil.rmtree(self.folder)
 
 
-def installed(*names: str) -> str:
-    """Return the lines for `boot` that install units of contrib/ and the programs of this checkout."""
-    units = " ".join(shlex.quote(str(CONTRIB / name)) for name in names)
+def installed() -> str:
+    """Return the lines for `boot` that do what `make install` would, with the programs of this checkout."""
     programs = " ".join(str(BIN / name) for name in ("borg-lvm", "borg-lvm-borg", "borg-lvm-restic"))
-    return f"cp -r {units} {UNITS}/\nln -s {programs} {SBIN}/"
+    folder = "/usr/local/lib/systemd/system"
+    return f"ln -s {programs} {SBIN}/\nmkdir {folder}\ncp {CONTRIB}/*.service {CONTRIB}/*.timer {folder}/"
 
 
 @contextmanager

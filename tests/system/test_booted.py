@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,14 @@ import yaml
 
 from tests.lab.setup import WHEELS
 from tests.rig import Rig
-from tests.system.live import Run, ledgers, processes, tidy
-from tests.system.machine import SBIN, UNITS, Machine, booted, installed
+from tests.system.live import Run, processes, tidy
+from tests.system.machine import CONTRIB, SBIN, UNITS, Machine, booted, installed
 from tests.system.program import run
 from tests.system.test_readme import README, lines
 
 pytestmark = pytest.mark.limit(300)
 DATA = Path("/srv")
-JOB = Path("/etc/borg-lvm/nightly.env")
 UNIT = "borg-lvm@nightly.service"
-SAVED = "/var/log/saved.tar"
 REPOSITORY = "/var/log/repository"
 UNENCRYPTED = "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK"
 SUCCESS = {"Result": "success", "ExecMainStatus": "0"}
@@ -38,6 +37,12 @@ BORGMATICS = f"""location:
     local_path: {SBIN}/borg-lvm-borg
 retention:
     keep_daily: 7
+"""
+INSTALLED = "/usr/local/lib/systemd/system"
+DROP_IN = f"{UNITS}/borgmatic.service.d/borg-lvm.conf"
+GATED = """#!/bin/sh
+[ "$1" != create ] || { echo >/var/log/here; read -r _ </var/log/gate; }
+exec /usr/bin/borg "$@"
 """
 DEBIANS = Path("/lib/systemd/system/borgmatic.service")
 
@@ -59,7 +64,6 @@ class Booted:
         for pid in processes():
             run("kill", "-KILL", str(pid), status=None)
         cut.end(-9)
-        self.ledgers_before = list(ledgers())
 
     def snapshots(self) -> list[str]:
         """Return the snapshots of borg-lvm's."""
@@ -76,9 +80,11 @@ def cut() -> Iterator[Booted]:
 
 @pytest.fixture(scope="module")
 def machine(cut: Booted) -> Iterator[Machine]:
-    units = installed("borg-lvm@.service", "borg-lvm@.timer", "borg-lvm-clean.service", "borgmatic.service.d")
-    want = "mkdir {0}/multi-user.target.wants; ln -s ../borg-lvm-clean.service {0}/multi-user.target.wants/"
-    with booted(cut.rig.path("machine"), f"{units}\n{want.format('/etc/systemd/system')}") as made:
+    """Boot with the unit that cleans enabled."""
+    enabled = "systemctl --root=/ enable --quiet borg-lvm-clean.service"
+    with booted(
+        cut.rig.path("machine"), f"{installed()}\ncp -r {CONTRIB / 'borgmatic.service.d'} {UNITS}/\n{enabled}"
+    ) as made:
         yield made
 
 
@@ -100,21 +106,26 @@ def test_what_a_power_cut_has_left_is_gone_after_the_boot(cut: Booted, machine: 
 
 @pytest.fixture(scope="module")
 def night(machine: Machine) -> Iterator[str]:
-    """Have the timer make up for a night that was missed, while fstrim is at work; gives what becomes of fstrim.
+    """Type README's five commands, on a machine that was off last night and where fstrim is at work just now.
 
-    The configuration is what `discover` has found: a service that writes to the volume from within a sandbox.
+    So the timer starts a backup at once; it stops at a gate. Gives what becomes of fstrim. Of `make install` only its
+    result is there, which is the checkout's own (another test runs it); and apt-get has nothing to do. The
+    configuration is what `discover` has found: a service that writes to the volume from within a sandbox.
     """
     machine.write(f"{UNITS}/words.service", WRITER)
     machine.systemctl("start", "words.service")
-    found = yaml.safe_load(machine.do(SBIN / "borg-lvm", "discover").out)
-    machine.write("/etc/borg-lvm/config.yaml", yaml.safe_dump({"paths": [str(DATA)], **found}))
-    machine.shell("mkfifo /var/log/here /var/log/gate")
-    machine.write(JOB, f'COMMAND=sh -c "echo >/var/log/here; cat /var/log/gate; tar -cf {SAVED} {DATA}"\n')
+    machine.shell(f"{SBIN}/borg-lvm discover >/etc/borg-lvm/config.yaml; mkfifo /var/log/here /var/log/gate")
+    machine.write(SBIN / "borg", GATED)
+    machine.shell(f"chmod +x {SBIN}/borg; borg init --encryption=none --make-parent-dirs /backup/repo")
     machine.write(f"{UNITS}/fstrim.service.d/slow.conf", "[Service]\nExecStart=\nExecStart=sleep 10000\n")
     machine.write(f"{UNITS}/borg-lvm@.timer.d/now.conf", "[Timer]\nRandomizedDelaySec=0\n")
     machine.shell("touch -d '2 days ago' /var/lib/systemd/timers/stamp-borg-lvm@nightly.timer")
     machine.systemctl("start", "--no-block", "fstrim.service")
-    machine.systemctl("enable", "--now", "borg-lvm@nightly.timer")
+    typed = lines(1)
+    assert len(typed) <= 5
+    typed.remove("make install")
+    for line in typed:
+        machine.shell(line)
     machine.do("cat", "/var/log/here")
     trimmed = machine.show("fstrim.service", "ActiveState", "Result")
     machine.systemctl("start", "--no-block", "fstrim.service")
@@ -123,11 +134,16 @@ def night(machine: Machine) -> Iterator[str]:
     machine.ended(UNIT)
     yield f"{trimmed} {jobs}"
     machine.systemctl("stop", "fstrim.service", "words.service")
+    machine.shell(f"rm {SBIN}/borg /etc/borg-lvm/config.yaml")
 
 
-def test_the_timer_makes_up_for_a_night_that_was_missed(night: str, machine: Machine) -> None:
+def test_five_commands_make_a_nightly_backup_and_a_night_that_was_missed_is_made_up(
+    night: str, machine: Machine
+) -> None:
     assert machine.show(UNIT, "Result", "ExecMainStatus") == SUCCESS
-    assert machine.shell(f"tar -xOf {SAVED} {str(DATA)[1:]}/file").out == "content"
+    assert re.search(r"(?s)frozen at .*everything released", machine.messages(UNIT))
+    (archive,) = machine.do("borg", "list", "--short", "/backup/repo").out.split()
+    assert machine.do("borg", "extract", "--stdout", f"/backup/repo::{archive}", "srv/file").out == "content"
     timer = machine.show("borg-lvm@nightly.timer", "NextElapseUSecRealtime", "ActiveState", "LastTriggerUSec")
     assert timer["ActiveState"] == "active"
     assert timer["LastTriggerUSec"]
@@ -159,48 +175,61 @@ def test_the_journal_has_the_documented_fields(night: str, machine: Machine) -> 
     assert plain.count("everything released") == 1  # not as a line as well
 
 
-def test_debians_borgmatic_is_kept_from_lvm_by_its_sandbox_and_the_drop_in_lifts_it(
-    cut: Booted, machine: Machine
-) -> None:
-    """Its unit as it is, but for what delays the start by a minute and asks logind, which does not run here."""
-    command = re.search("(?m)^ExecStart=systemd-inhibit .* (/usr/bin/borgmatic .*)$", DEBIANS.read_text())
-    assert command
-    drop_in = f"{UNITS}/borgmatic.service.d/borg-lvm.conf"
-    lifted = machine.shell(f"cat {drop_in}; rm {drop_in}").out
-    machine.write("/etc/borgmatic/config.yaml", BORGMATICS)
-    pre = f"ExecStartPre=\nExecStartPre={SBIN}/borg-lvm check --quiet --path {DATA}\n"
-    more = f"ExecStart=\nExecStart={command[1]}\nEnvironment={UNENCRYPTED}=yes\n"
-    machine.write(f"{UNITS}/borgmatic.service.d/test.conf", f"[Service]\n{pre}{more}")
-    machine.do("borg", "init", "--encryption=none", REPOSITORY)
-    machine.systemctl("start", "borgmatic.service", status=1)
+def test_debians_borgmatic_is_kept_from_lvm_by_its_sandbox_and_the_drop_in_lifts_it(machine: Machine) -> None:
+    """In Debian's own unit `check` stands for borgmatic here."""
+    checks = f"[Service]\nExecStartPre=\nExecStart=\nExecStart={SBIN}/borg-lvm check --path {DATA}\n"
+    with without_drop_in(machine, checks):
+        machine.systemctl("start", "borgmatic.service", status=1)
     told = machine.messages("borgmatic.service")
     for words in ("CAP_SYS_ADMIN is missing", "/dev/mapper/control cannot be opened", "no private mount namespace"):
         assert words in told
+    assert "modprobe" not in told  # it is not the kernel's fault
+    machine.systemctl("start", "borgmatic.service")
+    assert "The backup would work" in machine.messages("borgmatic.service")
+
+
+@pytest.mark.soak
+def test_debians_borgmatic_backs_up_with_the_drop_in_and_fails_without(cut: Booted, machine: Machine) -> None:
+    """Its unit as it is, but for what delays the start by a minute and asks logind, which does not run here."""
+    command = re.search("(?m)^ExecStart=systemd-inhibit .* (/usr/bin/borgmatic .*)$", DEBIANS.read_text())
+    assert command
+    machine.do("borg", "init", "--encryption=none", REPOSITORY)
+    own = f"[Service]\nExecStartPre=\nExecStart=\nExecStart={command[1]}\nEnvironment={UNENCRYPTED}=yes\n"
+    with without_drop_in(machine, own):
+        machine.systemctl("start", "borgmatic.service", status=1)
     assert machine.do("borg", "list", REPOSITORY).out == ""
-    machine.write(drop_in, lifted)
     machine.systemctl("start", "borgmatic.service")
     assert "everything released" in machine.messages("borgmatic.service")
     (archive,) = machine.do("borg", "list", "--short", REPOSITORY).out.split()
-    assert f"{DATA}/file"[1:] in machine.do("borg", "list", "--short", f"{REPOSITORY}::{archive}").out.splitlines()
+    assert "srv/file" in machine.do("borg", "list", "--short", f"{REPOSITORY}::{archive}").out.splitlines()
     assert cut.snapshots() == []
 
 
-def test_a_newcomer_types_readmes_five_commands(machine: Machine) -> None:
-    """From nothing of ours to a nightly backup. Set-up has fetched what pip would: a guest has no network.
+@contextmanager
+def without_drop_in(machine: Machine, own: str) -> Iterator[None]:
+    """Have Debian's unit with a drop-in of the test's alone; from the end of the block on, with ours too."""
+    machine.write("/etc/borgmatic/config.yaml", BORGMATICS)
+    machine.write(f"{UNITS}/borgmatic.service.d/test.conf", own)
+    machine.shell(f"mv {DROP_IN} /run/drop-in; systemctl daemon-reload")
+    try:
+        yield
+    finally:
+        machine.shell(f"mv /run/drop-in {DROP_IN}; systemctl daemon-reload")
 
-    Debian's packages are there, so apt-get only says so.
-    """
+
+@pytest.mark.soak
+def test_make_install(machine: Machine) -> None:
+    """README's second command itself. Set-up has fetched what pip takes from PyPI: a guest has no network."""
+    (install,) = (line for line in lines(1) if line.startswith("make"))
+    machine.shell(f"rm -rf {SBIN}/* {INSTALLED}/*; cp -r {README.parent} /run/checkout")
     machine.shell(
-        f"rm -rf {UNITS}/borg-lvm* {UNITS}/*.wants/borg-lvm* {SBIN}/* /etc/borg-lvm/*; systemctl daemon-reload"
+        f"cd /run/checkout; export PIP_NO_INDEX=1 PIP_FIND_LINKS={WHEELS}; {install}; systemctl daemon-reload"
     )
-    machine.do("borg", "init", "--encryption=none", "--make-parent-dirs", "/backup/repo")
-    typed = lines(1)
-    assert len(typed) <= 5
-    for line in typed:
-        machine.shell(f"cd {README.parent}; export PIP_NO_INDEX=1 PIP_FIND_LINKS={WHEELS}; {line}")
-    assert machine.systemctl("is-active", "borg-lvm@nightly.timer").out.strip() == "active"
-    assert machine.show("borg-lvm@nightly.timer", "NextElapseUSecRealtime")["NextElapseUSecRealtime"] != ""
+    assert machine.show("borg-lvm@nightly.timer", "FragmentPath")["FragmentPath"] == f"{INSTALLED}/borg-lvm@.timer"
+    assert machine.shell("readlink -f $(command -v borg-lvm-borg)").out.strip() == "/opt/borg-lvm/bin/borg-lvm-borg"
+    machine.write("/etc/borg-lvm/nightly.env", f"COMMAND=tar -cf /var/log/saved.tar {DATA}\n")
     machine.systemctl("start", "borg-lvm@nightly")
-    assert re.search(r"(?s)frozen at .*everything released", machine.messages(UNIT))
-    (archive,) = machine.do("borg", "list", "--short", "/backup/repo").out.split()
-    assert "srv/file" in machine.do("borg", "list", "--short", f"/backup/repo::{archive}").out.splitlines()
+    assert "srv/file" in machine.do("tar", "-tf", "/var/log/saved.tar").out.splitlines()
+    machine.do(
+        "/opt/borg-lvm/bin/python", "-c", "import borg_lvm; assert borg_lvm.__file__.startswith('/opt/borg-lvm')"
+    )
