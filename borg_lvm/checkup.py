@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import clean, history, kernel, ledger, nesting, proc, quiesce, survey, undo
+from borg_lvm import clean, history, kernel, ledger, nesting, proc, quiesce, survey, undo, unnamed
 from borg_lvm.checking import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm
@@ -70,6 +70,7 @@ def look(asked: Asked) -> Seen:
         refused=why_not,
         past=past.volumes,
         grows=asked.settings.snapshot.grow,
+        unnamed=() if asked.configuration else unnamed.look(asked.settings, surveyed.coverer() if surveyed else None),
     )
 
 
