@@ -9,10 +9,20 @@ TESTS ?= tests/system
 OTHERS := $(filter-out $(FIRST),$(KERNEL))
 PARTS ?= $(if $(filter tests/system,$(TESTS)),6,1)
 
-.PHONY: help setup lint unit system test shell demo soak bench clean
+SERVER := /opt/borg-lvm
+
+.PHONY: help install setup lint unit system test shell demo soak bench clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+
+# Not below $(SERVER): the links, which PATH and the units name, and the units, which administrators put there.
+install: ## on a server, as root: the program, links to it in /usr/local/sbin, units of systemd; nothing is started
+	$(PYTHON) -m venv $(SERVER)
+	$(SERVER)/bin/pip install --quiet --disable-pip-version-check .
+	install -d /etc/borg-lvm /usr/local/sbin /usr/local/lib/systemd/system
+	ln -sf $(SERVER)/bin/borg-lvm $(SERVER)/bin/borg-lvm-borg $(SERVER)/bin/borg-lvm-restic /usr/local/sbin/
+	install -m 644 contrib/systemd/*.service contrib/systemd/*.timer /usr/local/lib/systemd/system/
 
 setup: ## install everything that the other targets need
 	@$(PYTHON) -m tests.lab.setup $(KERNEL)

@@ -66,6 +66,22 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
+class Unnamed:
+    """What runs here and is not configured, in its plugin's words; without these, a plugin could not look.
+
+    `is_server`: it knows itself where its data is, which it was asked; else it is known by the files that it has open.
+    `saved` are the paths of its data that the sources hold, `missing` the others, with the reason; `unknown` is why it
+    did not tell.
+    """
+
+    told: str
+    is_server: bool = True
+    saved: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unknown: str = ""
+
+
+@dataclass(frozen=True)
 class Seen:
     """All that was looked at. `versions` are those of programs by name, empty for one that is missing.
 
@@ -90,13 +106,14 @@ class Seen:
     refused: Refused | None = None
     past: Mapping[str, Sequence[past.Once]] = field(default_factory=dict)
     grows: bool = True
+    unnamed: tuple[Unnamed, ...] = ()
 
 
 def judge(seen: Seen) -> tuple[Finding, ...]:
     """Return every finding, in the order in which a person would look."""
     return tuple(
         finding
-        for part in (_programs, _sandbox, _kernel, _configuration, _leftovers, _groups, _plan, _history)
+        for part in (_programs, _sandbox, _kernel, _configuration, _leftovers, _groups, _plan, _unnamed, _history)
         for finding in part(seen)
     )
 
@@ -236,6 +253,25 @@ def _plan(seen: Seen) -> Iterator[Finding]:
             yield Finding("warning", one.name, f"not saved: {text}", "name it as a source")
         for note in one.notes:
             yield Finding("note", one.name, note)
+
+
+def _unnamed(seen: Seen) -> Iterator[Finding]:
+    for one in seen.unnamed:
+        remedy = "borg-lvm discover prints its entry for the configuration"
+        missing = "; ".join(one.missing)
+        if not one.told:
+            yield Finding("note", "not configured", one.unknown)
+        elif one.unknown:
+            yield Finding(
+                "note", "not configured", f"{one.told}: it does not tell where its data is: {one.unknown}", remedy
+            )
+        elif one.is_server and one.saved and missing:
+            yield Finding("warning", "not configured", f"{one.told}: half of its data is not saved: {missing}", remedy)
+        elif one.is_server and missing:
+            yield Finding("warning", "not configured", f"{one.told}: its data is not saved: {missing}", remedy)
+        elif one.is_server or one.saved:
+            saved = ": it is saved as a power cut would leave it" if one.saved else ""
+            yield Finding("note", "not configured", f"{one.told}{saved}", remedy)
 
 
 def _history(seen: Seen) -> Iterator[Finding]:

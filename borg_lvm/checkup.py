@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import clean, history, kernel, ledger, nesting, proc, quiesce, survey, undo
+from borg_lvm import clean, history, kernel, ledger, nesting, proc, quiesce, survey, undo, unnamed
 from borg_lvm.checking import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm
@@ -43,7 +43,7 @@ def look(asked: Asked) -> Seen:
     versions = {argv[0]: _version(argv) for argv in PROGRAMS}
     around = surroundings()  # after LVM's own programs, which load device-mapper where it is a module
     release = os.uname().release
-    if not around.root or "" in versions.values():
+    if not around.root or "" in versions.values() or not around.mapper:  # LVM would only tell that it sees nothing
         return Seen(around, versions, release, configuration=asked.configuration, volumes=None)
     dead = [entry for entry in ledger.entries() if not entry.is_live]
     still = tuple(entry.run_id for entry in dead if _stands_still(entry))
@@ -70,6 +70,7 @@ def look(asked: Asked) -> Seen:
         refused=why_not,
         past=past.volumes,
         grows=asked.settings.snapshot.grow,
+        unnamed=() if asked.configuration else unnamed.look(asked.settings, surveyed.coverer() if surveyed else None),
     )
 
 

@@ -1,12 +1,12 @@
 """What runs here that a plugin knows, as the configuration that would cover it: for `borg-lvm discover`.
 
-All installed plugins are loaded for it, and asked one after the other; nowhere else are plugins loaded that nobody has
-named. What is configured already is told apart.
+All installed plugins are loaded for it, and asked one after the other; only `check` does so as well, by this. What is
+configured already is told apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
@@ -17,7 +17,6 @@ from borg_lvm.config.later import read_options
 from borg_lvm.config.schema import ApplicationEntry, Settings
 from borg_lvm.config.sections import default
 from borg_lvm.errors import ConfigError
-from borg_lvm.log import Log
 
 TIMEOUT = 60.0
 WIDTH = 100
@@ -33,14 +32,14 @@ class Discovered:
     configured: str = ""
 
 
-def everything(settings: Settings, log: Log) -> list[Discovered]:
-    """Ask all installed plugins; one that fails is warned about. What holds others still comes before servers."""
+def everything(settings: Settings, warn: Callable[[str], object]) -> list[Discovered]:
+    """Ask all installed plugins; of one that fails is warned. What holds others still comes before servers."""
     found = []
     for installed in plugins.installed():
         try:
             found += by_plugin(installed.name, settings)
         except ConfigError as error:
-            log.warning(error.message)
+            warn(error.message)
     return sorted(found, key=lambda one: not one.kind.still)
 
 

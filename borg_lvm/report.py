@@ -128,24 +128,27 @@ class Outcome:
             raise DegradedError(f"the command succeeded, but {' and '.join(told)}", details=details)
 
 
-def summary(outcome: Outcome) -> Iterator[str]:
-    """Yield the last lines of a run: what was frozen, when, for how long, and what came of it."""
+def summary(outcome: Outcome) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the last lines of a run, each with its fields: what was frozen, when, for how long, and what came of it."""
     plan = outcome.plan
     for instant in outcome.instants:
         moment = f"{datetime.fromtimestamp(instant.begin).astimezone():%Y-%m-%d %H:%M:%S%z}"
-        yield f"frozen at {moment} ({instant.seconds:.2f} s): {', '.join(instant.names)}"
+        yield f"frozen at {moment} ({instant.seconds:.2f} s): {', '.join(instant.names)}", {}
     for one in outcome.applications:
         done = f"not quiesced: {one.out}" if one.out else f"quiesced ({one.level}) for {one.seconds:.2f} s"
         right = f"found right in its copy: {one.verified}" if one.verified else ""
         more = [] if one.out else [one.remark, right, one.wrong]
-        yield shown("; ".join([f"{one.name}: {done}", *filter(None, more)]))
+        text = shown("; ".join([f"{one.name}: {done}", *filter(None, more)]))
+        yield text, {"application": one.name}
     for copy, fill in zip(plan.copies, outcome.fills, strict=True):
+        name = copy.origin.full_name
         if fill.total and not fill.problem:
-            yield f"{copy.origin.full_name}: {human(fill.used)} of {human(fill.total)} snapshot space used"
+            yield f"{name}: {human(fill.used)} of {human(fill.total)} snapshot space used", {"volume": name}
     for path, declared in plan.live_sources:
-        yield shown(f"not frozen, as declared: {path} (--live {declared})")
+        yield shown(f"not frozen, as declared: {path} (--live {declared})"), {}
     released = outcome.kept or ("not everything could be released" if outcome.leftovers else "everything released")
-    yield f"the command ended with status {outcome.status} after {outcome.seconds:.1f} s; {released}"
+    text = f"the command ended with status {outcome.status} after {outcome.seconds:.1f} s; {released}"
+    yield text, {"status": outcome.status, "seconds": round(outcome.seconds, 3)}
 
 
 def table(plan: Plan) -> Iterator[str]:

@@ -80,10 +80,8 @@ def _perform(surveyed: Survey, job: Job, settings: Settings, log: Log, clock: re
         clock.begin("marking")
         outcome.marked = taint.mark(settings.hooks, surveyed.invocation, settings.on_tainted, begin, end)
         clock.begin("")
-    *lines, last = report.summary(outcome)
-    for line in lines:
-        log.info(line)
-    log.info(last, status=outcome.status, seconds=round(outcome.seconds, 3))
+    for line, fields in report.summary(outcome):
+        log.info(line, **fields)
 
 
 def _acquire_and_run(

@@ -55,9 +55,7 @@ class Survey:
 
         Errors: SourceError when the data of one is not in this run as the configuration wants it.
         """
-        volumes = {laid.target: self.plan.copies[laid.copy].origin.full_name for laid in self.plan.covers}
-        table = mounts.Table(mounts.read())
-        coverer = Coverer(self.resolved, table, volumes, self.plan.consistency)
+        coverer = self.coverer()
         covered = tuple(coverer.cover(one) for one in asked)
         problems = [told for one, kept in zip(asked, covered, strict=True) for told in coverer.problems(one, kept)]
         if problems:
@@ -65,6 +63,11 @@ class Survey:
             raise SourceError(words, details=tuple(problems))
         notes = (*self.plan.notes, *left_out)
         return replace(self, plan=replace(self.plan, applications=covered, notes=notes))
+
+    def coverer(self) -> Coverer:
+        """Return what judges which of an application's data is in this run."""
+        volumes = {laid.target: self.plan.copies[laid.copy].origin.full_name for laid in self.plan.covers}
+        return Coverer(self.resolved, mounts.Table(mounts.read()), volumes, self.plan.consistency)
 
     def with_holders(self) -> Survey:
         """Return the survey with a note for each volume that another run holds at this moment."""

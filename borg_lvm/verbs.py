@@ -159,7 +159,7 @@ def _discover(args: argparse.Namespace, log: Log) -> int:
 
     given.refuse_all_but_root()
     settings = given.settings(args)
-    found = discover.everything(settings, log)
+    found = discover.everything(settings, log.warning)
     for one in found:
         if one.configured:
             log.info(f"{one.found.told}: configured already, as {one.configured}")

@@ -88,6 +88,15 @@ def refuse_what_is_needed(group: Group) -> None:
             raise QuiesceError(f"{group.name} must not stand still: {name} runs in it, and {NEEDED[name]}")
 
 
+def refuse_read_only(group: Group) -> None:
+    """Refuse a group whose file cannot be written, because we are in a sandbox. Errors: QuiesceError."""
+    if os.statvfs(root()).f_flag & os.ST_RDONLY:
+        raise QuiesceError(
+            f"{group.name} cannot be frozen: {root()} is read-only for us",
+            remedy="in the systemd unit of the backup: ProtectControlGroups=no; or use the level stop",
+        )
+
+
 class Freezer:
     """Freezes groups in their order. What somebody else has frozen before stays so, but must not be thawed either."""
 

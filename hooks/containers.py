@@ -23,7 +23,7 @@ from borg_lvm.devices import mounts
 from borg_lvm.errors import AbsentError, BusyError, ConfigError, QuiesceError
 from borg_lvm.plugins import hookimpl
 
-from .cgroups import Freezer, Group, refuse_what_is_needed
+from .cgroups import Freezer, Group, refuse_read_only, refuse_what_is_needed
 
 TIMEOUT = 30.0
 IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs", "devpts", "mqueue", "proc", "sysfs", "cgroup2")
@@ -134,6 +134,8 @@ class Containers(Application):
         """Yield what a person should know; refuse what we need ourselves."""
         if container.runs:
             refuse_what_is_needed(container.group)
+            if self.wish.level == "freeze":
+                refuse_read_only(container.group)
         if not container.runs or container.status == "paused":
             yield f"{container.name} is {container.status}: it is left so"
         if container.layer():

@@ -19,7 +19,7 @@ from borg_lvm.config.sections import key, required
 from borg_lvm.errors import AbsentError, ConfigError, QuiesceError
 from borg_lvm.plugins import hookimpl
 
-from .cgroups import Freezer, Group, refuse_what_is_needed
+from .cgroups import Freezer, Group, refuse_read_only, refuse_what_is_needed
 from .writing import writing_services
 
 TIMEOUT = 30.0
@@ -138,6 +138,7 @@ class Frozen(Units):
             yield f"{unit.name} does not run: it is left so"
             return
         refuse_what_is_needed(unit.group)
+        refuse_read_only(unit.group)
         if unit.group.is_held:
             yield f"{unit.name} is frozen by somebody else: it is left so"
         # The last sign of life may be half of that time ago.

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.lab.kernels import SERIES, kernel
 from tests.lab.paths import CHECKOUT, LAB, locked
 
 VENV = CHECKOUT / ".venv"
+WHEELS = VENV / "wheels"
 LOG = LAB / "setup.log"
 POLICY = Path("/usr/sbin/policy-rc.d")
 CLUSTERS = Path("/etc/postgresql-common/createcluster.d/borg-lvm-lab.conf")
@@ -77,6 +79,18 @@ def environment() -> None:
     stamp.write_text(key)
 
 
+def wheels() -> None:
+    """Fetch what `pip install .` takes from PyPI: a guest, in which it is tried, has no network."""
+    if WHEELS.is_dir():
+        return
+    described = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    needed = [*described["build-system"]["requires"], "wheel", *described["project"]["dependencies"]]
+    print("setup: fetching what an installation needs", flush=True)
+    half = WHEELS.with_suffix(".half")
+    logged([str(VENV / "bin" / "python"), "-m", "pip", "download", "--quiet", "--dest", str(half), *needed])
+    half.rename(WHEELS)
+
+
 def logged(command: Sequence[str]) -> None:
     """Run a command whose output is of interest only if it fails."""
     with LOG.open("a") as log:
@@ -95,6 +109,7 @@ def main() -> None:
         LOG.unlink(missing_ok=True)
         packages()
         environment()
+        wheels()
     for series in sys.argv[1:] or SERIES:
         initramfs(kernel(series))
 

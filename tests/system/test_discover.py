@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,15 @@ def test_servers_and_containers_are_found_and_then_told_as_configured(rig: Rig, 
                     {"plugin": "postgresql", "options": {"socket": str(server.sockets)}},
                     {"plugin": "redis", "options": {"socket": redis.socket}},
                 ]
+                said = borg_lvm("check", "--json", "--config", nothing, "--path", data / "redis", "--path", folder)
+                found = [one for one in json.loads(said.out)["findings"] if one["about"] == "not configured"]
+                levels = {one["message"]: one["level"] for one in found}
+                (outside,) = (words for words in levels if "PostgreSQL listens" in words)
+                assert f"its data is not saved: {server.data}: the command does not read it" in outside
+                assert levels.pop(outside) == "warning"
+                assert list(levels.values()) == ["note", "note"]  # redis and the container
+                assert all(words.endswith(": it is saved as a power cut would leave it") for words in levels)
+                assert "not configured" not in borg_lvm("check", "--config", config, "--path", data).out
                 again = borg_lvm("discover", "--config", config)
                 assert again.out == ""
                 assert "configured already, as borg-lvm-box" in again.err

@@ -14,10 +14,14 @@ from tests.system.program import run
 README = Path(__file__).parents[2] / "README.md"
 
 
-def commands() -> list[list[str]]:
+def lines(block: int) -> list[str]:
+    """Return the commands of a block of README's."""
     blocks = re.findall(r"```console\n(.*?)```", README.read_text(), re.DOTALL)
-    lines = [line.removeprefix("# ") for block in blocks for line in block.splitlines() if line.startswith("# ")]
-    return [shlex.split(line) for line in lines]
+    return [line.removeprefix("# ") for line in blocks[block].splitlines() if line.startswith("# ")]
+
+
+def commands() -> list[list[str]]:
+    return [shlex.split(line) for line in lines(0)]
 
 
 def test_readme_has_its_three_commands() -> None:

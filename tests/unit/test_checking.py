@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from borg_lvm import checking, checklist
-from borg_lvm.checking import Finding, Refused, Seen, Surroundings
+from borg_lvm.checking import Finding, Level, Refused, Seen, Surroundings, Unnamed
 from borg_lvm.coverage import Covered, Kept
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, TAG
 from borg_lvm.past import Once
@@ -31,6 +31,29 @@ def test_a_good_machine_has_nothing_to_complain_of() -> None:
     assert found(GOOD) == []
     assert checklist.works(checking.judge(GOOD))
     assert list(checklist.table(GOOD, checking.judge(GOOD)))[-1].startswith("A backup could work. Its sources were not")
+
+
+@pytest.mark.parametrize(
+    ("unnamed", "level", "words"),
+    [
+        (Unnamed("PG"), "note", "PG"),
+        (Unnamed("PG", saved=("/a",)), "note", "PG: it is saved as a power cut would leave it"),
+        (Unnamed("PG", missing=("/a: no",)), "warning", "PG: its data is not saved: /a: no"),
+        (Unnamed("PG", saved=("/b",), missing=("/a: no",)), "warning", "PG: half of its data is not saved: /a: no"),
+        (Unnamed("PG", unknown="no password"), "note", "PG: it does not tell where its data is: no password"),
+        (Unnamed("", unknown="a plugin failed"), "note", "a plugin failed"),
+        (Unnamed("x.service", is_server=False, saved=("/a",)), "note", "x.service: it is saved as a power cut"),
+    ],
+)
+def test_what_is_not_configured_is_told_with_what_discovers_it(unnamed: Unnamed, level: Level, words: str) -> None:
+    (one,) = (one for one in found(changed(unnamed=(unnamed,)), "note", "warning") if one.about == "not configured")
+    assert one.level == level
+    assert one.message.startswith(words)
+    assert ("borg-lvm discover" in one.remedy) is bool(unnamed.told)
+
+
+def test_a_service_that_writes_elsewhere_is_not_worth_a_word() -> None:
+    assert found(changed(unnamed=(Unnamed("x.service", is_server=False, missing=("/a: no",)),))) == []
 
 
 def changed(**fields: Any) -> Seen:

@@ -29,6 +29,7 @@ NoNewPrivileges=yes
 PrivateDevices=yes
 PrivateTmp=yes
 ProtectClock=yes
+ProtectControlGroups=yes
 ProtectKernelModules=yes
 ProtectSystem=full
 RestrictNamespaces=yes
@@ -42,6 +43,7 @@ LIFTED = {
     "ProtectSystem": "no",
     "ProtectClock": "no",
     "ProtectKernelModules": "no",
+    "ProtectControlGroups": "no",
     "RestrictNamespaces": "no",
     "SystemCallFilter": "",
     "CapabilityBoundingSet": "~",
@@ -100,9 +102,27 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
 def test_the_units_leave_us_what_we_need() -> None:
     settings = dict(re.findall(r"(?m)^(\w+)=(.*)$", (UNITS / "borgmatic.service.d" / "borg-lvm.conf").read_text()))
     assert {name: settings[name] for name in LIFTED} == LIFTED
-    service = (UNITS / "borg-lvm-backup.service").read_text()
-    assert not [name for name in LIFTED if re.search(f"(?m)^{name}=", service)]
-    assert re.search(r"(?m)^KillMode=mixed$", service)  # SIGTERM must not reach the guardian
+    for unit in ("borg-lvm-backup.service", "borg-lvm@.service"):
+        service = (UNITS / unit).read_text()
+        assert not [name for name in LIFTED if re.search(f"(?m)^{name}=", service)]
+        assert re.search(r"(?m)^KillMode=mixed$", service)  # SIGTERM must not reach the guardian
+
+
+@pytest.mark.process
+def test_cron_understands_the_crontab(tmp_path: Path) -> None:
+    """By crontab(1) of Debian's cron, which reads it without installing it (-n)."""
+
+    def read(text: str) -> int:
+        (tmp_path / "crontab").write_text(text)
+        return subprocess.run(["crontab", "-n", tmp_path / "crontab"], capture_output=True, check=False).returncode
+
+    text = (CONTRIB / "cron" / "crontab").read_text()
+    lines = re.findall(r"(?m)^#?(0 2 \* \* \* .*)$", text)
+    assert len(lines) == 3
+    assert not [line for line in lines if re.search(r"(?<!\\)%", line)]  # it would end the command
+    assert read(text) == 0
+    assert read(text.replace("#0 2", "0 2")) == 0
+    assert read(text.replace("0 2 * * * ", "0 25 * * * ")) != 0
 
 
 SETUPS = ["container-host", "mail-server", "web-server"]

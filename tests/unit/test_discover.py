@@ -102,7 +102,7 @@ def test_a_plugin_that_fails_is_told_and_the_others_are_asked(
         by_stranger("bad", Settings())
     ours = [plugin for plugin in plugins.installed() if plugin.name in ("bad", "good")]
     monkeypatch.setattr(plugins, "installed", lambda: ours)
-    found = discover.everything(Settings(), Log())
+    found = discover.everything(Settings(), Log().warning)
     assert "'bad' failed to look around" in capfd.readouterr().err
     assert [(one.plugin, one.found.options["folder"]) for one in found] == [("good", "/found")]
 

@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view "
         "run verifying preparing ledger locks luks namespace strays survey holding nesting watch growing taint history "
         "recording aftermath",
-        "session clean describe discover contract account front checkup",
+        "session clean describe discover contract account front checkup unnamed",
         "cli arguments given verbs __main__",
     )
 )

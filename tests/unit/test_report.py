@@ -58,13 +58,18 @@ class TestJudge:
 
 class TestSummary:
     def lines(self, told: Outcome) -> list[str]:
-        return list(summary(told))
+        return [line for line, _ in summary(told)]
 
     def test_when_and_for_how_long(self) -> None:
         lines = self.lines(outcome())
         assert "(0.12 s): vg0/home" in lines[0]
         assert "(1.00 s): vg1/srv" in lines[1]
         assert lines[0].startswith("frozen at 2024-01-0")
+
+    def test_who_reads_the_journal_gets_fields(self) -> None:
+        fields = [fields for _, fields in summary(outcome())]
+        assert {"volume": "vg0/home"} in fields
+        assert fields[-1] == {"status": 0, "seconds": 12.34}
 
     def test_the_space_that_was_used(self) -> None:
         assert "vg0/home: 16.0 MiB of 2.0 GiB snapshot space used" in self.lines(outcome())

@@ -1,0 +1,235 @@
+"""What lies below contrib/systemd, started by a real systemd; and README's way to a nightly backup."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.lab.setup import WHEELS
+from tests.rig import Rig
+from tests.system.live import Run, processes, tidy
+from tests.system.machine import CONTRIB, SBIN, UNITS, Machine, booted, installed
+from tests.system.program import run
+from tests.system.test_readme import README, lines
+
+pytestmark = pytest.mark.limit(300)
+DATA = Path("/srv")
+UNIT = "borg-lvm@nightly.service"
+REPOSITORY = "/var/log/repository"
+UNENCRYPTED = "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK"
+SUCCESS = {"Result": "success", "ExecMainStatus": "0"}
+WRITER = f"""[Service]
+ExecStart=sh -c 'exec sleep 10000 3>>{DATA}/words'
+ProtectSystem=strict
+ReadWritePaths={DATA}
+PrivateDevices=yes
+PrivateTmp=yes
+"""
+BORGMATICS = f"""location:
+    source_directories: [{DATA}]
+    repositories: [{REPOSITORY}]
+    local_path: {SBIN}/borg-lvm-borg
+retention:
+    keep_daily: 7
+"""
+INSTALLED = "/usr/local/lib/systemd/system"
+DROP_IN = f"{UNITS}/borgmatic.service.d/borg-lvm.conf"
+GATED = """#!/bin/sh
+[ "$1" != create ] || { echo >/var/log/here; read -r _ </var/log/gate; }
+exec /usr/bin/borg "$@"
+"""
+DEBIANS = Path("/lib/systemd/system/borgmatic.service")
+
+
+if README.is_relative_to(DATA):
+    pytest.skip("this checkout lies below /srv, which is a volume of its own here", allow_module_level=True)
+
+
+class Booted:
+    """A machine that has come up after a power cut in the middle of a backup."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.volume = rig.volume("data", fs="ext4", mib=64, at=DATA)
+        (DATA / "file").write_text("content")
+        cut = Run("run", "--path", DATA, "--", "sleep", "1000")
+        cut.step("view")
+        self.left_before = self.snapshots()
+        for pid in processes():
+            run("kill", "-KILL", str(pid), status=None)
+        cut.end(-9)
+
+    def snapshots(self) -> list[str]:
+        """Return the snapshots of borg-lvm's."""
+        return run("lvs", "--all", "--noheadings", "--options=lv_name", "@borg_lvm").out.split()
+
+
+@pytest.fixture(scope="module")
+def cut() -> Iterator[Booted]:
+    with Rig() as rig, tidy():
+        made = Booted(rig)
+        yield made
+        assert made.snapshots() == []
+
+
+@pytest.fixture(scope="module")
+def machine(cut: Booted) -> Iterator[Machine]:
+    """Boot with the unit that cleans enabled."""
+    enabled = "systemctl --root=/ enable --quiet borg-lvm-clean.service"
+    with booted(
+        cut.rig.path("machine"), f"{installed()}\ncp -r {CONTRIB / 'borgmatic.service.d'} {UNITS}/\n{enabled}"
+    ) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def printed(machine: Machine) -> Iterator[None]:
+    """Show the journal of what a test has done, if it fails."""
+    began = f"@{time.time():.0f}"
+    yield
+    print(machine.do("journalctl", "--no-pager", f"--since={began}", status=None).out)
+
+
+def test_what_a_power_cut_has_left_is_gone_after_the_boot(cut: Booted, machine: Machine) -> None:
+    assert cut.left_before
+    assert machine.show("borg-lvm-clean.service", "Result", "ExecMainStatus") == SUCCESS
+    assert cut.snapshots() == []
+    assert "released" in machine.messages("borg-lvm-clean.service")
+    assert machine.shell("ls /run/borg-lvm", status=None).out.split() in ([], ["locks"])
+
+
+@pytest.fixture(scope="module")
+def night(machine: Machine) -> Iterator[str]:
+    """Type README's five commands, on a machine that was off last night and where fstrim is at work just now.
+
+    So the timer starts a backup at once; it stops at a gate. Gives what becomes of fstrim. Of `make install` only its
+    result is there, which is the checkout's own (another test runs it); and apt-get has nothing to do. The
+    configuration is what `discover` has found: a service that writes to the volume from within a sandbox.
+    """
+    machine.write(f"{UNITS}/words.service", WRITER)
+    machine.systemctl("start", "words.service")
+    machine.shell(f"{SBIN}/borg-lvm discover >/etc/borg-lvm/config.yaml; mkfifo /var/log/here /var/log/gate")
+    machine.write(SBIN / "borg", GATED)
+    machine.shell(f"chmod +x {SBIN}/borg; borg init --encryption=none --make-parent-dirs /backup/repo")
+    machine.write(f"{UNITS}/fstrim.service.d/slow.conf", "[Service]\nExecStart=\nExecStart=sleep 10000\n")
+    machine.write(f"{UNITS}/borg-lvm@.timer.d/now.conf", "[Timer]\nRandomizedDelaySec=0\n")
+    machine.shell("touch -d '2 days ago' /var/lib/systemd/timers/stamp-borg-lvm@nightly.timer")
+    machine.systemctl("start", "--no-block", "fstrim.service")
+    typed = lines(1)
+    assert len(typed) <= 5
+    typed.remove("make install")
+    for line in typed:
+        machine.shell(line)
+    machine.do("cat", "/var/log/here")
+    trimmed = machine.show("fstrim.service", "ActiveState", "Result")
+    machine.systemctl("start", "--no-block", "fstrim.service")
+    jobs = machine.systemctl("list-jobs", "--no-legend").out
+    machine.shell("echo >/var/log/gate")
+    machine.ended(UNIT)
+    yield f"{trimmed} {jobs}"
+    machine.systemctl("stop", "fstrim.service", "words.service")
+    machine.shell(f"rm {SBIN}/borg /etc/borg-lvm/config.yaml")
+
+
+def test_five_commands_make_a_nightly_backup_and_a_night_that_was_missed_is_made_up(
+    night: str, machine: Machine
+) -> None:
+    assert machine.show(UNIT, "Result", "ExecMainStatus") == SUCCESS
+    assert re.search(r"(?s)frozen at .*everything released", machine.messages(UNIT))
+    (archive,) = machine.do("borg", "list", "--short", "/backup/repo").out.split()
+    assert machine.do("borg", "extract", "--stdout", f"/backup/repo::{archive}", "srv/file").out == "content"
+    timer = machine.show("borg-lvm@nightly.timer", "NextElapseUSecRealtime", "ActiveState", "LastTriggerUSec")
+    assert timer["ActiveState"] == "active"
+    assert timer["LastTriggerUSec"]
+    assert " 02:00:00" in timer["NextElapseUSecRealtime"]
+
+
+def test_fstrim_is_ended_by_a_backup_and_waits_for_one(night: str, machine: Machine) -> None:
+    assert re.search(r"'ActiveState': '(inactive|failed)'.* fstrim.service +start +waiting", night, re.DOTALL), night
+    assert machine.systemctl("is-active", "fstrim.service", status=None).out.strip() == "activating"
+
+
+def test_a_service_that_discover_has_found_stands_still(night: str, machine: Machine) -> None:
+    written = yaml.safe_load(machine.shell("cat /etc/borg-lvm/config.yaml").out)["applications"]
+    assert written == [
+        {"plugin": "systemd", "name": "words", "options": {"units": ["words.service"], "paths": [str(DATA)]}}
+    ]
+    assert "words: quiesced (freeze) for " in machine.messages(UNIT)
+    assert machine.systemctl("is-active", "words.service").out.strip() == "active"
+
+
+def test_the_journal_has_the_documented_fields(night: str, machine: Machine) -> None:
+    (last,) = machine.journal(f"--unit={UNIT}", "BORG_LVM_STATUS=0")
+    assert "everything released" in last["MESSAGE"]
+    of_run = machine.journal(f"BORG_LVM_RUN={last['BORG_LVM_RUN']}")
+    assert {(entry["_SYSTEMD_UNIT"], entry["_TRANSPORT"]) for entry in of_run} == {(UNIT, "journal")}
+    assert {"BORG_LVM_VOLUME", "PRIORITY", "SYSLOG_IDENTIFIER"} <= {name for entry in of_run for name in entry}
+    assert not [entry["MESSAGE"] for entry in of_run if entry["MESSAGE"].startswith("borg-lvm: ")]
+    plain = machine.messages(UNIT)
+    assert plain.count("everything released") == 1  # not as a line as well
+
+
+def test_debians_borgmatic_is_kept_from_lvm_by_its_sandbox_and_the_drop_in_lifts_it(machine: Machine) -> None:
+    """In Debian's own unit `check` stands for borgmatic here."""
+    checks = f"[Service]\nExecStartPre=\nExecStart=\nExecStart={SBIN}/borg-lvm check --path {DATA}\n"
+    with without_drop_in(machine, checks):
+        machine.systemctl("start", "borgmatic.service", status=1)
+    told = machine.messages("borgmatic.service")
+    for words in ("CAP_SYS_ADMIN is missing", "/dev/mapper/control cannot be opened", "no private mount namespace"):
+        assert words in told
+    assert "modprobe" not in told  # it is not the kernel's fault
+    machine.systemctl("start", "borgmatic.service")
+    assert "The backup would work" in machine.messages("borgmatic.service")
+
+
+@pytest.mark.soak
+def test_debians_borgmatic_backs_up_with_the_drop_in_and_fails_without(cut: Booted, machine: Machine) -> None:
+    """Its unit as it is, but for what delays the start by a minute and asks logind, which does not run here."""
+    command = re.search("(?m)^ExecStart=systemd-inhibit .* (/usr/bin/borgmatic .*)$", DEBIANS.read_text())
+    assert command
+    machine.do("borg", "init", "--encryption=none", REPOSITORY)
+    own = f"[Service]\nExecStartPre=\nExecStart=\nExecStart={command[1]}\nEnvironment={UNENCRYPTED}=yes\n"
+    with without_drop_in(machine, own):
+        machine.systemctl("start", "borgmatic.service", status=1)
+    assert machine.do("borg", "list", REPOSITORY).out == ""
+    machine.systemctl("start", "borgmatic.service")
+    assert "everything released" in machine.messages("borgmatic.service")
+    (archive,) = machine.do("borg", "list", "--short", REPOSITORY).out.split()
+    assert "srv/file" in machine.do("borg", "list", "--short", f"{REPOSITORY}::{archive}").out.splitlines()
+    assert cut.snapshots() == []
+
+
+@contextmanager
+def without_drop_in(machine: Machine, own: str) -> Iterator[None]:
+    """Have Debian's unit with a drop-in of the test's alone; from the end of the block on, with ours too."""
+    machine.write("/etc/borgmatic/config.yaml", BORGMATICS)
+    machine.write(f"{UNITS}/borgmatic.service.d/test.conf", own)
+    machine.shell(f"mv {DROP_IN} /run/drop-in; systemctl daemon-reload")
+    try:
+        yield
+    finally:
+        machine.shell(f"mv /run/drop-in {DROP_IN}; systemctl daemon-reload")
+
+
+@pytest.mark.soak
+def test_make_install(machine: Machine) -> None:
+    """README's second command itself. Set-up has fetched what pip takes from PyPI: a guest has no network."""
+    (install,) = (line for line in lines(1) if line.startswith("make"))
+    machine.shell(f"rm -rf {SBIN}/* {INSTALLED}/*; cp -r {README.parent} /run/checkout")
+    machine.shell(
+        f"cd /run/checkout; export PIP_NO_INDEX=1 PIP_FIND_LINKS={WHEELS}; {install}; systemctl daemon-reload"
+    )
+    assert machine.show("borg-lvm@nightly.timer", "FragmentPath")["FragmentPath"] == f"{INSTALLED}/borg-lvm@.timer"
+    assert machine.shell("readlink -f $(command -v borg-lvm-borg)").out.strip() == "/opt/borg-lvm/bin/borg-lvm-borg"
+    machine.write("/etc/borg-lvm/nightly.env", f"COMMAND=tar -cf /var/log/saved.tar {DATA}\n")
+    machine.systemctl("start", "borg-lvm@nightly")
+    assert "srv/file" in machine.do("tar", "-tf", "/var/log/saved.tar").out.splitlines()
+    machine.do(
+        "/opt/borg-lvm/bin/python", "-c", "import borg_lvm; assert borg_lvm.__file__.startswith('/opt/borg-lvm')"
+    )
