@@ -20,9 +20,10 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "plan resolve report sizing volumes instant watching verdict past coverage certificate timeline trend webpage "
         "metrics checking checklist",
         "attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view run "
-        "ledger locks luks namespace strays survey holding nesting watch growing taint history recording aftermath",
-        "session clean describe discover contract account front checkup",
-        "cli arguments given verbs __main__",
+        "ledger locks luks namespace strays survey holding nesting watch growing taint history recording aftermath "
+        "desk stand",
+        "session clean describe discover contract account front checkup keeper",
+        "cli arguments given verbs __main__ keeper_main",
     )
 )
 """Every module of the package (or folder of modules) by its floor. A new module must be placed here."""
