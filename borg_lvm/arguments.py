@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from typing import NoReturn
 
 from borg_lvm.errors import UsageError
@@ -24,6 +25,8 @@ exit status:
 TRACE = "tell of every call of a plugin, and how long it took"
 MOST_SECONDS = 86400
 """The longest time to wait for a lock, as in the configuration."""
+LONGEST_VIEW = 7 * 86400
+"""The longest time that a view may stand, as in the configuration."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,22 +50,26 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="store_true", help="show the version and exit")
     verbs = top.add_subparsers(
         dest="verb",
-        metavar="run | plan | check | clean | report | history | hooks | discover",
+        metavar="run | begin | end | plan | check | clean | report | history | hooks | discover",
         title="what to do",
         parser_class=_Parser,
     )
     run = _verb(verbs, "run", "freeze the source paths, run the command on them, release everything")
     _wrapping(run)
+    _command(run)
     run.add_argument("--keep", action="store_true", help="leave the snapshots when the command has ended")
     run.add_argument(
         "--in-place-of", choices=("borg", "restic"),
         help="behave like this program: its exit statuses for ours, and what reads no files is run as it is",
     )  # fmt: skip
+    _add_begin_and_end(verbs)
     plan = _verb(verbs, "plan", "show what `run` would do with the same arguments, and do nothing")
     _wrapping(plan)
+    _command(plan)
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
     check = _verb(verbs, "check", "tell whether a run would work, and what it would be worth; changes nothing")
     _wrapping(check)
+    _command(check)
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
     clean = _verb(verbs, "clean", "release what dead runs have left behind")
     _common(clean)
@@ -86,6 +93,27 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_begin_and_end(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    begin = _verb(verbs, "begin", "freeze the source paths and leave them below /run/borg-lvm/view/NAME until `end`")
+    _wrapping(begin)
+    begin.add_argument("name", metavar="NAME", help="the name of the view: letters, digits, - and _")
+    begin.add_argument(
+        "--limit", type=_limit, metavar="SECONDS", help="take the view away when nobody has ended it for so long"
+    )
+    begin.add_argument(
+        "--print",
+        choices=("folder", "paths", "kopia"),
+        help="print where the view is, or its source paths, or one for Kopia",
+    )
+    end = _verb(verbs, "end", "release the view of `begin`; the exit status is that of the run")
+    _common(end)
+    end.add_argument("name", metavar="NAME", help="the name that was given to `begin`")
+    end.add_argument(
+        "--status", type=_status, default=0, metavar="N",
+        help="how the backup has ended: an exit status, or a signal's name (default: 0)",
+    )  # fmt: skip
+
+
 def _verb(verbs: argparse._SubParsersAction[_Parser], name: str, text: str) -> argparse.ArgumentParser:
     return verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
 
@@ -98,7 +126,6 @@ def _common(verb: argparse.ArgumentParser) -> None:
 
 def _wrapping(verb: argparse.ArgumentParser) -> None:
     _common(verb)
-    verb.usage = "%(prog)s [options] [--path PATH]… [--live PATH]… -- COMMAND …"
     verb.add_argument(
         "--path", action="append", metavar="PATH", type=_path,
         help="a source path to freeze; instead of those read from the command line of a known program",
@@ -117,6 +144,10 @@ def _wrapping(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--trace", action="store_true", help=TRACE)
     verb.add_argument("--lock-wait", type=_seconds, metavar="SECONDS", help="wait for another run on the same volume")
+
+
+def _command(verb: argparse.ArgumentParser) -> None:
+    verb.usage = "%(prog)s [options] [--path PATH]… [--live PATH]… -- COMMAND …"
     verb.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="COMMAND …", help="the backup command and its arguments"
     )
@@ -128,11 +159,26 @@ def _path(text: str) -> str:
     return text
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, least: int = 0, most: int = MOST_SECONDS) -> float:
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1
-    if not 0 <= seconds <= MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds from 0 to {MOST_SECONDS}, not {text!r}")
+    if not least <= seconds <= most:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds from {least} to {most}, not {text!r}")
     return seconds
+
+
+def _limit(text: str) -> float:
+    return _seconds(text, 1, LONGEST_VIEW)
+
+
+def _status(text: str) -> int:
+    """Read $? of a shell, or $EXIT_STATUS of systemd: the name of a signal where one has ended the service."""
+    try:
+        status = int(text) if text.isascii() and text.isdigit() else 128 + signal.Signals[f"SIG{text}"]
+    except KeyError:
+        status = -1
+    if not 0 <= status <= 255:
+        raise argparse.ArgumentTypeError(f"must be an exit status from 0 to 255 or a signal like TERM, not {text!r}")
+    return status

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import dm, kernel, ledger, luks, proc, strays, undo
+from borg_lvm import dm, kernel, ledger, luks, proc, stand, strays, undo
 from borg_lvm import release as releasing
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, TAG, Volume, dm_name
 from borg_lvm.log import Log
@@ -117,6 +117,8 @@ def release(dead: Dead, log: Log, timeout: float) -> list[str]:
         why = f"the ledger of the dead run {dead.run_id} is damaged"
         log.warning(f"{why}: what it had made besides snapshots may be left ({ledger.path(dead.run_id)})")
     leftovers = _set_going(dead, log)
+    for base in dead.told("shown", "path"):
+        stand.take_down(base, dead.run_id, _devices(dead), log)
     _end_processes(dead, log)
     for name in dead.told("mapping", "name"):
         if os.path.exists(f"/dev/mapper/{name}"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from borg_lvm.arguments import parser
@@ -47,22 +47,42 @@ def _main(argv: Sequence[str]) -> tuple[int, bool]:
 
             log = front.log(args.in_place_of, args.command)
         if getattr(args, "trace", False):
-            _trace(log)
+            trace_plugins(log)
         return VERBS[args.verb](args, log), False
-    except BorgLvmError as error:
-        remedy = [f"what to do: {error.remedy}"] if error.remedy else []
-        told = [word.replace("\n", "\\n") for word in (error.message, *error.details)]
-        log.error("\n".join([*told, *remedy]), status=error.status)
-        return error.status, True
-    except KeyboardInterrupt:  # outside of a run, which has its own way with signals
+    except (Exception, KeyboardInterrupt) as error:
+        return failed(error, log), True
+
+
+def answered(work: Callable[[], int], log: Log) -> int:
+    """Do some work; return its exit status, or that of an error, which is told."""
+    try:
+        return work()
+    except (Exception, KeyboardInterrupt) as error:
+        return failed(error, log)
+
+
+def failed(error: BaseException, log: Log) -> int:
+    """Tell of an error and return its exit status."""
+    if isinstance(error, BorgLvmError):
+        return _told(error, log)
+    if isinstance(error, KeyboardInterrupt):  # outside of a run, which has its own way with signals
         log.error("ended by SIGINT", status=128 + signal.SIGINT)
-        return 128 + signal.SIGINT, True
-    except Exception:  # the last net: whatever it is, it has its exit status
-        log.error("a bug in borg-lvm, please report it\n" + traceback.format_exc().rstrip(), status=BUG_STATUS)
-        return BUG_STATUS, True
+        return 128 + signal.SIGINT
+    # The last net: whatever it is, it has its exit status.
+    told = "".join(traceback.format_exception(error)).rstrip()
+    log.error(f"a bug in borg-lvm, please report it\n{told}", status=BUG_STATUS)
+    return BUG_STATUS
 
 
-def _trace(log: Log) -> None:
+def _told(error: BorgLvmError, log: Log) -> int:
+    remedy = [f"what to do: {error.remedy}"] if error.remedy else []
+    told = [word.replace("\n", "\\n") for word in (error.message, *error.details)]
+    log.error("\n".join([*told, *remedy]), status=error.status)
+    return error.status
+
+
+def trace_plugins(log: Log) -> None:
+    """Have every call of a plugin told."""
     from borg_lvm import plugins, trace
 
     plugins.tracing = trace.Trace(log)

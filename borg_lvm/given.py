@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError, UsageError
+from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError, SourceError, UsageError
 from borg_lvm.log import Log
 
 if TYPE_CHECKING:
@@ -116,6 +116,31 @@ def refuse_what_cannot_be_run(program: str) -> None:
     if " " not in program:
         quoted = "check the spelling, or give its full path: the PATH of cron and of systemd is short"
     raise CommandNotFoundError(f"{program or repr(program)}: command not found; nothing was done", remedy=quoted)
+
+
+def refuse_what_cannot_stand(surveyed: Survey) -> None:
+    """Raise SourceError when a plan needs what only a view of its own, with the command in it, can show."""
+    from borg_lvm import stand
+
+    told = stand.refusals(surveyed.plan)
+    if told:
+        raise SourceError("not every source path can be shown on the machine itself", details=tuple(told))
+
+
+def to_be_printed(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return the lines that tell of the view's paths. Errors: UsageError."""
+    from borg_lvm import desk, stand
+
+    desk.refuse_other_names(args.name)
+    if args.print == "folder":
+        return (stand.place(args.name),)
+    paths = [os.path.normpath(os.path.join(cwd(), path)) for path in args.path or settings(args).paths]
+    shown = tuple(stand.path(args.name, path) for path in paths)
+    if args.print == "kopia":
+        if len(shown) != 1:
+            raise UsageError("Kopia reads only one folder at a time", remedy='--path "$KOPIA_SOURCE_PATH"')
+        return (f"KOPIA_SNAPSHOT_PATH={shown[0]}",)
+    return shown
 
 
 def settings_or_defaults(args: argparse.Namespace, log: Log) -> Settings:

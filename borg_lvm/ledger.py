@@ -19,8 +19,10 @@ from typing import Any
 from borg_lvm.errors import SnapshotError
 
 STATE = "/run/borg-lvm"
+VIEWS = os.path.join(STATE, "view")
+"""Where views stand that the whole machine sees: `borg-lvm begin`."""
 _LEDGER = "ledger"
-_NOT_RUNS = frozenset(("locks",))
+_NOT_RUNS = frozenset(("locks", "named", "view"))
 _PROCESS: dict[str, type] = {"pid": int, "start": int}
 _FACTS: dict[str, dict[str, type]] = {
     "owner": {"boot": str, **_PROCESS},
@@ -33,6 +35,7 @@ _FACTS: dict[str, dict[str, type]] = {
     "below": {"device": str},
     "quiesce": {"name": str, "undo": str},
     "resumed": {"name": str},
+    "shown": {"path": str},
 }
 """What the steps of a ledger must tell to be of use to those who come after."""
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from borg_lvm import dm, growing, guardian, ledger, locks, luks, recording, release, report, run, snapshot, taint
+from borg_lvm import dm, growing, guardian, ledger, locks, luks, recording, release, report, run, snapshot, stand, taint
 from borg_lvm.attempts import Attempts
 from borg_lvm.certificate import Certificate
 from borg_lvm.config.schema import Settings
+from borg_lvm.desk import Desk
 from borg_lvm.errors import BusyError, SnapshotError, SourceError
 from borg_lvm.log import Log
 from borg_lvm.signals import Signals
@@ -25,10 +26,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Held:
+    """A view that is to stand where everybody sees it, and the desk at which its end is told."""
+
+    wish: stand.Wish
+    desk: Desk
+
+
+@dataclass(frozen=True)
 class Job:
     """The command to run and where, and the applications that are quiesced for it, if there are any.
 
-    `certified` is handed the certificate of the run.
+    `certified` is handed the certificate of the run. `held`: the command is somebody else's, between `begin` and `end`.
     """
 
     argv: tuple[str, ...]
@@ -36,6 +45,7 @@ class Job:
     keep: bool = False
     troupe: Troupe | None = None
     certified: Callable[[Certificate], None] = lambda _: None
+    held: Held | None = None
 
     @property
     def program(self) -> str:
@@ -130,10 +140,14 @@ def _acquire_and_run(
         job.troupe.close()
     _refuse_what_has_changed(surveyed)
     stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))
-    moment = outcome.instants[0].begin if len(outcome.instants) == 1 else None
     look = partial(job.troupe.verify, plan, signals) if job.troupe else None
-    command = run.Command(job.argv, job.cwd, moment, look)
-    running = stack.enter_context(run.started(plan, command, book, signals, log))
+    running: run.Running | stand.Standing
+    if job.held:
+        running = stack.enter_context(stand.standing(job.held.wish, plan, job.held.desk, book, signals, log))
+    else:
+        moment = outcome.instants[0].begin if len(outcome.instants) == 1 else None
+        command = run.Command(job.argv, job.cwd, moment, look)
+        running = stack.enter_context(run.started(plan, command, book, signals, log))
     grower = growing.Grower(watch, book, timeout)
     watcher = stack.enter_context(watching_over(plan, _growth(settings), grower, log))
     clock.begin("command")

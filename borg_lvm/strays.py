@@ -62,10 +62,15 @@ def in_namespace(namespace: int) -> list[Process]:
 def users(namespace: int, devices: frozenset[int]) -> list[Process]:
     """Return the processes in the namespace that use a file of one of the devices (`st_dev`)."""
     inode = os.fstat(namespace).st_ino
-    return find(lambda pid: os.stat(f"/proc/{pid}/ns/mnt").st_ino == inode and bool(devices & _devices_of(pid)))
+    return find(lambda pid: os.stat(f"/proc/{pid}/ns/mnt").st_ino == inode and bool(devices & devices_of(pid)))
 
 
-def _devices_of(pid: int) -> set[int]:
+def holders(devices: frozenset[int]) -> list[Process]:
+    """Return the processes, wherever they are, that use a file of one of the devices (`st_dev`)."""
+    return find(lambda pid: bool(devices & devices_of(pid)))
+
+
+def devices_of(pid: int) -> set[int]:
     """Return the devices of a process's root, working directory, program, open files and mapped files.
 
     A device that is open itself counts as well.
@@ -172,6 +177,42 @@ def _mounted(numbers: Set[bytes], pid: str) -> str:
     with open(f"/proc/{pid}/mountinfo", "rb") as file:
         rows = (line.split(b" ", 5) for line in file)
         return next((os.fsdecode(row[4]) for row in rows if row[2] in numbers), "")
+
+
+def unmount_elsewhere(devices: Collection[int]) -> None:
+    """Unmount these devices in all mount namespaces but ours.
+
+    A namespace that is made while they are mounted where everybody sees them gets a copy of that, and may be one that
+    nothing is passed on to.
+    """
+    numbers = {f"{os.major(device)}:{os.minor(device)}".encode() for device in devices}
+    done: set[int] = set()
+    for process in find(lambda pid: bool(_mounted(numbers, str(pid)))) if numbers else ():
+        with suppress(OSError):
+            namespace = os.open(f"/proc/{process.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if (inode := os.fstat(namespace).st_ino) not in done:
+                    done.add(inode)
+                    _unmount_devices(namespace, numbers)
+            finally:
+                os.close(namespace)
+
+
+def _unmount_devices(namespace: int, numbers: Set[bytes]) -> None:
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # a namespace need not have one
+
+    def work() -> str:
+        with open(os.open("self/mountinfo", os.O_RDONLY, dir_fd=proc), "rb") as file:
+            rows = [line.split(b" ", 5) for line in file]
+        for row in reversed([row for row in rows if row[2] in numbers]):
+            with suppress(OSError):
+                kernel.umount(os.fsdecode(row[4]), kernel.MNT_DETACH)
+        return ""
+
+    try:
+        namespaces.inside(namespace, work)
+    finally:
+        os.close(proc)
 
 
 def _unmounted(namespace: int, mounted: Sequence[Step]) -> bool:

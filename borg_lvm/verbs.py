@@ -14,6 +14,8 @@ from borg_lvm.log import Log
 
 if TYPE_CHECKING:
     from borg_lvm import checkup
+    from borg_lvm.config.schema import Settings
+    from borg_lvm.session import Held
 
 
 def _run(args: argparse.Namespace, log: Log) -> int:
@@ -24,20 +26,47 @@ def _run(args: argparse.Namespace, log: Log) -> int:
     command = given.command(args)
     given.refuse_what_cannot_be_run(command[0])
 
+    return perform(args, command, given.settings(args), log)
+
+
+def perform(
+    args: argparse.Namespace, command: tuple[str, ...], settings: Settings, log: Log, held: Held | None = None
+) -> int:
+    """Do a run, also one whose command is somebody else's (`held`), and return its exit status."""
     from borg_lvm import aftermath, clean, ledger, session, wrappers
 
-    settings = given.settings(args)
+    keep = not held and args.keep
     program = wrappers.peel(command, os.environ, "/").program
     with aftermath.told(settings, program, log) as after:
         clean.set_going(ledger.entries(), log)
         with given.applications(settings) as troupe:
             surveyed = given.surveyed(args, command, settings, troupe)
+            if held:
+                given.refuse_what_cannot_stand(surveyed)
             for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
                 clean.release(dead, log, settings.command_timeout)
             certified = after.certificates.append
-            job = session.Job(command, given.cwd(), keep=args.keep, troupe=troupe, certified=certified)
+            job = session.Job(command, given.cwd(), keep, troupe, certified, held)
             after.status = session.perform(surveyed, job, settings, log)
     return after.status
+
+
+def _begin(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import keeper
+
+    given.refuse_all_but_root()
+    shown = given.to_be_printed(args) if args.print else ()
+    status = keeper.begin(args.name, vars(args), log)
+    if status == 0:
+        _print_lines(shown)
+    return status
+
+
+def _end(args: argparse.Namespace, log: Log) -> int:
+    from borg_lvm import keeper
+
+    given.refuse_all_but_root()
+    return keeper.end(args.name, args.status)
 
 
 def _plan(args: argparse.Namespace, log: Log) -> int:
@@ -172,6 +201,8 @@ def _discover(args: argparse.Namespace, log: Log) -> int:
 
 VERBS = {
     "run": _run,
+    "begin": _begin,
+    "end": _end,
     "plan": _plan,
     "check": _check,
     "clean": _clean,

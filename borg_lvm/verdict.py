@@ -11,6 +11,8 @@ from borg_lvm.sizing import human
 from borg_lvm.watching import Course, Story, duration, pace
 
 HOUR = 3600.0
+VIEWS = "/run/borg-lvm/view"
+"""Where the views of `borg-lvm begin` stand."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ def distrust(
         lines = (line for copy, fill, story in seen if fill.problem for line in _lost(copy, fill, story))
         return Distrust(tuple(lines), _more_room(lost, told[copies.index(lost[0])]))
     if vanished:
-        return Distrust(tuple(_gone(path) for path in vanished), "name the folder above as a source")
+        gone = tuple(_gone(path) for path in vanished)
+        stood = vanished[0].startswith(f"{VIEWS}/")
+        return Distrust(gone, "find out who did" if stood else "name the folder above as a source")
     if over:
         return Distrust((over,), "make room in the thin pool (lvextend, fstrim), or let it grow (snapshot.grow_pool)")
     return None
@@ -87,4 +91,6 @@ def _twice(size: int) -> str:
 
 
 def _gone(path: str) -> str:
+    if path.startswith(f"{VIEWS}/"):
+        return f"{path} was unmounted by somebody else while the view stood: what was read there later was nothing"
     return f"{path} was replaced or moved on the live system, which took the snapshot away from it: it was read live"

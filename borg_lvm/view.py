@@ -55,7 +55,7 @@ def build(plan: Plan, staging: str, cwd: str) -> None:
     """
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    _mount_copies(plan.copies, staging)
+    mount_copies(plan.copies, staging)
     root = f"{staging}/root" if plan.pivots else ""
     if root:
         os.mkdir(root)
@@ -64,9 +64,9 @@ def build(plan: Plan, staging: str, cwd: str) -> None:
     live = {step: os.open(step.source, os.O_PATH | os.O_CLOEXEC) for step in todo if _is_live(step)}
     for step in todo:
         if step.kind == "cover":
-            _bind(step.source, root + step.target, kernel.MS_BIND)
+            bind(step.source, root + step.target, kernel.MS_BIND)
         elif step in live:
-            _bind(f"/proc/self/fd/{live[step]}", root + step.target, kernel.MS_BIND | kernel.MS_REC)
+            bind(f"/proc/self/fd/{live[step]}", root + step.target, kernel.MS_BIND | kernel.MS_REC)
     for fd in live.values():
         os.close(fd)
     if root:
@@ -81,7 +81,7 @@ def _is_live(step: Step) -> bool:
     return step.kind == "hole" and os.path.lexists(step.source)
 
 
-def _mount_copies(copies: Sequence[Copy], staging: str) -> None:
+def mount_copies(copies: Sequence[Copy], staging: str) -> None:
     """Mount every copy in the staging area, which is never seen from inside a folder that we bind."""
     kernel.mount("borg-lvm", staging, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, "mode=0700")
     kernel.mount(None, staging, None, MS_UNBINDABLE)
@@ -98,7 +98,8 @@ def _mount_copies(copies: Sequence[Copy], staging: str) -> None:
             raise
 
 
-def _bind(source: str, target: str, flags: int) -> None:
+def bind(source: str, target: str, flags: int) -> None:
+    """Bind one path on another. Errors: OSError, with a note of which."""
     try:
         kernel.mount(source, target, None, flags)
     except OSError as error:

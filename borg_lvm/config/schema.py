@@ -312,6 +312,13 @@ class Settings:
         "How many seconds to wait for another run that holds one of the volumes. 0 fails at once.",
         600,
     )
+    view_limit: float = key(
+        Seconds(60, 7 * 86400),
+        86400.0,
+        "How many seconds a view that `borg-lvm begin` has made may stand. When nobody has ended it by then, it is "
+        "taken away, and what is still saved from it fails.",
+        14400,
+    )
     metrics: str = key(
         PathOrNone(),
         "",

@@ -21,9 +21,9 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "drawing metrics checking checklist",
         "attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view "
         "run verifying preparing ledger locks luks namespace strays survey holding nesting watch growing taint history "
-        "recording aftermath",
-        "session clean describe discover contract account front checkup unnamed",
-        "cli arguments given verbs __main__",
+        "recording aftermath desk stand",
+        "session clean describe discover contract account front checkup unnamed keeper",
+        "cli arguments given verbs __main__ keeper_main",
     )
 )
 """Every module of the package (or folder of modules) by its floor. A new module must be placed here."""

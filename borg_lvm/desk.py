@@ -1,0 +1,185 @@
+"""Where the keeper of a view is found by the view's name: `/run/borg-lvm/named/NAME`.
+
+`lock` is held by the keeper for as long as it lives, `socket` takes one word, `log` gets what it has to say once its
+caller has gone, and `status` tells in the end how the run ended. Whoever asks waits for the end of the connection,
+which the kernel brings about even when the keeper is killed, and reads the rest from the files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from borg_lvm import locks
+from borg_lvm.errors import LockedError, SnapshotError, UsageError
+from borg_lvm.ledger import STATE
+
+FOLDER = os.path.join(STATE, "named")
+NAME = re.compile("[A-Za-z0-9_-]{1,64}")
+END, ABANDON = "end", "abandon"
+"""What a keeper can be told: the backup has ended, with a status; or, by the next `begin`, that nobody will say so."""
+_LONGEST = 100
+
+
+def refuse_other_names(name: str) -> None:
+    """Raise UsageError for what cannot be the name of a view."""
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a view",
+            remedy="letters, digits, - and _ only, at most 64: it becomes the name of a folder",
+        )
+
+
+@dataclass
+class Desk:
+    """The keeper's side. Whoever has asked for the end waits until the keeper's process is gone."""
+
+    folder: str
+    _socket: socket.socket
+    _lock: int
+
+    @property
+    def log(self) -> str:
+        """The file for what the keeper says when its caller has gone."""
+        return os.path.join(self.folder, "log")
+
+    def asked(self, seconds: float) -> str:
+        """Wait for so long at most; return what we are told, if anything: `end 0`, or `abandon`."""
+        if not select.select([self._socket], [], [], max(0.0, seconds))[0]:
+            return ""
+        connection, _ = self._socket.accept()
+        connection.settimeout(1.0)
+        try:
+            word = connection.recv(_LONGEST).decode("ascii", "replace").strip()
+        except OSError:
+            word = ""
+        if not word:
+            connection.close()
+            return ""
+        connection.detach()  # it ends with our process: only then is all done
+        return word
+
+    def close(self, status: int) -> None:
+        """Write down how the run has ended."""
+        _write_whole(os.path.join(self.folder, "status"), str(status))
+
+    def forget(self) -> None:
+        """Leave nothing behind: our caller is still there to hear how it ended."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def opened(name: str) -> Iterator[Desk]:
+    """Be the keeper of a view, for the length of the block. What an earlier one has left is thrown away.
+
+    Errors: LockedError when there is one already; SnapshotError when `/run` cannot be written.
+    """
+    folder = os.path.join(FOLDER, name)
+    try:
+        os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        lock = os.open(_lock_of(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unwritten(error) from error
+    try:
+        if not locks.taken(lock):
+            raise LockedError(f"the view {name} is being begun by somebody else")
+        for file in ("socket", "status", "log"):
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, file))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bell:
+            try:
+                bell.bind(os.path.join(folder, "socket"))
+            except OSError as error:
+                raise _unwritten(error) from error
+            bell.listen(8)
+            yield Desk(folder, bell, lock)
+    finally:
+        os.close(lock)
+
+
+def _lock_of(name: str) -> str:
+    return os.path.join(FOLDER, name, "lock")
+
+
+def _unwritten(error: OSError) -> SnapshotError:
+    return SnapshotError(
+        f"cannot keep a view in {FOLDER}: {error.strerror}; nothing was done",
+        remedy=f"make room for {STATE}, which must be writable",
+    )
+
+
+def _write_whole(path: str, text: str) -> None:
+    with suppress(OSError):  # a full /run: whoever asks is told that nothing is known, which is an error
+        with open(f"{path}.new", "w", encoding="ascii") as file:
+            file.write(text)
+        os.replace(f"{path}.new", path)
+
+
+def is_kept(name: str) -> bool:
+    """Whether a keeper of this name lives."""
+    try:
+        lock = os.open(_lock_of(name), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not locks.taken(lock)
+    finally:
+        os.close(lock)
+
+
+def is_known(name: str) -> bool:
+    """Whether there is anything of this name: a keeper, or what one has left for whoever ends its view."""
+    return os.path.isdir(os.path.join(FOLDER, name))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a keeper ended: what it said last, and the exit status of its run, None if it was killed."""
+
+    said: bytes
+    status: int | None
+
+
+def ask(name: str, word: str) -> Answer:
+    """Tell a keeper something and wait for its end. One that has ended already has left its answer, which is taken.
+
+    Without a word it is only waited for.
+    """
+    folder = os.path.join(FOLDER, name)
+    log = _opened(os.path.join(folder, "log"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line, suppress(OSError):
+        line.connect(os.path.join(folder, "socket"))
+        line.sendall(word.encode() + b"\n")
+        while line.recv(1):
+            pass
+    while is_kept(name):  # it is on its way out for another reason, and heard us no more
+        select.select([], [], [], 0.05)
+    said = b""
+    if log >= 0:
+        with open(log, "rb") as file:
+            said = file.read()
+    status = _status(os.path.join(folder, "status"))
+    shutil.rmtree(folder, ignore_errors=True)
+    return Answer(said, status)
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def _status(path: str) -> int | None:
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None

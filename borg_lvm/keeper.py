@@ -1,0 +1,140 @@
+"""`borg-lvm begin` and `borg-lvm end`: a run whose command is somebody else's, between two calls of ours.
+
+`begin` starts a keeper, which is an ordinary run but for its command: it waits until `end` is told. The caller's lines
+and exit status come from the keeper until the view stands; what it says later is shown by `end`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+
+from borg_lvm import desk, stand, strays
+from borg_lvm.errors import LockedError, SnapshotError, SnapshotLostError, UsageError
+from borg_lvm.log import Log
+
+PROGRAM = "borg_lvm.keeper_main"
+READY = b"ready"
+SYSTEMD = "/run/systemd/system"
+"""Is there when systemd is process 1: sd_booted(3)."""
+
+
+def begin(name: str, words: Mapping[str, object], log: Log) -> int:
+    """Have a view stand, and return; `words` are the parsed command line. Returns the keeper's status if it fails.
+
+    Errors: UsageError; LockedError when the view of this name is being read; SnapshotError.
+    """
+    desk.refuse_other_names(name)
+    _end_abandoned(name, log)
+    report, tell = os.pipe()
+    argv = [*_out_of_the_unit(name), sys.executable, "-P", "-m", PROGRAM, str(tell)]
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=[tell],
+            start_new_session=True,
+        )
+    except OSError as error:
+        os.close(report)
+        raise SnapshotError(f"{argv[0]} cannot be started: {error.strerror}; nothing was done") from error
+    finally:
+        os.close(tell)
+    try:
+        stands = _hear(process, json.dumps(words).encode(), report)
+    except BaseException:
+        process.terminate()  # it releases everything
+        process.wait()
+        raise
+    finally:
+        os.close(report)
+    if not stands:
+        return process.wait()
+    process.returncode = 0  # it lives on, without us
+    return 0
+
+
+def _hear(process: subprocess.Popen[bytes], words: bytes, report: int) -> bool:
+    """Pass on what the keeper says until the view stands, or until it has ended; tell which it was."""
+    assert process.stdin
+    assert process.stderr
+    with suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(words)
+    with process.stderr as said:
+        while line := said.readline():
+            with suppress(OSError):
+                os.write(2, line)
+    return os.read(report, len(READY)) == READY
+
+
+def _out_of_the_unit(name: str) -> list[str]:
+    """Return the words that keep systemd from ending the keeper with the unit, or the one line of it, that began it.
+
+    A scope is a group of its own; whoever starts it stays in the namespaces of its caller.
+    """
+    if not os.path.isdir(SYSTEMD) or not shutil.which("systemd-run"):
+        return []
+    description = f"--description=borg-lvm: the view {name}"
+    return ["systemd-run", "--scope", "--collect", "--quiet", "--slice=system.slice", description, "--"]
+
+
+def _end_abandoned(name: str, log: Log) -> None:
+    """End an earlier view of this name that nobody has ended, and say what nobody has asked for."""
+    if desk.is_kept(name):
+        users = stand.users(stand.place(name))
+        if users:
+            told = ", ".join(f"{one.name} ({one.pid})" for one in users)
+            raise LockedError(
+                f"the view {name} is being read by {told}",
+                remedy=f"wait for it, or end it: borg-lvm end {name}; another backup needs a name of its own",
+            )
+        log.warning(f"nobody has ended the view {name}, and nobody reads it: it is ended now")
+        desk.ask(name, desk.ABANDON)
+    elif desk.is_known(name):
+        status = desk.ask(name, "").status
+        how = "was killed" if status is None else f"ended with status {status}"
+        log.warning(f"the last view {name} {how}, and nobody has asked for that (borg-lvm end {name})")
+
+
+def end(name: str, status: int) -> int:
+    """Tell that the backup from a view has ended, with this status; wait until all is released; return its status.
+
+    Errors: UsageError when there is no such view, or we stand in it; SnapshotLostError when its keeper was killed.
+    """
+    desk.refuse_other_names(name)
+    if not desk.is_known(name):
+        raise UsageError(f"there is no view {name}", remedy=f"borg-lvm begin {name} [--path PATH]… comes first")
+    _refuse_to_saw_off_our_branch(name)
+    answer = desk.ask(name, f"{desk.END} {status}")
+    with suppress(OSError):
+        os.write(2, answer.said)
+    if answer.status is None:
+        raise SnapshotLostError(
+            f"the keeper of the view {name} was killed: nobody has watched its snapshots since",
+            remedy="remove what was saved from it; borg-lvm clean releases what it has left",
+        )
+    return answer.status
+
+
+def _refuse_to_saw_off_our_branch(name: str) -> None:
+    """Refuse to end a view that our caller's working directory lies in: whoever uses it is ended."""
+    base = stand.place(name)
+    with suppress(OSError):
+        shown = stand.copies(base)
+        if shown & strays.devices_of(os.getppid()):
+            raise UsageError(
+                f"process {os.getppid()}, which has called us, uses a file of the view that it ends; it still stands",
+                remedy="cd /, and close what is open there",
+            )
+        if os.stat(".").st_dev in shown:
+            raise UsageError(
+                f"the working directory {os.getcwd()} lies in the view that is to be ended; it still stands",
+                remedy="cd /",
+            )

@@ -1,0 +1,61 @@
+"""The keeper: `borg-lvm begin` starts it with its own command line on standard input, and a pipe that it reports to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from borg_lvm import cli, desk, given, keeper, session, signals, stand, verbs
+from borg_lvm.errors import SnapshotError, UsageError
+from borg_lvm.log import Log
+
+
+def main() -> None:
+    """Keep a view until its end, and exit with the status of its run."""
+    signals.heed_children()
+    tell = int(sys.argv[1])
+    os.set_inheritable(tell, False)
+    args = argparse.Namespace(**json.load(sys.stdin))
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    log = Log(as_json=args.log_json, quiet=args.quiet)
+    if args.trace:
+        cli.trace_plugins(log)
+    sys.exit(cli.answered(lambda: _keep(args, tell, log), log))
+
+
+def _keep(args: argparse.Namespace, tell: int, log: Log) -> int:
+    with desk.opened(args.name) as ours:
+        status = cli.answered(lambda: _run(args, ours, tell, log), log)
+        if os.path.exists(ours.log):
+            ours.close(status)
+        else:
+            ours.forget()
+    return status
+
+
+def _run(args: argparse.Namespace, at: desk.Desk, tell: int, log: Log) -> int:
+    settings = given.settings(args)
+    if not (args.path or settings.paths):
+        raise UsageError("there is no source path", remedy="one --path for each, or `paths:` in the configuration")
+
+    def stands() -> None:
+        """Let our caller go; from now on we speak to a file."""
+        os.chdir("/")
+        file = os.open(at.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(tell, keeper.READY)
+        except OSError as error:
+            raise SnapshotError("whoever began the view has gone: it is taken away") from error
+        os.dup2(file, 2)
+        os.close(file)
+        os.close(tell)
+
+    wish = stand.Wish(args.name, args.limit or settings.view_limit, stands)
+    return verbs.perform(args, (f"view {args.name}",), settings, log, session.Held(wish, at))
+
+
+if __name__ == "__main__":
+    main()

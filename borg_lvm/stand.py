@@ -1,0 +1,261 @@
+"""A view that stands on the machine itself: below `/run/borg-lvm/view/NAME`, each source path at its usual place.
+
+For commands that we do not start (`borg-lvm begin`). The snapshots are mounted in the mount namespace of our caller,
+so what is mounted is written down before, and has to be taken away by somebody whatever happens to us.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from borg_lvm import kernel, strays, view
+from borg_lvm.desk import ABANDON, END, Desk
+from borg_lvm.devices import mounts
+from borg_lvm.devices.lvm import TAG
+from borg_lvm.errors import SnapshotError, SnapshotLostError
+from borg_lvm.ledger import STATE, VIEWS, Ledger
+from borg_lvm.log import Log
+from borg_lvm.plan import Plan
+from borg_lvm.resolve import ROOT_HOLES
+from borg_lvm.signals import Signals
+from borg_lvm.watch import Watcher
+
+FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, IMMUTABLE = 0x80086601, 0x40086602, 0x10  # linux/fs.h
+OURS = "borg-lvm:"
+ENDED = 143
+"""The status of a command that was told to end (as a shell's, of SIGTERM): that of a view which was taken away."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A view to be: its name, for how many seconds it may stand, and what is done when it does."""
+
+    name: str
+    limit: float
+    stands: Callable[[], None]
+
+    @property
+    def base(self) -> str:
+        """The folder that the view stands in."""
+        return place(self.name)
+
+
+def place(name: str) -> str:
+    """Return where the view of a name stands."""
+    return os.path.join(VIEWS, name)
+
+
+def path(name: str, source: str) -> str:
+    """Return where a source path is found in the view of a name."""
+    return _below(place(name), source)
+
+
+@dataclass
+class Standing:
+    """A view that stands, and the desk at which its end is told."""
+
+    wish: Wish
+    plan: Plan
+    devices: tuple[int, ...]
+    desk: Desk
+    signals: Signals
+    log: Log
+    taken: bool = False
+
+    def wait(self, watcher: Watcher) -> int:
+        """Wait until the end is told, and return the status that is told with it.
+
+        A view whose snapshots are not to be trusted is taken away at once, so that whoever reads it fails.
+        Errors: SnapshotLostError when it has stood for too long, or the next `begin` wants its place;
+        InterruptedRunError when a signal ends us: whoever reads it then has not come to an end either.
+        """
+        self.wish.stands()
+        end = time.monotonic() + self.wish.limit
+        while True:
+            pause = watcher.look()
+            if watcher.over:
+                self.log.warning(f"the view {self.wish.base} is taken away: {watcher.over}")
+                self.take_away()
+                return ENDED
+            self.signals.check()
+            word, _, status = self.desk.asked(min(pause, end - time.monotonic())).partition(" ")
+            if word == END:
+                return int(status)
+            if word == ABANDON:
+                raise self._abandoned("by the time that the next one was begun")
+            if time.monotonic() >= end:
+                raise self._abandoned(f"within {self.wish.limit:g} s (--limit)")
+
+    def _abandoned(self, when: str) -> SnapshotLostError:
+        name = self.wish.name
+        return SnapshotLostError(
+            f"nobody has ended the view {name} {when}: it was taken away; what was saved from it may not be complete",
+            remedy=f"borg-lvm end {name} must follow each borg-lvm begin {name}, also after a failure",
+        )
+
+    def vanished(self) -> tuple[str, ...]:
+        """Return the paths in the view that do not show their snapshot any more, unless we have taken it away."""
+        if self.taken:
+            return ()
+        shown = ((_below(self.wish.base, laid.target), self.devices[laid.copy]) for laid in self.plan.covers)
+        return tuple(where for where, device in shown if _device_of(where) != device)
+
+    def take_away(self) -> None:
+        """Take the view away, in our mount namespace; what has been opened in it stays open."""
+        self.taken = True
+        unmount(self.wish.base, self.plan.run_id)
+
+
+@contextmanager
+def standing(wish: Wish, plan: Plan, desk: Desk, book: Ledger, signals: Signals, log: Log) -> Iterator[Standing]:
+    """Have a view stand for the length of the block. Errors: SnapshotError when it cannot be built."""
+    devices = tuple(os.stat(copy.device).st_rdev for copy in plan.copies)
+    signals.check()
+    try:
+        try:
+            _build(plan, wish.base, book)
+        except OSError as error:
+            notes = "; ".join([str(error), *getattr(error, "__notes__", ())])
+            raise SnapshotError(f"the view {wish.base} cannot be built: {notes}") from error
+        built = Standing(wish, plan, devices, desk, signals, log)
+        missing = built.vanished()
+        if missing:
+            raise SnapshotError(f"{missing[0]} does not show its snapshot")
+        yield built
+    finally:
+        take_down(wish.base, plan.run_id, devices, log)
+
+
+def take_down(base: str, run_id: str, devices: Iterable[int], log: Log) -> None:
+    """Take a view away from everybody, and end the processes that still use a file of its snapshots."""
+    unmount(base, run_id)
+    with suppress(OSError):
+        kernel.umount(os.path.join(STATE, run_id, "view"), kernel.MNT_DETACH)
+    numbers = frozenset(devices)
+    strays.unmount_elsewhere(numbers)
+    strays.end(lambda: strays.holders(numbers), log, f"still using a snapshot after the end of the view {base}")
+
+
+def unmount(base: str, run_id: str) -> None:
+    """Unmount all that a run has mounted on the folder of a view, and remove that folder; no other run's."""
+    while any(mount.path == base and mount.source == _source(run_id) for mount in mounts.read()):
+        kernel.umount(base, kernel.MNT_DETACH)
+    if not any(mount.path == base for mount in mounts.read()):
+        with suppress(OSError):
+            _set_immutable(base, on=False)
+        with suppress(OSError):
+            os.rmdir(base)
+
+
+def users(base: str) -> list[strays.Process]:
+    """Return the processes that use a file of the view that stands there."""
+    return strays.holders(copies(base))
+
+
+def copies(base: str) -> frozenset[int]:
+    """Return the device numbers of the snapshots that a view shows."""
+    table = mounts.read()
+    runs = [mount.source.partition(":")[2] for mount in table if mount.path == base and mount.source.startswith(OURS)]
+    marks = tuple(f"{TAG}-{run_id}-".replace("-", "--") for run_id in runs)
+    shown = (mount.device for mount in table if mount.path == base or mount.path.startswith(f"{base}/"))
+    names = {mount.device: mount.source for mount in table}
+    found = {device for device in shown if any(mark in names[device] for mark in marks)}
+    return frozenset(os.makedev(*(int(part) for part in device.split(":"))) for device in found)
+
+
+def _source(run_id: str) -> str:
+    """Return what the mount table shows as the source of a run's view."""
+    return f"{OURS}{run_id}"
+
+
+def _below(base: str, target: str) -> str:
+    return base if target == "/" else base + target
+
+
+def _build(plan: Plan, base: str, book: Ledger) -> None:
+    book.write("shown", path=base)
+    os.makedirs(VIEWS, mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        os.mkdir(base, 0)
+    with suppress(OSError):  # a tmpfs of kernels before 6.0 does not know it
+        _set_immutable(base, on=True)
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    kernel.mount(_source(plan.run_id), base, "tmpfs", flags, "mode=0700,size=1m")
+    # Whoever has received our /run has received this empty tmpfs, and gets nothing of what is mounted in it. Shared
+    # again, with nobody: namespaces that are made from now on have a copy, from which an unmount takes it away, too.
+    kernel.mount(None, base, None, kernel.MS_PRIVATE)
+    kernel.mount(None, base, None, kernel.MS_SHARED)
+    staging = os.path.join(book.folder, "view")
+    os.mkdir(staging, 0o700)
+    view.mount_copies(plan.copies, staging)
+    for step in view.steps(plan, staging):
+        if step.kind == "cover":
+            _show(step.source, _below(base, step.target), kernel.MS_BIND)
+        elif os.path.lexists(step.source) and step.source not in dict(ROOT_HOLES):
+            _show(step.source, _below(base, step.target), kernel.MS_BIND | kernel.MS_REC)
+            _protect(_below(base, step.target))
+    kernel.umount(staging, kernel.MNT_DETACH)
+
+
+def _show(source: str, target: str, flags: int) -> None:
+    if not os.path.lexists(target):
+        if stat.S_ISDIR(os.stat(source).st_mode):
+            os.makedirs(target)
+        else:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    view.bind(source, target, flags)
+
+
+def _protect(target: str) -> None:
+    """Make a live path read-only in the view, with all that is mounted in it: a slip must not reach live files."""
+    flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+    for mount in mounts.read():
+        if mount.path == target or mount.path.startswith(f"{target}/"):
+            kernel.mount(None, mount.path, None, flags)
+
+
+def _device_of(where: str) -> int:
+    try:
+        return os.stat(where).st_dev
+    except OSError:
+        return 0
+
+
+def _set_immutable(folder: str, *, on: bool) -> None:
+    """Set or clear the flag of chattr(1), +i. Errors: OSError where the file system does not know it."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        (flags,) = struct.unpack("i", fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(4)))
+        fcntl.ioctl(fd, FS_IOC_SETFLAGS, struct.pack("i", flags | IMMUTABLE if on else flags & ~IMMUTABLE))
+    except OSError as error:
+        raise OSError(error.errno or errno.ENOTTY, "chattr", folder) from error
+    finally:
+        os.close(fd)
+
+
+def refusals(plan: Plan) -> list[str]:
+    """Return why a plan cannot stand on the machine itself. Pure but for the links that sources are."""
+    told = [
+        f"{laid.because} is a volume itself: its copy is seen by `borg-lvm run` alone"
+        for laid in plan.covers
+        if laid.device
+    ]
+    return told + _linked(plan.sources)
+
+
+def _linked(sources: Sequence[str]) -> list[str]:
+    real = {source: os.path.realpath(source) for source in sources}
+    return [
+        f"{source} leads through a symbolic link, which would lead out of the view: name {target}"
+        for source, target in real.items()
+        if os.path.normpath(source) != target
+    ]

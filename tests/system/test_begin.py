@@ -1,0 +1,363 @@
+"""`borg-lvm begin` and `borg-lvm end` around real backups: the view stands where everybody sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rig import Rig
+from tests.system.archives import Borg, statuses
+from tests.system.live import assert_nothing_left, wait_for
+from tests.system.program import BIN, Said, borg_lvm, run
+from tests.system.rootfs import Root
+
+VIEW = Path("/run/borg-lvm/view")
+NAMED = Path("/run/borg-lvm/named")
+CONTRIB = Path(__file__).parents[2] / "contrib"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(rig: Rig) -> Iterator[None]:
+    yield
+    assert rig.leftovers() == []
+    assert not VIEW.exists() or not list(VIEW.iterdir())
+    assert not NAMED.exists() or not list(NAMED.iterdir())
+
+
+def planted(rig: Rig, *, xfs: bool = False) -> list[Path]:
+    """One volume with files, or a second one mounted in it."""
+    srv = rig.volume("srv", fs="ext4", mib=64, at=rig.path("mnt"))
+    found = [srv.at]
+    if xfs:
+        assert srv.at
+        (srv.at / "data").mkdir()
+        found.append(rig.volume("data", fs="xfs", mib=400, at=srv.at / "data").at)
+    for number, folder in enumerate(found):
+        assert folder
+        for name in range(4):
+            (folder / f"file{name}").write_text(f"{number} {name}")
+    return [folder for folder in found if folder]
+
+
+def begin(source: Path, *more: str | Path, name: str = "nightly", status: int | None = 0) -> Said:
+    return borg_lvm("begin", name, "--path", source, *more, status=status)
+
+
+def end(*more: str, name: str = "nightly", status: int | None = 0) -> Said:
+    return borg_lvm("end", name, *more, status=status)
+
+
+def keeper(name: str = "nightly") -> int:
+    """The process that keeps a view: it holds the lock."""
+    inode = (NAMED / name / "lock").stat().st_ino
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    (pid,) = {int(line[4]) for line in lines if line[1] == "FLOCK" and line[5].endswith(f":{inode}")}
+    return pid
+
+
+def test_archives_are_those_of_the_plain_command_and_the_second_hits_the_cache(rig: Rig) -> None:
+    source, data = planted(rig, xfs=True)
+    time.sleep(0.1)
+    (source / "newest").write_text("borg never trusts the newest of all")
+    borg = Borg.made(rig.path("borg"))
+
+    def create(name: str, path: str | Path) -> dict[str, str]:
+        found = statuses(run("borg", "create", "--list", borg.archive(name), path, env=borg.env))
+        return {path.removeprefix(f"{VIEW}/nightly"): word for path, word in found.items()}
+
+    create("plain", source)
+    plain = create("again", source)
+    for name in ("one", "two"):
+        said = begin(source)
+        assert "everything released" not in said.err
+        (source / "file0").unlink()
+        (data / "file0").write_text("too late")
+        (data / "added").write_text("too late")
+        second = create(name, f"{VIEW}/nightly/.{source}")
+        (source / "file0").write_text("0 0")
+        (data / "file0").write_text("1 0")
+        (data / "added").unlink()
+        said = end()
+        assert "frozen at" in said.err
+        assert "everything released" in said.err
+        assert borg.paths(name) == borg.paths("plain")
+        contents = borg.contents(name)
+        assert [contents[f"{str(folder)[1:]}/file0"] for folder in (source, data)] == ["0 0", "1 0"]
+    untouched = {path: word for path, word in plain.items() if not path.endswith("file0")}
+    assert {path: word for path, word in second.items() if not path.endswith("file0")} == untouched
+    assert list(untouched.values()).count("U") == 6
+    certificate = json.loads(borg_lvm("report", "--json").out)
+    assert certificate["result"] == "success"
+    assert certificate["command"]["program"] == "view nightly"
+
+
+def test_what_is_refused_leaves_nothing(rig: Rig) -> None:
+    (source,) = planted(rig)
+    for name in ("../x", "", "a b", "x" * 65):
+        assert "cannot be the name of a view" in begin(source, name=name, status=64).err
+    assert "there is no view nightly" in end(status=64).err
+    assert "comes first" in end(status=64).err
+    assert "there is no source path" in borg_lvm("begin", "nightly", status=64).err
+    assert "cannot freeze every source path" in begin(Path("/proc"), status=69).err
+    link = rig.path("link")
+    link.symlink_to(source)
+    said = begin(link, status=69)
+    assert f"name {source}" in said.err
+    assert "only one folder at a time" in begin(source, "--path", "/etc", "--print", "kopia", status=64).err
+    end("--status", "NOSUCH", status=64)
+
+
+def test_a_status_is_passed_through(rig: Rig) -> None:
+    (source,) = planted(rig)
+    for told, status in (("2", 2), ("TERM", 143), ("0", 0)):
+        begin(source)
+        assert f"the command ended with status {status}" in end("--status", told, status=status).err
+
+
+def test_the_next_begin_ends_a_view_that_nobody_reads(rig: Rig) -> None:
+    (source,) = planted(rig)
+    begin(source)
+    first = keeper()
+    with (VIEW / "nightly" / str(source)[1:] / "file0").open() as file:
+        said = begin(source, status=75)
+        assert f"is being read by pytest ({os.getpid()})" in said.err or f"({os.getpid()})" in said.err
+        assert file.read() == "0 0"
+    said = begin(source)
+    assert "nobody has ended the view nightly, and nobody reads it" in said.err
+    assert keeper() != first
+    end()
+    certificates = json.loads(borg_lvm("history", "--json").out)
+    assert [one["status"] for one in certificates][-2:] == [74, 0]
+
+
+def test_two_names_stand_side_by_side(rig: Rig) -> None:
+    _, data = planted(rig, xfs=True)
+    begin(data)
+    assert "is being backed up by another run" in begin(data, name="other", status=75).err
+    third = rig.volume("third", fs="ext4", mib=64, at=rig.path("third"))
+    assert third.at
+    begin(third.at, name="other")
+    assert (VIEW / "nightly" / str(data)[1:] / "file1").read_text() == "1 1"
+    end(name="other")
+    assert (VIEW / "nightly" / str(data)[1:] / "file1").read_text() == "1 1"
+    end()
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_killed_keeper_is_cleaned_up_after(rig: Rig, reads: bool) -> None:
+    (source,) = planted(rig)
+    begin(source)
+    shown = VIEW / "nightly" / str(source)[1:]
+    reader = subprocess.Popen(["sleep", "1000"], cwd=shown) if reads else None
+    os.kill(keeper(), signal.SIGKILL)
+    assert (shown / "file1").read_text() == "0 1"
+    assert "was killed" in end(status=74).err
+    said = borg_lvm("clean")
+    assert "released what run" in said.err
+    if reader:
+        assert f"sleep ({reader.pid})" in said.err
+        assert reader.wait() == -signal.SIGTERM
+    assert_nothing_left(rig)
+    begin(source)
+    os.kill(keeper(), signal.SIGKILL)
+    said = begin(source)  # the next one cleans as well
+    assert "the last view nightly was killed" in said.err
+    end()
+
+
+def test_a_view_is_taken_away_when_its_time_is_over(rig: Rig) -> None:
+    (source,) = planted(rig)
+    begin(source, "--limit", "2")
+    pid = keeper()
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the keeper's end")
+    assert not (VIEW / "nightly").exists()
+    assert rig.leftovers() == []
+    said = end(status=74)
+    assert "nobody has ended the view nightly within 2 s (--limit)" in said.err
+
+
+def test_a_lost_snapshot_takes_the_view_away_and_fails_the_end(rig: Rig) -> None:
+    (source,) = planted(rig)
+    config = rig.path("config.yaml")
+    config.write_text("snapshot: {grow: false, minimum: 4M}\n")
+    config.chmod(0o600)
+    begin(source, "--snapshot-size", "4M", "--config", config)
+    shown = VIEW / "nightly" / str(source)[1:]
+    assert (shown / "file0").read_text() == "0 0"
+    with (source / "large").open("wb") as file:
+        file.write(os.urandom(24 << 20))
+        os.fsync(file.fileno())
+    wait_for(lambda: not (VIEW / "nightly").exists(), "the view's end")
+    borg = Borg.made(rig.path("borg"))
+    assert run("borg", "create", borg.archive("a"), f"{VIEW}/nightly/.{source}", env=borg.env, status=None).status != 0
+    said = end(status=74)
+    assert "is not to be trusted" in said.err
+
+
+def test_a_signal_ends_a_view_as_well(rig: Rig) -> None:
+    (source,) = planted(rig)
+    begin(source)
+    pid = keeper()
+    os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the keeper's end")
+    assert "SIGTERM" in end(status=143).err
+
+
+def test_what_is_unmounted_by_somebody_else_is_told(rig: Rig) -> None:
+    (source,) = planted(rig)
+    begin(source)
+    run("umount", f"{VIEW}/nightly{source}")
+    said = end(status=74)
+    assert "was unmounted" in said.err
+
+
+def test_a_private_namespace_that_began_meanwhile_holds_nothing(rig: Rig) -> None:
+    (source,) = planted(rig)
+    begin(source)
+    shown = VIEW / "nightly" / str(source)[1:]
+    told = rig.path("told")
+    script = f"echo >{told}; exec sleep 1000"
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", script]) as other:
+        try:
+            wait_for(told.exists, "the namespace")
+            assert (Path(f"/proc/{other.pid}/root") / str(shown)[1:] / "file0").read_text() == "0 0"
+            said = end()
+            assert "everything released" in said.err
+            assert other.poll() is None  # it has lost its copy of the view, not its life
+        finally:
+            other.kill()
+
+
+def test_nobody_who_was_there_before_sees_it(rig: Rig) -> None:
+    (source,) = planted(rig)
+    run("mount", "--make-rshared", "/")
+    try:
+        told = rig.path("told")
+        script = f"echo >{told}; exec sleep 1000"
+        with subprocess.Popen(["unshare", "--mount", "--propagation", "slave", "sh", "-c", script]) as other:
+            try:
+                wait_for(told.exists, "the namespace")
+                begin(source)
+                seen = Path(f"/proc/{other.pid}/mountinfo").read_text()
+                assert "borg_lvm" not in seen
+                end()
+                assert "/run/borg-lvm/view" not in Path(f"/proc/{other.pid}/mountinfo").read_text()
+            finally:
+                other.kill()
+    finally:
+        run("mount", "--make-rprivate", "/")
+
+
+def test_whoever_stands_in_the_view_is_not_ended_by_its_own_hand(rig: Rig) -> None:
+    (source,) = planted(rig)
+    begin(source)
+    shown = VIEW / "nightly" / str(source)[1:]
+    said = run("borg-lvm", "end", "nightly", cwd=shown, status=64)
+    assert "lies in the view that is to be ended; it still stands" in said.err
+    run("borg-lvm", "end", "nightly", cwd=VIEW / "nightly")  # where the folders lead to the sources, it may
+
+
+def test_live_paths_are_seen_live_and_cannot_be_written(rig: Rig) -> None:
+    source, data = planted(rig, xfs=True)
+    begin(source, "--live", data)
+    (data / "later").write_text("live")
+    shown = VIEW / "nightly" / str(data)[1:]
+    assert (shown / "later").read_text() == "live"
+    with pytest.raises(OSError, match="Read-only"):
+        (shown / "later").unlink()
+    assert (data / "later").exists()
+    end()
+
+
+def test_the_hole_below_is_empty_and_cannot_be_filled(rig: Rig) -> None:
+    (source,) = planted(rig)
+    begin(source)
+    run("umount", "--recursive", VIEW / "nightly")
+    assert (VIEW / "nightly").stat().st_mode & 0o777 == 0
+    assert list((VIEW / "nightly").iterdir()) == []
+    with pytest.raises(PermissionError):
+        (VIEW / "nightly" / "x").mkdir()
+    end(status=74)
+
+
+def borgmatics(rig: Rig, borg: Borg, source: Path, **more: object) -> Path:
+    """The example of contrib/, for this machine."""
+    text = (CONTRIB / "borgmatic" / "around.yaml").read_text()
+    text = text.replace("/mnt/backup/srv.borg", str(borg.repository)).replace("/srv", str(source))
+    path = rig.path("borgmatic.yaml")
+    path.write_text(
+        text.replace("/usr/local/sbin/borg-lvm", "borg-lvm") + "".join(f"{k}: {v}\n" for k, v in more.items())
+    )
+    path.chmod(0o600)
+    return path
+
+
+def test_borgmatic_with_begin_and_end_as_its_commands(rig: Rig) -> None:
+    (source,) = planted(rig)
+    borg = Borg.made(rig.path("borg"))
+    env = borg.env | {"HOME": str(rig.path("home"))}
+    Path(env["HOME"]).mkdir()
+    config = borgmatics(rig, borg, source)
+    said = run("borgmatic", "--config", config, "create", "-v", "1", env=env)
+    assert "everything released" in said.out + said.err
+    (name,) = run("borg", "list", "--short", borg.repository, env=borg.env).out.split()
+    assert f"{str(source)[1:]}/file0" in borg.paths(name)
+    # A backup that fails still has its view ended, and stays failed.
+    shutil.move(borg.repository, rig.path("elsewhere"))
+    said = run("borgmatic", "--config", config, "create", "-v", "1", env=env, status=None)
+    assert said.status != 0
+    assert "everything released" in said.out + said.err
+    shutil.move(rig.path("elsewhere"), borg.repository)
+    # A view that cannot be made stops the backup.
+    wrong = borgmatics(rig, borg, Path("/proc"))
+    said = run("borgmatic", "--config", wrong, "create", env=env, status=None)
+    assert said.status != 0
+    assert run("borg", "list", "--short", borg.repository, env=borg.env).out.split() == [name]
+
+
+def test_kopia_is_told_where_to_read(rig: Rig) -> None:
+    """Kopia itself is not tried: this is what its documentation says that it gives its actions and wants of them."""
+    (source,) = planted(rig)
+    env = {"KOPIA_SOURCE_PATH": str(source), "KOPIA_SNAPSHOT_ID": "0123abcd", "KOPIA_ACTION": "before-snapshot-root"}
+    scripts = {}
+    for name in ("before-snapshot-root", "after-snapshot-root"):
+        scripts[name] = rig.path(name)
+        text = (CONTRIB / "kopia" / name).read_text().replace("/usr/local/sbin/borg-lvm", "borg-lvm")
+        scripts[name].write_text(text)
+        scripts[name].chmod(0o755)
+    said = run(scripts["before-snapshot-root"], env=env)
+    (line,) = said.out.splitlines()
+    key, _, value = line.partition("=")
+    assert key == "KOPIA_SNAPSHOT_PATH"
+    assert Path(value, "file0").read_text() == "0 0"
+    assert value.endswith(str(source))
+    run(scripts["after-snapshot-root"], env=env | {"KOPIA_SNAPSHOT_PATH": value})
+
+
+@pytest.mark.limit(600)
+def test_the_root_itself_stands_in_a_view(rig: Rig) -> None:
+    root = Root(rig)
+    (root.top / "etc" / "setting").write_text("frozen")
+    (root.top / "home" / "user" / "notes").write_text("frozen")
+    shown = f"{VIEW}/nightly"
+    script = f"""set -e
+{BIN}/borg-lvm begin nightly --path / "$@" --config {rig.path("config.yaml")}
+echo live >/etc/setting; echo live >/home/user/notes
+cat {shown}/etc/setting {shown}/home/user/notes
+ls {shown}/proc {shown}/tmp
+! touch {shown}/etc/x 2>/dev/null
+cd /
+{BIN}/borg-lvm end nightly
+[ ! -e {shown} ]
+"""
+    rig.path("config.yaml").write_text("deadline: 60\n")
+    said = run(*root.entering("/", "sh", "-c", script, "sh", *root.live_options()), env={"HOME": "/root"})
+    assert said.out.split() == ["frozenfrozen", f"{shown}/proc:", f"{shown}/tmp:"]
