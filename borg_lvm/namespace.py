@@ -11,10 +11,14 @@ from borg_lvm import kernel
 
 @dataclass(frozen=True)
 class View:
-    """The view that the command will see: a descriptor of its mount namespace, and its copies' devices (`st_dev`)."""
+    """The view that the command will see: a descriptor of its mount namespace, and its copies' devices (`st_dev`).
+
+    `shown` has what is to be bound, on what, so that the copies are seen at their usual paths; nothing if they are.
+    """
 
     namespace: int
     devices: tuple[int, ...]
+    shown: tuple[tuple[str, str], ...] = ()
 
 
 def inside(namespace: int, work: Callable[[], str]) -> str | None:

@@ -140,14 +140,7 @@ def _acquire_and_run(
         job.troupe.close()
     _refuse_what_has_changed(surveyed)
     stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))
-    look = partial(job.troupe.verify, plan, signals) if job.troupe else None
-    running: run.Running | stand.Standing
-    if job.held:
-        running = stack.enter_context(stand.standing(job.held.wish, plan, job.held.desk, book, signals, log))
-    else:
-        moment = outcome.instants[0].begin if len(outcome.instants) == 1 else None
-        command = run.Command(job.argv, job.cwd, moment, look)
-        running = stack.enter_context(run.started(plan, command, book, signals, log))
+    running = _begun(job, outcome, book, signals, log, stack)
     grower = growing.Grower(watch, book, timeout)
     watcher = stack.enter_context(watching_over(plan, _growth(settings), grower, log))
     clock.begin("command")
@@ -158,6 +151,22 @@ def _acquire_and_run(
     outcome.vanished = running.vanished()
     outcome.over, outcome.stories, outcome.pools = watcher.over, watcher.stories(), watcher.pools()
     outcome.fills = tuple(dm.fill(copy.dm_name) for copy in plan.copies)
+
+
+def _begun(
+    job: Job, outcome: report.Outcome, book: ledger.Ledger, signals: Signals, log: Log, stack: ExitStack
+) -> run.Running | stand.Standing:
+    """Build the view, have applications look at their copies in it, and let the command go, whoever starts that."""
+    plan = outcome.plan
+    look = partial(job.troupe.verify, plan, signals) if job.troupe else None
+    if job.held:
+        stood = stack.enter_context(stand.standing(job.held.wish, plan, job.held.desk, book, signals, log))
+        if look:
+            stood.verify(look)
+        return stood
+    moment = outcome.instants[0].begin if len(outcome.instants) == 1 else None
+    command = run.Command(job.argv, job.cwd, moment, look)
+    return stack.enter_context(run.started(plan, command, book, signals, log))
 
 
 def _growth(settings: Settings) -> Growth:

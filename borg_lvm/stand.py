@@ -23,6 +23,7 @@ from borg_lvm.devices.lvm import TAG
 from borg_lvm.errors import SnapshotError, SnapshotLostError
 from borg_lvm.ledger import STATE, VIEWS, Ledger
 from borg_lvm.log import Log
+from borg_lvm.namespace import View
 from borg_lvm.plan import Plan
 from borg_lvm.resolve import ROOT_HOLES
 from borg_lvm.signals import Signals
@@ -100,6 +101,16 @@ class Standing:
             f"nobody has ended the view {name} {when}: it was taken away; what was saved from it may not be complete",
             remedy=f"borg-lvm end {name} must follow each borg-lvm begin {name}, also after a failure",
         )
+
+    def verify(self, look: Callable[[View], None]) -> None:
+        """Have the copies looked at, each at its usual path. Errors: whatever `look` raises."""
+        shown = [(_below(self.wish.base, laid.target), laid.target) for laid in self.plan.covers]
+        namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # A root cannot be bound on itself: then no path shows a copy, and nothing is looked at.
+            look(View(namespace, self.devices, () if self.plan.pivots else tuple(shown)))
+        finally:
+            os.close(namespace)
 
     def vanished(self) -> tuple[str, ...]:
         """Return the paths in the view that do not show their snapshot any more, unless we have taken it away."""

@@ -124,9 +124,12 @@ def _child(player: Player, view: View, tell: int) -> NoReturn:
 
 
 def _look(player: Player, view: View) -> Answer:
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    for source, target in view.shown:
+        kernel.mount(source, target, None, kernel.MS_BIND)
     if not all(_shows_copy(data.path, view.devices) for data in player.probe.paths):
         return Answer()
-    kernel.unshare(kernel.CLONE_NEWNS)
     # Over our own folder, which a plugin has no use for.
     kernel.mount("borg-lvm", STATE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, SCRATCH)
     right: list[str] = []

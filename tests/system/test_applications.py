@@ -329,6 +329,20 @@ def test_a_copy_that_is_wrong_is_found(rig: Rig, policy: str, status: int) -> No
         stage.check()
 
 
+def test_a_copy_in_a_view_that_stands_is_looked_at_too(rig: Rig) -> None:
+    with tidy():
+        stage = looking(rig)
+        words: list[str | Path] = ["begin", "looked", "--path", rig.path("data"), *stage.config()]
+        (rig.path("data") / "file").write_text("two")
+        said = borg_lvm(*words, status=71)
+        assert "it says two" in said.err
+        (rig.path("data") / "file").write_text("one")
+        borg_lvm(*words)
+        assert (rig.path("data") / "file").read_text() == "late\n"
+        assert f"; found right in its copy: {stage.folder}/look" in borg_lvm("end", "looked").err
+        stage.check()
+
+
 def test_nothing_is_said_of_a_copy_that_cannot_be_seen(rig: Rig) -> None:
     """What is not in the run, or is there by another path, would be looked at live."""
     with tidy():
