@@ -23,7 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "run verifying preparing ledger locks luks namespace strays survey holding nesting watch growing taint history "
         "recording aftermath desk stand",
         "session clean describe discover contract account front checkup unnamed keeper",
-        "cli arguments given verbs __main__ keeper_main",
+        "cli arguments given verbs __main__ keeper_main api",
     )
 )
 """Every module of the package (or folder of modules) by its floor. A new module must be placed here."""

@@ -72,7 +72,8 @@ class Databases(Subject):
             words = words_of(path)
             if b"sqlite_hold.py" in words and str(self.paths[-1]).encode() in words:
                 os.kill(int(path.parent.name), signal.SIGKILL)
-                while words_of(path):  # a zombie has no command line any more
+                # Its command line goes first, its locks later, and only then can it be seen to be dead.
+                while b") Z " not in (words_of(path.with_name("stat")) or b") Z "):
                     time.sleep(0.01)
         return True
 
@@ -89,7 +90,7 @@ def damaged(path: Path) -> Iterator[None]:
 
 
 def words_of(path: Path) -> bytes:
-    """Return a process's command line; one that has ended meanwhile has none."""
+    """Return what is told of a process, such as its command line: nothing, if it has ended meanwhile."""
     try:
         return path.read_bytes()
     except OSError:
