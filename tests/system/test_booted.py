@@ -175,6 +175,7 @@ def test_the_journal_has_the_documented_fields(night: str, machine: Machine) -> 
     assert plain.count("everything released") == 1  # not as a line as well
 
 
+@pytest.mark.soak
 def test_debians_borgmatic_is_kept_from_lvm_by_its_sandbox_and_the_drop_in_lifts_it(machine: Machine) -> None:
     """In Debian's own unit `check` stands for borgmatic here."""
     checks = f"[Service]\nExecStartPre=\nExecStart=\nExecStart={SBIN}/borg-lvm check --path {DATA}\n"

@@ -94,7 +94,8 @@ def monitored(running: Run, group: str) -> None:
     assert "dmeventd" in tool("ps", "-e", "-o", "comm")
 
 
-@pytest.mark.parametrize("dmeventd", [True, pytest.param(False, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("dmeventd", [True, False])
 def test_what_a_lost_snapshot_has_spoilt_is_marked(rig: Rig, dmeventd: bool) -> None:
     with tidy():
         volume, _ = prepared(rig)

@@ -24,7 +24,7 @@ from tests.system.worker import COUNTER, SCRIPT, Words, WorkerSubject, script
 pytestmark = pytest.mark.limit(600)
 BASE = Path("/run/borg-lvm-test-containers")
 NAME = "borg-lvm-words"
-SOAKED = [pytest.param(words, marks=pytest.mark.soak) for words in ("podman freeze", "docker pause")]
+SOAKED = [pytest.param(words, marks=pytest.mark.soak) for words in ("podman freeze", "docker pause", "docker freeze")]
 
 
 def engine(name: str) -> Iterator[Boxes]:
@@ -117,6 +117,7 @@ def test_we_die_while_it_stands_still(rig: Rig, box: Boxes, level: str) -> None:
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_what_they_keep_is_told_and_the_idle_are_left_so(rig: Rig, box: Boxes) -> None:
     with tidy():
         data, words = started(rig, box)
@@ -194,7 +195,7 @@ class TestContract(ApplicationContract):
     patience = 60.0
     deadline = 6.0
 
-    @pytest.fixture(scope="class", params=["podman pause", "docker freeze", *SOAKED])
+    @pytest.fixture(scope="class", params=["podman pause", *SOAKED])
     @classmethod
     def subject(cls, request: pytest.FixtureRequest) -> Iterator[Subject]:
         name, level = request.param.split()

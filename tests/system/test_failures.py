@@ -199,7 +199,7 @@ def test_a_server_is_killed_in_the_window(held: Held, name: str) -> None:
     server.start()
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", [SERVERS[0], *(pytest.param(name, marks=pytest.mark.soak) for name in SERVERS[1:])])
 def test_a_server_hangs_in_the_window(held: Held, name: str) -> None:
     chain, live, go_on = held
     stopped = processes_of(chain, name)

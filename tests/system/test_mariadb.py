@@ -118,6 +118,7 @@ def test_the_judge_sees_what_was_not_of_one_instant_or_not_locked(rig: Rig) -> N
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_a_statement_that_lasts_is_waited_for_by_nobody(rig: Rig) -> None:
     with staged(rig) as stage:
         stage.settings |= {"attempts": 2, "retry_pause": 1, "deadline": 8}

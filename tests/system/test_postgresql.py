@@ -256,6 +256,7 @@ class Copied:
         return postgresql_copy.verify(str(self.data), self.system, self.begin)
 
 
+@pytest.mark.soak
 def test_a_wrong_copy_is_told(server: Switched) -> None:
     copy = Copied(server, Path("/run/borg-lvm-test-cluster/copy"))
     copy.make()

@@ -103,7 +103,6 @@ def gaps(rig: Rig, runs: int, *options: str) -> list[float]:
     return [gap(writers, numbers) for numbers in shown]
 
 
-@pytest.mark.each_kernel
 def test_devices_and_files_show_one_instant(rig: Rig) -> None:
     with tidy():
         found = gaps(rig, RUNS)

@@ -157,7 +157,8 @@ def mounted(at: str) -> Iterator[None]:
         run("umount", at)
 
 
-@pytest.mark.parametrize("agent", ["running", pytest.param("away", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("agent", ["running", "away"])
 def test_a_pass_phrase_that_gnupg_keeps(rig: Rig, top: Path, agent: str) -> None:
     """As `pass` does it: gpg asks its agent, whose socket lies at home, or starts one, which makes it there."""
     env = usual(top) | {"BORG_REPO": str(rig.path("repository"))}

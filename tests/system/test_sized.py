@@ -83,6 +83,7 @@ def used(said: Said) -> float:
     return float(found[1]) * MIB
 
 
+@pytest.mark.soak
 def test_after_five_runs_the_sixth_has_what_it_needs_and_no_more(rig: Rig) -> None:
     with tidy():
         volume = rig.volume("data", fs="ext4", mib=512, at=rig.path("data"))

@@ -178,6 +178,7 @@ def test_a_thin_pool_grows_if_it_may(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_two_runs_grow_in_one_group_and_leave_its_reserve_alone(rig: Rig) -> None:
     """Both ask and take at the same time; neither is lost, and the group keeps what it is to keep."""
     with tidy():
