@@ -128,6 +128,8 @@ def _refuse_to_be_ended(name: str) -> None:
 
 
 def _paths(paths: Sequence[str]) -> list[str]:
+    if isinstance(paths, str):  # a sequence as well, of letters, of which one is the root
+        raise TypeError(f"paths is a list of paths, not {paths!r} alone")
     return [word for path in paths for word in ("--path", path)]
 
 

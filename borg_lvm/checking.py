@@ -248,7 +248,8 @@ def _plan(seen: Seen) -> Iterator[Finding]:
         yield Finding("note", "sources", note)
     for one in plan.applications:
         missing = [f"{kept.path}: {kept.missing}" for kept in one.kept if kept.missing]
-        yield Finding("good", one.name, f"{one.plugin} {one.version}, level {one.level}: {one.does}")
+        plugin = " ".join(filter(None, (one.plugin, one.version)))
+        yield Finding("good", one.name, f"{plugin}, level {one.level}: {one.does}")
         for text in missing:
             yield Finding("warning", one.name, f"not saved: {text}", "name it as a source")
         for note in one.notes:

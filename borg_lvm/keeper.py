@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import FrameType
 
 from borg_lvm import desk, stand, strays
-from borg_lvm.errors import LockedError, SnapshotError, SnapshotLostError, UsageError
+from borg_lvm.errors import InterruptedRunError, LockedError, SnapshotError, SnapshotLostError, UsageError
 from borg_lvm.log import Log
 
 PROGRAM = "borg_lvm.keeper_main"
@@ -27,9 +29,10 @@ SYSTEMD = "/run/systemd/system"
 def begin(name: str, words: Mapping[str, object], log: Log) -> int:
     """Have a view stand, and return; `words` are the parsed command line. Returns the keeper's status if it fails.
 
-    Errors: UsageError; LockedError when the view of this name is being read; SnapshotError.
+    Errors: UsageError; LockedError when the view of this name is being read; SnapshotError; InterruptedRunError.
     """
     desk.refuse_other_names(name)
+    _refuse_where_nobody_else_would_see_it()
     _end_abandoned(name, log)
     report, tell = os.pipe()
     argv = [*_out_of_the_unit(name), sys.executable, "-P", "-m", PROGRAM, str(tell)]
@@ -48,7 +51,8 @@ def begin(name: str, words: Mapping[str, object], log: Log) -> int:
     finally:
         os.close(tell)
     try:
-        stands = _hear(process, json.dumps(words).encode(), report)
+        with _ended_by_signals():
+            stands = _hear(process, json.dumps(words).encode(), report)
     except BaseException:
         process.terminate()  # it releases everything
         process.wait()
@@ -59,6 +63,33 @@ def begin(name: str, words: Mapping[str, object], log: Log) -> int:
         return process.wait()
     process.returncode = 0  # it lives on, without us
     return 0
+
+
+def _refuse_where_nobody_else_would_see_it() -> None:
+    """Refuse a mount namespace of our own: whoever reads outside of it finds an empty folder, and saves that."""
+    with suppress(OSError):
+        if not os.path.samefile("/proc/self/ns/mnt", "/proc/1/ns/mnt"):
+            raise UsageError(
+                "this is a mount namespace of its own (a unit with a sandbox, unshare, borg-lvm run): a backup outside "
+                "of it would find the view empty",
+                remedy="in a unit: ExecStartPre=+borg-lvm begin …; elsewhere call it outside, or use borg-lvm run",
+            )
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Have the signals that end us raise InterruptedRunError in the block, so that the keeper is ended as well."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise InterruptedRunError(signum, f"ended by {signal.Signals(signum).name} before the view stood")
+
+    chosen = [one for one in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(one) != signal.SIG_IGN]
+    before = {one: signal.signal(one, stop) for one in chosen}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _hear(process: subprocess.Popen[bytes], words: bytes, report: int) -> bool:

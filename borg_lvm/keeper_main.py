@@ -43,6 +43,7 @@ def _run(args: argparse.Namespace, at: desk.Desk, tell: int, log: Log) -> int:
 
     def stands() -> None:
         """Let our caller go; from now on we speak to a file."""
+        log.info(f"the view stands at {stand.place(args.name)}")
         os.chdir("/")
         file = os.open(at.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:

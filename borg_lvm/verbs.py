@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from borg_lvm import given
-from borg_lvm.errors import ConfigError, SourceError, UsageError
+from borg_lvm.errors import ConfigError, SnapshotError, SourceError, UsageError
 from borg_lvm.log import Log
 
 if TYPE_CHECKING:
@@ -58,7 +58,13 @@ def _begin(args: argparse.Namespace, log: Log) -> int:
     shown = given.to_be_printed(args) if args.print else ()
     status = keeper.begin(args.name, vars(args), log)
     if status == 0:
-        _print_lines(shown)
+        try:
+            _print_lines(shown)
+            sys.stdout.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be written would fail once more at the end
+            keeper.end(args.name, 1)
+            raise SnapshotError(f"where the view stands cannot be told: {error.strerror}; it was taken away") from error
     return status
 
 
@@ -88,6 +94,13 @@ def _plan(args: argparse.Namespace, log: Log) -> int:
 def _check(args: argparse.Namespace, log: Log) -> int:
     from borg_lvm import checking, checklist, checkup
 
+    around = checkup.run_around()
+    if around:
+        told = f"inside of the run {around}: what it froze is looked at already"
+        if args.json:
+            print(json.dumps({"works": True, "conclusion": told, "findings": [], "plan": None}))
+        log.info(told)
+        return 0
     seen = checkup.look(_asked(args))
     findings = checking.judge(seen)
     if args.json:

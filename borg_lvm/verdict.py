@@ -79,9 +79,10 @@ def _more_room(lost: Sequence[Copy], story: Story) -> str:
     if not copy.extents:
         return f"look at the thin pool: lvs -a {copy.origin.vg}"
     size = story.course.last.total if story.course else copy.size
+    grow = "let it grow (snapshot.grow), or " if "snapshot.grow" in story.stuck else ""
     return (
-        f"give the snapshot more room, say --snapshot-size {_twice(size)}, for which {copy.origin.vg} needs free space "
-        "(vgs, vgextend); or run at a quieter hour"
+        f"{grow}give the snapshot more room, say --snapshot-size {_twice(size)}, for which {copy.origin.vg} needs free "
+        "space (vgs, vgextend); or run at a quieter hour"
     )
 
 

@@ -263,6 +263,48 @@ def test_whoever_stands_in_the_view_is_not_ended_by_its_own_hand(rig: Rig) -> No
     run("borg-lvm", "end", "nightly", cwd=VIEW / "nightly")  # where the folders lead to the sources, it may
 
 
+def test_who_only_sees_a_view_is_not_inside_of_a_run(rig: Rig) -> None:
+    """A unit with mounts of its own sees the view as well: its backup must not take that for its own, and read live."""
+    (source,) = planted(rig)
+    borg = Borg.made(rig.path("borg"))
+    begin(source)
+    words = ["unshare", "--mount", "--propagation", "slave"]
+    said = run(*words, BIN / "borg-lvm-borg", "create", borg.archive("a"), source, env=borg.env, status=2)
+    assert "is being backed up by another run" in said.err
+    assert "inside of the run" not in run(*words, BIN / "borg-lvm", "check", "--path", source, status=None).err
+    end()
+
+
+def test_where_nobody_else_would_see_it_there_is_no_view(rig: Rig) -> None:
+    (source,) = planted(rig)
+    for more in ([], ["--propagation", "slave"]):
+        words: list[str | Path] = ["unshare", "--mount", *more, BIN / "borg-lvm", "begin", "nightly", "--path", source]
+        assert "would find the view empty" in run(*words, status=64).err
+    assert "there is no view" in end(status=64).err
+
+
+def test_a_view_whose_place_cannot_be_told_does_not_stand(rig: Rig) -> None:
+    (source,) = planted(rig)
+    script = f"{BIN}/borg-lvm begin nightly --path {source} --print folder >/dev/full"
+    assert "cannot be told: No space left on device" in run("sh", "-c", script, status=71).err
+    assert "there is no view" in end(status=64).err
+
+
+def test_a_begin_that_is_ended_leaves_nothing(rig: Rig) -> None:
+    (source,) = planted(rig)
+    words: list[str | Path] = [BIN / "borg-lvm", "begin", "nightly", "--path", source]
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
+        assert process.stderr
+        line = process.stderr.readline()  # the snapshot is there
+        process.terminate()
+        said = process.stderr.read()
+    assert b"snapshot" in line
+    assert process.returncode == 128 + signal.SIGTERM
+    assert b"ended by SIGTERM before the view stood" in said
+    assert rig.leftovers() == []
+    end(status=None)  # it may have got so far that its log is kept
+
+
 def test_live_paths_are_seen_live_and_cannot_be_written(rig: Rig) -> None:
     source, data = planted(rig, xfs=True)
     begin(source, "--live", data)
@@ -357,5 +399,7 @@ cd /
 [ ! -e {shown} ]
 """
     rig.path("config.yaml").write_text("deadline: 60\n")
-    said = run(*root.entering("/", "sh", "-c", script, "sh", *root.live_options()), env={"HOME": "/root"})
+    # The namespace of its first process: a view stands nowhere else.
+    first = ("unshare", "--pid", "--fork", "--mount-proc")
+    said = run(*root.entering("/", *first, "sh", "-c", script, "sh", *root.live_options()), env={"HOME": "/root"})
     assert said.out.split() == [f"frozenfrozen{shown}/proc:", f"{shown}/tmp:"]

@@ -63,6 +63,14 @@ def test_a_good_machine_and_what_is_missing(rig: Rig) -> None:
     assert "chmod" in told(found, "error")
 
 
+def test_inside_of_a_run_there_is_nothing_to_look_at(rig: Rig) -> None:
+    data = grown(rig)
+    words = (BIN / "borg-lvm", "check", "--json", "--", "tar", "-cf", "/tmp/a.tar", data)
+    said = borg_lvm("run", "--path", data, "--", *words)
+    assert json.loads(said.out)["works"] is True
+    assert "inside of the run" in json.loads(said.out)["conclusion"]
+
+
 def test_a_group_without_free_space(rig: Rig) -> None:
     group = rig.group(mib=64)
     full = rig.volume("full", fs="ext4", mib=32, at=rig.path("full"), group=group)
