@@ -48,11 +48,12 @@ def table(runs: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 def trends(certificates: Sequence[Certificate]) -> Iterator[str]:
     """Yield for each volume how the space that its snapshots used and its standstills have developed."""
-    looks: dict[str, list[tuple[float | None, float | None, str]]] = {}
+    looks: dict[str, list[tuple[float | None, float | None, str, bool]]] = {}
     for certificate in certificates:
         for one in certificate["volumes"]:
-            space = _number(one["space"]["used"] if one["space"] else None)
-            looks.setdefault(one["uuid"], []).append((space, _number(one["still_ms"]), shown(one["volume"])))
+            lost = bool(one["lost"])  # it needed more than it had, whatever was seen in it last
+            space = _number(one["space"]["total" if lost else "used"] if one["space"] else None)
+            looks.setdefault(one["uuid"], []).append((space, _number(one["still_ms"]), shown(one["volume"]), lost))
     for seen in looks.values():
         latest = seen[-LATEST:]
         used = [look[0] for look in latest if look[0] is not None]
@@ -62,6 +63,8 @@ def trends(certificates: Sequence[Certificate]) -> Iterator[str]:
             yield f"{latest[-1][2]}, oldest first:"
         if len(used) > 1:
             yield f"  space used   {spark(used)}  {human(used[0])} … {human(used[-1])}, at most {human(max(used))}"
+        if losses := sum(look[3] for look in latest):
+            yield f"  lost         {losses} of {len(latest)}: they needed more than they had"
         if len(still) > 1:
             times = [brief(milliseconds / 1000) for milliseconds in (still[0], still[-1], max(still))]
             yield f"  stood still  {spark(still)}  {times[0]} … {times[1]}, at most {times[2]}"

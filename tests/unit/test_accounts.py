@@ -205,6 +205,14 @@ class TestHistory:
         assert "stood still  ▄█  45 ms … 90 ms, at most 90 ms" in text
         assert list(trend.trends([made])) == []
 
+    def test_the_trend_does_not_make_a_lost_snapshot_small(self) -> None:
+        made = runs.made(runs.outcome())
+        space = made["volumes"][0]["space"]
+        made["volumes"][0]["lost"], space["used"], space["total"] = "full", 1 << 20, 600 << 20
+        text = "\n".join(trend.trends([runs.ALL["success"], made]))
+        assert "300 MiB … 600 MiB, at most 600 MiB" in text
+        assert "lost         1 of 2: they needed more than they had" in text
+
     def test_no_run_yet(self, folder: Path) -> None:
         assert list(account.overview()) == [f"no run has been written down yet (in {folder})"]
         with pytest.raises(UsageError, match="no run has been written down yet"):
