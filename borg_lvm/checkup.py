@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import clean, history, kernel, ledger, nesting, proc, quiesce, survey, undo, unnamed
+from borg_lvm import clean, history, kernel, ledger, namespace, nesting, proc, quiesce, survey, undo, unnamed
 from borg_lvm.checking import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm, mounts
@@ -77,14 +77,14 @@ def look(asked: Asked) -> Seen:
 def run_around() -> str:
     """Return the run inside of whose view we are; nothing if there is none. What it froze cannot be frozen again."""
     try:
-        if os.path.samefile("/proc/self/ns/mnt", "/proc/1/ns/mnt"):
+        if namespace.is_first():
             return ""
         # The copies of `borg-lvm begin` are seen by everybody, at a place of their own: who sees them is in no run.
         sources = [mount.source for mount in mounts.read() if not mount.path.startswith(f"{ledger.STATE}/")]
     except OSError:
         return ""
     live = [entry.run_id for entry in ledger.entries() if entry.is_live]
-    marks = {run_id: f"{lvm.TAG}-{run_id}-".replace("-", "--") for run_id in live}
+    marks = {run_id: lvm.doubled(lvm.prefix(run_id)) for run_id in live}
     return next((run_id for run_id, mark in marks.items() if any(mark in source for source in sources)), "")
 
 

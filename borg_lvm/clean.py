@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from borg_lvm import dm, kernel, ledger, luks, proc, stand, strays, undo
 from borg_lvm import release as releasing
-from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, TAG, Volume, dm_name
+from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, Volume, dm_name, prefix
 from borg_lvm.log import Log
 
 PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))
@@ -106,9 +106,7 @@ def _works_for(pid: int, run_id: str) -> bool:
         words = os.fsdecode(file.read()).split("\0")
     # The second word is the program where an interpreter is the first.
     programs = {os.path.basename(word) for word in words[:2]}
-    return bool(programs & PROGRAMS) and any(
-        word == f"{RUN_TAG}{run_id}" or f"{TAG}-{run_id}-" in word for word in words
-    )
+    return bool(programs & PROGRAMS) and any(word == f"{RUN_TAG}{run_id}" or prefix(run_id) in word for word in words)
 
 
 def release(dead: Dead, log: Log, timeout: float) -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from borg_lvm import desk, stand, strays
+from borg_lvm import desk, namespace, stand, strays
 from borg_lvm.errors import InterruptedRunError, LockedError, SnapshotError, SnapshotLostError, UsageError
 from borg_lvm.log import Log
 
@@ -68,7 +68,7 @@ def begin(name: str, words: Mapping[str, object], log: Log) -> int:
 def _refuse_where_nobody_else_would_see_it() -> None:
     """Refuse a mount namespace of our own: whoever reads outside of it finds an empty folder, and saves that."""
     with suppress(OSError):
-        if not os.path.samefile("/proc/self/ns/mnt", "/proc/1/ns/mnt"):
+        if not namespace.is_first():
             raise UsageError(
                 "this is a mount namespace of its own (a unit with a sandbox, unshare, borg-lvm run): a backup outside "
                 "of it would find the view empty",

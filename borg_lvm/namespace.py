@@ -21,6 +21,16 @@ class View:
     shown: tuple[tuple[str, str], ...] = ()
 
 
+def number(pid: int | str = "self") -> int:
+    """Return the number of a process's mount namespace. Errors: OSError when the process has ended."""
+    return os.stat(f"/proc/{pid}/ns/mnt").st_ino
+
+
+def is_first() -> bool:
+    """Whether we are in the mount namespace of the server's first process. Errors: OSError where nobody tells."""
+    return number() == number(1)
+
+
 def inside(namespace: int, work: Callable[[], str]) -> str | None:
     """Do `work` in a child that enters the namespace, and return its answer; None if it failed.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from borg_lvm.config.size import Size
 from borg_lvm.coverage import Covered
 from borg_lvm.devices import lvm
-from borg_lvm.devices.lvm import RUN_TAG, TAG, Volume
+from borg_lvm.devices.lvm import RUN_TAG, TAG, Volume, prefix
 from borg_lvm.devices.mounts import RAW, Mount
 from borg_lvm.errors import SourceError
 from borg_lvm.instant import Held, Hold, one_by_one, together
@@ -285,7 +285,7 @@ def _copy(number: int, held: Held, mount: Mount, wishes: Wishes, space: Allotted
     found, crypt = held.found, held.found.crypt
     return Copy(
         origin=found.volume,
-        name=f"{TAG}-{wishes.run_id}-{number}",
+        name=f"{prefix(wishes.run_id)}{number}",
         extents=space.extents if space else 0,
         size=space.size if space else 0,
         limit=limit(found.volume, wishes.known) if space else 0,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from borg_lvm import kernel, strays, view
 from borg_lvm.desk import ABANDON, END, Desk
 from borg_lvm.devices import mounts
-from borg_lvm.devices.lvm import TAG
+from borg_lvm.devices.lvm import doubled, prefix
 from borg_lvm.errors import SnapshotError, SnapshotLostError
 from borg_lvm.ledger import STATE, VIEWS, Ledger
 from borg_lvm.log import Log
@@ -175,7 +175,7 @@ def copies(base: str) -> frozenset[int]:
     """Return the device numbers of the snapshots that a view shows."""
     table = mounts.read()
     runs = [mount.source.partition(":")[2] for mount in table if mount.path == base and mount.source.startswith(OURS)]
-    marks = tuple(f"{TAG}-{run_id}-".replace("-", "--") for run_id in runs)
+    marks = tuple(doubled(prefix(run_id)) for run_id in runs)
     shown = (mount.device for mount in table if mount.path == base or mount.path.startswith(f"{base}/"))
     names = {mount.device: mount.source for mount in table}
     found = {device for device in shown if any(mark in names[device] for mark in marks)}

@@ -56,13 +56,13 @@ def find(belongs: Callable[[int], bool]) -> list[Process]:
 def in_namespace(namespace: int) -> list[Process]:
     """Return the processes in the mount namespace that the descriptor stands for."""
     inode = os.fstat(namespace).st_ino
-    return find(lambda pid: os.stat(f"/proc/{pid}/ns/mnt").st_ino == inode)
+    return find(lambda pid: namespaces.number(pid) == inode)
 
 
 def users(namespace: int, devices: frozenset[int]) -> list[Process]:
     """Return the processes in the namespace that use a file of one of the devices (`st_dev`)."""
     inode = os.fstat(namespace).st_ino
-    return find(lambda pid: os.stat(f"/proc/{pid}/ns/mnt").st_ino == inode and bool(devices & devices_of(pid)))
+    return find(lambda pid: namespaces.number(pid) == inode and bool(devices & devices_of(pid)))
 
 
 def holders(devices: frozenset[int]) -> list[Process]:
@@ -106,7 +106,7 @@ def end(processes: Callable[[], Sequence[Process]], log: Log, why: str, patience
 def kill_all_in(inode: int) -> None:
     """Kill all that is in the mount namespace of this number, and see it go; what cannot be killed is left."""
     deadline = time.monotonic() + PATIENCE
-    while found := find(lambda pid: os.stat(f"/proc/{pid}/ns/mnt").st_ino == inode):
+    while found := find(lambda pid: namespaces.number(pid) == inode):
         for process in found:
             process.kill(signal.SIGKILL)
         if time.monotonic() > deadline:
@@ -136,7 +136,7 @@ class Ending:
             process.kill(signum)
 
     def _belongs(self, pid: int) -> bool:
-        return pid == self._pid or os.stat(f"/proc/{pid}/ns/mnt").st_ino == self._inode
+        return pid == self._pid or namespaces.number(pid) == self._inode
 
 
 def let_go(namespace: int, mounted: Sequence[Step], devices: frozenset[int], log: Log) -> None:

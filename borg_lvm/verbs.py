@@ -96,7 +96,7 @@ def _check(args: argparse.Namespace, log: Log) -> int:
 
     around = checkup.run_around()
     if around:
-        told = f"inside of the run {around}: what it froze is looked at already"
+        told = f"inside of the run {around}, which has frozen its sources: there is nothing to look at"
         if args.json:
             print(json.dumps({"works": True, "conclusion": told, "findings": [], "plan": None}))
         log.info(told)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import NoReturn
 
-from borg_lvm import kernel, strays
+from borg_lvm import kernel, namespace, strays
 from borg_lvm.ledger import STATE
 from borg_lvm.limits import GRACE
 from borg_lvm.namespace import View
@@ -97,17 +97,13 @@ def _begun(player: Player, view: View) -> Iterator[Look]:
 
 def _end(pid: int, view: View) -> None:
     """End the process, and what it has started: that is in the namespace which it has made for itself."""
-    inode = _mounts("self")
+    inode = namespace.number()
     with suppress(OSError):  # it may have ended, and what it has started may not
-        inode = _mounts(pid)
+        inode = namespace.number(pid)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    if inode not in (_mounts("self"), os.fstat(view.namespace).st_ino):
+    if inode not in (namespace.number(), os.fstat(view.namespace).st_ino):
         strays.kill_all_in(inode)
-
-
-def _mounts(pid: int | str) -> int:
-    return os.stat(f"/proc/{pid}/ns/mnt").st_ino
 
 
 def _child(player: Player, view: View, tell: int) -> NoReturn:

@@ -82,9 +82,19 @@ class Volume:
         return next((tag.removeprefix(RUN_TAG) for tag in self.tags if tag.startswith(RUN_TAG)), "")
 
 
+def prefix(run_id: str) -> str:
+    """Return what the names of a run's snapshots begin with."""
+    return f"{TAG}-{run_id}-"
+
+
+def doubled(name: str) -> str:
+    """Return a name, or a part of one, as it stands in device-mapper's: libdm doubles its dashes."""
+    return name.replace("-", "--")
+
+
 def dm_name(vg: str, lv: str) -> str:
-    """Return the device-mapper name of a volume: dashes are doubled, as libdm does."""
-    return f"{vg.replace('-', '--')}-{lv.replace('-', '--')}"
+    """Return the device-mapper name of a volume."""
+    return f"{doubled(vg)}-{doubled(lv)}"
 
 
 def report(timeout: float, select: Sequence[str] = ()) -> list[Volume]:

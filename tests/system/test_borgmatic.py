@@ -22,7 +22,8 @@ from tests.system.test_front import ALL_BUT_CREATE, SECRET
 from tests.system.test_overflow import MONITORED, TAINTED, overflow, prepared
 from tests.system.watching import overwrite
 
-pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
+pytestmark = [pytest.mark.limit(600), pytest.mark.soak]  # seconds; a fraction of it on an idle machine
+EITHER = pytest.mark.parametrize("dmeventd", [True, False])
 FORMAT = "of-{hostname}-{now:%H%M%S%f}"
 
 
@@ -94,8 +95,7 @@ def monitored(running: Run, group: str) -> None:
     assert "dmeventd" in tool("ps", "-e", "-o", "comm")
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("dmeventd", [True, False])
+@EITHER
 def test_what_a_lost_snapshot_has_spoilt_is_marked(rig: Rig, dmeventd: bool) -> None:
     with tidy():
         volume, _ = prepared(rig)
@@ -124,8 +124,7 @@ def test_what_a_lost_snapshot_has_spoilt_is_marked(rig: Rig, dmeventd: bool) -> 
         assert_nothing_left(rig)
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("dmeventd", [True, False])
+@EITHER
 def test_growth_saves_the_backup(rig: Rig, dmeventd: bool) -> None:
     with tidy():
         volume, expected = prepared(rig)
