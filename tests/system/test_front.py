@@ -202,7 +202,7 @@ def test_inside_of_a_run_it_is_the_program_itself(rig: Rig) -> None:
 
 
 def test_all_else_takes_one_exec_more_and_no_process() -> None:
-    traced = ("strace", "-f", "-e", "trace=execve,fork,vfork,clone", "-e", "signal=none")
+    traced = ("strace", "-f", "-s", "4096", "-e", "trace=execve,fork,vfork,clone", "-e", "signal=none")
     for program, word in ((FRONT, "--version"), (RESTIC, "version")):
         calls = [line for line in run(*traced, program, word).err.splitlines() if "(" in line and "ENOENT" not in line]
         before = calls[
