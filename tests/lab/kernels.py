@@ -80,7 +80,10 @@ def newest(series: str, names: list[str]) -> str:
     wanted = re.compile(rf"linux-image-{re.escape(series)}\.\d[^-]*(-\d+)?-amd64")
     found = [name for name in names if wanted.fullmatch(name)]
     if not found:
-        raise KernelError(f"no package linux-image-{series}.*-amd64: run apt-get update, or enable Debian's backports")
+        raise KernelError(
+            f"no package linux-image-{series}.*-amd64: run apt-get update; newer kernels than the release's own come "
+            "with Debian's security updates (the suite NAME-security, which an installed Debian has among its sources)"
+        )
     return max(found, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
 
 
