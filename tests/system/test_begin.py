@@ -149,7 +149,7 @@ def test_two_names_stand_side_by_side(rig: Rig) -> None:
     end()
 
 
-@pytest.mark.parametrize("reads", [False, True])
+@pytest.mark.parametrize("reads", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_a_killed_keeper_is_cleaned_up_after(rig: Rig, reads: bool) -> None:
     (source,) = planted(rig)
     begin(source)

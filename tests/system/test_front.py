@@ -155,6 +155,7 @@ def test_the_second_run_in_place_of_borg_hits_its_cache(rig: Rig) -> None:
     assert list(plain.values()).count("U") == 12
 
 
+@pytest.mark.soak
 def test_a_pass_phrase_on_a_descriptor_and_json_are_borgs(rig: Rig) -> None:
     sources = planted(rig)
     borg, repositories = encrypted(rig)

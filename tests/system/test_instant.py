@@ -61,7 +61,7 @@ def breaks(rig: Rig, volumes: Sequence[Volume], runs: int, *options: str) -> lis
     ("missed", "layout"),
     [
         pytest.param(gaps, three, id="gaps-three", marks=pytest.mark.each_kernel),
-        pytest.param(gaps, mixed, id="gaps-mixed"),
+        pytest.param(gaps, mixed, id="gaps-mixed", marks=pytest.mark.soak),
         pytest.param(breaks, three, id="breaks-three"),
         pytest.param(breaks, mixed, id="breaks-mixed", marks=pytest.mark.soak),
         pytest.param(gaps, eight, id="gaps-eight", marks=pytest.mark.soak),

@@ -310,7 +310,7 @@ def test_lvm_goes_on_alone(stage: Stage) -> None:
     assert_nothing_left(stage.rig)
 
 
-@pytest.mark.parametrize("victims", ["us", "both"])
+@pytest.mark.parametrize("victims", [pytest.param("us", marks=pytest.mark.soak), "both"])
 @pytest.mark.parametrize("built", ["thick", "two"], indirect=True)
 def test_the_guardian_stands_by_while_snapshots_are_removed(stage: Stage, victims: Victims) -> None:
     """Nobody has cleaned yet."""

@@ -188,7 +188,7 @@ def test_same_device_number_in_every_run(rig: Rig, kind: Kind) -> None:
         assert_nothing_left(rig)
 
 
-@pytest.mark.parametrize("how", ["thick", "thin", "luks"])
+@pytest.mark.parametrize("how", ["thick", pytest.param("thin", marks=pytest.mark.soak), "luks"])
 def test_keep(rig: Rig, how: str) -> None:
     with tidy():
         kind: Kind = "thin" if how == "thin" else "thick"

@@ -35,7 +35,10 @@ def installed(at: Path) -> None:
         shutil.copy(library, at / "lib")
     standard = Path(os.path.realpath(sysconfig.get_path("stdlib")))
     shutil.copytree(standard, at / "lib" / VERSION, ignore=NOT_NEEDED, symlinks=False)
-    packages = at / "lib" / VERSION / "site-packages"
+    # Debian's interpreter looks for packages elsewhere than one that was built by hand: it knows.
+    asked = run(at / "bin" / VERSION, "-I", "-c", "import site; print(site.getsitepackages()[0])")
+    packages = Path(asked.out.strip())
+    assert packages.is_relative_to(at), asked
     for name in ("borg_lvm", "borg_lvm_hooks", "pluggy", "yaml"):
         spec = importlib.util.find_spec(name)
         assert spec is not None

@@ -123,7 +123,7 @@ def test_ctrl_c_ends_a_command_that_does_not_mind(rig: Rig, one: Volume) -> None
 
 
 @pytest.mark.limit(300)
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.soak), 2])
 def test_ctrl_c_in_borg(rig: Rig, one: Volume, times: int) -> None:
     (rig.path("one") / "large").write_bytes(os.urandom(100 << 20))
     borg = BIN / "borg"
