@@ -7,7 +7,7 @@ VENV := .venv/bin
 LAB := $(VENV)/python -m tests.lab
 TESTS ?= tests/system
 OTHERS := $(filter-out $(FIRST),$(KERNEL))
-PARTS ?= $(if $(filter tests/system,$(TESTS)),12,1)
+PARTS ?= $(if $(filter tests/system,$(TESTS)),24,1)
 
 SERVER := /opt/borg-lvm
 
@@ -35,15 +35,15 @@ lint: setup ## ruff and mypy
 unit: setup ## tests that need no root
 	$(VENV)/python -m pytest -q tests/unit
 
-# The first kernel has most tests: several guests share them, beside the others, which start first for they take longest.
+# The first kernel has most tests: guests share them, two for a processor, the large shares first. The other kernels' guests
+# start before them, for they take longest.
 SHARED = $(LAB) test --env BORG_LVM_LAB_SHARE=$$number/$(words $(KERNEL))
 system: ## tests on real LVM: all on the first kernel, what depends on the kernel on the others
 	@guests=; number=1; for kernel in $(OTHERS); do \
 	  $(SHARED) --kernel $$kernel -- $(TESTS) & guests="$$guests $$!"; number=$$((number + 1)); sleep 2; done; \
-	number=0; part=0; while [ $$part -lt $(PARTS) ]; do \
-	  $(SHARED) --kernel $(FIRST) --env BORG_LVM_LAB_PART=$$part/$(PARTS) -- $(TESTS) & \
-	  guests="$$guests $$!"; part=$$((part + 1)); done; \
-	status=0; for guest in $$guests; do wait $$guest || status=1; done; exit $$status
+	number=0; status=0; seq 0 $$(($(PARTS) - 1)) | xargs -P $$((2 * $$(nproc))) -I PART \
+	  $(SHARED) --kernel $(FIRST) --env BORG_LVM_LAB_PART=PART/$(PARTS) -- $(TESTS) || status=1; \
+	for guest in $$guests; do wait $$guest || status=1; done; exit $$status
 
 test: setup lint unit system ## all of it
 

@@ -183,7 +183,9 @@ def test_all_are_prepared_at_the_same_time(rig: Rig) -> None:
         stage.check()
 
 
-@pytest.mark.parametrize(("policy", "status"), [("abort", 71), ("crash-consistent", 77)])
+@pytest.mark.parametrize(
+    ("policy", "status"), [("abort", 71), pytest.param("crash-consistent", 77, marks=pytest.mark.soak)]
+)
 def test_one_that_is_prepared_for_too_long_is_given_up(rig: Rig, policy: str, status: int) -> None:
     with tidy():
         stage = meeting(rig, "nobody", "web")
@@ -219,7 +221,7 @@ ONCE = "[ -e FOLDER/again ] || { touch FOLDER/again; exit 75; }"
 LOOK = "[ ! -e FOLDER/again ] || { lvs --noheadings -o lv_name @borg_lvm; ls FOLDER | grep still; } >FOLDER/between"
 
 
-@pytest.mark.parametrize("phase", ["BEFORE", "AFTER", "CONFIRM"])
+@pytest.mark.parametrize("phase", [pytest.param("BEFORE", marks=pytest.mark.soak), "AFTER", "CONFIRM"])
 def test_one_that_is_busy_is_tried_again_with_all_going_between(rig: Rig, phase: str) -> None:
     with tidy():
         stage = Stage(rig, [], attempts=3)
@@ -236,7 +238,9 @@ def test_one_that_is_busy_is_tried_again_with_all_going_between(rig: Rig, phase:
         stage.check()
 
 
-@pytest.mark.parametrize(("policy", "status"), [("abort", 71), ("crash-consistent", 77)])
+@pytest.mark.parametrize(
+    ("policy", "status"), [pytest.param("abort", 71, marks=pytest.mark.soak), ("crash-consistent", 77)]
+)
 def test_one_that_stays_busy_is_given_up(rig: Rig, policy: str, status: int) -> None:
     with tidy():
         stage = two(rig, BEFORE="echo no time >&2; exit 75")
@@ -309,7 +313,10 @@ def test_an_application_looks_at_its_copy_and_not_at_what_is_live(rig: Rig) -> N
         stage.check()
 
 
-@pytest.mark.parametrize(("policy", "status"), [("abort", 71), ("skip-if-absent", 71), ("crash-consistent", 77)])
+@pytest.mark.parametrize(
+    ("policy", "status"),
+    [("abort", 71), pytest.param("skip-if-absent", 71, marks=pytest.mark.soak), ("crash-consistent", 77)],
+)
 def test_a_copy_that_is_wrong_is_found(rig: Rig, policy: str, status: int) -> None:
     with tidy():
         stage = looking(rig)

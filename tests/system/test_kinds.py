@@ -84,8 +84,11 @@ def without_keyring(volume: Volume) -> None:
 LUKS = ["luks1", "luks2-keyring-off", "luks2-crypttab", "luks2-configured"]
 
 
-@pytest.mark.parametrize("fs", ["ext4", "xfs"])
-@pytest.mark.parametrize("how", LUKS)
+@pytest.mark.parametrize(
+    ("how", "fs"),
+    [(how, "xfs" if how == "luks1" else "ext4") for how in LUKS]
+    + [pytest.param(how, "ext4" if how == "luks1" else "xfs", marks=pytest.mark.soak) for how in LUKS],
+)
 @pytest.mark.some_kernel
 def test_luks(rig: Rig, how: str, fs: str) -> None:
     with tidy():
@@ -174,7 +177,7 @@ def test_xfs_quota_is_kept(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
-@pytest.mark.parametrize("kind", ["thick", "thin"])
+@pytest.mark.parametrize("kind", [pytest.param("thick", marks=pytest.mark.soak), "thin"])
 def test_same_device_number_in_every_run(rig: Rig, kind: Kind) -> None:
     with tidy():
         volume = rig.volume("data", kind=kind, fs="ext4", at=rig.path("data"))

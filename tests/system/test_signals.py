@@ -201,7 +201,7 @@ def test_terminated_command(rig: Rig, one: Volume) -> None:
     assert_nothing_left(rig)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [pytest.param(signal.SIGHUP, marks=pytest.mark.soak), signal.SIGINT, signal.SIGTERM])
 def test_signal_before_the_command(rig: Rig, one: Volume, signum: signal.Signals) -> None:
     programs = Programs(rig.path("programs"))
     gate = programs.stop("lvcreate", "before")

@@ -41,6 +41,7 @@ def test_its_copy_has_all_records_up_to_one_instant(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_the_judge_sees_one_file_after_the_other(rig: Rig) -> None:
     programs = Programs(rig.path("programs"))
     programs.delay("lvcreate", PAUSE)

@@ -84,7 +84,9 @@ def test_metrics_and_notifications(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
-@pytest.mark.parametrize("what", ["missing", "read-only", "full"])
+@pytest.mark.parametrize(
+    "what", [pytest.param("missing", marks=pytest.mark.soak), pytest.param("read-only", marks=pytest.mark.soak), "full"]
+)
 def test_metrics_that_cannot_be_written_are_a_warning(rig: Rig, what: str) -> None:
     """The rule: a warning, with the reason; the backup is not concerned."""
     with tidy(), small(rig, rig.path("metrics"), "size=64k" + (",ro" if what == "read-only" else "")) as folder:
@@ -132,7 +134,15 @@ def test_a_run_that_becomes_full_meanwhile_stops_no_release(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
-@pytest.mark.parametrize("damage", [b"", b"\0" * 200, b"[]\n{}\nnull\n", b'{"step": "owner"}\n{"step": "guardian"}\n'])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        pytest.param(b"\0" * 200, marks=pytest.mark.soak),
+        b"[]\n{}\nnull\n",
+        b'{"step": "owner"}\n{"step": "guardian"}\n',
+    ],
+)
 def test_a_damaged_ledger_of_a_dead_run_stops_nobody(rig: Rig, damage: bytes) -> None:
     """The rule: the snapshots go all the same, what else may be left is told, and the backup goes on."""
     with tidy():

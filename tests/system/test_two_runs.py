@@ -103,7 +103,7 @@ def test_same_volume_in_the_window(rig: Rig, one: Volume) -> None:
     assert_nothing_left(rig)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [pytest.param(signal.SIGINT, marks=pytest.mark.soak), signal.SIGTERM])
 def test_waiting_can_be_ended(rig: Rig, one: Volume, signum: signal.Signals) -> None:
     first, gate = held(rig, one)
     waiting = Run("run", "--lock-wait", "3600", "--path", rig.path("one"), "--", "touch", rig.path("ran"))

@@ -90,7 +90,7 @@ def cow(volume: Volume, run_id: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "killed", ["lvextend", *(pytest.param(who, marks=pytest.mark.soak) for who in ("borg-lvm", "both"))]
+    "killed", [pytest.param(who, marks=pytest.mark.soak) for who in ("lvextend", "borg-lvm", "both")]
 )
 def test_an_lvextend_that_dies_half_way_stops_nobody(rig: Rig, killed: str) -> None:
     with tidy():
