@@ -37,12 +37,12 @@ unit: setup ## tests that need no root
 
 # The first kernel has most tests: guests share them, two for a processor, the large shares first. The other kernels' guests
 # start before them, for they take longest.
-SHARED = $(LAB) test --env BORG_LVM_LAB_SHARE=$$number/$(words $(KERNEL))
+SHARE = --share $$number/$(words $(KERNEL))
 system: ## tests on real LVM: all on the first kernel, what depends on the kernel on the others
 	@guests=; number=1; for kernel in $(OTHERS); do \
-	  $(SHARED) --kernel $$kernel -- $(TESTS) & guests="$$guests $$!"; number=$$((number + 1)); sleep 2; done; \
-	number=0; status=0; seq 0 $$(($(PARTS) - 1)) | xargs -P $$((2 * $$(nproc))) -I PART \
-	  $(SHARED) --kernel $(FIRST) --env BORG_LVM_LAB_PART=PART/$(PARTS) -- $(TESTS) || status=1; \
+	  $(LAB) test --kernel $$kernel -- $(SHARE) $(TESTS) & guests="$$guests $$!"; number=$$((number + 1)); sleep 2; done; \
+	number=0; status=0; seq 0 $$(($(PARTS) - 1)) | xargs -P $$((2 * $$(nproc))) -I {} \
+	  $(LAB) test --kernel $(FIRST) -- $(SHARE) --part {}/$(PARTS) $(TESTS) || status=1; \
 	for guest in $$guests; do wait $$guest || status=1; done; exit $$status
 
 test: setup lint unit system ## all of it

@@ -24,6 +24,13 @@ EVERY = 8
 """Each other kernel takes every eighth row of a long table, the first takes the rest."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let guests share the tests: options, for a misspelt one is an error, not a guest that runs all tests."""
+    group = parser.getgroup("lab")
+    group.addoption("--share", help="a kernel's number (from 0) of how many: what is marked for it; default: all")
+    group.addoption("--part", help="a guest's number (from 0) of how many that share these tests, whole files each")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to run outside the lab: these tests make devices and mounts."""
     for name, told in MARKERS.items():
@@ -33,20 +40,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what is marked for this kernel: BORG_LVM_LAB_SHARE is its number (from 0) of how many; without it, all.
-
-    BORG_LVM_LAB_PART is a guest's number of how many that share these tests, whole files each.
-    """
+    """Keep what is this guest's, see `pytest_addoption`."""
     kept = set(items)
     if "BORG_LVM_RUNS" not in os.environ:
         kept = {item for item in items if not item.get_closest_marker("soak")}
-    if share := os.environ.get("BORG_LVM_LAB_SHARE"):
+    if share := config.getoption("--share"):
         number, of = (int(word) for word in share.split("/"))
         rows = [item for item in items if item.get_closest_marker("some_kernel")]
         each = {item for item in items if item.get_closest_marker("each_kernel")}
         theirs = [set(rows[other::EVERY]) for other in range(1, of)]
         kept &= each | theirs[number - 1] if number else set(items).difference(*theirs)
-    if part := os.environ.get("BORG_LVM_LAB_PART"):
+    if part := config.getoption("--part"):
         number, of = (int(word) for word in part.split("/"))
         mine = dealt([item.path for item in kept], of)[number]
         kept = {item for item in kept if item.path in mine}
