@@ -21,10 +21,24 @@ END_PROCESS = "borg-lvm:end-process"
 
 @dataclass(frozen=True)
 class DataPath:
-    """A file or folder that the application keeps data in, and what that is, in a word or two."""
+    """A file or folder that the application keeps data in, and what that is, in a word or two.
+
+    `after`: a log that must hold all that was written while the others were snapshotted one after the other; its volume
+    is snapshotted when the application goes on again.
+    """
 
     path: str
     what: str
+    after: bool = False
+
+
+@dataclass(frozen=True)
+class Added:
+    """A file that a copy needs and the original must not have: its name, in a folder that the probe has named."""
+
+    folder: str
+    name: str
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,13 @@ class Application(ABC):
         """
         return ""
 
+    def added(self) -> Sequence[Added]:
+        """Return the files that a restored copy needs besides; called when all snapshots are there.
+
+        They are written into the snapshot before anybody sees it, as the folder's owner's, and not over another file.
+        """
+        return ()
+
     def close(self) -> None:  # noqa: B027 - may be left out
         """Let go of connections and processes. Called once, in every case."""
 
@@ -119,14 +140,17 @@ class Kind:
     """What a plugin offers: its levels (the first is the default) with their meaning, its options, and how it is made.
 
     `options` is a dataclass of keys (`borg_lvm.config.sections`). At the levels in `still` the application writes
-    nothing at all, so its volumes may be snapshotted one after the other. At the levels in `recovers` it does not bring
-    its files into order for the instant: a restored copy recovers as after a power cut, which the certificate says.
+    nothing at all, so its volumes may be snapshotted one after the other; at those in `apart` as well, for a restore
+    puts the parts together: these are refused where all of it is of one instant. At the levels in `recovers` it does
+    not bring its files into order for the instant: a restored copy recovers as after a power cut, which the certificate
+    says.
     """
 
     levels: Mapping[str, str]
     options: type
     make: Callable[[Wish], Application]
     still: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
     recovers: frozenset[str] = frozenset()
 
 

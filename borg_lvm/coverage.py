@@ -7,7 +7,7 @@ nothing in this run's snapshots stands still for nothing. Both are refused unles
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from borg_lvm.applications import Probe
 from borg_lvm.config.schema import Coverage
@@ -19,7 +19,7 @@ from borg_lvm.resolve import Cover, Resolved
 class Asked:
     """An application as it was found: what it told of itself, with every path's links resolved (empty: not there).
 
-    `still`: at its level it writes nothing, so that its volumes need not be of one instant.
+    `still`: at its level it writes nothing, so that its volumes need not be of one instant. `apart`: they must not be.
     """
 
     name: str
@@ -30,16 +30,22 @@ class Asked:
     probe: Probe
     real: tuple[str, ...]
     still: bool
+    apart: bool = False
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A path of an application's and the volume (`vg/lv`) whose snapshot holds it; or why none does."""
+    """A path of an application's and the volume (`vg/lv`) whose snapshot holds it; or why none does.
+
+    `inside` is its path in that volume's file system. `after`: it must be saved when the application goes on again.
+    """
 
     path: str
     what: str
     volume: str
     missing: str = ""
+    inside: str = ""
+    after: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Coverer:
     def cover(self, asked: Asked) -> Covered:
         """Find the snapshot that holds each of its paths."""
         found = zip(asked.probe.paths, asked.real, strict=True)
-        kept = tuple(self._kept(data.path, data.what, real) for data, real in found)
+        kept = tuple(replace(self._kept(data.path, data.what, real), after=data.after) for data, real in found)
         return Covered(asked.name, asked.plugin, asked.level, asked.does, asked.probe.version, kept, asked.probe.notes)
 
     def problems(self, asked: Asked, covered: Covered) -> Iterator[str]:
@@ -85,7 +91,13 @@ class Coverer:
                 "allow it with `coverage: partly`"
             )
         volumes = sorted({kept.volume for kept in covered.kept if kept.volume})
-        if self._consistency == "per-volume" and len(volumes) > 1 and not asked.still:
+        several = self._consistency == "per-volume" and len(volumes) > 1
+        if asked.apart and not several:
+            yield (
+                f"{asked.name}: its level {asked.level} is for volumes of several instants (`consistency: per-volume`)"
+                ", and these are of one, from which it recovers without: use another level"
+            )
+        if several and not (asked.still or asked.apart):
             yield (
                 f"{asked.name}: its data lies on {' and '.join(volumes)}, which must be of one instant, and at its "
                 f"level {asked.level} it goes on writing; use `consistency: instant`"
@@ -106,7 +118,7 @@ class Coverer:
                 return Kept(path, what, "", f"{hole} stays live ({reason})")
         for inner in self._others(real):
             return Kept(path, what, "", f"another file system is mounted at {inner.path}, which is not in this run")
-        return Kept(path, what, self._volumes[cover.target])
+        return Kept(path, what, self._volumes[cover.target], inside=place[1])
 
     def _why_not(self, mount: Mount) -> str:
         if any(cover.mount.device == mount.device for cover in self._resolved.covers):
@@ -118,6 +130,25 @@ class Coverer:
         devices = {cover.mount.device for cover in self._resolved.covers}
         base = real.rstrip("/") + "/"
         return [mount for mount in self._table.mounts if mount.path.startswith(base) and mount.device not in devices]
+
+
+def late(applications: Sequence[Covered]) -> frozenset[str]:
+    """Return the volumes (`vg/lv`) that are snapshotted when all applications go on again."""
+    return frozenset(kept.volume for one in applications for kept in one.kept if kept.after and kept.volume)
+
+
+def too_late(applications: Sequence[Covered]) -> Iterator[str]:
+    """Yield which data would be snapshotted when its application goes on again, and must not be."""
+    logs = {kept.volume: (one, kept) for one in applications for kept in one.kept if kept.after and kept.volume}
+    for one in applications:
+        for kept in one.kept:
+            if kept.volume in logs and not kept.after:
+                other, log = logs[kept.volume]
+                yield (
+                    f"{other.name}: its {log.what} ({log.path}) is saved last, and must lie on a volume of its own for "
+                    f"that; {kept.path} ({one.name}, {kept.what}) lies on {kept.volume} too: use `consistency: "
+                    "instant`, or another level"
+                )
 
 
 def _place(cover: Cover) -> tuple[str, str]:

@@ -36,12 +36,21 @@ def inside(namespace: int, work: Callable[[], str]) -> str | None:
 
     The child's root and working directory are the namespace's root. Its answer must fit into a pipe (64 KiB).
     """
+
+    def there() -> str:
+        kernel.setns(namespace, kernel.CLONE_NEWNS)
+        return work()
+
+    return apart(there)
+
+
+def apart(work: Callable[[], str]) -> str | None:
+    """Do `work` in a child, and return its answer, which must fit into a pipe (64 KiB); None if it failed."""
     answer, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            kernel.setns(namespace, kernel.CLONE_NEWNS)
             os.write(tell, os.fsencode(work()))
             status = 0
         finally:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from borg_lvm import coverage
 from borg_lvm.config.size import Size
 from borg_lvm.coverage import Covered
 from borg_lvm.devices import lvm
@@ -124,6 +125,11 @@ class Plan:
     nesting: bool = False
     notes: tuple[str, ...] = ()
     applications: tuple[Covered, ...] = ()
+
+    @property
+    def late(self) -> frozenset[str]:
+        """The volumes (`vg/lv`) that are snapshotted when all applications go on again."""
+        return coverage.late(self.applications)
 
     @property
     def pivots(self) -> bool:

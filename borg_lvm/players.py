@@ -144,6 +144,7 @@ class Player:
             probe=self.probe,
             real=tuple(os.path.realpath(path) if os.path.lexists(path) else "" for path in paths),
             still=self.wish.level in self.kind.still,
+            apart=self.wish.level in self.kind.apart,
         )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from borg_lvm import players, preparing, undo, verifying
+from borg_lvm.applications import Added
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked
 from borg_lvm.errors import BorgLvmError, BusyError, QuiesceError
@@ -77,6 +78,15 @@ class Troupe:
             if intents:
                 watch.may_quiesce(player.name, player.undo)
         return Ready(self._active(), watch, ledger, signals, leftovers)
+
+    def added(self) -> dict[str, Sequence[Added]]:
+        """Return what is to be put into the copy of each, by its name. Errors: QuiesceError."""
+        found = {}
+        for player in self._active():
+            added = player.attempt("asking", player.entry.prepare_timeout, player.application.added)
+            if added:
+                found[player.name] = added
+        return found
 
     def verify(self, plan: Plan, signals: Signals, view: View) -> None:
         """Have those whose data is all in the view look at their copies there.

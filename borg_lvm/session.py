@@ -10,7 +10,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from borg_lvm import dm, growing, guardian, ledger, locks, luks, recording, release, report, run, snapshot, stand, taint
+from borg_lvm import (
+    adding,
+    dm,
+    growing,
+    guardian,
+    ledger,
+    locks,
+    luks,
+    recording,
+    release,
+    report,
+    run,
+    snapshot,
+    stand,
+    taint,
+)
 from borg_lvm.attempts import Attempts
 from borg_lvm.certificate import Certificate
 from borg_lvm.config.schema import Settings
@@ -137,6 +152,7 @@ def _acquire_and_run(
     outcome.instants = stack.enter_context(tries.kept(released, take, outcome.leftovers))
     clock.begin("view")
     if job.troupe:
+        adding.put(plan, job.troupe.added(), book)
         job.troupe.close()
     _refuse_what_has_changed(surveyed)
     stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))

@@ -40,7 +40,8 @@ class Taker:
     def take(self, quiesced: Quiesced = nullcontext) -> tuple[Instant, ...]:
         """Take all snapshots: in one window for one instant, else in one window for each volume.
 
-        Applications are quiesced once, around all windows; when there is one, after all that is done before it.
+        Applications are quiesced once, around all windows but those of logs that have to be saved last; when there is
+        one, after all that is done before it.
         Errors: SnapshotError, ProgramError, InterruptedRunError. What was made so far is the caller's to remove.
         """
         copies = self.plan.copies
@@ -53,8 +54,10 @@ class Taker:
         if len(groups) == 1:
             instants = [self._window(groups[0], quiesced)]
         else:
+            late = [group for group in groups if group[0].origin.full_name in self.plan.late]
             with quiesced():
-                instants = [self._window(group, nullcontext) for group in groups]
+                instants = [self._window(group, nullcontext) for group in groups if group not in late]
+            instants += [self._window(group, nullcontext) for group in late]
         self._watch.forget_mounts()
         return tuple(instants)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from borg_lvm import history, instant, ledger, locks, luks, nesting, plan, plugins, wrappers
+from borg_lvm import adding, coverage, history, instant, ledger, locks, luks, nesting, plan, plugins, wrappers
 from borg_lvm.command import Invocation, LivePath, Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked, Coverer
@@ -58,6 +58,8 @@ class Survey:
         coverer = self.coverer()
         covered = tuple(coverer.cover(one) for one in asked)
         problems = [told for one, kept in zip(asked, covered, strict=True) for told in coverer.problems(one, kept)]
+        problems += coverage.too_late(covered)
+        problems += adding.refusals(asked, covered, self.plan.copies)
         if problems:
             words = "an application's data is not in this run as it must be; nothing was done"
             raise SourceError(words, details=tuple(problems))

@@ -1,8 +1,9 @@
-"""Prepares PostgreSQL clusters: a checkpoint just before the instant; nothing is locked.
+"""Prepares PostgreSQL clusters: a checkpoint just before the instant, or backup mode; nothing is locked.
 
 All of a cluster at one instant is what a power cut would leave, from which PostgreSQL recovers by itself; the
-checkpoint keeps that recovery short. Backup mode is not used, and must not be: with its label, a snapshot taken before
-the mode's end does not start. We hold one session of psql, the server's own client, as the cluster's owner.
+checkpoint keeps that recovery short. Backup mode is for a cluster whose volumes cannot be of one instant, and for no
+other: with its label, a snapshot taken before the mode's end does not start. We hold one session of psql, the server's
+own client, as the cluster's owner.
 """
 
 from __future__ import annotations
@@ -10,25 +11,28 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from borg_lvm import child
-from borg_lvm.applications import Application, DataPath, Found, Kind, Probe, Wish
+from borg_lvm.applications import Added, Application, DataPath, Found, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, Text, Whole
 from borg_lvm.config.sections import key
 from borg_lvm.errors import QuiesceError
 from borg_lvm.plugins import hookimpl
 from borg_lvm.proc import Account
 
+from . import postgresql_backup_mode as backup_mode
 from . import postgresql_copy
 from .listening import refuse_unless_listening
 from .running import servers
 
 CONNECT_TIMEOUT = 30.0
 MARK = "borg-lvm-end"
+BACKUP_MODE = "backup-mode"
 _NAME = Text("a name", r"[^\u0000-\u001f]+")
 
 # What the server says of itself, as one line of JSON. Source: PostgreSQL documentation, chapters 9.26, 20.2, 54.
@@ -83,6 +87,9 @@ class PostgreSQL(Application):
         self._psql: child.Child | None = None
         self._facts: Mapping[str, Any] = {}
         self._checkpoint = "0/0"
+        self._slot = f"borg_lvm_{os.getpid()}_{secrets.token_hex(4)}"
+        self._segment = 0
+        self._ended: backup_mode.Ended | None = None
 
     def probe(self) -> Probe:
         """Connect, and ask the server where everything is."""
@@ -90,16 +97,22 @@ class PostgreSQL(Application):
         facts = self._facts = json.loads(_query(psql, FACTS, CONNECT_TIMEOUT))
         if self._level == "checkpoint" and not facts["super"]:
             self._refuse_without_checkpoint(psql)
+        if self._level == BACKUP_MODE:
+            means = json.loads(_query(psql, backup_mode.MEANS, CONNECT_TIMEOUT))
+            backup_mode.refuse_unless_possible(means, facts)
+            self._segment = means["segment"]
         notes = [] if facts["config"].startswith(facts["data"] + "/") else [f"its configuration is {facts['config']}"]
         if facts["recovery"]:
             notes.append("it is a standby")
-        return Probe(str(facts["version"]), _paths(facts), tuple(notes))
+        return Probe(str(facts["version"]), self._paths(facts), tuple(notes))
 
     def prepare(self) -> Iterator[None]:
-        """Have it write out all that is in its memory."""
+        """Have it write out all that is in its memory; backup mode begins with that."""
         assert self._psql
-        if self._level == "checkpoint":
-            self._psql.say(_marked("CHECKPOINT;"))
+        beginning = backup_mode.begin(self._facts["number"], self._slot)
+        statement = {"checkpoint": "CHECKPOINT;", BACKUP_MODE: beginning}.get(self._level)
+        if statement:
+            self._psql.say(_marked(statement))
             while not self._psql.heard():
                 yield
             self._psql.lines_until(MARK, CONNECT_TIMEOUT)
@@ -115,9 +128,22 @@ class PostgreSQL(Application):
         now = json.loads(_query(self._psql, FACTS, CONNECT_TIMEOUT))
         if now["started"] != self._facts["started"]:
             raise QuiesceError("the server was started again meanwhile", remedy="run it again")
-        if _paths(now) != _paths(self._facts):
+        if self._paths(now) != self._paths(self._facts):
             raise QuiesceError("it keeps data elsewhere since it was asked", remedy="run it again")
-        return ""
+        if self._level != BACKUP_MODE:
+            return ""
+        told = json.loads(_query(self._psql, backup_mode.end(self._facts["number"]), CONNECT_TIMEOUT))
+        self._ended = backup_mode.ended(told, self._segment)
+        return f"backup mode from {self._ended.begin} to {self._ended.end}"
+
+    def added(self) -> tuple[Added, ...]:
+        """Return the label, if the server still had to keep all WAL when that was saved."""
+        if not self._ended:
+            return ()
+        assert self._psql
+        if _query(self._psql, backup_mode.held(self._slot), CONNECT_TIMEOUT) != "1":
+            raise QuiesceError("its slot was dropped before its WAL was saved", remedy="run it again")
+        return self._ended.added(str(self._facts["data"]))
 
     def close(self) -> None:
         """End psql."""
@@ -125,7 +151,14 @@ class PostgreSQL(Application):
 
     def verify(self, scratch: str) -> str:
         """See that the copy is of this cluster, as it runs, and holds the checkpoint and the WAL to recover from."""
-        return postgresql_copy.verify(self._facts["data"], self._facts["system"], self._checkpoint)
+        found = postgresql_copy.verify(self._facts["data"], self._facts["system"], self._checkpoint)
+        return f"{found}, {backup_mode.verify(self._facts['data'], self._ended)}" if self._ended else found
+
+    def _paths(self, facts: Mapping[str, Any]) -> tuple[DataPath, ...]:
+        data = str(facts["data"])
+        wal = DataPath(os.path.join(data, "pg_wal"), "WAL", after=self._level == BACKUP_MODE)
+        spaces = (DataPath(str(place), "tablespace") for place in facts["tablespaces"])
+        return (DataPath(data, "data"), wal, *spaces)
 
     def _connect(self) -> child.Child:
         place = f"{self._options.socket}/.s.PGSQL.{self._options.port}"
@@ -175,22 +208,19 @@ def _account(name: str) -> pwd.struct_passwd:
         raise QuiesceError(f"there is no user {name!r} (os_user)") from error
 
 
-def _paths(facts: Mapping[str, Any]) -> tuple[DataPath, ...]:
-    data = str(facts["data"])
-    found = [DataPath(data, "data"), DataPath(os.path.join(data, "pg_wal"), "WAL")]
-    return (*found, *(DataPath(str(place), "tablespace") for place in facts["tablespaces"]))
-
-
 _LEVELS = {
     "checkpoint": "a checkpoint just before the instant, so that a restored copy starts quickly; nothing is locked",
     "none": "nothing but looking where its data is",
+    BACKUP_MODE: "in backup mode while its volumes are snapshotted one after the other (`consistency: per-volume`), "
+    "its WAL last, on a volume of its own; the label that a restore needs is put into the copy",
 }
 
 
 @hookimpl
 def borg_lvm_application() -> Kind:
     """Return the kind."""
-    return Kind(levels=_LEVELS, options=Options, make=PostgreSQL, recovers=frozenset(_LEVELS))
+    apart = frozenset({BACKUP_MODE})
+    return Kind(levels=_LEVELS, options=Options, make=PostgreSQL, apart=apart, recovers=frozenset(_LEVELS) - apart)
 
 
 @hookimpl

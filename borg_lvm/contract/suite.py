@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from borg_lvm import limits, undo
-from borg_lvm.applications import Application
+from borg_lvm import adding, limits, undo
+from borg_lvm.applications import Added, Application
 from borg_lvm.contract.spy import Spy
 from borg_lvm.contract.subject import Subject
 from borg_lvm.errors import AbsentError, BorgLvmError, QuiesceError
@@ -140,11 +140,15 @@ class ApplicationContract:
         self._assert_goes(subject, "after the other has resumed it")
 
     def test_it_knows_a_right_copy_from_a_wrong_one(self, subject: Subject, tmp_path: Path) -> None:
-        with self._ready(subject) as application, application.quiesced():
-            application.confirm()
+        with self._ready(subject) as application:
+            with application.quiesced():
+                application.confirm()
+            added = application.added()
         scratch = tmp_path / "scratch"
         scratch.mkdir(mode=0o711)
-        right, damaged = application.verify(str(scratch)), subject.damaged()
+        with _there(added):
+            right = application.verify(str(scratch))
+        damaged = subject.damaged()
         if not right and damaged is None:
             pytest.skip("it looks at nothing in its copy")
         assert right, "it does not tell what it has looked at"
@@ -180,6 +184,16 @@ class ApplicationContract:
             _prepare(application)
             application.intents()
             yield application
+
+
+@contextmanager
+def _there(added: Sequence[Added]) -> Iterator[None]:
+    """Have what is put into a copy lie in the original, which is looked at in its place, as long as the block lasts."""
+    with ExitStack() as stack:
+        for file in added:
+            adding.write(file.folder, file, below="/")
+            stack.callback(os.unlink, os.path.join(file.folder, file.name))
+        yield
 
 
 def _prepare(application: Application) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,20 +41,24 @@ class Served:
             before = self.bank.acknowledged()
             argv = borg_lvm_argv("run", *options, *room, *paths, "--", *command, programs=programs)
             said = run(*argv, env=self.borg.env)
-        verdict = self._judged(number)
+        verdict = self.judged(number)
         after = int(mark.read_text())
         print(f"copy {number}, acknowledged {before} to {after}: {verdict}")
         if verdict.is_clean:
             assert before <= verdict.counted <= after + 1
         return verdict, said
 
-    def _judged(self, number: int) -> Verdict:
-        folder = self.rig.path(f"extracted-{number}")
+    def judged(self, number: int, spoil: Callable[[Path], None] | None = None) -> Verdict:
+        """Extract a copy and judge it; or one that is spoiled before, in the folder where it was extracted."""
+        name = f"{number}-spoiled" if spoil else str(number)
+        folder = self.rig.path(f"extracted-{name}")
         folder.mkdir()
         self.borg.extract(str(number), folder)
         over = {path: folder / path.relative_to("/") for path in self.volumes}
         (folder / self.cluster.data.relative_to("/") / "postmaster.pid").unlink()  # names the server that goes on
-        copy = replace(self.cluster, sockets=self.rig.path(f"sockets-{number}"))
+        if spoil:
+            spoil(folder)
+        copy = replace(self.cluster, sockets=self.rig.path(f"sockets-{name}"))
         verdict = judge(copy, over)
         shutil.rmtree(folder)
         return verdict

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,15 @@ from hooks import postgresql, postgresql_copy
 from tests.rig import Rig
 from tests.system.archives import Borg
 from tests.system.bank import HOT
-from tests.system.live import assert_nothing_left, away, script, tidy
+from tests.system.live import Programs, assert_nothing_left, away, script, tidy
 from tests.system.postgres import OTHERS, Cluster, owned, programs_of
 from tests.system.program import Said, borg_lvm, run
-from tests.system.served import THICK, Served, served, volumes
+from tests.system.served import THICK, Kinds, Served, served, volumes
 
 pytestmark = pytest.mark.limit(1500)
 RUNS = int(os.environ.get("BORG_LVM_RUNS", "1"))
+JUDGED = int(os.environ.get("BORG_LVM_JUDGED", "1"))
+PAUSE = 2.0  # seconds that are put before each snapshot where they are taken one after the other
 CONFIG = Path("/run/borg-lvm-test-postgresql.yaml")
 HBA = "local all weak trust\nlocal all all peer\n"
 """Who may come in without a password: the server's own user, and a role that has no rights."""
@@ -61,10 +65,10 @@ class Switched:
         self._stack.close()
 
 
-def configured(entry: Mapping[str, Any]) -> Path:
-    """Write a configuration with this application; not below a folder that is open to everybody."""
+def configured(*entries: Mapping[str, Any]) -> Path:
+    """Write a configuration with these applications; not below a folder that is open to everybody."""
     common = {"deadline": 60, "command_timeout": 300, "snapshot": {"size": "80%ORIGIN"}}
-    CONFIG.write_text(yaml.safe_dump({**common, "applications": [dict(entry)]}))
+    CONFIG.write_text(yaml.safe_dump({**common, "applications": [dict(entry) for entry in entries]}))
     return CONFIG
 
 
@@ -85,6 +89,40 @@ def test_a_cluster_over_three_volumes_comes_back_whole(rig: Rig) -> None:
             for volume, what in (("data", "data"), ("log", "WAL"), ("tables", "tablespace")):
                 assert any(f" {what} " in line and line.endswith(f"/{volume}") for line in shown.splitlines()), shown
         assert_nothing_left(rig)
+
+
+@pytest.mark.parametrize("kinds", [THICK, pytest.param(("thick", "thin", "thin"), marks=pytest.mark.soak)], ids=str)
+def test_backup_mode_is_for_volumes_that_are_taken_one_after_the_other(rig: Rig, kinds: Kinds) -> None:
+    """The log of changes would be the first of them: that such a copy is found corrupt, test_postgres.py shows."""
+    programs = Programs(rig.path("programs"))
+    programs.delay("lvcreate", PAUSE)
+    with tidy():
+        with served(rig, kinds, HOT, checksums=True) as server:
+            data = server.cluster.data
+            config = configured({**entry_for(server.cluster), "level": "backup-mode"})
+            for turn in range(JUDGED):
+                verdict, said = server.copied(
+                    turn, "--config", config, "--consistency", "per-volume", programs=programs
+                )
+                assert "postgresql: quiesced (backup-mode) for " in said.err
+                assert ", backup_label, WAL from " in said.err
+                assert verdict.is_clean, verdict
+            assert not (data / "backup_label").exists()
+            assert server.cluster.sql("select count(*) from pg_replication_slots") == "0"
+            verdict = server.judged(0, partial(cut_short, data))
+            assert "WAL ends before end of online backup" in verdict.refused, verdict
+        assert_nothing_left(rig)
+
+
+def cut_short(data: Path, folder: Path) -> None:
+    """Leave but the first WAL file that the label of an extracted copy tells of: as if the log were saved first."""
+    copy = folder / data.relative_to("/")
+    begin = re.search(r"file (\w+)", (copy / "backup_label").read_text())
+    assert begin
+    log = folder / os.readlink(copy / "pg_wal")[1:]
+    for file in log.iterdir():
+        if file.is_file() and file.name > begin[1]:
+            file.unlink()
 
 
 @pytest.mark.soak
@@ -141,6 +179,10 @@ def test_what_is_wrong_is_told(rig: Rig) -> None:
         assert f"{stage.parts[2]} (tablespace): it lies on " in said.err
         said = stage.backup("a", "--consistency", "per-volume", status=69)
         assert "must be of one instant" in said.err
+        stage.entry["level"] = "backup-mode"
+        said = stage.backup("a", status=69)
+        assert "its level backup-mode is for volumes of several instants" in said.err
+        del stage.entry["level"]
         stage.entry["options"]["role"] = "weak"
         said = stage.backup("a", status=71)
         assert "must be superuser or have privileges of pg_read_all_settings" in said.err
@@ -171,10 +213,26 @@ def test_what_is_wrong_is_told(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+def test_backup_mode_needs_a_volume_for_the_log_alone(rig: Rig) -> None:
+    with staged(rig) as stage:
+        stage.entry["level"] = "backup-mode"
+        other = stage.parts[1].parent / "other"
+        other.mkdir()
+        options = {"quiesce": ["true"], "resume": ["true"], "paths": [str(other)]}
+        config = configured(stage.entry, {"plugin": "scripts", "name": "other", "options": options})
+        words: list[str | Path] = ["--consistency", "per-volume", "--", "true", *stage.parts, other]
+        paths = [word for part in (*stage.parts, other) for word in ("--path", str(part))]
+        said = borg_lvm("run", "--config", config, *paths, *words, status=69)
+        assert "its WAL (" in said.err
+        assert "must lie on a volume of its own" in said.err
+        assert_nothing_left(rig)
+
+
 class ClusterSubject(Subject):
     """A cluster, for the contract."""
 
     stops_writers = False
+    level = "checkpoint"
 
     def __init__(self, server: Switched) -> None:
         self.server = server
@@ -182,7 +240,7 @@ class ClusterSubject(Subject):
 
     def make(self, deadline: float) -> Application:
         options = postgresql.Options(socket=str(self.server.cluster.sockets))
-        return postgresql.PostgreSQL(Wish("it", "checkpoint", deadline, options))
+        return postgresql.PostgreSQL(Wish("it", self.level, deadline, options))
 
     def write(self, seconds: float) -> bool:
         self.server.cluster.sql(f"SET statement_timeout = '{seconds:g}s'; INSERT INTO words VALUES ('word')")
@@ -322,3 +380,21 @@ class TestContract(ApplicationContract):
     @pytest.fixture
     def subject(self, server: Switched) -> Subject:
         return ClusterSubject(server)
+
+
+class InBackupMode(ClusterSubject):
+    """A cluster that is put into its backup mode."""
+
+    level = "backup-mode"
+
+
+@pytest.mark.soak
+class TestContractBackupMode(ApplicationContract):
+    """And in its backup mode."""
+
+    deadline = 20.0
+    patience = 60.0
+
+    @pytest.fixture
+    def subject(self, server: Switched) -> Subject:
+        return InBackupMode(server)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from borg_lvm.applications import DataPath, Probe
 from borg_lvm.config.schema import Coverage
-from borg_lvm.coverage import Asked, Covered, Coverer
+from borg_lvm.coverage import Asked, Covered, Coverer, Kept, late, too_late
 from tests.unit.data.machine import Machine, folders
 
 DATA, SPACE = "/var/lib/pg/data", "/space/far"
@@ -23,10 +25,10 @@ def server() -> Machine:
     return machine
 
 
-def asked(*paths: str, coverage: Coverage = "whole", still: bool = False) -> Asked:
+def asked(*paths: str, coverage: Coverage = "whole", still: bool = False, apart: bool = False) -> Asked:
     probe = Probe("15", tuple(DataPath(path, "data") for path in paths))
     real = tuple("" if path.startswith("/missing") else path for path in paths)
-    return Asked("db", "pg", "lock", "locks", coverage, probe, real, still)
+    return Asked("db", "pg", "lock", "locks", coverage, probe, real, still, apart)
 
 
 def judge(
@@ -119,3 +121,34 @@ def test_data_of_several_instants_is_refused_unless_nothing_is_written() -> None
 
 def test_an_application_that_tells_of_nothing_is_left_alone() -> None:
     assert judge(asked(), "/var")[1] == []
+
+
+def test_a_level_for_several_instants_is_for_no_other() -> None:
+    question = asked(DATA, SPACE, apart=True)
+    assert judge(question, "/var", "/space", consistency="per-volume")[1] == []
+    for told in (
+        judge(question, "/var", "/space")[1],
+        judge(asked(DATA, apart=True), "/var", "/space", consistency="per-volume")[1],
+    ):
+        assert len(told) == 1
+        assert told[0].startswith("db: its level lock is for volumes of several instants (`consistency: per-volume`)")
+
+
+def test_a_log_that_is_saved_last_has_a_volume_of_its_own() -> None:
+    data, log = Kept("/data", "data", "vg0/data"), Kept("/log", "WAL", "vg0/log", after=True)
+    apart = Covered("db", "pg", "backup-mode", "", "15", (data, log))
+    assert late([apart]) == {"vg0/log"}
+    assert list(too_late([apart])) == []
+    other = Covered("mail", "scripts", "lock", "", "1", (Kept("/mail", "mail", "vg0/log"),))
+    (told,) = too_late([apart, other])
+    assert told.startswith(
+        "db: its WAL (/log) is saved last, and must lie on a volume of its own for that; /mail (mail,"
+    )
+    together = replace(apart, kept=(replace(data, volume="vg0/log"), log))
+    (told,) = too_late([together])
+    assert "/data (db, data) lies on vg0/log too" in told
+
+
+def test_where_in_its_volume_a_path_lies() -> None:
+    covered, _ = judge(asked("/pg/data"), "/var")
+    assert (covered.kept[0].volume, covered.kept[0].inside) == ("vg0/var", "/lib/pg/data")

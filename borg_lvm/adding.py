@@ -1,0 +1,102 @@
+"""Puts into a snapshot what its restore needs and the original must not have: a label of PostgreSQL's, for instance.
+
+Before anybody sees it, the copy is mounted writable in a child with a mount namespace of its own, written to, and
+unmounted. Its folders belong to others, so none of their links is followed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from borg_lvm import kernel, namespace
+from borg_lvm.applications import Added
+from borg_lvm.coverage import Asked, Covered, Kept
+from borg_lvm.errors import SnapshotError
+from borg_lvm.ledger import Ledger
+from borg_lvm.plan import Copy, Plan
+
+PRIVATE = 0o600
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Place:
+    """A copy, and a folder in its file system."""
+
+    copy: Copy
+    inside: str
+
+
+def refusals(asked: Sequence[Asked], covered: Sequence[Covered], copies: Sequence[Copy]) -> Iterator[str]:
+    """Yield why something could not be put into a copy. Pure."""
+    encrypted = {copy.origin.full_name for copy in copies if copy.crypt}
+    for one, found in zip(asked, covered, strict=True):
+        for kept in found.kept:
+            if one.apart and not kept.after and kept.volume in encrypted:
+                yield (
+                    f"{one.name}: {kept.path} lies on {kept.volume}, which is encrypted: its copy is read-only, and "
+                    f"the level {one.level} has to write into it; use `consistency: instant` and another level"
+                )
+
+
+def put(plan: Plan, added: Mapping[str, Sequence[Added]], book: Ledger) -> None:
+    """Write all of it, by the names of the applications. Errors: SnapshotError."""
+    for one in plan.applications:
+        for file in added.get(one.name, ()):
+            place = _place(plan.copies, one.kept, file.folder)
+            if place is None:
+                raise SnapshotError(f"{one.name}: {file.name} cannot be put into a copy: {file.folder} is in none")
+            told = _written(place, file, os.path.join(book.folder, "adding"))
+            if told:
+                raise SnapshotError(f"{one.name}: {file.name} cannot be put into its copy: {told}")
+
+
+def _place(copies: Iterable[Copy], kept: Iterable[Kept], folder: str) -> Place | None:
+    """Find where in which copy a folder is. Pure."""
+    found = next((one for one in kept if one.path == folder and one.volume), None)
+    copy = next((copy for copy in copies if found and copy.origin.full_name == found.volume), None)
+    return Place(copy, found.inside) if copy and found else None
+
+
+def _written(place: Place, file: Added, staging: str) -> str:
+    """Write one file; return what went wrong, if anything. In a child, whose mounts go with it."""
+
+    def work() -> str:
+        try:
+            kernel.unshare(kernel.CLONE_NEWNS)
+            kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+            flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+            kernel.mount(place.copy.device, staging, place.copy.fstype, flags, place.copy.options)
+            write(staging + place.inside, file, below=staging)
+            kernel.umount(staging, 0)
+        except OSError as error:
+            return "; ".join([str(error), *getattr(error, "__notes__", ())])
+        return ""
+
+    os.mkdir(staging, 0o700)
+    try:
+        told = namespace.apart(work)
+    finally:
+        os.rmdir(staging)
+    return "the process that wrote it was ended" if told is None else told
+
+
+def write(folder: str, file: Added, below: str) -> None:
+    """Write a file for the folder's owner alone, through no link after `below`. Errors: OSError."""
+    fds = [os.open(below, FOLDER)]
+    try:
+        for name in os.path.relpath(folder, below).split("/"):
+            fds.append(os.open(name, FOLDER, dir_fd=fds[-1]))
+        new = os.open(file.name, NEW, PRIVATE, dir_fd=fds[-1])
+        fds.append(new)
+        owner = os.fstat(fds[-2])
+        os.fchown(new, owner.st_uid, owner.st_gid)
+        with os.fdopen(os.dup(new), "wb") as stream:
+            stream.write(file.content)
+        os.fsync(new)
+    finally:
+        for fd in reversed(fds):
+            os.close(fd)

@@ -1,0 +1,45 @@
+"""What is put into a copy: where it goes, what is refused, and that no link leads it elsewhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from borg_lvm.adding import write
+from borg_lvm.applications import Added
+
+LABEL = Added("/pg/data", "backup_label", b"START\n")
+
+
+def test_it_is_for_the_owner_of_its_folder_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "lib" / "data"
+    folder.mkdir(parents=True)
+    write(str(folder), LABEL, below=str(tmp_path))
+    made = folder / "backup_label"
+    assert made.read_bytes() == b"START\n"
+    found = made.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (folder.stat().st_uid, folder.stat().st_gid, 0o600)
+
+
+def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "backup_label").write_text("another's")
+    with pytest.raises(FileExistsError):
+        write(str(tmp_path), LABEL, below=str(tmp_path))
+    assert (tmp_path / "backup_label").read_text() == "another's"
+
+
+def test_no_link_is_followed(tmp_path: Path) -> None:
+    copy, live = tmp_path / "copy", tmp_path / "live"
+    copy.mkdir()
+    (live / "data").mkdir(parents=True)
+    (copy / "lib").symlink_to(live)
+    with pytest.raises(OSError, match="lib"):
+        write(str(copy / "lib" / "data"), LABEL, below=str(copy))
+    (copy / "data").mkdir()
+    (copy / "data" / "backup_label").symlink_to(live / "written")
+    with pytest.raises(FileExistsError):
+        write(str(copy / "data"), LABEL, below=str(copy))
+    assert os.listdir(live) == ["data"]
+    assert os.listdir(live / "data") == []
