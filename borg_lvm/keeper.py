@@ -12,13 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Mapping
+from contextlib import suppress
 
 from borg_lvm import desk, namespace, stand, strays
-from borg_lvm.errors import InterruptedRunError, LockedError, SnapshotError, SnapshotLostError, UsageError
+from borg_lvm.errors import LockedError, SnapshotError, SnapshotLostError, UsageError
 from borg_lvm.log import Log
+from borg_lvm.signals import raising
 
 PROGRAM = "borg_lvm.keeper_main"
 READY = b"ready"
@@ -51,7 +51,7 @@ def begin(name: str, words: Mapping[str, object], log: Log) -> int:
     finally:
         os.close(tell)
     try:
-        with _ended_by_signals():
+        with raising((signal.SIGHUP, signal.SIGTERM), "before the view stood"):
             stands = _hear(process, json.dumps(words).encode(), report)
     except BaseException:
         process.terminate()  # it releases everything
@@ -74,22 +74,6 @@ def _refuse_where_nobody_else_would_see_it() -> None:
                 "of it would find the view empty",
                 remedy="in a unit: ExecStartPre=+borg-lvm begin …; elsewhere call it outside, or use borg-lvm run",
             )
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Have the signals that end us raise InterruptedRunError in the block, so that the keeper is ended as well."""
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise InterruptedRunError(signum, f"ended by {signal.Signals(signum).name} before the view stood")
-
-    chosen = [one for one in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(one) != signal.SIG_IGN]
-    before = {one: signal.signal(one, stop) for one in chosen}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 def _hear(process: subprocess.Popen[bytes], words: bytes, report: int) -> bool:

@@ -66,6 +66,7 @@ class Outcome:
 
     The command began at `begin` (Unix time) and took so many `seconds`. `over` says why we have ended it, if we have;
     `marked` what has become of what it saved, if it is not to be trusted. The run itself began at `since` (Unix time).
+    `subject` is what the command is called: nothing is known of one that others have run between `begin` and `end`.
     """
 
     plan: Plan
@@ -83,6 +84,7 @@ class Outcome:
     marked: Sequence[str] = ()
     applications: tuple[Quiesced, ...] = ()
     since: float = 0.0
+    subject: str = "the command"
     phases: list[Phase] = field(default_factory=list)
 
     @property
@@ -104,13 +106,15 @@ class Outcome:
         found = self.distrust()
         if found:
             raise SnapshotLostError(
-                f"the backup is not to be trusted (the command ended with status {self.status})",
+                f"the backup is not to be trusted ({self.subject} ended with status {self.status})",
                 details=(*found.reasons, *self.marked),
                 remedy=found.remedy,
             )
         assert self.status is not None
         if self.leftovers and self.status == 0:
-            raise ReleaseError("the command succeeded, but not everything could be released", remedy="borg-lvm clean")
+            raise ReleaseError(
+                f"{self.subject} succeeded, but not everything could be released", remedy="borg-lvm clean"
+            )
         if self.status == 0:
             self._refuse_degraded()
         return self.status
@@ -125,7 +129,7 @@ class Outcome:
         ]
         if told:
             details = (*(one.out for one in cut), *(one.wrong for one in wrong))
-            raise DegradedError(f"the command succeeded, but {' and '.join(told)}", details=details)
+            raise DegradedError(f"{self.subject} succeeded, but {' and '.join(told)}", details=details)
 
 
 def summary(outcome: Outcome) -> Iterator[tuple[str, dict[str, object]]]:
@@ -147,7 +151,7 @@ def summary(outcome: Outcome) -> Iterator[tuple[str, dict[str, object]]]:
     for path, declared in plan.live_sources:
         yield shown(f"not frozen, as declared: {path} (--live {declared})"), {}
     released = outcome.kept or ("not everything could be released" if outcome.leftovers else "everything released")
-    text = f"the command ended with status {outcome.status} after {outcome.seconds:.1f} s; {released}"
+    text = f"{outcome.subject} ended with status {outcome.status} after {outcome.seconds:.1f} s; {released}"
     yield text, {"status": outcome.status, "seconds": round(outcome.seconds, 3)}
 
 

@@ -73,7 +73,7 @@ def perform(surveyed: Survey, job: Job, settings: Settings, log: Log) -> int:
 
     Errors: any BorgLvmError; whatever it is, everything that could be undone has been.
     """
-    outcome = report.Outcome(surveyed.plan, since=time.time())
+    outcome = report.Outcome(surveyed.plan, since=time.time(), subject="the backup" if job.held else "the command")
     clock = recording.Clock(outcome)
     log.context["run"] = surveyed.plan.run_id
     with recording.recorded(surveyed, outcome, job.certified, log) as statuses:

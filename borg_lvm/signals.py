@@ -7,6 +7,8 @@ blocked and waited for (see `run.py`), because only so the kernel tells whether 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from borg_lvm.errors import InterruptedRunError
@@ -32,6 +34,22 @@ def as_inherited() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 
+@contextmanager
+def raising(signals: Sequence[signal.Signals], when: str) -> Iterator[None]:
+    """Have these raise InterruptedRunError in the block, at once; one that was ignored before stays ignored."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise InterruptedRunError(signum, f"ended by {signal.Signals(signum).name} {when}")
+
+    chosen = [one for one in signals if signal.getsignal(one) != signal.SIG_IGN]
+    before = {one: signal.signal(one, stop) for one in chosen}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
 class Signals:
     """Takes note of ending signals for the length of the block; one that was ignored before stays ignored."""
 
@@ -54,8 +72,8 @@ class Signals:
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.caught.append(signum)
 
-    def check(self) -> None:
-        """Raise InterruptedRunError if a signal has come."""
+    def check(self, when: str = "before the command was started") -> None:
+        """Raise InterruptedRunError if a signal has come; `when` says what it has kept us from."""
         if self.caught:
             name = signal.Signals(self.caught[0]).name
-            raise InterruptedRunError(self.caught[0], f"ended by {name} before the command was started")
+            raise InterruptedRunError(self.caught[0], f"ended by {name} {when}")

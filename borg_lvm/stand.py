@@ -86,7 +86,7 @@ class Standing:
                 self.log.warning(f"the view {self.wish.base} is taken away: {watcher.over}")
                 self.take_away()
                 return ENDED
-            self.signals.check()
+            self.signals.check("while the view stood")
             word, _, status = self.desk.asked(min(pause, end - time.monotonic())).partition(" ")
             if word == END:
                 return int(status)

@@ -117,7 +117,7 @@ def test_a_status_is_passed_through(rig: Rig) -> None:
     (source,) = planted(rig)
     for told, status in (("2", 2), ("TERM", 143), ("0", 0)):
         begin(source)
-        assert f"the command ended with status {status}" in end("--status", told, status=status).err
+        assert f"the backup ended with status {status}" in end("--status", told, status=status).err
 
 
 def test_the_next_begin_ends_a_view_that_nobody_reads(rig: Rig) -> None:
@@ -206,7 +206,7 @@ def test_a_signal_ends_a_view_as_well(rig: Rig) -> None:
     pid = keeper()
     os.kill(pid, signal.SIGTERM)
     wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the keeper's end")
-    assert "SIGTERM" in end(status=143).err
+    assert "ended by SIGTERM while the view stood" in end(status=143).err
 
 
 def test_what_is_unmounted_by_somebody_else_is_told(rig: Rig) -> None:
