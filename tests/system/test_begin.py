@@ -340,6 +340,7 @@ def borgmatics(rig: Rig, borg: Borg, source: Path, **more: object) -> Path:
     return path
 
 
+@pytest.mark.soak
 def test_borgmatic_with_begin_and_end_as_its_commands(rig: Rig) -> None:
     (source,) = planted(rig)
     borg = Borg.made(rig.path("borg"))

@@ -85,6 +85,7 @@ def test_a_group_without_free_space(rig: Rig) -> None:
         tool("lvremove", "--yes", f"{group.name}/rest")
 
 
+@pytest.mark.soak
 def test_leftovers_and_kept_snapshots(rig: Rig) -> None:
     data = grown(rig)
     began = rig.path("began")

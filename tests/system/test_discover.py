@@ -38,6 +38,7 @@ def entries(said: Said) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.soak
 def test_servers_and_containers_are_found_and_then_told_as_configured(rig: Rig, base: Path) -> None:
     rig.directory.chmod(0o755)
     nothing = base / "nothing.yaml"

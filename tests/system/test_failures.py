@@ -99,7 +99,7 @@ ENTRIES: dict[str, Callable[..., dict[str, Any]]] = {"postgresql": postgresql, "
 @pytest.mark.parametrize(
     ("name", "words", "told"),
     [
-        ("postgresql", [""], "no password supplied"),
+        pytest.param("postgresql", [""], "no password supplied", marks=pytest.mark.soak),
         ("postgresql", ["wrong"], 'password authentication failed for user "password"'),
         ("postgresql", ["right"], "privileges of pg_read_all_settings"),
         ("mariadb", ["backup", "wrong"], "Access denied for user 'backup'@'localhost'"),

@@ -173,6 +173,7 @@ def staged(rig: Rig) -> Iterator[Stage]:
             stage.server.stop()
 
 
+@pytest.mark.soak
 def test_what_is_wrong_is_told(rig: Rig) -> None:
     with staged(rig) as stage:
         said = stage.backup("a", status=69, parts=stage.parts[:2])

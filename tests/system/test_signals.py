@@ -394,6 +394,7 @@ ENDS = [("exit 0", 0), ("exit 1", 1), ("exit 2", 2), ("exit 100", 100), ("exit 1
 ENDS += [("exit 130", 130), ("kill -TERM $$", 143), ("kill -KILL $$", 137), ("kill -SEGV $$", 139)]
 
 
+@pytest.mark.soak
 def test_the_status_is_passed_through(rig: Rig, one: Volume) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     for line, status in ENDS:

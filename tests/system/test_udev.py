@@ -62,6 +62,7 @@ def test_killed_in_the_window(server: Rig) -> None:
     assert_nothing_left(server)
 
 
+@pytest.mark.soak
 def test_dmeventd_leaves_our_snapshots_alone(server: Rig) -> None:
     """It unmounts what overflows, and extends what it is told to: ours it must not know."""
     configuration = Path(os.environ["LVM_SYSTEM_DIR"], "lvm.conf")
