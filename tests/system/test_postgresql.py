@@ -219,7 +219,7 @@ def test_backup_mode_needs_a_volume_for_the_log_alone(rig: Rig) -> None:
         stage.entry["level"] = "backup-mode"
         other = stage.parts[1].parent / "other"
         other.mkdir()
-        options = {"quiesce": ["true"], "resume": ["true"], "paths": [str(other)]}
+        options = {"quiesce": ["/bin/true"], "resume": ["/bin/true"], "paths": [str(other)]}
         config = configured(stage.entry, {"plugin": "scripts", "name": "other", "options": options})
         words: list[str | Path] = ["--consistency", "per-volume", "--", "true", *stage.parts, other]
         paths = [word for part in (*stage.parts, other) for word in ("--path", str(part))]

@@ -1,4 +1,6 @@
-"""One configuration of borgmatic's, three ways to run it: plain, `borg-lvm run --`, `local_path`. Nothing else differs.
+"""One configuration of borgmatic's, four ways to run it: plain, `borg-lvm run --`, `local_path`, begin and end around.
+
+Nothing else differs, but that the last one names its sources and excludes below the view.
 
 Two encrypted repositories whose pass phrase a command tells, a dump of PostgreSQL, patterns, excludes, nested volumes,
 and no other file system entered but those that are named.
@@ -26,13 +28,14 @@ pytestmark = [pytest.mark.limit(3600), pytest.mark.soak]  # seconds; a fraction 
 
 SECRET = "a pass phrase"
 TIMES = 3
-# Room for one more: a begin and an end around the command.
 WAYS: dict[str, tuple[tuple[str | Path, ...], dict[str, object]]] = {
     "plain": ((), {}),
     "run": ((BORG_LVM, "run", "--"), {}),
     "in-place": ((), {"local_path": "borg-lvm-borg"}),
+    "around": ((), {}),
 }
-LINES = ["+ re:/keep\\.tmp$", "- sh:**/*.tmp", "- {top}/www/cache"]
+VIEW = "/run/borg-lvm/view/nightly"
+LINES = ["+ re:/keep\\.tmp$", "- sh:**/*.tmp"]
 
 
 @pytest.fixture
@@ -75,8 +78,7 @@ class Configured:
         self.settings: dict[str, object] = {
             "repositories": [{"path": str(path)} for path in self.repositories],
             "encryption_passcommand": f"echo {SECRET}",
-            "patterns": [f"R {self.top}/www", *(line.format(top=self.top) for line in LINES)],
-            "exclude_patterns": [str(self.top / "postgres")],
+            **self.choice("", ""),
             "one_file_system": True,
             "postgresql_databases": [dump],
         }
@@ -86,10 +88,28 @@ class Configured:
         for repository in self.repositories:
             run("borg", "init", "--encryption", "repokey-blake2", repository, env=self.env)
 
+    def choice(self, view: str, cut: str) -> dict[str, object]:
+        """Return what chooses the files, all below `view`; borg leaves what is before `cut` out of its archives."""
+        return {
+            "source_directories": [f"{view}{cut}{self.top}"],
+            "patterns": [f"R {view}{cut}{self.top}/www", *LINES, f"- {view}{self.top}/www/cache"],
+            "exclude_patterns": [f"{view}{self.top}/postgres"],
+        }
+
+    def around(self) -> dict[str, object]:
+        """Return the settings for a begin and an end as borgmatic's commands, as in contrib/borgmatic/around.yaml."""
+        begin = f"borg-lvm begin nightly --path {self.top} --path {self.top}/www"
+        steps = [
+            {"before": "configuration", "when": ["create"], "run": [begin]},
+            {"after": "configuration", "when": ["create"], "run": ["borg-lvm end nightly"]},
+        ]
+        return {**self.choice(VIEW, "/."), "commands": steps}
+
     def create(self, way: str) -> Said:
         """Run it."""
         before, more = WAYS[way]
-        return self.matic.create(self.matic.configured([self.top], self.settings | more), *before, env=self.server)
+        settings = self.settings | more | (self.around() if way == "around" else {})
+        return self.matic.create(self.matic.configured([self.top], settings), *before, env=self.server)
 
     def stored(self, repository: Path) -> dict[str, str]:
         """Return the paths of the newest archive and what they are."""
@@ -101,7 +121,7 @@ class Configured:
         return {path: mode if path.startswith(differing) else f"{mode} {size}" for path, mode, size in found}
 
 
-def test_three_ways_three_times_each(rig: Rig, server: Cluster) -> None:
+def test_four_ways_three_times_each(rig: Rig, server: Cluster) -> None:
     configured = Configured(rig.path("matic"), server)
     read: dict[str, list[set[str]]] = {}
     stored: dict[str, list[dict[str, str]]] = {}
@@ -110,7 +130,7 @@ def test_three_ways_three_times_each(rig: Rig, server: Cluster) -> None:
     for way in WAYS:
         for _ in range(TIMES):
             said = configured.create(way)
-            read.setdefault(way, []).append(set(letters(said, configured.top)))
+            read.setdefault(way, []).append(set(letters(said, str(configured.top)[1:])))
             for repository in configured.repositories:
                 stored.setdefault(way, []).append(configured.stored(repository))
     print(read)
@@ -127,6 +147,8 @@ def test_three_ways_three_times_each(rig: Rig, server: Cluster) -> None:
     assert read["plain"][1] == read["plain"][2]
     assert not read["plain"][1] & {"file0", "www/page"}
     assert read["run"] == read["in-place"] == [read["plain"][1]] * TIMES
+    # The view's paths are new to the files cache once, and the same ever after.
+    assert read["around"] == read["plain"]
     usable(configured, rig.path("out"))
 
 
