@@ -18,6 +18,7 @@ from borg_lvm.ledger import Ledger
 from borg_lvm.plan import Copy, Plan
 
 PRIVATE = 0o600
+THERE = "there"
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -50,6 +51,11 @@ def put(plan: Plan, added: Mapping[str, Sequence[Added]], book: Ledger) -> None:
             if place is None:
                 raise SnapshotError(f"{one.name}: {file.name} cannot be put into a copy: {file.folder} is in none")
             told = _written(place, file, os.path.join(book.folder, "adding"))
+            if told == THERE:
+                raise SnapshotError(
+                    f"{one.name}: its copy needs a {file.name}, and {os.path.join(file.folder, file.name)} is there",
+                    remedy="it is left from a restore or from another backup: find out which, and remove it",
+                )
             if told:
                 raise SnapshotError(f"{one.name}: {file.name} cannot be put into its copy: {told}")
 
@@ -72,6 +78,8 @@ def _written(place: Place, file: Added, staging: str) -> str:
             kernel.mount(place.copy.device, staging, place.copy.fstype, flags, place.copy.options)
             write(staging + place.inside, file, below=staging)
             kernel.umount(staging, 0)
+        except FileExistsError:
+            return THERE
         except OSError as error:
             return "; ".join([str(error), *getattr(error, "__notes__", ())])
         return ""

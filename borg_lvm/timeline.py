@@ -20,7 +20,7 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 Unit = Callable[[float, float], str]
 """Tells an amount for a person; the second is the most that there was room for."""
 CONSISTENCY = {
-    "application": "its files were in order at the instant",
+    "application": "a restore has its files in order",
     "crash-consistent": "as a power cut at the instant would have left it",
     "none": "nothing is promised",
 }

@@ -64,7 +64,8 @@ class Options:
         Text("the name of a role", r"[^\u0000-\u001f]*"),
         "",
         "The database role; that of the operating system's user if it is not given. It needs to be a superuser, or a "
-        "member of pg_read_all_settings and, for the level checkpoint, of pg_checkpoint (PostgreSQL 15 or newer).",
+        "member of pg_read_all_settings and, for the level checkpoint, of pg_checkpoint (PostgreSQL 15 or newer); for "
+        "backup-mode it needs REPLICATION, and EXECUTE on pg_backup_start and pg_backup_stop.",
         "backup",
     )
     database: str = key(_NAME, "postgres", "The database to connect to.", "template1")

@@ -111,6 +111,11 @@ def test_backup_mode_is_for_volumes_that_are_taken_one_after_the_other(rig: Rig,
             assert server.cluster.sql("select count(*) from pg_replication_slots") == "0"
             verdict = server.judged(0, partial(cut_short, data))
             assert "WAL ends before end of online backup" in verdict.refused, verdict
+            (data / "backup_label").write_text("left from a restore")
+            paths = [word for path in server.volumes for word in ("--path", path)]
+            said = borg_lvm("run", "--config", config, "--consistency", "per-volume", *paths, "--", "true", status=71)
+            assert f"needs a backup_label, and {data}/backup_label is there" in said.err
+            (data / "backup_label").unlink()
         assert_nothing_left(rig)
 
 

@@ -51,7 +51,7 @@ class TestReport:
             "  vg0/home  ext4         ≤ 45 ms      300 MiB of 2.0 GiB  -",
             "  vg1/srv   xfs          ≤ 100 ms     the pool's          -",
             "  db    checkpoint  200 ms       application\n",
-            "  db: its files were in order at the instant; LSN 0/15E2A30",
+            "  db: a restore has its files in order; LSN 0/15E2A30",
             "everything was released",
             "How the snapshot of vg0/home filled:",
             "How the data of the thin pool vg1/pool filled:",
