@@ -36,10 +36,16 @@ def undo(commands: Sequence[Sequence[str]]) -> list[str]:
                     start_new_session=True,
                 )
         except subprocess.CalledProcessError as error:
-            failed.append(f"{argv[0]} failed with status {error.returncode}: {os.fsdecode(error.stderr).strip()}")
+            failed.append(f"{program(argv)} failed with status {error.returncode}: {os.fsdecode(error.stderr).strip()}")
         except (OSError, subprocess.SubprocessError) as error:
-            failed.append(f"{argv[0]}: {error}")
+            failed.append(f"{program(argv)}: {error}")
     return failed
+
+
+def program(argv: Sequence[str]) -> str:
+    """Return the program that a command runs, which env(1) may be asked to start."""
+    words = [word for word in argv[1:] if "=" not in word] if os.path.basename(argv[0]) == "env" else argv
+    return [*words, *argv][0]
 
 
 def end_process(pid: int, start: int) -> None:

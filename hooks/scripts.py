@@ -17,7 +17,7 @@ from borg_lvm import child, proc, safety
 from borg_lvm.applications import Application, DataPath, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
 from borg_lvm.config.sections import key
-from borg_lvm.errors import AbsentError, BusyError, ConfigError, QuiesceError
+from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
 from borg_lvm.plugins import hookimpl
 
 TOLD = {69: AbsentError, 75: BusyError}
@@ -146,18 +146,34 @@ class Scripts(Application):
     @contextmanager
     def quiesced(self) -> Iterator[None]:
         """Run what quiesces; then what resumes, in reverse, also for one that failed: it may have done half of it."""
-        with ExitStack() as stack:
-            for command, begun in zip(self.commands(), self.children, strict=True):
-                stack.callback(self.run, self.resuming(command), "thaw")
-                stack.callback(begun.kill)
-                begun.go()
-                status = begun.status(self.wish.deadline)
-                if status:
-                    kind = TOLD.get(status, QuiesceError)
-                    raise kind(f"{command[0]} failed with status {status}", details=(begun.words(),))
-                if status is None:
-                    raise BusyError(f"{command[0]} did not end within {self.wish.deadline:g} s and was killed")
-            yield
+        failed: list[str] = []
+        try:
+            with ExitStack() as stack:
+                for command, begun in zip(self.commands(), self.children, strict=True):
+                    stack.callback(self._resume, command, failed)
+                    stack.callback(begun.kill)
+                    begun.go()
+                    self._refuse_failure(command[0], begun)
+                yield
+        except BorgLvmError as error:  # the first failure is the one to be told, and those of resuming besides
+            error.details += tuple(failed)
+            raise
+        if failed:
+            raise QuiesceError(failed[0], details=tuple(failed[1:]))
+
+    def _refuse_failure(self, program: str, begun: child.Child) -> None:
+        status = begun.status(self.wish.deadline)
+        if status is None:
+            raise BusyError(f"{program} did not end within {self.wish.deadline:g} s and was killed")
+        if status:
+            raise TOLD.get(status, QuiesceError)(f"{program} failed with status {status}", details=(begun.words(),))
+
+    def _resume(self, command: Sequence[str], failed: list[str]) -> None:
+        """Run what resumes; what went wrong is added to `failed`, so that the others are run nevertheless."""
+        try:
+            self.run(self.resuming(command), "thaw")
+        except BorgLvmError as error:
+            failed.append(" ".join([error.message, *error.details]))
 
     def confirm(self) -> str:
         """Run the configured command."""

@@ -271,7 +271,8 @@ def test_what_could_not_be_resumed_is_not_stopped_again(rig: Rig) -> None:
         stage = two(rig, AFTER="exit 75", THAW="[ -e FOLDER/mended ] || exit 5")
         stage.attempts = 3
         said = stage.run(status=71)
-        assert "db may stand still" in said.err
+        assert f"error: db: {stage.folder}/db failed with status 75" in said.err  # the first failure comes first
+        assert f"db may stand still: {stage.folder}/db failed with status 5" in said.err
         assert stage.calls().count("db freeze") == 1
         (stage.folder / "mended").touch()
         borg_lvm("clean")
