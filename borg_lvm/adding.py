@@ -6,6 +6,7 @@ unmounted. Its folders belong to others, so none of their links is followed.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,14 +34,19 @@ class Place:
 
 def refusals(asked: Sequence[Asked], covered: Sequence[Covered], copies: Sequence[Copy]) -> Iterator[str]:
     """Yield why something could not be put into a copy. Pure."""
-    encrypted = {copy.origin.full_name for copy in copies if copy.crypt}
+    unfit = {one.origin.full_name: "encrypted" if one.crypt else "copied as it is" for one in copies if not _fits(one)}
     for one, found in zip(asked, covered, strict=True):
-        for kept in found.kept:
-            if one.apart and not kept.after and kept.volume in encrypted:
+        for data, kept in zip(one.probe.paths, found.kept, strict=True):
+            if data.labelled and kept.volume in unfit:
                 yield (
-                    f"{one.name}: {kept.path} lies on {kept.volume}, which is encrypted: its copy is read-only, and "
-                    f"the level {one.level} has to write into it; use `consistency: instant` and another level"
+                    f"{one.name}: {kept.path} lies on {kept.volume}, which is {unfit[kept.volume]}: the level "
+                    f"{one.level} has to write into its copy, and cannot; use `consistency: instant` and another level"
                 )
+
+
+def _fits(copy: Copy) -> bool:
+    """Tell whether a copy can be mounted writable."""
+    return not (copy.crypt or copy.raw)
 
 
 def put(plan: Plan, added: Mapping[str, Sequence[Added]], book: Ledger) -> None:
@@ -93,14 +99,19 @@ def _written(place: Place, file: Added, staging: str) -> str:
 
 
 def write(folder: str, file: Added, below: str) -> None:
-    """Write a file for the folder's owner alone, through no link after `below`. Errors: OSError."""
+    """Write a file for the folder's owner alone, through no link after `below`.
+
+    Errors: OSError, also when the folder is not its owner's: whoever tells us of it may want root to write elsewhere.
+    """
     fds = [os.open(below, FOLDER)]
     try:
         for name in os.path.relpath(folder, below).split("/"):
             fds.append(os.open(name, FOLDER, dir_fd=fds[-1]))
+        owner = os.fstat(fds[-1])
+        if owner.st_uid != file.owner:
+            raise PermissionError(errno.EPERM, f"it belongs to user {owner.st_uid}, not {file.owner}", folder)
         new = os.open(file.name, NEW, PRIVATE, dir_fd=fds[-1])
         fds.append(new)
-        owner = os.fstat(fds[-2])
         os.fchown(new, owner.st_uid, owner.st_gid)
         with os.fdopen(os.dup(new), "wb") as stream:
             stream.write(file.content)

@@ -24,21 +24,26 @@ class DataPath:
     """A file or folder that the application keeps data in, and what that is, in a word or two.
 
     `after`: a log that must hold all that was written while the others were snapshotted one after the other; its volume
-    is snapshotted when the application goes on again.
+    is snapshotted when the application goes on again. `labelled`: a folder that `Application.added` may write to.
     """
 
     path: str
     what: str
     after: bool = False
+    labelled: bool = False
 
 
 @dataclass(frozen=True)
 class Added:
-    """A file that a copy needs and the original must not have: its name, in a folder that the probe has named."""
+    """A file that a copy needs and the original must not have: its name, in a folder that the probe has named.
+
+    `owner` is the user id that the folder must belong to, and the file will.
+    """
 
     folder: str
     name: str
     content: bytes
+    owner: int
 
 
 @dataclass(frozen=True)

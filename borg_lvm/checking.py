@@ -243,7 +243,8 @@ def _plan(seen: Seen) -> Iterator[Finding]:
         yield Finding("note", "sources", f"{path} is read live, as declared (--live {declared})")
     if plan.consistency == "per-volume":
         message = "each volume has an instant of its own: what is spread over several may not fit together"
-        yield Finding("warning", "sources", message, "consistency: instant")
+        remedy = "" if plan.late else "consistency: instant"  # in a mode for several instants, one is not to be had
+        yield Finding("note" if plan.late else "warning", "sources", message, remedy)
     for note in plan.notes:
         yield Finding("note", "sources", note)
     for one in plan.applications:

@@ -37,7 +37,8 @@ class Asked:
 class Kept:
     """A path of an application's and the volume (`vg/lv`) whose snapshot holds it; or why none does.
 
-    `inside` is its path in that volume's file system. `after`: it must be saved when the application goes on again.
+    `inside` is its path in that volume's file system, `nested` are the volumes mounted below it. `after`: it must be
+    saved when the application goes on again.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Kept:
     missing: str = ""
     inside: str = ""
     after: bool = False
+    nested: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,19 @@ class Coverer:
                     f"{asked.name}: would be quiesced for nothing, none of its data is in this run: "
                     f"{'; '.join(missing)}; name it as a source, or allow it with `coverage: any`"
                 )
+        elif missing and asked.apart:
+            yield (
+                f"{asked.name}: a part of its data is not in this run: {'; '.join(missing)}; name it as a source: at "
+                f"the level {asked.level} nothing can be restored without"
+            )
         elif missing and asked.coverage == "whole":
             yield (
                 f"{asked.name}: a part of its data is not in this run: {'; '.join(missing)}; name it as a source, or "
                 "allow it with `coverage: partly`"
             )
-        volumes = sorted({kept.volume for kept in covered.kept if kept.volume})
+        volumes = sorted({name for kept in covered.kept for name in (kept.volume, *kept.nested) if name})
         several = self._consistency == "per-volume" and len(volumes) > 1
-        if asked.apart and not several:
+        if asked.apart and volumes and not several and not missing:
             yield (
                 f"{asked.name}: its level {asked.level} is for volumes of several instants (`consistency: per-volume`)"
                 ", and these are of one, from which it recovers without: use another level"
@@ -118,12 +125,18 @@ class Coverer:
                 return Kept(path, what, "", f"{hole} stays live ({reason})")
         for inner in self._others(real):
             return Kept(path, what, "", f"another file system is mounted at {inner.path}, which is not in this run")
-        return Kept(path, what, self._volumes[cover.target], inside=place[1])
+        return Kept(path, what, self._volumes[cover.target], inside=place[1], nested=self._nested(real))
 
     def _why_not(self, mount: Mount) -> str:
         if any(cover.mount.device == mount.device for cover in self._resolved.covers):
             return "the command does not read it"
         return f"it lies on {mount.source} ({mount.path}), which is not in this run"
+
+    def _nested(self, real: str) -> tuple[str, ...]:
+        """Return the volumes of this run that are mounted below a path."""
+        base = real.rstrip("/") + "/"
+        below = {mount.device for mount in self._table.mounts if mount.path.startswith(base)}
+        return tuple(sorted({self._volumes[c.target] for c in self._resolved.covers if c.mount.device in below}))
 
     def _others(self, real: str) -> Sequence[Mount]:
         """Return the mounts below a path whose file systems no cover shows."""
@@ -142,11 +155,13 @@ def too_late(applications: Sequence[Covered]) -> Iterator[str]:
     logs = {kept.volume: (one, kept) for one in applications for kept in one.kept if kept.after and kept.volume}
     for one in applications:
         for kept in one.kept:
-            if kept.volume in logs and not kept.after:
-                other, log = logs[kept.volume]
+            for volume in () if kept.after else sorted({kept.volume, *kept.nested} & set(logs)):
+                other, log = logs[volume]
+                if other is one and volume != kept.volume and log.path.startswith(f"{kept.path.rstrip('/')}/"):
+                    continue  # the log itself is mounted there
                 yield (
                     f"{other.name}: its {log.what} ({log.path}) is saved last, and must lie on a volume of its own for "
-                    f"that; {kept.path} ({one.name}, {kept.what}) lies on {kept.volume} too: use `consistency: "
+                    f"that; {kept.path} ({one.name}, {kept.what}) lies on {volume} too: use `consistency: "
                     "instant`, or another level"
                 )
 

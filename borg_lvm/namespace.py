@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -51,6 +52,7 @@ def apart(work: Callable[[], str]) -> str | None:
     if pid == 0:
         status = 1
         try:
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
             os.write(tell, os.fsencode(work()))
             status = 0
         finally:

@@ -25,7 +25,8 @@ PASSING = ("quiescing", "confirming")
 class Player:
     """An application and how it fares. `out` says why it takes no part any more; the run goes on without it.
 
-    `patient`: another attempt follows if it is busy now, so that the run need not go on without it yet. `verified`
+    `patient`: another attempt follows if it is busy now, so that the run need not go on without it yet. `stood`: it was
+    there and stood still once, so it is not absent, whatever it says later. `verified`
     is what was found right in its copy, `wrong` what was found wrong if the run goes on with it.
     """
 
@@ -43,6 +44,8 @@ class Player:
     attempted: bool = False
     entered: bool = False
     patient: bool = False
+    closed: bool = False
+    stood: bool = False
     verified: str = ""
     wrong: str = ""
 
@@ -70,7 +73,7 @@ class Player:
             return answer[0]
         if self.patient and isinstance(error, BusyError):
             raise error
-        self.absent = isinstance(error, AbsentError)
+        self.absent = isinstance(error, AbsentError) and not self.stood
         policy = self.entry.on_failure
         if not (policy == "crash-consistent" or (policy == "skip-if-absent" and self.absent)):
             raise error
@@ -112,10 +115,13 @@ class Player:
         self.seconds, self.remark = 0.0, ""
         made = self.attempt("making", self.entry.prepare_timeout, lambda: self.kind.make(self.wish))
         self.application = made or self.application
+        self.closed = made is None
 
     def close(self) -> None:
-        """Have it let go of connections and processes; what goes wrong with that matters to nobody."""
-        self.failure("closing", CLOSE_TIMEOUT, self.application.close)
+        """Have it let go of connections and processes, once; what goes wrong with that matters to nobody."""
+        if not self.closed:
+            self.closed = True
+            self.failure("closing", CLOSE_TIMEOUT, self.application.close)
 
     def enter(self) -> None:
         """Quiesce it. Errors: QuiesceError, as `attempt`."""
@@ -123,7 +129,7 @@ class Player:
         def work() -> None:
             self.block = self.application.quiesced()
             self.block.__enter__()  # its end is called without the error, which a plugin so cannot swallow
-            self.entered = True
+            self.entered = self.stood = True
 
         self.attempt("quiescing", self.wish.deadline, work)
 

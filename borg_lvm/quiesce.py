@@ -26,6 +26,8 @@ from borg_lvm.report import Quiesced
 from borg_lvm.signals import Signals
 
 RESUME_TIMEOUT = 20.0
+APART_TIMEOUT = 600.0
+"""How long volumes may be snapshotted one after the other while an application goes on, in a mode of its own."""
 
 
 @contextmanager
@@ -95,6 +97,11 @@ class Troupe:
         """
         whole = {one.name for one in plan.applications if one.kept and not any(kept.missing for kept in one.kept)}
         verifying.looked([player for player in self._active() if player.looks and player.name in whole], view, signals)
+
+    def rest(self) -> None:
+        """Let go of connections and processes until the next attempt."""
+        for player in self._members:
+            player.close()
 
     def close(self) -> None:
         """Let go of connections and processes; a second time does nothing."""
@@ -169,7 +176,8 @@ class Ready:
         player.attempted = True
         player.seconds = -time.monotonic()
         self._ledger.write("quiesce", name=player.name, undo=player.undo)
-        self._watch.hold(player.name, player.wish.deadline)
+        apart = player.wish.level in player.kind.apart  # nothing of it stands still
+        self._watch.hold(player.name, APART_TIMEOUT if apart else player.wish.deadline)
         player.enter()
         if player.out:
             self._resume(player)

@@ -147,6 +147,8 @@ def _acquire_and_run(
                 return taker.take(quiesced)
         except BusyError:
             clock.begin("waiting")
+            if job.troupe:
+                job.troupe.rest()
             raise
 
     outcome.instants = stack.enter_context(tries.kept(released, take, outcome.leftovers))

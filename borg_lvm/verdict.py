@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from borg_lvm.dm import Fill
-from borg_lvm.ledger import VIEWS
 from borg_lvm.plan import Copy
 from borg_lvm.sizing import human
 from borg_lvm.watching import Course, Story, duration, pace
 
 HOUR = 3600.0
+VIEWS = "/run/borg-lvm/view"
+"""Where the views of `borg-lvm begin` stand."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ from .running import servers
 
 CONNECT_TIMEOUT = 30.0
 MARK = "borg-lvm-end"
+OPTIONS = "-c client_min_messages=error -c search_path=pg_catalog"
+"""No function of a user's may take the place of the server's own: we may be a superuser."""
 BACKUP_MODE = "backup-mode"
 _NAME = Text("a name", r"[^\u0000-\u001f]+")
 
@@ -91,11 +93,13 @@ class PostgreSQL(Application):
         self._slot = f"borg_lvm_{os.getpid()}_{secrets.token_hex(4)}"
         self._segment = 0
         self._ended: backup_mode.Ended | None = None
+        self._account: Account | None = None
 
     def probe(self) -> Probe:
         """Connect, and ask the server where everything is."""
         psql = self._psql = self._psql or self._connect()
         facts = self._facts = json.loads(_query(psql, FACTS, CONNECT_TIMEOUT))
+        self._refuse_foreign(str(facts["data"]))
         if self._level == "checkpoint" and not facts["super"]:
             self._refuse_without_checkpoint(psql)
         if self._level == BACKUP_MODE:
@@ -110,8 +114,10 @@ class PostgreSQL(Application):
     def prepare(self) -> Iterator[None]:
         """Have it write out all that is in its memory; backup mode begins with that."""
         assert self._psql
-        beginning = backup_mode.begin(self._facts["number"], self._slot)
-        statement = {"checkpoint": "CHECKPOINT;", BACKUP_MODE: beginning}.get(self._level)
+        number = self._facts["number"]
+        statement = {"checkpoint": "CHECKPOINT;", BACKUP_MODE: backup_mode.begin(number)}.get(self._level)
+        if self._level == BACKUP_MODE:
+            _query(self._psql, backup_mode.keep(number, self._slot), CONNECT_TIMEOUT)
         if statement:
             self._psql.say(_marked(statement))
             while not self._psql.heard():
@@ -124,27 +130,36 @@ class PostgreSQL(Application):
         return nullcontext()
 
     def confirm(self) -> str:
-        """See that it is the same server, with its files in the same places: a new tablespace may lie anywhere."""
+        """See that nothing has changed; and end its backup mode."""
         assert self._psql
-        now = json.loads(_query(self._psql, FACTS, CONNECT_TIMEOUT))
-        if now["started"] != self._facts["started"]:
-            raise QuiesceError("the server was started again meanwhile", remedy="run it again")
-        if self._paths(now) != self._paths(self._facts):
-            raise QuiesceError("it keeps data elsewhere since it was asked", remedy="run it again")
+        self._refuse_changes(self._psql)
         if self._level != BACKUP_MODE:
             return ""
         told = json.loads(_query(self._psql, backup_mode.end(self._facts["number"]), CONNECT_TIMEOUT))
         self._ended = backup_mode.ended(told, self._segment)
         return f"backup mode from {self._ended.begin} to {self._ended.end}"
 
+    def _refuse_changes(self, psql: child.Child) -> None:
+        """See that it is the same server, with its files in the same places: a new tablespace may lie anywhere."""
+        now = json.loads(_query(psql, FACTS, CONNECT_TIMEOUT))
+        if now["started"] != self._facts["started"]:
+            raise QuiesceError("the server was started again meanwhile", remedy="run it again")
+        if self._paths(now) != self._paths(self._facts):
+            raise QuiesceError("it keeps data elsewhere since it was asked", remedy="run it again")
+
     def added(self) -> tuple[Added, ...]:
-        """Return the label, if the server still had to keep all WAL when that was saved."""
+        """Return the label, if the server still had to keep all WAL when that was saved.
+
+        A restore replays all that is in the saved WAL: a tablespace made since the mode's end must be in the run too.
+        """
         if not self._ended:
             return ()
         assert self._psql
+        assert self._account
+        self._refuse_changes(self._psql)
         if _query(self._psql, backup_mode.held(self._slot), CONNECT_TIMEOUT) != "1":
             raise QuiesceError("its slot was dropped before its WAL was saved", remedy="run it again")
-        return self._ended.added(str(self._facts["data"]))
+        return self._ended.added(str(self._facts["data"]), self._account.uid)
 
     def close(self) -> None:
         """End psql."""
@@ -152,27 +167,43 @@ class PostgreSQL(Application):
 
     def verify(self, scratch: str) -> str:
         """See that the copy is of this cluster, as it runs, and holds the checkpoint and the WAL to recover from."""
-        found = postgresql_copy.verify(self._facts["data"], self._facts["system"], self._checkpoint)
+        assert self._account
+        known = postgresql_copy.Known(self._facts["system"], self._checkpoint, self._account)
+        found = postgresql_copy.verify(self._facts["data"], known)
         return f"{found}, {backup_mode.verify(self._facts['data'], self._ended)}" if self._ended else found
 
     def _paths(self, facts: Mapping[str, Any]) -> tuple[DataPath, ...]:
         data = str(facts["data"])
         wal = DataPath(os.path.join(data, "pg_wal"), "WAL", after=self._level == BACKUP_MODE)
         spaces = (DataPath(str(place), "tablespace") for place in facts["tablespaces"])
-        return (DataPath(data, "data"), wal, *spaces)
+        return (DataPath(data, "data", labelled=self._level == BACKUP_MODE), wal, *spaces)
 
     def _connect(self) -> child.Child:
         place = f"{self._options.socket}/.s.PGSQL.{self._options.port}"
         owner = _owner(place)
+        self._account = Account(owner.pw_uid, owner.pw_gid)
         user = _account(self._options.os_user) if self._options.os_user else owner
         argv = ["psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password"]
         argv += ["--set", "ON_ERROR_STOP=1", "--host", self._options.socket, "--port", str(self._options.port)]
         argv += ["--username", self._options.role or user.pw_name, "--dbname", self._options.database]
-        env = {"HOME": user.pw_dir, "PGOPTIONS": "-c client_min_messages=error", "PGCONNECT_TIMEOUT": "20"}
+        env = {"HOME": user.pw_dir, "PGOPTIONS": OPTIONS, "PGCONNECT_TIMEOUT": "20"}
         account = Account(user.pw_uid, user.pw_gid)
         psql = self._stack.enter_context(child.started(argv, env=env, user=account))
         _query(psql, "SELECT 1;", CONNECT_TIMEOUT)
         return psql
+
+    def _refuse_foreign(self, data: str) -> None:
+        """Refuse a folder that is not the server's own: whoever listens at a socket may tell us anything."""
+        assert self._account
+        try:
+            owner = os.stat(data).st_uid
+        except OSError:
+            return  # that it is not there is told by those who look for its volume
+        if owner != self._account.uid:
+            raise QuiesceError(
+                f"its data directory {data} belongs to user {owner}, and its socket to user {self._account.uid}",
+                remedy="a server's data is its own user's; is it this server that listens there?",
+            )
 
     def _refuse_without_checkpoint(self, psql: child.Child) -> None:
         known = self._facts["number"] >= CHECKPOINT_ROLE_SINCE

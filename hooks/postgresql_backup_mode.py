@@ -21,7 +21,7 @@ NAMES_SINCE = 150000
 EXPIRY_SINCE = 140000
 EXPIRY = "10min"
 """When the server ends a session of ours that hangs, and with it the slot."""
-NAME = "backup_label"
+NAME, MAP = "backup_label", "tablespace_map"
 _BEGIN = re.compile(r"^START WAL LOCATION: ([0-9A-F]+/[0-9A-F]+) \(file ([0-9A-F]{24})\)$", re.MULTILINE)
 
 # What it takes, as one line of JSON.
@@ -47,23 +47,36 @@ def refuse_unless_possible(means: Mapping[str, Any], facts: Mapping[str, Any]) -
             "its backup mode needs a wal_level above minimal and a replication slot",
             remedy="set wal_level = replica and max_replication_slots, and restart it",
         )
-    if not (means["slot"] and means["mode"]):
+    if not means["slot"]:
+        raise QuiesceError(f"the role {facts['user']} may not make a slot", remedy="ALTER ROLE … REPLICATION")
+    if not means["mode"]:
+        names = ("pg_backup_start", "pg_backup_stop") if new(facts["number"]) else ("pg_start_backup", "pg_stop_backup")
         raise QuiesceError(
-            f"the role {facts['user']} may not use its backup mode",
-            remedy="ALTER ROLE … REPLICATION, and GRANT EXECUTE ON FUNCTION pg_backup_start, pg_backup_stop TO it",
+            f"the role {facts['user']} may not call {' and '.join(names)}",
+            remedy=f"GRANT EXECUTE ON FUNCTION {', '.join(names)} TO it, in the database that the option names",
         )
 
 
-def begin(number: int, slot: str) -> str:
-    """Return the statements that begin it, for a version (`server_version_num`)."""
+def new(number: int) -> bool:
+    """Tell whether a version (`server_version_num`) has the functions' new names."""
+    return number >= NAMES_SINCE
+
+
+def keep(number: int, slot: str) -> str:
+    """Return the statements that have the server keep its WAL from now on, as long as the session lasts."""
     expiry = f"SET idle_session_timeout = '{EXPIRY}'; " if number >= EXPIRY_SINCE else ""
-    start = "pg_backup_start('borg-lvm', true)" if number >= NAMES_SINCE else "pg_start_backup('borg-lvm', true, false)"
-    return f"{expiry}SELECT pg_create_physical_replication_slot('{slot}', true, true); SELECT {start};"
+    return f"{expiry}SELECT pg_create_physical_replication_slot('{slot}', true, true);"
+
+
+def begin(number: int) -> str:
+    """Return the statement that begins it, which waits for a checkpoint."""
+    start = "pg_backup_start('borg-lvm', true)" if new(number) else "pg_start_backup('borg-lvm', true, false)"
+    return f"SELECT {start};"
 
 
 def end(number: int) -> str:
     """Return the statement that ends it and tells what a copy needs, as one line of JSON."""
-    stop = "pg_backup_stop(false)" if number >= NAMES_SINCE else "pg_stop_backup(false, false)"
+    stop = "pg_backup_stop(false)" if new(number) else "pg_stop_backup(false, false)"
     return f"SELECT json_build_object('end', lsn, 'label', labelfile, 'map', spcmapfile) FROM {stop};"  # noqa: S608 - both are ours
 
 
@@ -82,9 +95,9 @@ class Ended:
     end: str
     files: tuple[str, ...]
 
-    def added(self, data: str) -> tuple[Added, ...]:
-        """Return what a plain restore must find in the folder of data."""
-        found = (Added(data, NAME, self.label.encode()), Added(data, "tablespace_map", self.map.encode()))
+    def added(self, data: str, owner: int) -> tuple[Added, ...]:
+        """Return what a plain restore must find in the folder of data, which belongs to this user."""
+        found = (Added(data, NAME, self.label.encode(), owner), Added(data, MAP, self.map.encode(), owner))
         return found if self.map else found[:1]
 
 
@@ -109,11 +122,11 @@ def files(timeline: str, first: str, last: str, segment: int) -> tuple[str, ...]
 
 def verify(data: str, known: Ended) -> str:
     """Return what was looked at in the copy that is seen at `data`. Errors: QuiesceError with what is wrong."""
-    for file in known.added(data):
+    for file in known.added(data, 0):
         path = os.path.join(data, file.name)
         try:
             with open(path, "rb") as stream:
-                same = stream.read() == file.content
+                same = stream.read(len(file.content) + 1) == file.content
         except OSError as error:
             raise QuiesceError(f"the copy is wrong: {path} cannot be read: {error}") from error
         if not same:

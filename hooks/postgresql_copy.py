@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from dataclasses import dataclass
 
 from borg_lvm import child
 from borg_lvm.errors import QuiesceError
@@ -22,19 +23,25 @@ DAMAGED = "Calculated CRC checksum does not match"
 TIMEOUT = 60.0  # seconds; the core's own limit is shorter
 
 
-def verify(data: str, system: str, checkpoint: str) -> str:
-    """Return what was looked at in the copy that is seen at `data`.
+@dataclass(frozen=True)
+class Known:
+    """What is known of the running cluster: its identifier, where a recovery began when it was prepared, its user."""
 
-    `system` is the identifier of the running cluster, `checkpoint` where a recovery began when it was prepared.
-    Errors: QuiesceError with what is wrong.
-    """
-    _refuse_foreign(os.path.join(data, "global", "pg_control"), system)
+    system: str
+    checkpoint: str
+    user: Account
+
+
+def verify(data: str, known: Known) -> str:
+    """Return what was looked at in the copy that is seen at `data`. Errors: QuiesceError with what is wrong."""
+    _refuse_foreign(os.path.join(data, "global", "pg_control"), known.system)
     program = _program(data)
     if not os.access(program, os.X_OK):
         return "pg_control"
-    begin, file = _checkpoint(_controldata(program, data))
-    if _position(begin) < _position(checkpoint):
-        raise QuiesceError(f"the copy is wrong: its last checkpoint, {begin}, is older than the server's, {checkpoint}")
+    begin, file = _checkpoint(_controldata(program, data, known.user))
+    if _position(begin) < _position(known.checkpoint):
+        told = f"its last checkpoint, {begin}, is older than the server's, {known.checkpoint}"
+        raise QuiesceError(f"the copy is wrong: {told}")
     if not os.path.isfile(os.path.join(data, "pg_wal", file)):
         raise QuiesceError(f"the copy is wrong: a recovery begins at {begin}, and it has no WAL file {file}")
     return f"pg_control with its checksum, WAL from {begin} on"
@@ -56,7 +63,7 @@ def _program(data: str) -> str:
     """Return where the server's own pg_controldata would be; nothing, if the process that the copy names has ended."""
     try:
         with open(os.path.join(data, "postmaster.pid"), encoding="ascii", errors="replace") as file:
-            process = int(file.readline())
+            process = int(file.readline(64))
     except (OSError, ValueError) as error:
         raise QuiesceError("the copy is wrong: it has no postmaster.pid, as that of a running server has") from error
     try:
@@ -65,10 +72,9 @@ def _program(data: str) -> str:
         return ""
 
 
-def _controldata(program: str, data: str) -> str:
-    """Return what it says, on one line. It runs as the cluster's owner, for a file of theirs names what is run."""
-    owner = os.stat(data)
-    with child.started([program, "-D", data], user=Account(owner.st_uid, owner.st_gid)) as running:
+def _controldata(program: str, data: str, user: Account) -> str:
+    """Return what it says, on one line. It runs as the server's user, for a file of theirs names what is run."""
+    with child.started([program, "-D", data], user=user) as running:
         status = running.status(TIMEOUT)
         said = running.words()
     if status:

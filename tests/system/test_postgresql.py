@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -19,6 +20,7 @@ import yaml
 from borg_lvm.applications import Application, Wish
 from borg_lvm.contract import ApplicationContract, Subject
 from borg_lvm.errors import QuiesceError
+from borg_lvm.proc import Account
 from hooks import postgresql, postgresql_copy
 from tests.rig import Rig
 from tests.system.archives import Borg
@@ -317,7 +319,9 @@ class Copied:
         self.control.write_bytes(whole)
 
     def look(self) -> str:
-        return postgresql_copy.verify(str(self.data), self.system, self.begin)
+        user = pwd.getpwnam("postgres")
+        known = postgresql_copy.Known(self.system, self.begin, Account(user.pw_uid, user.pw_gid))
+        return postgresql_copy.verify(str(self.data), known)
 
 
 @pytest.mark.soak

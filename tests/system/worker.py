@@ -30,8 +30,8 @@ COUNTER = """#!/bin/sh
 n=0
 while :; do
     n=$((n + 1))
-    echo $n >{one}/n
-    echo $n >{two}/n
+    echo $n >{one}/n.new && mv {one}/n.new {one}/n
+    echo $n >{two}/n.new && mv {two}/n.new {two}/n
     sleep 0.05
 done
 """

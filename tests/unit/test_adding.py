@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from borg_lvm.adding import write
 from borg_lvm.applications import Added
 
-LABEL = Added("/pg/data", "backup_label", b"START\n")
+LABEL = Added("/pg/data", "backup_label", b"START\n", os.getuid())
 
 
 def test_it_is_for_the_owner_of_its_folder_alone(tmp_path: Path) -> None:
@@ -28,6 +29,13 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         write(str(tmp_path), LABEL, below=str(tmp_path))
     assert (tmp_path / "backup_label").read_text() == "another's"
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    other = replace(LABEL, owner=os.getuid() + 1)
+    with pytest.raises(PermissionError, match=f"it belongs to user {os.getuid()}, not {os.getuid() + 1}"):
+        write(str(tmp_path), other, below=str(tmp_path))
+    assert os.listdir(tmp_path) == []
 
 
 def test_no_link_is_followed(tmp_path: Path) -> None:

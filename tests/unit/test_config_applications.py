@@ -39,7 +39,10 @@ def test_an_entry_becomes_an_application(tmp_path: Path) -> None:
     [
         ("plugin: postgres", ":2: applications[0].plugin: the hook 'postgres' is not installed"),
         ("plugin: tar", ":2: applications[0].plugin: the plugin 'tar' quiesces no application"),
-        ("plugin: postgresql\n  level: locked", ":3: applications[0].level: must be checkpoint or none, not the text"),
+        (
+            "plugin: postgresql\n  level: locked",
+            ":3: applications[0].level: must be checkpoint or none or backup-mode, not the text",
+        ),
         ("plugin: postgresql\n  options:\n    prt: 1", ":4: applications[0].options.prt: unknown key; did you mean"),
         ("plugin: postgresql\n  options: {port: 70000}", "options.port: must be a whole number from 1 to 65535"),
         ("plugin: postgresql\n  options: {port: '1'}", "not the text '1'; write it without quotes"),

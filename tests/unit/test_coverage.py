@@ -152,3 +152,28 @@ def test_a_log_that_is_saved_last_has_a_volume_of_its_own() -> None:
 def test_where_in_its_volume_a_path_lies() -> None:
     covered, _ = judge(asked("/pg/data"), "/var")
     assert (covered.kept[0].volume, covered.kept[0].inside) == ("vg0/var", "/lib/pg/data")
+
+
+def test_volumes_that_are_mounted_below_its_data_count() -> None:
+    machine = server()
+    machine.mount(f"{DATA}/base", "vg0/base")
+    covered, problems = judge(asked(DATA), "/var", consistency="per-volume", machine=machine)
+    assert covered.kept[0].nested == ("vg0/base",)
+    assert "its data lies on vg0/base and vg0/var, which must be of one instant" in problems[0]
+    assert judge(asked(DATA, apart=True), "/var", consistency="per-volume", machine=machine)[1] == []
+
+
+def test_a_log_that_is_mounted_below_the_data_is_saved_last() -> None:
+    log = Kept("/data/wal", "WAL", "vg0/log", after=True)
+    one = Covered("db", "pg", "backup-mode", "", "15", (Kept("/data", "data", "vg0/data", nested=("vg0/log",)), log))
+    assert list(too_late([one])) == []
+    above = Covered("shop", "scripts", "lock", "", "1", (Kept("/", "all", "vg0/root", nested=("vg0/data", "vg0/log")),))
+    (told,) = too_late([one, above])
+    assert "/ (shop, all) lies on vg0/log too" in told
+
+
+def test_nothing_may_be_missing_where_the_parts_are_put_together() -> None:
+    question = asked(DATA, SPACE, "/more/wal", coverage="partly", apart=True)
+    (told,) = judge(question, "/var", "/space", consistency="per-volume")[1]
+    assert "at the level lock nothing can be restored without" in told
+    assert judge(asked(DATA, coverage="any", apart=True), "/more", consistency="per-volume")[1] == []

@@ -19,7 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "config command devices plugins hookspecs wrappers applications child trace",
         "plan resolve report sizing volumes instant watching verdict past coverage certificate timeline trend webpage "
         "drawing metrics checking checklist",
-        "attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view "
+        "adding attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view "
         "run verifying preparing ledger locks luks namespace strays survey holding nesting watch growing taint history "
         "recording aftermath desk stand",
         "session clean describe discover contract account front checkup unnamed keeper",

@@ -20,15 +20,15 @@ TOLD = {
     "map": "16384 /srv/tables/tables\n",
 }
 MEANS = {"level": "replica", "slots": 10, "segment": MIB, "slot": True, "mode": True}
-FACTS = {"recovery": False, "user": "backup"}
+FACTS = {"recovery": False, "user": "backup", "number": 150018}
 
 
 def test_what_its_end_tells() -> None:
     ended = backup_mode.ended(TOLD, MIB)
     assert (ended.begin, ended.end) == ("0/5B00028", "0/5C3A2B8")
     assert ended.files == ("00000001000000000000005B", "00000001000000000000005C")
-    assert [file.name for file in ended.added("/pg")] == ["backup_label", "tablespace_map"]
-    assert [file.name for file in backup_mode.ended({**TOLD, "map": ""}, MIB).added("/pg")] == ["backup_label"]
+    assert [file.name for file in ended.added("/pg", 5)] == ["backup_label", "tablespace_map"]
+    assert [file.name for file in backup_mode.ended({**TOLD, "map": ""}, MIB).added("/pg", 5)] == ["backup_label"]
     with pytest.raises(QuiesceError, match="its backup label is not understood"):
         backup_mode.ended({**TOLD, "label": "something else"}, MIB)
 
@@ -52,8 +52,9 @@ def test_the_files_that_hold_it(first: str, last: str, segment: int, names: list
         ({}, {"recovery": True}, "it is a standby"),
         ({"level": "minimal"}, {}, "needs a wal_level above minimal"),
         ({"slots": 0}, {}, "and a replication slot"),
-        ({"slot": False}, {}, "the role backup may not use its backup mode"),
-        ({"mode": False}, {}, "the role backup may not use its backup mode"),
+        ({"slot": False}, {}, "the role backup may not make a slot"),
+        ({"mode": False}, {}, "the role backup may not call pg_backup_start and pg_backup_stop"),
+        ({"mode": False}, {"number": 140003}, "may not call pg_start_backup and pg_stop_backup"),
     ],
 )
 def test_what_a_server_must_allow(means: dict[str, Any], facts: dict[str, Any], why: str) -> None:
@@ -63,9 +64,10 @@ def test_what_a_server_must_allow(means: dict[str, Any], facts: dict[str, Any], 
 
 
 def test_names_of_its_functions() -> None:
-    assert "pg_start_backup('borg-lvm', true, false);" in backup_mode.begin(130010, "it")
-    assert "idle_session_timeout" not in backup_mode.begin(130010, "it")
-    assert "pg_backup_start('borg-lvm', true);" in backup_mode.begin(150004, "it")
+    assert backup_mode.begin(130010) == "SELECT pg_start_backup('borg-lvm', true, false);"
+    assert "idle_session_timeout" not in backup_mode.keep(130010, "it")
+    assert "idle_session_timeout" in backup_mode.keep(140000, "it")
+    assert backup_mode.begin(150004) == "SELECT pg_backup_start('borg-lvm', true);"
     assert "FROM pg_stop_backup(false, false);" in backup_mode.end(140000)
     assert "FROM pg_backup_stop(false);" in backup_mode.end(150000)
 
@@ -75,7 +77,7 @@ def test_a_copy_is_looked_at(tmp_path: Path) -> None:
     (tmp_path / "pg_wal").mkdir()
     for name in ended.files:
         (tmp_path / "pg_wal" / name).touch()
-    for file in ended.added(str(tmp_path)):
+    for file in ended.added(str(tmp_path), 0):
         (tmp_path / file.name).write_bytes(file.content)
     assert backup_mode.verify(str(tmp_path), ended) == "backup_label, WAL from 0/5B00028 to 0/5C3A2B8"
     (tmp_path / "pg_wal" / ended.files[1]).unlink()
