@@ -213,6 +213,8 @@ class Paused(Containers):
     def quiesced(self) -> Iterator[None]:
         """Have them paused one after the other, and unpaused in the reverse order."""
         with ExitStack() as stack:
+            # An engine that gives up, for a process waits in the kernel, leaves frozen what it takes for running.
+            stack.callback(self.freezer.let_go)
             for container, begun in zip(self._ours, self._children, strict=True):
                 stack.callback(self._unpause, container)
                 stack.callback(begun.kill)
