@@ -24,9 +24,9 @@ from borg_lvm.proc import Account
 from hooks import postgresql, postgresql_copy
 from tests.rig import Rig
 from tests.system.archives import Borg
-from tests.system.bank import HOT
+from tests.system.bank import HOT, Bank
 from tests.system.live import Programs, assert_nothing_left, away, script, tidy
-from tests.system.postgres import OTHERS, Cluster, owned, programs_of
+from tests.system.postgres import OTHERS, USER, Cluster, cluster, owned, programs_of
 from tests.system.program import Said, borg_lvm, run
 from tests.system.served import THICK, Kinds, Served, served, volumes
 
@@ -141,6 +141,37 @@ def test_a_cluster_of_another_major_comes_back_whole(rig: Rig, major: str) -> No
             configured(entry_for(server.cluster))
             assert server.cluster.sql("show server_version").startswith(f"{major}.")
             assert_comes_back_whole(server, 0)
+        assert_nothing_left(rig)
+
+
+@pytest.mark.soak
+def test_a_standby_comes_back_whole_and_is_kept_from_backup_mode(rig: Rig) -> None:
+    """Its copy starts as a server of its own when its standby.signal is removed."""
+    log, tables, data = volumes(rig, THICK)
+    first = Cluster(rig.path("first"), rig.path("sockets-first"))
+    with tidy(), cluster(first, HOT):
+        space = rig.path("first-tables")
+        bank = Bank(first, rig.directory, space)
+        where: list[str | Path] = ["-D", data / "data", f"--waldir={log / 'log'}", "-T", f"{space}={tables / 'tables'}"]
+        for folder in (log, tables, data):
+            shutil.chown(folder, USER, USER)
+        first.run("pg_basebackup", *where, "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast")
+        standby = Cluster(data / "data", rig.path("sockets"))
+        owned(standby.sockets)
+        with standby.running(HOT), bank.busy():
+            server = Served(standby, bank, (log, tables, data), Borg.made(rig.path("borg")), rig)
+            config = configured(entry_for(standby))
+            create = ["borg", "create", server.borg.archive("0"), *map(str, server.volumes)]
+            said = borg_lvm("run", "--config", config, "--", *create, env=server.borg.env)
+            assert "found right in its copy: pg_control with its checksum, WAL from " in said.err
+            assert standby.sql("select pg_is_in_recovery()") == "t"
+            config = configured({**entry_for(standby), "level": "backup-mode"})
+            paths = ["--consistency", "per-volume", *(word for at in server.volumes for word in ("--path", at))]
+            said = borg_lvm("run", "--config", config, *paths, "--", "true", status=71)
+            assert "it is a standby" in said.err
+        verdict = server.judged(0, lambda folder: (folder / str(data / "data")[1:] / "standby.signal").unlink())
+        assert verdict.is_clean, verdict
+        assert verdict.counted
         assert_nothing_left(rig)
 
 
