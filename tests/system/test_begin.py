@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig import Rig
+from tests.rig import Kind, Rig
 from tests.system.archives import Borg, statuses
 from tests.system.live import assert_nothing_left, wait_for
 from tests.system.program import BIN, Said, borg_lvm, run
@@ -95,6 +95,21 @@ def test_archives_are_those_of_the_plain_command_and_the_second_hits_the_cache(r
     certificate = json.loads(borg_lvm("report", "--json").out)
     assert certificate["result"] == "success"
     assert certificate["command"]["program"] == "view nightly"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("kind", "luks"), [("thin", None), ("striped", None), ("thick", 1)])
+def test_every_kind_stands_in_a_view(rig: Rig, kind: Kind, luks: int | None) -> None:
+    volume = rig.volume("data", kind=kind, fs="xfs", mib=400, luks_version=luks, at=rig.path("mnt"))
+    assert volume.at
+    file = volume.at / "file"
+    file.write_text("old")
+    begin(volume.at)
+    file.write_text("new")
+    os.sync()
+    assert (VIEW / "nightly" / str(file)[1:]).read_text() == "old"
+    assert "the backup ended with status 0" in end().err
+    assert file.read_text() == "new"
 
 
 def test_what_is_refused_leaves_nothing(rig: Rig) -> None:

@@ -219,6 +219,30 @@ def without_drop_in(machine: Machine, own: str) -> Iterator[None]:
 
 
 @pytest.mark.soak
+def test_a_backup_in_a_sandbox_between_begin_and_end(cut: Booted, machine: Machine) -> None:
+    """contrib's unit, but for its command: a borg that may write its repository and its cache, and nothing else."""
+    unit, repository = "borg-lvm-around.service", "/var/log/around"
+    machine.do("borg", "init", "--encryption=none", repository)
+    sandbox = "ProtectSystem=strict\nReadWritePaths=/var/log\nPrivateTmp=yes\nPrivateDevices=yes\n"
+    own = f"Environment={UNENCRYPTED}=yes BORG_BASE_DIR=/var/log/borg\n{sandbox}"
+    command = f"/usr/bin/borg create {repository}::{{now}} /run/borg-lvm/view/around/./srv"
+    machine.write(f"{UNITS}/{unit}.d/test.conf", f"[Service]\nExecStart=\nExecStart={command}\n{own}")
+    machine.systemctl("start", unit)
+    told = machine.messages(unit)
+    assert "the view stands at /run/borg-lvm/view/around" in told
+    assert "the backup ended with status 0" in told
+    (archive,) = machine.do("borg", "list", "--short", repository).out.split()
+    paths = machine.do("borg", "list", "--short", f"{repository}::{archive}").out.splitlines()
+    assert any(path.endswith("srv/file") for path in paths), paths
+    assert cut.snapshots() == []
+    machine.write(f"{UNITS}/{unit}.d/test.conf", f"[Service]\nExecStart=\nExecStart=sh -c 'exit 3'\n{own}")
+    machine.systemctl("start", unit, status=1)
+    assert "the backup ended with status 3" in machine.messages(unit)
+    assert cut.snapshots() == []
+    assert machine.shell("ls -A /run/borg-lvm/view", status=None).out == ""
+
+
+@pytest.mark.soak
 def test_make_install(machine: Machine) -> None:
     """README's second command itself. Set-up has fetched what pip takes from PyPI: a guest has no network."""
     (install,) = (line for line in lines(1) if line.startswith("make"))
