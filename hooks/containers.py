@@ -212,9 +212,10 @@ class Paused(Containers):
     @contextmanager
     def quiesced(self) -> Iterator[None]:
         """Have them paused one after the other, and unpaused in the reverse order."""
+        thawing = self.freezer
         with ExitStack() as stack:
             # An engine that gives up, for a process waits in the kernel, leaves frozen what it takes for running.
-            stack.callback(self.freezer.let_go)
+            stack.push(lambda kind, *_: thawing.let_go() if kind else None)
             for container, begun in zip(self._ours, self._children, strict=True):
                 stack.callback(self._unpause, container)
                 stack.callback(begun.kill)
