@@ -26,12 +26,12 @@ while :; do
 done 3<>{folder}/pipe
 """
 COUNTER = """#!/bin/sh
-# Writes the same number to both folders, one after the other, for ever.
+# Writes the same number to both folders, one after the other, for ever; over the last one, so that there always is one.
 n=0
 while :; do
     n=$((n + 1))
-    echo $n >{one}/n.new && mv {one}/n.new {one}/n
-    echo $n >{two}/n.new && mv {two}/n.new {two}/n
+    printf '%08d\\n' $n 1<>{one}/n
+    printf '%08d\\n' $n 1<>{two}/n
     sleep 0.05
 done
 """
