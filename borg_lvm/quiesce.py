@@ -71,7 +71,7 @@ class Troupe:
         for player in self._active():
             before = player.probe.paths
             player.ask()
-            if player.probe.paths != before:
+            if set(player.probe.paths) != set(before):  # some tell of them in another order each time
                 raise QuiesceError(f"{player.name}: it keeps its data elsewhere now", remedy="run it again")
         preparing.prepared(self._active(), signals)
         for player in self._active():
