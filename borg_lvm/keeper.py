@@ -72,8 +72,8 @@ def _refuse_where_nobody_else_would_see_it() -> None:
             raise UsageError(
                 "this is a mount namespace of its own (a unit with a sandbox, unshare, borg-lvm run): a backup outside "
                 "of it would find the view empty",
-                remedy="in a unit: ExecStartPre=+nsenter --target 1 --mount borg-lvm begin …; elsewhere call it outside, or "
-                "use borg-lvm run",
+                remedy="in a unit: ExecStartPre=+nsenter --target 1 --mount borg-lvm begin …; elsewhere call it "
+                "outside, or use borg-lvm run",
             )
 
 
