@@ -11,10 +11,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import kernel, namespace
+from borg_lvm import kernel, namespace, view
 from borg_lvm.applications import Added
 from borg_lvm.coverage import Asked, Covered, Kept
-from borg_lvm.errors import SnapshotError
+from borg_lvm.errors import SnapshotError, with_notes
 from borg_lvm.ledger import Ledger
 from borg_lvm.plan import Copy, Plan
 
@@ -78,16 +78,14 @@ def _written(place: Place, file: Added, staging: str) -> str:
 
     def work() -> str:
         try:
-            kernel.unshare(kernel.CLONE_NEWNS)
-            kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-            flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-            kernel.mount(place.copy.device, staging, place.copy.fstype, flags, place.copy.options)
+            namespace.make_own()
+            view.mount_copy(place.copy, staging, kernel.MS_NOEXEC)
             write(staging + place.inside, file, below=staging)
             kernel.umount(staging, 0)
         except FileExistsError:
             return THERE
         except OSError as error:
-            return "; ".join([str(error), *getattr(error, "__notes__", ())])
+            return with_notes(error)
         return ""
 
     os.mkdir(staging, 0o700)

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import clean, history, kernel, ledger, namespace, nesting, proc, quiesce, survey, undo, unnamed
+from borg_lvm import clean, history, ledger, namespace, nesting, proc, quiesce, survey, undo, unnamed
 from borg_lvm.checking import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm, mounts
@@ -127,8 +127,7 @@ def _no_namespace() -> str:
     if pid == 0:
         number = 1
         try:
-            kernel.unshare(kernel.CLONE_NEWNS)
-            kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+            namespace.make_own()
             number = 0
         except OSError as error:
             number = error.errno or 1

@@ -87,15 +87,11 @@ class Coverer:
                     f"{asked.name}: would be quiesced for nothing, none of its data is in this run: "
                     f"{'; '.join(missing)}; name it as a source, or allow it with `coverage: any`"
                 )
-        elif missing and asked.apart:
+        elif missing and (asked.apart or asked.coverage == "whole"):
+            needed = f": at the level {asked.level} nothing can be restored without"
             yield (
-                f"{asked.name}: a part of its data is not in this run: {'; '.join(missing)}; name it as a source: at "
-                f"the level {asked.level} nothing can be restored without"
-            )
-        elif missing and asked.coverage == "whole":
-            yield (
-                f"{asked.name}: a part of its data is not in this run: {'; '.join(missing)}; name it as a source, or "
-                "allow it with `coverage: partly`"
+                f"{asked.name}: a part of its data is not in this run: {'; '.join(missing)}; name it as a source"
+                f"{needed if asked.apart else ', or allow it with `coverage: partly`'}"
             )
         volumes = sorted({name for kept in covered.kept for name in (kept.volume, *kept.nested) if name})
         several = self._consistency == "per-volume" and len(volumes) > 1

@@ -23,6 +23,11 @@ class BorgLvmError(Exception):
         self.details = details
 
 
+def with_notes(error: BaseException) -> str:
+    """Return what an error says and what was noted of it on its way, on one line."""
+    return "; ".join([str(error), *getattr(error, "__notes__", ())])
+
+
 class UsageError(BorgLvmError):
     """The command line cannot be understood."""
 

@@ -32,6 +32,12 @@ def is_first() -> bool:
     return number() == number(1)
 
 
+def make_own() -> None:
+    """Give this process a mount namespace of its own; what is mounted there is seen nowhere else. Errors: OSError."""
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+
+
 def inside(namespace: int, work: Callable[[], str]) -> str | None:
     """Do `work` in a child that enters the namespace, and return its answer; None if it failed.
 

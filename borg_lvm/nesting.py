@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from borg_lvm import dm, instant, kernel, proc
+from borg_lvm import dm, instant, kernel, namespace, proc
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.ledger import STATE
 
@@ -84,8 +84,7 @@ def _end_earlier() -> None:
 def _child(device: str) -> None:
     """Freeze, suspend, undo both, in a mount namespace that ends with this process; the status tells the errno."""
     try:
-        kernel.unshare(kernel.CLONE_NEWNS)
-        kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+        namespace.make_own()
         os.makedirs(STATE, mode=0o700, exist_ok=True)
         kernel.mount(device, STATE, "ext4", kernel.MS_NOSUID | kernel.MS_NODEV)
         fd = os.open(STATE, os.O_RDONLY | os.O_CLOEXEC)

@@ -26,8 +26,8 @@ class Player:
     """An application and how it fares. `out` says why it takes no part any more; the run goes on without it.
 
     `patient`: another attempt follows if it is busy now, so that the run need not go on without it yet. `stood`: it was
-    there and stood still once, so it is not absent, whatever it says later. `verified`
-    is what was found right in its copy, `wrong` what was found wrong if the run goes on with it.
+    there and stood still once, so it is not absent, whatever it says later. `verified` is what was found right in its
+    copy, `wrong` what was found wrong if the run goes on with it.
     """
 
     entry: ApplicationEntry
@@ -53,6 +53,16 @@ class Player:
     def name(self) -> str:
         """What it is called."""
         return self.wish.name
+
+    @property
+    def still(self) -> bool:
+        """Whether it writes nothing at all at its level."""
+        return self.wish.level in self.kind.still
+
+    @property
+    def apart(self) -> bool:
+        """Whether its volumes are snapshotted one after the other at its level, while it goes on."""
+        return self.wish.level in self.kind.apart
 
     def ask(self) -> None:
         """Have it say where its data is. Errors: QuiesceError."""
@@ -149,8 +159,8 @@ class Player:
             coverage=self.entry.coverage,
             probe=self.probe,
             real=tuple(os.path.realpath(path) if os.path.lexists(path) else "" for path in paths),
-            still=self.wish.level in self.kind.still,
-            apart=self.wish.level in self.kind.apart,
+            still=self.still,
+            apart=self.apart,
         )
 
 

@@ -27,7 +27,7 @@ from borg_lvm.signals import Signals
 
 RESUME_TIMEOUT = 20.0
 APART_TIMEOUT = 600.0
-"""How long volumes may be snapshotted one after the other while an application goes on, in a mode of its own."""
+"""How long volumes may be snapshotted one after the other when nothing of an application stands still meanwhile."""
 
 
 @contextmanager
@@ -46,7 +46,6 @@ class Troupe:
     def __init__(self, members: Sequence[Player]) -> None:
         self._members = members
         self._used = False
-        self._closed = False
 
     def probe(self) -> tuple[tuple[Asked, ...], tuple[str, ...]]:
         """Ask all where they keep what; returns that, and why some take no part. Errors: QuiesceError."""
@@ -98,16 +97,9 @@ class Troupe:
         whole = {one.name for one in plan.applications if one.kept and not any(kept.missing for kept in one.kept)}
         verifying.looked([player for player in self._active() if player.looks and player.name in whole], view, signals)
 
-    def rest(self) -> None:
-        """Let go of connections and processes until the next attempt."""
-        for player in self._members:
-            player.close()
-
     def close(self) -> None:
-        """Let go of connections and processes; a second time does nothing."""
-        members = () if self._closed else self._members
-        self._closed = True
-        for player in members:
+        """Let go of connections and processes, until another attempt is prepared; a second time does nothing."""
+        for player in self._members:
             player.close()
 
     def told(self) -> tuple[Quiesced, ...]:
@@ -120,7 +112,7 @@ class Troupe:
                 player.out,
                 player.absent,
                 player.remark,
-                still=player.wish.level in player.kind.still,
+                still=player.still,
                 recovers=player.wish.level in player.kind.recovers,
                 verified=player.verified,
                 wrong=player.wrong,
@@ -176,8 +168,7 @@ class Ready:
         player.attempted = True
         player.seconds = -time.monotonic()
         self._ledger.write("quiesce", name=player.name, undo=player.undo)
-        apart = player.wish.level in player.kind.apart  # nothing of it stands still
-        self._watch.hold(player.name, APART_TIMEOUT if apart else player.wish.deadline)
+        self._watch.hold(player.name, APART_TIMEOUT if player.apart else player.wish.deadline)
         player.enter()
         if player.out:
             self._resume(player)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import NoReturn
 
 from borg_lvm import kernel, strays, view
-from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError
+from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError, with_notes
 from borg_lvm.ledger import Ledger
 from borg_lvm.log import Log
 from borg_lvm.namespace import View, inside
@@ -220,8 +220,7 @@ def _child(plan: Plan, command: Command, staging: str, pipes: Pipes, mask: Mask)
             as_inherited()
             _exec(command.argv, pipes.tell, mask, _told(plan, command))
     except BaseException as error:
-        notes = "; ".join([str(error), *getattr(error, "__notes__", ())])
-        os.write(pipes.tell, notes.encode(errors="replace"))
+        os.write(pipes.tell, with_notes(error).encode(errors="replace"))
     finally:
         os._exit(1)
 

@@ -148,7 +148,7 @@ def _acquire_and_run(
         except BusyError:
             clock.begin("waiting")
             if job.troupe:
-                job.troupe.rest()
+                job.troupe.close()
             raise
 
     outcome.instants = stack.enter_context(tries.kept(released, take, outcome.leftovers))

@@ -7,9 +7,10 @@ blocked and waited for (see `run.py`), because only so the kernel tells whether 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import Any
 
 from borg_lvm.errors import InterruptedRunError
 
@@ -41,13 +42,21 @@ def raising(signals: Sequence[signal.Signals], when: str) -> Iterator[None]:
     def stop(signum: int, frame: FrameType | None) -> None:
         raise InterruptedRunError(signum, f"ended by {signal.Signals(signum).name} {when}")
 
-    chosen = [one for one in signals if signal.getsignal(one) != signal.SIG_IGN]
-    before = {one: signal.signal(one, stop) for one in chosen}
+    with _handled(signals, stop):
+        yield
+
+
+@contextmanager
+def _handled(signals: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before: dict[signal.Signals, Any] = {}
     try:
+        for signum in signals:
+            if signal.getsignal(signum) != signal.SIG_IGN:
+                before[signum] = signal.signal(signum, handler)
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for signum, earlier in before.items():
+            signal.signal(signum, earlier)
 
 
 class Signals:
@@ -55,19 +64,16 @@ class Signals:
 
     def __init__(self) -> None:
         self.caught: list[int] = []
-        self._before: dict[signal.Signals, object] = {}
+        self._handled = _handled(ENDING, self._note)
 
     def __enter__(self) -> Signals:
-        for signum in ENDING:
-            if signal.getsignal(signum) != signal.SIG_IGN:
-                self._before[signum] = signal.signal(signum, self._note)
+        self._handled.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal() gave us
+        self._handled.__exit__(None, None, None)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.caught.append(signum)

@@ -45,19 +45,19 @@ class Taker:
         Errors: SnapshotError, ProgramError, InterruptedRunError. What was made so far is the caller's to remove.
         """
         copies = self.plan.copies
-        together = self.plan.consistency == "instant"
-        groups: list[tuple[Copy, ...]] = [copies] if together else [(copy,) for copy in copies]
         for copy in copies:
             self._watch.may_suspend(copy.origin.full_name, copy.origin.dm_uuid)
         for copy in self._may_be_frozen(copies):
             self._watch.may_freeze(copy.origin.full_name, copy.mounted_at)
-        if len(groups) == 1:
-            instants = [self._window(groups[0], quiesced)]
+        if self.plan.consistency == "instant":
+            instants = [self._window(copies, quiesced)]
         else:
-            late = [group for group in groups if group[0].origin.full_name in self.plan.late]
+            late = self.plan.late
             with quiesced():
-                instants = [self._window(group, nullcontext) for group in groups if group not in late]
-            instants += [self._window(group, nullcontext) for group in late]
+                first = (copy for copy in copies if copy.origin.full_name not in late)
+                instants = [self._window((copy,), nullcontext) for copy in first]
+            last = (copy for copy in copies if copy.origin.full_name in late)
+            instants += [self._window((copy,), nullcontext) for copy in last]
         self._watch.forget_mounts()
         return tuple(instants)
 

@@ -20,7 +20,7 @@ from borg_lvm import kernel, strays, view
 from borg_lvm.desk import ABANDON, END, Desk
 from borg_lvm.devices import mounts
 from borg_lvm.devices.lvm import doubled, prefix
-from borg_lvm.errors import SnapshotError, SnapshotLostError
+from borg_lvm.errors import SnapshotError, SnapshotLostError, with_notes
 from borg_lvm.ledger import STATE, VIEWS, Ledger
 from borg_lvm.log import Log
 from borg_lvm.namespace import View
@@ -134,8 +134,7 @@ def standing(wish: Wish, plan: Plan, desk: Desk, book: Ledger, signals: Signals,
         try:
             _build(plan, wish.base, book)
         except OSError as error:
-            notes = "; ".join([str(error), *getattr(error, "__notes__", ())])
-            raise SnapshotError(f"the view {wish.base} cannot be built: {notes}") from error
+            raise SnapshotError(f"the view {wish.base} cannot be built: {with_notes(error)}") from error
         built = Standing(wish, plan, devices, desk, signals, log)
         missing = built.vanished()
         if missing:

@@ -120,8 +120,7 @@ def _child(player: Player, view: View, tell: int) -> NoReturn:
 
 
 def _look(player: Player, view: View) -> Answer:
-    kernel.unshare(kernel.CLONE_NEWNS)
-    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    namespace.make_own()
     for source, target in view.shown:
         kernel.mount(source, target, None, kernel.MS_BIND)
     if not all(_shows_copy(data.path, view.devices) for data in player.probe.paths):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from borg_lvm import kernel
+from borg_lvm import kernel, namespace
 from borg_lvm.plan import Copy, Laid, Plan
 
 MS_UNBINDABLE = 1 << 17
@@ -53,8 +53,7 @@ def build(plan: Plan, staging: str, cwd: str) -> None:
     `staging` is an empty folder of ours. Errors: OSError, with a note of what was being mounted; RuntimeError when
     a source path does not show the snapshot in the end.
     """
-    kernel.unshare(kernel.CLONE_NEWNS)
-    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    namespace.make_own()
     mount_copies(plan.copies, staging)
     root = f"{staging}/root" if plan.pivots else ""
     if root:
@@ -90,12 +89,16 @@ def mount_copies(copies: Sequence[Copy], staging: str) -> None:
             continue
         point = _staged(staging, number)
         os.mkdir(point)
-        flags = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
-        try:
-            kernel.mount(copy.device, point, copy.fstype, flags, copy.options)
-        except OSError as error:
-            error.add_note(f"mounting {copy.device}, the copy of {copy.origin.full_name}, as {copy.fstype}")
-            raise
+        mount_copy(copy, point, kernel.MS_RDONLY)
+
+
+def mount_copy(copy: Copy, point: str, flags: int) -> None:
+    """Mount one copy. Errors: OSError, with a note of which."""
+    try:
+        kernel.mount(copy.device, point, copy.fstype, kernel.MS_NOSUID | kernel.MS_NODEV | flags, copy.options)
+    except OSError as error:
+        error.add_note(f"mounting {copy.device}, the copy of {copy.origin.full_name}, as {copy.fstype}")
+        raise
 
 
 def bind(source: str, target: str, flags: int) -> None:

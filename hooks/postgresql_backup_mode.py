@@ -16,6 +16,8 @@ from typing import Any
 from borg_lvm.applications import Added
 from borg_lvm.errors import QuiesceError
 
+from .postgresql_copy import position
+
 NAMES_SINCE = 150000
 """Before that version its functions have other names; before 9.6 there is but the exclusive mode, not used."""
 EXPIRY_SINCE = 140000
@@ -116,7 +118,7 @@ def ended(told: Mapping[str, Any], segment: int) -> Ended:
 def files(timeline: str, first: str, last: str, segment: int) -> tuple[str, ...]:
     """Return the names of the WAL files that hold all from one position to before another. Pure."""
     each = (1 << 32) // segment
-    numbers = range(_bytes(first) // segment, (_bytes(last) - 1) // segment + 1)
+    numbers = range(position(first) // segment, (position(last) - 1) // segment + 1)
     return tuple(f"{timeline}{number // each:08X}{number % each:08X}" for number in numbers)
 
 
@@ -135,8 +137,3 @@ def verify(data: str, known: Ended) -> str:
     if missing:
         raise QuiesceError(f"the copy is wrong: it has no {missing[0]} of the WAL from {known.begin} to {known.end}")
     return f"{NAME}, WAL from {known.begin} to {known.end}"
-
-
-def _bytes(position: str) -> int:
-    high, low = (int(part, 16) for part in position.split("/"))
-    return (high << 32) + low

@@ -39,7 +39,7 @@ def verify(data: str, known: Known) -> str:
     if not os.access(program, os.X_OK):
         return "pg_control"
     begin, file = _checkpoint(_controldata(program, data, known.user))
-    if _position(begin) < _position(known.checkpoint):
+    if position(begin) < position(known.checkpoint):
         told = f"its last checkpoint, {begin}, is older than the server's, {known.checkpoint}"
         raise QuiesceError(f"the copy is wrong: {told}")
     if not os.path.isfile(os.path.join(data, "pg_wal", file)):
@@ -92,5 +92,7 @@ def _checkpoint(said: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
-def _position(text: str) -> tuple[int, ...]:
-    return tuple(int(part, 16) for part in text.split("/"))
+def position(text: str) -> int:
+    """Read a position in the WAL (`LSN`): how many bytes lie before it."""
+    high, low = (int(part, 16) for part in text.split("/"))
+    return (high << 32) + low

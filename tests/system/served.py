@@ -29,17 +29,21 @@ class Served:
     borg: Borg
     rig: Rig
 
+    @property
+    def paths(self) -> list[str]:
+        """The words that name its volumes to borg-lvm."""
+        return [word for path in self.volumes for word in ("--path", str(path))]
+
     def copied(self, number: int, *options: str | Path, programs: Programs | None = None) -> tuple[Verdict, Said]:
         """Back up the server while it works, extract the copy and judge it; return what borg-lvm has told, too."""
         mark = self.rig.path(f"mark-{number}")
-        paths = [word for path in self.volumes for word in ("--path", str(path))]
         create = ["borg", "create", "--compression", "none", self.borg.archive(str(number)), *map(str, self.volumes)]
         # What the server has told when the command starts, which is after the instant.
         command = ["sh", "-ec", f'cat {self.bank.told} >{mark}; exec "$@"', "sh", *create]
         room = ["--snapshot-size", "100%ORIGIN"]
         with self.bank.busy():
             before = self.bank.acknowledged()
-            argv = borg_lvm_argv("run", *options, *room, *paths, "--", *command, programs=programs)
+            argv = borg_lvm_argv("run", *options, *room, *self.paths, "--", *command, programs=programs)
             said = run(*argv, env=self.borg.env)
         verdict = self.judged(number)
         after = int(mark.read_text())

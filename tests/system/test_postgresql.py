@@ -115,8 +115,8 @@ def test_backup_mode_is_for_volumes_that_are_taken_one_after_the_other(rig: Rig,
             verdict = server.judged(0, partial(cut_short, data))
             assert re.search(TOO_SHORT, verdict.refused), verdict
             (data / "backup_label").write_text("left from a restore")
-            paths = [word for path in server.volumes for word in ("--path", path)]
-            said = borg_lvm("run", "--config", config, "--consistency", "per-volume", *paths, "--", "true", status=71)
+            words: list[str | Path] = ["--config", config, "--consistency", "per-volume", *server.paths, "--", "true"]
+            said = borg_lvm("run", *words, status=71)
             assert f"needs a backup_label, and {data}/backup_label is there" in said.err
             (data / "backup_label").unlink()
         assert_nothing_left(rig)
@@ -166,8 +166,8 @@ def test_a_standby_comes_back_whole_and_is_kept_from_backup_mode(rig: Rig) -> No
             assert "found right in its copy: pg_control with its checksum, WAL from " in said.err
             assert standby.sql("select pg_is_in_recovery()") == "t"
             config = configured({**entry_for(standby), "level": "backup-mode"})
-            paths = ["--consistency", "per-volume", *(word for at in server.volumes for word in ("--path", at))]
-            said = borg_lvm("run", "--config", config, *paths, "--", "true", status=71)
+            words: list[str | Path] = ["--config", config, "--consistency", "per-volume", *server.paths, "--", "true"]
+            said = borg_lvm("run", *words, status=71)
             assert "it is a standby" in said.err
         verdict = server.judged(0, lambda folder: (folder / str(data / "data")[1:] / "standby.signal").unlink())
         assert verdict.is_clean, verdict
@@ -416,12 +416,13 @@ def test_no_program_of_the_clusters_owner_is_run_by_root(server: Switched) -> No
 class TestContract(ApplicationContract):
     """The plugin keeps the contract."""
 
+    kind: type[ClusterSubject] = ClusterSubject
     deadline = 20.0
     patience = 60.0
 
     @pytest.fixture
     def subject(self, server: Switched) -> Subject:
-        return ClusterSubject(server)
+        return self.kind(server)
 
 
 class InBackupMode(ClusterSubject):
@@ -431,12 +432,7 @@ class InBackupMode(ClusterSubject):
 
 
 @pytest.mark.soak
-class TestContractBackupMode(ApplicationContract):
+class TestContractBackupMode(TestContract):
     """And in its backup mode."""
 
-    deadline = 20.0
-    patience = 60.0
-
-    @pytest.fixture
-    def subject(self, server: Switched) -> Subject:
-        return InBackupMode(server)
+    kind = InBackupMode
