@@ -26,14 +26,16 @@ EXPIRY = "10min"
 NAME, MAP = "backup_label", "tablespace_map"
 _BEGIN = re.compile(r"^START WAL LOCATION: ([0-9A-F]+/[0-9A-F]+) \(file ([0-9A-F]{24})\)$", re.MULTILINE)
 
-# What it takes, as one line of JSON.
+# What it takes, as one line of JSON. Before version 15, pg_stop_backup without arguments ends the exclusive mode, which
+# is not used here; and a user's functions may have the same names in a schema of theirs.
 MEANS = """
 SELECT json_build_object(
   'level', current_setting('wal_level'), 'slots', current_setting('max_replication_slots')::int,
   'segment', pg_size_bytes(current_setting('wal_segment_size')),
   'slot', (SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user),
   'mode', (SELECT bool_and(has_function_privilege(oid, 'EXECUTE')) FROM pg_proc
-           WHERE proname IN ('pg_backup_start', 'pg_backup_stop', 'pg_start_backup', 'pg_stop_backup')));
+           WHERE proname IN ('pg_backup_start', 'pg_backup_stop', 'pg_start_backup', 'pg_stop_backup')
+             AND pronamespace = 'pg_catalog'::regnamespace AND pronargs > 0));
 """
 
 
@@ -52,9 +54,9 @@ def refuse_unless_possible(means: Mapping[str, Any], facts: Mapping[str, Any]) -
     if not means["slot"]:
         raise QuiesceError(f"the role {facts['user']} may not make a slot", remedy="ALTER ROLE … REPLICATION")
     if not means["mode"]:
-        names = ("pg_backup_start", "pg_backup_stop") if new(facts["number"]) else ("pg_start_backup", "pg_stop_backup")
+        names = functions(facts["number"])
         raise QuiesceError(
-            f"the role {facts['user']} may not call {' and '.join(names)}",
+            f"the role {facts['user']} may not call {' and '.join(name.partition('(')[0] for name in names)}",
             remedy=f"GRANT EXECUTE ON FUNCTION {', '.join(names)} TO it, in the database that the option names",
         )
 
@@ -62,6 +64,13 @@ def refuse_unless_possible(means: Mapping[str, Any], facts: Mapping[str, Any]) -
 def new(number: int) -> bool:
     """Tell whether a version (`server_version_num`) has the functions' new names."""
     return number >= NAMES_SINCE
+
+
+def functions(number: int) -> tuple[str, str]:
+    """Return the functions that begin and end it, as GRANT takes them: before version 15 a name alone is ambiguous."""
+    if new(number):
+        return "pg_backup_start", "pg_backup_stop"
+    return "pg_start_backup", "pg_stop_backup(boolean, boolean)"
 
 
 def keep(number: int, slot: str) -> str:
