@@ -31,6 +31,8 @@ from .listening import refuse_unless_listening
 from .running import servers
 
 CONNECT_TIMEOUT = 30.0
+PLACE = "SELECT json_build_object('host', :'HOST', 'port', :'PORT', 'local', inet_server_addr() IS NULL);"
+"""Where psql has come to, in its own words."""
 MARK = "borg-lvm-end"
 OPTIONS = "-c client_min_messages=error -c search_path=pg_catalog"
 """No function of a user's may take the place of the server's own: we may be a superuser."""
@@ -54,7 +56,7 @@ CHECKPOINT_ROLE_SINCE = 150000
 
 @dataclass(frozen=True)
 class Options:
-    """Where the cluster is and who we are to it. Passwords come from the ~/.pgpass of the operating system's user."""
+    """Where the cluster is and who we are to it. A password comes from the ~/.pgpass of the operating system's user."""
 
     socket: str = key(
         AbsolutePath(), "/run/postgresql", "The directory of the cluster's socket.", "/var/lib/postgresql/run"
@@ -71,6 +73,14 @@ class Options:
         "backup",
     )
     database: str = key(_NAME, "postgres", "The database to connect to.", "template1")
+    service: str = key(
+        Text("the name of a service", r"[^\u0000-\u001f]*"),
+        "",
+        "A service of pg_service.conf, the server's own file or that of the operating system's user: what it tells of "
+        "user, database, password and the like is used in the place of role and database. If it tells of a host or a "
+        "port, these must be those of socket and port.",
+        "backup",
+    )
     os_user: str = key(
         Text("the name of a user", r"[^\u0000-\u001f]*"),
         "",
@@ -184,13 +194,32 @@ class PostgreSQL(Application):
         self._account = Account(owner.pw_uid, owner.pw_gid)
         user = _account(self._options.os_user) if self._options.os_user else owner
         argv = ["psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password"]
-        argv += ["--set", "ON_ERROR_STOP=1", "--host", self._options.socket, "--port", str(self._options.port)]
-        argv += ["--username", self._options.role or user.pw_name, "--dbname", self._options.database]
-        env = {"HOME": user.pw_dir, "PGOPTIONS": OPTIONS, "PGCONNECT_TIMEOUT": "20"}
+        argv += ["--set", "ON_ERROR_STOP=1"]
+        env = {"HOME": user.pw_dir, "PGOPTIONS": OPTIONS, "PGCONNECT_TIMEOUT": "20", **self._target(user.pw_name)}
         account = Account(user.pw_uid, user.pw_gid)
         psql = self._stack.enter_context(child.started(argv, env=env, user=account))
-        _query(psql, "SELECT 1;", CONNECT_TIMEOUT)
+        found = json.loads(_query(psql, PLACE, CONNECT_TIMEOUT))
+        self._refuse_elsewhere(found)
         return psql
+
+    def _target(self, user: str) -> dict[str, str]:
+        """Return where psql is to connect to, in its environment: there a service says more than all others."""
+        options = self._options
+        target = {"PGHOST": options.socket, "PGPORT": str(options.port), "PGDATABASE": options.database}
+        target["PGUSER"] = options.role or user
+        return target | ({"PGSERVICE": options.service} if options.service else {})
+
+    def _refuse_elsewhere(self, found: Mapping[str, Any]) -> None:
+        """Refuse a service that leads to another server than the one whose socket and owner we know."""
+        options = self._options
+        place = os.path.realpath(found["host"]), int(found["port"])
+        if not found["local"] or place != (os.path.realpath(options.socket), options.port):
+            there = found["host"] if found["local"] else "an address of a network"
+            raise QuiesceError(
+                f"the service {options.service} leads to {there}, port {found['port']}, and this entry is for "
+                f"{options.socket}, port {options.port}",
+                remedy="give the service's host, which must be the folder of a socket, and its port as socket and port",
+            )
 
     def _refuse_foreign(self, data: str) -> None:
         """Refuse a folder that is not the server's own: whoever listens at a socket may tell us anything."""
