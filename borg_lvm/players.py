@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -26,8 +26,9 @@ class Player:
     """An application and how it fares. `out` says why it takes no part any more; the run goes on without it.
 
     `patient`: another attempt follows if it is busy now, so that the run need not go on without it yet. `stood`: it was
-    there and stood still once, so it is not absent, whatever it says later. `verified` is what was found right in its
-    copy, `wrong` what was found wrong if the run goes on with it.
+    there and stood still once, so it is not absent, whatever it says later. `unseen`: it was not there when it was to
+    say where its data is. `verified` is what was found right in its copy, `wrong` what was found wrong if the run goes
+    on with it.
     """
 
     entry: ApplicationEntry
@@ -46,6 +47,7 @@ class Player:
     patient: bool = False
     closed: bool = False
     stood: bool = False
+    unseen: bool = False
     verified: str = ""
     wrong: str = ""
 
@@ -69,6 +71,26 @@ class Player:
         found = self.attempt("probing", self.entry.prepare_timeout, self.application.probe)
         if found is not None:
             self.probe = found
+        self.unseen = self.absent
+
+    def ask_again(self) -> None:
+        """Refuse it if it was not there when it was asked, and is now: its data may be saved, of no known state.
+
+        Errors: QuiesceError, unless the run may go on; then it does not count as absent any more.
+        """
+        if not self.unseen:
+            return
+
+        def look() -> None:
+            with closing(self.kind.make(self.wish)) as application:
+                application.probe()
+
+        if isinstance(self.failure("probing", self.entry.prepare_timeout, look), AbsentError):
+            return
+        told = f"{self.name}: it was not there when the run began, and is there now that its volumes are snapshotted"
+        if self.entry.on_failure != "crash-consistent":
+            raise QuiesceError(told, remedy="run it again")
+        self.out, self.absent = told, False
 
     def attempt(
         self, doing: str, seconds: float, work: Callable[[], T], stop: Callable[[], bool] = lambda: False

@@ -80,6 +80,11 @@ class Troupe:
                 watch.may_quiesce(player.name, player.undo)
         return Ready(self._active(), watch, ledger, signals, leftovers)
 
+    def ask_again(self) -> None:
+        """See that who was absent still is, now that all snapshots are there. Errors: QuiesceError."""
+        for player in self._members:
+            player.ask_again()
+
     def added(self) -> dict[str, Sequence[Added]]:
         """Return what is to be put into the copy of each, by its name. Errors: QuiesceError."""
         found = {}

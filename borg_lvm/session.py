@@ -154,6 +154,7 @@ def _acquire_and_run(
     outcome.instants = stack.enter_context(tries.kept(released, take, outcome.leftovers))
     clock.begin("view")
     if job.troupe:
+        job.troupe.ask_again()
         adding.put(plan, job.troupe.added(), book)
         job.troupe.close()
     _refuse_what_has_changed(surveyed)

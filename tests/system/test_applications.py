@@ -409,6 +409,26 @@ def test_what_is_absent_may_be_skipped(rig: Rig) -> None:
         stage.check()
 
 
+@pytest.mark.parametrize(
+    ("policy", "comes", "status"),
+    [("skip-if-absent", "true", 71), ("crash-consistent", "true", 77), ("skip-if-absent", "false", 0)],
+)
+def test_one_that_has_come_up_before_the_snapshots_is_not_absent(
+    rig: Rig, policy: str, comes: str, status: int
+) -> None:
+    """It may have begun to write at any moment since it was asked, so nobody knows what its files are worth."""
+    with tidy():
+        stage = two(rig, BEFORE="echo it is never quiesced >&2; exit 3")
+        stage.shop("web", BEFORE=f"{comes} && touch FOLDER/up")
+        stage.entries[1] |= {"on_failure": policy}
+        stage.entries[1]["options"]["probe"] = ["/bin/sh", "-c", f"[ -e {stage.folder}/up ] || exit 69"]
+        said = stage.run(status=status)
+        told = "db: it was not there when the run began, and is there now that its volumes are snapshotted"
+        assert (told in said.err) == (status != 0)
+        assert said.out == ("" if status == 71 else "one")
+        stage.check()
+
+
 def test_a_directory_as_of_qemus_guest_agent(rig: Rig) -> None:
     with tidy():
         stage = Stage(rig, [])

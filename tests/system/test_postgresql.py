@@ -25,7 +25,7 @@ from hooks import postgresql, postgresql_copy
 from tests.rig import Rig
 from tests.system.archives import Borg
 from tests.system.bank import HOT, Bank
-from tests.system.live import Programs, assert_nothing_left, away, script, tidy
+from tests.system.live import Programs, Run, assert_nothing_left, away, script, tidy
 from tests.system.postgres import OTHERS, USER, Cluster, cluster, owned, programs_of
 from tests.system.program import Said, borg_lvm, run
 from tests.system.served import THICK, Kinds, Served, served, volumes
@@ -250,6 +250,34 @@ def test_what_is_wrong_is_told(rig: Rig) -> None:
         stage.entry["on_failure"] = "skip-if-absent"
         said = stage.backup("a")
         assert "postgresql: not quiesced: " in said.err
+        assert_nothing_left(rig)
+
+
+@pytest.mark.soak
+def test_a_cluster_that_comes_up_before_the_snapshots_is_not_saved_without_a_label(rig: Rig) -> None:
+    with staged(rig) as stage:
+        stage.entry |= {"level": "backup-mode", "on_failure": "skip-if-absent"}
+        stage.server.stop()
+        for comes, status in ((False, 0), (True, 71)):
+            programs = Programs(rig.path(f"programs-{comes}"))
+            gate = programs.stop("lvcreate", "before")
+            create = ["borg", "create", stage.borg.archive(str(comes)), *map(str, stage.parts)]
+            words: list[str | Path] = [
+                "--config",
+                configured(stage.entry),
+                "--consistency",
+                "per-volume",
+                "--",
+                *create,
+            ]
+            live = Run("run", *words, programs=programs, env=stage.borg.env)
+            gate.reached(process=live.process)
+            if comes:
+                stage.server.start()
+            gate.open()
+            said = live.end(status)
+            assert ("postgresql: it was not there when the run began, and is there now" in said.err) == comes
+            assert ("postgresql: not quiesced: " in said.err) != comes
         assert_nothing_left(rig)
 
 
