@@ -7,10 +7,11 @@ becomes of us.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from borg_lvm import safety
 from borg_lvm.applications import Application, DataPath, Found, Kind, Probe, Wish
@@ -19,10 +20,15 @@ from borg_lvm.config.sections import key
 from borg_lvm.errors import ConfigError, QuiesceError
 from borg_lvm.plugins import hookimpl
 
+from . import redis_copy
 from .resp import Client
 from .running import Server, servers
 
 TIMEOUT = 20.0
+UNDER_WAY = "save already in progress"
+"""What the server says of a save when one has just begun by itself."""
+PARTS_SINCE = 7
+"""From that version on, an append-only file is a folder of files."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Redis(Application):
         self._client: Client | None = None
         self._run_id = ""
         self._changes = ""
+        self._copy: redis_copy.Known | None = None
         self._begin = 0.0
         if self._options.password_file:
             safety.refuse_readable_by_others(self._options.password_file)
@@ -68,22 +75,32 @@ class Redis(Application):
             )
         version = info.get("valkey_version") or info["redis_version"]
         notes = ("it is a replica",) if info["role"] == "slave" else ()
-        return Probe(version, (DataPath(self._setting("dir"), "data"),), notes)
+        folder = self._setting("dir")
+        self._copy = self._known(folder, info)
+        return Probe(version, (DataPath(folder, "data"),), notes)
 
     def prepare(self) -> Iterator[None]:
         """Have it save its data set in the background, unless an append-only file holds it already."""
         if self._wish.level != "save" or self._setting("appendonly") == "yes":
             return
-        before = int(self._do("LASTSAVE"))
-        self._do("BGSAVE", "SCHEDULE")
+        while self._info("persistence")["rdb_bgsave_in_progress"] != "0":
+            yield  # one that was begun before holds less
+        asked, before = self._time(), int(self._do("LASTSAVE"))
+        try:
+            self._do("BGSAVE", "SCHEDULE")
+        except QuiesceError as error:
+            if UNDER_WAY not in error.message:
+                raise
         while True:
             yield
             info = self._info("persistence")
             if info["rdb_bgsave_in_progress"] == "0" and info["rdb_last_bgsave_status"] != "ok":
                 raise QuiesceError("the server could not save its data set", remedy="look into the server's log")
             # The time has a resolution of a second: a save within the same one counts when nothing is unsaved.
-            done = int(info["rdb_last_save_time"]) > before or info["rdb_changes_since_last_save"] == "0"
-            if info["rdb_bgsave_in_progress"] == "0" and done:
+            new = int(info["rdb_last_save_time"]) > before
+            if info["rdb_bgsave_in_progress"] == "0" and (new or info["rdb_changes_since_last_save"] == "0"):
+                if new and self._copy:
+                    self._copy = replace(self._copy, saved=asked - 1)  # the clock of saves is a coarser one
                 return
 
     @contextmanager
@@ -120,6 +137,25 @@ class Redis(Application):
         """Close the connection."""
         if self._client:
             self._client.close()
+
+    def verify(self, scratch: str) -> str:
+        """See that the copy's dump is whole and that of the save, or that its append-only file is."""
+        return redis_copy.verify(self._copy, self._wish.deadline / 2) if self._copy else ""
+
+    def _known(self, folder: str, info: dict[str, str]) -> redis_copy.Known | None:
+        """Return where its files are, if they are of a form that is known."""
+        dump = os.path.join(folder, self._setting("dbfilename"))
+        if self._setting("appendonly") != "yes":
+            return redis_copy.Known(dump, "")
+        if int(info["redis_version"].partition(".")[0]) < PARTS_SINCE:
+            return None
+        parts = os.path.join(folder, self._setting("appenddirname"))
+        return redis_copy.Known(dump, os.path.join(parts, f"{self._setting('appendfilename')}.manifest"))
+
+    def _time(self) -> int:
+        assert self._client
+        reply = self._client.do("TIME", seconds=TIMEOUT)
+        return int(str(reply[0])) if isinstance(reply, list) else 0
 
     def _connect(self) -> Client:
         options = self._options

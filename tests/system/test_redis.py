@@ -5,8 +5,11 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,11 @@ import yaml
 
 from borg_lvm.applications import Application, Wish
 from borg_lvm.contract import ApplicationContract, Subject
-from borg_lvm.errors import BorgLvmError
-from hooks import redis
+from borg_lvm.errors import BorgLvmError, QuiesceError
+from hooks import redis, redis_copy
 from hooks.resp import Client
 from tests.rig import Rig
-from tests.system.kept import BASE, Server, counted
+from tests.system.kept import ALWAYS, BASE, Server, counted
 from tests.system.live import Gate, Programs, Run, assert_nothing_left, away, tidy, wait_for
 from tests.system.program import Said, borg_lvm
 
@@ -90,6 +93,7 @@ def test_the_append_only_file_holds_every_acknowledged_write(rig: Rig, level: st
             said = stage.backup(rig.path("copy"))
             after = stage.acknowledged + 1
         assert f"redis: quiesced ({level}) for " in said.err
+        assert "found right in its copy: append-only file, 2 of its 2 files read to the end" in said.err
         assert before <= counted(rig.path("copy"), "--appendonly", "yes") <= after
         stage.server.do("INCR", "n")
         shutil.rmtree(rig.path("copy"))
@@ -101,8 +105,9 @@ def test_without_an_append_only_file_the_last_save_is_from_just_before(rig: Rig)
     with staged(rig, "save", "--save", "") as stage:
         with stage.counting():
             before = stage.acknowledged
-            stage.backup(rig.path("copy"))
+            said = stage.backup(rig.path("copy"))
             after = stage.acknowledged + 1
+        assert "found right in its copy: dump.rdb with its checksum" in said.err
         assert before <= counted(rig.path("copy")) <= after
         stage.entry["level"] = "pause"
         assert "keeps none" in stage.backup(rig.path("other"), status=71).err
@@ -130,6 +135,77 @@ def test_we_die_while_writers_wait(rig: Rig) -> None:
         borg_lvm("clean")
         stage.server.end()
         assert_nothing_left(rig)
+
+
+@pytest.mark.soak
+def test_a_save_that_goes_on_already_is_waited_for(rig: Rig) -> None:
+    with staged(rig, "save", "--save", "") as stage:
+        stage.server.do("MSET", *(word for number in range(40) for word in (f"key{number}", "value")))
+        stage.server.do("CONFIG", "SET", "rdb-key-save-delay", "50000")  # microseconds for each key
+        stage.server.do("BGSAVE")
+        stage.server.do("SET", "n", "7")
+        assert "found right in its copy: dump.rdb with its checksum" in stage.backup(rig.path("copy")).err
+        assert counted(rig.path("copy")) == 7
+        stage.server.end()
+        assert_nothing_left(rig)
+
+
+LOGS = "appendonlydir/appendonly.aof"
+WRONG: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
+    "a manifest that names nothing": (f"{LOGS}.manifest", lambda _: b"", "names no files"),
+    "a part that is missing": (
+        f"{LOGS}.manifest",
+        lambda whole: whole.replace(b"incr.aof", b"gone.aof"),
+        "cannot be read",
+    ),
+    "a dump that is changed": (f"{LOGS}.1.base.rdb", lambda whole: changed(whole, 30), "CRC"),
+    "a dump that is cut": (f"{LOGS}.1.base.rdb", lambda whole: whole[:-5], "does not begin and end as a dump does"),
+    "a command that is changed": (
+        f"{LOGS}.1.incr.aof",
+        lambda whole: changed(whole, 1),
+        "something else than commands",
+    ),
+    "a word that is longer": (f"{LOGS}.1.incr.aof", lambda whole: changed(whole, 5), "something else than commands"),
+    "an end of zeros": (f"{LOGS}.1.incr.aof", lambda whole: whole + bytes(100), "something else than commands"),
+}
+
+
+def changed(whole: bytes, place: int) -> bytes:
+    """Return the same with a byte changed."""
+    return whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+
+
+def test_a_wrong_copy_is_told(tmp_path: Path) -> None:
+    """And a right one that lacks its end is not taken for one: a server that starts on it leaves that out."""
+    live, copy = tmp_path / "live", tmp_path / "copy"
+    server = Server(live, "live", *ALWAYS)
+    known = redis_copy.Known(str(copy / "dump.rdb"), str(copy / f"{LOGS}.manifest"))
+    try:
+        for number in range(20):
+            server.do("SET", f"key{number}", "a value\r\n$7\r\n*3\r\n")
+        server.do("SAVE")
+        log = (live / f"{LOGS}.1.incr.aof").read_bytes()
+        copied = partial(shutil.copytree, live, copy, dirs_exist_ok=True)
+        for missing in range(0, 100, 7):  # more than a command
+            copied()
+            (copy / f"{LOGS}.1.incr.aof").write_bytes(log[: len(log) - missing])
+            assert redis_copy.verify(known, 60.0) == "append-only file, 2 of its 2 files read to the end"
+        for what, (name, change, told) in WRONG.items():
+            copied()
+            (copy / name).write_bytes(change((live / name).read_bytes()))
+            with pytest.raises(QuiesceError, match=told):
+                pytest.fail(f"{what} was found right: {redis_copy.verify(known, 60.0)}")
+        copied()
+        dump = replace(known, manifest="")
+        assert redis_copy.verify(dump, 60.0) == "dump.rdb with its checksum"
+        with pytest.raises(QuiesceError, match="is of an earlier save"):
+            redis_copy.verify(replace(dump, saved=int(time.time()) + 10), 60.0)
+        (copy / "dump.rdb").unlink()
+        with pytest.raises(QuiesceError, match="cannot be read"):
+            redis_copy.verify(dump, 60.0)
+    finally:
+        server.end()
+        shutil.rmtree(BASE)
 
 
 class ServerSubject(Subject):
@@ -160,6 +236,17 @@ class ServerSubject(Subject):
             yield
         finally:
             self.server.process.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def damaged(self) -> Iterator[None]:
+        log = self.server.folder / f"{LOGS}.1.incr.aof"
+        aside = log.with_name("aside")
+        log.rename(aside)
+        try:
+            log.write_bytes(b"\0" * 100)
+            yield
+        finally:
+            aside.replace(log)
 
     def lose(self) -> bool:
         self.server.do("CLIENT", "UNPAUSE")

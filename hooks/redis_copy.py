@@ -1,0 +1,167 @@
+"""Looks at the copy of a Redis or Valkey server, without starting a server on it.
+
+A dump has a checksum, which the server's own redis-check-rdb checks, if it is here; it tells when the dump was begun,
+too. An append-only file is a folder of files that its manifest names: a dump to begin with, and commands. Those have no
+checksum, so it is seen that each of them is whole; the end of the last file may be missing, as after a power cut, for
+the server itself leaves that out when it starts. (redis-check-aof opens the files for writing, which a copy does not
+allow.) Source: Redis documentation, "Redis persistence"; src/aof.c (`aofLoadManifestFromFile`), src/rdb.c.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass
+
+from borg_lvm import child
+from borg_lvm.errors import QuiesceError
+from borg_lvm.proc import Account
+
+ROOM = 64 << 20
+"""How many bytes are read altogether, before the backup command starts; of larger files only begin and end."""
+CHECKERS = ("redis-check-rdb", "valkey-check-rdb")
+UNKNOWN = "Can't handle RDB format version"
+"""What an older program says of a newer server's dump: that it is wrong is not said by that."""
+MAGIC = re.compile(rb"(REDIS|VALKEY)\d+")
+END, CHECKSUM = 0xFF, 8
+"""A dump's last byte before its checksum."""
+BEGIN_AND_END = ", begin and end"
+EVERY = 4096  # commands, between two looks at the clock
+_NAMED = re.compile(r'file (?:"([^"]+)"|(\S+)) seq \d+ .*?\btype ([bhi])\b')
+_HEAD = re.compile(rb"#[^\n]*\n|\*(\d+)\r\n")
+_WORD = re.compile(rb"\$(\d+)\r\n")
+
+
+@dataclass(frozen=True)
+class Known:
+    """Where the server keeps what: its dump, and the manifest of its append-only file, if it keeps one.
+
+    `saved`: the dump is of a save that was begun then (seconds since the epoch) or later; 0 if that is not known.
+    """
+
+    dump: str
+    manifest: str
+    saved: int = 0
+
+
+def verify(known: Known, seconds: float) -> str:
+    """Return what was looked at in the copy, in so many seconds at most. Errors: QuiesceError with what is wrong."""
+    look = Look(time.monotonic() + seconds)
+    if not known.manifest:
+        return f"{os.path.basename(known.dump)}{look.at_dump(known.dump, known.saved)}"
+    *others, last = _named(known.manifest)
+    told = [look.at_part(path, is_last=False) for path in others] + [look.at_part(last, is_last=True)]
+    return f"append-only file, {sum(told)} of its {len(told)} files read to the end"
+
+
+def _named(manifest: str) -> list[str]:
+    """Return the files that an append-only file consists of, in the order in which a server loads them."""
+    try:
+        with open(manifest, encoding="utf-8") as file:
+            found = _NAMED.findall(file.read())
+    except (OSError, UnicodeError) as error:
+        raise QuiesceError(f"the copy is wrong: {manifest} cannot be read: {error}") from error
+    names = [quoted or plain for quoted, plain, kind in found if kind != "h"]
+    if not names:
+        raise QuiesceError(f"the copy is wrong: {manifest} names no files")
+    return [os.path.join(os.path.dirname(manifest), name) for name in names]
+
+
+@dataclass
+class Look:
+    """A look that is over at `end` (monotonic), and for which there is so much room left."""
+
+    end: float
+    room: int = ROOM
+
+    def at_part(self, path: str, *, is_last: bool) -> bool:
+        """Look at a part of an append-only file; tell whether it was read to its end."""
+        if MAGIC.match(_read(path, 16)):
+            return self.at_dump(path, 0) != BEGIN_AND_END
+        if not self._fits(path):
+            return False
+        return self._commands(path, _read(path), is_last=is_last)
+
+    def at_dump(self, path: str, saved: int) -> str:
+        """Look at a dump; return what of it was looked at, as words that follow its name."""
+        begin, tail = _read(path, 16), _read(path, -1 - CHECKSUM)
+        if not MAGIC.match(begin) or tail[:1] != bytes([END]):
+            raise QuiesceError(f"the copy is wrong: {path} does not begin and end as a dump does")
+        program = next(filter(None, map(shutil.which, CHECKERS)), "")
+        if not program or not self._fits(path):
+            return BEGIN_AND_END
+        owner = os.stat(path)
+        with child.started([program, path], user=Account(owner.st_uid, owner.st_gid)) as running:
+            status = running.status(max(0.1, self.end - time.monotonic()))
+            said = running.words()
+        if status is None or UNKNOWN in said:
+            return BEGIN_AND_END
+        if status:
+            told = re.search(r"ERROR DETECTED --- (?:\[offset \d+\] )?(.*?) \[", said)
+            raise QuiesceError(f"the copy is wrong: {path}: {told[1] if told else said[-200:]}")
+        begun = re.search(r"ctime = '(\d+)'", said)
+        if begun and int(begun[1]) < saved:
+            raise QuiesceError(f"the copy is wrong: {path} is of an earlier save than that which was made for it")
+        return " with its checksum" if "Checksum OK" in said else " to its end"
+
+    def _commands(self, path: str, data: bytes, *, is_last: bool) -> bool:
+        at, count = 0, 0
+        while at < len(data):
+            count += 1
+            if count % EVERY == 0 and time.monotonic() > self.end:
+                return False
+            after = _after(path, data, at)
+            if after > len(data) and not is_last:
+                raise QuiesceError(f"the copy is wrong: {path} ends within a command")
+            at = after
+        return True
+
+    def _fits(self, path: str) -> bool:
+        size = os.stat(path).st_size
+        if size > self.room or time.monotonic() > self.end:
+            return False
+        self.room -= size
+        return True
+
+
+def _after(path: str, data: bytes, at: int) -> int:
+    """Return where the command ends that begins here; beyond the end of the file if a part of it is missing."""
+    beyond = len(data) + 1
+    head = _HEAD.match(data, at)
+    if not head:
+        return _missing(path, data, at, b"*#")
+    place = head.end()
+    for _ in range(int(head[1] or 0)):
+        word = _WORD.match(data, place)
+        if not word:
+            return _missing(path, data, place, b"$")
+        place = word.end() + int(word[1]) + 2
+        if place > len(data):
+            return beyond
+        if data[place - 2 : place] != b"\r\n":
+            raise _broken(path, at)
+    return place
+
+
+def _missing(path: str, data: bytes, at: int, marks: bytes) -> int:
+    """See that what stands here could go on as it must, if the file did not end."""
+    if at < len(data) and (data[at] not in marks or data.find(b"\n", at) >= 0):
+        raise _broken(path, at)
+    return len(data) + 1
+
+
+def _broken(path: str, at: int) -> QuiesceError:
+    return QuiesceError(f"the copy is wrong: {path} holds something else than commands at byte {at}")
+
+
+def _read(path: str, size: int | None = None) -> bytes:
+    """Read a file, or so many bytes of it: from its end, if it is a negative number."""
+    try:
+        with open(path, "rb") as file:
+            if size is not None and size < 0:
+                file.seek(max(0, os.fstat(file.fileno()).st_size + size))
+            return file.read(-1 if size is None or size < 0 else size)
+    except OSError as error:
+        raise QuiesceError(f"the copy is wrong: {path} cannot be read: {error}") from error
