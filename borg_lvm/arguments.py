@@ -110,7 +110,7 @@ def _add_begin_and_end(verbs: argparse._SubParsersAction[_Parser]) -> None:
     end.add_argument("name", metavar="NAME", help="the name that was given to `begin`")
     end.add_argument(
         "--status", type=_status, default=0, metavar="N",
-        help="how the backup has ended: an exit status, or a signal's name (default: 0)",
+        help="how the backup has ended: an exit status, a signal's name, or '' if it never began (default: 0)",
     )  # fmt: skip
 
 
@@ -173,8 +173,13 @@ def _limit(text: str) -> float:
     return _seconds(text, 1, LONGEST_VIEW)
 
 
-def _status(text: str) -> int:
-    """Read $? of a shell, or $EXIT_STATUS of systemd: the name of a signal where one has ended the service."""
+def _status(text: str) -> int | None:
+    """Read $? of a shell, or $EXIT_STATUS of systemd: the name of a signal where one has ended the service.
+
+    It is empty (None) where the service has failed before it came to its backup.
+    """
+    if not text:
+        return None
     try:
         status = int(text) if text.isascii() and text.isdigit() else 128 + signal.Signals[f"SIG{text}"]
     except KeyError:

@@ -22,6 +22,8 @@ from borg_lvm.signals import raising
 
 PROGRAM = "borg_lvm.keeper_main"
 READY = b"ready"
+NEVER_BEGAN = 1
+"""The status of a backup that has not begun."""
 SYSTEMD = "/run/systemd/system"
 """Is there when systemd is process 1: sd_booted(3)."""
 
@@ -104,13 +106,7 @@ def _out_of_the_unit(name: str) -> list[str]:
 def _end_abandoned(name: str, log: Log) -> None:
     """End an earlier view of this name that nobody has ended, and say what nobody has asked for."""
     if desk.is_kept(name):
-        users = stand.users(stand.place(name))
-        if users:
-            told = ", ".join(f"{one.name} ({one.pid})" for one in users)
-            raise LockedError(
-                f"the view {name} is being read by {told}",
-                remedy=f"wait for it, or end it: borg-lvm end {name}; another backup needs a name of its own",
-            )
+        _refuse_what_is_read(name)
         log.warning(f"nobody has ended the view {name}, and nobody reads it: it is ended now")
         desk.ask(name, desk.ABANDON)
     elif desk.is_known(name):
@@ -119,16 +115,43 @@ def _end_abandoned(name: str, log: Log) -> None:
         log.warning(f"the last view {name} {how}, and nobody has asked for that (borg-lvm end {name})")
 
 
-def end(name: str, status: int) -> int:
+def _refuse_what_is_read(name: str, more: str = "") -> None:
+    users = stand.users(stand.place(name))
+    if users:
+        told = ", ".join(f"{one.name} ({one.pid})" for one in users)
+        raise LockedError(
+            f"the view {name} is being read by {told}{more}",
+            remedy=f"wait for it, or end it: borg-lvm end {name}; another backup needs a name of its own",
+        )
+
+
+def _refuse_to_end_that_of_others(name: str) -> None:
+    """Refuse to end what is read or about to be: `begin` may have failed just because it is somebody else's."""
+    if desk.is_kept(name):
+        if not os.path.isdir(stand.place(name)):
+            raise LockedError(f"the view {name} is being begun by somebody else")
+        _refuse_what_is_read(name, "; it still stands")
+
+
+def end(name: str, status: int | None, log: Log) -> int:
     """Tell that the backup from a view has ended, with this status; wait until all is released; return its status.
 
-    Errors: UsageError when there is no such view, or we stand in it; SnapshotLostError when its keeper was killed.
+    No status: the backup has not begun, maybe because `begin` has failed. Then no view is as well.
+    Errors: UsageError when there is no such view, or we stand in it; LockedError when the backup that has not begun
+    cannot be the one it is for; SnapshotLostError when its keeper was killed.
     """
     desk.refuse_other_names(name)
-    if not desk.is_known(name):
+    known = desk.is_known(name)
+    if status is None and not known:
+        log.info(f"there is no view {name}, and the backup has not begun: there is nothing to end")
+        return 0
+    if not known:
         raise UsageError(f"there is no view {name}", remedy=f"borg-lvm begin {name} [--path PATH]… comes first")
     _refuse_to_saw_off_our_branch(name)
-    answer = desk.ask(name, f"{desk.END} {status}")
+    if status is None:
+        _refuse_to_end_that_of_others(name)
+        log.info(f"the backup has not begun: its view {name} is ended with status {NEVER_BEGAN}")
+    answer = desk.ask(name, f"{desk.END} {NEVER_BEGAN if status is None else status}")
     with suppress(OSError):
         os.write(2, answer.said)
     if answer.status is None:

@@ -63,7 +63,7 @@ def _begin(args: argparse.Namespace, log: Log) -> int:
             sys.stdout.flush()
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be written would fail once more at the end
-            keeper.end(args.name, 1)
+            keeper.end(args.name, 1, log)
             raise SnapshotError(f"where the view stands cannot be told: {error.strerror}; it was taken away") from error
     return status
 
@@ -72,7 +72,7 @@ def _end(args: argparse.Namespace, log: Log) -> int:
     from borg_lvm import keeper
 
     given.refuse_all_but_root()
-    return keeper.end(args.name, args.status)
+    return keeper.end(args.name, args.status, log)
 
 
 def _plan(args: argparse.Namespace, log: Log) -> int:

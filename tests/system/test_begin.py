@@ -135,6 +135,23 @@ def test_a_status_is_passed_through(rig: Rig) -> None:
         assert f"the backup ended with status {status}" in end("--status", told, status=status).err
 
 
+def test_a_backup_that_has_not_begun_ends_its_own_view_alone(rig: Rig) -> None:
+    """As in a unit whose lines before the backup fail: its exit status is empty."""
+    (source,) = planted(rig)
+    begin(Path("/proc"), status=69)
+    assert "there is no view nightly, and the backup has not begun" in end("--status", "").err
+    begin(source)
+    reader = subprocess.Popen(["sleep", "600"], cwd=VIEW / "nightly" / str(source)[1:])
+    begin(source, status=75)  # it is somebody else's, who reads it
+    assert f"({reader.pid}); it still stands" in end("--status", "", status=75).err
+    reader.kill()
+    reader.wait()
+    assert (VIEW / "nightly").is_dir()
+    said = end("--status", "", status=1)
+    assert "the backup has not begun: its view nightly is ended with status 1" in said.err
+    assert json.loads(borg_lvm("history", "--json").out)[-1]["status"] == 1
+
+
 def test_the_next_begin_ends_a_view_that_nobody_reads(rig: Rig) -> None:
     (source,) = planted(rig)
     begin(source)

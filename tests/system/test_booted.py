@@ -239,6 +239,14 @@ def test_a_backup_in_a_sandbox_between_begin_and_end(cut: Booted, machine: Machi
     machine.systemctl("start", unit, status=1)
     assert "the backup ended with status 3" in machine.messages(unit)
     assert cut.snapshots() == []
+    for before, told in (
+        ("ExecStartPre=\nExecStartPre=false", "there is no view around, and the backup has not begun"),
+        ("ExecStartPre=false", "the backup has not begun: its view around is ended with status 1"),
+    ):
+        machine.write(f"{UNITS}/{unit}.d/test.conf", f"[Service]\n{before}\n{own}")
+        machine.systemctl("start", unit, status=1)
+        assert told in machine.messages(unit)
+        assert cut.snapshots() == []
     assert machine.shell("ls -A /run/borg-lvm/view", status=None).out == ""
 
 

@@ -21,12 +21,12 @@ def test_what_is_no_name(name: str) -> None:
         desk.refuse_other_names(name)
 
 
-@pytest.mark.parametrize(("text", "status"), [("0", 0), ("2", 2), ("255", 255), ("TERM", 143), ("KILL", 137)])
-def test_statuses(text: str, status: int) -> None:
+@pytest.mark.parametrize(("text", "status"), [("0", 0), ("2", 2), ("255", 255), ("TERM", 143), ("", None)])
+def test_statuses(text: str, status: int | None) -> None:
     assert arguments.parser().parse_args(["end", "x", "--status", text]).status == status
 
 
-@pytest.mark.parametrize("text", ["", "256", "-1", "SIGTERM", "x", "٣", "1.0"])
+@pytest.mark.parametrize("text", ["256", "-1", "SIGTERM", "x", "٣", "1.0"])
 def test_what_is_no_status(text: str) -> None:
     with pytest.raises(UsageError):
         arguments.parser().parse_args(["end", "x", f"--status={text}"])
