@@ -120,12 +120,20 @@ class MariaDB(Application):
             raise QuiesceError("the session that held the lock has been replaced by another")
         if _paths(now) != _paths(self._facts):
             raise QuiesceError("it keeps data elsewhere since it was asked", remedy="run it again")
-        if self._wish.level != "lock" or not now["binary log"]:
+        if self._wish.level != "lock":
             return ""
+        return ", ".join([*(self._logged() if now["binary log"] else []), *self._replicated()])
+
+    def _logged(self) -> list[str]:
         (status,) = self._query(STATUS)
         (gtid,) = self._query("SELECT @@gtid_binlog_pos;")
         name, position = status.split("\t")[:2]
-        return f"binary log {name}, position {position}, GTID {gtid}"
+        return [f"binary log {name}, position {position}, GTID {gtid}"]
+
+    def _replicated(self) -> list[str]:
+        """Return how far a replica has come in what it replicates: where its copy goes on."""
+        (gtid,) = self._query("SELECT @@gtid_slave_pos;")
+        return [f"replicated up to GTID {gtid}"] if gtid else []
 
     def close(self) -> None:
         """End the client."""

@@ -63,19 +63,25 @@ class Position:
     @classmethod
     def told(cls, said: Said) -> Position:
         """Read it from a run's last lines."""
-        found = re.search(r"binary log (\S+), position (\d+), GTID \d+-\d+-\d+$", said.err, re.MULTILINE)
+        found = re.search(r"; binary log (\S+), position (\d+), GTID \d+-\d+-\d+\b", said.err)
         assert found, said
         return cls(found[1], int(found[2]))
 
 
 class Server:
-    """A real server: its places, for its data, its redo log and its binary log, may lie anywhere."""
+    """A real server: its places, for its data, its redo log and its binary log, may lie anywhere.
 
-    def __init__(self, places: Sequence[Path], tables: str = TABLES) -> None:
+    `more` are options of its command line that come last, and so say more than ours.
+    """
+
+    def __init__(
+        self, places: Sequence[Path], tables: str = TABLES, name: str = "live", more: Sequence[str] = ()
+    ) -> None:
         BASE.mkdir(mode=0o755, exist_ok=True)
         self.places = places
+        self.more = list(more)
         data, redo, _ = places
-        self.socket = BASE / "live.sock"
+        self.socket = BASE / f"{name}.sock"
         mysql = pwd.getpwnam("mysql")
         for path in (BASE, *self.places):
             path.mkdir(exist_ok=True)
@@ -90,7 +96,7 @@ class Server:
         data, redo, binlog = self.places
         own = [f"--datadir={data}", f"--innodb-log-group-home-dir={redo}", f"--log-bin={binlog}/log", "--server-id=1"]
         own += [f"--socket={socket}", f"--pid-file={socket}.pid", f"--log-error={socket}.log", "--skip-networking"]
-        return ["mariadbd", "--no-defaults", "--user=mysql", *own, *SMALL, *HOT]
+        return ["mariadbd", "--no-defaults", "--user=mysql", *own, *SMALL, *HOT, *self.more]
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -125,15 +131,16 @@ class Server:
         wait_for(lambda: self.sql(OTHERS, database="") == "0", "the end of the writer's session")
 
     @contextmanager
-    def copy(self, copies: Sequence[Path]) -> Iterator[Path]:
+    def copy(self, copies: Sequence[Path], more: Sequence[str] = ()) -> Iterator[Path]:
         """Run a copy of it over the original paths, in a mount namespace of its own; gives the copy's socket.
 
+        `more` are options of the copy alone.
         Errors: ServerError with the end of its log.
         """
         socket = BASE / "copy.sock"
         binds = [f"mount --bind {copy} {place}" for copy, place in zip(copies, self.places, strict=True)]
         shell = ["unshare", "--mount", "sh", "-ec", "\n".join([*binds, 'exec "$@"']), "sh"]
-        process = subprocess.Popen([*shell, *self.argv(socket)], stderr=subprocess.DEVNULL, env=unmarked())
+        process = subprocess.Popen([*shell, *self.argv(socket), *more], stderr=subprocess.DEVNULL, env=unmarked())
         try:
             wait_for(lambda: process.poll() is not None or _answers(socket), "the copy", 300)
             if process.returncode is not None:
@@ -172,14 +179,16 @@ def _answers(socket: Path) -> bool:
     return query(socket, "SELECT 1", database="", status=None).status == 0
 
 
-def judged(server: Server, copies: Sequence[Path], position: Position | None = None) -> list[str]:
-    """Start a copy and return what is wrong with it.
+def judged(
+    server: Server, copies: Sequence[Path], position: Position | None = None, more: Sequence[str] = ()
+) -> list[str]:
+    """Start a copy, with more options if there are any, and return what is wrong with it.
 
     With a position, the live server's binary log is replayed onto it from there, and both compared. So long nothing
     may be written to the live server.
     """
     try:
-        with server.copy(copies) as socket:
+        with server.copy(copies, more) as socket:
             found = [line for line in query(socket, CHECK, "").out.splitlines() if not line.endswith("\tOK")]
             if query(socket, SUM, "").out.strip() != "200000":
                 found.append("the sum of all accounts is wrong")
