@@ -21,6 +21,7 @@ from borg_lvm.config.sections import key
 from borg_lvm.errors import BusyError, QuiesceError
 from borg_lvm.plugins import hookimpl
 
+from . import mariadb_copy
 from .listening import refuse_unless_listening
 from .running import servers
 
@@ -71,6 +72,7 @@ class MariaDB(Application):
         self._stack = ExitStack()
         self._client: child.Child | None = None
         self._facts: Mapping[str, Any] = {}
+        self._checkpoint = self._current = 0
         if self._options.defaults_file:
             safety.refuse_readable_by_others(self._options.defaults_file)
 
@@ -85,6 +87,7 @@ class MariaDB(Application):
             raise QuiesceError("the user of this session has no privilege RELOAD", remedy="grant it, on *.*")
         if self._wish.level == "lock" and self._facts["binary log"]:
             self._query(STATUS)  # which is refused now, if ever
+        self._checkpoint = self._lsn("LAST_CHECKPOINT")
         return Probe(version, _paths(self._facts))
 
     def intents(self) -> Sequence[Intent]:
@@ -120,6 +123,7 @@ class MariaDB(Application):
             raise QuiesceError("the session that held the lock has been replaced by another")
         if _paths(now) != _paths(self._facts):
             raise QuiesceError("it keeps data elsewhere since it was asked", remedy="run it again")
+        self._current = self._lsn("CURRENT")
         if self._wish.level != "lock":
             return ""
         return ", ".join([*(self._logged() if now["binary log"] else []), *self._replicated()])
@@ -134,6 +138,17 @@ class MariaDB(Application):
         """Return how far a replica has come in what it replicates: where its copy goes on."""
         (gtid,) = self._query("SELECT @@gtid_slave_pos;")
         return [f"replicated up to GTID {gtid}"] if gtid else []
+
+    def _lsn(self, which: str) -> int:
+        """Return a place in InnoDB's log; 0 if there is none."""
+        return int("".join(self._query(mariadb_copy.LSN.format(which))) or 0)
+
+    def verify(self, scratch: str) -> str:
+        """See that the copy's redo log is that of this server, as it ran."""
+        if not self._checkpoint or not mariadb_copy.is_known(str(self._facts["version"])):
+            return ""
+        folder = os.path.join(str(self._facts["data"]), str(self._facts["redo log"]))
+        return mariadb_copy.verify(folder, mariadb_copy.Known(self._checkpoint, self._current))
 
     def close(self) -> None:
         """End the client."""

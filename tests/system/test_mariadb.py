@@ -15,6 +15,7 @@ import yaml
 
 from borg_lvm.applications import Application, Wish
 from borg_lvm.contract import ApplicationContract, Subject
+from borg_lvm.errors import QuiesceError
 from hooks import mariadb
 from tests.rig import Rig
 from tests.system.archives import Borg
@@ -89,6 +90,7 @@ def test_a_server_over_three_volumes_comes_back_whole_and_at_a_known_position(ri
             with stage.server.busy():
                 said = stage.backup(f"copy{number}")
             assert "mariadb: quiesced (lock) for " in said.err
+            assert "; found right in its copy: redo log from checkpoint " in said.err
             position = Position.told(said)
             assert stage.judge(f"copy{number}", position) == []
         # The same from a position that is three transactions too late: the judge must see that something is missing.
@@ -171,6 +173,25 @@ def holding(server: Server) -> Iterator[subprocess.Popen[bytes]]:
             pass
 
 
+@contextmanager
+def instead(path: Path) -> Iterator[tuple[Path, bytes]]:
+    """Have another file in the place of one that a server has open; gives what that held."""
+    aside = path.with_name("aside")
+    path.rename(aside)
+    try:
+        yield path, aside.read_bytes()
+    finally:
+        aside.replace(path)
+
+
+def changed(whole: bytes, *places: int) -> bytes:
+    """Return the same with some bytes changed."""
+    found = bytearray(whole)
+    for place in places:
+        found[place] ^= 1
+    return bytes(found)
+
+
 class ServerSubject(Subject):
     """A server, for the contract."""
 
@@ -200,6 +221,12 @@ class ServerSubject(Subject):
         with holding(self.server):
             yield
 
+    @contextmanager
+    def damaged(self) -> Iterator[None]:
+        with instead(self.server.places[1] / "ib_logfile0") as (path, whole):
+            path.write_bytes(changed(whole, 20))
+            yield
+
     def lose(self) -> bool:
         ids = "SELECT id FROM information_schema.processlist WHERE command = 'Sleep' AND id <> CONNECTION_ID()"
         for number in self.server.sql(ids).split():
@@ -217,6 +244,48 @@ def server() -> Iterator[Server]:
     finally:
         made.end()
         shutil.rmtree(BASE)
+
+
+CHECKPOINTS = (4096, 8192)  # where they are in the redo log
+
+
+@pytest.mark.soak
+def test_a_wrong_redo_log_is_told(server: Server) -> None:
+    subject = ServerSubject(server)
+    older = (server.places[1] / "ib_logfile0").read_bytes()
+    subject.write(60.0)
+    server.sql("SET GLOBAL innodb_fast_shutdown = 1; FLUSH TABLES WITH READ LOCK; UNLOCK TABLES")
+    server.end()
+    server.start()  # a recovery ends with a checkpoint
+    application = subject.make(20.0)
+    try:
+        application.probe()
+        application.confirm()
+        assert application.verify("").startswith("redo log from checkpoint ")
+        with instead(server.places[1] / "ib_logfile0") as (path, whole):
+            for wrong, told in (
+                (changed(whole, 20), "the checksum of the header of "),
+                (changed(whole, 0), "does not begin as a redo log does"),
+                (changed(whole, *CHECKPOINTS), "no checkpoint that is whole"),
+                (whole[:8192], "does not begin as a redo log does"),
+                (older, "is older than the server's"),
+            ):
+                path.write_bytes(wrong)
+                with pytest.raises(QuiesceError, match=told):
+                    application.verify("")
+            path.write_bytes(changed(whole, CHECKPOINTS[0] if _later(whole) else CHECKPOINTS[1]))
+            assert application.verify("").startswith("redo log from checkpoint ")  # the earlier one was under way
+            path.unlink()
+            with pytest.raises(QuiesceError, match="cannot be read"):
+                application.verify("")
+    finally:
+        application.close()
+
+
+def _later(whole: bytes) -> bool:
+    """Whether the second checkpoint is the later one."""
+    first, second = (int.from_bytes(whole[place : place + 8], "big") for place in CHECKPOINTS)
+    return second > first
 
 
 class TestContract(ApplicationContract):
