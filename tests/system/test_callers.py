@@ -1,18 +1,23 @@
-"""Programs that call borg, or a script of ours, by themselves: the real backupninja."""
+"""Programs that call borg, or a script of ours, by themselves: the real backupninja, emborg and Vorta."""
 
 from __future__ import annotations
 
+import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.rig import Rig
 from tests.system.archives import Borg
 from tests.system.gate import Gate
-from tests.system.live import assert_nothing_left
-from tests.system.program import BIN, environment, run
+from tests.system.live import assert_nothing_left, wait_for
+from tests.system.matic import ALL_BUT_CREATE
+from tests.system.program import BIN, borg_lvm, environment, run, start
 
 pytestmark = [pytest.mark.limit(600), pytest.mark.soak]
 
@@ -29,6 +34,21 @@ scriptdirectory = /usr/share/backupninja
 libdirectory = /usr/lib/backupninja
 usecolors = no
 """
+# As `emborg init` leaves them; what is pruned is one archive of two.
+EMBORG = """\
+configurations = "server"
+default_configuration = "server"
+repository = "{repository}"
+archive = "server-{{{{now:%H%M%S%f}}}}"
+encryption = "none"
+borg_executable = "borg-lvm-borg"
+src_dirs = "{source}"
+excludes = "*.o"
+check_after_create = "latest"
+prune_after_create = True
+keep_last = 1
+"""
+WAITS, ENDED = "No more jobs", "Finish job for site: 1"  # what is in Vorta's log
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +63,23 @@ def planted(rig: Rig) -> Path:
     assert at
     (at / "file").write_text("frozen")
     return at
+
+
+def fresh(rig: Rig) -> Borg:
+    """Return a repository that borg has seen where it is: of a copy it says so once, with a "Warning:"."""
+    borg = Borg.made(rig.path("borg"))
+    run("borg", "list", borg.repository, env=borg.env)
+    return borg
+
+
+def archives(borg: Borg) -> list[str]:
+    return run("borg", "list", "--short", borg.repository, env=borg.env).out.split()
+
+
+def gated(rig: Rig) -> Gate:
+    """Return a gate that stands before each borg that saves, wherever the front looks for it."""
+    real = shutil.which("borg", path=environment()["PATH"])
+    return Gate(rig.path("gate"), "borg", ALL_BUT_CREATE.format(real=real))
 
 
 class Ninja:
@@ -79,8 +116,7 @@ class Ninja:
 
 def test_backupninja_saves_one_instant_and_reports_what_fails(rig: Rig) -> None:
     source = planted(rig)
-    borg = Borg.made(rig.path("borg"))
-    run("borg", "list", borg.repository, env=borg.env)  # which once says, with a "Warning:", that it is a copy
+    borg = fresh(rig)
     ninja = Ninja(rig.path("ninja"), borg, source)
     gate = Gate(rig.path("gate"), "borg")
     env = borg.env | {"PATH": f"{gate.folder}:{environment()['PATH']}"}
@@ -88,7 +124,7 @@ def test_backupninja_saves_one_instant_and_reports_what_fails(rig: Rig) -> None:
         (source / "file").write_text("too late")
     assert "1 actions run. 0 fatal. 0 error. 0 warning." in passing.said.err
     assert "saved /srv, from one instant" in ninja.log.read_text()
-    (name,) = run("borg", "list", "--short", borg.repository, env=borg.env).out.split()
+    (name,) = archives(borg)
     assert borg.contents(name) == {f"{str(source)[1:]}/file": "frozen"}
     assert_nothing_left(rig)
 
@@ -103,4 +139,105 @@ def test_backupninja_saves_one_instant_and_reports_what_fails(rig: Rig) -> None:
     told = ninja.fails(2)
     assert "Fatal: borg-lvm begin failed: nothing was saved" in told
     assert "cannot freeze every source path" in told
-    assert run("borg", "list", "--short", borg.repository, env=borg.env).out.split() == [name]
+    assert archives(borg) == [name]
+
+
+def test_emborg_with_borg_executable_saves_prunes_and_fails(rig: Rig) -> None:
+    source, borg, gate = planted(rig), fresh(rig), gated(rig)
+    (source / "left out.o").touch()
+    settings = rig.path("config") / "emborg"
+    settings.mkdir(parents=True)
+    (settings / "settings").write_text(EMBORG.format(repository=borg.repository, source=source))
+    (settings / "server").touch()
+    env = borg.env | {"XDG_CONFIG_HOME": str(settings.parent), "XDG_DATA_HOME": str(rig.path("data"))}
+    with gate.closed("emborg", "create", env=env | {"BORG_LVM_BORG": str(gate.program)}):
+        (source / "file").write_text("too late")
+    (first,) = archives(borg)
+    assert borg.contents(first) == {f"{str(source)[1:]}/file": "frozen"}
+    run("emborg", "create", "--stats", env=env)
+    (second,) = archives(borg)
+    assert second != first
+    assert borg.contents(second) == {f"{str(source)[1:]}/file": "too late"}
+    assert second in run("emborg", "list", env=env).out
+    assert "/file" in run("emborg", "manifest", env=env).out
+    runs = [(one["command"]["program"], one["status"]) for one in json.loads(borg_lvm("history", "--json").out)]
+    assert runs[-2:] == [("borg", 0)] * 2  # nothing of what it calls to check, prune and list is a run
+
+    (settings / "settings").write_text(EMBORG.format(repository=borg.repository, source="/proc"))
+    failed = run("emborg", "create", env=env, status=2)
+    assert "cannot freeze every source path" in failed.out + failed.err
+    assert archives(borg) == [second]
+
+
+class Vorta:
+    """Vorta without a screen, with a home of its own, where it imports a profile when it starts."""
+
+    def __init__(self, home: Path, borg: Borg, source: Path, borg_program: Path) -> None:
+        self.home = home
+        self.log = home / ".cache/Vorta/log/vorta.log"
+        (home / "bin").mkdir(parents=True)
+        (home / "bin" / "borg").symlink_to(BIN / "borg-lvm-borg")
+        profile = {
+            "id": 1,
+            "name": "Server",
+            "repo": {"id": 1, "url": str(borg.repository), "encryption": "none"},
+            "exclude_patterns": "*.o",
+            "SourceFileModel": [{"dir": str(source)}],
+            "SettingsModel": [],
+            "WifiSettingModel": [],
+            "SchemaVersion": {"id": 1, "version": 18},
+        }
+        (home / ".vorta-init.json").write_text(json.dumps(profile))
+        path = f"{home}/bin:{environment()['PATH']}"
+        own = {"HOME": str(home), "PATH": path, "QT_QPA_PLATFORM": "offscreen", "BORG_LVM_BORG": str(borg_program)}
+        self.env = borg.env | own
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Have it run, and ready for backups."""
+        process = start(["vorta"], self.env)
+        try:
+            wait_for(lambda: self.log.exists() and WAITS in self.log.read_text(), "Vorta")
+            yield
+        finally:
+            process.terminate()
+            process.communicate()
+            print(self.log.read_text())
+
+    def create(self) -> None:
+        """Have it begin a backup."""
+        run("vorta", "--create", "Server", env=self.env)
+
+    def ended(self, backups: int) -> None:
+        """Wait until so many backups have ended."""
+        wait_for(lambda: self.log.read_text().count(ENDED) == backups, "the end of Vorta's backup")
+
+    def query(self, words: str) -> list[Any]:
+        """Ask its database for a column."""
+        with sqlite3.connect(self.home / ".local/share/Vorta/settings.db") as database:
+            return [value for (value,) in database.execute(words)]
+
+
+def test_vorta_with_a_link_called_borg_takes_the_archive_and_our_failures_for_borgs(rig: Rig) -> None:
+    source, borg, gate = planted(rig), fresh(rig), gated(rig)
+    (source / "left out.o").touch()
+    vorta = Vorta(rig.path("home"), borg, source, gate.program)
+    with vorta.running():
+        vorta.create()
+        wait_for((gate.folder / "started").exists, "borg")
+        (source / "file").write_text("too late")
+        (gate.folder / "open").touch()
+        vorta.ended(1)
+        (name,) = archives(borg)
+        assert borg.contents(name) == {f"{str(source)[1:]}/file": "frozen"}
+        assert rig.leftovers() == []
+        borg_lvm("begin", "other", "--path", source)
+        vorta.create()
+        vorta.ended(2)
+        borg_lvm("end", "other")
+    assert vorta.query("SELECT name FROM archivemodel") == [name]
+    assert vorta.query("SELECT returncode FROM eventlogmodel WHERE subcommand = 'create' ORDER BY id") == [0, 2]
+    told = vorta.log.read_text()
+    assert "INFO - the command ended with status 0" in told
+    assert "ERROR - " in told
+    assert "is being backed up by another run" in told
