@@ -22,6 +22,7 @@ from tests.lab.paths import CHECKOUT, LAB, locked
 
 VENV = CHECKOUT / ".venv"
 WHEELS = VENV / "wheels"
+SOURCES = VENV / "sources"
 LOG = LAB / "setup.log"
 POLICY = Path("/usr/sbin/policy-rc.d")
 CLUSTERS = Path("/etc/postgresql-common/createcluster.d/borg-lvm-lab.conf")
@@ -91,6 +92,18 @@ def wheels() -> None:
     half.rename(WHEELS)
 
 
+def sources() -> None:
+    """Fetch the source of the borgmatic that is installed: the unit that its users are told to copy is only there."""
+    (found,) = VENV.glob("lib/python3*/site-packages/borgmatic-*.dist-info")
+    version = found.name.removesuffix(".dist-info").removeprefix("borgmatic-")
+    if (SOURCES / f"borgmatic-{version}.tar.gz").exists():
+        return
+    print(f"setup: fetching the source of borgmatic {version}", flush=True)
+    shutil.rmtree(SOURCES, ignore_errors=True)
+    which = ["--no-deps", "--no-binary=borgmatic", f"borgmatic=={version}"]
+    logged([str(VENV / "bin" / "python"), "-m", "pip", "download", "--quiet", "--dest", str(SOURCES), *which])
+
+
 def logged(command: Sequence[str]) -> None:
     """Run a command whose output is of interest only if it fails."""
     with LOG.open("a") as log:
@@ -110,6 +123,7 @@ def main() -> None:
         packages()
         environment()
         wheels()
+        sources()
     for series in sys.argv[1:] or SERIES:
         initramfs(kernel(series))
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.lab.setup import WHEELS
+from tests.lab.setup import SOURCES, WHEELS
 from tests.rig import Rig
 from tests.system.live import Run, processes, tidy
 from tests.system.machine import CONTRIB, SBIN, UNITS, Machine, booted, installed
-from tests.system.program import run
+from tests.system.program import BIN, run
 from tests.system.test_readme import README, lines
 
 pytestmark = pytest.mark.limit(300)
@@ -31,12 +34,17 @@ ReadWritePaths={DATA}
 PrivateDevices=yes
 PrivateTmp=yes
 """
-BORGMATICS = f"""location:
+OF_VERSION_1 = f"""location:
     source_directories: [{DATA}]
     repositories: [{REPOSITORY}]
     local_path: {SBIN}/borg-lvm-borg
 retention:
     keep_daily: 7
+"""
+OF_VERSION_2 = f"""source_directories: [{DATA}]
+repositories: [{{path: {REPOSITORY}}}]
+local_path: {SBIN}/borg-lvm-borg
+keep_daily: 7
 """
 INSTALLED = "/usr/local/lib/systemd/system"
 DROP_IN = f"{UNITS}/borgmatic.service.d/borg-lvm.conf"
@@ -44,7 +52,6 @@ GATED = """#!/bin/sh
 [ "$1" != create ] || { echo >/var/log/here; read -r _ </var/log/gate; }
 exec /usr/bin/borg "$@"
 """
-DEBIANS = Path("/lib/systemd/system/borgmatic.service")
 
 
 if README.is_relative_to(DATA):
@@ -175,11 +182,43 @@ def test_the_journal_has_the_documented_fields(night: str, machine: Machine) -> 
     assert plain.count("everything released") == 1  # not as a line as well
 
 
+@dataclass(frozen=True)
+class Packaged:
+    """borgmatic as somebody ships it: its unit, its program and a configuration that its version understands."""
+
+    unit: str
+    program: Path
+    config: str
+
+
+@functools.cache
+def debians() -> Packaged:
+    """Return Debian's borgmatic 1.7."""
+    return Packaged(Path("/lib/systemd/system/borgmatic.service").read_text(), Path("/usr/bin/borgmatic"), OF_VERSION_1)
+
+
+@functools.cache
+def its_own() -> Packaged:
+    """Return PyPI's borgmatic, with the unit that its documentation tells to copy from its source."""
+    (source,) = SOURCES.glob("borgmatic-*.tar.gz")
+    with tarfile.open(source) as archive:
+        (name,) = (name for name in archive.getnames() if name.endswith("/sample/systemd/borgmatic.service"))
+        unit = archive.extractfile(name)
+        assert unit
+        return Packaged(unit.read().decode(), BIN / "borgmatic", OF_VERSION_2)
+
+
+packaged = pytest.mark.parametrize("ships", [debians, its_own])
+
+
 @pytest.mark.soak
-def test_debians_borgmatic_is_kept_from_lvm_by_its_sandbox_and_the_drop_in_lifts_it(machine: Machine) -> None:
-    """In Debian's own unit `check` stands for borgmatic here."""
+@packaged
+def test_borgmatic_is_kept_from_lvm_by_its_sandbox_and_the_drop_in_lifts_it(
+    machine: Machine, ships: Callable[[], Packaged]
+) -> None:
+    """In the unit as it is shipped `check` stands for borgmatic here."""
     checks = f"[Service]\nExecStartPre=\nExecStart=\nExecStart={SBIN}/borg-lvm check --path {DATA}\n"
-    with without_drop_in(machine, checks):
+    with without_drop_in(machine, ships(), checks):
         machine.systemctl("start", "borgmatic.service", status=1)
     told = machine.messages("borgmatic.service")
     for words in ("CAP_SYS_ADMIN is missing", "/dev/mapper/control cannot be opened", "no private mount namespace"):
@@ -190,13 +229,17 @@ def test_debians_borgmatic_is_kept_from_lvm_by_its_sandbox_and_the_drop_in_lifts
 
 
 @pytest.mark.soak
-def test_debians_borgmatic_backs_up_with_the_drop_in_and_fails_without(cut: Booted, machine: Machine) -> None:
+@packaged
+def test_borgmatic_backs_up_with_the_drop_in_and_fails_without(
+    cut: Booted, machine: Machine, ships: Callable[[], Packaged]
+) -> None:
     """Its unit as it is, but for what delays the start by a minute and asks logind, which does not run here."""
-    command = re.search("(?m)^ExecStart=systemd-inhibit .* (/usr/bin/borgmatic .*)$", DEBIANS.read_text())
+    borgmatic = ships()
+    command = re.search("(?m)^ExecStart=systemd-inhibit .* [^ ]*/borgmatic( .*)$", borgmatic.unit)
     assert command
-    machine.do("borg", "init", "--encryption=none", REPOSITORY)
-    own = f"[Service]\nExecStartPre=\nExecStart=\nExecStart={command[1]}\nEnvironment={UNENCRYPTED}=yes\n"
-    with without_drop_in(machine, own):
+    machine.shell(f"rm -rf {REPOSITORY}; borg init --encryption=none {REPOSITORY}")
+    own = f"ExecStartPre=\nExecStart=\nExecStart={borgmatic.program}{command[1]}\n"
+    with without_drop_in(machine, borgmatic, f"[Service]\n{own}Environment={UNENCRYPTED}=yes\n"):
         machine.systemctl("start", "borgmatic.service", status=1)
     assert machine.do("borg", "list", REPOSITORY).out == ""
     machine.systemctl("start", "borgmatic.service")
@@ -207,9 +250,10 @@ def test_debians_borgmatic_backs_up_with_the_drop_in_and_fails_without(cut: Boot
 
 
 @contextmanager
-def without_drop_in(machine: Machine, own: str) -> Iterator[None]:
-    """Have Debian's unit with a drop-in of the test's alone; from the end of the block on, with ours too."""
-    machine.write("/etc/borgmatic/config.yaml", BORGMATICS)
+def without_drop_in(machine: Machine, borgmatic: Packaged, own: str) -> Iterator[None]:
+    """Have borgmatic's unit with a drop-in of the test's alone; from the end of the block on, with ours too."""
+    machine.write("/etc/borgmatic/config.yaml", borgmatic.config)
+    machine.write(f"{UNITS}/borgmatic.service", borgmatic.unit)
     machine.write(f"{UNITS}/borgmatic.service.d/test.conf", own)
     machine.shell(f"mv {DROP_IN} /run/drop-in; systemctl daemon-reload")
     try:
