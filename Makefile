@@ -11,7 +11,7 @@ PARTS ?= $(if $(filter tests/system,$(TESTS)),16,1)
 
 SERVER := /opt/borg-lvm
 
-.PHONY: help install setup lint unit system test shell demo soak bench clean
+.PHONY: help install setup releases lint unit system test shell demo soak bench clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -26,6 +26,9 @@ install: ## on a server, as root: the program, links to it in /usr/local/sbin, u
 
 setup: ## install everything that the other targets need
 	@$(PYTHON) -m tests.lab.setup $(KERNEL)
+
+releases: ## programs of other releases of Debian, which the soak tries
+	@$(PYTHON) -m tests.lab.releases
 
 lint: setup ## ruff and mypy
 	$(VENV)/ruff check .
@@ -55,7 +58,7 @@ demo: setup ## what borg-lvm does, in a guest, in a few minutes
 	@$(LAB) run --kernel $(FIRST) -- $(VENV)/python -m tests.demo
 
 soak: KERNEL := $(EVERY)
-soak: setup ## every system test on every kernel, one kernel after the other
+soak: setup releases ## every system test on every kernel, one kernel after the other
 	@status=0; for kernel in $(KERNEL); do \
 	  $(LAB) test --kernel $$kernel --env BORG_LVM_RUNS=40 --env BORG_LVM_JUDGED=10 --timeout 86400 -- $(TESTS) || status=1; done; \
 	exit $$status

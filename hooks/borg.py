@@ -91,6 +91,7 @@ CREATE = (
     --sparse
     --digests=
     --files-cache=
+    --group-by=
     --files-changed=
     --read-special
     --read-special-timeout=
@@ -104,6 +105,7 @@ CREATE = (
     --chunker-params=
     -C --compression=
     --tags=
+    --tag=
 """
     + COMMON
 )
@@ -115,8 +117,8 @@ WITH_LOCK_TABLE = options.Table(COMMON)
 
 # Options that some borg 1 lacks: its argparse takes an unknown option with a space in it for a path.
 NOT_IN_EVERY_BORG_1 = frozenset(
-    """--repo --socket --tags --digests --map --reuse-from --reuse-path --read-special-timeout --checkpoint-volume
-    --files-changed --pattern-roots-internal --patterns-internal""".split()
+    """--repo --socket --tags --tag --group-by --digests --map --reuse-from --reuse-path --read-special-timeout
+    --checkpoint-volume --files-changed --pattern-roots-internal --patterns-internal""".split()
 )
 
 # How borg takes the paths from elsewhere, and why we cannot.

