@@ -27,6 +27,7 @@ from borg_lvm.proc import Account
 
 from . import postgresql_backup_mode as backup_mode
 from . import postgresql_copy
+from .clients import Client
 from .listening import refuse_unless_listening
 from .running import servers
 
@@ -34,6 +35,12 @@ CONNECT_TIMEOUT = 30.0
 PLACE = "SELECT json_build_object('host', :'HOST', 'port', :'PORT', 'local', inet_server_addr() IS NULL);"
 """Where psql has come to, in its own words."""
 MARK = "borg-lvm-end"
+PSQL = Client(
+    "psql",
+    ("--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password", "--set", "ON_ERROR_STOP=1"),
+    "postgresql",
+    "psycopg",
+)
 OPTIONS = "-c client_min_messages=error -c search_path=pg_catalog"
 """No function of a user's may take the place of the server's own: we may be a superuser."""
 BACKUP_MODE = "backup-mode"
@@ -193,11 +200,10 @@ class PostgreSQL(Application):
         owner = _owner(place)
         self._account = Account(owner.pw_uid, owner.pw_gid)
         user = _account(self._options.os_user) if self._options.os_user else owner
-        argv = ["psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password"]
-        argv += ["--set", "ON_ERROR_STOP=1"]
+        argv = PSQL.argv()
         env = {"HOME": user.pw_dir, "PGOPTIONS": OPTIONS, "PGCONNECT_TIMEOUT": "20", **self._target(user.pw_name)}
         account = Account(user.pw_uid, user.pw_gid)
-        psql = self._stack.enter_context(child.started(argv, env=env, user=account))
+        psql = self._stack.enter_context(child.started(argv, name="psql", env=env, user=account))
         found = json.loads(_query(psql, PLACE, CONNECT_TIMEOUT))
         self._refuse_elsewhere(found)
         return psql

@@ -26,6 +26,22 @@ HALT = Path(__file__).with_name("halt.c")
 GUARDIAN = "borg_lvm/guardian_main.py"
 
 
+@contextmanager
+def hidden(program: str) -> Iterator[None]:
+    """Have a program be where the test finds it, and borg-lvm does not: as if it were not installed."""
+    place = Path("/usr/bin", program)
+    away = Path("/usr/lib/borg-lvm-hidden")
+    away.mkdir(exist_ok=True)
+    before = os.environ["PATH"]
+    place.rename(away / program)
+    os.environ["PATH"] = f"{before}:{away}"
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
+        (away / program).rename(place)
+
+
 def wait_for(look: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
     """Look again and again until there is something, and return it."""
     end = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""A MariaDB server for a test: new, over three folders, with tables of all engines; and the judge of its copies.
+"""A MariaDB or MySQL server for a test: new, over three folders, with tables of all engines; the judge of its copies.
 
 A copy that starts, and whose tables are found to be whole, may still be of no known place in the binary log. So the
 live server's log is replayed onto it, from the position that the run has told: then both must be the same.
@@ -11,7 +11,7 @@ import pwd
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,33 +20,71 @@ from tests.system.live import unmarked, wait_for
 from tests.system.program import Said, run
 
 BASE = Path("/run/borg-lvm-test-mariadb")
-SMALL = ["--innodb-buffer-pool-size=24M", "--innodb-log-file-size=8M", "--max-connections=20"]
-SMALL += ["--loose-innodb-buffer-pool-size-max=64M"]  # newer ones reserve addresses, more than a small machine has
+SMALL = ("--innodb-buffer-pool-size=24M", "--max-connections=20", "--server-id=1", "--skip-networking")
 # Pages are written at once: only so one is newer than a redo log of some seconds ago.
-HOT = ["--innodb-max-dirty-pages-pct=0", "--innodb-max-dirty-pages-pct-lwm=0", "--innodb-io-capacity=2000"]
-TABLES = """
+HOT = ("--innodb-max-dirty-pages-pct=0", "--innodb-max-dirty-pages-pct-lwm=0", "--innodb-io-capacity=2000")
+ACCOUNTS = """
 CREATE DATABASE shop; CREATE DATABASE books; USE shop;
 CREATE TABLE shop.accounts (id INT PRIMARY KEY, amount INT) ENGINE=InnoDB;
-INSERT INTO shop.accounts SELECT seq, 1000 FROM seq_1_to_100;
-CREATE TABLE books.accounts AS SELECT * FROM shop.accounts;
-ALTER TABLE books.accounts ADD PRIMARY KEY (id);
-CREATE TABLE isam (id INT AUTO_INCREMENT PRIMARY KEY, word VARCHAR(200), KEY (word)) ENGINE=MyISAM;
-CREATE TABLE aria (id INT AUTO_INCREMENT PRIMARY KEY, word VARCHAR(200), KEY (word)) ENGINE=Aria TRANSACTIONAL=0;
+INSERT INTO shop.accounts WITH RECURSIVE seq AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM seq WHERE n < 100)
+  SELECT n, 1000 FROM seq;
+CREATE TABLE books.accounts (id INT PRIMARY KEY, amount INT) ENGINE=InnoDB;
+INSERT INTO books.accounts SELECT * FROM shop.accounts;
 """
+PLAIN = "CREATE TABLE {name} (id INT AUTO_INCREMENT PRIMARY KEY, word VARCHAR(200), KEY (word)) ENGINE={engine};\n"
 TRANSFER = """SET @from = 1 + FLOOR(RAND() * 100), @to = 1 + FLOOR(RAND() * 100);
 BEGIN;
 UPDATE shop.accounts SET amount = amount - 7 WHERE id = @from;
 UPDATE books.accounts SET amount = amount + 7 WHERE id = @to;
 COMMIT;
-INSERT INTO isam (word) VALUES (REPEAT(UUID(), 5));
-INSERT INTO aria (word) VALUES (REPEAT(UUID(), 5));
 """
-ALL = "shop.accounts, books.accounts, shop.isam, shop.aria"
-CHECK = f"CHECK TABLE {ALL} EXTENDED"
 SUM = "SELECT (SELECT SUM(amount) FROM shop.accounts) + (SELECT SUM(amount) FROM books.accounts)"
-# What must be the same on two servers: all that is in the tables, and how far the binary log has come.
-STATE = f"CHECKSUM TABLE {ALL} EXTENDED; SELECT 'GTID', @@gtid_binlog_pos"
 OTHERS = "SELECT COUNT(*) FROM information_schema.processlist WHERE db IS NOT NULL AND id <> CONNECTION_ID()"
+
+
+@dataclass(frozen=True)
+class Brand:
+    """A kind of server: its programs, its options, tables without transactions by their engines, and how its GTIDs are
+    asked for.
+    """
+
+    server: str | Path
+    client: str | Path
+    binlog: str | Path
+    options: Sequence[str]
+    gtid: str
+    plain: Mapping[str, str]
+
+    @property
+    def tables(self) -> str:
+        """Return what makes the tables."""
+        return ACCOUNTS + "".join(PLAIN.format(name=name, engine=engine) for name, engine in self.plain.items())
+
+    @property
+    def transfer(self) -> str:
+        """Return what a client does again and again."""
+        return TRANSFER + "".join(f"INSERT INTO {name} (word) VALUES (REPEAT(UUID(), 5));\n" for name in self.plain)
+
+    @property
+    def all(self) -> str:
+        """Return the names of all tables."""
+        return ", ".join(["shop.accounts", "books.accounts", *(f"shop.{name}" for name in self.plain)])
+
+    @property
+    def state(self) -> str:
+        """Return what asks for all that must be the same on two servers: tables, and how far the binary log is."""
+        return f"CHECKSUM TABLE {self.all} EXTENDED; SELECT 'GTID', {self.gtid}"
+
+
+MARIADB = Brand(
+    "mariadbd",
+    "mariadb",
+    "mariadb-binlog",
+    # Newer ones reserve addresses, more than a small machine has.
+    ["--innodb-log-file-size=8M", "--loose-innodb-buffer-pool-size-max=64M"],
+    "@@gtid_binlog_pos",
+    {"isam": "MyISAM", "aria": "Aria TRANSACTIONAL=0"},
+)
 
 
 class ServerError(Exception):
@@ -63,7 +101,7 @@ class Position:
     @classmethod
     def told(cls, said: Said) -> Position:
         """Read it from a run's last lines."""
-        found = re.search(r"; binary log (\S+), position (\d+), GTID \d+-\d+-\d+\b", said.err)
+        found = re.search(r"; binary log (\S+), position (\d+), GTID \S+", said.err)
         assert found, said
         return cls(found[1], int(found[2]))
 
@@ -71,41 +109,53 @@ class Position:
 class Server:
     """A real server: its places, for its data, its redo log and its binary log, may lie anywhere.
 
-    `more` are options of its command line that come last, and so say more than ours.
+    `tables` makes other tables than the brand's; `more` are options of its command line that come last, and so say more
+    than ours.
     """
 
     def __init__(
-        self, places: Sequence[Path], tables: str = TABLES, name: str = "live", more: Sequence[str] = ()
+        self,
+        places: Sequence[Path],
+        tables: str | None = None,
+        brand: Brand = MARIADB,
+        name: str = "live",
+        more: Sequence[str] = (),
     ) -> None:
         BASE.mkdir(mode=0o755, exist_ok=True)
         self.places = places
+        self.brand = brand
         self.more = list(more)
-        data, redo, _ = places
         self.socket = BASE / f"{name}.sock"
         mysql = pwd.getpwnam("mysql")
         for path in (BASE, *self.places):
             path.mkdir(exist_ok=True)
             os.chown(path, mysql.pw_uid, mysql.pw_gid)
-        run("mariadb-install-db", "--no-defaults", "--user=mysql", f"--datadir={data}", "--skip-test-db", *SMALL)
-        run("mv", data / "ib_logfile0", redo)
+        self.install()
         self.start()
-        self.sql(tables, database="")
+        self.sql(brand.tables if tables is None else tables, database="")
 
-    def argv(self, socket: Path) -> list[str]:
+    def install(self) -> None:
+        """Make the server's own tables."""
+        data, redo, _ = self.places
+        own = ["--no-defaults", "--user=mysql", f"--datadir={data}", "--skip-test-db"]
+        run("mariadb-install-db", *own, *SMALL, *self.brand.options)
+        run("mv", data / "ib_logfile0", redo)
+
+    def argv(self, socket: Path) -> list[str | Path]:
         """Return the command line of the server."""
         data, redo, binlog = self.places
-        own = [f"--datadir={data}", f"--innodb-log-group-home-dir={redo}", f"--log-bin={binlog}/log", "--server-id=1"]
-        own += [f"--socket={socket}", f"--pid-file={socket}.pid", f"--log-error={socket}.log", "--skip-networking"]
-        return ["mariadbd", "--no-defaults", "--user=mysql", *own, *SMALL, *HOT, *self.more]
+        own = [f"--datadir={data}", f"--innodb-log-group-home-dir={redo}", f"--log-bin={binlog}/log"]
+        own += [f"--socket={socket}", f"--pid-file={socket}.pid", f"--log-error={socket}.log"]
+        return [self.brand.server, "--no-defaults", "--user=mysql", *own, *SMALL, *HOT, *self.brand.options, *self.more]
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         self.process = subprocess.Popen(self.argv(self.socket), stderr=subprocess.DEVNULL, env=unmarked())
-        wait_for(lambda: _answers(self.socket), "the server")
+        wait_for(lambda: _answers(self.socket, self.brand), "the server")
 
     def sql(self, statement: str, database: str = "shop", status: int | None = 0) -> str:
         """Have statements done."""
-        return query(self.socket, statement, database, status).out.strip()
+        return query(self.socket, statement, database, status, self.brand).out.strip()
 
     def end(self) -> None:
         """End it at once."""
@@ -116,10 +166,11 @@ class Server:
     @contextmanager
     def busy(self) -> Iterator[None]:
         """Have a client write for the length of the block; after it nothing is under way any more."""
-        writer = subprocess.Popen(client(self.socket, "shop"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        feeder = subprocess.Popen(["yes", TRANSFER], stdout=writer.stdin)
+        argv = client(self.socket, "shop", self.brand)
+        writer = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        feeder = subprocess.Popen(["yes", self.brand.transfer], stdout=writer.stdin)
         try:
-            count = "SELECT COUNT(*) FROM isam"
+            count = f"SELECT COUNT(*) FROM {next(iter(self.brand.plain))}"
             before = int(self.sql(count))
             wait_for(lambda: int(self.sql(count)) > before + 20, "the first writes")
             yield
@@ -142,7 +193,7 @@ class Server:
         shell = ["unshare", "--mount", "sh", "-ec", "\n".join([*binds, 'exec "$@"']), "sh"]
         process = subprocess.Popen([*shell, *self.argv(socket), *more], stderr=subprocess.DEVNULL, env=unmarked())
         try:
-            wait_for(lambda: process.poll() is not None or _answers(socket), "the copy", 300)
+            wait_for(lambda: process.poll() is not None or _answers(socket, self.brand), "the copy", 300)
             if process.returncode is not None:
                 raise ServerError(Path(f"{socket}.log").read_text()[-2000:])
             yield socket
@@ -155,28 +206,28 @@ class Server:
     def since(self, position: Position) -> str:
         """Return what a client must be given to do all that the server has done since then."""
         logs = sorted(path for path in self.places[2].glob("log.[0-9]*") if path.name >= position.log)
-        return run("mariadb-binlog", "--no-defaults", f"--start-position={position.at}", *logs).out
+        return run(self.brand.binlog, "--no-defaults", f"--start-position={position.at}", *logs).out
 
     def later(self, position: Position, count: int) -> Position:
         """Return the position after so many more transactions: a wrong one."""
-        places = re.findall(r"^# at (\d+)\n#.*\tGTID ", self.since(position), re.MULTILINE)
+        places = re.findall(r"^# at (\d+)\n#.*\tGTID\s", self.since(position), re.MULTILINE)
         assert int(places[0]) == position.at
         return replace(position, at=int(places[count]))
 
 
-def client(socket: Path, database: str) -> list[str]:
+def client(socket: Path, database: str, brand: Brand = MARIADB) -> list[str | Path]:
     """Return the command line of a client."""
-    chosen = [database] if database else []
-    return ["mariadb", "--no-defaults", "--batch", "--skip-column-names", f"--socket={socket}", *chosen]
+    own: list[str | Path] = [brand.client, "--no-defaults", "--batch", "--skip-column-names", f"--socket={socket}"]
+    return [*own, *([database] if database else [])]
 
 
-def query(socket: Path, statement: str, database: str, status: int | None = 0) -> Said:
+def query(socket: Path, statement: str, database: str, status: int | None = 0, brand: Brand = MARIADB) -> Said:
     """Have statements done."""
-    return run(*client(socket, database), status=status, stdin=statement)
+    return run(*client(socket, database, brand), status=status, stdin=statement)
 
 
-def _answers(socket: Path) -> bool:
-    return query(socket, "SELECT 1", database="", status=None).status == 0
+def _answers(socket: Path, brand: Brand) -> bool:
+    return query(socket, "SELECT 1", database="", status=None, brand=brand).status == 0
 
 
 def judged(
@@ -187,10 +238,12 @@ def judged(
     With a position, the live server's binary log is replayed onto it from there, and both compared. So long nothing
     may be written to the live server.
     """
+    brand = server.brand
     try:
         with server.copy(copies, more) as socket:
-            found = [line for line in query(socket, CHECK, "").out.splitlines() if not line.endswith("\tOK")]
-            if query(socket, SUM, "").out.strip() != "200000":
+            checked = query(socket, f"CHECK TABLE {brand.all} EXTENDED", "", brand=brand).out.splitlines()
+            found = [line for line in checked if not line.endswith("\tOK")]
+            if query(socket, SUM, "", brand=brand).out.strip() != "200000":
                 found.append("the sum of all accounts is wrong")
             if position and not found:
                 found += _replayed(server, socket, position)
@@ -201,8 +254,10 @@ def judged(
 
 
 def _replayed(server: Server, socket: Path, position: Position) -> list[str]:
-    done = query(socket, server.since(position), "", status=None)
+    done = query(socket, server.since(position), "", status=None, brand=server.brand)
     if done.status:
         return [f"the replay failed: {done.err}"]
-    states = [query(place, STATE, "").out.splitlines() for place in (server.socket, socket)]
+    states = [
+        query(place, server.brand.state, "", brand=server.brand).out.splitlines() for place in (server.socket, socket)
+    ]
     return [f"live {live}, copy {copy}" for live, copy in zip(*states, strict=True) if live != copy]

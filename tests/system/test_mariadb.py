@@ -6,82 +6,24 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from borg_lvm.applications import Application, Wish
 from borg_lvm.contract import ApplicationContract, Subject
 from borg_lvm.errors import QuiesceError
 from hooks import mariadb
 from tests.rig import Rig
-from tests.system.archives import Borg
-from tests.system.live import Programs, assert_nothing_left, away, borg_lvm_argv, finished, tidy, wait_for
-from tests.system.maria import BASE, Position, Server, client, judged
-from tests.system.program import Said, run, start
+from tests.system.live import Programs, assert_nothing_left, finished, hidden, wait_for
+from tests.system.maria import BASE, Position, Server, client
+from tests.system.program import run, start
+from tests.system.sql_stage import ServerSubject, holding, staged
 
 pytestmark = pytest.mark.limit(7200)  # seconds; a fraction of it on an idle machine
 JUDGED = int(os.environ.get("BORG_LVM_JUDGED", "1"))
 """How many copies are judged; `make soak` takes 10."""
 PAUSE = 2.0  # seconds that are put before each snapshot of the control
-
-
-class Stage:
-    """A server over three volumes, in whose order they are taken when there is no one instant; and a repository."""
-
-    def __init__(self, rig: Rig) -> None:
-        self.rig = rig
-        rig.directory.chmod(0o755)
-        group = rig.group(disks=2)
-        for name, mib in (("1-redo", 96), ("2-binlog", 96), ("3-data", 256)):
-            rig.volume(name[2:], fs="ext4", mib=mib, at=rig.path(name), group=group)
-        redo, binlog, data = (rig.path(name) / "db" for name in ("1-redo", "2-binlog", "3-data"))
-        self.parts = [data, redo, binlog]
-        self.server = Server(self.parts)
-        self.borg = Borg.made(rig.path("borg"))
-        self.entry: dict[str, Any] = {"plugin": "mariadb", "options": {"socket": str(self.server.socket)}}
-        self.settings: dict[str, Any] = {"deadline": 40, "attempts": 1, "snapshot": {"size": "50%ORIGIN"}}
-
-    def argv(self, archive: str, *options: str, programs: Programs | None = None) -> list[str | Path]:
-        """Return the command line of a run of borg."""
-        path = Path(f"{BASE}.yaml")  # not in a folder that belongs to somebody else
-        entries = [self.entry] if self.entry else []
-        path.write_text(yaml.safe_dump({**self.settings, "applications": entries}))
-        words: list[str | Path] = ["run", "--config", path, *options, "--", *self.create(archive)]
-        return borg_lvm_argv(*words, programs=programs)
-
-    def create(self, archive: str) -> list[str]:
-        """Return the command line of borg alone."""
-        return ["borg", "create", "--compression", "none", self.borg.archive(archive), *map(str, self.parts)]
-
-    def backup(self, archive: str, *options: str, status: int = 0, programs: Programs | None = None) -> Said:
-        """Have borg-lvm run borg."""
-        return run(*self.argv(archive, *options, programs=programs), status=status, env=self.borg.env)
-
-    def judge(self, archive: str, position: Position | None = None) -> list[str]:
-        """Judge a copy."""
-        folder = self.rig.path("extracted")
-        folder.mkdir()
-        self.borg.extract(archive, folder)
-        found = judged(self.server, [folder / part.relative_to("/") for part in self.parts], position)
-        shutil.rmtree(folder)
-        print(f"{archive}:", *(found or ["clean"]), sep="\n  ")
-        return found
-
-
-@contextmanager
-def staged(rig: Rig) -> Iterator[Stage]:
-    """Give a stage."""
-    with tidy():
-        stage = Stage(rig)
-        try:
-            yield stage
-        finally:
-            stage.server.end()
-            shutil.rmtree(BASE)
 
 
 def test_a_server_over_three_volumes_comes_back_whole_and_at_a_known_position(rig: Rig) -> None:
@@ -156,24 +98,6 @@ WAITING = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '
 
 
 @contextmanager
-def holding(server: Server) -> Iterator[subprocess.Popen[bytes]]:
-    """Have another session hold what a backup needs."""
-    argv = [*client(server.socket, ""), "--unbuffered"]
-    holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert holder.stdin
-    assert holder.stdout
-    holder.stdin.write(b"BACKUP STAGE START;\nSELECT 'held';\n")
-    holder.stdin.flush()
-    assert holder.stdout.readline() == b"held\n"
-    try:
-        yield holder
-    finally:
-        holder.kill()
-        with holder:
-            pass
-
-
-@contextmanager
 def instead(path: Path) -> Iterator[tuple[Path, bytes]]:
     """Have another file in the place of one that a server has open; gives what that held."""
     aside = path.with_name("aside")
@@ -192,46 +116,17 @@ def changed(whole: bytes, *places: int) -> bytes:
     return bytes(found)
 
 
-class ServerSubject(Subject):
-    """A server, for the contract."""
+class MariaSubject(ServerSubject):
+    """A server, for the contract, whose redo log can be damaged."""
 
     def __init__(self, server: Server) -> None:
-        self.server = server
-
-    def make(self, deadline: float) -> Application:
-        return mariadb.MariaDB(Wish("it", "lock", deadline, mariadb.Options(socket=str(self.server.socket))))
-
-    def write(self, seconds: float) -> bool:
-        argv = [*client(self.server.socket, "shop"), "-e", "INSERT INTO isam (word) VALUES ('word')"]
-        with subprocess.Popen(argv) as process:
-            try:
-                return process.wait(seconds + 1.0) == 0
-            except subprocess.TimeoutExpired:
-                process.kill()
-                return False
-
-    def keeps(self) -> list[str]:
-        return [str(place) for place in self.server.places]
-
-    def gone(self) -> AbstractContextManager[None]:
-        return away(self.server.end, self.server.start)
-
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        with holding(self.server):
-            yield
+        super().__init__(server, mariadb.MariaDB, "lock", "BACKUP STAGE START;")
 
     @contextmanager
     def damaged(self) -> Iterator[None]:
         with instead(self.server.places[1] / "ib_logfile0") as (path, whole):
             path.write_bytes(changed(whole, 20))
             yield
-
-    def lose(self) -> bool:
-        ids = "SELECT id FROM information_schema.processlist WHERE command = 'Sleep' AND id <> CONNECTION_ID()"
-        for number in self.server.sql(ids).split():
-            self.server.sql(f"KILL {number}")
-        return True
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +146,7 @@ CHECKPOINTS = (4096, 8192)  # where they are in the redo log
 
 @pytest.mark.soak
 def test_a_wrong_redo_log_is_told(server: Server) -> None:
-    subject = ServerSubject(server)
+    subject = MariaSubject(server)
     older = (server.places[1] / "ib_logfile0").read_bytes()
     subject.write(60.0)
     server.sql("SET GLOBAL innodb_fast_shutdown = 1; FLUSH TABLES WITH READ LOCK; UNLOCK TABLES")
@@ -295,4 +190,24 @@ class TestContract(ApplicationContract):
 
     @pytest.fixture
     def subject(self, server: Server) -> Subject:
-        return ServerSubject(server)
+        return MariaSubject(server)
+
+
+@pytest.mark.soak
+class TestContractByLibrary(TestContract):
+    """So it does where the server's own client is not installed."""
+
+    @pytest.fixture(autouse=True)
+    def _without(self) -> Iterator[None]:
+        with hidden("mariadb"):
+            yield
+
+
+@pytest.mark.soak
+def test_where_its_client_is_not_installed_a_library_does(rig: Rig) -> None:
+    with staged(rig) as stage, hidden("mariadb"):
+        with stage.server.busy():
+            said = stage.backup("copy")
+        assert stage.judge("copy", Position.told(said)) == []
+        stage.server.end()
+        assert_nothing_left(rig)

@@ -15,7 +15,7 @@ import yaml
 from tests.rig import Rig
 from tests.system import certificates
 from tests.system.live import assert_nothing_left, tidy, wait_for
-from tests.system.maria import ALL, BASE, Position, Server, client, judged, query
+from tests.system.maria import BASE, MARIADB, Position, Server, client, judged, query
 from tests.system.program import Said, borg_lvm
 
 pytestmark = [pytest.mark.limit(3600), pytest.mark.soak]
@@ -39,7 +39,7 @@ CHANGE MASTER TO master_host='127.0.0.1', master_port={PORT}, master_user='repli
   master_connect_retry=1, master_use_gtid=slave_pos;
 START SLAVE;
 """
-SUMS = f"CHECKSUM TABLE {ALL}, shop.numbers EXTENDED"
+SUMS = f"CHECKSUM TABLE {MARIADB.all}, shop.numbers EXTENDED"
 REACHED = "SELECT @@gtid_slave_pos"
 
 

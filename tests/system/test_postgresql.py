@@ -25,7 +25,7 @@ from hooks import postgresql, postgresql_copy
 from tests.rig import Rig
 from tests.system.archives import Borg
 from tests.system.bank import HOT, Bank
-from tests.system.live import Programs, Run, assert_nothing_left, away, script, tidy
+from tests.system.live import Programs, Run, assert_nothing_left, away, hidden, script, tidy
 from tests.system.postgres import OTHERS, USER, Cluster, cluster, owned, programs_of
 from tests.system.program import Said, borg_lvm, run
 from tests.system.served import THICK, Kinds, Served, served, volumes
@@ -453,6 +453,24 @@ class TestContract(ApplicationContract):
         return self.kind(server)
 
 
+class TestContractByLibrary(TestContract):
+    """So it does where psql is not installed."""
+
+    @pytest.fixture(autouse=True)
+    def _without(self) -> Iterator[None]:
+        with hidden("psql"):
+            yield
+
+
+@pytest.mark.soak
+def test_where_psql_is_not_installed_a_library_does(rig: Rig) -> None:
+    with tidy(), hidden("psql"):
+        with served(rig, THICK, HOT, checksums=True) as server:
+            configured(entry_for(server.cluster))
+            assert_comes_back_whole(server, 0)
+        assert_nothing_left(rig)
+
+
 class InBackupMode(ClusterSubject):
     """A cluster that is put into its backup mode."""
 
@@ -462,5 +480,12 @@ class InBackupMode(ClusterSubject):
 @pytest.mark.soak
 class TestContractBackupMode(TestContract):
     """And in its backup mode."""
+
+    kind = InBackupMode
+
+
+@pytest.mark.soak
+class TestContractBackupModeByLibrary(TestContractByLibrary):
+    """And by a library in its backup mode."""
 
     kind = InBackupMode

@@ -1,0 +1,223 @@
+"""What the plugins for MariaDB and MySQL share: one session of the server's own client, and where its data is.
+
+The client is a program of its own, and holds the lock: that is released when it ends, however that comes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from borg_lvm import child, safety
+from borg_lvm.applications import Application, DataPath, Found, Intent, Probe, Wish
+from borg_lvm.config.kinds import AbsolutePath
+from borg_lvm.config.sections import key
+from borg_lvm.errors import BusyError, QuiesceError
+
+from .clients import Client
+from .listening import refuse_unless_listening
+from .running import servers
+
+TIMEOUT = 30.0
+MARK = "borg-lvm-end"
+WORDS = ("--batch", "--skip-column-names", "--raw", "--unbuffered", "--skip-reconnect", "--connect-timeout=20")
+LOCK_WAIT = "ERROR 1205"
+"""What the client says when the wait for a lock has come to its limit (ER_LOCK_WAIT_TIMEOUT)."""
+SYSTEM = frozenset({"mysql", "performance_schema", "sys"})
+"""Databases of the server's own: what they have of tables without transactions is no user's data."""
+PLAIN = (".MYD", ".CSV", ".ARZ")
+"""How the data files of MyISAM, CSV and ARCHIVE end: engines without transactions."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the server is, and who we are to it."""
+
+    socket: str = key(AbsolutePath(), "/run/mysqld/mysqld.sock", "The server's socket.", "/run/mysqld/shop.sock")
+    defaults_file: str = key(
+        AbsolutePath(),
+        "",
+        "A file of the client's options (user and password), if root is not let in by the socket alone. It must belong "
+        "to root, and nobody else may be able to read it or to change it.",
+        "/etc/borg-lvm/mysql.cnf",
+    )
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a data directory tells by itself: links that lead out of it; whether a table has no transactions."""
+
+    links: tuple[str, ...]
+    plain: bool
+
+
+class SqlServer(Application):
+    """One server. A subclass says how this kind of server is asked, and how it is locked."""
+
+    client: str
+    """The client's program."""
+    facts: str
+    """The statement that tells, as one JSON object, `version`, `id` (of the session), `data`, and named places."""
+    folders: Sequence[str]
+    """Names of the places that are folders."""
+    bases: Sequence[str] = ("binary log", "relay log")
+    """Names of the places that are folders with the beginning of a file's name."""
+
+    def __init__(self, wish: Wish) -> None:
+        self._options: Options = wish.options
+        self.wish = wish
+        self._stack = ExitStack()
+        self._client: child.Child | None = None
+        self.known: Mapping[str, Any] = {}
+        if self._options.defaults_file:
+            safety.refuse_readable_by_others(self._options.defaults_file)
+
+    @property
+    def locks(self) -> bool:
+        """Whether this level locks anything."""
+        return self.wish.level != "none"
+
+    @abstractmethod
+    def refuse(self) -> None:
+        """Refuse a server that is too old or another one, and a user who may not do what is needed."""
+
+    @abstractmethod
+    def locking(self) -> Sequence[str]:
+        """Return the statements that lock, in their order; called when it stands before the lock."""
+
+    @abstractmethod
+    def unlocking(self) -> str:
+        """Return the statements that unlock."""
+
+    @abstractmethod
+    def position(self) -> str:
+        """Return what the certificate says of this instant; asked while locked."""
+
+    def probe(self) -> Probe:
+        """Connect, and ask the server where everything is."""
+        self._client = self._client or self._connect()
+        self.known = self._facts()
+        self.refuse()
+        return Probe(str(self.known["version"]), self._paths(self.known))
+
+    def intents(self) -> Sequence[Intent]:
+        """Have the guardian end the client, and so the session that holds the lock."""
+        assert self._client
+        return [self._client.intent] if self.locks else []
+
+    @contextmanager
+    def quiesced(self) -> Iterator[None]:
+        """Hold the lock. The server gives it up by itself when it hears nothing from us for too long."""
+        if not self.locks:
+            yield
+            return
+        deadline = self.wish.deadline
+        # Who waits for such a lock holds up others: not for longer than half of the time.
+        self.query(f"SET SESSION lock_wait_timeout = {max(1, int(deadline / 2))}, wait_timeout = {int(deadline) + 1};")
+        for statement in self.locking():
+            try:
+                self.query(statement)
+            except QuiesceError as error:
+                if LOCK_WAIT in error.message:
+                    raise BusyError(error.message) from error
+                raise
+        try:
+            yield
+        finally:
+            self.query(self.unlocking())
+
+    def confirm(self) -> str:
+        """See that it is the same session, which has the lock until its end, and that all is where it was."""
+        now = self._facts()
+        if now["id"] != self.known["id"]:
+            raise QuiesceError("the session that held the lock has been replaced by another")
+        if self._paths(now) != self._paths(self.known):
+            raise QuiesceError("it keeps data elsewhere since it was asked", remedy="run it again")
+        return self.position() if self.locks else ""
+
+    def close(self) -> None:
+        """End the client."""
+        self._stack.close()
+
+    def query(self, statement: str) -> list[str]:
+        """Have one statement done; returns its rows. Errors: QuiesceError with the server's words."""
+        assert self._client
+        self._client.say(f"{statement}\nSELECT '{MARK}';\n")
+        return self._client.lines_until(MARK, self.wish.deadline + TIMEOUT)
+
+    def _facts(self) -> Mapping[str, Any]:
+        (line,) = self.query(self.facts)
+        found: Mapping[str, Any] = json.loads(line)
+        return found
+
+    def _connect(self) -> child.Child:
+        refuse_unless_listening(self._options.socket)
+        own = self._options.defaults_file
+        place = [*([f"--defaults-extra-file={own}"] if own else []), f"--socket={self._options.socket}"]
+        argv = Client(self.client, WORDS, "mysql", "pymysql").argv(*place)
+        return self._stack.enter_context(child.started(argv, name=self.client, env={"HOME": "/root"}))
+
+    def _paths(self, facts: Mapping[str, Any]) -> tuple[DataPath, ...]:
+        data = os.path.normpath(str(facts["data"]))
+        found = {data: "data"}
+        for what in self.folders:
+            found.setdefault(os.path.normpath(os.path.join(data, str(facts[what] or ""))), what)
+        for what in self.bases:
+            if facts[what]:
+                found.setdefault(os.path.dirname(os.path.join(data, str(facts[what]))), what)
+        for path in (os.path.normpath(os.path.join(data, path)) for path in self.elsewhere(facts)):
+            if not path.startswith(f"{data}/"):
+                found.setdefault(path, "table")
+        for path in looked(data).links:
+            found.setdefault(path, "linked table")
+        return tuple(DataPath(path, what) for path, what in found.items())
+
+    def elsewhere(self, facts: Mapping[str, Any]) -> Sequence[str]:
+        """Return the files of tables that the server itself knows, in the data directory or not."""
+        return [path for path in str(facts["elsewhere"] or "").split("\n") if path]
+
+
+def looked(data: str) -> Folder:
+    """Look at a data directory and the folders of its databases.
+
+    The server does not tell a user of tables that this one has no right to; the file system tells root of all.
+    Errors: QuiesceError when it cannot be read.
+    """
+    links: set[str] = set()
+    plain = False
+    try:
+        for entry in os.scandir(data):
+            links.update(_led(entry))
+            if entry.is_dir():
+                for table in os.scandir(entry.path):
+                    links.update(_led(table))
+                    plain = plain or (table.name.endswith(PLAIN) and entry.name not in SYSTEM)
+    except OSError as error:
+        raise QuiesceError(f"cannot look at its data directory {data}: {error.strerror}") from error
+    top = os.path.realpath(data)
+    return Folder(tuple(sorted(path for path in links if not path.startswith(f"{top}/"))), plain)
+
+
+def _led(entry: os.DirEntry[str]) -> Iterator[str]:
+    """Yield where a link leads, if data is there: certificates, and sockets, are none."""
+    if entry.is_symlink() and (entry.is_dir() or entry.is_file()) and not entry.name.endswith(".pem"):
+        yield os.path.realpath(entry.path)
+
+
+def discovered(name: str, told: str, program: str) -> list[Found]:
+    """Return the servers of this program that listen at a socket; the X protocol's sockets are not for this client."""
+    places = [path for server in servers(program) for path in server.sockets]
+    return [
+        Found(
+            f"{name} listens at {path}; {told}",
+            {} if path == Options().socket else {"socket": path},
+            identity=("socket",),
+        )
+        for path in dict.fromkeys(places)
+        if not os.path.basename(path).startswith("mysqlx")
+    ]

@@ -1,0 +1,46 @@
+"""A MySQL server for a test, which no stable release of Debian has: from the tree that `make releases` makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.lab.releases import program
+from tests.system.maria import Brand, Server
+from tests.system.program import run
+
+CLIENT = Path("/usr/local/bin/mysql")
+"""Where the client is found before that of MariaDB, which has the same name."""
+
+
+def brand(*, plain: bool = True) -> Brand:
+    """Return MySQL with or without tables that have no transactions. Errors: LookupError if it is not there."""
+    names = ("mysqld", "mysql", "mysqlbinlog")
+    server, client, binlog = (program("sid", name) for name in names)
+    options = ["--innodb-redo-log-capacity=8M", "--performance-schema=OFF", "--mysqlx=0", "--secure-file-priv=NULL"]
+    options += ["--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--table-open-cache=64"]
+    return Brand(
+        server, client, binlog, options, "@@gtid_executed", {"isam": "MyISAM"} if plain else {"inno": "InnoDB"}
+    )
+
+
+class MySQL(Server):
+    """A real server. Its own tables are made in its folders at once: each knows where the others are."""
+
+    def __init__(self, places: Sequence[Path], *, plain: bool = True) -> None:
+        super().__init__(places, brand=brand(plain=plain))
+
+    def install(self) -> None:
+        """Make the server's own tables."""
+        run(*self.argv(self.socket), "--initialize-insecure", "--skip-log-bin")
+
+
+@contextmanager
+def its_client() -> Iterator[None]:
+    """Have its own client be `mysql`; without, that is MariaDB's."""
+    CLIENT.symlink_to(program("sid", "mysql"))
+    try:
+        yield
+    finally:
+        CLIENT.unlink()

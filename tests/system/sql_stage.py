@@ -1,0 +1,137 @@
+"""A stage for MariaDB or MySQL: a server over three volumes, a repository, and the contract's subject."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from borg_lvm.applications import Application, Wish
+from borg_lvm.contract import Subject
+from hooks.sql_server import Options, SqlServer
+from tests.rig import Rig
+from tests.system.archives import Borg
+from tests.system.live import Programs, away, borg_lvm_argv, tidy
+from tests.system.maria import BASE, Position, Server, client, judged
+from tests.system.program import Said, run
+
+
+class Stage:
+    """A server over three volumes, in whose order they are taken when there is no one instant; and a repository."""
+
+    def __init__(
+        self, rig: Rig, plugin: str = "mariadb", make: Callable[[Sequence[Path]], Server] = Server, mib: int = 256
+    ) -> None:
+        self.rig = rig
+        rig.directory.chmod(0o755)
+        group = rig.group(disks=2)
+        for name, size in (("1-redo", 96), ("2-binlog", 96), ("3-data", mib)):
+            rig.volume(name[2:], fs="ext4", mib=size, at=rig.path(name), group=group)
+        redo, binlog, data = (rig.path(name) / "db" for name in ("1-redo", "2-binlog", "3-data"))
+        self.parts = [data, redo, binlog]
+        self.server = make(self.parts)
+        self.borg = Borg.made(rig.path("borg"))
+        self.entry: dict[str, Any] = {"plugin": plugin, "options": {"socket": str(self.server.socket)}}
+        self.settings: dict[str, Any] = {"deadline": 40, "attempts": 1, "snapshot": {"size": "50%ORIGIN"}}
+
+    def argv(self, archive: str, *options: str, programs: Programs | None = None) -> list[str | Path]:
+        """Return the command line of a run of borg."""
+        path = Path(f"{BASE}.yaml")  # not in a folder that belongs to somebody else
+        entries = [self.entry] if self.entry else []
+        path.write_text(yaml.safe_dump({**self.settings, "applications": entries}))
+        words: list[str | Path] = ["run", "--config", path, *options, "--", *self.create(archive)]
+        return borg_lvm_argv(*words, programs=programs)
+
+    def create(self, archive: str) -> list[str]:
+        """Return the command line of borg alone."""
+        return ["borg", "create", "--compression", "none", self.borg.archive(archive), *map(str, self.parts)]
+
+    def backup(self, archive: str, *options: str, status: int = 0, programs: Programs | None = None) -> Said:
+        """Have borg-lvm run borg."""
+        return run(*self.argv(archive, *options, programs=programs), status=status, env=self.borg.env)
+
+    def judge(self, archive: str, position: Position | None = None) -> list[str]:
+        """Judge a copy."""
+        folder = self.rig.path("extracted")
+        folder.mkdir()
+        self.borg.extract(archive, folder)
+        found = judged(self.server, [folder / part.relative_to("/") for part in self.parts], position)
+        shutil.rmtree(folder)
+        print(f"{archive}:", *(found or ["clean"]), sep="\n  ")
+        return found
+
+
+@contextmanager
+def staged(
+    rig: Rig, plugin: str = "mariadb", make: Callable[[Sequence[Path]], Server] = Server, mib: int = 256
+) -> Iterator[Stage]:
+    """Give a stage; `make` makes the server over three folders, `mib` is how large the volume of its data is."""
+    with tidy():
+        stage = Stage(rig, plugin, make, mib)
+        try:
+            yield stage
+        finally:
+            stage.server.end()
+            shutil.rmtree(BASE)
+
+
+@contextmanager
+def holding(server: Server, statement: str = "BACKUP STAGE START;") -> Iterator[subprocess.Popen[bytes]]:
+    """Have another session hold what a backup needs."""
+    argv = [*client(server.socket, "", server.brand), "--unbuffered"]
+    holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdin
+    assert holder.stdout
+    holder.stdin.write(f"{statement}\nSELECT 'held';\n".encode())
+    holder.stdin.flush()
+    assert holder.stdout.readline() == b"held\n"
+    try:
+        yield holder
+    finally:
+        holder.kill()
+        with holder:
+            pass
+
+
+class ServerSubject(Subject):
+    """A server, for the contract: its plugin, a level that locks, and what another session holds it up by."""
+
+    def __init__(self, server: Server, plugin: type[SqlServer], level: str, hindrance: str) -> None:
+        self.server = server
+        self.plugin = plugin
+        self.level = level
+        self.hindrance = hindrance
+
+    def make(self, deadline: float) -> Application:
+        return self.plugin(Wish("it", self.level, deadline, Options(socket=str(self.server.socket))))
+
+    def write(self, seconds: float) -> bool:
+        argv = [*client(self.server.socket, "shop", self.server.brand), "-e", "INSERT INTO isam (word) VALUES ('word')"]
+        with subprocess.Popen(argv) as process:
+            try:
+                return process.wait(seconds + 1.0) == 0
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return False
+
+    def keeps(self) -> list[str]:
+        return [str(place) for place in self.server.places]
+
+    def gone(self) -> AbstractContextManager[None]:
+        return away(self.server.end, self.server.start)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        with holding(self.server, self.hindrance):
+            yield
+
+    def lose(self) -> bool:
+        ids = "SELECT id FROM information_schema.processlist WHERE command = 'Sleep' AND id <> CONNECTION_ID()"
+        for number in self.server.sql(ids).split():
+            self.server.sql(f"KILL {number}")
+        return True
