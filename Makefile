@@ -36,7 +36,7 @@ lint: setup ## ruff and mypy
 	$(VENV)/mypy
 
 unit: setup ## tests that need no root
-	$(VENV)/python -m pytest -q tests/unit
+	$(VENV)/python -m pytest -q -n auto tests/unit
 
 # The first kernel has most tests: guests share them, two for a processor, the large shares first. The other kernels' guests
 # start before them, for they take longest.
