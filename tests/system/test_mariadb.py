@@ -58,6 +58,11 @@ def test_the_judge_sees_what_was_not_of_one_instant_or_not_locked(rig: Rig) -> N
         assert stage.judge("live")
         found = stage.judge("sequential")
         assert any("in the future" in line or "does not start" in line for line in found), found
+        stage.entry |= {"plugin": "mariadb", "options": {"socket": str(stage.server.socket)}}
+        with (stage.parts[1] / "ib_logfile0").open("r+b") as file:
+            file.seek(20)
+            file.write(b"m")  # the server does not read it again
+        assert "the checksum of the header of " in stage.backup("wrong", status=71).err
         stage.server.end()
         assert_nothing_left(rig)
 

@@ -97,6 +97,10 @@ def test_the_append_only_file_holds_every_acknowledged_write(rig: Rig, level: st
         assert before <= counted(rig.path("copy"), "--appendonly", "yes") <= after
         stage.server.do("INCR", "n")
         shutil.rmtree(rig.path("copy"))
+        with (stage.data / f"{LOGS}.1.incr.aof").open("ab") as file:
+            file.write(bytes(100))  # as of a disk that is failing: the server itself notices nothing
+        assert "1.incr.aof holds something else than commands at byte" in stage.backup(rig.path("copy"), status=71).err
+        assert not rig.path("copy").exists()
         stage.server.end()
         assert_nothing_left(rig)
 
