@@ -21,7 +21,8 @@ from borg_lvm.proc import Account
 
 ROOM = 64 << 20
 """How many bytes are read altogether, before the backup command starts; of larger files only begin and end."""
-CHECKERS = ("redis-check-rdb", "valkey-check-rdb")
+CHECKERS = {b"REDIS": ("redis-check-rdb", "valkey-check-rdb"), b"VALKEY": ("valkey-check-rdb",)}
+"""Which programs check a dump, by its first word: Redis' own takes newer ones of Valkey's for damaged."""
 UNKNOWN = "Can't handle RDB format version"
 """What an older program says of a newer server's dump: that it is wrong is not said by that."""
 MAGIC = re.compile(rb"(REDIS|VALKEY)\d+")
@@ -87,9 +88,10 @@ class Look:
     def at_dump(self, path: str, saved: int) -> str:
         """Look at a dump; return what of it was looked at, as words that follow its name."""
         begin, tail = _read(path, 16), _read(path, -1 - CHECKSUM)
-        if not MAGIC.match(begin) or tail[:1] != bytes([END]):
+        magic = MAGIC.match(begin)
+        if not magic or tail[:1] != bytes([END]):
             raise QuiesceError(f"the copy is wrong: {path} does not begin and end as a dump does")
-        program = next(filter(None, map(shutil.which, CHECKERS)), "")
+        program = next(filter(None, map(shutil.which, CHECKERS[magic[1]])), "")
         if not program or not self._fits(path):
             return BEGIN_AND_END
         owner = os.stat(path)

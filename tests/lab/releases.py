@@ -45,6 +45,7 @@ RELEASES = {
             "borg2": f"{PYTHON} -m borg",
             "valkey-server": "usr/bin/valkey-server",
             "valkey-cli": "usr/bin/valkey-cli",
+            "valkey-check-rdb": "usr/bin/valkey-check-rdb",
         },
     ),
     # Has PostgreSQL 13, whose functions for backups have other names. Its programs start each other, so they run with

@@ -77,6 +77,22 @@ def test_the_newest_restic_adds_nothing_in_its_second_run(rig: Rig, monkeypatch:
     assert_nothing_left(rig)
 
 
+CHECKER = Path("/usr/local/bin/valkey-check-rdb")
+
+
+@pytest.fixture(params=["its checker", "none"])
+def checker(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Have the program that checks a dump be there, or that of Redis alone."""
+    if request.param == "none":
+        yield "none"
+        return
+    CHECKER.symlink_to(program("sid", "valkey-check-rdb"))
+    try:
+        yield request.param
+    finally:
+        CHECKER.unlink()
+
+
 @pytest.fixture
 def valkey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every redis-server be a Valkey."""
@@ -88,6 +104,17 @@ def valkey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("level", ["save", "pause"])
 def test_valkeys_append_only_file_holds_every_acknowledged_write(rig: Rig, valkey: None, level: str) -> None:
     test_redis.test_the_append_only_file_holds_every_acknowledged_write(rig, level)
+
+
+def test_valkeys_dump_is_looked_at_by_its_own_program(rig: Rig, valkey: None, checker: str) -> None:
+    with test_redis.staged(rig, "save", "--save", "") as stage:
+        stage.server.do("SET", "word", "x" * 100)
+        said = stage.backup(rig.path("copy"))
+        looked = "dump.rdb with its checksum" if checker != "none" else "dump.rdb, begin and end"
+        assert f"found right in its copy: {looked}" in said.err
+        assert (rig.path("copy") / "dump.rdb").read_bytes().startswith(b"VALKEY")
+        stage.server.end()
+        assert_nothing_left(rig)
 
 
 class TestValkey(ApplicationContract):
