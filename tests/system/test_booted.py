@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -208,7 +209,18 @@ def its_own() -> Packaged:
         return Packaged(unit.read().decode(), BIN / "borgmatic", OF_VERSION_2)
 
 
-packaged = pytest.mark.parametrize("ships", [debians, its_own])
+@functools.cache
+def tightened() -> Packaged:
+    """Return the same with all that its comments offer to restrict it further."""
+    found = its_own()
+    unit = re.sub("(?m)^# ((?:ReadWritePaths|TemporaryFileSystem|BindPaths|BindReadOnlyPaths)=)", r"\1", found.unit)
+    unit = unit.replace("ProtectSystem=full", "ProtectSystem=strict").replace("my_backup_drive", REPOSITORY)
+    assert unit.count("\nBind") == 2
+    python = f"BindReadOnlyPaths={sys.base_prefix}"  # it may be in /root
+    return replace(found, unit=unit.replace("\nBindReadOnly", f"\n{python}\nBindReadOnly"))
+
+
+packaged = pytest.mark.parametrize("ships", [debians, its_own, tightened])
 
 
 @pytest.mark.soak
@@ -237,7 +249,7 @@ def test_borgmatic_backs_up_with_the_drop_in_and_fails_without(
     borgmatic = ships()
     command = re.search("(?m)^ExecStart=systemd-inhibit .* [^ ]*/borgmatic( .*)$", borgmatic.unit)
     assert command
-    machine.shell(f"rm -rf {REPOSITORY}; borg init --encryption=none {REPOSITORY}")
+    machine.shell(f"rm -rf {REPOSITORY}; borg init --encryption=none {REPOSITORY}; mkdir -p /root/.config/borg")
     own = f"ExecStartPre=\nExecStart=\nExecStart={borgmatic.program}{command[1]}\n"
     with without_drop_in(machine, borgmatic, f"[Service]\n{own}Environment={UNENCRYPTED}=yes\n"):
         machine.systemctl("start", "borgmatic.service", status=1)
