@@ -48,6 +48,23 @@ check_after_create = "latest"
 prune_after_create = True
 keep_last = 1
 """
+# Vorta itself, whose button is pressed as soon as there is a file.
+PRESSED = """
+import os, sys
+from PyQt5.QtCore import QTimer
+from vorta import __main__, application
+
+class Pressed(application.VortaApp):
+    def exec(self):
+        timer = QTimer(self)
+        timer.timeout.connect(lambda: os.path.exists(told) and self.main_window.cancelButton.click())
+        timer.start(500)
+        return super().exec()
+
+told = sys.argv.pop()
+application.VortaApp = Pressed
+__main__.main()
+"""
 WAITS, ENDED = "No more jobs", "Finish job for site: 1"  # what is in Vorta's log
 
 
@@ -193,9 +210,9 @@ class Vorta:
         self.env = borg.env | own
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self, *argv: str | Path) -> Iterator[None]:
         """Have it run, and ready for backups."""
-        process = start(["vorta"], self.env)
+        process = start(argv or ["vorta"], self.env)
         try:
             wait_for(lambda: self.log.exists() and WAITS in self.log.read_text(), "Vorta")
             yield
@@ -241,3 +258,19 @@ def test_vorta_with_a_link_called_borg_takes_the_archive_and_our_failures_for_bo
     assert "INFO - the command ended with status 0" in told
     assert "ERROR - " in told
     assert "is being backed up by another run" in told
+
+
+def test_a_backup_that_is_cancelled_in_vorta_is_released(rig: Rig) -> None:
+    """Vorta sends SIGINT to borg, as it thinks, and three seconds later SIGTERM to the process group."""
+    source, borg, gate = planted(rig), fresh(rig), gated(rig)
+    vorta = Vorta(rig.path("home"), borg, source, gate.program)
+    cancelled = rig.path("cancelled")
+    with vorta.running("/usr/bin/python3", "-c", PRESSED, cancelled):
+        vorta.create()
+        wait_for((gate.folder / "started").exists, "borg")
+        assert rig.leftovers() != []
+        cancelled.touch()
+        vorta.ended(1)
+        assert rig.leftovers() == []
+    assert vorta.query("SELECT returncode FROM eventlogmodel WHERE subcommand = 'create'") == [-2]
+    assert archives(borg) == []
