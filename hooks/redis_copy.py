@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from borg_lvm import child
 from borg_lvm.errors import QuiesceError
-from borg_lvm.proc import Account
+from borg_lvm.proc import SYSTEM_PATH, Account
 
 ROOM = 64 << 20
 """How many bytes are read altogether, before the backup command starts; of larger files only begin and end."""
@@ -91,7 +91,8 @@ class Look:
         magic = MAGIC.match(begin)
         if not magic or tail[:1] != bytes([END]):
             raise QuiesceError(f"the copy is wrong: {path} does not begin and end as a dump does")
-        program = next(filter(None, map(shutil.which, CHECKERS[magic[1]])), "")
+        programs = (shutil.which(name, path=SYSTEM_PATH) for name in CHECKERS[magic[1]])
+        program = next(filter(None, programs), "")
         if not program or not self._fits(path):
             return BEGIN_AND_END
         owner = os.stat(path)

@@ -102,7 +102,10 @@ def valkey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("level", ["save", "pause"])
-def test_valkeys_append_only_file_holds_every_acknowledged_write(rig: Rig, valkey: None, level: str) -> None:
+@pytest.mark.parametrize("checker", ["its checker"], indirect=True)
+def test_valkeys_append_only_file_holds_every_acknowledged_write(
+    rig: Rig, valkey: None, checker: str, level: str
+) -> None:
     test_redis.test_the_append_only_file_holds_every_acknowledged_write(rig, level)
 
 
