@@ -9,11 +9,13 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from borg_lvm import child
 from borg_lvm.errors import QuiesceError
-from borg_lvm.proc import SYSTEM_PATH
+from borg_lvm.proc import SYSTEM_PATH, Account
 
 OURS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "library_client.py")
 
@@ -30,14 +32,22 @@ class Client:
     kind: str
     library: str
 
-    def argv(self, *place: str) -> list[str]:
-        """Return the command line that connects to a place. Errors: QuiesceError when there is neither."""
+    def started(
+        self, *place: str, env: Mapping[str, str], user: Account | None = None
+    ) -> AbstractContextManager[child.Child]:
+        """Connect to a place, as a user of the operating system; the session ends with the block.
+
+        Errors: QuiesceError when there is neither program nor library; ProgramError when it does not start.
+        """
         if shutil.which(self.program, path=SYSTEM_PATH):
             # The first option of MySQL's must be the file of others, so the place comes first.
-            return [self.program, *place, *self.words]
+            return child.started([self.program, *place, *self.words], env=env, user=user)
         if importlib.util.find_spec(self.library) is None:
             raise QuiesceError(
                 f"its client {self.program} is not installed",
                 remedy=f"install it, or the library {self.library}: pip install 'borg-lvm[{self.kind}]'",
             )
-        return [sys.executable, "-I", OURS, self.kind, *place]
+        # It becomes that user by itself: who may not read our Python could not start it.
+        who = [f"--user={user.uid}:{user.gid}"] if user else []
+        argv = [sys.executable, "-I", OURS, self.kind, *who, *place]
+        return child.started(argv, name=self.library, env=env)

@@ -200,10 +200,9 @@ class PostgreSQL(Application):
         owner = _owner(place)
         self._account = Account(owner.pw_uid, owner.pw_gid)
         user = _account(self._options.os_user) if self._options.os_user else owner
-        argv = PSQL.argv()
         env = {"HOME": user.pw_dir, "PGOPTIONS": OPTIONS, "PGCONNECT_TIMEOUT": "20", **self._target(user.pw_name)}
         account = Account(user.pw_uid, user.pw_gid)
-        psql = self._stack.enter_context(child.started(argv, name="psql", env=env, user=account))
+        psql = self._stack.enter_context(PSQL.started(env=env, user=account))
         found = json.loads(_query(psql, PLACE, CONNECT_TIMEOUT))
         self._refuse_elsewhere(found)
         return psql

@@ -159,8 +159,8 @@ class SqlServer(Application):
         refuse_unless_listening(self._options.socket)
         own = self._options.defaults_file
         place = [*([f"--defaults-extra-file={own}"] if own else []), f"--socket={self._options.socket}"]
-        argv = Client(self.client, WORDS, "mysql", "pymysql").argv(*place)
-        return self._stack.enter_context(child.started(argv, name=self.client, env={"HOME": "/root"}))
+        client = Client(self.client, WORDS, "mysql", "pymysql")
+        return self._stack.enter_context(client.started(*place, env={"HOME": "/root"}))
 
     def _paths(self, facts: Mapping[str, Any]) -> tuple[DataPath, ...]:
         data = os.path.normpath(str(facts["data"]))
