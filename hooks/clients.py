@@ -24,13 +24,14 @@ OURS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "library_client
 class Client:
     """A server's client: the program, what it is always given, and the library that can take its place.
 
-    `kind` is what our own client calls such a server, and the extra of the package that brings the library.
+    `kind` is what our own client calls such a server; `package` is what pip knows the library as.
     """
 
     program: str
     words: Sequence[str]
     kind: str
     library: str
+    package: str
 
     def started(
         self, *place: str, env: Mapping[str, str], user: Account | None = None
@@ -45,7 +46,7 @@ class Client:
         if importlib.util.find_spec(self.library) is None:
             raise QuiesceError(
                 f"its client {self.program} is not installed",
-                remedy=f"install it, or the library {self.library}: pip install 'borg-lvm[{self.kind}]'",
+                remedy=f"install it, or the library: {os.path.dirname(sys.executable)}/pip install '{self.package}'",
             )
         # It becomes that user by itself: who may not read our Python could not start it.
         who = [f"--user={user.uid}:{user.gid}"] if user else []

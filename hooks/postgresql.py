@@ -40,6 +40,7 @@ PSQL = Client(
     ("--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password", "--set", "ON_ERROR_STOP=1"),
     "postgresql",
     "psycopg",
+    "psycopg[binary]",
 )
 OPTIONS = "-c client_min_messages=error -c search_path=pg_catalog"
 """No function of a user's may take the place of the server's own: we may be a superuser."""

@@ -159,7 +159,7 @@ class SqlServer(Application):
         refuse_unless_listening(self._options.socket)
         own = self._options.defaults_file
         place = [*([f"--defaults-extra-file={own}"] if own else []), f"--socket={self._options.socket}"]
-        client = Client(self.client, WORDS, "mysql", "pymysql")
+        client = Client(self.client, WORDS, "mysql", "pymysql", "PyMySQL")
         return self._stack.enter_context(client.started(*place, env={"HOME": "/root"}))
 
     def _paths(self, facts: Mapping[str, Any]) -> tuple[DataPath, ...]:

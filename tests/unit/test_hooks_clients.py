@@ -1,0 +1,56 @@
+"""Which client is started for a server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from borg_lvm import child
+from borg_lvm.errors import QuiesceError
+from borg_lvm.proc import Account
+from hooks import clients
+from hooks.clients import Client
+
+PSQL = Client("psql-of-nobody", ("--quiet",), "postgresql", "json", "a-package")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Sequence[str], Any]]:
+    """Return what would be started, and as whom."""
+    found: list[tuple[Sequence[str], Any]] = []
+
+    def start(
+        argv: Sequence[str], *, name: str = "", env: Mapping[str, str] | None = None, user: Account | None = None
+    ) -> AbstractContextManager[None]:
+        found.append((argv, user))
+        return nullcontext()
+
+    monkeypatch.setattr(child, "started", start)
+    return found
+
+
+def test_an_installed_program_comes_first(
+    started: list[tuple[Sequence[str], Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / PSQL.program).write_text("")
+    (tmp_path / PSQL.program).chmod(0o755)
+    monkeypatch.setattr(clients, "SYSTEM_PATH", str(tmp_path))
+    PSQL.started("--place", env={}, user=Account(7, 8))
+    assert started == [([PSQL.program, "--place", "--quiet"], Account(7, 8))]
+
+
+def test_else_a_library_in_a_program_of_its_own_that_becomes_the_user(started: list[tuple[Sequence[str], Any]]) -> None:
+    PSQL.started("--place", env={}, user=Account(7, 8))
+    assert started == [([sys.executable, "-I", clients.OURS, "postgresql", "--user=7:8", "--place"], None)]
+
+
+def test_where_there_is_neither_it_is_told_what_to_install(started: list[tuple[Sequence[str], Any]]) -> None:
+    with pytest.raises(QuiesceError, match="psql-of-nobody is not installed") as error:
+        Client("psql-of-nobody", (), "postgresql", "library_of_nobody", "a-package").started(env={})
+    assert error.value.remedy.endswith("/pip install 'a-package'")
+    assert started == []
