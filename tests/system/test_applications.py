@@ -131,7 +131,7 @@ def test_they_are_quiesced_in_order_and_resumed_in_reverse(rig: Rig) -> None:
     ("words", "told"),
     [
         ({"BEFORE": "echo no money >&2; exit 3"}, "db: "),
-        ({"AFTER": "echo no money >&2; exit 3"}, "no money"),
+        pytest.param({"AFTER": "echo no money >&2; exit 3"}, "no money", marks=pytest.mark.soak),
         ({"CONFIRM": "exit 4"}, "db: "),
         ({"BEFORE": "exit 69"}, "db: "),
     ],
@@ -221,7 +221,9 @@ ONCE = "[ -e FOLDER/again ] || { touch FOLDER/again; exit 75; }"
 LOOK = "[ ! -e FOLDER/again ] || { lvs --noheadings -o lv_name @borg_lvm; ls FOLDER | grep still; } >FOLDER/between"
 
 
-@pytest.mark.parametrize("phase", [pytest.param("BEFORE", marks=pytest.mark.soak), "AFTER", "CONFIRM"])
+@pytest.mark.parametrize(
+    "phase", [pytest.param("BEFORE", marks=pytest.mark.soak), pytest.param("AFTER", marks=pytest.mark.soak), "CONFIRM"]
+)
 def test_one_that_is_busy_is_tried_again_with_all_going_between(rig: Rig, phase: str) -> None:
     with tidy():
         stage = Stage(rig, [], attempts=3)
@@ -254,6 +256,7 @@ def test_one_that_stays_busy_is_given_up(rig: Rig, policy: str, status: int) -> 
         stage.check()
 
 
+@pytest.mark.soak
 def test_a_signal_ends_the_pause_before_another_attempt(rig: Rig) -> None:
     with tidy():
         stage = two(rig, BEFORE="exit 75")
@@ -337,6 +340,7 @@ def test_a_copy_that_is_wrong_is_found(rig: Rig, policy: str, status: int) -> No
         stage.check()
 
 
+@pytest.mark.soak
 def test_a_copy_in_a_view_that_stands_is_looked_at_too(rig: Rig) -> None:
     with tidy():
         stage = looking(rig)
@@ -351,6 +355,7 @@ def test_a_copy_in_a_view_that_stands_is_looked_at_too(rig: Rig) -> None:
         stage.check()
 
 
+@pytest.mark.soak
 def test_nothing_is_said_of_a_copy_that_cannot_be_seen(rig: Rig) -> None:
     """What is not in the run, or is there by another path, would be looked at live."""
     with tidy():
@@ -373,6 +378,7 @@ def test_nothing_is_said_of_a_copy_that_cannot_be_seen(rig: Rig) -> None:
         stage.check()
 
 
+@pytest.mark.soak
 def test_one_that_looks_for_too_long_is_ended(rig: Rig) -> None:
     with tidy():
         stage = looking(rig, f"echo $$ >>{Path('/run/borg-lvm-test-applications')}/looking", "exec sleep 1000")
@@ -615,6 +621,7 @@ def test_a_plugin_that_fails_in_any_phase_is_named_and_everything_goes_again(rig
         stage.check()
 
 
+@pytest.mark.soak
 def test_two_databases_of_sqlite_belong_together(rig: Rig) -> None:
     with tidy():
         stage = Stage(rig, [])

@@ -168,6 +168,7 @@ def test_the_next_begin_ends_a_view_that_nobody_reads(rig: Rig) -> None:
     assert [one["status"] for one in certificates][-2:] == [74, 0]
 
 
+@pytest.mark.soak
 def test_two_names_stand_side_by_side(rig: Rig) -> None:
     _, data = planted(rig, xfs=True)
     begin(data)
@@ -232,6 +233,7 @@ def test_a_lost_snapshot_takes_the_view_away_and_fails_the_end(rig: Rig) -> None
     assert "is not to be trusted" in said.err
 
 
+@pytest.mark.soak
 def test_a_signal_ends_a_view_as_well(rig: Rig) -> None:
     (source,) = planted(rig)
     begin(source)
@@ -286,6 +288,7 @@ def test_nobody_who_was_there_before_sees_it(rig: Rig) -> None:
         run("mount", "--make-rprivate", "/")
 
 
+@pytest.mark.soak
 def test_whoever_stands_in_the_view_is_not_ended_by_its_own_hand(rig: Rig) -> None:
     (source,) = planted(rig)
     begin(source)
@@ -315,6 +318,7 @@ def test_where_nobody_else_would_see_it_there_is_no_view(rig: Rig) -> None:
     assert "there is no view" in end(status=64).err
 
 
+@pytest.mark.soak
 def test_a_view_whose_place_cannot_be_told_does_not_stand(rig: Rig) -> None:
     (source,) = planted(rig)
     script = f"{BIN}/borg-lvm begin nightly --path {source} --print folder >/dev/full"
@@ -349,6 +353,7 @@ def test_live_paths_are_seen_live_and_cannot_be_written(rig: Rig) -> None:
     end()
 
 
+@pytest.mark.soak
 def test_the_hole_below_is_empty_and_cannot_be_filled(rig: Rig) -> None:
     (source,) = planted(rig)
     begin(source)
@@ -396,6 +401,7 @@ def test_borgmatic_with_begin_and_end_as_its_commands(rig: Rig) -> None:
     assert run("borg", "list", "--short", borg.repository, env=borg.env).out.split() == [name]
 
 
+@pytest.mark.soak
 def test_kopia_is_told_where_to_read(rig: Rig) -> None:
     """Kopia itself is not tried: this is what its documentation says that it gives its actions and wants of them."""
     (source,) = planted(rig)

@@ -71,6 +71,7 @@ def test_inside_of_a_run_there_is_nothing_to_look_at(rig: Rig) -> None:
     assert "inside of the run" in json.loads(said.out)["conclusion"]
 
 
+@pytest.mark.soak
 def test_a_group_without_free_space(rig: Rig) -> None:
     group = rig.group(mib=64)
     full = rig.volume("full", fs="ext4", mib=32, at=rig.path("full"), group=group)
@@ -110,6 +111,7 @@ def test_leftovers_and_kept_snapshots(rig: Rig) -> None:
     assert rig.leftovers() == []
 
 
+@pytest.mark.soak
 def test_a_size_that_history_says_is_too_small(rig: Rig) -> None:
     data = grown(rig)
     script = f"dd if=/dev/urandom of=/proc/$PPID/root{data}/new bs=1M count=12 conv=fsync && sleep 3"

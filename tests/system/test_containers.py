@@ -142,6 +142,7 @@ def test_what_they_keep_is_told_and_the_idle_are_left_so(rig: Rig, box: Boxes) -
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_one_that_is_made_anew_is_not_taken_for_the_old_one(box: Boxes) -> None:
     data = BASE / "data"
     data.mkdir(exist_ok=True)

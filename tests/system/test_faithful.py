@@ -192,8 +192,7 @@ def test_judge_sees_each_fault(rig: Rig) -> None:
     assert unseen == []
 
 
-@pytest.mark.parametrize(("kind", "fs"), [("thick", "ext4"), ("thin", "xfs")])
-@pytest.mark.some_kernel
+@pytest.mark.parametrize(("kind", "fs"), [("thick", "ext4"), pytest.param("thin", "xfs", marks=pytest.mark.soak)])
 def test_extracted_archive_of_borg_equals_the_snapshot(rig: Rig, kind: Kind, fs: str) -> None:
     volume = rig.volume("data", kind=kind, fs=fs, at=rig.path("data"))
     restored = rig.volume("restored", kind=kind, fs=fs, at=rig.path("restored"))
@@ -219,6 +218,7 @@ RESTIC_LEAVES_OUT = frozenset(("sparse", "flags"))
 RESTIC_LOSES = (b"socket", b"link to bytes")
 
 
+@pytest.mark.soak
 def test_restored_snapshot_of_restic_equals_the_snapshot(rig: Rig) -> None:
     volume = rig.volume("data", kind="thin", fs="ext4", at=rig.path("data"))
     restored = rig.volume("restored", fs="ext4", at=rig.path("restored"))
@@ -240,6 +240,7 @@ def test_restored_snapshot_of_restic_equals_the_snapshot(rig: Rig) -> None:
     assert treehash.differences(frozen, found) == []
 
 
+@pytest.mark.soak
 def test_excludes_and_patterns_mean_what_they_mean_in_a_plain_run(rig: Rig) -> None:
     outer = rig.volume("outer", fs="ext4", at=rig.path("outer"))
     rig.path("outer/folder/inner").mkdir(parents=True)

@@ -126,6 +126,7 @@ def test_borgmatic_with_local_path_saves_the_same_from_one_instant(rig: Rig) -> 
     assert [len(repository["archives"]) for repository in json.loads(said.out)] == [2, 2]
 
 
+@pytest.mark.soak
 def test_borgmatic_takes_our_failure_for_one(rig: Rig) -> None:
     planted(rig)
     borg, repositories = encrypted(rig)
@@ -171,6 +172,7 @@ def test_a_pass_phrase_on_a_descriptor_and_json_are_borgs(rig: Rig) -> None:
     assert archives(borg, repositories[0]) == ["a", "b"]
 
 
+@pytest.mark.soak
 def test_statuses_are_borgs(rig: Rig) -> None:
     source = str(planted(rig)[0])
     borg = Borg.made(rig.path("borg"))

@@ -50,6 +50,7 @@ def test_an_overflowed_snapshot_fails_the_run_though_the_command_succeeds(srv: P
     assert "--snapshot-size" in said.err
 
 
+@pytest.mark.soak
 def test_a_file_system_mounted_while_we_wait_is_not_forgotten(srv: Path, rig: Rig) -> None:
     (srv / "sub").mkdir()
     other = rig.volume("sub", fs="ext4")
@@ -100,6 +101,7 @@ def test_a_standard_error_that_cannot_be_written(srv: Path, where: str) -> None:
     assert (done.returncode, done.stdout) == (5, b"old\n")
 
 
+@pytest.mark.soak
 def test_a_run_in_another_pid_namespace_is_alive(srv: Path) -> None:
     command = f"echo runs; sleep 20; cat {srv}/app/file"
     ours: list[str | Path] = [BIN / "borg-lvm", "run", "--path", srv, "--", "sh", "-c", command]

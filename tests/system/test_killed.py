@@ -216,8 +216,8 @@ AROUND = {
 
 WHOLE = "BORG_LVM_RUNS" in os.environ
 """The soak kills everybody at each step of a window and somebody at all others. Else they take turns, one at each step
-of a window; around it borg-lvm alone is killed, on the kind whose rows have most of the steps."""
-ALL_STEPS = ("two",)
+of a window; around it borg-lvm alone is killed, at a few steps."""
+FEW = {"thick": ("in-lvremove",), "two": ("after-prepare", "view", "command")}
 
 
 def rows() -> Iterator[tuple[str, str, Victims]]:
@@ -229,9 +229,9 @@ def rows() -> Iterator[tuple[str, str, Victims]]:
             for victims in EVERYBODY:
                 if WHOLE or victims == whose_turn:
                     yield kind, step, victims
-        for words in around.split() if WHOLE or kind in ALL_STEPS else ():
+        for words in around.split():
             step, _, victims = words.partition("+")
-            if WHOLE or not victims:
+            if WHOLE or (step in FEW.get(kind, ()) and not victims):
                 yield kind, step, victims or "us"
 
 
@@ -242,6 +242,7 @@ def marks(kind: str, step: str) -> list[pytest.MarkDecorator]:
     return [pytest.mark.some_kernel] if step.startswith("in-") or "second" in step else []
 
 
+SOAKED = [pytest.param(kind, marks=pytest.mark.soak) for kind in ("thick", "thin")]
 CELLS = [
     pytest.param(kind, step, victims, id=f"{kind}-{step}-{victims}", marks=marks(kind, step))
     for kind, step, victims in rows()
@@ -297,7 +298,7 @@ def test_killed(stage: Stage, step: str, victims: Victims) -> None:
     assert run_id not in run("lvs", "-a", "-o", "lv_name,lv_tags").out
 
 
-@pytest.mark.parametrize("built", ["thick", pytest.param("thin", marks=pytest.mark.soak), "two"], indirect=True)
+@pytest.mark.parametrize("built", [*SOAKED, "two"], indirect=True)
 def test_lvm_goes_on_alone(stage: Stage) -> None:
     """As when the kernel kills borg-lvm for want of memory: the guardian sets going what LVM is just using."""
     stopped = STEPS["in-refresh" if len(stage.volumes) > 1 else "in-lvcreate"](stage)
@@ -312,7 +313,7 @@ def test_lvm_goes_on_alone(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("victims", [pytest.param("us", marks=pytest.mark.soak), "both"])
-@pytest.mark.parametrize("built", ["thick", "two"], indirect=True)
+@pytest.mark.parametrize("built", [SOAKED[0], "two"], indirect=True)
 def test_the_guardian_stands_by_while_snapshots_are_removed(stage: Stage, victims: Victims) -> None:
     """Nobody has cleaned yet."""
     kill(STEPS["in-lvremove"](stage), victims)
@@ -335,7 +336,10 @@ def test_a_guardian_that_is_gone_does_not_stop_the_release(stage: Stage) -> None
 
 
 @pytest.mark.parametrize("built", ["two"], indirect=True)
-@pytest.mark.parametrize("step", ["after-prepare", "before-second-refresh", "command"])
+@pytest.mark.parametrize(
+    "step",
+    [*(pytest.param(step, marks=pytest.mark.soak) for step in ("after-prepare", "before-second-refresh")), "command"],
+)
 def test_clean_killed(stage: Stage, step: str) -> None:
     stopped = STEPS[step](stage)
     kill(stopped, "all" if stopped.gate else "us")
@@ -404,7 +408,7 @@ def test_a_guardian_that_stands_still_is_ended_with_its_run(stage: Stage) -> Non
     assert_nothing_left(stage.rig)
 
 
-@pytest.mark.parametrize("built", ["luks1", "two"], indirect=True)
+@pytest.mark.parametrize("built", [pytest.param("luks1", marks=pytest.mark.soak), "two"], indirect=True)
 def test_deadline(stage: Stage) -> None:
     """A program of LVM's that hangs within the window: everything goes on at the deadline, and the run fails."""
     stopped = STEPS["before-refresh" if len(stage.volumes) > 1 else "before-lvcreate"](stage)
@@ -417,7 +421,7 @@ def test_deadline(stage: Stage) -> None:
     assert_nothing_left(stage.rig)
 
 
-@pytest.mark.parametrize("built", ["luks1", "two"], indirect=True)
+@pytest.mark.parametrize("built", [pytest.param("luks1", marks=pytest.mark.soak), "two"], indirect=True)
 @pytest.mark.each_kernel
 def test_the_shortest_deadline(stage: Stage) -> None:
     """A program of LVM's that hangs for ever: it is told what stood still, and for how long."""

@@ -138,6 +138,7 @@ def test_second_run_of_borg_hits_its_cache_for_every_file(rig: Rig) -> None:
     assert [path for path, letter in create("five", *frozen).items() if letter == "M"] == [str(changed)]
 
 
+@pytest.mark.soak
 def test_second_run_of_restic_adds_nothing(rig: Rig) -> None:
     thick = rig.volume("thick", fs="xfs", at=rig.path("mnt/thick"))
     thin = rig.volume("thin", kind="thin", fs="ext4", at=rig.path("mnt/thin"))
@@ -170,6 +171,7 @@ def test_second_run_of_restic_adds_nothing(rig: Rig) -> None:
     assert backup(BORG_LVM, "run", "--config", config, "--")["tree_blobs"] >= frozen["tree_blobs"] + 20
 
 
+@pytest.mark.soak
 def test_device_numbers_are_the_same_in_every_run(rig: Rig) -> None:
     thick = rig.volume("thick", fs="ext4", at=rig.path("thick"))
     thin = rig.volume("thin", kind="thin", fs="ext4", at=rig.path("thin"))

@@ -94,7 +94,8 @@ def test_a_cluster_over_three_volumes_comes_back_whole(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
-@pytest.mark.parametrize("kinds", [THICK, pytest.param(("thick", "thin", "thin"), marks=pytest.mark.soak)], ids=str)
+@pytest.mark.soak
+@pytest.mark.parametrize("kinds", [THICK, ("thick", "thin", "thin")], ids=str)
 def test_backup_mode_is_for_volumes_that_are_taken_one_after_the_other(rig: Rig, kinds: Kinds) -> None:
     """The log of changes would be the first of them: that such a copy is found corrupt, test_postgres.py shows."""
     programs = Programs(rig.path("programs"))
@@ -281,6 +282,7 @@ def test_a_cluster_that_comes_up_before_the_snapshots_is_not_saved_without_a_lab
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_backup_mode_needs_a_volume_for_the_log_alone(rig: Rig) -> None:
     with staged(rig) as stage:
         stage.entry["level"] = "backup-mode"
@@ -422,6 +424,7 @@ def test_a_wrong_copy_is_told(server: Switched) -> None:
         copy.look()
 
 
+@pytest.mark.soak
 def test_no_program_of_the_clusters_owner_is_run_by_root(server: Switched) -> None:
     """Its own file names the process beside whose program pg_controldata is looked for."""
     copy = Copied(server, Path("/run/borg-lvm-test-cluster/copy"))
@@ -453,6 +456,7 @@ class TestContract(ApplicationContract):
         return self.kind(server)
 
 
+@pytest.mark.soak
 class TestContractByLibrary(TestContract):
     """So it does where psql is not installed."""
 
@@ -484,7 +488,6 @@ class TestContractBackupMode(TestContract):
     kind = InBackupMode
 
 
-@pytest.mark.soak
 class TestContractBackupModeByLibrary(TestContractByLibrary):
     """And by a library in its backup mode."""
 

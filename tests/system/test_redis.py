@@ -85,7 +85,7 @@ def staged(rig: Rig, level: str, *settings: str) -> Iterator[Stage]:
             shutil.rmtree(BASE)
 
 
-@pytest.mark.parametrize("level", ["save", "pause"])
+@pytest.mark.parametrize("level", [pytest.param("save", marks=pytest.mark.soak), "pause"])
 def test_the_append_only_file_holds_every_acknowledged_write(rig: Rig, level: str) -> None:
     with staged(rig, level, "--appendonly", "yes", "--save", "") as stage:
         with stage.counting():
@@ -179,6 +179,7 @@ def changed(whole: bytes, place: int) -> bytes:
     return whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
 
 
+@pytest.mark.soak
 def test_a_wrong_copy_is_told(tmp_path: Path) -> None:
     """And a right one that lacks its end is not taken for one: a server that starts on it leaves that out."""
     live, copy = tmp_path / "live", tmp_path / "copy"

@@ -123,7 +123,8 @@ def test_ctrl_c_ends_a_command_that_does_not_mind(rig: Rig, one: Volume) -> None
 
 
 @pytest.mark.limit(300)
-@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.soak), 2])
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.soak
 def test_ctrl_c_in_borg(rig: Rig, one: Volume, times: int) -> None:
     (rig.path("one") / "large").write_bytes(os.urandom(100 << 20))
     borg = BIN / "borg"
@@ -183,6 +184,7 @@ print(len(handed))
 """
 
 
+@pytest.mark.soak
 def test_a_signal_that_the_command_hands_to_its_group_is_not_sent_back(rig: Rig, one: Volume) -> None:
     argv = borg_lvm_argv(*on(one, sys.executable, "-c", HANDS_ON, rig.path("up")))
     process = start(["setsid", *argv])  # a group of its own
@@ -201,7 +203,14 @@ def test_terminated_command(rig: Rig, one: Volume) -> None:
     assert_nothing_left(rig)
 
 
-@pytest.mark.parametrize("signum", [pytest.param(signal.SIGHUP, marks=pytest.mark.soak), signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "signum",
+    [
+        pytest.param(signal.SIGHUP, marks=pytest.mark.soak),
+        pytest.param(signal.SIGINT, marks=pytest.mark.soak),
+        signal.SIGTERM,
+    ],
+)
 def test_signal_before_the_command(rig: Rig, one: Volume, signum: signal.Signals) -> None:
     programs = Programs(rig.path("programs"))
     gate = programs.stop("lvcreate", "before")
@@ -332,6 +341,7 @@ def test_the_command_inherits_everything(rig: Rig, one: Volume, locale: dict[str
     assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_the_working_directory_is_frozen_with_its_volume(rig: Rig, one: Volume) -> None:
     folder = rig.path("one") / "folder"
     folder.mkdir()
@@ -355,6 +365,7 @@ def test_the_command_has_the_terminal(rig: Rig, one: Volume) -> None:
     assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_pass_phrase_on_an_inherited_descriptor(rig: Rig, one: Volume) -> None:
     borg = BIN / "borg"
     repository, home = rig.path("repository"), rig.path("home")
@@ -433,6 +444,7 @@ def test_daemon_that_uses_nothing_lives_on(rig: Rig, one: Volume) -> None:
     assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_daemon_in_a_namespace_of_its_own(rig: Rig, one: Volume) -> None:
     """It has a copy of the view's mounts, which keeps the snapshot in use."""
     line = f"setsid unshare --mount sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >{rig.path('pid')}; sleep 1"

@@ -101,6 +101,7 @@ def test_after_five_runs_the_sixth_has_what_it_needs_and_no_more(rig: Rig) -> No
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_a_snapshot_that_was_too_small_is_larger_the_next_time(rig: Rig) -> None:
     with tidy():
         volume = rig.volume("data", fs="ext4", mib=512, at=rig.path("data"))

@@ -270,6 +270,7 @@ class TestContractFreeze(ApplicationContract):
             one_manager.do("stop", UNIT)
 
 
+@pytest.mark.soak
 class TestContractStop(TestContractFreeze):
     """Stopped units keep the contract."""
 
