@@ -7,7 +7,7 @@ VENV := .venv/bin
 LAB := $(VENV)/python -m tests.lab
 TESTS ?= tests/system
 OTHERS := $(filter-out $(FIRST),$(KERNEL))
-PARTS ?= $(if $(filter tests/system,$(TESTS)),16,1)
+PARTS ?= $(if $(filter tests/system,$(TESTS)),24,1)
 
 SERVER := /opt/borg-lvm
 
