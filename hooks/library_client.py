@@ -6,6 +6,7 @@ input, and its session with it.
 """
 
 import argparse
+import configparser
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -58,7 +59,7 @@ def mysql(options: argparse.Namespace) -> Iterator[Do]:
                     yield "\t".join("NULL" if value is None else str(value) for value in row)
                 more = cursor.nextset()
 
-    given = options.defaults_extra_file or os.path.expanduser("~/.my.cnf")
+    given = options.defaults_file or os.path.expanduser("~/.my.cnf")
     try:
         with pymysql.connect(
             unix_socket=options.socket,
@@ -68,8 +69,11 @@ def mysql(options: argparse.Namespace) -> Iterator[Do]:
             conv={},
             autocommit=True,
             connect_timeout=20,
+            ssl_disabled=True,  # a socket needs none, and no certificate is of its name
         ) as server:
             yield do
+    except configparser.Error:  # its words may have a password in them
+        fail(f"{given} is not a file of options: it must begin with [client], and have nothing but options")
     except pymysql.Error as error:
         code, *words = error.args or ("?",)
         fail(f"{code}: {' '.join(map(str, words))}")
@@ -96,7 +100,7 @@ def main() -> None:
     """Do it."""
     parser = argparse.ArgumentParser(prog="client")
     parser.add_argument("kind", choices=KINDS)
-    for name in ("user", "socket", "defaults-extra-file"):
+    for name in ("user", "socket", "defaults-file"):
         parser.add_argument(f"--{name}")
     options = parser.parse_args()
     with KINDS[options.kind](options) as do:

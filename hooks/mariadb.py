@@ -8,7 +8,8 @@ hold up.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from borg_lvm.applications import Found, Kind, Wish
 from borg_lvm.errors import QuiesceError
@@ -22,6 +23,7 @@ OLDEST = (10, 6)
 # Where the server keeps what. Source: MariaDB server documentation, system variables and information_schema.
 FACTS = """
 SELECT JSON_OBJECT('version', @@version, 'id', CONNECTION_ID(), 'data', @@datadir,
+  'system files', @@innodb_data_file_path,
   'redo log', @@innodb_log_group_home_dir, 'system tablespace', COALESCE(@@innodb_data_home_dir, ''),
   'undo', COALESCE(@@innodb_undo_directory, ''), 'Aria log', COALESCE(@@aria_log_dir_path, ''),
   'binary log', COALESCE(@@log_bin_basename, ''), 'relay log', COALESCE(@@relay_log_basename, ''),
@@ -46,18 +48,26 @@ class MariaDB(SqlServer):
         super().__init__(wish)
         self._checkpoint = self._current = 0
 
-    def refuse(self) -> None:
-        """Refuse what is not MariaDB from 10.6 on, and a user who may not lock or not read the position."""
-        version = str(self.known["version"])
+    def refuse_version(self, version: str) -> None:
+        """Refuse what is not MariaDB from 10.6 on."""
         if "MariaDB" not in version:
             raise QuiesceError(f"this is {version}, which is not MariaDB", remedy="name the plugin mysql instead")
         if tuple(map(int, version.split(".")[:2])) < OLDEST:
             raise QuiesceError(f"this is {version}; only MariaDB from 10.6 on tells what is needed here")
+
+    def refuse(self) -> None:
+        """Refuse a user who may not lock or not read the position."""
         if self.locks and self.query(MAY_LOCK) != ["1"]:
             raise QuiesceError("the user of this session has no privilege RELOAD", remedy="grant it, on *.*")
         if self.locks and self.known["binary log"]:
             self.query(STATUS)  # which is refused now, if ever
         self._checkpoint = self._lsn("LAST_CHECKPOINT")
+
+    def elsewhere(self, facts: Mapping[str, Any]) -> Sequence[str]:
+        """Return as well the files of the system tablespace, each of which may lie on a disk of its own."""
+        parts = (part.partition(":")[0].strip() for part in str(facts["system files"]).split(";"))
+        home = str(facts["system tablespace"])
+        return [*super().elsewhere(facts), *(os.path.join(home, part) for part in parts if part)]
 
     def locking(self) -> Sequence[str]:
         """Block commits."""

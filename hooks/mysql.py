@@ -7,6 +7,7 @@ WITH READ LOCK: whoever waits for that behind a long statement holds up everybod
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,24 +41,21 @@ class MySQL(SqlServer):
 
     client = "mysql"
     facts = FACTS
-    folders = ("redo log", "system tablespace", "undo", "doublewrite")
+    folders = ("redo log", "system tablespace", "undo")
 
     def __init__(self, wish: Wish) -> None:
         super().__init__(wish)
         self._reads_only = wish.level == READ_LOCK
 
-    @property
-    def _version(self) -> tuple[int, ...]:
-        numbers = str(self.known["version"]).partition("-")[0].split(".")
-        return tuple(int(number) for number in numbers)
-
-    def refuse(self) -> None:
-        """Refuse what is not MySQL from 8.0.22 on, and a user who may not do what is needed."""
-        version = str(self.known["version"])
+    def refuse_version(self, version: str) -> None:
+        """Refuse what is not MySQL from 8.0.22 on."""
         if "MariaDB" in version:
             raise QuiesceError(f"this is {version}, which is not MySQL", remedy="name the plugin mariadb instead")
-        if self._version < OLDEST:
+        if numbers(version) < OLDEST:
             raise QuiesceError(f"this is {version}; only MySQL from 8.0.22 on tells what is needed here")
+
+    def refuse(self) -> None:
+        """Refuse a user who may not do what is needed."""
         if not self.locks:
             return
         self._reads_only = self.wish.level == READ_LOCK or looked(str(self.known["data"])).plain
@@ -74,7 +72,7 @@ class MySQL(SqlServer):
         if not self._reads_only:
             return ("LOCK INSTANCE FOR BACKUP;",)
         lasting = longest(self.query("SHOW PROCESSLIST;"))
-        if lasting.seconds >= max(1.0, self.wish.deadline / 2):
+        if lasting.seconds >= max(1.0, self.wish.deadline / 4):
             raise BusyError(f"all would have to wait for a statement of {lasting.seconds:g} s so far: {lasting.text}")
         return ("LOCK INSTANCE FOR BACKUP;", "FLUSH TABLES WITH READ LOCK;")
 
@@ -93,15 +91,19 @@ class MySQL(SqlServer):
         """Return the position in the binary log, and the GTIDs; nothing where commits went on."""
         if not (self._reads_only and self.known["binary log"]):
             return ""
-        name = "BINARY LOG" if self._version >= STATUS_RENAMED else "MASTER"
-        (status,) = self.query(f"SHOW {name} STATUS;")
-        (gtid,) = self.query("SELECT REPLACE(@@gtid_executed, '\\n', '');")
-        log, position = status.split("\t")[:2]
+        name = "BINARY LOG" if numbers(str(self.known["version"])) >= STATUS_RENAMED else "MASTER"
+        # The GTIDs of each server are on a line of their own.
+        log, position = self.query(f"SHOW {name} STATUS;")[0].split("\t")[:2]
+        gtid = "".join(self.query("SELECT @@gtid_executed;"))
         return f"binary log {log}, position {position}" + (f", GTID {gtid}" if gtid else "")
 
     def elsewhere(self, facts: Mapping[str, Any]) -> Sequence[str]:
-        """Return the files of tables that the server itself knows."""
-        return facts["elsewhere"] or ()
+        """Return the files of tables that the server itself knows, and the doublewrite files' folder.
+
+        A relative name of that is not the folder's own, which is in the data directory in any case.
+        """
+        doublewrite = str(facts["doublewrite"] or "")
+        return [*(facts["elsewhere"] or ()), *([doublewrite] if os.path.isabs(doublewrite) else [])]
 
 
 @dataclass(frozen=True)
@@ -112,16 +114,26 @@ class Statement:
     text: str = ""
 
 
+def numbers(version: str) -> tuple[int, ...]:
+    """Return a version's numbers: of `8.0.36-28`, 8, 0 and 36. Pure."""
+    return tuple(int(number) for number in version.partition("-")[0].split("."))
+
+
 def longest(processes: Sequence[str]) -> Statement:
     """Return the statement that has been running for longest, of the rows of SHOW PROCESSLIST (that one left out).
 
-    A statement may have line breaks, so a row may go on in lines that are none.
+    A statement may have line breaks, so a row may go on in lines that are none. A replica's own threads are left
+    out: waiting for something to do counts as a statement's time there.
     """
     rows = [line.split("\t", 7) for line in processes]
     found = [
         Statement(float(row[5]), row[7][:SHOWN])
         for row in rows
-        if len(row) == 8 and row[4] in ("Query", "Execute") and row[5].isdecimal() and row[7] != "SHOW PROCESSLIST"
+        if len(row) == 8
+        and row[1] != "system user"
+        and row[4] in ("Query", "Execute")
+        and row[5].isdecimal()
+        and row[7] not in ("SHOW PROCESSLIST", "NULL")
     ]
     return max(found, key=lambda one: one.seconds, default=Statement())
 

@@ -1,12 +1,14 @@
 """What the plugins for MariaDB and MySQL share: one session of the server's own client, and where its data is.
 
-The client is a program of its own, and holds the lock: that is released when it ends, however that comes.
+The client is a program of its own, and holds the lock: that is released when it ends, however that comes. A lock that
+it still waits for then is waited for by the server until its time is over, a quarter of the deadline.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,8 +26,15 @@ from .listening import refuse_unless_listening
 from .running import servers
 
 TIMEOUT = 30.0
-MARK = "borg-lvm-end"
-WORDS = ("--batch", "--skip-column-names", "--raw", "--unbuffered", "--skip-reconnect", "--connect-timeout=20")
+WORDS = (
+    "--batch",
+    "--skip-column-names",
+    "--raw",
+    "--unbuffered",
+    "--skip-reconnect",
+    "--connect-timeout=20",
+    "--skip-show-warnings",
+)
 LOCK_WAIT = "ERROR 1205"
 """What the client says when the wait for a lock has come to its limit (ER_LOCK_WAIT_TIMEOUT)."""
 SYSTEM = frozenset({"mysql", "performance_schema", "sys"})
@@ -73,6 +82,8 @@ class SqlServer(Application):
         self.wish = wish
         self._stack = ExitStack()
         self._client: child.Child | None = None
+        # Nobody's statement, which a list of processes shows, can look like the end of an answer.
+        self._mark = f"borg-lvm-{secrets.token_hex(8)}"
         self.known: Mapping[str, Any] = {}
         if self._options.defaults_file:
             safety.refuse_readable_by_others(self._options.defaults_file)
@@ -83,8 +94,12 @@ class SqlServer(Application):
         return self.wish.level != "none"
 
     @abstractmethod
+    def refuse_version(self, version: str) -> None:
+        """Refuse a server that is too old or another one: not all of `facts` is known to it."""
+
+    @abstractmethod
     def refuse(self) -> None:
-        """Refuse a server that is too old or another one, and a user who may not do what is needed."""
+        """Refuse a user who may not do what is needed."""
 
     @abstractmethod
     def locking(self) -> Sequence[str]:
@@ -101,7 +116,12 @@ class SqlServer(Application):
     def probe(self) -> Probe:
         """Connect, and ask the server where everything is."""
         self._client = self._client or self._connect()
+        self.query(
+            "SET SESSION sql_mode = '';"
+        )  # so that our statements mean what they mean; drops a client's greeting
+        self.refuse_version(self.query("SELECT VERSION();")[0])
         self.known = self._facts()
+        self._refuse_foreign(str(self.known["data"]))
         self.refuse()
         return Probe(str(self.known["version"]), self._paths(self.known))
 
@@ -117,8 +137,8 @@ class SqlServer(Application):
             yield
             return
         deadline = self.wish.deadline
-        # Who waits for such a lock holds up others: not for longer than half of the time.
-        self.query(f"SET SESSION lock_wait_timeout = {max(1, int(deadline / 2))}, wait_timeout = {int(deadline) + 1};")
+        # Who waits for such a lock holds up others: for two of them, not for longer than half of the time.
+        self.query(f"SET SESSION lock_wait_timeout = {max(1, int(deadline / 4))}, wait_timeout = {int(deadline) + 1};")
         for statement in self.locking():
             try:
                 self.query(statement)
@@ -147,8 +167,8 @@ class SqlServer(Application):
     def query(self, statement: str) -> list[str]:
         """Have one statement done; returns its rows. Errors: QuiesceError with the server's words."""
         assert self._client
-        self._client.say(f"{statement}\nSELECT '{MARK}';\n")
-        return self._client.lines_until(MARK, self.wish.deadline + TIMEOUT)
+        self._client.say(f"{statement}\nSELECT '{self._mark}';\n")
+        return self._client.lines_until(self._mark, self.wish.deadline + TIMEOUT)
 
     def _facts(self) -> Mapping[str, Any]:
         (line,) = self.query(self.facts)
@@ -158,9 +178,22 @@ class SqlServer(Application):
     def _connect(self) -> child.Child:
         refuse_unless_listening(self._options.socket)
         own = self._options.defaults_file
-        place = [*([f"--defaults-extra-file={own}"] if own else []), f"--socket={self._options.socket}"]
+        # No other file, for one in root's home would say more than this.
+        place = [*([f"--defaults-file={own}"] if own else []), f"--socket={self._options.socket}"]
         client = Client(self.client, WORDS, "mysql", "pymysql", "PyMySQL")
         return self._stack.enter_context(client.started(*place, env={"HOME": "/root"}))
+
+    def _refuse_foreign(self, data: str) -> None:
+        """Refuse a folder that is not the server's own: whoever listens at a socket may tell us anything."""
+        try:
+            owners = os.stat(data).st_uid, os.stat(self._options.socket).st_uid
+        except OSError:
+            return  # that it is not there is told by those who look for its volume
+        if len(set(owners)) > 1:
+            raise QuiesceError(
+                f"its data directory {data} belongs to user {owners[0]}, and its socket to user {owners[1]}",
+                remedy="a server's data is its own user's; is it this server that listens there?",
+            )
 
     def _paths(self, facts: Mapping[str, Any]) -> tuple[DataPath, ...]:
         data = os.path.normpath(str(facts["data"]))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from borg_lvm.applications import Wish
 from borg_lvm.errors import QuiesceError
-from hooks.mysql import Statement, granted, longest
-from hooks.sql_server import Folder, looked
+from hooks import sql_server
+from hooks.mariadb import MariaDB
+from hooks.mysql import MySQL, Statement, granted, longest, numbers
+from hooks.sql_server import Folder, Options, SqlServer, looked
 
 # What MySQL 9.7 says.
 PROCESSES = """5\tevent_scheduler\tlocalhost\tNULL\tDaemon\t60\tWaiting on empty queue\tNULL
@@ -16,6 +20,8 @@ PROCESSES = """5\tevent_scheduler\tlocalhost\tNULL\tDaemon\t60\tWaiting on empty
 FROM isam
 9\troot\tlocalhost\tNULL\tSleep\t500\t\tNULL
 10\troot\tlocalhost\tNULL\tQuery\t0\tinit\tSHOW PROCESSLIST
+13\tsystem user\t\tNULL\tQuery\t7000\tReplica has read all relay log; waiting for more updates\tNULL
+14\tsystem user\t\tshop\tQuery\t8000\tApplying batch of row changes\tINSERT INTO isam VALUES (1)
 11\trepl\tother\tNULL\tBinlog Dump\t9000\tSource has sent all binlog to replica\tNULL
 12\tweb\tlocalhost\tshop\tExecute\t4\tupdating\tUPDATE accounts SET amount = 1""".splitlines()
 
@@ -24,6 +30,45 @@ def test_the_longest_statement_is_found_among_those_who_do_nothing() -> None:
     assert longest(PROCESSES) == Statement(33.0, "SELECT SLEEP(3600)")
     assert longest(PROCESSES[3:5]) == Statement()
     assert longest([]) == Statement()
+
+
+def test_versions_of_others_are_read() -> None:
+    assert numbers("8.0.36-28") == (8, 0, 36)
+    assert numbers("8.0.35-27.1") == (8, 0, 35)
+    assert numbers("9.7.4-2") > (8, 2)
+
+
+def facts(**more: Any) -> dict[str, Any]:
+    places = ("redo log", "system tablespace", "undo", "Aria log", "binary log", "relay log", "elsewhere")
+    return {"data": "/data/", **dict.fromkeys(places, ""), "doublewrite": None, **more}
+
+
+def told(kind: type[SqlServer], **more: Any) -> set[str]:
+    """Return the places that a server of this kind is said to keep data in, besides its data directory."""
+    plugin = kind(Wish("it", "none", 10.0, Options()))
+    return {path.path for path in plugin._paths(facts(**more))} - {"/data"}
+
+
+@pytest.fixture
+def _no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql_server, "looked", lambda data: Folder((), plain=False))
+
+
+@pytest.mark.usefixtures("_no_data")
+def test_every_file_of_the_system_tablespace_counts() -> None:
+    parts = "ibdata1:12M;/other/ibdata2:12M;sub/ibdata3:12M:autoextend"
+    assert told(MariaDB, **{"system files": parts}) == {"/other/ibdata2"}
+    assert told(MariaDB, **{"system files": "ibdata1:12M:autoextend", "system tablespace": "/system"}) == {
+        "/system",
+        "/system/ibdata1",
+    }
+
+
+@pytest.mark.usefixtures("_no_data")
+def test_what_mysql_names_outside_of_its_data_counts() -> None:
+    assert told(MySQL, doublewrite="dblw", elsewhere=["./undo_001", "shop/accounts.ibd"]) == set()
+    assert told(MySQL, doublewrite="/fast/dblw", elsewhere=["../x/ibdata2"]) == {"/fast/dblw", "/x/ibdata2"}
+    assert told(MySQL, **{"redo log": "/redo", "undo": "./", "binary log": "/log/binlog"}) == {"/redo", "/log"}
 
 
 def test_privileges_count_if_they_are_for_everything() -> None:
