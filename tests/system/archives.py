@@ -57,6 +57,11 @@ class Borg:
         """Return the archive's regular files and what is in them."""
         return in_tar(run("borg", "export-tar", self.archive(name), "-", env=self.env))
 
+    def delete(self, archive: str) -> None:
+        """Remove an archive, and what only that had."""
+        run("borg", "delete", self.archive(archive), env=self.env)
+        run("borg", "compact", self.repository, env=self.env)
+
     def extract(self, name: str, into: Path) -> None:
         """Extract everything, with all that borg keeps of it."""
         run("borg", "extract", "--sparse", "--numeric-ids", self.archive(name), env=self.env, cwd=into)
