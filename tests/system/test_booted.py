@@ -241,6 +241,7 @@ def test_borgmatic_is_kept_from_lvm_by_its_sandbox_and_the_drop_in_lifts_it(
 
 
 @pytest.mark.soak
+@pytest.mark.limit(900)
 @packaged
 def test_borgmatic_backs_up_with_the_drop_in_and_fails_without(
     cut: Booted, machine: Machine, ships: Callable[[], Packaged]
