@@ -16,7 +16,7 @@ from borg_lvm.errors import QuiesceError
 from borg_lvm.plugins import hookimpl
 
 from . import mariadb_copy
-from .sql_server import Options, SqlServer, discovered
+from .sql_server import Options, SqlServer, discovered, numbers
 
 OLDEST = (10, 6)
 
@@ -52,7 +52,7 @@ class MariaDB(SqlServer):
         """Refuse what is not MariaDB from 10.6 on."""
         if "MariaDB" not in version:
             raise QuiesceError(f"this is {version}, which is not MariaDB", remedy="name the plugin mysql instead")
-        if tuple(map(int, version.split(".")[:2])) < OLDEST:
+        if numbers(version) < OLDEST:
             raise QuiesceError(f"this is {version}; only MariaDB from 10.6 on tells what is needed here")
 
     def refuse(self) -> None:
@@ -64,10 +64,11 @@ class MariaDB(SqlServer):
         self._checkpoint = self._lsn("LAST_CHECKPOINT")
 
     def elsewhere(self, facts: Mapping[str, Any]) -> Sequence[str]:
-        """Return as well the files of the system tablespace, each of which may lie on a disk of its own."""
+        """Return its tablespaces' files, those of the system tablespace too: each may lie on a disk of its own."""
+        known = filter(None, str(facts["elsewhere"]).split("\n"))
         parts = (part.partition(":")[0].strip() for part in str(facts["system files"]).split(";"))
         home = str(facts["system tablespace"])
-        return [*super().elsewhere(facts), *(os.path.join(home, part) for part in parts if part)]
+        return [*known, *(os.path.join(home, part) for part in parts if part)]
 
     def locking(self) -> Sequence[str]:
         """Block commits."""

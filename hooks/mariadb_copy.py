@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from borg_lvm.errors import QuiesceError
 
+from .sql_server import numbers
+
 KNOWN = (10, 8), (13, 0)
 """From which version on, and before which, the redo log has the form that is read here."""
 FORMAT, ENCRYPTED = 0x50687973, 0x80000000
@@ -42,7 +44,7 @@ class Known:
 def is_known(version: str) -> bool:
     """Tell whether a server of this version has a redo log of the form that is read here. Pure."""
     first, end = KNOWN
-    return first <= tuple(int(part) for part in version.split(".")[:2]) < end
+    return first <= numbers(version) < end
 
 
 def verify(folder: str, known: Known) -> str:

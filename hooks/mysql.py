@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.applications import Found, Kind, Wish
+from borg_lvm.applications import Found, Kind
 from borg_lvm.errors import BusyError, QuiesceError
 from borg_lvm.plugins import hookimpl
 
-from .sql_server import Options, SqlServer, discovered, looked
+from .sql_server import Options, SqlServer, discovered, numbers
 
 OLDEST = (8, 0, 22)
 STATUS_RENAMED = (8, 2)
@@ -43,9 +43,10 @@ class MySQL(SqlServer):
     facts = FACTS
     folders = ("redo log", "system tablespace", "undo")
 
-    def __init__(self, wish: Wish) -> None:
-        super().__init__(wish)
-        self._reads_only = wish.level == READ_LOCK
+    @property
+    def _reads_only(self) -> bool:
+        """Whether nobody may write: where that is wished, or tables without transactions would not be whole."""
+        return self.wish.level == READ_LOCK or (self.locks and bool(self.known["plain"]))
 
     def refuse_version(self, version: str) -> None:
         """Refuse what is not MySQL from 8.0.22 on."""
@@ -58,7 +59,6 @@ class MySQL(SqlServer):
         """Refuse a user who may not do what is needed."""
         if not self.locks:
             return
-        self._reads_only = self.wish.level == READ_LOCK or looked(str(self.known["data"])).plain
         wanted: list[tuple[str, ...]] = [MAY_LOCK]
         wanted += [MAY_READ_LOCK] if self._reads_only else []
         wanted += [MAY_ASK] if self._reads_only and self.known["binary log"] else []
@@ -80,12 +80,10 @@ class MySQL(SqlServer):
         """Let all go on."""
         return "UNLOCK TABLES; UNLOCK INSTANCE;"
 
-    def confirm(self) -> str:
-        """See as well that no table without transactions has come since it was asked."""
-        told = super().confirm()
-        if self.locks and not self._reads_only and looked(str(self.known["data"])).plain:
+    def refuse_change(self, now: Mapping[str, Any]) -> None:
+        """Refuse a table without transactions that has come since it was asked."""
+        if self.locks and not self._reads_only and now["plain"]:
             raise QuiesceError("a table without transactions has been made since it was asked", remedy="run it again")
-        return told
 
     def position(self) -> str:
         """Return the position in the binary log, and the GTIDs; nothing where commits went on."""
@@ -112,11 +110,6 @@ class Statement:
 
     seconds: float = 0.0
     text: str = ""
-
-
-def numbers(version: str) -> tuple[int, ...]:
-    """Return a version's numbers: of `8.0.36-28`, 8, 0 and 36. Pure."""
-    return tuple(int(number) for number in version.partition("-")[0].split("."))
 
 
 def longest(processes: Sequence[str]) -> Statement:

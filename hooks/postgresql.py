@@ -28,7 +28,7 @@ from borg_lvm.proc import Account
 from . import postgresql_backup_mode as backup_mode
 from . import postgresql_copy
 from .clients import Client
-from .listening import refuse_unless_listening
+from .listening import refuse_foreign, refuse_unless_listening
 from .running import servers
 
 CONNECT_TIMEOUT = 30.0
@@ -117,7 +117,8 @@ class PostgreSQL(Application):
         """Connect, and ask the server where everything is."""
         psql = self._psql = self._psql or self._connect()
         facts = self._facts = json.loads(_query(psql, FACTS, CONNECT_TIMEOUT))
-        self._refuse_foreign(str(facts["data"]))
+        assert self._account
+        refuse_foreign(str(facts["data"]), self._account.uid)
         if self._level == "checkpoint" and not facts["super"]:
             self._refuse_without_checkpoint(psql)
         if self._level == BACKUP_MODE:
@@ -225,19 +226,6 @@ class PostgreSQL(Application):
                 f"the service {options.service} leads to {there}, port {found['port']}, and this entry is for "
                 f"{options.socket}, port {options.port}",
                 remedy="give the service's host, which must be the folder of a socket, and its port as socket and port",
-            )
-
-    def _refuse_foreign(self, data: str) -> None:
-        """Refuse a folder that is not the server's own: whoever listens at a socket may tell us anything."""
-        assert self._account
-        try:
-            owner = os.stat(data).st_uid
-        except OSError:
-            return  # that it is not there is told by those who look for its volume
-        if owner != self._account.uid:
-            raise QuiesceError(
-                f"its data directory {data} belongs to user {owner}, and its socket to user {self._account.uid}",
-                remedy="a server's data is its own user's; is it this server that listens there?",
             )
 
     def _refuse_without_checkpoint(self, psql: child.Child) -> None:

@@ -12,7 +12,7 @@ import secrets
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from borg_lvm import child, safety
@@ -22,7 +22,7 @@ from borg_lvm.config.sections import key
 from borg_lvm.errors import BusyError, QuiesceError
 
 from .clients import Client
-from .listening import refuse_unless_listening
+from .listening import refuse_foreign, refuse_unless_listening
 from .running import servers
 
 TIMEOUT = 30.0
@@ -82,6 +82,7 @@ class SqlServer(Application):
         self.wish = wish
         self._stack = ExitStack()
         self._client: child.Child | None = None
+        self._owner = 0
         # Nobody's statement, which a list of processes shows, can look like the end of an answer.
         self._mark = f"borg-lvm-{secrets.token_hex(8)}"
         self.known: Mapping[str, Any] = {}
@@ -116,12 +117,10 @@ class SqlServer(Application):
     def probe(self) -> Probe:
         """Connect, and ask the server where everything is."""
         self._client = self._client or self._connect()
-        self.query(
-            "SET SESSION sql_mode = '';"
-        )  # so that our statements mean what they mean; drops a client's greeting
+        # So that our statements mean what they mean. A client's greeting goes with the answer.
+        self.query("SET SESSION sql_mode = '';")
         self.refuse_version(self.query("SELECT VERSION();")[0])
         self.known = self._facts()
-        self._refuse_foreign(str(self.known["data"]))
         self.refuse()
         return Probe(str(self.known["version"]), self._paths(self.known))
 
@@ -154,11 +153,15 @@ class SqlServer(Application):
     def confirm(self) -> str:
         """See that it is the same session, which has the lock until its end, and that all is where it was."""
         now = self._facts()
+        self.refuse_change(now)
         if now["id"] != self.known["id"]:
             raise QuiesceError("the session that held the lock has been replaced by another")
         if self._paths(now) != self._paths(self.known):
             raise QuiesceError("it keeps data elsewhere since it was asked", remedy="run it again")
         return self.position() if self.locks else ""
+
+    def refuse_change(self, now: Mapping[str, Any]) -> None:
+        """Refuse what has come since it was asked and is not locked."""
 
     def close(self) -> None:
         """End the client."""
@@ -171,29 +174,20 @@ class SqlServer(Application):
         return self._client.lines_until(self._mark, self.wish.deadline + TIMEOUT)
 
     def _facts(self) -> Mapping[str, Any]:
+        """Ask the server, and look at its data directory: `links` and `plain` of `Folder` are facts as well."""
         (line,) = self.query(self.facts)
-        found: Mapping[str, Any] = json.loads(line)
-        return found
+        facts: dict[str, Any] = json.loads(line)
+        refuse_foreign(str(facts["data"]), self._owner)
+        return facts | asdict(looked(str(facts["data"])))
 
     def _connect(self) -> child.Child:
         refuse_unless_listening(self._options.socket)
+        self._owner = os.stat(self._options.socket).st_uid
         own = self._options.defaults_file
         # No other file, for one in root's home would say more than this.
         place = [*([f"--defaults-file={own}"] if own else []), f"--socket={self._options.socket}"]
         client = Client(self.client, WORDS, "mysql", "pymysql", "PyMySQL")
         return self._stack.enter_context(client.started(*place, env={"HOME": "/root"}))
-
-    def _refuse_foreign(self, data: str) -> None:
-        """Refuse a folder that is not the server's own: whoever listens at a socket may tell us anything."""
-        try:
-            owners = os.stat(data).st_uid, os.stat(self._options.socket).st_uid
-        except OSError:
-            return  # that it is not there is told by those who look for its volume
-        if len(set(owners)) > 1:
-            raise QuiesceError(
-                f"its data directory {data} belongs to user {owners[0]}, and its socket to user {owners[1]}",
-                remedy="a server's data is its own user's; is it this server that listens there?",
-            )
 
     def _paths(self, facts: Mapping[str, Any]) -> tuple[DataPath, ...]:
         data = os.path.normpath(str(facts["data"]))
@@ -206,13 +200,18 @@ class SqlServer(Application):
         for path in (os.path.normpath(os.path.join(data, path)) for path in self.elsewhere(facts)):
             if not path.startswith(f"{data}/"):
                 found.setdefault(path, "table")
-        for path in looked(data).links:
+        for path in facts["links"]:
             found.setdefault(path, "linked table")
         return tuple(DataPath(path, what) for path, what in found.items())
 
+    @abstractmethod
     def elsewhere(self, facts: Mapping[str, Any]) -> Sequence[str]:
         """Return the files of tables that the server itself knows, in the data directory or not."""
-        return [path for path in str(facts["elsewhere"] or "").split("\n") if path]
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return a version's numbers: of `8.0.36-28`, 8, 0 and 36. Pure."""
+    return tuple(int(number) for number in version.partition("-")[0].split("."))
 
 
 def looked(data: str) -> Folder:

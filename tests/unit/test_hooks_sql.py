@@ -9,10 +9,9 @@ import pytest
 
 from borg_lvm.applications import Wish
 from borg_lvm.errors import QuiesceError
-from hooks import sql_server
 from hooks.mariadb import MariaDB
-from hooks.mysql import MySQL, Statement, granted, longest, numbers
-from hooks.sql_server import Folder, Options, SqlServer, looked
+from hooks.mysql import MySQL, Statement, granted, longest
+from hooks.sql_server import Folder, Options, SqlServer, looked, numbers
 
 # What MySQL 9.7 says.
 PROCESSES = """5\tevent_scheduler\tlocalhost\tNULL\tDaemon\t60\tWaiting on empty queue\tNULL
@@ -40,7 +39,7 @@ def test_versions_of_others_are_read() -> None:
 
 def facts(**more: Any) -> dict[str, Any]:
     places = ("redo log", "system tablespace", "undo", "Aria log", "binary log", "relay log", "elsewhere")
-    return {"data": "/data/", **dict.fromkeys(places, ""), "doublewrite": None, **more}
+    return {"data": "/data/", **dict.fromkeys(places, ""), "doublewrite": None, "links": (), **more}
 
 
 def told(kind: type[SqlServer], **more: Any) -> set[str]:
@@ -49,12 +48,6 @@ def told(kind: type[SqlServer], **more: Any) -> set[str]:
     return {path.path for path in plugin._paths(facts(**more))} - {"/data"}
 
 
-@pytest.fixture
-def _no_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql_server, "looked", lambda data: Folder((), plain=False))
-
-
-@pytest.mark.usefixtures("_no_data")
 def test_every_file_of_the_system_tablespace_counts() -> None:
     parts = "ibdata1:12M;/other/ibdata2:12M;sub/ibdata3:12M:autoextend"
     assert told(MariaDB, **{"system files": parts}) == {"/other/ibdata2"}
@@ -64,7 +57,6 @@ def test_every_file_of_the_system_tablespace_counts() -> None:
     }
 
 
-@pytest.mark.usefixtures("_no_data")
 def test_what_mysql_names_outside_of_its_data_counts() -> None:
     assert told(MySQL, doublewrite="dblw", elsewhere=["./undo_001", "shop/accounts.ibd"]) == set()
     assert told(MySQL, doublewrite="/fast/dblw", elsewhere=["../x/ibdata2"]) == {"/fast/dblw", "/x/ibdata2"}
