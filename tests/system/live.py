@@ -27,6 +27,17 @@ GUARDIAN = "borg_lvm/guardian_main.py"
 
 
 @contextmanager
+def installed(program: Path) -> Iterator[None]:
+    """Have a program be where borg-lvm finds it, before another one of its name."""
+    link = Path("/usr/local/bin", program.name)
+    link.symlink_to(program)
+    try:
+        yield
+    finally:
+        link.unlink()
+
+
+@contextmanager
 def hidden(program: str) -> Iterator[None]:
     """Have a program be where the test finds it, and borg-lvm does not: as if it were not installed."""
     place = Path("/usr/bin", program)

@@ -164,21 +164,27 @@ class Server:
         self.process.wait()
 
     @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Have a client write for the length of the block; after it nothing is under way any more."""
+    def told_again_and_again(self, statements: str) -> Iterator[None]:
+        """Have a client do the same again and again for the length of the block, in which it must not end."""
         argv = client(self.socket, "shop", self.brand)
         writer = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        feeder = subprocess.Popen(["yes", self.brand.transfer], stdout=writer.stdin)
+        feeder = subprocess.Popen(["yes", statements], stdout=writer.stdin)
         try:
-            count = f"SELECT COUNT(*) FROM {next(iter(self.brand.plain))}"
-            before = int(self.sql(count))
-            wait_for(lambda: int(self.sql(count)) > before + 20, "the first writes")
             yield
             assert writer.poll() is None
         finally:
             for process in (feeder, writer):
                 process.kill()
                 process.wait()
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Have a client write for the length of the block; after it nothing is under way any more."""
+        count = f"SELECT COUNT(*) FROM {next(iter(self.brand.plain))}"
+        with self.told_again_and_again(self.brand.transfer):
+            before = int(self.sql(count))
+            wait_for(lambda: int(self.sql(count)) > before + 20, "the first writes")
+            yield
         wait_for(lambda: self.sql(OTHERS, database="") == "0", "the end of the writer's session")
 
     @contextmanager

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.releases import program
 from tests.system.maria import Brand, Server
 from tests.system.program import run
-
-CLIENT = Path("/usr/local/bin/mysql")
-"""Where the client is found before that of MariaDB, which has the same name."""
 
 
 def brand(*, plain: bool = True) -> Brand:
@@ -34,13 +30,3 @@ class MySQL(Server):
     def install(self) -> None:
         """Make the server's own tables."""
         run(*self.argv(self.socket), "--initialize-insecure", "--skip-log-bin")
-
-
-@contextmanager
-def its_client() -> Iterator[None]:
-    """Have its own client be `mysql`; without, that is MariaDB's."""
-    CLIENT.symlink_to(program("sid", "mysql"))
-    try:
-        yield
-    finally:
-        CLIENT.unlink()

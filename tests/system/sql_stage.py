@@ -16,9 +16,9 @@ from borg_lvm.contract import Subject
 from hooks.sql_server import Options, SqlServer
 from tests.rig import Rig
 from tests.system.archives import Borg
-from tests.system.live import Programs, away, borg_lvm_argv, tidy
+from tests.system.live import Programs, away, borg_lvm_argv, finished, tidy, wait_for
 from tests.system.maria import BASE, Position, Server, client, judged
-from tests.system.program import Said, run
+from tests.system.program import Said, run, start
 
 
 class Stage:
@@ -81,7 +81,7 @@ def staged(
 
 
 @contextmanager
-def holding(server: Server, statement: str = "BACKUP STAGE START;") -> Iterator[subprocess.Popen[bytes]]:
+def holding(server: Server, statement: str) -> Iterator[subprocess.Popen[bytes]]:
     """Have another session hold what a backup needs."""
     argv = [*client(server.socket, "", server.brand), "--unbuffered"]
     holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -96,6 +96,41 @@ def holding(server: Server, statement: str = "BACKUP STAGE START;") -> Iterator[
         holder.kill()
         with holder:
             pass
+
+
+def without_what_is_needed(stage: Stage, programs: Programs) -> dict[str, list[str]]:
+    """Judge what is saved of a busy server unlocked, live, and one volume after the other, as `programs` delay that."""
+    with stage.server.busy():
+        stage.entry["level"] = "none"
+        stage.backup("unlocked")
+        run(*stage.create("live"), status=1, env=stage.borg.env)  # a warning: files changed meanwhile
+        stage.entry.clear()
+        stage.backup("sequential", "--consistency", "per-volume", programs=programs)
+    return {archive: stage.judge(archive) for archive in ("unlocked", "live", "sequential")}
+
+
+def is_tried_again(stage: Stage, statement: str, waiting: str, between: str) -> None:
+    """See that a run whose lock another session's statement is in the way of is tried again, and succeeds.
+
+    `waiting` is how the statement begins that waits for the lock; `between` is one that nobody holds up once that is
+    given up.
+    """
+    count = f"SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '{waiting}%'"
+    stage.settings |= {"attempts": 3, "deadline": 10}
+    with holding(stage.server, statement) as holder:
+        live = start(stage.argv("second"), stage.borg.env)
+        wait_for(lambda: int(stage.server.sql(count)) > 0, "the first attempt")
+        wait_for(lambda: int(stage.server.sql(count)) == 0, "its end")
+        stage.server.sql(between)  # nobody stands still now
+        holder.kill()
+        said = finished(live)
+    assert said.status == 0, said
+    assert "Lock wait timeout exceeded" in said.err
+    assert "everything goes again, attempt 2 of 3 begins in 1 s" in said.err
+    assert f"{stage.entry['plugin']}: quiesced (lock) for " in said.err
+    stage.server.sql("INSERT INTO isam (word) VALUES ('after')")
+    stage.server.end()
+    assert "no server listens at " in stage.backup("other", status=71).err
 
 
 class ServerSubject(Subject):

@@ -16,10 +16,9 @@ from borg_lvm.errors import QuiesceError
 from hooks import mariadb
 from hooks.mariadb_copy import LSN
 from tests.rig import Rig
-from tests.system.live import Programs, assert_nothing_left, finished, hidden, wait_for
+from tests.system.live import Programs, assert_nothing_left, hidden, wait_for
 from tests.system.maria import BASE, Position, Server, client
-from tests.system.program import run, start
-from tests.system.sql_stage import ServerSubject, holding, staged
+from tests.system.sql_stage import ServerSubject, is_tried_again, staged, without_what_is_needed
 
 pytestmark = pytest.mark.limit(7200)  # seconds; a fraction of it on an idle machine
 JUDGED = int(os.environ.get("BORG_LVM_JUDGED", "1"))
@@ -48,17 +47,12 @@ def test_the_judge_sees_what_was_not_of_one_instant_or_not_locked(rig: Rig) -> N
     programs = Programs(rig.path("programs"))
     programs.delay("lvcreate", PAUSE)
     with staged(rig) as stage:
-        with stage.server.busy():
-            stage.entry["level"] = "none"
-            stage.backup("unlocked")
-            run(*stage.create("live"), status=1, env=stage.borg.env)  # a warning: files changed meanwhile
-            stage.entry.clear()
-            stage.backup("sequential", "--consistency", "per-volume", programs=programs)
+        found = without_what_is_needed(stage, programs)
         # Tables without transactions were being written.
-        assert any("shop.isam" in line or "shop.aria" in line for line in stage.judge("unlocked"))
-        assert stage.judge("live")
-        found = stage.judge("sequential")
-        assert any("in the future" in line or "does not start" in line for line in found), found
+        assert any("shop.isam" in line or "shop.aria" in line for line in found["unlocked"])
+        assert found["live"]
+        torn = found["sequential"]
+        assert any("in the future" in line or "does not start" in line for line in torn), torn
         stage.entry |= {"plugin": "mariadb", "options": {"socket": str(stage.server.socket)}}
         with (stage.parts[1] / "ib_logfile0").open("r+b") as file:
             file.seek(20)
@@ -81,26 +75,11 @@ def test_a_statement_that_lasts_is_waited_for_by_nobody(rig: Rig) -> None:
         stage.server.sql("INSERT INTO aria (word) VALUES ('after')")
         lasting.kill()
         lasting.wait()
-        stage.settings |= {"attempts": 3, "deadline": 10}
-        with holding(stage.server) as holder:
-            live = start(stage.argv("second"), stage.borg.env)
-            wait_for(lambda: int(stage.server.sql(WAITING)) > 0, "the first attempt")
-            wait_for(lambda: int(stage.server.sql(WAITING)) == 0, "its end")
-            stage.server.sql("INSERT INTO isam (word) VALUES ('between')")  # nobody stands still now
-            holder.kill()
-            said = finished(live)
-        assert said.status == 0, said
-        assert "Lock wait timeout exceeded" in said.err
-        assert "everything goes again, attempt 2 of 3 begins in 1 s" in said.err
-        assert "mariadb: quiesced (lock) for " in said.err
-        stage.server.sql("INSERT INTO isam (word) VALUES ('after')")
-        stage.server.end()
-        assert "no server listens at " in stage.backup("other", status=71).err
+        is_tried_again(stage, "BACKUP STAGE START;", "BACKUP STAGE", "INSERT INTO isam (word) VALUES ('between')")
         assert_nothing_left(rig)
 
 
 LASTING = "UPDATE isam SET word = 'x' WHERE SLEEP(3600)"
-WAITING = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'BACKUP STAGE%'"
 
 
 @pytest.mark.soak

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 from tests.rig import Rig
 from tests.system import certificates
 from tests.system.live import assert_nothing_left, tidy, wait_for
-from tests.system.maria import BASE, MARIADB, Position, Server, client, judged, query
+from tests.system.maria import BASE, MARIADB, Position, Server, judged, query
 from tests.system.program import Said, borg_lvm
 
 pytestmark = [pytest.mark.limit(3600), pytest.mark.soak]
@@ -82,16 +81,9 @@ class Stage:
     @contextmanager
     def busy(self) -> Iterator[None]:
         """Have a client write to the primary for the length of the block, and the replica follow it."""
-        writer = subprocess.Popen(client(self.primary.socket, "shop"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        feeder = subprocess.Popen(["yes", TRANSFER], stdout=writer.stdin)
-        try:
+        with self.primary.told_again_and_again(TRANSFER):
             self.wait_for_more()
             yield
-            assert writer.poll() is None
-        finally:
-            for process in (feeder, writer):
-                process.kill()
-                process.wait()
 
     def wait_for_more(self) -> None:
         """Wait until the replica has replicated some more."""

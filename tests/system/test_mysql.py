@@ -14,12 +14,20 @@ import pytest
 
 from borg_lvm.contract import ApplicationContract, Subject
 from hooks import mysql
+from tests.lab.releases import program
 from tests.rig import Rig
-from tests.system.live import Programs, assert_nothing_left, finished, hidden, wait_for
+from tests.system.live import Programs, assert_nothing_left, hidden, installed, wait_for
 from tests.system.maria import BASE, Position, client
-from tests.system.mysql import MySQL, its_client
-from tests.system.program import borg_lvm, run, start
-from tests.system.sql_stage import ServerSubject, Stage, holding, staged
+from tests.system.mysql import MySQL
+from tests.system.program import borg_lvm
+from tests.system.sql_stage import (
+    ServerSubject,
+    Stage,
+    holding,
+    is_tried_again,
+    staged,
+    without_what_is_needed,
+)
 
 pytestmark = [pytest.mark.limit(7200), pytest.mark.soak]  # seconds; a fraction of it on an idle machine
 JUDGED = int(os.environ.get("BORG_LVM_JUDGED", "1"))
@@ -32,7 +40,7 @@ OWN = pytest.mark.parametrize("its", ["mysql"], indirect=True)
 def its(request: pytest.FixtureRequest) -> Iterator[str]:
     """Have everything done by MySQL's client; by MariaDB's, which has the same name on Debian; and by a library."""
     clients: dict[str, AbstractContextManager[None]] = {
-        "mysql": its_client(),
+        "mysql": installed(program("sid", "mysql")),
         "mariadb": nullcontext(),
         "library": hidden("mysql"),
     }
@@ -80,17 +88,12 @@ def test_the_judge_sees_what_was_not_of_one_instant_or_not_locked(rig: Rig) -> N
     programs = Programs(rig.path("programs"))
     programs.delay("lvcreate", PAUSE)
     with staged(rig, "mysql", MySQL, DATA) as stage:
-        with stage.server.busy():
-            stage.entry["level"] = "none"
-            stage.backup("unlocked")
-            run(*stage.create("live"), status=1, env=stage.borg.env)  # a warning: files changed meanwhile
-            stage.entry.clear()
-            stage.backup("sequential", "--consistency", "per-volume", programs=programs)
+        found = without_what_is_needed(stage, programs)
         # Tables without transactions were being written.
-        assert any("shop.isam" in line for line in stage.judge("unlocked"))
-        assert stage.judge("live")
-        found = stage.judge("sequential")
-        assert any("in the future" in line or "does not start" in line or "ERROR" in line for line in found), found
+        assert any("shop.isam" in line for line in found["unlocked"])
+        assert found["live"]
+        torn = found["sequential"]
+        assert any("in the future" in line or "does not start" in line or "ERROR" in line for line in torn), torn
         stage.server.end()
         assert_nothing_left(rig)
 
@@ -105,28 +108,11 @@ def test_a_statement_that_lasts_is_waited_for_by_nobody(rig: Rig) -> None:
             assert "SELECT SLEEP(3600) FROM isam" in said.err
             assert "given up after 2 attempts" in said.err
             stage.server.sql("INSERT INTO isam (word) VALUES ('after')")
-        stage.settings |= {"attempts": 3, "deadline": 10}
-        # Who changes a table meanwhile has a lock that the instance's waits for.
         with holding(stage.server, "LOCK INSTANCE FOR BACKUP;"):
             stage.backup("beside")  # two may hold it
-        with holding(stage.server, "LOCK TABLES shop.isam WRITE;") as holder:
-            live = start(stage.argv("second"), stage.borg.env)
-            wait_for(lambda: int(stage.server.sql(WAITING)) > 0, "the first attempt")
-            wait_for(lambda: int(stage.server.sql(WAITING)) == 0, "its end")
-            stage.server.sql("UPDATE shop.accounts SET amount = amount + 0")  # nobody stands still now
-            holder.kill()
-            said = finished(live)
-        assert said.status == 0, said
-        assert "Lock wait timeout exceeded" in said.err
-        assert "everything goes again, attempt 2 of 3 begins in 1 s" in said.err
-        assert "mysql: quiesced (lock) for " in said.err
-        stage.server.sql("INSERT INTO isam (word) VALUES ('after')")
-        stage.server.end()
-        assert "no server listens at " in stage.backup("other", status=71).err
+        other = "UPDATE shop.accounts SET amount = amount + 0"
+        is_tried_again(stage, "LOCK TABLES shop.isam WRITE;", "FLUSH TABLES WITH", other)
         assert_nothing_left(rig)
-
-
-WAITING = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'FLUSH TABLES WITH%'"
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.rig import Rig
 from tests.system import test_redis
 from tests.system.archives import Restic, summary
 from tests.system.kept import BASE
-from tests.system.live import assert_nothing_left, tidy
+from tests.system.live import assert_nothing_left, installed, tidy
 from tests.system.program import BIN, borg_lvm, run
 
 pytestmark = [pytest.mark.limit(900), pytest.mark.soak]  # seconds; a fraction of it on an idle machine
@@ -77,20 +78,11 @@ def test_the_newest_restic_adds_nothing_in_its_second_run(rig: Rig, monkeypatch:
     assert_nothing_left(rig)
 
 
-CHECKER = Path("/usr/local/bin/valkey-check-rdb")
-
-
 @pytest.fixture(params=["its checker", "none"])
 def checker(request: pytest.FixtureRequest) -> Iterator[str]:
     """Have the program that checks a dump be there, or that of Redis alone."""
-    if request.param == "none":
-        yield "none"
-        return
-    CHECKER.symlink_to(program("sid", "valkey-check-rdb"))
-    try:
+    with nullcontext() if request.param == "none" else installed(program("sid", "valkey-check-rdb")):
         yield request.param
-    finally:
-        CHECKER.unlink()
 
 
 @pytest.fixture
