@@ -25,12 +25,14 @@ class DataPath:
 
     `after`: a log that must hold all that was written while the others were snapshotted one after the other; its volume
     is snapshotted when the application goes on again. `labelled`: a folder that `Application.added` may write to.
+    `log`: a log that the application writes before it writes the others; its volume is held still after theirs.
     """
 
     path: str
     what: str
     after: bool = False
     labelled: bool = False
+    log: bool = False
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Kept:
     """A path of an application's and the volume (`vg/lv`) whose snapshot holds it; or why none does.
 
     `inside` is its path in that volume's file system, `nested` are the volumes mounted below it. `after`: it must be
-    saved when the application goes on again.
+    saved when the application goes on again. `log`: it is written before the others are.
     """
 
     path: str
@@ -47,6 +47,7 @@ class Kept:
     missing: str = ""
     inside: str = ""
     after: bool = False
+    log: bool = False
     nested: tuple[str, ...] = ()
 
 
@@ -75,7 +76,9 @@ class Coverer:
     def cover(self, asked: Asked) -> Covered:
         """Find the snapshot that holds each of its paths."""
         found = zip(asked.probe.paths, asked.real, strict=True)
-        kept = tuple(replace(self._kept(data.path, data.what, real), after=data.after) for data, real in found)
+        kept = tuple(
+            replace(self._kept(data.path, data.what, real), after=data.after, log=data.log) for data, real in found
+        )
         return Covered(asked.name, asked.plugin, asked.level, asked.does, asked.probe.version, kept, asked.probe.notes)
 
     def problems(self, asked: Asked, covered: Covered) -> Iterator[str]:
@@ -144,6 +147,12 @@ class Coverer:
 def late(applications: Sequence[Covered]) -> frozenset[str]:
     """Return the volumes (`vg/lv`) that are snapshotted when all applications go on again."""
     return frozenset(kept.volume for one in applications for kept in one.kept if kept.after and kept.volume)
+
+
+def logs(applications: Sequence[Covered]) -> frozenset[str]:
+    """Return the volumes (`vg/lv`) that hold logs which applications write before their data, and no such data."""
+    kept = [kept for one in applications for kept in one.kept if kept.volume]
+    return frozenset(one.volume for one in kept if one.log) - {one.volume for one in kept if not one.log}
 
 
 def too_late(applications: Sequence[Covered]) -> Iterator[str]:

@@ -52,6 +52,10 @@ class SnapshotError(BorgLvmError):
     status = 71
 
 
+class LateError(SnapshotError):
+    """Volumes stood still for longer than they may, and were set going again."""
+
+
 class QuiesceError(BorgLvmError):
     """An application could not be quiesced, or did not stay so until the snapshots were there; all has been undone."""
 

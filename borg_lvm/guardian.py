@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from borg_lvm import proc
-from borg_lvm.errors import SnapshotError
+from borg_lvm.errors import LateError, SnapshotError
 
 PROGRAM = os.path.join(os.path.dirname(__file__), "guardian_main.py")
 DIED = "it has ended"
@@ -67,7 +67,7 @@ class Guardian:
     def window(self, deadline: float) -> Iterator[None]:
         """Hold the time in which something may stand still, at most `deadline` seconds.
 
-        Errors: SnapshotError when the guardian had to act: then the snapshots are of no instant.
+        Errors: LateError when the guardian had to act: then the snapshots are of no instant; SnapshotError.
         """
         self._say(f"arm {deadline:g} 0")
         try:
@@ -105,7 +105,7 @@ class Guardian:
                 "the guardian died while volumes stood still; what was made has been removed", details=details
             ) from error
         if answer != "ok":
-            raise SnapshotError(
+            raise LateError(
                 f"the window took longer than {deadline:g} s: the guardian set going again {_told(answer)}",
                 remedy="look for what is slow (disks, lvcreate), or allow more time with `deadline:`",
                 details=details,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -92,6 +93,11 @@ class Holder:
                 else:
                     kernel.thaw(fd)
         return found
+
+    def devices(self) -> frozenset[int]:
+        """Return the device numbers (`st_dev`) of the volumes."""
+        infos = [os.fstat(fd) for fd in self.fds]
+        return frozenset(info.st_rdev if stat.S_ISBLK(info.st_mode) else info.st_dev for info in infos)
 
     def write_out(self) -> None:
         """Write dirty pages before the window, so that the freeze has little to wait for."""

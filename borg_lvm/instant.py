@@ -9,11 +9,16 @@ freeze the file system and LVM's own suspend nests in it. Before, that fails and
 device can be suspended in advance instead. A thin origin must never be: its pool breaks; but a thick snapshot of it
 works. A file system above LUKS is frozen on every kernel: LVM suspends the device below, which carries none. And a
 volume that is itself the source, whatever is on it, is suspended on every kernel: it may have no file system at all.
+
+The order matters to a program that writes by io_uring, as MariaDB does. A write that it has begun there ends, for the
+kernel, when the thread that began it comes along again, and until then the file system cannot be held still. A thread
+that waits for another volume, which stands still already, does not come along: then both wait for ever. Who writes data
+may have to wait for the log, never the other way round; so logs are held still last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -53,13 +58,17 @@ def one_by_one(members: Sequence[Found]) -> list[Held]:
     return [Held(one, "freeze" if one.crypt else "lvm", not one.volume.is_thin) for one in members]
 
 
-def together(members: Sequence[Found], system: Sequence[Found], *, nesting: bool) -> list[Held] | str:
+def together(
+    members: Sequence[Found], system: Sequence[Found], logs: Collection[str] = (), *, nesting: bool
+) -> list[Held] | str:
     """Arrange volumes that get one instant, the one that LVM holds first; or say why it cannot be had.
 
-    `system` are those members that hold what LVM and we need while the others stand still.
+    `system` are those members that hold what LVM and we need while the others stand still, `logs` those (`vg/lv`)
+    that are to be held still last.
     """
+    members = sorted(members, key=lambda one: one.volume.full_name in logs)
     plain = [one for one in members if not one.crypt]
-    first = _first(plain, [one for one in system if not one.crypt], nesting=nesting)
+    first = _first(plain, [one for one in system if not one.crypt], logs, nesting=nesting)
     held = [Held(first, "lvm", not first.volume.is_thin)] if first else []
     for one in members:
         if one is first:
@@ -70,14 +79,13 @@ def together(members: Sequence[Found], system: Sequence[Found], *, nesting: bool
     return [replace(one, prepared=one.thick and one.found.volume.layout <= PREPARABLE) for one in held]
 
 
-def _first(plain: Sequence[Found], system: Sequence[Found], *, nesting: bool) -> Found | None:
-    """Choose the volume that LVM holds: one that we need ourselves, else one that would be costly to hold."""
-    if system:
-        return system[0]
+def _first(plain: Sequence[Found], system: Sequence[Found], logs: Collection[str], *, nesting: bool) -> Found | None:
+    """Choose the volume that LVM holds, and so last: one that we need, one that would be costly to hold, a log."""
+    needed = [one for one in system if one.raw or not nesting]
     thin = [one for one in plain if one.volume.is_thin and (one.raw or not nesting)]
-    if thin:
-        return thin[0]
-    return plain[0] if plain else None
+    last = [one for one in plain if one.volume.full_name in logs]
+    choices = [*needed, *thin, *last, *system, *plain]
+    return choices[0] if choices else None
 
 
 def _held(one: Found, *, nesting: bool) -> Held:

@@ -149,6 +149,7 @@ class Wishes:
     `key_files` says for each encrypted volume (`vg/lv`) what opens its copy: a path, or the empty text when the
     kernel gives the key; a volume without an entry cannot be opened. `nesting`: this kernel's freezes nest.
     `system_devices` (`major:minor`) are the devices of the mounts that hold what LVM and we need to go on.
+    `logs` are volumes (`vg/lv`) that are held still last.
     """
 
     run_id: str
@@ -159,6 +160,7 @@ class Wishes:
     key_files: Mapping[str, str] = field(default_factory=dict)
     nesting: bool = False
     system_devices: frozenset[str] = frozenset()
+    logs: frozenset[str] = frozenset()
 
 
 def make(
@@ -234,7 +236,7 @@ def _arrange(found: Mapping[str, tuple[Found, Mount]], wishes: Wishes, problems:
     if len(members) < 2 or wishes.consistency != "instant":
         return one_by_one(members)
     system = [one for device, (one, _) in found.items() if device in wishes.system_devices]
-    answer = together(members, system, nesting=wishes.nesting)
+    answer = together(members, system, wishes.logs, nesting=wishes.nesting)
     if isinstance(answer, str):
         problems.append(answer)
         return []

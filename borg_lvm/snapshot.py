@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from borg_lvm import holding, making
-from borg_lvm.errors import SnapshotError
+from borg_lvm import holding, making, uring
+from borg_lvm.errors import LateError, SnapshotError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
 from borg_lvm.plan import Copy, Plan
@@ -75,7 +75,7 @@ class Taker:
                 holder.write_out()
                 with quiesced(), self._written_down():
                     begin, start = time.time(), time.monotonic()
-                    with self._watch.window(self._deadline), holder.held():
+                    with _explained(holder), self._watch.window(self._deadline), holder.held():
                         maker.make(holder.prove_held)
                     seconds = time.monotonic() - start
                 maker.prove()
@@ -109,3 +109,16 @@ class Taker:
     def _may_be_frozen(self, copies: Sequence[Copy]) -> list[Copy]:
         """Return those whose file system we freeze: to hold it, or to see whether somebody else has frozen it."""
         return [copy for copy in copies if copy.mounted_at and (copy.hold == "freeze" or not self.plan.nesting)]
+
+
+@contextmanager
+def _explained(holder: holding.Holder) -> Iterator[None]:
+    """Add to an error that came too late who may be the reason."""
+    try:
+        yield
+    except LateError as error:
+        told = uring.told(holder.devices())
+        if told:
+            error.details += told
+            error.remedy = uring.REMEDY
+        raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -16,6 +16,7 @@ from borg_lvm.devices import lvm, mounts, stack
 from borg_lvm.devices.paths import SeenPath, look
 from borg_lvm.errors import LockedError, SourceError, UsageError
 from borg_lvm.history import History
+from borg_lvm.plan import Plan
 from borg_lvm.resolve import ROOT_HOLES, Resolved, Wanted, resolve, standing
 from borg_lvm.sizing import Known
 from borg_lvm.volumes import Found, Volumes
@@ -39,9 +40,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Survey:
-    """The plan, the volumes that were seen on the way, and folders to be made before the snapshot."""
+    """The plan, the volumes that were seen on the way, and folders to be made before the snapshot.
 
-    plan: plan.Plan
+    `planned` makes the plan anew, from what was seen, with volumes (`vg/lv`) that are to be held still last.
+    """
+
+    plan: Plan
+    planned: Callable[[frozenset[str]], Plan]
     volumes: tuple[lvm.Volume, ...]
     make: tuple[str, ...]
     resolved: Resolved
@@ -63,8 +68,9 @@ class Survey:
         if problems:
             words = "an application's data is not in this run as it must be; nothing was done"
             raise SourceError(words, details=tuple(problems))
-        notes = (*self.plan.notes, *left_out)
-        return replace(self, plan=replace(self.plan, applications=covered, notes=notes))
+        logs = coverage.logs(covered)
+        made = self.planned(logs) if logs else self.plan
+        return replace(self, plan=replace(made, applications=covered, notes=(*self.plan.notes, *left_out)))
 
     def coverer(self) -> Coverer:
         """Return what judges which of an application's data is in this run."""
@@ -124,10 +130,15 @@ def survey(question: Question, settings: Settings) -> Survey:
         nesting=nesting.nests(matters=_nesting_matters(found, system)),
         system_devices=system,
     )
-    made = plan.make(wishes, resolved, sources, volumes, stack.taken_minors())
-    made = replace(made, notes=(*made.notes, *reading.notes))
+    minors = stack.taken_minors()
+
+    def planned(logs: frozenset[str] = frozenset()) -> Plan:
+        made = plan.make(replace(wishes, logs=logs), resolved, sources, volumes, minors)
+        return replace(made, notes=(*made.notes, *reading.notes))
+
     make = _folders_to_make(wanted, resolved)
-    return Survey(made, tuple(listed), make, resolved, standing(resolved, table), invocation, reading, past)
+    seen_mounts = standing(resolved, table)
+    return Survey(planned(), planned, tuple(listed), make, resolved, seen_mounts, invocation, reading, past)
 
 
 def _sockets(environment: Mapping[str, str]) -> Iterator[LivePath]:

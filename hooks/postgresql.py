@@ -193,7 +193,7 @@ class PostgreSQL(Application):
 
     def _paths(self, facts: Mapping[str, Any]) -> tuple[DataPath, ...]:
         data = str(facts["data"])
-        wal = DataPath(os.path.join(data, "pg_wal"), "WAL", after=self._level == BACKUP_MODE)
+        wal = DataPath(os.path.join(data, "pg_wal"), "WAL", after=self._level == BACKUP_MODE, log=True)
         spaces = (DataPath(str(place), "tablespace") for place in facts["tablespaces"])
         return (DataPath(data, "data", labelled=self._level == BACKUP_MODE), wal, *spaces)
 

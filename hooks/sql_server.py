@@ -41,6 +41,8 @@ SYSTEM = frozenset({"mysql", "performance_schema", "sys"})
 """Databases of the server's own: what they have of tables without transactions is no user's data."""
 PLAIN = (".MYD", ".CSV", ".ARZ")
 """How the data files of MyISAM, CSV and ARCHIVE end: engines without transactions."""
+LOGS = frozenset({"redo log", "Aria log", "binary log", "relay log"})
+"""Those of its places that it writes before it writes its data."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ class SqlServer(Application):
                 found.setdefault(path, "table")
         for path in facts["links"]:
             found.setdefault(path, "linked table")
-        return tuple(DataPath(path, what) for path, what in found.items())
+        return tuple(DataPath(path, what, log=what in LOGS) for path, what in found.items())
 
     @abstractmethod
     def elsewhere(self, facts: Mapping[str, Any]) -> Sequence[str]:

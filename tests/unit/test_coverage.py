@@ -8,7 +8,7 @@ import pytest
 
 from borg_lvm.applications import DataPath, Probe
 from borg_lvm.config.schema import Coverage
-from borg_lvm.coverage import Asked, Covered, Coverer, Kept, late, too_late
+from borg_lvm.coverage import Asked, Covered, Coverer, Kept, late, logs, too_late
 from tests.unit.data.machine import Machine, folders
 
 DATA, SPACE = "/var/lib/pg/data", "/space/far"
@@ -147,6 +147,22 @@ def test_a_log_that_is_saved_last_has_a_volume_of_its_own() -> None:
     together = replace(apart, kept=(replace(data, volume="vg0/log"), log))
     (told,) = too_late([together])
     assert "/data (db, data) lies on vg0/log too" in told
+
+
+def test_a_volume_that_holds_data_as_well_is_none_of_logs() -> None:
+    data, log = Kept("/data", "data", "vg0/data"), Kept("/log", "WAL", "vg0/log", log=True)
+    inside = Kept("/data/log", "log", "vg0/data", log=True)
+    missing = Kept("/far", "log", "", "not in this run", log=True)
+    one = Covered("db", "pg", "checkpoint", "", "15", (data, log, inside, missing))
+    assert logs([one]) == {"vg0/log"}
+    other = Covered("mail", "scripts", "lock", "", "1", (Kept("/mail", "mail", "vg0/log"),))
+    assert logs([one, other]) == frozenset()
+
+
+def test_what_is_said_of_a_path_is_kept() -> None:
+    question = replace(asked(DATA), probe=Probe("15", (DataPath(DATA, "WAL", after=True, log=True),)))
+    (kept,) = judge(question, "/var")[0].kept
+    assert (kept.after, kept.log) == (True, True)
 
 
 def test_where_in_its_volume_a_path_lies() -> None:

@@ -20,8 +20,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "plan resolve report sizing volumes instant watching verdict past coverage certificate timeline trend webpage "
         "drawing metrics checking checklist",
         "adding attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view "
-        "run verifying preparing ledger locks luks namespace strays survey holding nesting watch growing taint history "
-        "recording aftermath desk stand",
+        "run verifying preparing ledger locks luks namespace strays uring survey holding nesting watch growing taint "
+        "history recording aftermath desk stand",
         "session clean describe discover contract account front checkup unnamed keeper",
         "cli arguments given verbs __main__ keeper_main api",
     )

@@ -247,6 +247,29 @@ class TestInstant:
             "/c": "c",
         }
 
+    @pytest.mark.parametrize("nesting", [False, True])
+    def test_a_log_is_held_last_and_by_lvm(self, nesting: bool) -> None:
+        machine = self.machine()
+        resolved = machine.resolve("/a", "/b", "/c")
+        hold = "freeze" if nesting else "suspend"
+        made = machine.plan(resolved, consistency="instant", nesting=nesting, logs=frozenset(["vg1/b"]))
+        assert [(copy.origin.name, copy.hold) for copy in made.copies] == [("b", "lvm"), ("a", hold), ("c", hold)]
+        made = machine.plan(resolved, consistency="instant", nesting=nesting, logs=frozenset(["vg0/a", "vg1/b"]))
+        assert [(copy.origin.name, copy.hold) for copy in made.copies] == [("a", "lvm"), ("c", hold), ("b", hold)]
+        assert {laid.target: made.copies[laid.copy].origin.name for laid in made.covers}["/c"] == "c"
+
+    @pytest.mark.parametrize(("nesting", "order"), [(False, "acb"), (True, "bac")])
+    def test_where_freezes_nest_a_log_may_be_held_after_what_lvm_needs(self, nesting: bool, order: str) -> None:
+        machine = self.machine()
+        made = machine.plan(
+            machine.resolve("/a", "/b", "/c"),
+            consistency="instant",
+            nesting=nesting,
+            system_devices=frozenset([machine.on["vg0/a"]]),
+            logs=frozenset(["vg1/b"]),
+        )
+        assert "".join(copy.origin.name for copy in made.copies) == order
+
     def test_two_that_lvm_needs_cannot_both_be_suspended(self) -> None:
         machine = self.machine()
         devices = frozenset([machine.on["vg0/a"], machine.on["vg1/c"]])
