@@ -63,7 +63,7 @@ soak: setup releases ## every system test on every kernel, one kernel after the 
 	  $(LAB) test --kernel $$kernel --env BORG_LVM_RUNS=40 --env BORG_LVM_JUDGED=10 --timeout 86400 -- $(TESTS) || status=1; done; \
 	exit $$status
 
-bench: setup ## how long things stand still
+bench: setup releases ## how long things stand still
 	@$(LAB) run --kernel $(FIRST) -- $(VENV)/python -m tests.bench
 
 clean: ## remove everything that make made

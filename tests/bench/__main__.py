@@ -12,17 +12,22 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import applications, many, pieces, stalls
+from tests.bench import alone, applications, many, pieces, stalls
 from tests.bench.clock import Series, alternate
 from tests.bench.installed import install
 from tests.bench.script import script
 from tests.rig import Rig
 from tests.rig.names import ours
 
-PARTS = ("1", "8", "64", "borgmatic", "pieces", "stalls", "applications")
+PARTS = ("1", "8", "64", "borgmatic", "pieces", "stalls", "applications", "alone")
 # An emulated processor needs seconds for what a real one does at once.
 CONFIGURATION = "deadline: 60\ncommand_timeout: 600\n"
-PIECES = {"pieces": pieces.measured, "stalls": stalls.measured, "applications": applications.measured}
+PIECES = {
+    "pieces": pieces.measured,
+    "stalls": stalls.measured,
+    "applications": applications.measured,
+    "alone": alone.measured,
+}
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ from tests.system import maria
 from tests.system.chain import Chain, Commit, beside
 
 NAMES = ("PostgreSQL", "MariaDB", "Redis")
+COLUMNS = ("in a run", "bare commands", "bare `lvcreate -s`", "nothing")
 QUIET = 2.0  # seconds in which nobody does anything
 PACE = 0.002  # seconds between two commits: three clients share one processor
 
@@ -45,7 +46,6 @@ class Waits:
 
 def measured(rig: Rig, environment: Mapping[str, str], rounds: int) -> Iterator[str]:
     """Measure and yield a table; every figure is in units of a bare `lvcreate -s` of the same round."""
-    columns = ("in a run", "bare commands", "bare `lvcreate -s`", "nothing")
     found: dict[str, list[list[float]]] = {name: [] for name in NAMES}
     units = []
     with ExitStack() as stack:
@@ -58,11 +58,11 @@ def measured(rig: Rig, environment: Mapping[str, str], rounds: int) -> Iterator[
             units.append(end - begin)
             for name, gaps in _round(chain, run, environment).items():
                 found[name].append([gap / units[-1] for gap in gaps])
-                told = ", ".join(f"{what} {gap:.2f}" for what, gap in zip(columns, found[name][-1], strict=True))
+                told = ", ".join(f"{what} {gap:.2f}" for what, gap in zip(COLUMNS, found[name][-1], strict=True))
                 print(f"  round {number + 1} of {rounds}: {name}: {told}", flush=True)
     yield "\nThe longest time between two commits of a client, in units of one bare `lvcreate -s` that nobody disturbs"
     yield f"({statistics.median(units):.2f} s); all three servers are quiesced in one run, on three volumes:\n"
-    yield f"| application | {' | '.join(columns)} |\n|---|---|---|---|---|"
+    yield f"| application | {' | '.join(COLUMNS)} |\n|---|---|---|---|---|"
     for name, rows in found.items():
         yield f"| {name} | {' | '.join(f'{statistics.median(column):.2f}' for column in zip(*rows, strict=True))} |"
 
@@ -75,11 +75,11 @@ def _round(chain: Chain, run: Series, environment: Mapping[str, str]) -> dict[st
         for wait, session in zip(waits.values(), (chain.postgresql, chain.mariadb, chain.to_redis), strict=True):
             stack.enter_context(beside(wait.work(stack.enter_context(session()))))
         time.sleep(QUIET)  # they have begun
-        whole = _span(lambda: run.take(environment))
+        whole = span(lambda: run.take(environment))
         for name, volume, commands in zip(NAMES, chain.volumes, _commands(chain), strict=False):
-            spans[name] = [whole, _span(commands), stalls.bare(volume, environment)]
+            spans[name] = [whole, span(commands), stalls.bare(volume, environment)]
             time.sleep(0.5)
-        nothing = _span(lambda: time.sleep(QUIET))
+        nothing = span(lambda: time.sleep(QUIET))
     return {name: [waits[name].longest(*span) for span in (*spans[name], nothing)] for name in NAMES}
 
 
@@ -95,7 +95,8 @@ def _commands(chain: Chain) -> tuple[Callable[[], object], ...]:
     )  # fmt: skip
 
 
-def _span(work: Callable[[], object]) -> tuple[float, float]:
+def span(work: Callable[[], object]) -> tuple[float, float]:
+    """Do something; return when it began and ended, by the monotonic clock."""
     begin = time.monotonic()
     work()
     return begin, time.monotonic()

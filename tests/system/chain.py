@@ -111,14 +111,14 @@ class Chain:
     def postgresql(self) -> Iterator[Commit]:
         """Give a session of PostgreSQL's."""
         argv = self.cluster.argv("psql", "-X", "-q", "-A", "-t")
-        with _talking(argv, "update chain set n = {0} returning n;") as commit:
+        with talking(argv, "update chain set n = {0} returning n;") as commit:
             yield commit
 
     @contextmanager
     def mariadb(self) -> Iterator[Commit]:
         """Give a session of MariaDB's."""
         argv = [*maria.client(self.maria.socket, "shop"), "--unbuffered"]
-        with _talking(argv, "UPDATE chain SET n = {0}; SELECT {0};") as commit:
+        with talking(argv, "UPDATE chain SET n = {0}; SELECT {0};") as commit:
             yield commit
 
     @contextmanager
@@ -192,7 +192,7 @@ def beside(work: Callable[[threading.Event], None]) -> Iterator[list[BaseExcepti
 
 
 @contextmanager
-def _talking(argv: Sequence[str | Path], statement: str) -> Iterator[Commit]:
+def talking(argv: Sequence[str | Path], statement: str) -> Iterator[Commit]:
     """Give what has a client do a statement with a number, and waits until it tells that number."""
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as client:
         assert client.stdin
