@@ -58,6 +58,11 @@ def one_by_one(members: Sequence[Found]) -> list[Held]:
     return [Held(one, "freeze" if one.crypt else "lvm", not one.volume.is_thin) for one in members]
 
 
+def prepared(held: Sequence[Held]) -> list[Held]:
+    """Return these volumes with a note of whose snapshots are prepared before the window."""
+    return [replace(one, prepared=one.thick and one.found.volume.layout <= PREPARABLE) for one in held]
+
+
 def together(
     members: Sequence[Found], system: Sequence[Found], logs: Collection[str] = (), *, nesting: bool
 ) -> list[Held] | str:
@@ -76,7 +81,7 @@ def together(
         if one in system and not one.crypt and (one.raw or not nesting):
             return _two_systems([one, *([first] if first else [])])
         held.append(_held(one, nesting=nesting))
-    return [replace(one, prepared=one.thick and one.found.volume.layout <= PREPARABLE) for one in held]
+    return prepared(held)
 
 
 def _first(plain: Sequence[Found], system: Sequence[Found], logs: Collection[str], *, nesting: bool) -> Found | None:

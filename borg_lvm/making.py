@@ -1,8 +1,8 @@
 """Having LVM make the snapshots of a window: what can be done before it, what must be done in it.
 
-One volume: one `lvcreate`. Several of one instant: a warm `lvm` shell, so that no program has to start while they
-stand still. And where that is sound (`Copy.prepared`), metadata first: before the window the copy-on-write space is
-made and zeroed as a volume of its own, and LVM writes down that it is a snapshot without telling the kernel; in the
+One volume that no application stands still for: one `lvcreate`. Else a warm `lvm` shell, so that no program has to
+start meanwhile. And where that is sound (`Copy.prepared`), metadata first: before the window the copy-on-write space
+is made and zeroed as a volume of its own, and LVM writes down that it is a snapshot without telling the kernel; in the
 window, `lvchange --refresh` tells the kernel, of all at once. A crash between the two leaves a plain volume, or a
 snapshot that the kernel does not know; both carry our tags, and `lvremove` removes both.
 """
@@ -43,7 +43,7 @@ class Maker(Protocol):
 @contextmanager
 def maker(plan: Plan, group: Sequence[Copy], ledger: Ledger, timeout: float) -> Iterator[Maker]:
     """Prepare the snapshots of a group and return what makes them. Errors: SnapshotError, ProgramError."""
-    if len(group) == 1:
+    if len(group) == 1 and not (plan.applications and plan.consistency == "instant"):
         yield _Alone(group[0], plan, timeout)
         return
     with lvmshell.started(timeout) as shell:

@@ -13,7 +13,7 @@ from borg_lvm.devices import lvm
 from borg_lvm.devices.lvm import RUN_TAG, TAG, Volume, prefix
 from borg_lvm.devices.mounts import RAW, Mount
 from borg_lvm.errors import SourceError
-from borg_lvm.instant import Held, Hold, one_by_one, together
+from borg_lvm.instant import Held, Hold, one_by_one, prepared, together
 from borg_lvm.resolve import Cover, Resolved
 from borg_lvm.resolve import Hole as LiveHole
 from borg_lvm.sizing import Allotted, Known, allot, limit
@@ -149,7 +149,7 @@ class Wishes:
     `key_files` says for each encrypted volume (`vg/lv`) what opens its copy: a path, or the empty text when the
     kernel gives the key; a volume without an entry cannot be opened. `nesting`: this kernel's freezes nest.
     `system_devices` (`major:minor`) are the devices of the mounts that hold what LVM and we need to go on.
-    `logs` are volumes (`vg/lv`) that are held still last.
+    `logs` are volumes (`vg/lv`) that are held still last. `quiesces`: applications stand still in the window.
     """
 
     run_id: str
@@ -161,6 +161,7 @@ class Wishes:
     nesting: bool = False
     system_devices: frozenset[str] = frozenset()
     logs: frozenset[str] = frozenset()
+    quiesces: bool = False
 
 
 def make(
@@ -233,6 +234,8 @@ def _nothing_to_do(resolved: Resolved) -> SourceError:
 
 def _arrange(found: Mapping[str, tuple[Found, Mount]], wishes: Wishes, problems: list[str]) -> list[Held]:
     members = [one for one, _ in found.values()]
+    if len(members) == 1 and wishes.quiesces:
+        return prepared(one_by_one(members))
     if len(members) < 2 or wishes.consistency != "instant":
         return one_by_one(members)
     system = [one for device, (one, _) in found.items() if device in wishes.system_devices]

@@ -129,6 +129,7 @@ def survey(question: Question, settings: Settings) -> Survey:
         key_files=_key_sources(found, settings),
         nesting=nesting.nests(matters=_nesting_matters(found, system)),
         system_devices=system,
+        quiesces=bool(settings.applications),
     )
     minors = stack.taken_minors()
 

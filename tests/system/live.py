@@ -22,6 +22,8 @@ T = TypeVar("T")
 STATE = Path("/run/borg-lvm")
 PATIENCE = 120.0  # seconds for what takes half a second on a real machine
 WRAPPED = "/usr/local/sbin"  # the first folder in which borg-lvm looks for LVM's programs
+REFRESH = r"lvchange\ --refresh*"
+"""The command by which LVM's shell tells the kernel of snapshots that are prepared: here what stands still does so."""
 HALT = Path(__file__).with_name("halt.c")
 GUARDIAN = "borg_lvm/guardian_main.py"
 

@@ -17,6 +17,7 @@ from tests.rig import Rig
 from tests.rig.leftovers import dm_devices
 from tests.rig.volumes import Volume
 from tests.system.live import (
+    REFRESH,
     Gate,
     Programs,
     Run,
@@ -163,7 +164,6 @@ def while_suspended(program: str) -> Callable[[Stage], Stopped]:
     return stop
 
 
-REFRESH = r"lvchange\ --refresh*"
 STEPS: dict[str, Callable[[Stage], Stopped]] = {
     "owner": at_line("owner"),
     "before-lvcreate": at_program("lvcreate", "before"),

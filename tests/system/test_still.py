@@ -13,7 +13,7 @@ import pytest
 from tests.rig import Rig
 from tests.rig.volumes import Volume
 from tests.system import certificates
-from tests.system.live import Programs, assert_nothing_left, borg_lvm_argv, finished, tidy
+from tests.system.live import REFRESH, Programs, assert_nothing_left, borg_lvm_argv, finished, tidy
 from tests.system.program import BIN, start
 from tests.system.writers import Writer, writing
 
@@ -64,7 +64,7 @@ class Wait:
 def waits(rig: Rig, volumes: list[Volume], real: bool) -> list[Wait]:
     """Back up while each volume has its writer, with a window that is kept open; the one that LVM holds is left out."""
     programs = Programs(rig.path("programs"))
-    gate = programs.stop_shell("before", r"lvchange\ --refresh*")
+    gate = programs.stop_shell("before", REFRESH)
     rig.path("config.yaml").write_text("deadline: 60\n")
     words: list[str | Path] = ["run", "--config", rig.path("config.yaml"), "--snapshot-size", "16M"]
     words += (word for one in volumes for word in ("--path", str(one.at)))

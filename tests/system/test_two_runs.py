@@ -10,7 +10,7 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.live import Gate, Programs, Run, assert_nothing_left, is_alive, ledgers, tidy, usual_signals
+from tests.system.live import REFRESH, Gate, Programs, Run, assert_nothing_left, is_alive, ledgers, tidy, usual_signals
 from tests.system.program import borg_lvm, run, start
 
 
@@ -85,7 +85,7 @@ def test_same_volume_in_the_window(rig: Rig, one: Volume) -> None:
     config = rig.path("config.yaml")
     config.write_text("deadline: 60\n")
     programs = Programs(rig.path("programs"))
-    gate = programs.stop_shell("before", r"lvchange\ --refresh*")
+    gate = programs.stop_shell("before", REFRESH)
     paths = ["--path", str(one.at), "--path", str(two.at)]
     first = Run("run", "--config", config, *paths, "--", "true", programs=programs)
     gate.reached(process=first.process)

@@ -41,6 +41,19 @@ def test_one_volume() -> None:
     assert not made.pivots
 
 
+def test_one_volume_that_applications_stand_still_for_is_prepared() -> None:
+    machine = Machine()
+    machine.mount("/home", "data-vg/my-home")
+    machine.add("vg1/pool", replace(pool(), uuid="pool1"))
+    machine.add("vg1/thin", replace(thin(VOLUME), uuid="thin1"))
+    machine.mount("/srv", "vg1/thin")
+    resolved = machine.resolve("/home")
+    assert [only(machine.plan(resolved, quiesces=quiesces)).prepared for quiesces in (False, True)] == [False, True]
+    assert not only(machine.plan(machine.resolve("/srv"), quiesces=True)).prepared
+    apart = machine.plan(machine.resolve("/home", "/srv"), quiesces=True, consistency="per-volume")
+    assert not any(copy.prepared for copy in apart.copies)
+
+
 def test_names_stay_within_what_lvm_allows() -> None:
     machine = Machine()
     for number in range(120):
