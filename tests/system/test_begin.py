@@ -135,6 +135,7 @@ def test_a_status_is_passed_through(rig: Rig) -> None:
         assert f"the backup ended with status {status}" in end("--status", told, status=status).err
 
 
+@pytest.mark.soak
 def test_a_backup_that_has_not_begun_ends_its_own_view_alone(rig: Rig) -> None:
     """As in a unit whose lines before the backup fail: its exit status is empty."""
     (source,) = planted(rig)
@@ -251,6 +252,7 @@ def test_what_is_unmounted_by_somebody_else_is_told(rig: Rig) -> None:
     assert "was unmounted" in said.err
 
 
+@pytest.mark.soak
 def test_a_private_namespace_that_began_meanwhile_holds_nothing(rig: Rig) -> None:
     (source,) = planted(rig)
     begin(source)

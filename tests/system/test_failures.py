@@ -185,7 +185,7 @@ def assert_told(said: Said, name: str) -> None:
     assert made["released"]["state"] == "released"
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", [SERVERS[1], *(pytest.param(SERVERS[n], marks=pytest.mark.soak) for n in (0, 2))])
 def test_a_server_is_killed_in_the_window(held: Held, name: str) -> None:
     chain, live, go_on = held
     os.kill(processes_of(chain, name)[0], signal.SIGKILL)

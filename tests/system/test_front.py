@@ -139,6 +139,7 @@ def test_borgmatic_takes_our_failure_for_one(rig: Rig) -> None:
     assert archives(borg, repositories[0]) == []
 
 
+@pytest.mark.soak
 def test_the_second_run_in_place_of_borg_hits_its_cache(rig: Rig) -> None:
     sources = [str(path) for path in planted(rig)]
     time.sleep(0.1)

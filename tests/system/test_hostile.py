@@ -93,7 +93,7 @@ def test_a_parent_that_ignores_its_children_does_not_make_failures_successes(srv
     assert said.out == "True\n", "the command no longer finds SIGCHLD ignored, as it was for us"
 
 
-@pytest.mark.parametrize("where", ["closed", "full"])
+@pytest.mark.parametrize("where", ["closed", pytest.param("full", marks=pytest.mark.soak)])
 def test_a_standard_error_that_cannot_be_written(srv: Path, where: str) -> None:
     redirected = "2>&-" if where == "closed" else "2>/dev/full"
     command = f"{BIN}/borg-lvm run --path {srv} -- sh -c 'cat {srv}/app/file; exit 5' {redirected}"

@@ -137,6 +137,7 @@ def plain(volume: Volume, size: int, at: Path, *options: str) -> Iterator[None]:
         tool("lvremove", "-q", "-y", f"{group}/plain")
 
 
+@pytest.mark.soak
 def test_a_plain_snapshot_loses_files_and_borg_calls_it_a_warning(rig: Rig) -> None:
     print(f"seed {SEED}")
     volume, expected = prepared(rig)
@@ -192,6 +193,7 @@ def test_dmeventd_takes_nothing_away_from_the_view(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_dmeventd_empties_what_is_mounted_on_the_machine(rig: Rig) -> None:
     volume, _ = prepared(rig)
     at = rig.path("plain")

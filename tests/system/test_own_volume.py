@@ -48,7 +48,6 @@ def installed(at: Path) -> None:
         shutil.copytree(told, packages / told.name)
 
 
-@pytest.mark.each_kernel
 def test_it_can_stand_still_with_the_others(rig: Rig) -> None:
     root = Root(rig, home=256)
     notes = root.top / "home/user/notes"

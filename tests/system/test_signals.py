@@ -272,6 +272,7 @@ def test_ignored_hangup_stays_ignored(rig: Rig, one: Volume) -> None:
     assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_hangup_ignored_before_the_command(rig: Rig, one: Volume) -> None:
     programs = Programs(rig.path("programs"))
     gate = programs.stop("lvcreate", "before")

@@ -108,7 +108,7 @@ def test_what_is_frozen_shows_one_instant_on_volumes_that_are_taken_one_after_th
         assert_nothing_left(rig)
 
 
-@pytest.mark.parametrize("level", ["freeze", "stop"])
+@pytest.mark.parametrize("level", ["freeze", pytest.param("stop", marks=pytest.mark.soak)])
 def test_we_die_while_it_stands_still(rig: Rig, manager: Manager, level: str) -> None:
     with tidy():
         stage = Stage(rig, manager, level)

@@ -79,7 +79,7 @@ def test_who_cannot_ask_the_repository_says_so(rig: Rig) -> None:
     ("wish", "tags", "words"),
     [
         ("rename", [None, None, ["borg-lvm-tainted"]], "has now the tag borg-lvm-tainted"),
-        ("delete", [None, None], "has been forgotten"),
+        pytest.param("delete", [None, None], "has been forgotten", marks=pytest.mark.soak),
     ],
 )
 def test_restics_snapshot_is_marked_and_no_other(rig: Rig, wish: str, tags: list[object], words: str) -> None:

@@ -137,9 +137,9 @@ def test_a_run_that_becomes_full_meanwhile_stops_no_release(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        b"",
+        pytest.param(b"", marks=pytest.mark.soak),
         pytest.param(b"\0" * 200, marks=pytest.mark.soak),
-        b"[]\n{}\nnull\n",
+        pytest.param(b"[]\n{}\nnull\n", marks=pytest.mark.soak),
         b'{"step": "owner"}\n{"step": "guardian"}\n',
     ],
 )

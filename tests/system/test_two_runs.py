@@ -154,6 +154,7 @@ def test_dead_run_is_cleaned_first(rig: Rig, one: Volume) -> None:
     assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_dead_snapshot_that_somebody_has_mounted(rig: Rig, one: Volume) -> None:
     """Who looks at what a dead run has left sees it in every process of the machine: none of them may be ended."""
     dead, _ = held(rig, one)

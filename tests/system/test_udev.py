@@ -50,6 +50,7 @@ def test_all_kinds_at_one_instant(server: Rig) -> None:
     assert_nothing_left(server)
 
 
+@pytest.mark.soak
 def test_killed_in_the_window(server: Rig) -> None:
     volumes = several(server)[:2]
     paths = [word for volume in volumes for word in ("--path", str(volume.at))]

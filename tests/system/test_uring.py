@@ -18,7 +18,7 @@ from tests.system import ringing
 from tests.system.live import assert_nothing_left, tidy
 from tests.system.program import borg_lvm
 
-pytestmark = [pytest.mark.limit(600), pytest.mark.each_kernel]
+pytestmark = pytest.mark.limit(600)
 RUNS = 3
 
 

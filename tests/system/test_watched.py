@@ -154,6 +154,7 @@ def test_a_thin_pool_that_fills_is_the_servers_first(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_a_thin_pool_that_fills_without_us_fails_its_volumes(rig: Rig) -> None:
     with shared_pool(rig) as (data, volume):
         tool("lvcreate", "-q", "-y", "-s", "-n", "plain", volume.full_name)
