@@ -16,12 +16,13 @@ from borg_lvm.contract import ApplicationContract, Subject
 from borg_lvm.errors import AbsentError, QuiesceError
 from hooks import systemd
 from tests.rig import Rig
-from tests.system.live import REFRESH, Programs, Run, assert_nothing_left, away, tidy, wait_for
+from tests.system.live import REFRESH, Programs, Run, assert_nothing_left, away, borg_lvm_argv, tidy, wait_for
 from tests.system.program import BIN, Said, borg_lvm, run
 from tests.system.units import CGROUPS, Manager, managed
 from tests.system.worker import COUNTER, SCRIPT, Words, WorkerSubject, script
 
 pytestmark = pytest.mark.limit(600)
+PAUSE = 1.0  # seconds that are put before each snapshot, so that those of the control are apart
 BASE = Path("/run/borg-lvm-test-systemd")
 UNIT = "words.service"
 
@@ -77,19 +78,13 @@ def torn(rig: Rig, manager: Manager, options: dict[str, Any]) -> tuple[int, int]
     if not manager.is_active("counter.service"):
         manager.add("counter.service", str(script(BASE / "counter", COUNTER.format(one=one, two=two))))
     wait_for((two / "n").exists, "the first numbers")
+    programs = Programs(rig.path(f"programs-{bool(options)}"))
+    programs.delay("lvcreate", PAUSE)
     entry = {"plugin": "systemd", "options": options}
     (BASE / "config.yaml").write_text(yaml.safe_dump({"applications": [entry] if options else []}))
-    words: list[str | Path] = [
-        "--config",
-        BASE / "config.yaml",
-        "--consistency",
-        "per-volume",
-        "--path",
-        one,
-        "--path",
-        two,
-    ]
-    said = borg_lvm("run", *words, "--", "cat", one / "n", two / "n")
+    words: list[str | Path] = ["--config", BASE / "config.yaml", "--consistency", "per-volume"]
+    words += ["--path", one, "--path", two, "--", "cat", one / "n", two / "n"]
+    said = run(*borg_lvm_argv("run", *words, programs=programs))
     first, second = map(int, said.out.split())
     return first, second
 
