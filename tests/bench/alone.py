@@ -136,27 +136,34 @@ def _unit(volume: Volume) -> Iterator[Sort]:
         manager.add("words.service", str(script(BASE / "worker", SCRIPT.format(folder=folder))))
         options = {"units": ["words.service"], "paths": [str(folder)]}
         group = manager.do("show", "--property=ControlGroup", "--value", "words.service").out.strip()
-        freeze = f"{CGROUPS}{group}/cgroup.freeze"
         yield Sort(
             {"plugin": "systemd", "options": options},
             lambda: _words(folder),
-            lambda: run("sh", "-ec", f"echo 1 >{freeze}; echo 0 >{freeze}"),
+            _freezing(f"{CGROUPS}{group}/cgroup.freeze"),
         )
         manager.remove("words.service")
 
 
-@contextmanager
-def _container(volume: Volume) -> Iterator[Sort]:
-    assert volume.at
-    folder = volume.at
-    with boxes("podman", BASE / "boxes") as engine:
-        engine.start("words", script(BASE / "worker", SCRIPT.format(folder=folder)), folder)
-        yield Sort(
-            {"plugin": "podman", "options": {"containers": ["words"]}},
-            lambda: _words(folder),
-            lambda: [engine.do(word, "words") for word in ("pause", "unpause")],
-        )
-        engine.remove("words")
+def _container(level: str) -> Callable[[Volume], AbstractContextManager[Sort]]:
+    @contextmanager
+    def sort(volume: Volume) -> Iterator[Sort]:
+        assert volume.at
+        folder = volume.at
+        with boxes("podman", BASE / "boxes") as engine:
+            engine.start("words", script(BASE / "worker", SCRIPT.format(folder=folder)), folder)
+            commands = {
+                "pause": lambda: [engine.do(word, "words") for word in ("pause", "unpause")],
+                "freeze": _freezing(f"{engine.group('words')}/cgroup.freeze"),
+            }
+            entry = {"plugin": "podman", "level": level, "options": {"containers": ["words"]}}
+            yield Sort(entry, lambda: _words(folder), commands[level])
+            engine.remove("words")
+
+    return sort
+
+
+def _freezing(file: str) -> Callable[[], object]:
+    return lambda: run("sh", "-ec", f"echo 1 >{file}; echo 0 >{file}")
 
 
 @contextmanager
@@ -190,5 +197,6 @@ SORTS: Mapping[str, Callable[[Volume], AbstractContextManager[Sort]]] = {
     ),
     "SQLite": _sqlite,
     "a unit, `freeze`": _unit,
-    "a container of podman, `pause`": _container,
+    "a container of podman, `pause`": _container("pause"),
+    "a container of podman, `freeze`": _container("freeze"),
 }
