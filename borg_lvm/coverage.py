@@ -150,9 +150,14 @@ def late(applications: Sequence[Covered]) -> frozenset[str]:
 
 
 def logs(applications: Sequence[Covered]) -> frozenset[str]:
-    """Return the volumes (`vg/lv`) that hold logs which applications write before their data, and no such data."""
-    kept = [kept for one in applications for kept in one.kept if kept.volume]
-    return frozenset(one.volume for one in kept if one.log) - {one.volume for one in kept if not one.log}
+    """Return the volumes (`vg/lv`) of logs that applications keep apart from their data, unless one's are another's."""
+    apart, data = set[str](), set[str]()
+    for one in applications:
+        own = {kept.volume for kept in one.kept if kept.volume and not kept.log}
+        logs = {kept.volume for kept in one.kept if kept.volume and kept.log} - own
+        apart |= logs
+        data |= own if logs else set()
+    return frozenset(apart - data)
 
 
 def too_late(applications: Sequence[Covered]) -> Iterator[str]:

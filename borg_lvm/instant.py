@@ -89,7 +89,7 @@ def _first(plain: Sequence[Found], system: Sequence[Found], logs: Collection[str
     needed = [one for one in system if one.raw or not nesting]
     thin = [one for one in plain if one.volume.is_thin and (one.raw or not nesting)]
     last = [one for one in plain if one.volume.full_name in logs]
-    choices = [*needed, *thin, *last, *system, *plain]
+    choices = [*needed, *(one for one in thin if one in last), *thin, *last, *system, *plain]
     return choices[0] if choices else None
 
 

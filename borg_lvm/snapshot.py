@@ -73,9 +73,9 @@ class Taker:
             with making.maker(self.plan, group, self._ledger, self._timeout) as maker:
                 self._signals.check()
                 holder.write_out()
-                with quiesced(), self._written_down():
+                with _explained(holder), quiesced(), self._written_down():
                     begin, start = time.time(), time.monotonic()
-                    with _explained(holder), self._watch.window(self._deadline), holder.held():
+                    with self._watch.window(self._deadline), holder.held():
                         maker.make(holder.prove_held)
                     seconds = time.monotonic() - start
                 maker.prove()
@@ -120,5 +120,5 @@ def _explained(holder: holding.Holder) -> Iterator[None]:
         told = uring.told(holder.devices())
         if told:
             error.details += told
-            error.remedy = uring.REMEDY
+            error.remedy = f"{error.remedy}; {uring.REMEDY}"
         raise

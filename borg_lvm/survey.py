@@ -68,9 +68,25 @@ class Survey:
         if problems:
             words = "an application's data is not in this run as it must be; nothing was done"
             raise SourceError(words, details=tuple(problems))
-        logs = coverage.logs(covered)
-        made = self.planned(logs) if logs else self.plan
-        return replace(self, plan=replace(made, applications=covered, notes=(*self.plan.notes, *left_out)))
+        made, told = self._with_last(coverage.logs(covered))
+        notes = (*self.plan.notes, *told, *left_out)
+        return replace(self, plan=replace(made, applications=covered, notes=notes))
+
+    def _with_last(self, logs: frozenset[str]) -> tuple[Plan, tuple[str, ...]]:
+        """Return the plan with these volumes held still last, if that can be; and a note if it cannot."""
+        if not logs or self.plan.consistency != "instant":
+            return self.plan, ()
+        try:
+            made = self.planned(logs)
+            last = made.copies[0].origin.full_name
+            why = "" if last in logs else f"{last} must be"
+        except SourceError as error:  # another arrangement may need another volume's space
+            made, why = self.plan, "; ".join(error.details)
+        told = (
+            f"{', '.join(sorted(logs))}: volumes of logs are best held still last, but {why}: a program that writes by "
+            "io_uring may keep all from standing still together"
+        )
+        return made, (told,) if why else ()
 
     def coverer(self) -> Coverer:
         """Return what judges which of an application's data is in this run."""

@@ -1,4 +1,4 @@
-"""Processes that may have kept volumes from standing still: they write by io_uring to one, and wait for another.
+"""Processes that may have kept volumes from standing still: they write by io_uring, and wait for a volume meanwhile.
 
 What a thread has begun to write by io_uring ends, for the kernel, when that thread comes along again (task work); until
 then the file system cannot be frozen. A thread that waits for a volume which stands still already does not come along.
@@ -10,34 +10,46 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from borg_lvm.strays import Process, devices_of, find
+from borg_lvm.strays import Process, find
 
 RING = "anon_inode:[io_uring]"
 REMEDY = (
-    "name the application under `applications:`, if it is not, for then its log is held still last; or have it do "
-    "without io_uring (MariaDB: innodb_use_native_aio=OFF)"
+    "if it is a database with its log on a volume of its own, name it under `applications:`, for then that volume is "
+    "held still last; or have it do without io_uring (MariaDB: innodb_use_native_aio=OFF)"
 )
 
 
 def suspects(devices: frozenset[int]) -> list[Process]:
-    """Return the processes that have an io_uring, and files of several of these devices (`st_dev`) in use."""
-    return find(lambda pid: _rings(pid) and len(devices & devices_of(pid)) > 1)
+    """Return the processes that have an io_uring, and files open for writing on these devices (`st_dev`)."""
+    return find(lambda pid: _writes_by_ring(pid, devices))
 
 
 def told(devices: frozenset[int]) -> tuple[str, ...]:
     """Tell of each, in the words of an error's details."""
     return tuple(
-        f"{process.name} ({process.pid}) writes by io_uring, and to several of these volumes: what it had begun to "
-        "write to one may have waited for another, which stood still already"
+        f"{process.name} ({process.pid}) has an io_uring, and files open for writing on these volumes: what it had "
+        "begun to write to one may have waited for another, which stood still already"
         for process in suspects(devices)
     )
 
 
-def _rings(pid: int) -> bool:
-    """Whether a process has an io_uring open. Errors: OSError when it is gone."""
-    base = f"/proc/{pid}/fd"
-    for name in os.listdir(base):
-        with suppress(OSError):
-            if os.readlink(f"{base}/{name}") == RING:
-                return True
+def _writes_by_ring(pid: int, devices: frozenset[int]) -> bool:
+    """Look at the open files of a process. Errors: OSError when it is gone."""
+    names = os.listdir(f"/proc/{pid}/fd")
+    if not any(_leads_to(pid, name) == RING for name in names):
+        return False
+    return any(_is_written(pid, name, devices) for name in names)
+
+
+def _leads_to(pid: int, name: str) -> str:
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/fd/{name}")
+    return ""
+
+
+def _is_written(pid: int, name: str, devices: frozenset[int]) -> bool:
+    with suppress(OSError, StopIteration):
+        with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii", errors="replace") as file:
+            flags = next(int(line.split()[1], 8) for line in file if line.startswith("flags:"))
+        return flags & os.O_ACCMODE != os.O_RDONLY and os.stat(f"/proc/{pid}/fd/{name}").st_dev in devices
     return False

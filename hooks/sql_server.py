@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from borg_lvm import child, safety
 from borg_lvm.applications import Application, DataPath, Found, Intent, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath
 from borg_lvm.config.sections import key
-from borg_lvm.errors import BusyError, QuiesceError
+from borg_lvm.errors import AbsentError, BusyError, QuiesceError
 
 from .clients import Client
 from .listening import refuse_foreign, refuse_unless_listening
@@ -184,7 +185,10 @@ class SqlServer(Application):
 
     def _connect(self) -> child.Child:
         refuse_unless_listening(self._options.socket)
-        self._owner = os.stat(self._options.socket).st_uid
+        try:
+            self._owner = os.stat(self._options.socket).st_uid
+        except OSError as error:
+            raise AbsentError(f"no server listens at {self._options.socket} any more ({error.strerror})") from error
         own = self._options.defaults_file
         # No other file, for one in root's home would say more than this.
         place = [*([f"--defaults-file={own}"] if own else []), f"--socket={self._options.socket}"]
@@ -193,18 +197,16 @@ class SqlServer(Application):
 
     def _paths(self, facts: Mapping[str, Any]) -> tuple[DataPath, ...]:
         data = os.path.normpath(str(facts["data"]))
-        found = {data: "data"}
-        for what in self.folders:
-            found.setdefault(os.path.normpath(os.path.join(data, str(facts[what] or ""))), what)
-        for what in self.bases:
-            if facts[what]:
-                found.setdefault(os.path.dirname(os.path.join(data, str(facts[what]))), what)
-        for path in (os.path.normpath(os.path.join(data, path)) for path in self.elsewhere(facts)):
-            if not path.startswith(f"{data}/"):
-                found.setdefault(path, "table")
-        for path in facts["links"]:
-            found.setdefault(path, "linked table")
-        return tuple(DataPath(path, what, log=what in LOGS) for path, what in found.items())
+        places = [(data, "data")]
+        places += [(os.path.normpath(os.path.join(data, str(facts[what] or ""))), what) for what in self.folders]
+        places += [(os.path.dirname(os.path.join(data, str(facts[what]))), what) for what in self.bases if facts[what]]
+        tables = (os.path.normpath(os.path.join(data, path)) for path in self.elsewhere(facts))
+        places += [(path, "table") for path in tables if not path.startswith(f"{data}/")]
+        places += [(path, "linked table") for path in facts["links"]]
+        found: dict[str, list[str]] = {}
+        for path, what in places:
+            found.setdefault(path, []).append(what)
+        return tuple(DataPath(path, whats[0], log=LOGS.issuperset(whats)) for path, whats in found.items())
 
     @abstractmethod
     def elsewhere(self, facts: Mapping[str, Any]) -> Sequence[str]:
@@ -213,7 +215,8 @@ class SqlServer(Application):
 
 def numbers(version: str) -> tuple[int, ...]:
     """Return a version's numbers: of `8.0.36-28`, 8, 0 and 36. Pure."""
-    return tuple(int(number) for number in version.partition("-")[0].split("."))
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(number) for number in found[0].split(".")) if found else ()
 
 
 def looked(data: str) -> Folder:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.system import certificates
 
 BIN = Path(sys.executable).parent
-AHEAD = ("/usr/bin/nice", "-n", "-10")
+AHEAD: Sequence[str] = ("/usr/bin/nice", "-n", "-10")
 """Before what a test waits for: a guest has one processor, and six writers, say, would leave a seventh of it."""
 
 

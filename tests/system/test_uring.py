@@ -52,6 +52,6 @@ def test_the_log_is_held_still_last(rig: Rig) -> None:
     with tidy(), ringing_between(data=one, log=two) as pid:
         said = borg_lvm(*argv, status=71)
         assert "the window took longer than 5 s" in said.err
-        assert f"({pid}) writes by io_uring, and to several of these volumes" in said.err
+        assert f"({pid}) has an io_uring, and files open for writing on these volumes" in said.err
         assert "innodb_use_native_aio=OFF" in said.err
     assert_nothing_left(rig)

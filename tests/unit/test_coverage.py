@@ -156,7 +156,9 @@ def test_a_volume_that_holds_data_as_well_is_none_of_logs() -> None:
     one = Covered("db", "pg", "checkpoint", "", "15", (data, log, inside, missing))
     assert logs([one]) == {"vg0/log"}
     other = Covered("mail", "scripts", "lock", "", "1", (Kept("/mail", "mail", "vg0/log"),))
-    assert logs([one, other]) == frozenset()
+    assert logs([one, other]) == {"vg0/log"}
+    crossed = (Kept("/b", "data", "vg0/log"), Kept("/b/log", "WAL", "vg0/data", log=True))
+    assert logs([one, replace(other, kept=crossed)]) == frozenset()
 
 
 def test_what_is_said_of_a_path_is_kept() -> None:

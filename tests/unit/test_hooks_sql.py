@@ -35,6 +35,7 @@ def test_versions_of_others_are_read() -> None:
     assert numbers("8.0.36-28") == (8, 0, 36)
     assert numbers("8.0.35-27.1") == (8, 0, 35)
     assert numbers("9.7.4-2") > (8, 2)
+    assert numbers("10.11.6.1_own-MariaDB") == (10, 11, 6, 1)
 
 
 def facts(**more: Any) -> dict[str, Any]:

@@ -271,6 +271,18 @@ class TestInstant:
         assert [(copy.origin.name, copy.hold) for copy in made.copies] == [("a", "lvm"), ("c", hold), ("b", hold)]
         assert {laid.target: made.copies[laid.copy].origin.name for laid in made.covers}["/c"] == "c"
 
+    @pytest.mark.parametrize("logs", ["a", "b"])
+    def test_of_two_thin_volumes_the_log_is_held_by_lvm(self, logs: str) -> None:
+        machine = Machine()
+        machine.add("vg1/pool", replace(pool(), uuid="pool1"))
+        for name in ("a", "b"):
+            machine.add(f"vg1/{name}", replace(thin(VOLUME), uuid=name))
+            machine.mount(f"/{name}", f"vg1/{name}")
+        made = machine.plan(
+            machine.resolve("/a", "/b"), consistency="instant", nesting=False, logs=frozenset([f"vg1/{logs}"])
+        )
+        assert (made.copies[0].origin.name, made.copies[0].hold) == (logs, "lvm")
+
     @pytest.mark.parametrize(("nesting", "order"), [(False, "acb"), (True, "bac")])
     def test_where_freezes_nest_a_log_may_be_held_after_what_lvm_needs(self, nesting: bool, order: str) -> None:
         machine = self.machine()
