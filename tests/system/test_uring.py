@@ -16,10 +16,10 @@ from tests.rig import Rig
 from tests.rig.volumes import Volume
 from tests.system import ringing
 from tests.system.live import assert_nothing_left, tidy
-from tests.system.program import borg_lvm
+from tests.system.program import AHEAD, BIN, borg_lvm, run
 
 pytestmark = pytest.mark.limit(600)
-RUNS = 3
+RUNS, TRIES = 3, 10
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def ringing_between(data: Volume, log: Volume) -> Iterator[int]:
     """Have the program write for the length of the block, in which it must not end; gives its pid."""
     assert data.at
     assert log.at
-    argv = [sys.executable, str(Path(ringing.__file__)), str(data.at / "pages"), str(log.at / "journal")]
+    argv = [*AHEAD, sys.executable, str(Path(ringing.__file__)), str(data.at / "pages"), str(log.at / "journal")]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout
@@ -50,7 +50,8 @@ def test_the_log_is_held_still_last(rig: Rig) -> None:
     if instant.nests(os.uname().release):
         return  # 6.12 was never seen to wait: there the writes had ended
     with tidy(), ringing_between(data=one, log=two) as pid:
-        said = borg_lvm(*argv, status=71)
+        tried = (run(BIN / "borg-lvm", *argv, status=None) for _ in range(TRIES))
+        said = next(said for said in tried if said.status == 71)  # sometimes all that was begun has ended just then
         assert "the window took longer than 5 s" in said.err
         assert f"({pid}) has an io_uring, and files open for writing on these volumes" in said.err
         assert "innodb_use_native_aio=OFF" in said.err
