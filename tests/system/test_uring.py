@@ -15,7 +15,7 @@ from borg_lvm import instant
 from tests.rig import Rig
 from tests.rig.volumes import Volume
 from tests.system import ringing
-from tests.system.live import assert_nothing_left, tidy
+from tests.system.live import assert_nothing_left, tidy, wait_for
 from tests.system.program import AHEAD, BIN, borg_lvm, run
 
 pytestmark = pytest.mark.limit(600)
@@ -28,14 +28,26 @@ def ringing_between(data: Volume, log: Volume) -> Iterator[int]:
     assert data.at
     assert log.at
     argv = [*AHEAD, sys.executable, str(Path(ringing.__file__)), str(data.at / "pages"), str(log.at / "journal")]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout
-            assert process.stdout.readline() == b"going\n"
-            yield process.pid
-            assert process.poll() is None
-        finally:
-            process.kill()
+    try:
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout
+                assert process.stdout.readline() == b"going\n"
+                yield process.pid
+                assert process.poll() is None
+            finally:
+                process.kill()
+    finally:
+        for volume in (data, log):
+            wait_until_free(volume)
+
+
+def wait_until_free(volume: Volume) -> None:
+    """Wait until nobody uses a file system: the kernel lets go of an io_uring's files after its process has ended."""
+    at = volume.at
+    assert at
+    wait_for(lambda: run("umount", at, status=None).status == 0, f"{at} to be free")
+    run("mount", volume.top, at)
 
 
 def test_the_log_is_held_still_last(rig: Rig) -> None:
