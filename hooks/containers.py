@@ -161,8 +161,14 @@ class Containers(Application):
             yield
 
     def confirm(self) -> str:
-        """See that they stood still all the time, and that the others were not started."""
+        """See that they stood still all the time, and that the others were not started.
+
+        One that was started again has another control group. So the engine, which takes its time, is not asked for those
+        that ran.
+        """
         self.freezer.confirm()
+        if all(container.runs for container in self.found):
+            return ""
         for before, now in zip(self.found, self.inspect(), strict=True):
             if now.begun != before.begun:
                 raise QuiesceError(f"{now.name} was started before the snapshots were there", remedy="run it again")
