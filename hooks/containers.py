@@ -163,8 +163,8 @@ class Containers(Application):
     def confirm(self) -> str:
         """See that they stood still all the time, and that the others were not started.
 
-        One that was started again has another control group. So the engine, which takes its time, is not asked for those
-        that ran.
+        One that was started again has another control group. So the engine, which takes its time, is not asked about
+        those that ran.
         """
         self.freezer.confirm()
         if all(container.runs for container in self.found):
