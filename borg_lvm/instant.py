@@ -86,10 +86,12 @@ def together(
 
 def _first(plain: Sequence[Found], system: Sequence[Found], logs: Collection[str], *, nesting: bool) -> Found | None:
     """Choose the volume that LVM holds, and so last: one that we need, one that would be costly to hold, a log."""
-    needed = [one for one in system if one.raw or not nesting]
-    thin = [one for one in plain if one.volume.is_thin and (one.raw or not nesting)]
     last = [one for one in plain if one.volume.full_name in logs]
-    choices = [*needed, *(one for one in thin if one in last), *thin, *last, *system, *plain]
+    freezable = nesting and not any(one.raw for one in system)
+    if system and not (last and freezable):
+        return system[0]
+    thin = [one for one in plain if one.volume.is_thin and (one.raw or not nesting)]
+    choices = [*(one for one in thin if one in last), *thin, *last, *plain]
     return choices[0] if choices else None
 
 

@@ -218,7 +218,8 @@ def test_what_failed_may_be_allowed_to(rig: Rig, policy: str, status: int) -> No
 
 # A command that fails the first time only, with a status; and what lies between two attempts, told by the second.
 ONCE = "[ -e FOLDER/again ] || { touch FOLDER/again; exit 75; }"
-LOOK = "[ ! -e FOLDER/again ] || ls FOLDER | grep still >FOLDER/between || true"
+# The snapshot's space is made before applications are quiesced: that of the first attempt must be gone in the second.
+LOOK = "{ lvs --noheadings -o lv_uuid @borg_lvm; ls FOLDER | grep still; } >>FOLDER/between || true"
 
 
 @pytest.mark.parametrize(
@@ -231,14 +232,13 @@ def test_one_that_is_busy_is_tried_again_with_all_going_between(rig: Rig, phase:
         stage.entry("db", stage.shop("db", **{phase: ONCE}))
         said = stage.run()
         assert said.out == "one"
-        before, _, after = said.err.partition("everything goes again, attempt 2 of 3 begins in 1 s")
-        assert "removing 1 snapshot: " in before
-        assert after
+        assert "everything goes again, attempt 2 of 3 begins in 1 s" in said.err
         calls = stage.calls()
         assert calls[-6:] == ["web freeze", "db freeze", "web confirm", "db confirm", "db thaw", "web thaw"]
         assert calls.count("db freeze") == 2
         assert calls.index("web thaw") < len(calls) - 6
-        assert (stage.folder / "between").read_text() == ""
+        first, second = (stage.folder / "between").read_text().split()
+        assert first != second
         stage.check()
 
 
