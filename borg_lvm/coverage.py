@@ -154,9 +154,9 @@ def logs(applications: Sequence[Covered]) -> frozenset[str]:
     apart, data = set[str](), set[str]()
     for one in applications:
         own = {kept.volume for kept in one.kept if kept.volume and not kept.log}
-        logs = {kept.volume for kept in one.kept if kept.volume and kept.log} - own
-        apart |= logs
-        data |= own if logs else set()
+        aside = {kept.volume for kept in one.kept if kept.volume and kept.log} - own
+        apart |= aside
+        data |= own if aside else set()
     return frozenset(apart - data)
 
 

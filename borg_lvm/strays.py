@@ -78,14 +78,20 @@ def devices_of(pid: int) -> set[int]:
     base = f"/proc/{pid}"
     links = [f"{base}/cwd", f"{base}/root", f"{base}/exe"]
     links += [f"{base}/fd/{name}" for name in os.listdir(f"{base}/fd")]
-    found = set()
+    found = set[int]()
     for link in links:
-        with suppress(OSError):
-            info = os.stat(link)
-            found |= {info.st_dev, info.st_rdev} if stat.S_ISBLK(info.st_mode) else {info.st_dev}
+        found |= devices_at(link)
     with open(f"{base}/maps", "rb") as maps:
         numbers = {line.split(None, 5)[3] for line in maps}
     return found | {os.makedev(*(int(part, 16) for part in number.split(b":"))) for number in numbers}
+
+
+def devices_at(path: str) -> set[int]:
+    """Return the device that a file is on, and the one that it is, if it is any; none if it is gone."""
+    with suppress(OSError):
+        info = os.stat(path)
+        return {info.st_dev, info.st_rdev} if stat.S_ISBLK(info.st_mode) else {info.st_dev}
+    return set()
 
 
 def end(processes: Callable[[], Sequence[Process]], log: Log, why: str, patience: float = PATIENCE) -> None:

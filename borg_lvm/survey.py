@@ -78,15 +78,16 @@ class Survey:
             return self.plan, ()
         try:
             made = self.planned(logs)
-            last = made.copies[0].origin.full_name
-            why = "" if last in logs else f"{last} must be"
+            why = f"{made.copies[0].origin.full_name} must be"
         except SourceError as error:  # another arrangement may need another volume's space
             made, why = self.plan, "; ".join(error.details)
+        if made.copies[0].origin.full_name in logs:
+            return made, ()
         told = (
             f"{', '.join(sorted(logs))}: volumes of logs are best held still last, but {why}: a program that writes by "
             "io_uring may keep all from standing still together"
         )
-        return made, (told,) if why else ()
+        return made, (told,)
 
     def coverer(self) -> Coverer:
         """Return what judges which of an application's data is in this run."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from borg_lvm.strays import Process, find
+from borg_lvm.strays import Process, devices_at, find
 
 RING = "anon_inode:[io_uring]"
 REMEDY = (
@@ -20,7 +20,7 @@ REMEDY = (
 
 
 def suspects(devices: frozenset[int]) -> list[Process]:
-    """Return the processes that have an io_uring, and files open for writing on these devices (`st_dev`)."""
+    """Return the processes that have an io_uring, and these devices (`st_dev`) or files on them open for writing."""
     return find(lambda pid: _writes_by_ring(pid, devices))
 
 
@@ -51,5 +51,5 @@ def _is_written(pid: int, name: str, devices: frozenset[int]) -> bool:
     with suppress(OSError, StopIteration):
         with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii", errors="replace") as file:
             flags = next(int(line.split()[1], 8) for line in file if line.startswith("flags:"))
-        return flags & os.O_ACCMODE != os.O_RDONLY and os.stat(f"/proc/{pid}/fd/{name}").st_dev in devices
+        return flags & os.O_ACCMODE != os.O_RDONLY and bool(devices & devices_at(f"/proc/{pid}/fd/{name}"))
     return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -16,19 +15,20 @@ import pytest
 import yaml
 
 from tests.bench import stalls
-from tests.bench.applications import COLUMNS, QUIET, Waits, span
+from tests.bench.applications import HEAD, QUIET, Waits, row, span
 from tests.bench.clock import Series
 from tests.rig import Rig, Volume
 from tests.system import maria
 from tests.system.boxes import boxes
 from tests.system.chain import Commit, beside, talking
+from tests.system.live import wait_for
 from tests.system.mysql import MySQL
 from tests.system.program import run
 from tests.system.units import CGROUPS, managed
 from tests.system.worker import SCRIPT, script
 
 BASE = Path("/run/borg-lvm-bench")
-TABLE = "CREATE DATABASE shop; CREATE TABLE shop.chain (n INT) ENGINE=InnoDB; INSERT INTO shop.chain VALUES (0);"
+TABLE = "CREATE TABLE chain (n INT); INSERT INTO chain VALUES (0);"
 PATIENCE = 60.0
 
 
@@ -45,7 +45,7 @@ def measured(rig: Rig, environment: Mapping[str, str], rounds: int) -> Iterator[
     """Measure and yield a table; every figure is in units of a bare `lvcreate -s` of the same round."""
     rig.directory.chmod(0o755)
     yield "\nThe same for applications that stand still alone, each in a run of its one volume:\n"
-    yield f"| application | {' | '.join(COLUMNS)} |\n|---|---|---|---|---|"
+    yield HEAD
     for number, (name, sort) in enumerate(SORTS.items()):
         volume = rig.volume(f"sort{number}", fs="ext4", mib=192, at=rig.path(f"sort{number}"))
         BASE.mkdir(mode=0o755)
@@ -57,9 +57,9 @@ def measured(rig: Rig, environment: Mapping[str, str], rounds: int) -> Iterator[
             continue
         finally:
             run("rm", "-r", BASE)
-        for row in rows:
-            print(f"  {name}: {', '.join(f'{gap:.2f}' for gap in row)}", flush=True)
-        yield f"| {name} | {' | '.join(f'{statistics.median(column):.2f}' for column in zip(*rows, strict=True))} |"
+        for gaps in rows:
+            print(f"  {name}: {', '.join(f'{gap:.2f}' for gap in gaps)}", flush=True)
+        yield row(name, rows)
 
 
 def _round(volume: Volume, sort: Sort, environment: Mapping[str, str]) -> list[float]:
@@ -84,7 +84,7 @@ def _mysql(level: str, *statements: str) -> Callable[[Volume], AbstractContextMa
     def sort(volume: Volume) -> Iterator[Sort]:
         assert volume.at
         server = MySQL([volume.at / name for name in ("data", "redo", "binlog")], plain=False)
-        server.sql(TABLE.replace("CREATE DATABASE shop; ", ""))
+        server.sql(TABLE)
         argv = [*maria.client(server.socket, "shop", server.brand), "--unbuffered"]
         try:
             yield Sort(
@@ -122,8 +122,7 @@ def _sqlite(volume: Volume) -> Iterator[Sort]:
         holder.close()
 
     connection = connected()
-    connection.execute("CREATE TABLE chain (n INT)")
-    connection.execute("INSERT INTO chain VALUES (0)")
+    connection.executescript(TABLE)
     connection.close()
     yield Sort({"plugin": "sqlite", "options": {"databases": [str(path)]}}, session, commands)
 
@@ -169,9 +168,7 @@ def _freezing(file: str) -> Callable[[], object]:
 @contextmanager
 def _words(folder: Path) -> Iterator[Commit]:
     """Give what has the worker in a folder write down a number, and waits until it has."""
-    end = time.monotonic() + PATIENCE
-    while not (folder / "pipe").is_fifo() and time.monotonic() < end:
-        time.sleep(0.1)
+    wait_for((folder / "pipe").is_fifo, "the worker")
     pipe = os.open(folder / "pipe", os.O_RDWR)
     (folder / "words").touch()
     written = os.open(folder / "words", os.O_RDONLY)

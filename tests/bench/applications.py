@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -18,6 +18,7 @@ from tests.system.chain import Chain, Commit, beside
 
 NAMES = ("PostgreSQL", "MariaDB", "Redis")
 COLUMNS = ("in a run", "bare commands", "bare `lvcreate -s`", "nothing")
+HEAD = f"| application | {' | '.join(COLUMNS)} |\n|---|---|---|---|---|"
 QUIET = 2.0  # seconds in which nobody does anything
 PACE = 0.002  # seconds between two commits: three clients share one processor
 
@@ -62,9 +63,14 @@ def measured(rig: Rig, environment: Mapping[str, str], rounds: int) -> Iterator[
                 print(f"  round {number + 1} of {rounds}: {name}: {told}", flush=True)
     yield "\nThe longest time between two commits of a client, in units of one bare `lvcreate -s` that nobody disturbs"
     yield f"({statistics.median(units):.2f} s); all three servers are quiesced in one run, on three volumes:\n"
-    yield f"| application | {' | '.join(COLUMNS)} |\n|---|---|---|---|---|"
+    yield HEAD
     for name, rows in found.items():
-        yield f"| {name} | {' | '.join(f'{statistics.median(column):.2f}' for column in zip(*rows, strict=True))} |"
+        yield row(name, rows)
+
+
+def row(name: str, rounds: Sequence[Sequence[float]]) -> str:
+    """Return an application's row of the table: the medians of all rounds."""
+    return f"| {name} | {' | '.join(f'{statistics.median(column):.2f}' for column in zip(*rounds, strict=True))} |"
 
 
 def _round(chain: Chain, run: Series, environment: Mapping[str, str]) -> dict[str, list[float]]:

@@ -17,12 +17,11 @@ from borg_lvm.errors import AbsentError
 from hooks import containers
 from tests.rig import Rig
 from tests.system.boxes import Boxes, boxes
-from tests.system.live import REFRESH, Programs, Run, assert_nothing_left, away, borg_lvm_argv, tidy, wait_for
-from tests.system.program import borg_lvm, run
-from tests.system.worker import COUNTER, SCRIPT, Words, WorkerSubject, script
+from tests.system.live import REFRESH, Programs, Run, assert_nothing_left, away, tidy, wait_for
+from tests.system.program import borg_lvm
+from tests.system.worker import COUNTER, SCRIPT, Words, WorkerSubject, script, torn
 
 pytestmark = pytest.mark.limit(600)
-PAUSE = 1.0  # seconds that are put before each snapshot, so that those of the control are apart
 BASE = Path("/run/borg-lvm-test-containers")
 NAME = "borg-lvm-words"
 SOAKED = [pytest.param(words, marks=pytest.mark.soak) for words in ("podman freeze", "docker pause", "docker freeze")]
@@ -68,14 +67,6 @@ def started(rig: Rig, box: Boxes) -> tuple[Path, Words]:
     return data, words
 
 
-def torn(programs: Programs, entry: dict[str, Any] | None, one: Path, two: Path) -> tuple[int, int]:
-    """Back up a counter's two volumes, each at an instant of its own; return what the copies show."""
-    words = [*config(entry, one, two), "--consistency", "per-volume", "--", "cat", one / "n", two / "n"]
-    said = run(*borg_lvm_argv("run", *words, programs=programs))
-    first, second = map(int, said.out.split())
-    return first, second
-
-
 @pytest.mark.soak
 @pytest.mark.parametrize("level", ["pause", "freeze"])
 def test_what_is_paused_shows_one_instant_on_volumes_that_are_taken_one_after_the_other(
@@ -87,12 +78,10 @@ def test_what_is_paused_shows_one_instant_on_volumes_that_are_taken_one_after_th
             rig.volume(path.name, fs="ext4", mib=64, at=path)
         box.start(NAME, script(BASE / "counter", COUNTER.format(one=one, two=two)), one, two)
         wait_for((two / "n").exists, "the first numbers")
-        programs = Programs(rig.path("programs"))
-        programs.delay("lvcreate", PAUSE)
-        first, second = torn(programs, None, one, two)
+        first, second = torn(config(None, one, two), one, two, rig.path("control"))
         assert abs(first - second) > 1, "the control has not shown the tear"
         entry = {"plugin": box.engine, "level": level, "options": {"containers": [NAME]}}
-        first, second = torn(programs, entry, one, two)
+        first, second = torn(config(entry, one, two), one, two, rig.path("programs"))
         assert 0 <= first - second <= 1
         assert box.facts(NAME)["State"]["Status"] == "running"
         box.remove(NAME)

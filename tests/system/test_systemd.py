@@ -16,13 +16,12 @@ from borg_lvm.contract import ApplicationContract, Subject
 from borg_lvm.errors import AbsentError, QuiesceError
 from hooks import systemd
 from tests.rig import Rig
-from tests.system.live import REFRESH, Programs, Run, assert_nothing_left, away, borg_lvm_argv, tidy, wait_for
+from tests.system.live import REFRESH, Programs, Run, assert_nothing_left, away, tidy, wait_for
 from tests.system.program import BIN, Said, borg_lvm, run
 from tests.system.units import CGROUPS, Manager, managed
-from tests.system.worker import COUNTER, SCRIPT, Words, WorkerSubject, script
+from tests.system.worker import COUNTER, SCRIPT, Words, WorkerSubject, script, torn
 
 pytestmark = pytest.mark.limit(600)
-PAUSE = 1.0  # seconds that are put before each snapshot, so that those of the control are apart
 BASE = Path("/run/borg-lvm-test-systemd")
 UNIT = "words.service"
 
@@ -69,7 +68,7 @@ class Stage:
         return borg_lvm("run", *self.config(), "--", *(command or ("true",)), status=status)
 
 
-def torn(rig: Rig, manager: Manager, options: dict[str, Any]) -> tuple[int, int]:
+def counted(rig: Rig, manager: Manager, options: dict[str, Any]) -> tuple[int, int]:
     """Back up a counter's two volumes, each at an instant of its own; return what the copies show."""
     one, two = rig.path("one"), rig.path("two")
     for path in (one, two):
@@ -78,25 +77,20 @@ def torn(rig: Rig, manager: Manager, options: dict[str, Any]) -> tuple[int, int]
     if not manager.is_active("counter.service"):
         manager.add("counter.service", str(script(BASE / "counter", COUNTER.format(one=one, two=two))))
     wait_for((two / "n").exists, "the first numbers")
-    programs = Programs(rig.path(f"programs-{bool(options)}"))
-    programs.delay("lvcreate", PAUSE)
     entry = {"plugin": "systemd", "options": options}
     (BASE / "config.yaml").write_text(yaml.safe_dump({"applications": [entry] if options else []}))
-    words: list[str | Path] = ["--config", BASE / "config.yaml", "--consistency", "per-volume"]
-    words += ["--path", one, "--path", two, "--", "cat", one / "n", two / "n"]
-    said = run(*borg_lvm_argv("run", *words, programs=programs))
-    first, second = map(int, said.out.split())
-    return first, second
+    words: list[str | Path] = ["--config", BASE / "config.yaml", "--path", one, "--path", two]
+    return torn(words, one, two, rig.path(f"programs-{bool(options)}"))
 
 
 def test_what_is_frozen_shows_one_instant_on_volumes_that_are_taken_one_after_the_other(
     rig: Rig, manager: Manager
 ) -> None:
     with tidy():
-        first, second = torn(rig, manager, {})
+        first, second = counted(rig, manager, {})
         assert abs(first - second) > 1, "the control has not shown the tear"
         paths = [str(rig.path("one")), str(rig.path("two"))]
-        first, second = torn(rig, manager, {"units": ["counter.service"], "paths": paths})
+        first, second = counted(rig, manager, {"units": ["counter.service"], "paths": paths})
         assert 0 <= first - second <= 1
         assert manager.is_active("counter.service")
         manager.do("stop", "counter.service")

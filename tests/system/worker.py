@@ -9,13 +9,15 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from borg_lvm.contract import Subject
+from tests.system.live import Programs, borg_lvm_argv
 from tests.system.program import run
 
+PAUSE = 1.0  # seconds that are put before each snapshot, so that those of a control are apart
 SCRIPT = """#!/bin/sh
 # {folder}/pipe is open for both sides, so that reading goes on when a client has gone.
 [ -p {folder}/pipe ] || mkfifo {folder}/pipe
@@ -42,6 +44,18 @@ def script(path: Path, text: str) -> Path:
     path.write_text(text)
     path.chmod(0o755)
     return path
+
+
+def torn(config: Sequence[str | Path], one: Path, two: Path, programs: Path) -> tuple[int, int]:
+    """Back up the counter's two volumes, each at an instant of its own; return what the copies show.
+
+    `programs` is a new folder for what keeps the instants apart.
+    """
+    slow = Programs(programs)
+    slow.delay("lvcreate", PAUSE)
+    words = [*config, "--consistency", "per-volume", "--", "cat", one / "n", two / "n"]
+    first, second = map(int, run(*borg_lvm_argv("run", *words, programs=slow)).out.split())
+    return first, second
 
 
 class Words:

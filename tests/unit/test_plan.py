@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -242,15 +243,15 @@ class TestInstant:
         machine.mount("/c", "vg1/c")
         return machine
 
+    def made(self, nesting: bool, system: Sequence[str] = (), logs: Sequence[str] = ()) -> Plan:
+        machine = self.machine()
+        devices = frozenset(machine.on[name] for name in system)
+        wishes = {"nesting": nesting, "system_devices": devices, "logs": frozenset(logs)}
+        return machine.plan(machine.resolve("/a", "/b", "/c"), consistency="instant", **wishes)
+
     @pytest.mark.parametrize("nesting", [False, True])
     def test_the_volume_that_lvm_needs_is_held_by_lvm_and_comes_first(self, nesting: bool) -> None:
-        machine = self.machine()
-        made = machine.plan(
-            machine.resolve("/a", "/b", "/c"),
-            consistency="instant",
-            nesting=nesting,
-            system_devices=frozenset([machine.on["vg1/c"]]),
-        )
+        made = self.made(nesting, ["vg1/c"])
         hold = "freeze" if nesting else "suspend"
         assert [(copy.origin.name, copy.hold) for copy in made.copies] == [("c", "lvm"), ("a", hold), ("b", hold)]
         assert [copy.name[-2:] for copy in made.copies] == ["-0", "-1", "-2"]
@@ -262,37 +263,27 @@ class TestInstant:
 
     @pytest.mark.parametrize("nesting", [False, True])
     def test_a_log_is_held_last_and_by_lvm(self, nesting: bool) -> None:
-        machine = self.machine()
-        resolved = machine.resolve("/a", "/b", "/c")
         hold = "freeze" if nesting else "suspend"
-        made = machine.plan(resolved, consistency="instant", nesting=nesting, logs=frozenset(["vg1/b"]))
+        made = self.made(nesting, logs=["vg1/b"])
         assert [(copy.origin.name, copy.hold) for copy in made.copies] == [("b", "lvm"), ("a", hold), ("c", hold)]
-        made = machine.plan(resolved, consistency="instant", nesting=nesting, logs=frozenset(["vg0/a", "vg1/b"]))
+        made = self.made(nesting, logs=["vg0/a", "vg1/b"])
         assert [(copy.origin.name, copy.hold) for copy in made.copies] == [("a", "lvm"), ("c", hold), ("b", hold)]
         assert {laid.target: made.copies[laid.copy].origin.name for laid in made.covers}["/c"] == "c"
 
-    @pytest.mark.parametrize("logs", ["a", "b"])
-    def test_of_two_thin_volumes_the_log_is_held_by_lvm(self, logs: str) -> None:
+    @pytest.mark.parametrize("log", ["a", "b"])
+    def test_of_two_thin_volumes_the_log_is_held_by_lvm(self, log: str) -> None:
         machine = Machine()
         machine.add("vg1/pool", replace(pool(), uuid="pool1"))
         for name in ("a", "b"):
             machine.add(f"vg1/{name}", replace(thin(VOLUME), uuid=name))
             machine.mount(f"/{name}", f"vg1/{name}")
-        made = machine.plan(
-            machine.resolve("/a", "/b"), consistency="instant", nesting=False, logs=frozenset([f"vg1/{logs}"])
-        )
-        assert (made.copies[0].origin.name, made.copies[0].hold) == (logs, "lvm")
+        wishes = {"consistency": "instant", "nesting": False, "logs": frozenset([f"vg1/{log}"])}
+        made = machine.plan(machine.resolve("/a", "/b"), **wishes)
+        assert (made.copies[0].origin.name, made.copies[0].hold) == (log, "lvm")
 
     @pytest.mark.parametrize(("nesting", "order"), [(False, "acb"), (True, "bac")])
     def test_where_freezes_nest_a_log_may_be_held_after_what_lvm_needs(self, nesting: bool, order: str) -> None:
-        machine = self.machine()
-        made = machine.plan(
-            machine.resolve("/a", "/b", "/c"),
-            consistency="instant",
-            nesting=nesting,
-            system_devices=frozenset([machine.on["vg0/a"]]),
-            logs=frozenset(["vg1/b"]),
-        )
+        made = self.made(nesting, ["vg0/a"], ["vg1/b"])
         assert "".join(copy.origin.name for copy in made.copies) == order
 
     def test_two_that_lvm_needs_cannot_both_be_suspended(self) -> None:
