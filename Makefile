@@ -1,7 +1,7 @@
-# KERNEL=6.12 chooses one kernel, or 6.1 (uml is a 6.1 that runs as a process, many times faster without KVM); TESTS='tests/system/test_lab.py -k thin' chooses tests. See CONTRIBUTING.md.
-KERNEL ?= uml 6.12
+# KERNEL=6.12 chooses one kernel, or 6.1 (uml-6.1 is one that runs as a process, many times faster without KVM); TESTS='tests/system/test_lab.py -k thin' chooses tests. See CONTRIBUTING.md.
+KERNEL ?= uml-6.1 6.12
 FIRST := $(firstword $(KERNEL))
-EVERY := uml uml-6.12 6.12 6.1
+EVERY := uml-6.1 uml-6.12 6.12 6.1
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 LAB := $(VENV)/python -m tests.lab
@@ -25,7 +25,7 @@ install: ## on a server, as root: the program, links to it in /usr/local/sbin, u
 	install -m 644 contrib/systemd/*.service contrib/systemd/*.timer /usr/local/lib/systemd/system/
 
 setup: ## install everything that the other targets need
-	@$(PYTHON) -m tests.lab.setup $(KERNEL)
+	@$(PYTHON) -m tests.lab.setup full $(KERNEL)
 
 releases: ## programs of other releases of Debian, which the soak tries
 	@$(PYTHON) -m tests.lab.releases

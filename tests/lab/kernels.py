@@ -1,7 +1,7 @@
-"""Fetches stock Debian kernels and unpacks them below ``.lab/``; nothing is installed on the host.
+"""Fetches Debian's kernels and unpacks them below ``.lab/``; nothing is installed on the host.
 
-Two series of the ordinary kernel, and "uml", the one that runs as a process (User Mode Linux). Debian has the latter of
-one series only; the other, "uml-6.12", is built from Debian's source when it is asked for.
+Two series of the ordinary kernel, and the same two as a program that runs as a process: User Mode Linux. Each is taken
+from the release of Debian that has it, whichever release this machine runs.
 """
 
 from __future__ import annotations
@@ -14,21 +14,25 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import build
+from tests.lab.archive import Archive, codename
+from tests.lab.log import logged
 from tests.lab.paths import LAB, locked
 
-SERIES = ("6.1", "6.12", "uml", "uml-6.12")
+RELEASES = {"uml-6.1": "bookworm", "uml-6.12": "trixie", "6.1": "bookworm", "6.12": "trixie"}
+"""Which release of Debian has which series."""
+
+SERIES = tuple(RELEASES)
 
 # The parts of the module tree that the lab's guests can use; drivers for real hardware are most of the package.
 KEPT = ("arch", "block", "crypto", "drivers/block", "drivers/char", "drivers/md", "drivers/virtio", "fs", "lib", "mm",
         "net/9p", "net/unix", "security")  # fmt: skip
 
 # To be changed when kernels that were unpacked before are of no use any more.
-FORMAT = "1"
+FORMAT = "2"
 
 
 class KernelError(Exception):
-    """A kernel could not be had or not be unpacked."""
+    """A kernel is not available, or is packed in an unknown way."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,26 @@ class Kernel:
         return self.directory / "modules"
 
 
+def nearest() -> str:
+    """Return the series of User Mode Linux that this machine's own release has, else the oldest: it is had soonest."""
+    own = (series for series, release in RELEASES.items() if series.startswith("uml") and release == codename())
+    return next(own, SERIES[0])
+
+
 def kernel(series: str) -> Kernel:
-    """Return the kernel of that series, fetched and unpacked if it is not there yet."""
+    """Return the kernel of that series, fetched and unpacked if it is not there yet.
+
+    Raises: ArchiveError, KernelError.
+    """
     directory = LAB / "kernels" / series
     stamp = directory / "stamp"
-    key = " ".join((FORMAT, *KEPT))
+    key = " ".join((FORMAT, str(directory), *KEPT))
     with locked("kernels"):
         if not stamp.is_file() or stamp.read_text() != key:
             building = directory.with_name(f"{series}.building")
             shutil.rmtree(building, ignore_errors=True)
             building.mkdir(parents=True)
-            _unpack(series, building)
+            _unpack(series, building, directory)
             (building / "stamp").write_text(key)
             shutil.rmtree(directory, ignore_errors=True)
             building.rename(directory)
@@ -80,55 +93,64 @@ def newest(series: str, names: list[str]) -> str:
     wanted = re.compile(rf"linux-image-{re.escape(series)}\.\d[^-]*(-\d+)?-amd64")
     found = [name for name in names if wanted.fullmatch(name)]
     if not found:
-        raise KernelError(
-            f"no package linux-image-{series}.*-amd64: run apt-get update; newer kernels than the release's own come "
-            "with Debian's security updates (the suite NAME-security, which an installed Debian has among its sources)"
-        )
+        raise KernelError(f"no package linux-image-{series}.*-amd64")
     return max(found, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
 
 
-def _unpack(series: str, building: Path) -> None:
+def _unpack(series: str, building: Path, final: Path) -> None:
+    print(f"setup: fetching kernel {series}", flush=True)
+    archive = Archive(RELEASES[series], building / "apt")
     tree = building / "tree"
-    if series == "uml":
-        release = _process(building, tree)
-    elif series.startswith("uml-"):
-        _extract(build.source(series.removeprefix("uml-")), building, tree)
-        (archive,) = (tree / "usr" / "src").glob("*.tar.*")
-        release = build.user_mode_linux(archive, tree, building)
+    if series.startswith("uml"):
+        release = _process(archive, building, tree)
+        if RELEASES[series] != codename():
+            _own_library(archive, building, final)
     else:
-        release = _ordinary(series, building, tree)
+        release = _ordinary(series, archive, building, tree)
     shutil.rmtree(tree)
+    for folder in ("apt", "packages"):
+        shutil.rmtree(building / folder, ignore_errors=True)
     _depmod(building, release)
     (building / "release").write_text(release)
 
 
-def _process(building: Path, tree: Path) -> str:
+def _process(archive: Archive, building: Path, tree: Path) -> str:
     """Take User Mode Linux out of its package; returns its release."""
-    _extract("user-mode-linux", building, tree)
+    _extract(archive, "user-mode-linux", building, tree)
     shutil.move(tree / "usr" / "bin" / "linux.uml", building / "vmlinux")
     (modules,) = (tree / "usr" / "lib" / "uml" / "modules").iterdir()
     _keep_modules(modules, building / "modules" / modules.name)
     return modules.name
 
 
-def _ordinary(series: str, building: Path, tree: Path) -> str:
+def _own_library(archive: Archive, building: Path, final: Path) -> None:
+    """Give a program of another release the C library of that release, which may be newer than this machine's."""
+    tree = building / "libc"
+    _extract(archive, "libc6", building, tree)
+    (library,) = [*tree.glob("usr/lib/*/libc.so.6"), *tree.glob("lib/*/libc.so.6")]
+    loader = next(library.parent.glob("ld-linux-*.so.*"))
+    for path in (library, loader):
+        shutil.copy(path, building / path.name)
+    shutil.rmtree(tree)
+    found = ["--set-interpreter", str(final / loader.name), "--set-rpath", "$ORIGIN"]
+    logged(["patchelf", *found, str(building / "vmlinux")])
+
+
+def _ordinary(series: str, archive: Archive, building: Path, tree: Path) -> str:
     """Take the newest kernel of a series out of its package; returns its release."""
-    query = ["apt-cache", "pkgnames", f"linux-image-{series}."]
-    package = newest(series, subprocess.run(query, check=True, capture_output=True, text=True).stdout.split())
+    package = newest(series, archive.names(f"linux-image-{series}."))
     release = package.removeprefix("linux-image-")
-    _extract(package, building, tree)
+    _extract(archive, package, building, tree)
     (building / "vmlinux").write_bytes(uncompressed((tree / "boot" / f"vmlinuz-{release}").read_bytes()))
-    _keep_modules(tree / "lib" / "modules" / release, building / "modules" / release)
+    (modules,) = [*tree.glob(f"usr/lib/modules/{release}"), *tree.glob(f"lib/modules/{release}")]
+    _keep_modules(modules, building / "modules" / release)
     return release
 
 
-def _extract(package: str, building: Path, tree: Path) -> None:
-    print(f"lab: fetching {package}", flush=True)
-    # apt's own sandbox user cannot write into a private directory, which is a mere warning for root.
-    subprocess.run(["apt-get", "download", "-qq", package], check=True, cwd=building, stderr=subprocess.DEVNULL)
-    (archive,) = building.glob("*.deb")
-    subprocess.run(["dpkg-deb", "-x", archive, tree], check=True)
-    archive.unlink()
+def _extract(archive: Archive, package: str, building: Path, tree: Path) -> None:
+    (file,) = archive.download(building / "packages", package)
+    subprocess.run(["dpkg-deb", "-x", file, tree], check=True)
+    file.unlink()
 
 
 def _keep_modules(source: Path, target: Path) -> None:

@@ -6,15 +6,15 @@ name, with the libraries of its own release; nothing is installed on the host.
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.lab.archive import Archive
 from tests.lab.paths import LAB, locked
 
 TREES = LAB / "releases"
@@ -76,7 +76,7 @@ def fetch(name: str) -> None:
         print(f"lab: fetching {', '.join(release.packages)} of Debian's release {name}", flush=True)
         building = TREES / f"{name}.building"
         shutil.rmtree(building, ignore_errors=True)
-        for archive in _download(name, release.packages, building / "apt"):
+        for archive in Archive(name, building / "apt").closure(*release.packages):
             if archive.name.partition("_")[0] not in release.left_out:
                 _unpack(archive, building)
         shutil.rmtree(building / "apt")
@@ -84,39 +84,6 @@ def fetch(name: str) -> None:
         building.rename(target)
         _scripts(target, release.programs)
         (target / "stamp").write_text(repr(release))
-
-
-def _download(name: str, packages: Sequence[str], folder: Path) -> list[Path]:
-    """Have apt do it, with a state of its own and the keys of this machine; it refuses what is not signed."""
-    for path in ("lists/partial", "cache/archives/partial"):
-        (folder / path).mkdir(parents=True)
-    (folder / "status").touch()
-    (folder / "sources").write_text(f"deb {_mirror()} {name} main\n")
-    config: dict[str, str | Path] = {
-        "State": folder,
-        "State::lists": folder / "lists",
-        "State::status": folder / "status",
-    }
-    config |= {"Cache": folder / "cache", "Etc::SourceList": folder / "sources", "Etc::SourceParts": "/dev/null"}
-    own = folder / "apt.conf"
-    own.write_text(
-        "".join(f'Dir::{key} "{value}";\n' for key, value in config.items()) + 'APT::Sandbox::User "root";\n'
-    )
-    apt = ["apt-get", "-qq", "--yes", "--no-install-recommends"]
-    for command in (["update"], ["--download-only", "install", *packages]):
-        subprocess.run(
-            [*apt, *command], env={**os.environ, "APT_CONFIG": str(own)}, check=True, stdin=subprocess.DEVNULL
-        )
-    return sorted((folder / "cache" / "archives").glob("*.deb"))
-
-
-def _mirror() -> str:
-    """Return where this machine has its own Debian from."""
-    wanted = ["Created-By: Packages", "Origin: Debian", "Component: main"]
-    query = ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", *wanted]
-    said = subprocess.run(query, check=True, capture_output=True, text=True).stdout
-    found = [line.split() for line in said.splitlines()]
-    return next(place for codename, place in found if "-" not in codename)
 
 
 def _unpack(archive: Path, target: Path) -> None:

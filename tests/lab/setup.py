@@ -1,83 +1,52 @@
-"""Gets a fresh Debian ready for the tests: packages, virtual environment, kernels. Quick when nothing is to be done.
-
-What apt and pip have to say goes into a log; it is named, and its end shown, if one of them fails.
-"""
+"""Gets a machine ready for a stage (`needs.STAGES`): packages, .venv, kernels. Quick when all is there."""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
-import shlex
 import shutil
-import subprocess
+import signal
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from types import FrameType
 
+from tests.lab import log, packages
+from tests.lab.archive import ArchiveError
 from tests.lab.initramfs import initramfs
-from tests.lab.kernels import SERIES, kernel
-from tests.lab.paths import CHECKOUT, LAB, locked
+from tests.lab.kernels import SERIES, KernelError, kernel
+from tests.lab.log import logged
+from tests.lab.needs import STAGES, machine
+from tests.lab.paths import CHECKOUT, locked
 
 VENV = CHECKOUT / ".venv"
 WHEELS = VENV / "wheels"
 SOURCES = VENV / "sources"
-LOG = LAB / "setup.log"
-POLICY = Path("/usr/sbin/policy-rc.d")
-CLUSTERS = Path("/etc/postgresql-common/createcluster.d/borg-lvm-lab.conf")
-SHOWN = 15  # lines of the log's end that a failure shows
+OLDEST = (3, 11)
 
 
-def packages() -> None:
-    """Install what is missing of packages.txt, and nothing that is merely recommended."""
-    lines = (Path(__file__).with_name("packages.txt")).read_text().splitlines()
-    wanted = [name for line in lines if (name := line.partition("#")[0].strip())]
-    query = ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\n", *wanted]
-    known = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
-    missing = sorted(set(wanted) - {line.split()[1] for line in known if line.startswith("installed ")})
-    if not missing:
-        return
-    print(f"setup: installing {len(missing)} Debian packages", flush=True)
-    if os.geteuid() != 0:
-        sys.exit("setup: only root can install packages")
-    logged(["apt-get", "update"])
-    with no_daemons():
-        logged(["apt-get", "install", "-y", "--no-install-recommends", *missing])
+def environment(stage: str) -> None:
+    """Make ``.venv``: the program alone for the demo, with the test extra for all else.
 
-
-@contextmanager
-def no_daemons() -> Iterator[None]:
-    """Keep packages from starting the daemons that they bring, and PostgreSQL's from making a cluster.
-
-    Source: Debian's invoke-rc.d(8), which asks policy-rc.d; 101 forbids. pg_createcluster(1).
+    It is made again only when pyproject.toml or the Python has changed.
     """
-    with ExitStack() as stack:
-        if not POLICY.exists():
-            POLICY.write_text("#!/bin/sh\nexit 101\n")
-            POLICY.chmod(0o755)
-            stack.callback(POLICY.unlink)
-        if not CLUSTERS.exists():
-            CLUSTERS.parent.mkdir(parents=True, exist_ok=True)
-            CLUSTERS.write_text("create_main_cluster = false\n")
-        yield
-
-
-def environment() -> None:
-    """Make ``.venv`` with the test extra, again only when pyproject.toml or the Python has changed."""
+    wanted = "demo" if stage == "demo" else "test"
     copied = [CHECKOUT / "pyproject.toml", *sorted((CHECKOUT / "bin").iterdir())]  # all else is used where it is
-    inputs = b"".join(path.read_bytes() for path in copied) + sys.version.encode()
+    inputs = b"".join(path.read_bytes() for path in copied) + f"{CHECKOUT} {sys.version}".encode()
     key = hashlib.sha256(inputs).hexdigest()
     stamp = VENV / "stamp"
-    if stamp.is_file() and stamp.read_text() == key:
+    known = stamp.read_text().split() if stamp.is_file() else []
+    if known[:1] == [key] and wanted in known:
         return
-    print("setup: making .venv, with a borg that is built from source", flush=True)
-    if not (VENV / "bin" / "python").exists() or stamp.is_file():
+    what = "the program" if wanted == "demo" else "the program and what tests it, with a borg that is built from source"
+    print(f"setup: making {VENV}: Python packages from PyPI for {what}", flush=True)
+    if known[:1] != [key]:
         shutil.rmtree(VENV, ignore_errors=True)
+    if not (VENV / "bin" / "pip").exists():
         logged([sys.executable, "-m", "venv", str(VENV)])
     pip = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off"]
-    logged([*pip, "-e", f"{CHECKOUT}[test]"])
-    stamp.write_text(key)
+    logged([*pip, "-e", f"{CHECKOUT}[test]" if wanted == "test" else str(CHECKOUT)])
+    stamp.write_text(" ".join([key, *sorted({*(known[1:] if known[:1] == [key] else []), wanted})]))
 
 
 def wheels() -> None:
@@ -86,7 +55,6 @@ def wheels() -> None:
         return
     described = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     needed = [*described["build-system"]["requires"], "wheel", *described["project"]["dependencies"]]
-    print("setup: fetching what an installation needs", flush=True)
     half = WHEELS.with_suffix(".half")
     logged([str(VENV / "bin" / "python"), "-m", "pip", "download", "--quiet", "--dest", str(half), *needed])
     half.rename(WHEELS)
@@ -98,35 +66,45 @@ def sources() -> None:
     version = found.name.removesuffix(".dist-info").removeprefix("borgmatic-")
     if (SOURCES / f"borgmatic-{version}.tar.gz").exists():
         return
-    print(f"setup: fetching the source of borgmatic {version}", flush=True)
     shutil.rmtree(SOURCES, ignore_errors=True)
     which = ["--no-deps", "--no-binary=borgmatic", f"borgmatic=={version}"]
     logged([str(VENV / "bin" / "python"), "-m", "pip", "download", "--quiet", "--dest", str(SOURCES), *which])
 
 
-def logged(command: Sequence[str]) -> None:
-    """Run a command whose output is of interest only if it fails."""
-    with LOG.open("a") as log:
-        log.write(f"\n$ {shlex.join(command)}\n")
-        log.flush()
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=quiet, check=False)
-    if done.returncode:
-        end = "\n".join(f"  {line}" for line in LOG.read_text(errors="replace").splitlines()[-SHOWN:])
-        sys.exit(f"setup: {command[0]} failed with status {done.returncode}; the whole log is {LOG}, its end:\n{end}")
+def kernels(series: list[str]) -> None:
+    """Get kernels ready to boot."""
+    for name in series:
+        try:
+            initramfs(kernel(name))
+        except (ArchiveError, KernelError) as error:
+            sys.exit(f"setup: no kernel {name}: {error}")
 
 
 def main() -> None:
-    """Do all of it, with the kernels of the series that are named."""
+    """Do all of it, for the stage and the kernels that are named."""
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.setup", description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("kernel", nargs="*", choices=SERIES)
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
+    if os.uname().machine != "x86_64":
+        sys.exit(f"setup: {machine()} is a {os.uname().machine}: the kernels of the lab are for x86_64 alone")
     with locked("setup"):
-        LOG.unlink(missing_ok=True)
-        packages()
-        environment()
-        wheels()
-        sources()
-    for series in sys.argv[1:] or SERIES:
-        initramfs(kernel(series))
+        log.begin()
+        packages.install(options.stage)
+        environment(options.stage)
+        if options.stage not in ("demo", "test"):
+            wheels()
+            sources()
+    kernels(options.kernel)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Leave through the ordinary way out, where what was made for a moment is removed."""
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":
+    if sys.version_info < OLDEST:
+        sys.exit(f"setup: Python {OLDEST[0]}.{OLDEST[1]} or newer is needed, this is {sys.version.split()[0]}")
     main()

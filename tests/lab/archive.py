@@ -1,0 +1,91 @@
+"""Fetches packages of other releases of Debian, with a state of apt's own; nothing is installed on the host."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.lab.log import logged
+from tests.lab.needs import os_release
+
+KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+class ArchiveError(Exception):
+    """A package could not be had; says why in a line."""
+
+
+def codename() -> str:
+    """Return the name of the Debian release that this machine runs; empty where it is no release of Debian."""
+    try:
+        said = os_release()
+    except OSError:
+        return ""
+    return said.get("VERSION_CODENAME", "") if said.get("ID") == "debian" else ""
+
+
+class Archive:
+    """The archive of a release, as apt sees it: this machine's own apt, or one that knows another release alone.
+
+    What is not signed by Debian is refused.
+    """
+
+    def __init__(self, release: str, folder: Path) -> None:
+        """Make apt's state in `folder`. Raises: ArchiveError."""
+        self._environment = dict(os.environ)
+        self._folder = folder
+        if release == codename():
+            logged(["apt-get", "update"])
+            return
+        if not KEYS.exists():
+            raise ArchiveError(f"Debian's keys are not on this machine ({KEYS}: package debian-archive-keyring)")
+        mirror = _mirror()
+        if not mirror:
+            raise ArchiveError(f"Debian's release {release} cannot be had: apt has no archive of Debian's")
+        self._environment["APT_CONFIG"] = str(_configured(folder, f"deb [signed-by={KEYS}] {mirror} {release} main"))
+        logged(["apt-get", "update"], self._environment)
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of all packages that begin so."""
+        query = ["apt-cache", "pkgnames", prefix]
+        done = subprocess.run(query, check=True, capture_output=True, text=True, env=self._environment)
+        return done.stdout.split()
+
+    def download(self, target: Path, *packages: str) -> list[Path]:
+        """Fetch these packages alone into an empty folder."""
+        target.mkdir(parents=True, exist_ok=True)
+        logged(["sh", "-c", 'cd "$1" && shift && exec apt-get download "$@"', "sh", str(target), *packages],
+               self._environment)  # fmt: skip
+        return sorted(target.glob("*.deb"))
+
+    def closure(self, *packages: str) -> list[Path]:
+        """Fetch these packages and all that they depend on, as apt would install them on an empty machine."""
+        logged(["apt-get", "--yes", "--no-install-recommends", "--download-only", "install", *packages],
+               self._environment)  # fmt: skip
+        return sorted((self._folder / "cache" / "archives").glob("*.deb"))
+
+
+def _configured(folder: Path, source: str) -> Path:
+    """Write the configuration of an apt that knows nothing of this machine but its keys."""
+    for path in ("lists/partial", "cache/archives/partial"):
+        (folder / path).mkdir(parents=True, exist_ok=True)
+    (folder / "status").touch()
+    (folder / "sources").write_text(source + "\n")
+    where = {"State": folder, "State::lists": folder / "lists", "State::status": folder / "status"}
+    where |= {"Cache": folder / "cache", "Etc::SourceList": folder / "sources", "Etc::SourceParts": Path("/dev/null")}
+    own = folder / "apt.conf"
+    lines = [f'Dir::{key} "{value}";' for key, value in where.items()]
+    # apt's own sandbox user cannot write here; and only the list of packages is wanted.
+    lines += ['APT::Sandbox::User "root";', 'Acquire::Languages "none";']
+    own.write_text("\n".join(lines) + "\n")
+    return own
+
+
+def _mirror() -> str:
+    """Return where this machine has its own Debian from; empty if it has none."""
+    query = ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)"]
+    query += ["Created-By: Packages", "Origin: Debian", "Component: main"]
+    said = subprocess.run(query, check=True, capture_output=True, text=True).stdout
+    found = [line.split() for line in said.splitlines()]
+    return next((place for name, place in found if "-" not in name), "")
