@@ -1,20 +1,23 @@
-# KERNEL=6.12 chooses one kernel, or 6.1 (uml-6.1 is one that runs as a process, many times faster without KVM); TESTS='tests/system/test_lab.py -k thin' chooses tests. See CONTRIBUTING.md.
-KERNEL ?= uml-6.1 6.12
-FIRST := $(firstword $(KERNEL))
-EVERY := uml-6.1 uml-6.12 6.12 6.1
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# TESTS='tests/system/test_lab.py -k thin' chooses tests, KERNEL=6.12 the kernels. See CONTRIBUTING.md.
+# uml-6.1 and uml-6.12 are kernels that run as a process; 6.1 and 6.12 are stock ones in QEMU, many times slower without KVM.
+KERNEL ?=
+UML := uml-6.1 uml-6.12
+EVERY := $(UML) 6.12 6.1
+SHELL_KERNEL = $(firstword $(KERNEL) uml-6.1)
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$name && break; done)
 VENV := .venv/bin
 LAB := $(VENV)/python -m tests.lab
-TESTS ?= tests/system
-OTHERS := $(filter-out $(FIRST),$(KERNEL))
-PARTS ?= $(if $(filter tests/system,$(TESTS)),24,1)
+SETUP = $(if $(PYTHON),,$(error Python 3.11 or newer is needed: apt-get install python3))$(PYTHON) -m tests.lab.setup
+SUITE = $(VENV)/python -m tests.lab.suite
+TESTS ?=
 
 SERVER := /opt/borg-lvm
 
-.PHONY: help install setup releases lint unit system test shell demo soak bench clean
+.PHONY: help install setup setup-test releases lint unit system test test-full rest shell demo soak bench fresh clean
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 # Not below $(SERVER): the links, which PATH and the units name, and the units, which administrators put there.
 install: ## on a server, as root: the program, links to it in /usr/local/sbin, units of systemd; nothing is started
@@ -25,46 +28,54 @@ install: ## on a server, as root: the program, links to it in /usr/local/sbin, u
 	install -m 644 contrib/systemd/*.service contrib/systemd/*.timer /usr/local/lib/systemd/system/
 
 setup: ## install everything that the other targets need
-	@$(PYTHON) -m tests.lab.setup full $(KERNEL)
+	@$(SETUP) full $(EVERY)
+
+setup-test:
+	@$(SETUP) test $(or $(KERNEL),$(UML))
 
 releases: ## programs of other releases of Debian, which the soak tries
 	@$(PYTHON) -m tests.lab.releases
 
-lint: setup ## ruff and mypy
-	$(VENV)/ruff check .
-	$(VENV)/ruff format --check borg_lvm hooks tests
-	$(VENV)/mypy
+lint: setup-test ## ruff and mypy
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check borg_lvm hooks tests
+	@$(VENV)/mypy
 
-unit: setup ## tests that need no root
-	$(VENV)/python -m pytest -q -n auto tests/unit
+unit: setup-test ## tests that need no root
+	@$(VENV)/python -m pytest -q -n auto tests/unit
 
-# The first kernel has most tests: guests share them, two for a processor, the large shares first. The other kernels' guests
-# start before them, for they take longest.
-SHARE = --share $$number/$(words $(KERNEL))
-system: ## tests on real LVM: all on the first kernel, what depends on the kernel on the others
-	@guests=; number=1; for kernel in $(OTHERS); do \
-	  $(LAB) test --kernel $$kernel -- $(SHARE) $(TESTS) & guests="$$guests $$!"; number=$$((number + 1)); sleep 2; done; \
-	number=0; status=0; seq 0 $$(($(PARTS) - 1)) | xargs -P $$((2 * $$(nproc))) -I {} \
-	  $(LAB) test --kernel $(FIRST) -- $(SHARE) --part {}/$(PARTS) $(TESTS) || status=1; \
-	for guest in $$guests; do wait $$guest || status=1; done; exit $$status
+demo: ## what borg-lvm does, in a guest, in a minute or two
+	@$(SETUP) demo $(or $(KERNEL),nearest)
+	@$(LAB) run --kernel $(or $(KERNEL),nearest) -- $(VENV)/python -m tests.demo
 
-test: setup lint unit system ## all of it
+test: setup-test lint unit ## lint, unit tests, and a system test for every promise, on two kernels: minutes
+	@$(SUITE) test $(addprefix --kernel=,$(or $(KERNEL),$(UML)))
 
-shell: setup ## look around in a guest by hand; leave with exit
-	@$(LAB) shell --kernel $(FIRST)
+test-full: test rest ## test, and all other system tests, stock kernels in QEMU too: half an hour
 
-demo: KERNEL := $(FIRST)
-demo: setup ## what borg-lvm does, in a guest, in a few minutes
-	@$(LAB) run --kernel $(FIRST) -- $(VENV)/python -m tests.demo
+rest: ## what test-full does after test
+	@$(SETUP) full $(or $(KERNEL),$(UML) 6.12)
+	@$(SUITE) rest $(addprefix --kernel=,$(or $(KERNEL),$(UML) 6.12))
 
-soak: KERNEL := $(EVERY)
-soak: setup releases ## every system test on every kernel, one kernel after the other
-	@status=0; for kernel in $(KERNEL); do \
-	  $(LAB) test --kernel $$kernel --env BORG_LVM_RUNS=40 --env BORG_LVM_JUDGED=10 --timeout 86400 -- $(TESTS) || status=1; done; \
-	exit $$status
+system: ## the system tests that TESTS names, on KERNEL
+	@$(SETUP) full $(or $(KERNEL),$(UML))
+	@$(SUITE) full $(addprefix --kernel=,$(or $(KERNEL),$(UML))) -- $(TESTS)
 
-bench: setup releases ## how long things stand still
-	@$(LAB) run --kernel $(FIRST) -- $(VENV)/python -m tests.bench
+soak: releases ## every system test on every kernel, with the long counts: hours
+	@$(SETUP) full $(or $(KERNEL),$(EVERY))
+	@$(SUITE) soak --timeout 86400 $(addprefix --kernel=,$(or $(KERNEL),$(EVERY))) -- $(TESTS)
+
+bench: releases ## how long volumes and applications are frozen
+	@$(SETUP) full $(SHELL_KERNEL)
+	@$(LAB) run --kernel $(SHELL_KERNEL) -- $(VENV)/python -m tests.bench
+
+shell: ## look around in a guest by hand; leave with exit
+	@$(SETUP) full $(SHELL_KERNEL)
+	@$(LAB) shell --kernel $(SHELL_KERNEL)
+
+RELEASE ?= trixie
+fresh: ## make demo and make test (twice) in a bare Debian of RELEASE, as a newcomer would
+	@$(PYTHON) -m tests.lab.fresh $(RELEASE) $(FRESH)
 
 clean: ## remove everything that make made
 	rm -rf .lab .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info

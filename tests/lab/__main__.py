@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from tests.lab import guest, here
 from tests.lab.accelerator import accelerator
-from tests.lab.choose import Choice, decide, facts
 from tests.lab.events import GRACE, Tally
 from tests.lab.initramfs import initramfs
 from tests.lab.job import Job
-from tests.lab.kernels import SERIES, kernel
+from tests.lab.kernels import SERIES, kernel, named
 from tests.lab.paths import CHECKOUT
 from tests.lab.watch import Outcome
+from tests.lab.where import Choice, decide, facts
 
 
 def main() -> int:
@@ -41,7 +44,7 @@ def main() -> int:
         _parser().error("run needs a command")
     given = {"BORG_LVM_LAB_KERNEL": choice.series, **dict(pair.split("=", 1) for pair in options.env)}
     job = Job(command, options.timeout, given)
-    tally = Tally(job.nonce, choice.series, options.grace)
+    tally = Tally(job.nonce, choice.series, options.grace, relay=_relay(options.events))
     return _report(options.action == "test", job, choice, tally, _run(job, choice, tally))
 
 
@@ -73,6 +76,15 @@ def _report(tests: bool, job: Job, choice: Choice, tally: Tally, outcome: Outcom
     return outcome.exit_status
 
 
+def _relay(descriptor: int | None) -> Callable[[dict[str, Any]], None] | None:
+    """Return what passes records on, a line of JSON each, if somebody wants them."""
+    if descriptor is None:
+        return None
+    os.set_inheritable(descriptor, False)
+    stream = os.fdopen(descriptor, "w", buffering=1)
+    return lambda record: print(json.dumps(record), file=stream)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     """Leave through the ordinary way out, where the guest is ended."""
     raise SystemExit(128 + number)
@@ -83,10 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", required=True)
     for name, told in (("run", "run a command"), ("test", "run system tests"), ("shell", "look around by hand")):
         action = actions.add_parser(name, help=told)
-        action.add_argument("--kernel", choices=SERIES, help="which kernel (default: the machine's own, else 6.1)")
+        action.add_argument(
+            "--kernel", type=named, choices=SERIES, help="which kernel, or nearest: this release's UML (default)"
+        )
         action.add_argument("--where", choices=("auto", "here", "vm"), default="auto")
         action.add_argument("--timeout", type=float, default=3600.0, help="seconds for everything (default 3600)")
         action.add_argument("--grace", type=float, default=GRACE, help="seconds that a test may exceed its limit")
+        action.add_argument("--events", type=int, metavar="FD", help="descriptor that gets each test's start and end")
         action.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for the command")
         action.add_argument("command", nargs="*", help="after --: the command, or arguments for pytest")
     fetch = actions.add_parser("fetch", help="get the kernels ready")

@@ -40,10 +40,10 @@ class Archive:
             return
         if not KEYS.exists():
             raise ArchiveError(f"Debian's keys are not on this machine ({KEYS}: package debian-archive-keyring)")
-        mirror = _mirror()
-        if not mirror:
+        place = mirror()
+        if not place:
             raise ArchiveError(f"Debian's release {release} cannot be had: apt has no archive of Debian's")
-        self._environment["APT_CONFIG"] = str(_configured(folder, f"deb [signed-by={KEYS}] {mirror} {release} main"))
+        self._environment["APT_CONFIG"] = str(_configured(folder, f"deb [signed-by={KEYS}] {place} {release} main"))
         logged(["apt-get", "update"], self._environment)
 
     def names(self, prefix: str) -> list[str]:
@@ -82,7 +82,7 @@ def _configured(folder: Path, source: str) -> Path:
     return own
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Return where this machine has its own Debian from; empty if it has none."""
     query = ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)"]
     query += ["Created-By: Packages", "Origin: Debian", "Component: main"]

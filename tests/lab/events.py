@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,12 +30,21 @@ class Tally:
     running: Running | None = None
     outcomes: list[tuple[str, str]] = field(default_factory=list)
     finished: bool = False
+    relay: Callable[[dict[str, Any]], None] | None = None
+    """Gets each record instead of a line that a person reads."""
 
     def take(self, line: str, now: float) -> str | None:
         """Take one line of JSON; return what is to be shown, if anything. Lines without our nonce do not count."""
         record = parsed(line, self.nonce)
         if record is None:
             return None
+        shown = self._count(record, now)
+        if self.relay:
+            self.relay(record)
+            return None
+        return shown
+
+    def _count(self, record: dict[str, Any], now: float) -> str | None:
         match record.get("event"):
             case "collected":
                 self.collected = int(record["count"])

@@ -59,10 +59,13 @@ class Kernel:
         return self.directory / "modules"
 
 
-def nearest() -> str:
-    """Return the series of User Mode Linux that this machine's own release has, else the oldest: it is had soonest."""
-    own = (series for series, release in RELEASES.items() if series.startswith("uml") and release == codename())
-    return next(own, SERIES[0])
+def named(series: str) -> str:
+    """Return the series that is meant: "nearest" is the User Mode Linux of this machine's own release.
+
+    It is fetched soonest. Where the release has none, it is the oldest.
+    """
+    own = (name for name, release in RELEASES.items() if name.startswith("uml") and release == codename())
+    return next(own, SERIES[0]) if series == "nearest" else series
 
 
 def kernel(series: str) -> Kernel:

@@ -51,6 +51,12 @@ def install(stage: str) -> None:
             logged([*APT, "install", "-y", "--no-install-recommends", *wanted])
 
 
+def install_one(program: str, package: str) -> None:
+    """Install a package for its program, which only a developer needs. Raises: SystemExit."""
+    if shutil.which(program) is None:
+        logged([*APT, "install", "-y", "--no-install-recommends", package])
+
+
 def choice(need: Need, offered: set[str]) -> str:
     """Return the package to install for a need; empty if none is offered."""
     return next((package for package in need.packages if package in offered), "")

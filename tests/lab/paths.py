@@ -27,6 +27,15 @@ def locked(name: str) -> Iterator[None]:
 PER_PROCESSOR = 2
 """Tests wait for half of their time, so two guests of User Mode Linux fit on one processor."""
 
+PER_GUEST = 1 << 30
+"""Bytes of memory that a guest uses at most times; what it may use is much more, see `uml.MEMORY`."""
+
+
+def places() -> int:
+    """Return how many guests of User Mode Linux this machine has room for at a time."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(PER_PROCESSOR * len(os.sched_getaffinity(0)), memory // PER_GUEST - 1))
+
 
 @contextlib.contextmanager
 def turn(*, whole: bool) -> Iterator[int]:
@@ -37,19 +46,20 @@ def turn(*, whole: bool) -> Iterator[int]:
     LAB.mkdir(exist_ok=True)
     processors = sorted(os.sched_getaffinity(0), reverse=True)
     # First the first place on each, so that two guests are not on one processor while another one is idle.
-    wanted = [[(processor, place) for place in range(PER_PROCESSOR)] for processor in processors]
-    if not whole:
-        wanted = [[(processor, place)] for place in range(PER_PROCESSOR) for processor in processors]
-    told = False
+    single = [(processor, place) for place in range(PER_PROCESSOR) for processor in processors][: places()]
+    wanted = [[place] for place in single]
+    if whole:
+        wanted = [[place for place in single if place[0] == processor] for processor in processors]
+    reported = False
     while True:
-        for places in wanted:
+        for rooms in filter(None, wanted):
             with contextlib.ExitStack() as stack:
-                if all(_taken(stack, f"guest{processor}-{place}") for processor, place in places):
-                    yield places[0][0]
+                if all(_taken(stack, f"guest{processor}-{place}") for processor, place in rooms):
+                    yield rooms[0][0]
                     return
-        if not told:
+        if not reported:
             print("lab: waiting for other guests to end", flush=True)
-        told = True
+        reported = True
         time.sleep(1)
 
 

@@ -20,6 +20,7 @@ class Reporter:
         self._stream = stream
         self._nonce = nonce
         self._outcome = "passed"
+        self._reason = ""
 
     def tell(self, event: str, **facts: object) -> None:
         """Send an event; unbuffered, because the machine may be gone the next moment."""
@@ -32,11 +33,12 @@ class Reporter:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Tell start and finish of each test."""
-        self._outcome = "passed"
+        self._outcome, self._reason = "passed", ""
         self.tell("start", test=item.nodeid, limit=limit_of(item))
         began = time.monotonic()
         result = yield
-        self.tell("finish", test=item.nodeid, outcome=self._outcome, seconds=round(time.monotonic() - began, 3))
+        took = round(time.monotonic() - began, 3)
+        self.tell("finish", test=item.nodeid, outcome=self._outcome, seconds=took, reason=self._reason)
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -45,6 +47,8 @@ class Reporter:
             self._outcome = "failed"
         elif report.skipped and self._outcome == "passed":
             self._outcome = "skipped"
+            # pytest's own form: the file, the line, "Skipped: reason".
+            self._reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:

@@ -14,7 +14,7 @@ from types import FrameType
 from tests.lab import log, packages
 from tests.lab.archive import ArchiveError
 from tests.lab.initramfs import initramfs
-from tests.lab.kernels import SERIES, KernelError, kernel
+from tests.lab.kernels import SERIES, KernelError, kernel, named
 from tests.lab.log import logged
 from tests.lab.needs import STAGES, machine
 from tests.lab.paths import CHECKOUT, locked
@@ -84,7 +84,7 @@ def main() -> None:
     """Do all of it, for the stage and the kernels that are named."""
     parser = argparse.ArgumentParser(prog="python -m tests.lab.setup", description=__doc__)
     parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("kernel", nargs="*", choices=SERIES)
+    parser.add_argument("kernel", nargs="*", type=named, choices=SERIES)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     if os.uname().machine != "x86_64":

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.rig import Rig
-from tests.system import certificates
+from tests.system import certificates, promises
 
 MARKERS = {
-    "each_kernel": "what happens may depend on the kernel: `make test` runs it on every one",
+    "promise": "proves a promise of README: `make test` runs it; given by tests/system/promises.py",
+    "each_series": "what happens may depend on the kernel: runs on both as User Mode Linux; given by promises.py",
+    "each_kernel": "as each_series, and on stock kernels in QEMU, with two processors",
     "soak": "takes long and proves more of the same: only `make soak` runs it",
-    "some_kernel": "a row of a long table: `make test` runs it on one kernel, they take turns",
+    "some_kernel": "a row of a long table: runs on one kernel, they take turns",
 }
-"""All other tests run in `make test` on the first kernel only: UML, where they take a fifth of the time. `make soak`
-runs everything on every kernel."""
-
-EVERY = 8
-"""Each other kernel takes every eighth row of a long table, the first takes the rest."""
+"""What runs where is decided by tests/lab/suite/choose.py."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let guests share the tests: options, for a misspelt one is an error, not a guest that runs all tests."""
-    group = parser.getgroup("lab")
-    group.addoption("--share", help="a kernel's number (from 0) of how many: what is marked for it; default: all")
-    group.addoption("--part", help="a guest's number (from 0) of how many that share these tests, whole files each")
+    """Take the list of what this guest is to run."""
+    parser.getgroup("lab").addoption("--items", help="a file with a JSON list of the tests to run, by pytest's names")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,34 +36,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what is this guest's, see `pytest_addoption`."""
-    kept = set(items)
-    if "BORG_LVM_RUNS" not in os.environ:
-        kept = {item for item in items if not item.get_closest_marker("soak")}
-    if share := config.getoption("--share"):
-        number, of = (int(word) for word in share.split("/"))
-        rows = [item for item in items if item.get_closest_marker("some_kernel")]
-        each = {item for item in items if item.get_closest_marker("each_kernel")}
-        theirs = [set(rows[other::EVERY]) for other in range(1, of)]
-        kept &= each | theirs[number - 1] if number else set(items).difference(*theirs)
-    if part := config.getoption("--part"):
-        number, of = (int(word) for word in part.split("/"))
-        mine = dealt([item.path for item in kept], of)[number]
-        kept = {item for item in kept if item.path in mine}
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = [item for item in items if item in kept]
+    """Keep what this guest is to run, and fail if a test that is listed does not exist here."""
+    for item in items:
+        for mark in sorted(promises.marks(item.nodeid.removeprefix("tests/system/"))):
+            item.add_marker(mark)
+    listed = config.getoption("--items")
+    if listed is None:
+        if "BORG_LVM_RUNS" not in os.environ and os.environ["BORG_LVM_LAB"] != "list":
+            _keep(config, items, [item for item in items if not item.get_closest_marker("soak")])
+        return
+    wanted = set(json.loads(Path(listed).read_text()))
+    if absent := wanted.difference(item.nodeid for item in items):
+        raise pytest.UsageError(f"tests that are listed do not exist here: {sorted(absent)}")
+    _keep(config, items, [item for item in items if item.nodeid in wanted])
 
 
-def dealt(files: Iterable[Path], parts: int) -> list[set[Path]]:
-    """Deal out files, named once for each test in them, so that the parts have about as many tests each."""
-    hands: list[set[Path]] = [set() for _ in range(parts)]
-    counts = Counter(files)
-    tests = [0] * parts
-    for file, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-        least = tests.index(min(tests))
-        hands[least].add(file)
-        tests[least] += count
-    return hands
+def _keep(config: pytest.Config, items: list[pytest.Item], kept: list[pytest.Item]) -> None:
+    names = {item.nodeid for item in kept}
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in names])
+    items[:] = kept
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from tests.lab.choose import Facts, decide
 from tests.lab.events import Tally
 from tests.lab.initramfs import cpio
 from tests.lab.kernels import KernelError, newest
+from tests.lab.where import Facts, decide
 from tests.rig.names import ForeignNameError, is_ours, new_group, ours
 
 ABLE = Facts(root=True, device_mapper=True, release="6.1.0-40-amd64")

@@ -10,6 +10,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.kernels import named
+
 DM_VERSION = 0xC138FD00  # _IOWR(0xfd, 0, struct dm_ioctl)
 DM_IOCTL_SIZE = 312
 
@@ -42,14 +44,14 @@ def decide(where: str, series: str | None, known: Facts) -> Choice:
     """Choose. Without a wish for a kernel the machine's own is as good as any, if it can do LVM."""
     own = ".".join(known.release.split(".")[:2])
     if where == "vm":
-        return Choice(False, series or "6.1", "asked for")
+        return Choice(False, series or named("nearest"), "asked for")
     obstacle = _obstacle(series, own, known)
     if where == "here":
         if obstacle:
             raise ValueError(f"cannot run here: {obstacle}")
         return Choice(True, own, "asked for")
     if obstacle:
-        return Choice(False, series or "6.1", obstacle)
+        return Choice(False, series or named("nearest"), obstacle)
     return Choice(True, own, "this kernel has device-mapper and we are root")
 
 

@@ -1,0 +1,121 @@
+"""Runs `make demo` and `make test` in a bare Debian, as a newcomer would: ``python -m tests.lab.fresh RELEASE``.
+
+The bare system (debootstrap's minbase with make and Python, nothing else) is unpacked below ``.lab/fresh``, gets a copy
+of the checkout, and is entered in mount and process namespaces of its own. Nothing of this machine is visible in it but
+its processors, devices and network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.lab.archive import mirror
+from tests.lab.log import logged
+from tests.lab.packages import install_one
+from tests.lab.paths import CHECKOUT, LAB, locked
+
+FRESH = LAB / "fresh"
+BARE = "ca-certificates,make"
+PYTHON = "python3"
+PLACE = "/root/borg lvm ü"
+"""The checkout's place: a path as people have them."""
+
+NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt")
+"""How this machine reaches the archives is how the bare one does."""
+PASSED_ON = ("PIP_", "SSL_CERT", "http_proxy", "https_proxy")
+
+
+def build(release: str, prefix: Path | None) -> Path:
+    """Return the root directory of a new bare system; `prefix` is a Python that it gets in /usr/local, and no other."""
+    archive = FRESH / f"{release}{'-local' if prefix else ''}.tar"
+    root = FRESH / release
+    if not archive.is_file():
+        install_one("debootstrap", "debootstrap")
+        half = archive.with_suffix(".half")
+        shutil.rmtree(half, ignore_errors=True)
+        packages = BARE if prefix else f"{BARE},{PYTHON}"
+        logged(["debootstrap", "--variant=minbase", f"--include={packages}", release, str(half), mirror()])
+        logged(["tar", "-C", str(half), "-cf", str(archive), "."])
+        shutil.rmtree(half)
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    logged(["tar", "-C", str(root), "-xf", str(archive)])
+    if prefix:
+        shutil.copytree(prefix, root / "usr" / "local", symlinks=True, dirs_exist_ok=True)
+    for path in NETWORK:
+        if Path(path).is_file():
+            shutil.copy(path, root / path.lstrip("/"))
+    _copy_checkout(root / PLACE.lstrip("/"))
+    return root
+
+
+def _copy_checkout(target: Path) -> None:
+    """Copy what a clone would have, as it is in the working tree."""
+    target.mkdir(parents=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=CHECKOUT, check=True, capture_output=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, listed.decode().split("\0")):
+        if (CHECKOUT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(CHECKOUT / name, target / name)
+
+
+INSIDE = """
+set -e
+mount --make-rprivate /
+for place in proc sys dev run tmp; do mkdir -p "$1/$place"; done
+mount -t proc proc "$1/proc"
+mount -t sysfs sysfs "$1/sys"
+mount --rbind /dev "$1/dev"
+mount -t tmpfs tmpfs "$1/run"
+mount -t tmpfs -o mode=1777 tmpfs "$1/tmp"
+exec chroot "$1" /usr/bin/env -i "${@:3}" sh -c 'cd "$1" && exec make $2' sh "$PLACE" "$2"
+"""
+
+
+def run(root: Path, target: str) -> tuple[int, float]:
+    """Run a target of make in a bare system; returns its status and the seconds that it took."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    own = {"HOME": "/root", "LANG": "C.UTF-8", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    variables = [f"{name}={value}" for name, value in (kept | own).items()]
+    command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", INSIDE, "bash"]
+    began = time.monotonic()
+    done = subprocess.run(
+        [*command, str(root), target, *variables], env={**os.environ, "PLACE": PLACE},
+        stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    return done.returncode, time.monotonic() - began
+
+
+def main() -> int:
+    """Run the targets one after the other; the status is 0 if all of them ended with 0."""
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.fresh", description=__doc__)
+    parser.add_argument("release", help="a release of Debian: bookworm, trixie …")
+    parser.add_argument(
+        "--python", type=Path, metavar="PREFIX", help="a Python to put into /usr/local, instead of Debian's"
+    )
+    parser.add_argument(
+        "targets", nargs="*", default=["demo", "test", "test"], help="of make (default: demo test test)"
+    )
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("fresh: only root can make and enter a bare system")
+    with locked("fresh"):
+        root = build(options.release, options.python)
+        ended = [(target, *run(root, target)) for target in options.targets]
+    for target, status, seconds in ended:
+        print(f"fresh: {options.release}: make {shlex.quote(target)}: status {status} after {seconds:.0f} s")
+    return 1 if any(status for _, status, _ in ended) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

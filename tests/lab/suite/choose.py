@@ -1,0 +1,55 @@
+"""Decides which test runs on which kernel. Pure.
+
+| stage | on the first kernel | on each other one |
+|---|---|---|
+| test  | `promise`: what proves a promise of README (tests/system/promises.py) | of these: `each_series` |
+| full  | all but `soak` | `each_series` (as User Mode Linux), `each_kernel`, its turn of `some_kernel` |
+| rest  | `full` without `test`, which has run before | likewise |
+| soak  | everything | everything |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+STAGES = ("test", "full", "rest", "soak")
+
+SERIES_MARKS = frozenset({"each_series", "each_kernel"})
+
+EVERY = 8
+"""Each other kernel takes every eighth row of a long table, the first takes the rest."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A collected test: pytest's name of it, and the names of its markers."""
+
+    name: str
+    marks: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def file(self) -> str:
+        """The file that it is in."""
+        return self.name.partition("::")[0]
+
+
+def chosen(stage: str, kernels: Sequence[str], items: Sequence[Item]) -> dict[str, list[Item]]:
+    """Return the tests of a stage by kernel, in the order in which they were collected."""
+    if stage == "soak":
+        return {kernel: list(items) for kernel in kernels}
+    if stage == "rest":
+        before = chosen("test", kernels, items)
+        whole = chosen("full", kernels, items)
+        return {kernel: [item for item in whole[kernel] if item not in before[kernel]] for kernel in kernels}
+    ordinary = [item for item in items if "soak" not in item.marks]
+    if stage == "test":
+        ordinary = [item for item in ordinary if "promise" in item.marks]
+    rows = [item for item in ordinary if "some_kernel" in item.marks and "promise" not in item.marks]
+    turns = {kernel: set(rows[number::EVERY]) for number, kernel in enumerate(kernels) if number}
+    dealt = set().union(*turns.values())
+    result = {kernels[0]: [item for item in ordinary if item not in dealt]}
+    for kernel, theirs in turns.items():
+        marks = SERIES_MARKS if kernel.startswith("uml") else {"each_kernel"}
+        result[kernel] = [item for item in ordinary if item in theirs or item.marks & marks]
+    return result

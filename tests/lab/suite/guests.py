@@ -1,0 +1,102 @@
+"""Runs parts of the system tests, each in a guest of its own, several at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.lab.paths import CHECKOUT, LAB, places
+from tests.lab.suite.deal import Part
+from tests.lab.suite.progress import Progress, Result
+
+SHOWN = 200  # lines of a guest's output that a failure shows
+
+
+@dataclass
+class Guests:
+    """Guests at work. `say` prints lines above the progress; `options` are for each `tests.lab test`."""
+
+    progress: Progress
+    say: Callable[[str], None]
+    options: Sequence[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    _children: list[subprocess.Popen[str]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, parts: Sequence[Part]) -> None:
+        """Run all parts in this order, as many at a time as the machine has places for, and wait for their end."""
+        with ThreadPoolExecutor(max_workers=places()) as pool:
+            try:
+                for _ in pool.map(self._one, parts):
+                    pass
+            except BaseException:
+                self.stop()
+                raise
+
+    def stop(self) -> None:
+        """End what still runs. The lab ends its guest when it gets SIGTERM."""
+        with self._lock:
+            for child in self._children:
+                if child.poll() is None:
+                    child.terminate()
+
+    def _one(self, part: Part) -> None:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=LAB, prefix="part-")))
+            listed = folder / "items"
+            listed.write_text(json.dumps([item.name for item in part.items]))
+            output = stack.enter_context((folder / "output").open("w+"))
+            events, theirs = os.pipe()
+            files = list(dict.fromkeys(item.file for item in part.items))
+            command = [sys.executable, "-m", "tests.lab", "test", "--kernel", part.kernel, "--events", str(theirs)]
+            command += [*self.options, "--", "--items", str(listed), *files]
+            with self._lock:
+                child = subprocess.Popen(
+                    command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
+                    pass_fds=[theirs],
+                )  # fmt: skip
+                self._children.append(child)
+            os.close(theirs)
+            failed = self._follow(part.kernel, events)
+            status = child.wait()
+            if status or failed:
+                self._explain(part, status, failed, output.name)
+
+    def _follow(self, kernel: str, events: int) -> int:
+        """Take down what the tests of a guest report until it ends; returns how many have failed."""
+        failed = 0
+        with os.fdopen(events) as lines:
+            for line in lines:
+                record = json.loads(line)
+                with self._lock:
+                    if record["event"] == "start":
+                        self.progress.start(kernel, record["test"], time.monotonic())
+                    elif record["event"] == "finish":
+                        result = Result(kernel, record["test"], record["outcome"], record["seconds"], record["reason"])
+                        self.progress.finish(result)
+                        failed += result.outcome == "failed"
+        return failed
+
+    def _explain(self, part: Part, status: int, failed: int, output: str) -> None:
+        lines = Path(output).read_text(errors="replace").splitlines()
+        with self._lock:
+            for key in [key for key in self.progress.running if key[0] == part.kernel and self._mine(part, key[1])]:
+                del self.progress.running[key]
+            if not failed:
+                self.problems.append(f"a guest with kernel {part.kernel} ended with status {status}")
+            self.say("\n".join(lines[-SHOWN:]))
+
+    @staticmethod
+    def _mine(part: Part, name: str) -> bool:
+        return any(item.name == name for item in part.items)

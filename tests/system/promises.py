@@ -1,0 +1,161 @@
+"""What README promises, and which tests prove it: these are what `make test` runs.
+
+The rule: each sentence of README that a stranger relies on has at least one test here, and each way in which a killed
+process may do harm has a row of the kill table. All else is in `make test-full`. A proof is a file, a test, or a row of
+a test, below tests/system; `both` are those whose outcome may depend on the kernel, and which run on both series.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Words of README, and the tests that prove them."""
+
+    words: str
+    proofs: tuple[str, ...] = ()
+    both: tuple[str, ...] = ()
+
+
+PROMISES = (
+    Promise(
+        "One instant across several volumes",
+        proofs=("test_instant.py::test_the_judges_see_one_snapshot_after_the_other[gaps]", "test_postgres.py"),
+        both=("test_instant.py::test_all_snapshots_show_one_instant", "test_moved.py"),
+    ),
+    Promise(
+        "thick and thin, ext2/3/4 and xfs, with or without LUKS between",
+        proofs=("test_kinds.py::test_kind[thick-xfs]", "test_kinds.py::test_luks", "test_striped.py"),
+        both=("test_kinds.py::test_kind[thick-ext4]", "test_kinds.py::test_kind[thin-xfs]"),
+    ),
+    Promise(
+        "volumes that are themselves the source",
+        proofs=("test_raw.py::test_the_command_reads_the_device_as_it_was",),
+        both=("test_raw.py::test_devices_and_files_show_one_instant",),
+    ),
+    Promise(
+        "archive paths, exclude patterns, borg's files cache and restic's parents are those of the plain",
+        proofs=(
+            "test_paths.py::test_paths_are_those_of_a_plain_run",
+            "test_paths.py::test_second_run_of_borg_hits_its_cache_for_every_file",
+            "test_faithful.py",
+        ),
+    ),
+    Promise(
+        "so are its output, its terminal, its signals and its exit status",
+        proofs=(
+            "test_signals.py::test_ctrl_c_is_seen_once_each",
+            "test_signals.py::test_kill_is_passed_on_once",
+            "test_signals.py::test_signal_before_the_command",
+            "test_signals.py::test_the_command_inherits_everything",
+            "test_signals.py::test_the_command_has_the_terminal",
+            "test_begin.py::test_a_status_is_passed_through",
+        ),
+    ),
+    Promise(
+        "No silent fall-back",
+        proofs=(
+            "test_refusals.py::test_path",
+            "test_refusals.py::test_all_faults_are_told_at_once",
+            "test_refusals.py::test_no_room",
+            "test_refusals.py::test_full_thin_pool",
+            "test_refusals.py::test_not_root",
+        ),
+    ),
+    Promise(
+        "snapshot that was lost while the command ran makes the run fail",
+        proofs=(
+            "test_overflow.py::test_never_a_silent_loss",
+            "test_begin.py::test_a_lost_snapshot_takes_the_view_away",
+        ),
+        both=("test_hostile.py::test_an_overflowed_snapshot_fails_the_run_though_the_command_succeeds",),
+    ),
+    Promise(
+        "are quiesced around the instant and always set going again",
+        proofs=(
+            "test_applications.py::test_they_are_quiesced_in_order_and_resumed_in_reverse",
+            "test_applications.py::test_a_failure_ends_the_run_with_all_resumed",
+            "test_applications.py::test_we_die_or_hang_while_they_stand_still",
+            "test_applications.py::test_we_and_the_guardian_die_and_clean_resumes_them",
+            "test_scripts.py",
+            "test_postgresql.py::TestContract",
+            "test_mariadb.py::TestContract",
+            "test_redis.py::TestContract",
+            "test_systemd.py::TestContractFreeze",
+            "test_containers.py::TestContract::test_it_stands_still_and_goes_on",
+            "test_containers.py::TestContract::test_it_is_resumed_without_us",
+        ),
+    ),
+    Promise(
+        "the source paths are read from the command lines of borg, restic, borgmatic",
+        proofs=("test_dumps.py", "test_refusals.py::test_repository_is_the_source"),
+    ),
+    Promise(
+        "these five commands",
+        proofs=("test_booted.py::test_five_commands_make_a_nightly_backup",),
+    ),
+    Promise("The first shows what would happen, the second does it", proofs=("test_readme.py",)),
+    Promise("says whether it would work", proofs=("test_check.py::test_a_sandbox_that_takes_lvm_away",)),
+    Promise(
+        "The last lines of a run always say what was frozen",
+        proofs=("test_certificate.py::test_a_run_that_went_well", "test_certificate.py::test_a_run_that_lost"),
+    ),
+    Promise(
+        "act on `create` and `backup` only",
+        proofs=("test_front.py::test_in_place_of_restic", "test_front.py::test_inside_of_a_run"),
+    ),
+    Promise(
+        "the backup reads `/run/borg-lvm/view/NAME/./srv`",
+        proofs=("test_begin.py::test_nobody_who_was_there_before", "test_begin.py::test_a_killed_keeper"),
+    ),
+    Promise("a program of your own in Python", proofs=("test_api.py::test_the_page_about_python_is_true",)),
+    Promise(
+        "mounts them\nread-only in a private mount namespace over the very same paths",
+        proofs=("test_root.py::test_root_is_frozen_with_all_that_is_mounted_below[nested]",),
+        both=("test_frozen.py",),
+    ),
+    Promise(
+        "If borg-lvm itself is killed",
+        proofs=("test_killed.py::test_killed[", "test_killed.py::test_clean_killed", "test_killed.py::test_deadline"),
+        both=(
+            "test_killed.py::test_killed[thick-in-lvcreate-helper]",
+            "test_killed.py::test_killed[thin-in-lvcreate-all]",
+            "test_killed.py::test_killed[two-in-refresh-all]",
+        ),
+    ),
+    Promise(
+        "A snapshot is grown before it is full",
+        proofs=("test_watched.py::test_a_snapshot_grows_before_it_is_full",),
+    ),
+    Promise(
+        "the backup is ended, with status 74, before it is full",
+        proofs=("test_watched.py::test_a_thin_pool_that_fills_is_the_servers_first",),
+    ),
+    Promise(
+        "What was saved from a lost snapshot is marked in repositories",
+        proofs=("test_tainted.py::test_borgs_archive_is_marked", "test_tainted.py::test_restics_snapshot_is_marked"),
+    ),
+    Promise(
+        "no volume stood still for longer",
+        proofs=("test_window.py", "test_still.py::test_no_writer_waits_longer_than_is_told[as it is]"),
+    ),
+    Promise("`borg-lvm clean`, removes the rest", proofs=("test_two_runs.py",)),
+)
+
+
+def marks(test: str) -> set[str]:
+    """Return the markers that a test gets for what it proves; `test` is pytest's name of it, from its file on."""
+    found = set()
+    for promise in PROMISES:
+        if any(proves(proof, test) for proof in promise.proofs + promise.both):
+            found.add("promise")
+        if any(proves(proof, test) for proof in promise.both):
+            found.add("each_series")
+    return found
+
+
+def proves(proof: str, test: str) -> bool:
+    """Whether a proof names a test."""
+    return test.startswith(proof)

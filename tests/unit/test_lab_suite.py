@@ -1,0 +1,120 @@
+"""Which test runs where, in which guest, and what is said of it."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import pytest
+
+from tests.lab.suite.choose import STAGES, Item, chosen
+from tests.lab.suite.deal import parts
+from tests.lab.suite.progress import Progress, Result
+
+KERNELS = ["uml-6.1", "uml-6.12", "6.12"]
+
+
+def item(name: str, *marks: str) -> Item:
+    return Item(f"tests/system/test_a.py::test_{name}", frozenset(marks))
+
+
+ROWS = [item(f"row[{number}]", "some_kernel") for number in range(20)]
+PLAIN, SOAK = item("plain"), item("soak", "soak")
+PROMISE, EVERYWHERE = item("promise", "promise"), item("everywhere", "promise", "each_kernel")
+SERIES, LONG = item("series", "promise", "each_series"), item("long", "promise", "soak")
+ALL = [PLAIN, SOAK, PROMISE, EVERYWHERE, SERIES, LONG, *ROWS]
+
+
+class TestChosen:
+    def test_test_has_the_promises(self) -> None:
+        assert chosen("test", KERNELS, ALL) == {
+            "uml-6.1": [PROMISE, EVERYWHERE, SERIES],
+            "uml-6.12": [EVERYWHERE, SERIES],
+            "6.12": [EVERYWHERE],
+        }
+
+    def test_full_has_all_but_the_soak_once_and_rows_in_turns(self) -> None:
+        full = chosen("full", KERNELS, ALL)
+        assert not {SOAK, LONG} & set(itertools.chain(*full.values()))
+        counted = Counter(itertools.chain(*full.values()))
+        assert {counted[row] for row in ROWS} == {1}
+        assert (counted[EVERYWHERE], counted[SERIES]) == (3, 2)
+        assert counted[PLAIN] == 1
+        assert full["uml-6.1"][0] == PLAIN
+
+    @pytest.mark.parametrize("kernels", [KERNELS, KERNELS[:1]])
+    def test_test_and_rest_are_full(self, kernels: list[str]) -> None:
+        full, test, rest = (chosen(stage, kernels, ALL) for stage in ("full", "test", "rest"))
+        for kernel in kernels:
+            assert sorted(test[kernel] + rest[kernel], key=str) == sorted(full[kernel], key=str)
+            assert not set(test[kernel]) & set(rest[kernel])
+
+    def test_soak_has_everything_everywhere(self) -> None:
+        assert chosen("soak", KERNELS, ALL) == dict.fromkeys(KERNELS, ALL)
+
+    def test_no_stage_is_forgotten(self) -> None:
+        assert all(chosen(stage, KERNELS, ALL)["uml-6.1"] for stage in STAGES)
+
+
+COUNTS = {"a": 9, "b": 1, "c": 4, "d": 4, "e": 1}
+FILES = [Item(f"tests/system/test_{file}.py::test_{n}") for file, count in COUNTS.items() for n in range(count)]
+
+
+class TestParts:
+    def test_each_test_is_in_exactly_one(self) -> None:
+        dealt = parts("uml-6.1", FILES, {}, 3)
+        assert sorted(one.name for part in dealt for one in part.items) == sorted(one.name for one in FILES)
+
+    def test_they_take_about_as_long(self) -> None:
+        first, second = parts("uml-6.1", FILES, {}, 2)
+        assert abs(first.seconds - second.seconds) <= 5
+
+    def test_a_short_file_stays_whole_and_a_long_one_does_not(self) -> None:
+        dealt = parts("uml-6.1", FILES, {}, 4)
+        of = {
+            name: sum(any(one.file.endswith(f"_{name}.py") for one in part.items) for part in dealt) for name in "abcde"
+        }
+        assert of["a"] > 1
+        assert (of["b"], of["c"], of["d"], of["e"]) == (1, 1, 1, 1)
+
+    def test_what_is_known_counts(self) -> None:
+        known = {one.name: 1.0 for one in FILES} | {FILES[9].name: 100.0}
+        longest = parts("uml-6.1", FILES, known, 2)[0]
+        assert FILES[9] in longest.items
+        assert len(longest.items) == 1
+
+    def test_there_is_no_empty_part(self) -> None:
+        assert len(parts("uml-6.1", FILES[-1:], {}, 8)) == 1
+        assert parts("uml-6.1", [], {}, 8) == []
+
+    def test_emulated_processors_are_slower(self) -> None:
+        (emulated,), (user_mode) = parts("6.12", FILES, {}, 1), parts("uml-6.12", FILES, {}, 1)
+        assert emulated.seconds > user_mode[0].seconds
+
+
+class TestProgress:
+    def running(self) -> Progress:
+        progress = Progress({("k", "a/test_1.py::t[x]"): 10.0, ("k", "a/test_2.py::u"): 30.0, ("l", "v"): 60.0})
+        progress.start("k", "a/test_1.py::t[x]", 100.0)
+        progress.start("k", "a/test_2.py::u", 101.0)
+        return progress
+
+    def test_what_runs_is_named(self) -> None:
+        assert self.running().line(105.0) == "0 of 3 system tests; running test_1.py::t (k), test_2.py::u (k)"
+
+    def test_what_is_left_is_estimated_from_what_is_done(self) -> None:
+        progress = self.running()
+        progress.finish(Result("k", "a/test_1.py::t[x]", "passed", 20.0))
+        assert progress.line(120.0) == "1 of 3 system tests; about 3 min left; running test_2.py::u (k)"
+
+    def test_the_last_lines(self) -> None:
+        progress = self.running()
+        progress.finish(Result("k", "a/test_1.py::t[x]", "passed", 20.0))
+        progress.finish(Result("k", "a/test_2.py::u", "failed", 20.0))
+        progress.finish(Result("l", "v", "skipped", 20.0, "needs docker: …"))
+        assert progress.line(120.0).startswith("3 of 3 system tests, 1 failed")
+        assert progress.summary(1) == [
+            "FAILED a/test_2.py::u (k)",
+            "skipped 1: needs docker: …",
+            "1 passed, 2 failed, 1 skipped",
+        ]

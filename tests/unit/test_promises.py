@@ -1,0 +1,50 @@
+"""Every promise of README has a proof, and every proof exists: else `make test` would prove less than it says."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.lab.suite.choose import chosen
+from tests.lab.suite.collect import collected
+from tests.system.promises import PROMISES, Promise, marks, proves
+
+ROOT = Path(__file__).parents[2]
+README = " ".join((ROOT / "README.md").read_text().split())
+PROOFS = sorted({proof for promise in PROMISES for proof in promise.proofs + promise.both})
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.words[:30])
+def test_readme_says_so(promise: Promise) -> None:
+    assert " ".join(promise.words.split()) in README
+    assert promise.proofs + promise.both
+
+
+@pytest.mark.parametrize("proof", PROOFS)
+def test_the_proof_exists(proof: str) -> None:
+    file, *names = proof.split("::")
+    tree = ast.parse((ROOT / "tests" / "system" / file).read_text())
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    # The tests of a contract are written elsewhere.
+    inherited = {"test_it_stands_still_and_goes_on", "test_it_is_resumed_without_us"}
+    for name in names:
+        wanted = name.partition("[")[0]
+        assert any(known.startswith(wanted) for known in defined | inherited), f"no {wanted} in {file}"
+
+
+def test_a_proof_gives_its_markers() -> None:
+    assert marks("test_killed.py::test_killed[thin-in-lvcreate-all]") == {"promise", "each_series"}
+    assert marks("test_killed.py::test_killed[thick-after-lvcreate-guardian]") == {"promise"}
+    assert marks("test_lab.py::test_device_mapper_answers") == set()
+
+
+@pytest.mark.process
+def test_make_test_runs_every_proof_and_every_victim_of_the_kill_table() -> None:
+    items = collected([])
+    run = [item.name.removeprefix("tests/system/") for item in chosen("test", ["uml-6.1"], items)["uml-6.1"]]
+    assert [proof for proof in PROOFS if not any(proves(proof, name) for name in run)] == []
+    killed = {re.split(r"[-\]]", name)[-2] for name in run if name.startswith("test_killed.py::test_killed[")}
+    assert killed == {"us", "helper", "guardian", "both", "all"}
