@@ -1,7 +1,7 @@
 """A small reader of command lines after a table of options.
 
-A table is data: one option a line, its names, and whether it takes a value (`=`), may take one that is attached
-(`[=]`), or takes none. A `Style` says how a program reads the table: argparse, getopt_long, popt and pflag differ.
+A table is data: one option a line, its names, and whether it takes a value (`=`), may take one (`[=]`), or takes
+none. A `Style` says how a program reads the table: argparse, getopt_long, popt and pflag differ.
 What the table does not know is reported, never guessed.
 """
 
@@ -17,7 +17,7 @@ class Takes(Enum):
 
     NOTHING = "nothing"
     VALUE = "a value"
-    ATTACHED = "a value, if it is attached"
+    OPTIONAL = "a value, or none"
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,22 @@ class Style:
     """How a program reads its command line.
 
     `abbreviations`: an unambiguous beginning of a long option will do. `switches`: a flag without a value takes
-    one nevertheless by `=`. `short_equals`: `-o=value` means `value`. `stops`: the first word that is not an
+    one nevertheless by `=`. `short_equals`: `-o=value` means `value`. `next_word`: an optional value may be the
+    next word, unless that is an option itself; else it must be attached. `stops`: the first word that is not an
     option ends the options.
     """
 
     abbreviations: bool = False
     switches: bool = False
     short_equals: bool = False
+    next_word: bool = False
     stops: bool = False
 
 
 # Python's argparse, as borg and borgmatic use it.
-ARGPARSE = Style(abbreviations=True, short_equals=True)
+ARGPARSE = Style(abbreviations=True, short_equals=True, next_word=True)
 # The command words of a program with subcommands: the first word that is no option ends the program's own options.
-ARGPARSE_COMMAND = Style(abbreviations=True, short_equals=True, stops=True)
+ARGPARSE_COMMAND = Style(abbreviations=True, short_equals=True, next_word=True, stops=True)
 # GNU getopt_long.
 GETOPT = Style(abbreviations=True)
 # Go's pflag, as restic uses it.
@@ -121,7 +123,7 @@ class Table:
         takes = Takes.NOTHING
         line = line.strip()
         if line.endswith("[=]"):
-            takes, line = Takes.ATTACHED, line[:-3]
+            takes, line = Takes.OPTIONAL, line[:-3]
         elif line.endswith("="):
             takes, line = Takes.VALUE, line[:-1]
         names = tuple(line.split())
@@ -182,10 +184,8 @@ class _Reader:
             self.ambiguous.append(text)
         elif equals:
             self._attached(found[0], text, value)
-        elif found[0].takes is Takes.VALUE:
-            self._separate(found[0], text)
         else:
-            self.items.append(Given(found[0].name))
+            self._alone(found[0], text)
 
     def _attached(self, option: Option, text: str, value: str) -> None:
         if option.takes is Takes.NOTHING and not self.style.switches:
@@ -193,11 +193,18 @@ class _Reader:
         else:
             self.items.append(Given(option.name, value))
 
-    def _separate(self, option: Option, text: str) -> None:
-        if self.args:
+    def _alone(self, option: Option, text: str) -> None:
+        """Take an option to which no value is attached, with the next word if that is its value."""
+        if option.takes is Takes.NOTHING or (option.takes is Takes.OPTIONAL and not self._value_follows()):
+            self.items.append(Given(option.name))
+        elif self.args:
             self.items.append(Given(option.name, self.args.pop(0)))
         else:
             self.incomplete.append(text)
+
+    def _value_follows(self) -> bool:
+        """Tell whether the next word is an option's value where it need not have one."""
+        return self.style.next_word and bool(self.args) and (self.args[0] == "-" or not self.args[0].startswith("-"))
 
     def _short(self, letters: str) -> None:
         while letters:
@@ -214,10 +221,8 @@ class _Reader:
             elif letters:
                 self.items.append(Given(option.name, letters))
                 return
-            elif option.takes is Takes.ATTACHED:
-                self.items.append(Given(option.name))
             else:
-                self._separate(option, text)
+                self._alone(option, text)
 
 
 def read(args: Sequence[str], table: Table, style: Style) -> Parsed:

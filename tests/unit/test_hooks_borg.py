@@ -57,6 +57,12 @@ def test_borg_2_names_its_repository_by_an_option() -> None:
         assert live(reading)["/root/.local/share/borg"]
 
 
+def test_borg_2_takes_the_next_word_for_the_socket_unless_it_is_an_option() -> None:
+    for socket in (("--socket", "/run/s"), ("--socket=/run/s",), ("--socket", "--list"), ("--socket",)):
+        assert read("create", *socket, "-r", "/srv/r", "name", "/etc").sources == ("/etc",)
+        assert read(*socket, "-r", "/srv/r", "create", "name", "/etc").sources == ("/etc",)
+
+
 def test_borg_2_has_its_folders_right_below_its_base() -> None:
     moved = live(read("create", "-r", "/r", "name", "/etc", BORG_BASE_DIR="/b"))
     assert {"/b/.cache", "/b/.config", "/b/.local/share/borg"} <= set(moved)
@@ -201,7 +207,7 @@ def harmless() -> st.SearchStrategy[list[str]]:
     known = [option for option in borg.CREATE_TABLE.options if option.name not in TELLING]
 
     def spell(option: options.Option) -> list[str]:
-        return [f"{option.name}=1"] if option.takes is options.Takes.VALUE else [option.name]
+        return [option.name] if option.takes is options.Takes.NOTHING else [f"{option.name}=1"]
 
     return st.sampled_from(known).map(spell)
 
@@ -222,7 +228,9 @@ from borg.archiver import Archiver
 parser = Archiver(prog="borg").build_parser()
 commands = next(action for action in parser._actions if type(action).__name__ == "_SubParsersAction").choices
 def options(parser):
-    return [[action.option_strings, action.nargs != 0] for action in parser._actions if action.option_strings]
+    takes = {0: "nothing", "?": "a value, or none"}
+    return [[action.option_strings, takes.get(action.nargs, "a value")] for action in parser._actions
+            if action.option_strings]
 print(json.dumps({
     "version": borg.__version__,
     "main": options(parser),
@@ -257,11 +265,11 @@ def test_the_tables_are_those_of_the_installed_borg(interpreter: str, program: s
     assert said["version"].startswith("2." if program == "borg2" else "1.")
     tables = {"main": borg.MAIN_TABLE, "create": borg.CREATE_TABLE, "with-lock": borg.WITH_LOCK_TABLE}
     for command, table in tables.items():
-        for names, takes_value in said[command]:
+        for names, takes in said[command]:
             for name in names:
                 option = table.by_name.get(name)
                 assert option is not None, f"borg {said['version']} {command} has a new option {name}"
-                assert (option.takes is options.Takes.VALUE) == takes_value, name
+                assert option.takes.value == takes, name
 
 
 @pytest.mark.process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,9 +47,25 @@ def test_short_options_come_in_clusters() -> None:
     assert items("-vf", "name") == (Given("--verbose"), Given("--file", "name"))
 
 
-def test_an_optional_value_must_be_attached() -> None:
+def test_an_optional_value_must_be_attached_elsewhere() -> None:
     assert items("--totals", "x", "--totals=y") == (Given("--totals"), Word("x"), Given("--totals", "y"))
     assert items("-ox", "-o", "y") == (Given("--totals", "x"), Given("--totals"), Word("y"))
+
+
+@pytest.mark.parametrize("style", [options.ARGPARSE, options.ARGPARSE_COMMAND])
+@pytest.mark.parametrize(
+    "words", [("x",), ("-",), ("",), ("-v",), ("--verbose", "x"), ("--", "x"), ("x", "y"), ("--totals=y", "x"), ()]
+)
+@pytest.mark.parametrize("option", ["--totals", "--tot", "-o"])
+def test_argparse_takes_an_optional_value_from_the_next_word(
+    option: str, words: tuple[str, ...], style: options.Style
+) -> None:
+    real = argparse.ArgumentParser()
+    real.add_argument("-o", "--totals", nargs="?", const=None, action="append")
+    real.add_argument("-v", "--verbose", action="store_true")
+    known, _ = real.parse_known_args([option, *words])
+    parsed = options.read([option, *words], TABLE, style)
+    assert parsed.values("--totals") == tuple(value for value in known.totals if value is not None)
 
 
 def test_after_two_dashes_all_is_literal() -> None:

@@ -190,9 +190,7 @@ def test_the_table_is_that_of_the_installed_tar() -> None:
         for name, _ in names:
             option = tar.TABLE.by_name.get(name)
             assert option is not None, f"tar has a new option {name}"
-            assert option.takes.value == {"": "nothing", "=": "a value", "[=": "a value, if it is attached"}[value], (
-                name
-            )
+            assert option.takes.value == {"": "nothing", "=": "a value", "[=": "a value, or none"}[value], name
             seen += 1
     assert seen > 150
 
