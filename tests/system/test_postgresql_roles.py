@@ -14,12 +14,10 @@ import pytest
 from borg_lvm.applications import Wish
 from borg_lvm.errors import QuiesceError
 from hooks import postgresql, postgresql_backup_mode
-from tests.system.postgres import BIN, OTHERS, USER, Cluster, cluster, programs_of
+from tests.system.postgres import BIN, OTHERS, OWN, USER, Cluster, cluster, programs_of
 
 pytestmark = [pytest.mark.limit(600), pytest.mark.soak]
 BASE = Path("/run/borg-lvm-test-roles")
-OWN = BIN.parent.name
-"""Debian's own major."""
 SMALL = {"shared_buffers": "1MB"}
 HBA = """
 local all keeper scram-sha-256
