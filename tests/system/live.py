@@ -332,13 +332,17 @@ def end_dmeventd() -> None:
 
     It is waited for, and its pipes are taken away: LVM's next command would talk to one that is just dying.
     """
-    for pid, words in processes().items():
-        if words.split()[0].endswith("dmeventd"):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            wait_for(lambda pid=pid: pid not in processes(), "dmeventd to end")  # type: ignore[misc]
-            for pipe in ("client", "server"):
-                Path(f"/run/dmeventd-{pipe}").unlink(missing_ok=True)
+    for pid in dmeventds():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda pid=pid: pid not in processes(), "dmeventd to end")  # type: ignore[misc]
+        for pipe in ("client", "server"):
+            Path(f"/run/dmeventd-{pipe}").unlink(missing_ok=True)
+
+
+def dmeventds() -> list[int]:
+    """Return the process ids of LVM's own daemon."""
+    return [pid for pid, words in processes().items() if words.split()[0].endswith("dmeventd")]
 
 
 def _left(rig: Rig) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
+import signal
 import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from tests.system.machine import CONTRIB, SBIN, UNITS, Machine, booted, installe
 from tests.system.program import BIN, run
 from tests.system.test_readme import README, lines
 
-pytestmark = pytest.mark.limit(300)
+pytestmark = [pytest.mark.limit(300), pytest.mark.needs("systemd", "udev", "borg")]
 DATA = Path("/srv")
 UNIT = "borg-lvm@nightly.service"
 REPOSITORY = "/var/log/repository"
@@ -221,7 +223,9 @@ def tightened() -> Packaged:
     return replace(found, unit=unit.replace("\nBindReadOnly", f"\n{python}\nBindReadOnly"))
 
 
-packaged = pytest.mark.parametrize("ships", [debians, its_own, tightened])
+packaged = pytest.mark.parametrize(
+    "ships", [pytest.param(debians, marks=pytest.mark.needs("borgmatic")), its_own, tightened]
+)
 
 
 @pytest.mark.soak

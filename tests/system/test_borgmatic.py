@@ -16,7 +16,7 @@ from tests.rig.tools import run as tool
 from tests.system import certificates
 from tests.system.archives import Borg, in_tar
 from tests.system.gate import Gate
-from tests.system.live import Run, assert_nothing_left, tidy
+from tests.system.live import Run, assert_nothing_left, dmeventds, tidy
 from tests.system.program import environment, run
 from tests.system.test_front import ALL_BUT_CREATE, SECRET
 from tests.system.test_overflow import MONITORED, TAINTED, overflow, prepared
@@ -92,7 +92,7 @@ def started(rig: Rig, backup: Backup, snapshot: str) -> Run:
 def monitored(running: Run, group: str) -> None:
     """Have dmeventd watch the snapshot, as LVM on a server does with one of anybody's."""
     tool("lvchange", "-y", "--monitor", "y", *MONITORED, f"{group}/borg_lvm-{running.id()}-0")
-    assert "dmeventd" in tool("ps", "-e", "-o", "comm")
+    assert dmeventds()
 
 
 @EITHER

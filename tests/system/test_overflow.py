@@ -21,7 +21,7 @@ from tests.rig import Rig
 from tests.rig.tools import run as tool
 from tests.rig.volumes import Volume
 from tests.system.archives import Borg
-from tests.system.live import Run, assert_nothing_left, end_dmeventd, finished, tidy, wait_for
+from tests.system.live import Run, assert_nothing_left, dmeventds, end_dmeventd, finished, tidy, wait_for
 from tests.system.program import run, start
 
 pytestmark = pytest.mark.limit(7200)  # seconds; a fraction of it on an idle machine
@@ -182,7 +182,7 @@ def test_dmeventd_takes_nothing_away_from_the_view(rig: Rig) -> None:
         wait_for(lambda: looks.exists() and looks.read_text(), "a look")
         snapshot = f"{volume.group.name}/borg_lvm-{running.id()}-0"
         tool("lvchange", "-y", "--monitor", "y", *MONITORED, snapshot)
-        assert "dmeventd" in tool("ps", "-e", "-o", "comm")
+        assert dmeventds()
         overflow(volume)
         running.end(74)
         # The command was stubborn and went on for some seconds: it saw all files, or errors, but never an empty folder.

@@ -356,7 +356,7 @@ def test_the_working_directory_is_frozen_with_its_volume(rig: Rig, one: Volume) 
 
 def test_the_command_has_the_terminal(rig: Rig, one: Volume) -> None:
     line = 'test -t 0 && test -t 1 && test -t 2 && tty && read -r line </dev/tty && echo "got $line"'
-    line += " && ps -o tpgid=,pgid= -p $$"
+    line += ' && read -r _ _ _ _ pgid _ _ tpgid _ </proc/$$/stat && echo "$tpgid $pgid"'
     with terminal(borg_lvm_argv(*on(one, "sh", "-c", line))) as tty:
         wait_for(lambda: tty.name in tty.read() or tty.process.poll() is not None, "the terminal's name")
         tty.type(b"hello\n")

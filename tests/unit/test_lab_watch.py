@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -101,11 +102,11 @@ def test_a_terminated_lab_ends_its_guest() -> None:
         "    print(child.pid, flush=True)\n"
         "    time.sleep(60)\n"
     )
-    for number in ("TERM", "KILL"):
+    for number in (signal.SIGTERM, signal.SIGKILL):
         lab = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         assert lab.stdout is not None
         pid = int(lab.stdout.readline())
-        subprocess.run(["kill", f"-{number}", str(lab.pid)], check=True)
+        lab.send_signal(number)
         lab.wait(10)
         lab.stdout.close()
         assert gone(pid)
