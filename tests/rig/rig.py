@@ -11,6 +11,7 @@ from types import TracebackType
 
 from tests.rig import config, filesystems, leftovers, luks, volumes
 from tests.rig.disks import disk
+from tests.rig.needed import needed, of_volume
 from tests.rig.volumes import Group, Kind, Volume
 
 ROOMY = 1024  # MiB of a disk; it is sparse, so room costs nothing
@@ -74,8 +75,10 @@ class Rig:
     ) -> Volume:
         """Return a new volume, on request with LUKS and a file system on it, mounted at a path.
 
-        Without a group it goes into the rig's first one of two disks, which serves every kind.
+        Without a group it goes into the rig's first one of two disks, which serves every kind. The test is skipped if
+        this machine lacks a program for such a volume.
         """
+        needed(*of_volume(kind, fs, luks=luks_version is not None))
         if group is None:
             group = self._group = self._group or self.group(disks=2)
         device = top = volumes.create(group, name, kind, mib)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.rig import Rig
+from tests.rig.needed import needed
 from tests.rig.volumes import Volume
 from tests.system import certificates
 from tests.system.program import BIN, Said, environment, run, start
@@ -147,6 +148,7 @@ class Programs:
 
     def halt(self, program: str, device: str) -> Path:
         """Have a program stop itself as soon as it has suspended a device; its process id is then in the file."""
+        needed("gcc", "libc6-dev")
         shim, told = self.folder / "halt.so", self.folder / f"{program}.halted"
         subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, HALT], check=True)
         number = os.stat(device).st_rdev

@@ -51,7 +51,14 @@ NEWEST = Kind(
 )
 
 
-@pytest.mark.parametrize("borg", [OLD, NEW, NEWEST], ids=["1.2", "2", "newest-2"])
+@pytest.mark.parametrize(
+    "borg",
+    [
+        pytest.param(OLD, marks=pytest.mark.needs("borg"), id="1"),
+        pytest.param(NEW, marks=pytest.mark.needs("borg2"), id="2"),
+        pytest.param(NEWEST, id="newest-2"),
+    ],
+)
 def test_the_same_archive_and_the_cache_hits(rig: Rig, borg: Kind) -> None:
     with tidy():
         top = rig.volume("data", fs="ext4", at=rig.path("data")).at

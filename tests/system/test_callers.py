@@ -131,6 +131,7 @@ class Ninja:
         return self.log.read_text()
 
 
+@pytest.mark.needs("backupninja")
 def test_backupninja_saves_one_instant_and_reports_what_fails(rig: Rig) -> None:
     source = planted(rig)
     borg = fresh(rig)
@@ -235,6 +236,7 @@ class Vorta:
             return [value for (value,) in database.execute(words)]
 
 
+@pytest.mark.needs("vorta")
 def test_vorta_with_a_link_called_borg_takes_the_archive_and_our_failures_for_borgs(rig: Rig) -> None:
     source, borg, gate = planted(rig), fresh(rig), gated(rig)
     (source / "left out.o").touch()
@@ -260,6 +262,7 @@ def test_vorta_with_a_link_called_borg_takes_the_archive_and_our_failures_for_bo
     assert "is being backed up by another run" in told
 
 
+@pytest.mark.needs("vorta")
 def test_a_backup_that_is_cancelled_in_vorta_is_released(rig: Rig) -> None:
     """Vorta sends SIGINT to borg, as it thinks, and three seconds later SIGTERM to the process group."""
     source, borg, gate = planted(rig), fresh(rig), gated(rig)

@@ -100,6 +100,7 @@ def test_a_run_with_everything_in_it(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+@pytest.mark.needs("restic")
 def test_an_archive_leads_to_its_certificate(rig: Rig) -> None:
     """The script of docs/reference.md, word for word but for its paths."""
     with tidy():

@@ -14,7 +14,10 @@ from tests.system.live import Programs, assert_nothing_left, tidy
 from tests.system.program import run
 from tests.system.writers import broken
 
-pytestmark = pytest.mark.limit(3600)  # seconds; a fraction of it on an idle machine
+pytestmark = [
+    pytest.mark.limit(3600),
+    pytest.mark.needs("postgresql", "mariadb", "redis"),
+]  # seconds; a fraction of it on an idle machine
 JUDGED = int(os.environ.get("BORG_LVM_JUDGED", "1"))
 """How many copies are judged; `make soak` takes 10."""
 PAUSE = 1.0  # seconds that are put before each snapshot of the control

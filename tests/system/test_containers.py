@@ -24,7 +24,12 @@ from tests.system.worker import COUNTER, SCRIPT, Words, WorkerSubject, script, t
 pytestmark = pytest.mark.limit(600)
 BASE = Path("/run/borg-lvm-test-containers")
 NAME = "borg-lvm-words"
-SOAKED = [pytest.param(words, marks=pytest.mark.soak) for words in ("podman freeze", "docker pause", "docker freeze")]
+PODMAN, DOCKER = pytest.mark.needs("podman"), (pytest.mark.needs("docker"), pytest.mark.soak)
+LEVELS = [
+    pytest.param("podman pause", marks=PODMAN),
+    pytest.param("podman freeze", marks=[PODMAN, pytest.mark.soak]),
+    *(pytest.param(words, marks=DOCKER) for words in ("docker pause", "docker freeze")),
+]
 
 
 def engine(name: str) -> Iterator[Boxes]:
@@ -43,7 +48,7 @@ def docker() -> Iterator[Boxes]:
     yield from engine("docker")
 
 
-@pytest.fixture(params=["podman", pytest.param("docker", marks=pytest.mark.soak)])
+@pytest.fixture(params=[pytest.param("podman", marks=PODMAN), pytest.param("docker", marks=DOCKER)])
 def box(request: pytest.FixtureRequest) -> Iterator[Boxes]:
     made: Boxes = request.getfixturevalue(request.param)
     yield made
@@ -189,7 +194,7 @@ class TestContract(ApplicationContract):
     patience = 60.0
     deadline = 6.0
 
-    @pytest.fixture(scope="class", params=["podman pause", *SOAKED])
+    @pytest.fixture(scope="class", params=LEVELS)
     @classmethod
     def subject(cls, request: pytest.FixtureRequest) -> Iterator[Subject]:
         name, level = request.param.split()

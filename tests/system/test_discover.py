@@ -39,6 +39,7 @@ def entries(said: Said) -> list[dict[str, Any]]:
 
 
 @pytest.mark.soak
+@pytest.mark.needs("postgresql", "redis", "podman")
 def test_servers_and_containers_are_found_and_then_told_as_configured(rig: Rig, base: Path) -> None:
     rig.directory.chmod(0o755)
     nothing = base / "nothing.yaml"
@@ -92,6 +93,7 @@ def test_servers_and_containers_are_found_and_then_told_as_configured(rig: Rig, 
     assert_nothing_left(rig)
 
 
+@pytest.mark.needs("systemd")
 def test_a_service_that_writes_to_a_volume_is_found_with_its_folder(rig: Rig, base: Path) -> None:
     data = Path("/srv/borg-lvm-test-discover")  # where data lies: not below /dev, as the rig's own folders do
     rig.volume("data", fs="ext4", mib=64, at=data)

@@ -17,7 +17,7 @@ from tests.system.live import assert_nothing_left, tidy
 from tests.system.matic import BORGMATIC, Borgmatic
 from tests.system.program import run
 
-pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
+pytestmark = [pytest.mark.limit(600), pytest.mark.needs("sqlite")]  # seconds; a fraction of it on an idle machine
 
 RUN = (BORG_LVM, "run", "--")
 IN_PLACE = {"local_path": "borg-lvm-borg"}

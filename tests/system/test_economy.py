@@ -30,6 +30,7 @@ def counted(rig: Rig, paths: list[Path]) -> tuple[Counter[str], str]:
 
 @pytest.mark.limit(300)
 @pytest.mark.some_kernel
+@pytest.mark.needs("strace")
 def test_one_volume_takes_few_processes(rig: Rig) -> None:
     volume = rig.volume("data", fs="ext4", mib=32, at=rig.path("data"))
     assert volume.at
@@ -43,6 +44,7 @@ def test_one_volume_takes_few_processes(rig: Rig) -> None:
 
 
 @pytest.mark.limit(300)
+@pytest.mark.needs("strace")
 def test_three_volumes_take_one_shell_and_no_more(rig: Rig) -> None:
     volumes = [rig.volume(name, fs="ext4", mib=32, at=rig.path(name)) for name in ("a", "b", "c")]
     found, words = counted(rig, [volume.at for volume in volumes if volume.at])
@@ -56,6 +58,7 @@ def test_three_volumes_take_one_shell_and_no_more(rig: Rig) -> None:
 
 
 @pytest.mark.limit(300)
+@pytest.mark.needs("strace")
 def test_luks_takes_a_few_more(rig: Rig) -> None:
     volume = rig.volume("safe", fs="ext4", mib=64, at=rig.path("safe"), luks_version=1)
     assert volume.at

@@ -20,7 +20,10 @@ from tests.system.chain import Chain
 from tests.system.live import REFRESH, Programs, Run, assert_nothing_left, tidy
 from tests.system.program import Said, borg_lvm
 
-pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
+pytestmark = [
+    pytest.mark.limit(600),
+    pytest.mark.needs("postgresql", "mariadb", "redis"),
+]  # seconds; a fraction of it on an idle machine
 SECRETS = Path("/run/borg-lvm-test-secrets")
 DEADLINE = 8  # seconds
 HELD = 1.5  # seconds

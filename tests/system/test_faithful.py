@@ -18,7 +18,7 @@ from tests.system.archives import Borg, Restic, statuses
 from tests.system.gate import BORG_LVM, Gate
 from tests.system.program import borg_lvm
 
-pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
+pytestmark = [pytest.mark.limit(900), pytest.mark.needs("acl")]  # seconds; a fraction of it on an idle machine
 
 CAP_NET_RAW = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)  # linux/capability.h: vfs_cap_data, effective
 NOT_UTF8 = b"caf\xe9 \xff\n'\"\\"
@@ -219,6 +219,7 @@ RESTIC_LOSES = (b"socket", b"link to bytes")
 
 
 @pytest.mark.soak
+@pytest.mark.needs("restic")
 def test_restored_snapshot_of_restic_equals_the_snapshot(rig: Rig) -> None:
     volume = rig.volume("data", kind="thin", fs="ext4", at=rig.path("data"))
     restored = rig.volume("restored", fs="ext4", at=rig.path("restored"))

@@ -194,6 +194,7 @@ def test_statuses_are_borgs(rig: Rig) -> None:
     run(FRONT, "create", borg.archive("e"), source, env=borg.env | {"BORG_LVM_BORG": str(dies)}, status=-9)
 
 
+@pytest.mark.needs("restic")
 def test_inside_of_a_run_it_is_the_program_itself(rig: Rig) -> None:
     source = str(planted(rig)[0])
     borg = Borg.made(rig.path("borg"))
@@ -205,6 +206,7 @@ def test_inside_of_a_run_it_is_the_program_itself(rig: Rig) -> None:
     assert f"{source}/file0" in restic.paths()
 
 
+@pytest.mark.needs("strace")
 def test_all_else_takes_one_exec_more_and_no_process() -> None:
     traced = ("strace", "-f", "-s", "4096", "-e", "trace=execve,fork,vfork,clone", "-e", "signal=none")
     for program, word in ((FRONT, "--version"), (RESTIC, "version")):
@@ -216,6 +218,7 @@ def test_all_else_takes_one_exec_more_and_no_process() -> None:
         assert all("execve" in line for line in before), calls
 
 
+@pytest.mark.needs("restic")
 def test_in_place_of_restic(rig: Rig) -> None:
     source = str(planted(rig, Path("/srv/planted"))[0])  # not below /dev: LVM works there, and restic stores its times
     restic = Restic.made(rig.path("restic"))

@@ -136,6 +136,7 @@ def keys_of(volume: Volume) -> list[str]:
     return keys if field.startswith(":") else [*keys, field]
 
 
+@pytest.mark.needs("strace")
 def test_no_key_in_any_argument(rig: Rig) -> None:
     """The kernel's own record of every program that was executed, with all arguments."""
     with tidy():

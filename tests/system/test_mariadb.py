@@ -20,7 +20,7 @@ from tests.system.live import Programs, assert_nothing_left, hidden, wait_for
 from tests.system.maria import BASE, Position, Server, client
 from tests.system.sql_stage import ServerSubject, is_tried_again, staged, without_what_is_needed
 
-pytestmark = pytest.mark.limit(7200)  # seconds; a fraction of it on an idle machine
+pytestmark = [pytest.mark.limit(7200), pytest.mark.needs("mariadb")]  # seconds; a fraction of it on an idle machine
 JUDGED = int(os.environ.get("BORG_LVM_JUDGED", "1"))
 """How many copies are judged; `make soak` takes 10."""
 PAUSE = 2.0  # seconds that are put before each snapshot of the control

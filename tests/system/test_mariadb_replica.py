@@ -17,7 +17,7 @@ from tests.system.live import assert_nothing_left, tidy, wait_for
 from tests.system.maria import BASE, MARIADB, Position, Server, judged, query
 from tests.system.program import Said, borg_lvm
 
-pytestmark = [pytest.mark.limit(3600), pytest.mark.soak]
+pytestmark = [pytest.mark.limit(3600), pytest.mark.soak, pytest.mark.needs("mariadb")]
 PORT = 33061
 PLACES = ("data", "redo", "binlog")
 USER = """

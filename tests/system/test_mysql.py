@@ -29,7 +29,11 @@ from tests.system.sql_stage import (
     without_what_is_needed,
 )
 
-pytestmark = [pytest.mark.limit(7200), pytest.mark.soak]  # seconds; a fraction of it on an idle machine
+pytestmark = [
+    pytest.mark.limit(7200),
+    pytest.mark.soak,
+    pytest.mark.needs("mariadb"),
+]  # seconds; a fraction of it on an idle machine
 JUDGED = int(os.environ.get("BORG_LVM_JUDGED", "1"))
 PAUSE = 2.0  # seconds that are put before each snapshot of the control
 DATA = 384  # MiB

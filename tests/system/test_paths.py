@@ -74,7 +74,7 @@ class Tree:
             path.write_text(text)
 
 
-@pytest.mark.parametrize("program", ["borg", "restic", "tar"])
+@pytest.mark.parametrize("program", ["borg", pytest.param("restic", marks=pytest.mark.needs("restic")), "tar"])
 def test_paths_are_those_of_a_plain_run(rig: Rig, bound: Path, program: str) -> None:
     tree = Tree(rig, bound)
     gate = Gate(rig.path("gate"), program)
@@ -139,6 +139,7 @@ def test_second_run_of_borg_hits_its_cache_for_every_file(rig: Rig) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.needs("restic")
 def test_second_run_of_restic_adds_nothing(rig: Rig) -> None:
     thick = rig.volume("thick", fs="xfs", at=rig.path("mnt/thick"))
     thin = rig.volume("thin", kind="thin", fs="ext4", at=rig.path("mnt/thin"))

@@ -11,7 +11,7 @@ from tests.system.bank import HOT
 from tests.system.live import Programs, assert_nothing_left, tidy
 from tests.system.served import THICK, Kinds, served
 
-pytestmark = pytest.mark.limit(3600)  # seconds; a fraction of it on an idle machine
+pytestmark = [pytest.mark.limit(3600), pytest.mark.needs("postgresql")]  # seconds; a fraction of it on an idle machine
 JUDGED = int(os.environ.get("BORG_LVM_JUDGED", "1"))
 """How many copies are judged; `make soak` takes 10."""
 TRIES = 3  # of the control, until a page that is too new has met pg_amcheck

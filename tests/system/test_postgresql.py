@@ -30,7 +30,7 @@ from tests.system.postgres import OTHERS, USER, Cluster, cluster, owned, program
 from tests.system.program import Said, borg_lvm, run
 from tests.system.served import THICK, Kinds, Served, served, volumes
 
-pytestmark = pytest.mark.limit(1500)
+pytestmark = [pytest.mark.limit(1500), pytest.mark.needs("postgresql")]
 RUNS = int(os.environ.get("BORG_LVM_RUNS", "1"))
 JUDGED = int(os.environ.get("BORG_LVM_JUDGED", "1"))
 TOO_SHORT = "WAL ends before end of online backup|could not locate required checkpoint|could not find redo location"

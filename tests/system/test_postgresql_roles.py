@@ -16,7 +16,7 @@ from borg_lvm.errors import QuiesceError
 from hooks import postgresql, postgresql_backup_mode
 from tests.system.postgres import BIN, OTHERS, OWN, USER, Cluster, cluster, programs_of
 
-pytestmark = [pytest.mark.limit(600), pytest.mark.soak]
+pytestmark = [pytest.mark.limit(600), pytest.mark.soak, pytest.mark.needs("postgresql")]
 BASE = Path("/run/borg-lvm-test-roles")
 SMALL = {"shared_buffers": "1MB"}
 HBA = """

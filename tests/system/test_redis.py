@@ -26,7 +26,7 @@ from tests.system.kept import ALWAYS, BASE, Server, counted
 from tests.system.live import REFRESH, Gate, Programs, Run, assert_nothing_left, away, tidy, wait_for
 from tests.system.program import Said, borg_lvm
 
-pytestmark = pytest.mark.limit(600)
+pytestmark = [pytest.mark.limit(600), pytest.mark.needs("redis")]
 
 
 class Stage:

@@ -60,6 +60,7 @@ def files(env: Mapping[str, str], archive: str, top: Path) -> dict[str, str]:
     return {name: found[f"{top}/{name}".removeprefix("/")] for name in FILES}
 
 
+@pytest.mark.needs("ssh")
 def test_a_repository_on_another_host_with_an_agent(top: Path, host: Host, rig: Rig) -> None:
     host.admit(key(top / "root/key"), borg_serve())
     # Neither in ssh's folder: GnuPG's agent, which many have for ssh too, has its socket in another one at home.
@@ -80,6 +81,7 @@ def test_a_repository_on_another_host_with_an_agent(top: Path, host: Host, rig: 
 
 
 @pytest.mark.soak
+@pytest.mark.needs("ssh", "restic")
 def test_restic_over_sftp(top: Path, host: Host) -> None:
     host.admit(key(top / "root/.ssh/id_ed25519"))
     (top / "password").write_text("secret\n")
@@ -120,6 +122,7 @@ def answers(address: str) -> bool:
 
 
 @pytest.mark.soak
+@pytest.mark.needs("restic", "rclone")
 def test_restic_with_a_rest_server_and_a_password_command(top: Path, rig: Rig) -> None:
     command = top / "tell"
     command.write_text(f"#!/bin/sh\necho asked >>{rig.path('asked')}\necho secret\n")
@@ -136,6 +139,7 @@ def test_restic_with_a_rest_server_and_a_password_command(top: Path, rig: Rig) -
 
 
 @pytest.mark.soak
+@pytest.mark.needs("restic", "rclone")
 def test_restic_through_rclone(top: Path) -> None:
     """Restic starts rclone, which is found in PATH, and it writes its configuration."""
     config = top / "root/.config/rclone/rclone.conf"
@@ -159,6 +163,7 @@ def mounted(at: str) -> Iterator[None]:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("agent", ["running", "away"])
+@pytest.mark.needs("gpg", "gpg-agent")
 def test_a_pass_phrase_that_gnupg_keeps(rig: Rig, top: Path, agent: str) -> None:
     """As `pass` does it: gpg asks its agent, whose socket lies at home, or starts one, which makes it there."""
     env = usual(top) | {"BORG_REPO": str(rig.path("repository"))}

@@ -92,7 +92,13 @@ def container_host(rig: Rig) -> Iterator[list[str]]:
 SETUPS = {"web-server": web_server, "mail-server": mail_server, "container-host": container_host}
 
 
-@pytest.fixture(params=SETUPS)
+@pytest.fixture(
+    params=[
+        pytest.param("web-server", marks=pytest.mark.needs("postgresql")),
+        "mail-server",
+        pytest.param("container-host", marks=pytest.mark.needs("podman")),
+    ]
+)
 def setup(request: pytest.FixtureRequest, rig: Rig) -> Iterator[tuple[str, list[str]]]:
     """Give a set-up's name, and paths that an archive of it must have."""
     with tidy(), ExitStack() as stack:
@@ -134,6 +140,7 @@ def test_with_borgmatic(rig: Rig, setup: tuple[str, list[str]]) -> None:
     shutil.rmtree(ELSEWHERE)
 
 
+@pytest.mark.needs("restic")
 def test_as_resticprofile_calls_restic(rig: Rig, setup: tuple[str, list[str]]) -> None:
     name, expected = setup
     profile: dict[str, Any] = yaml.safe_load((CONTRIB / "resticprofile" / f"{name}.yaml").read_text())

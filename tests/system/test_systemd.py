@@ -83,6 +83,7 @@ def counted(rig: Rig, manager: Manager, options: dict[str, Any]) -> tuple[int, i
     return torn(words, one, two, rig.path(f"programs-{bool(options)}"))
 
 
+@pytest.mark.needs("systemd")
 def test_what_is_frozen_shows_one_instant_on_volumes_that_are_taken_one_after_the_other(
     rig: Rig, manager: Manager
 ) -> None:
@@ -98,6 +99,7 @@ def test_what_is_frozen_shows_one_instant_on_volumes_that_are_taken_one_after_th
 
 
 @pytest.mark.parametrize("level", ["freeze", pytest.param("stop", marks=pytest.mark.soak)])
+@pytest.mark.needs("systemd")
 def test_we_die_while_it_stands_still(rig: Rig, manager: Manager, level: str) -> None:
     with tidy():
         stage = Stage(rig, manager, level)
@@ -117,6 +119,7 @@ def test_we_die_while_it_stands_still(rig: Rig, manager: Manager, level: str) ->
         assert_nothing_left(rig)
 
 
+@pytest.mark.needs("systemd")
 def test_units_are_told_and_left_as_they_were(rig: Rig, manager: Manager) -> None:
     with tidy():
         stage = Stage(rig, manager)
@@ -139,6 +142,7 @@ def test_units_are_told_and_left_as_they_were(rig: Rig, manager: Manager) -> Non
         assert_nothing_left(rig)
 
 
+@pytest.mark.needs("systemd")
 def test_who_is_stopped_with_a_unit_is_started_with_it(rig: Rig, manager: Manager) -> None:
     with tidy():
         stage = Stage(rig, manager, "stop")
@@ -152,6 +156,7 @@ def test_who_is_stopped_with_a_unit_is_started_with_it(rig: Rig, manager: Manage
         assert_nothing_left(rig)
 
 
+@pytest.mark.needs("systemd")
 def test_what_we_need_is_refused(rig: Rig, manager: Manager) -> None:
     with tidy():
         stage = Stage(rig, manager)
@@ -173,6 +178,7 @@ def test_what_we_need_is_refused(rig: Rig, manager: Manager) -> None:
         assert_nothing_left(rig)
 
 
+@pytest.mark.needs("systemd")
 def test_a_watchdog_that_would_bite_is_refused(manager: Manager) -> None:
     (BASE / "data").mkdir()
     manager.add("dog.service", "/bin/sleep 10000")
@@ -243,6 +249,7 @@ class StoppedSubject(UnitSubject):
         return True
 
 
+@pytest.mark.needs("systemd")
 class TestContractFreeze(ApplicationContract):
     """Frozen units keep the contract."""
 

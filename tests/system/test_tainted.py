@@ -82,6 +82,7 @@ def test_who_cannot_ask_the_repository_says_so(rig: Rig) -> None:
         pytest.param("delete", [None, None], "has been forgotten", marks=pytest.mark.soak),
     ],
 )
+@pytest.mark.needs("restic")
 def test_restics_snapshot_is_marked_and_no_other(rig: Rig, wish: str, tags: list[object], words: str) -> None:
     with tidy():
         restic = Restic.made(rig.path("restic"))

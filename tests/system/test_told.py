@@ -174,6 +174,7 @@ def journald() -> Iterator[None]:
             daemon.wait()
 
 
+@pytest.mark.needs("systemd")
 def test_journald_gets_fields(rig: Rig) -> None:
     with tidy():
         volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))

@@ -13,7 +13,7 @@ from tests.rig.volumes import Volume
 from tests.system.live import Run, assert_nothing_left, end_dmeventd, is_writable, tidy
 from tests.system.program import borg_lvm, run
 
-pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
+pytestmark = [pytest.mark.limit(900), pytest.mark.needs("udev")]  # seconds; a fraction of it on an idle machine
 
 
 @pytest.fixture

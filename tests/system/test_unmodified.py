@@ -24,7 +24,11 @@ from tests.system.postgres import BIN as POSTGRES
 from tests.system.postgres import Cluster, cluster
 from tests.system.program import Said, run
 
-pytestmark = [pytest.mark.limit(3600), pytest.mark.soak]  # seconds; a fraction of it on an idle machine
+pytestmark = [
+    pytest.mark.limit(3600),
+    pytest.mark.soak,
+    pytest.mark.needs("postgresql"),
+]  # seconds; a fraction of it on an idle machine
 
 SECRET = "a pass phrase"
 TIMES = 3

@@ -59,6 +59,7 @@ def traced(rig: Rig, paths: Sequence[Path]) -> list[str]:
     return trace.read_text(errors="replace").splitlines()
 
 
+@pytest.mark.needs("strace")
 def test_nothing_is_opened_written_or_started_in_the_window(rig: Rig) -> None:
     volumes = [
         rig.volume("one", fs="ext4", mib=32, at=rig.path("one")),

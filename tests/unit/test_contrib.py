@@ -85,6 +85,7 @@ def installed(folder: Path) -> list[str]:
 
 
 @pytest.mark.process
+@pytest.mark.needs("systemd")
 def test_systemd_understands_the_units(tmp_path: Path) -> None:
     names = installed(tmp_path)
     assert {"borg-lvm-backup.service", "borg-lvm-backup.timer", "borg-lvm-clean.service"} <= set(names)
@@ -109,6 +110,7 @@ def test_the_units_leave_us_what_we_need() -> None:
 
 
 @pytest.mark.process
+@pytest.mark.needs("cron")
 def test_cron_understands_the_crontab(tmp_path: Path) -> None:
     """By crontab(1) of Debian's cron, which reads it without installing it (-n)."""
 

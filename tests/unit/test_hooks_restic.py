@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from itertools import chain
 from pathlib import Path
@@ -195,20 +194,14 @@ def test_gos_malformed_patterns(pattern: str) -> None:
         patterns.go_pattern(pattern)
 
 
-def restic_program() -> str:
-    program = shutil.which("restic")
-    if program is None:
-        pytest.skip("no restic installed")
-    return program
-
-
 FLAG = re.compile(r"^\s+(?:(-\w), )?\s*(--[\w-]+)(?: ([a-z]\S*))?(?:\s{2,}|$)")
 SWITCHES_WITH_A_WORD = {"--verbose"}
 
 
 @pytest.mark.process
+@pytest.mark.needs("restic")
 def test_the_tables_are_those_of_the_installed_restic() -> None:
-    said = subprocess.run([restic_program(), "backup", "--help"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(["restic", "backup", "--help"], capture_output=True, text=True, check=True).stdout
     found = [match.groups() for match in map(FLAG.match, said.splitlines()) if match]
     assert len(found) > 40
     for short, name, value in found:
@@ -221,9 +214,9 @@ def test_the_tables_are_those_of_the_installed_restic() -> None:
 
 
 @pytest.mark.process
+@pytest.mark.needs("restic")
 def test_restic_expands_the_same_names(tmp_path: Path) -> None:
     """The real restic's dry run finds the files that our globs find."""
-    program = restic_program()
     tree = tmp_path / "tree"
     for name in ("a1", "a2", ".a3", "b[1]", "sub/x1", "sub/y", ".hid/x9", "sub2/x2", "c\\d", "ä", "-"):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
@@ -231,9 +224,9 @@ def test_restic_expands_the_same_names(tmp_path: Path) -> None:
     globs = ["a?", "*[13]", r"b\[1]", "s*/x*", "*/x[^1]", "./sub/../a1", "c\\\\d", "[ä]", "nope*", "[^a-z.]"]
     (tmp_path / "list").write_text("\n".join(globs) + "\n")
     environment = {**os.environ, "RESTIC_PASSWORD": "x", "RESTIC_REPOSITORY": str(tmp_path / "repo")}
-    subprocess.run([program, "init"], env=environment, check=True)
+    subprocess.run(["restic", "init"], env=environment, check=True)
     args = ["backup", "--dry-run", "-vv", "--no-cache", "--files-from", str(tmp_path / "list")]
-    done = subprocess.run([program, *args], cwd=tree, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(["restic", *args], cwd=tree, env=environment, capture_output=True, text=True, check=True)
     listed = {line.split("new", 1)[1].split(",")[0].strip() for line in done.stdout.splitlines() if "new   " in line}
     listed = {name for name in listed if name.startswith("/") and not name.endswith("/")}
     ours = {os.path.relpath(source, tree) for source in read(*args, cwd=str(tree)).sources}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from itertools import chain
 from pathlib import Path
@@ -151,11 +150,9 @@ def test_options_do_not_change_the_sources(before: list[list[str]], among: list[
 
 
 @pytest.mark.process
+@pytest.mark.needs("rsync")
 def test_the_table_is_that_of_the_installed_rsync() -> None:
-    program = shutil.which("rsync")
-    if program is None:
-        pytest.skip("no rsync installed")
-    said = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(["rsync", "--help"], capture_output=True, text=True, check=True).stdout
     seen = 0
     for line in said.partition("\nOptions\n")[2].splitlines():
         names = re.findall(r"(?<!\S)(--?[\w@-]+)(=)?", line.split("  ")[0])

@@ -11,7 +11,7 @@ import pytest
 from borg_lvm import webpage
 from tests.unit.data import runs
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.needs("chromium")]
 BROWSER = ["chromium-headless-shell", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
 
 
