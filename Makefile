@@ -55,6 +55,7 @@ test-full: test rest ## test, and all other system tests, stock kernels in QEMU 
 
 rest: ## what test-full does after test
 	@$(SETUP) full $(or $(KERNEL),$(UML) 6.12)
+	@$(VENV)/python -m pytest -q -n auto tests/unit -m needs
 	@$(SUITE) rest $(addprefix --kernel=,$(or $(KERNEL),$(UML) 6.12))
 
 system: ## the system tests that TESTS names, on KERNEL

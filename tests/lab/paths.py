@@ -33,8 +33,15 @@ PER_GUEST = 1 << 30
 
 def places() -> int:
     """Return how many guests of User Mode Linux this machine has room for at a time."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(PER_PROCESSOR * len(os.sched_getaffinity(0)), memory // PER_GUEST - 1))
+    return max(1, min(PER_PROCESSOR * len(os.sched_getaffinity(0)), memory() // PER_GUEST - 1))
+
+
+def memory() -> int:
+    """Return how many bytes of memory this machine has; in a container, how many it may use."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+    known = [int(text) for path in limits if path.is_file() and (text := path.read_text().strip()).isdigit()]
+    return min([installed, *known])
 
 
 @contextlib.contextmanager
