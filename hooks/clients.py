@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -44,9 +45,9 @@ class Client:
             # The first option of MySQL's must be the file of others, so the place comes first.
             return child.started([self.program, *place, *self.words], env=env, user=user)
         if importlib.util.find_spec(self.library) is None:
+            pip = shlex.join([f"{os.path.dirname(sys.executable)}/pip", "install", self.package])
             raise QuiesceError(
-                f"its client {self.program} is not installed",
-                remedy=f"install it, or the library: {os.path.dirname(sys.executable)}/pip install '{self.package}'",
+                f"its client {self.program} is not installed", remedy=f"install it, or the library: {pip}"
             )
         # It becomes that user by itself: who may not read our Python could not start it.
         who = [f"--user={user.uid}:{user.gid}"] if user else []

@@ -75,11 +75,15 @@ def verified(folder: Path, *names: str) -> str:
 
 def installed(folder: Path) -> list[str]:
     """Put the units where systemd finds them, with the programs of this checkout in them; return their names."""
+    programs = folder / "programs"
+    programs.mkdir()
+    for program in (*BIN.glob("borg-lvm*"), BIN / "borgmatic"):
+        (programs / program.name).symlink_to(program)  # whose own path may have blanks in it
     for unit in sorted(UNITS.rglob("*.*")):
         if unit.is_file():
             copy = folder / unit.relative_to(UNITS)
             copy.parent.mkdir(exist_ok=True)
-            copy.write_text(INSTALLED.sub(f"{BIN}/", unit.read_text()))
+            copy.write_text(INSTALLED.sub(f"{programs}/", unit.read_text()))
     (folder / "borgmatic.service").write_text(BORGMATICS)
     return sorted(path.name for path in folder.iterdir() if path.is_file())
 
@@ -92,7 +96,10 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
     assert verified(tmp_path, *names) == ""
     unit = tmp_path / "borg-lvm-backup.service"
     good = unit.read_text()
-    for wrong in (good.replace("KillMode=", "KillMood="), good.replace(f"{BIN}/borg-lvm run", "/no/such run")):
+    for wrong in (
+        good.replace("KillMode=", "KillMood="),
+        good.replace(f"{tmp_path}/programs/borg-lvm run", "/no/such run"),
+    ):
         unit.write_text(wrong)
         assert verified(tmp_path, unit.name) != ""
     drop_in = tmp_path / "borgmatic.service.d" / "borg-lvm.conf"

@@ -204,8 +204,9 @@ def test_what_is_wrong_is_told_with_the_programs_own_status(
 
 @pytest.mark.process
 def test_descriptors_and_environment_are_handed_on(installed: Installed) -> None:
-    program = installed.programs / "borg"
-    program.write_text(f"#!{sys.executable}\nimport os, sys\nprint(os.read(int(sys.argv[2]), 9), sorted(os.environ))\n")
+    program, python = installed.programs / "borg", installed.programs / "python"
+    python.symlink_to(sys.executable)  # whose own path may have blanks in it
+    program.write_text(f"#!{python}\nimport os, sys\nprint(os.read(int(sys.argv[2]), 9), sorted(os.environ))\n")
     ends = [os.pipe() for _ in range(12)]  # some of them have the numbers that shells like to use themselves
     for read, write_end in ends:
         os.write(write_end, b"secret %02d" % read)

@@ -241,9 +241,10 @@ print(json.dumps({
 
 
 def interpreters() -> list[tuple[str, str]]:
-    """The Python of each installed borg, out of its first line, and the program's name."""
-    found = []
-    places = [os.path.dirname(sys.executable), *os.environ.get("PATH", "").split(os.pathsep), "/usr/bin"]
+    """The Python of each installed borg, our own or that in its first line, and the program's name."""
+    own = os.path.dirname(sys.executable)
+    found = [(sys.executable, "borg")] if os.path.exists(os.path.join(own, "borg")) else []
+    places = [place for place in (*os.environ.get("PATH", "").split(os.pathsep), "/usr/bin") if place != own]
     for path in dict.fromkeys(os.path.join(place, name) for name in ("borg", "borg2") for place in places):
         if os.access(path, os.X_OK):
             with open(path, "rb") as file:

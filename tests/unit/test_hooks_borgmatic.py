@@ -283,9 +283,10 @@ def test_options_do_not_change_the_sources(before: list[list[str]], after: list[
 
 
 def interpreter() -> str:
-    """The Python of the installed borgmatic, out of its first line."""
-    beside = os.path.join(os.path.dirname(sys.executable), "borgmatic")
-    found = beside if os.path.exists(beside) else shutil.which("borgmatic")
+    """The Python of the installed borgmatic: our own, or that in its first line."""
+    if os.path.exists(os.path.join(os.path.dirname(sys.executable), "borgmatic")):
+        return sys.executable
+    found = shutil.which("borgmatic")
     if found is None:
         pytest.skip("no borgmatic installed")
     return Path(found).read_text().splitlines()[0].removeprefix("#!").strip()

@@ -49,8 +49,11 @@ def test_else_a_library_in_a_program_of_its_own_that_becomes_the_user(started: l
     assert started == [([sys.executable, "-I", clients.OURS, "postgresql", "--user=7:8", "--place"], None)]
 
 
-def test_where_there_is_neither_it_is_told_what_to_install(started: list[tuple[Sequence[str], Any]]) -> None:
+def test_where_there_is_neither_it_is_told_what_to_install(
+    started: list[tuple[Sequence[str], Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "/opt/my tools/bin/python")
     with pytest.raises(QuiesceError, match="psql-of-nobody is not installed") as error:
-        Client("psql-of-nobody", (), "postgresql", "library_of_nobody", "a-package").started(env={})
-    assert error.value.remedy.endswith("/pip install 'a-package'")
+        Client("psql-of-nobody", (), "postgresql", "library_of_nobody", "a-package[extra]").started(env={})
+    assert error.value.remedy.endswith(": '/opt/my tools/bin/pip' install 'a-package[extra]'")
     assert started == []
