@@ -211,7 +211,8 @@ class Server:
 
     def since(self, position: Position) -> str:
         """Return what a client must be given to do all that the server has done since then."""
-        logs = sorted(path for path in self.places[2].glob("log.[0-9]*") if path.name >= position.log)
+        # Beside them lie indices of GTIDs, log.000001.idx, since MariaDB 11.4.
+        logs = sorted(path for path in self.places[2].glob("log.*[0-9]") if path.name >= position.log)
         return run(self.brand.binlog, "--no-defaults", f"--start-position={position.at}", *logs).out
 
     def later(self, position: Position, count: int) -> Position:

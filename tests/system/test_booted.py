@@ -198,7 +198,7 @@ class Packaged:
 
 @functools.cache
 def debians() -> Packaged:
-    """Return Debian's borgmatic 1.7."""
+    """Return Debian's borgmatic."""
     return Packaged(Path("/lib/systemd/system/borgmatic.service").read_text(), Path("/usr/bin/borgmatic"), OF_VERSION_1)
 
 

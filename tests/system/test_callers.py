@@ -51,12 +51,11 @@ keep_last = 1
 # Vorta itself, whose button is pressed as soon as there is a file.
 PRESSED = """
 import os, sys
-from PyQt5.QtCore import QTimer
 from vorta import __main__, application
 
 class Pressed(application.VortaApp):
     def exec(self):
-        timer = QTimer(self)
+        timer = application.QtCore.QTimer(self)  # of Qt 5 or 6
         timer.timeout.connect(lambda: os.path.exists(told) and self.main_window.cancelButton.click())
         timer.start(500)
         return super().exec()
