@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.lab import qemu, uml
+from tests.lab import populate, qemu, uml
 from tests.lab.events import Tally
 from tests.lab.initramfs import initramfs
 from tests.lab.job import Job
@@ -51,7 +51,8 @@ def shell(job: Job, kernel: Kernel, accelerator: str) -> int:
 
 def _facts(kernel: Kernel) -> dict[str, str]:
     machine = "uml" if kernel.is_uml else "qemu"
-    return {"release": kernel.release, "modules": str(kernel.modules), "machine": machine}
+    preloaded = populate.library() if kernel.is_uml else ""
+    return {"release": kernel.release, "modules": str(kernel.modules), "machine": machine, "preloaded": preloaded}
 
 
 def _arguments(job: Job, kernel: Kernel, accelerator: str, ports: dict[str, int], processor: int) -> list[str]:
