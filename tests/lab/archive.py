@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 from tests.lab.log import logged
-from tests.lab.needs import os_release
+from tests.lab.needs import machine, os_release
 
 KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 class ArchiveError(Exception):
-    """A package could not be had; says why in a line."""
+    """A package is not available; says why in a line."""
 
 
 def codename() -> str:
@@ -35,14 +36,17 @@ class Archive:
         """Make apt's state in `folder`. Raises: ArchiveError."""
         self._environment = dict(os.environ)
         self._folder = folder
+        if shutil.which("apt-get") is None:
+            raise ArchiveError(f"Debian's apt fetches it, and {machine()} has none")
         if release == codename():
-            logged(["apt-get", "update"])
+            if os.geteuid() == 0:
+                logged(["apt-get", "update"])
             return
         if not KEYS.exists():
             raise ArchiveError(f"Debian's keys are not on this machine ({KEYS}: package debian-archive-keyring)")
         place = mirror()
         if not place:
-            raise ArchiveError(f"Debian's release {release} cannot be had: apt has no archive of Debian's")
+            raise ArchiveError(f"Debian's release {release} is not available: apt has no archive of Debian's")
         self._environment["APT_CONFIG"] = str(_configured(folder, f"deb [signed-by={KEYS}] {place} {release} main"))
         logged(["apt-get", "update"], self._environment)
 
