@@ -66,6 +66,7 @@ def test_a_run_that_went_well(rig: Rig) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.needs("redis")
 def test_a_run_with_everything_in_it(rig: Rig) -> None:
     """Several volumes, an application, a snapshot that grows: as in tests/unit/data/real.json, which this has made."""
     with tidy():
