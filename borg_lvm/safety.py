@@ -1,8 +1,8 @@
 """Who else could change, or read, a file that root is about to trust.
 
-Trusted are root and the user who runs the program: what that user can write gives nobody a new power. Every
-step of the way to the file counts, links included, because whoever can write a directory can put another
-file in its place.
+Trusted are root and the user who runs the program: what that user can write gives nobody a new power. Where a file or a
+socket is another user's, that one and root are. Every step of the way to the file counts, links included, because
+whoever can write a directory can put another file in its place.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import pwd
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from borg_lvm.errors import ConfigError
@@ -41,6 +41,36 @@ class _Step:
     info: os.stat_result
 
 
+@dataclass(frozen=True)
+class Owner:
+    """Who may change a path besides root: a user, and the members of groups."""
+
+    uid: int
+    gids: Collection[int] = ()
+
+
+def changeable_by_others(path: str, owner: Owner) -> list[Unsafe]:
+    """Return every step of the way to `path`, itself included, that others than root and its owner could change.
+
+    What everybody may write to, below a directory that the others may not enter, is out of their reach. A socket may be
+    written to by all: that is what it is for.
+
+    Errors: OSError when a step is missing or cannot be looked at.
+    """
+    found: list[Unsafe] = []
+    steps = list(_steps(path))
+    within = False
+    for step in steps:
+        found.extend(_owned_by_others(step, owner.uid))
+        mode = step.info.st_mode
+        members = step.info.st_gid in (0, *owner.gids)
+        if not (stat.S_ISLNK(mode) or stat.S_ISSOCK(mode) or within):
+            inside = [inner for inner in steps if inner.parent == step.path]
+            found.extend(_open_to_writing(step, inside, stat.S_IWOTH if members else stat.S_IWOTH | stat.S_IWGRP))
+        within = within or not (mode & stat.S_IXOTH or (mode & stat.S_IXGRP and not members))
+    return list(dict.fromkeys(found))
+
+
 def writable_by_others(path: str) -> list[Unsafe]:
     """Return every step of the way to `path`, itself included, that others than root and we could change.
 
@@ -52,7 +82,7 @@ def writable_by_others(path: str) -> list[Unsafe]:
     steps = list(_steps(path))
     found: list[Unsafe] = []
     for step in steps:
-        found.extend(_owned_by_others(step))
+        found.extend(_owned_by_others(step, os.geteuid()))
         if not stat.S_ISLNK(step.info.st_mode):
             found.extend(_open_to_writing(step, [inner for inner in steps if inner.parent == step.path]))
     return list(dict.fromkeys(found))
@@ -124,17 +154,17 @@ def _names(path: str) -> list[str]:
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 
-def _owned_by_others(step: _Step) -> Iterator[Unsafe]:
+def _owned_by_others(step: _Step, trusted: int) -> Iterator[Unsafe]:
     owner = step.info.st_uid
-    if owner in (0, os.geteuid()):
+    if owner in (0, trusted):
         return
     command = "chown -h root:root" if stat.S_ISLNK(step.info.st_mode) else "chown root:root"
     yield Unsafe(step.path, f"belongs to {_name(owner)}", f"{command} {shlex.quote(step.path)}")
 
 
-def _open_to_writing(step: _Step, inside: list[_Step]) -> Iterator[Unsafe]:
+def _open_to_writing(step: _Step, inside: list[_Step], bits: int = stat.S_IWGRP | stat.S_IWOTH) -> Iterator[Unsafe]:
     mode = step.info.st_mode
-    if not mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if not mode & bits:
         return
     sticky = stat.S_ISDIR(mode) and bool(mode & stat.S_ISVTX)
     if not sticky:
