@@ -23,6 +23,11 @@ from borg_lvm.applications import END_PROCESS, Intent
 from borg_lvm.errors import BusyError, QuiesceError
 
 PATIENCE = 5.0
+MOST, MOST_LINES = 16 << 20, 100_000
+"""How much one answer may be, in bytes and in lines: who says more than that never ends."""
+KEPT = 64 << 10
+"""How many bytes are kept of what nobody asked for: the last ones."""
+SHOWN = 2000
 
 
 class Child:
@@ -61,6 +66,8 @@ class Child:
         """
         end = time.monotonic() + seconds
         while b"\n" not in self._waiting:
+            if len(self._waiting) > MOST:
+                raise self._endless()
             more = self._more(max(0.0, end - time.monotonic()))
             if more is None:
                 raise BusyError(f"{self._name} did not answer within {seconds:g} s")
@@ -80,13 +87,24 @@ class Child:
         it said.
         """
         lines: list[str] = []
+        size = 0
         try:
             while (line := self.line(seconds)) != mark:
                 lines.append(line)
+                size += len(line)
+                if size > MOST or len(lines) > MOST_LINES:
+                    lines.clear()
+                    raise self._endless()
         except QuiesceError as error:
             told = [line.strip() for line in lines if "ERROR" in line or "FATAL" in line] or lines
-            raise type(error)(": ".join([error.message, *([" ".join(told)] if told else [])])) from error
+            raise type(error)(": ".join([error.message, *([" ".join(told)[:SHOWN]] if told else [])])) from error
         return lines
+
+    def _endless(self) -> QuiesceError:
+        """Kill it; return what to raise."""
+        self.kill()
+        self._waiting = b""
+        return QuiesceError(f"{self._name} gave an answer of more than {MOST >> 20} MiB, or {MOST_LINES} lines")
 
     def lives(self) -> bool:
         """Whether it has neither ended nor said anything that nobody asked for."""
@@ -120,14 +138,17 @@ class Child:
                     return None
                 if not self._more(0.0):  # it has closed its output, and goes on
                     heard = [watch]
+                self._waiting = self._waiting[-KEPT:]
         finally:
             os.close(watch)
         return self._process.wait()
 
     def words(self) -> str:
-        """Return what it has said, on one line."""
-        while self._more(0.0):
-            pass
+        """Return what it has said, or the last of it, on one line."""
+        heard = 0
+        while heard < MOST and (more := self._more(0.0)):  # what it has started may go on
+            heard += len(more)
+            self._waiting = self._waiting[-KEPT:]
         return " ".join(os.fsdecode(self._waiting).split())
 
     def kill(self) -> None:
@@ -153,10 +174,18 @@ class Child:
 
 @contextmanager
 def started(
-    argv: Sequence[str], *, name: str = "", env: Mapping[str, str] | None = None, user: proc.Account | None = None
+    argv: Sequence[str],
+    *,
+    name: str = "",
+    env: Mapping[str, str] | None = None,
+    user: proc.Account | None = None,
+    memory: int | None = None,
 ) -> Iterator[Child]:
-    """Start a program, called `name` in errors; it ends with the block. Errors: ProgramError if it does not start."""
-    with proc.talking(argv, env=env, user=user) as process:
+    """Start a program, called `name` in errors; it ends with the block. `memory`: how many bytes of data it may have.
+
+    Errors: ProgramError if it does not start.
+    """
+    with proc.talking(argv, env=env, user=user, memory=memory) as process:
         child = Child(process, name or argv[0])
         try:
             yield child

@@ -7,6 +7,10 @@ us, but never an `lvcreate` half-way through. Nothing of ours is inherited but t
 from __future__ import annotations
 
 import os
+import pwd
+import resource
+import select
+import selectors
 import signal
 import subprocess
 import time
@@ -21,6 +25,9 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Kept from our own environment: where LVM's configuration lies, and whether udev makes the device nodes.
 KEPT = ("LVM_SYSTEM_DIR", "DM_DISABLE_UDEV", "DM_DISABLE_UDEV_FALLBACK")
 DEFAULT_TIMEOUT = 120.0
+MOST = 64 << 20
+"""How many bytes a program may write to one of its outputs before it is killed."""
+NOBODY = 65534
 T = TypeVar("T")
 Steps = Generator[None, None, T]
 """Something that is done a step at a time while something else goes on; it yields while it has to wait."""
@@ -45,10 +52,20 @@ class ProgramError(BorgLvmError):
 
 @dataclass(frozen=True)
 class Account:
-    """The user and group that a program runs as."""
+    """The user and group that a program runs as, and its other groups."""
 
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, uid: int) -> Account:
+        """Return a user's account as the machine knows it. A file's group is not asked: that may be any of others'."""
+        try:
+            entry = pwd.getpwuid(uid)
+        except KeyError:
+            return cls(uid, NOBODY)
+        return cls(uid, entry.pw_gid, tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)))
 
 
 def environment() -> dict[str, str]:
@@ -77,8 +94,8 @@ def run(
 
     `stdin` is how secrets are handed over (never by argument); `timeout` is in seconds; without a `place` the
     environment is scrubbed, and `env` is added to it.
-    Errors: ProgramError when it cannot be started, fails, or is still running at the time limit (it is killed, with
-    what it has started).
+    Errors: ProgramError when it cannot be started, fails, is still running at the time limit or writes without end
+    (it is killed, with what it has started).
     """
     try:
         process = subprocess.Popen(
@@ -86,6 +103,7 @@ def run(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,
             env=place.env if place else {**environment(), **(env or {})},
             cwd=place.cwd if place else "/",
             start_new_session=True,
@@ -94,14 +112,65 @@ def run(
         raise ProgramError(argv, _not_started(error)) from error
     with process:
         try:
-            out, err = process.communicate(stdin, timeout)
+            out, err = _exchanged(process, stdin, timeout)
         except BaseException as error:
             with suppress(ProcessLookupError):  # it has just ended by itself
                 os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise ProgramError(argv, f"did not end within {timeout:g} s and was killed") from error
+            if isinstance(error, _TooMuchError):
+                raise ProgramError(argv, TOO_MUCH) from error
             raise
     return _judged(argv, process.returncode, out, err)
+
+
+class _TooMuchError(Exception):
+    """A program writes without end."""
+
+
+TOO_MUCH = f"wrote more than {MOST >> 20} MiB and was killed"
+
+
+def _exchanged(process: subprocess.Popen[bytes], stdin: bytes, timeout: float) -> tuple[bytes, bytes]:
+    """Write to a program and read from it until it ends, as `communicate`, but not without end."""
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    end = time.monotonic() + timeout
+    read = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+    with selectors.DefaultSelector() as ready:
+        for output in read:
+            ready.register(output, selectors.EVENT_READ)
+        ready.register(process.stdin, selectors.EVENT_WRITE)
+        while ready.get_map():
+            found = ready.select(max(0.0, end - time.monotonic()))
+            if not found:
+                raise subprocess.TimeoutExpired(process.args, timeout)
+            for one, _ in found:
+                if one.fileobj is process.stdin:
+                    stdin = _written_on(process.stdin, stdin)
+                    more = stdin
+                else:
+                    more = os.read(one.fd, 1 << 16)
+                    read[one.fd] += more
+                if not more:
+                    ready.unregister(one.fileobj)
+            if max(map(len, read.values())) > MOST:
+                raise _TooMuchError
+    process.wait(max(0.0, end - time.monotonic()))
+    out, err = read.values()
+    return bytes(out), bytes(err)
+
+
+def _written_on(pipe: IO[bytes], data: bytes) -> bytes:
+    """Write as much as a pipe that is ready takes without waiting; return the rest, and close it after the last."""
+    try:
+        data = data[os.write(pipe.fileno(), data[: select.PIPE_BUF]) :] if data else b""
+    except BrokenPipeError:
+        data = b""
+    if not data:
+        pipe.close()
+    return data
 
 
 def _not_started(error: OSError) -> str:
@@ -143,6 +212,8 @@ def stepwise(
             while process.poll() is None:
                 if time.monotonic() >= end:
                     raise ProgramError(argv, f"did not end within {timeout:g} s and was killed")
+                if max(os.fstat(file.fileno()).st_size for file in (out, err)) > MOST:
+                    raise ProgramError(argv, TOO_MUCH)
                 yield
         finally:
             if process.poll() is None:
@@ -162,11 +233,16 @@ def _written(file: IO[bytes]) -> bytes:
 
 @contextmanager
 def talking(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, user: Account | None = None
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    user: Account | None = None,
+    memory: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a program that is told what to do on its standard input; both its outputs are one pipe.
 
-    `env` is added to the environment; `user` is who it runs as, if not as root.
+    `env` is added to the environment; `user` is who it runs as, if not as root; `memory` is how many bytes of data it
+    may have.
     Errors: ProgramError when it cannot be started.
     """
     try:
@@ -181,9 +257,12 @@ def talking(
             start_new_session=True,
             user=user.uid if user else None,
             group=user.gid if user else None,
-            extra_groups=[] if user else None,
+            extra_groups=user.groups if user else None,
         )
     except OSError as error:
         raise ProgramError(argv, _not_started(error)) from error
     with process:
+        if memory:
+            with suppress(OSError):  # it has ended; or a sandbox keeps us from it
+                resource.prlimit(process.pid, resource.RLIMIT_DATA, (memory, memory))
         yield process

@@ -27,6 +27,8 @@ from borg_lvm.signals import Signals
 SCRATCH = "size=256m,mode=0711"
 """The folder in memory that each gets for what it has to write. Other users may pass through it."""
 LOOK_AGAIN = 0.2
+MOST = 1 << 20
+"""How many bytes an answer may have."""
 
 
 def looked(players: Sequence[Player], view: View, signals: Signals) -> None:
@@ -65,7 +67,7 @@ class Look:
     def answer(self, signals: Signals) -> Answer | None:
         """Wait for its answer; None if there is none. Errors: InterruptedRunError."""
         told = b""
-        while time.monotonic() < self.end:
+        while time.monotonic() < self.end and len(told) <= MOST:
             signals.check()
             if select.select([self.pipe], [], [], LOOK_AGAIN)[0]:
                 more = os.read(self.pipe, 65536)

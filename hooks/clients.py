@@ -18,6 +18,8 @@ from borg_lvm import child
 from borg_lvm.errors import QuiesceError
 from borg_lvm.proc import SYSTEM_PATH, Account
 
+MEMORY = 256 << 20
+"""How many bytes of data a client may have: it keeps an answer until it is whole, and a server may never end one."""
 OURS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "library_client.py")
 
 
@@ -43,7 +45,7 @@ class Client:
         """
         if shutil.which(self.program, path=SYSTEM_PATH):
             # The first option of MySQL's must be the file of others, so the place comes first.
-            return child.started([self.program, *place, *self.words], env=env, user=user)
+            return child.started([self.program, *place, *self.words], env=env, user=user, memory=MEMORY)
         if importlib.util.find_spec(self.library) is None:
             pip = shlex.join([f"{os.path.dirname(sys.executable)}/pip", "install", self.package])
             raise QuiesceError(
@@ -52,4 +54,4 @@ class Client:
         # It becomes that user by itself: who may not read our Python could not start it.
         who = [f"--user={user.uid}:{user.gid}"] if user else []
         argv = [sys.executable, "-I", OURS, self.kind, *who, *place]
-        return child.started(argv, name=self.library, env=env)
+        return child.started(argv, name=self.library, env=env, memory=MEMORY)

@@ -25,8 +25,14 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Sequence[str], Any]]:
     found: list[tuple[Sequence[str], Any]] = []
 
     def start(
-        argv: Sequence[str], *, name: str = "", env: Mapping[str, str] | None = None, user: Account | None = None
+        argv: Sequence[str],
+        *,
+        name: str = "",
+        env: Mapping[str, str] | None = None,
+        user: Account | None = None,
+        memory: int | None = None,
     ) -> AbstractContextManager[None]:
+        assert memory == clients.MEMORY
         found.append((argv, user))
         return nullcontext()
 

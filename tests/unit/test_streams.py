@@ -1,0 +1,68 @@
+"""What others write into our memory has an end, in bytes and in lines; and what is within it comes whole."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import pytest
+
+from borg_lvm import child, proc
+from borg_lvm.errors import QuiesceError
+from borg_lvm.proc import ProgramError
+
+pytestmark = pytest.mark.process
+ENDLESS = ["/bin/sh", "-c", "exec yes"]
+ONE_LINE = ["/bin/sh", "-c", "exec tr '\\0' x </dev/zero"]
+
+
+def test_a_program_that_writes_without_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proc, "MOST", 1 << 20)
+    for argv in (ENDLESS, ["/bin/sh", "-c", "exec yes >&2"]):
+        with pytest.raises(ProgramError, match=r"wrote more than .* and was killed"):
+            proc.run(argv, timeout=30.0)
+
+
+def test_a_program_that_is_stepped_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proc, "MOST", 1 << 20)
+
+    def steps() -> None:
+        for _ in proc.stepwise(ENDLESS, timeout=30.0):
+            time.sleep(0.05)
+
+    with pytest.raises(ProgramError, match=r"wrote more than .* and was killed"):
+        steps()
+
+
+def test_what_is_written_and_read_comes_whole() -> None:
+    much = bytes(range(256)) * 4096
+    assert proc.run(["/bin/cat"], stdin=much).encode("utf-8", "surrogateescape") == much
+    assert proc.run(["/bin/true"], stdin=much) == ""  # nobody reads it
+    with pytest.raises(ProgramError, match="failed with status 3") as error:
+        proc.run(["/bin/sh", "-c", "echo no >&2; exit 3"])
+    assert error.value.details == ("no",)
+    with pytest.raises(ProgramError, match=r"did not end within 0\.3 s"):
+        proc.run(["/bin/sh", "-c", "exec >&- 2>&-; sleep 60"], timeout=0.3)
+
+
+@pytest.mark.parametrize("argv", [ENDLESS, ONE_LINE])
+def test_an_answer_without_end_is_none(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "MOST", 1 << 20)
+    with child.started(argv) as endless:
+        with pytest.raises(QuiesceError, match="gave an answer of more than"):
+            endless.lines_until("end", 30.0)
+        assert not endless.lives()
+
+
+def test_lines_without_end_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "MOST_LINES", 1000)
+    with child.started(ENDLESS) as endless, pytest.raises(QuiesceError, match="or 1000 lines"):
+        endless.lines_until("end", 30.0)
+
+
+def test_of_what_nobody_asked_for_the_end_is_kept() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with child.started(["/bin/sh", "-c", "yes | head -c 200000000; echo; echo at last"]) as wordy:
+        assert wordy.status(60.0) == 0
+        assert wordy.words().endswith("y at last")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
