@@ -167,7 +167,8 @@ class Found:
 
     `told` says what was found, and what must still be looked after, in a sentence or two. `options` are the plugin's
     own, as far as they differ from their defaults. `identity` names those that tell one application from another: an
-    entry with the same values is for the same one; all that are given, if none is named.
+    entry with the same values is for the same one; all that are given, if none is named. `data`: where it keeps its
+    data, as far as that is seen without speaking to it; nobody will ask it, for anybody may say that he is a server.
     """
 
     told: str
@@ -175,3 +176,4 @@ class Found:
     identity: tuple[str, ...] = ()
     name: str = ""
     level: str = ""
+    data: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ configured already is told apart.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
@@ -19,6 +20,8 @@ from borg_lvm.config.sections import default
 from borg_lvm.errors import ConfigError
 
 TIMEOUT = 60.0
+MOST = 256
+"""How many applications of a plugin's are told of."""
 WIDTH = 100
 
 
@@ -32,29 +35,33 @@ class Discovered:
     configured: str = ""
 
 
-def everything(settings: Settings, warn: Callable[[str], object]) -> list[Discovered]:
-    """Ask all installed plugins; of one that fails is warned. What holds others still comes before servers."""
+def everything(settings: Settings, warn: Callable[[str], object], seconds: float = TIMEOUT) -> list[Discovered]:
+    """Ask all installed plugins, in so many seconds together; of one that fails is warned.
+
+    What holds others still comes before servers.
+    """
     found = []
+    end = time.monotonic() + seconds
     for installed in plugins.installed():
         try:
-            found += by_plugin(installed.name, settings)
+            found += by_plugin(installed.name, settings, max(0.1, end - time.monotonic()))
         except ConfigError as error:
             warn(error.message)
     return sorted(found, key=lambda one: not one.kind.still)
 
 
-def by_plugin(name: str, settings: Settings) -> list[Discovered]:
+def by_plugin(name: str, settings: Settings, seconds: float = TIMEOUT) -> list[Discovered]:
     """Ask one plugin. Errors: ConfigError when it cannot be loaded, fails, or takes too long."""
     try:
-        with limits.at_most(TIMEOUT):
+        with limits.at_most(seconds):
             found = plugins.discover(name)
     except limits.OutOfTime as error:
-        raise ConfigError(f"the plugin {name!r} took longer than {TIMEOUT:g} s to look around") from error
+        raise ConfigError(f"the plugin {name!r} took too long to look around") from error
     if not found:
         return []
     kind = plugins.application(name)
     entries = [entry for entry in settings.applications if entry.plugin.text == name]
-    return [Discovered(name, kind, one, _configured(one, kind, entries)) for one in found]
+    return [Discovered(name, kind, one, _configured(one, kind, entries)) for one in found[:MOST]]
 
 
 def _configured(found: Found, kind: Kind, entries: Sequence[ApplicationEntry]) -> str:

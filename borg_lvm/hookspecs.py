@@ -67,7 +67,7 @@ def borg_lvm_application() -> Kind:
 def borg_lvm_discover() -> Sequence[Found]:
     """Find applications of this plugin's kind that run here, each as an entry of the configuration (`Found`).
 
-    Called for `borg-lvm discover` and `borg-lvm hooks NAME` only. Changes nothing, asks for no password, and leaves out
-    what it cannot see; it is ended after a minute.
+    Called for `borg-lvm discover`, `check` and `hooks NAME`. Changes nothing, connects to no process that is not root's
+    (it may be a stranger's), and leaves out what it cannot see. All plugins together have a short time.
     """
     raise NotImplementedError

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from borg_lvm.applications import Intent
 from borg_lvm.errors import BusyError, QuiesceError
 
+from .running import Process
+
 ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 """Where cgroup v2 is mounted: by itself, or beside the old ones."""
 THAW = 'echo 0 2>/dev/null >"$0" || [ ! -e "$0" ]'
@@ -84,7 +86,7 @@ def refuse_what_is_needed(group: Group) -> None:
         if pid in ours:
             raise QuiesceError(f"{group.name} must not stand still: borg-lvm itself was started in it")
         name = _name(pid)
-        if name in NEEDED:
+        if name in NEEDED and Process(pid, name).is_what_it_says:
             raise QuiesceError(f"{group.name} must not stand still: {name} runs in it, and {NEEDED[name]}")
 
 

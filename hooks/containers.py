@@ -298,9 +298,10 @@ class Engine:
             (container,) = Containers(wish, self.name).inspect()
         except QuiesceError:
             return  # it has ended meanwhile
-        kept = ", ".join(data.path for data in container.kept())
+        kept = tuple(dict.fromkeys(data.path for data in container.kept()))
         if kept:
-            yield Found(f"a container of {self.name} keeps data in {kept}", {"containers": (name,)}, name=name)
+            told = f"a container of {self.name} keeps data in {', '.join(kept)}"
+            yield Found(told, {"containers": (name,)}, name=name, data=kept)
 
 
 class Podman(Engine):

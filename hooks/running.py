@@ -1,34 +1,94 @@
 """Finds servers that run on this machine, outside of containers, and where they listen: for `borg-lvm discover`.
 
-Source: proc_pid_fd(5), proc_pid_net(5); `__SO_ACCEPTCON` and TCP_LISTEN of the kernel's headers.
+They are looked at and never spoken to: everybody may call a process of theirs as they like, and listen somewhere.
+What is believed is the kernel's: which file a process runs, whose that is, where it works and what it has open.
+Source: proc_pid_fd(5), proc_pid_exe(5), proc_pid_net(5); `__SO_ACCEPTCON` and TCP_LISTEN of the kernel's headers.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 LISTENING_UNIX = 0x10000
 LISTENING_TCP = "0A"
+GONE = " (deleted)"
+OTHERWISE: Mapping[str, tuple[str, ...]] = {
+    "systemd-udevd": ("udevadm",),
+    "(udev-worker)": ("systemd-udevd", "udevadm"),
+    "mysqld": ("mariadbd",),
+    "redis-server": ("redis-check-rdb",),
+    "valkey-server": ("valkey-check-rdb",),
+}
+"""Programs whose processes have another name than their file."""
+LOADER = "ld-linux"
+"""What starts a program with libraries of its own, and is then what runs."""
+NAME = 15
+"""How many characters of a name the kernel keeps."""
+MOST, MOST_SOCKETS, MOST_PLACES = 64, 4, 8
+"""How many servers are told of, how many sockets of each, and how many folders that it writes in."""
+NO_DATA = ("/var/log/", "/var/cache/", "/var/tmp/", "/tmp/", "/dev/", "/proc/", "/sys/", "/run/")  # noqa: S108
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process and its program's name as the kernel knows it (15 characters)."""
+    """A process and its program's name as the kernel knows it (15 characters), which the process itself may change."""
 
     pid: int
     name: str
 
+    @property
+    def program(self) -> str:
+        """The name of the program's file, if that is root's and not in a world of its own (user namespace)."""
+        with suppress(OSError):
+            if os.readlink(f"/proc/{self.pid}/ns/user") == os.readlink("/proc/self/ns/user"):
+                path = os.readlink(f"/proc/{self.pid}/exe").removesuffix(GONE)
+                return os.path.basename(path) if os.stat(f"/proc/{self.pid}/exe").st_uid == 0 else ""
+        return ""
+
+    @property
+    def is_what_it_says(self) -> bool:
+        """Whether it runs a program of root's that has its name."""
+        return self.program[:NAME] in (self.name, *OTHERWISE.get(self.name, ()))
+
+    @property
+    def uid(self) -> int:
+        """The user that it runs as. Errors: OSError."""
+        return os.stat(f"/proc/{self.pid}").st_uid
+
     def files(self) -> Iterator[tuple[str, str]]:
         """Yield number and target of each of its open files."""
         folder = f"/proc/{self.pid}/fd"
-        with suppress(OSError):  # it has ended
-            for number in os.listdir(folder):
+        with suppress(OSError), os.scandir(folder) as found:  # it has ended
+            for entry in found:
                 with suppress(OSError):
-                    yield number, os.readlink(f"{folder}/{number}")
+                    yield entry.name, os.readlink(entry.path)
+
+    def writes(self, number: str) -> bool:
+        """Whether a file is a plain one and open for writing. Errors: OSError. Source: proc_pid_fdinfo(5)."""
+        with open(f"/proc/{self.pid}/fdinfo/{number}", encoding="ascii") as file:
+            flags = next((int(line.split()[1], 8) for line in file if line.startswith("flags:")), os.O_RDONLY)
+        return flags & os.O_ACCMODE != os.O_RDONLY and stat.S_ISREG(os.stat(f"/proc/{self.pid}/fd/{number}").st_mode)
+
+    def places(self) -> tuple[str, ...]:
+        """Return where it keeps data: the directory that it works in, and others in which it has files open to write.
+
+        Servers of databases work in that of their data.
+        """
+        found: list[str] = []
+        with suppress(OSError):
+            found.append(os.readlink(f"/proc/{self.pid}/cwd"))
+        for number, path in self.files():
+            with suppress(OSError, ValueError):
+                if path.startswith("/") and not path.startswith(NO_DATA) and self.writes(number):
+                    place = os.path.dirname(path)
+                    if len(found) < MOST_PLACES and not any(_is_below(place, one) for one in found):
+                        found.append(place)
+        return tuple(one for one in found if one != "/" and not one.endswith(GONE))
 
     def unit(self) -> str:
         """Return the service of systemd that it belongs to; nothing if it belongs to none."""
@@ -41,13 +101,21 @@ class Process:
         return ""
 
 
+def _is_below(path: str, top: str) -> bool:
+    return f"{path}/".startswith(f"{top.rstrip('/')}/")
+
+
 @dataclass(frozen=True)
 class Server:
-    """A program and where it listens: unix sockets by path, and ports that are reached by 127.0.0.1."""
+    """A program and where it listens: unix sockets by path, and ports that are reached by 127.0.0.1.
+
+    `data` is where it keeps files.
+    """
 
     name: str
     sockets: tuple[str, ...]
     ports: tuple[int, ...]
+    data: tuple[str, ...] = ()
 
 
 def processes() -> Iterator[Process]:
@@ -61,26 +129,43 @@ def processes() -> Iterator[Process]:
 
 
 def servers(*names: str) -> list[Server]:
-    """Return the servers of these names; processes that share all their sockets are one."""
+    """Return the servers of these names; processes that share all their sockets are one. Those of the system first."""
     paths, ports = _unix(), _tcp()
-    found = []
+    found: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[int, Process]] = {}
     for process in processes():
-        if process.name in names:
-            inodes = [match[1] for _, target in process.files() if (match := re.fullmatch(r"socket:\[(\d+)\]", target))]
-            sockets = tuple(sorted(os.path.realpath(paths[inode]) for inode in inodes if inode in paths))
-            numbers = tuple(sorted({ports[inode] for inode in inodes if inode in ports}))
-            if sockets or numbers:
-                found.append(Server(process.name, sockets, numbers))
-    return sorted(dict.fromkeys(found), key=lambda server: (server.sockets, server.ports))
+        with suppress(OSError):
+            if process.name in names and (process.is_what_it_says or process.program.startswith(LOADER)):
+                uid = process.uid
+                inodes = [one[1] for _, path in process.files() if (one := re.fullmatch(r"socket:\[(\d+)\]", path))]
+                places = {os.path.realpath(paths[inode]) for inode in inodes if inode in paths}
+                sockets = sorted(place for place in places if _is_socket_of(place, uid))[:MOST_SOCKETS]
+                numbers = sorted({ports[inode] for inode in inodes if inode in ports})[:MOST_SOCKETS]
+                if sockets or numbers:
+                    found.setdefault((tuple(sockets), tuple(numbers)), (uid, process))
+    first = sorted(found.items(), key=lambda one: (one[1][0], one[0]))[:MOST]
+    return [
+        Server(process.name, sockets, numbers, process.places())
+        for (sockets, numbers), (_, process) in sorted(first, key=lambda one: one[0])
+    ]
+
+
+def _is_socket_of(path: str, uid: int) -> bool:
+    """Whether there is a socket of this user's, or of root's: a name in the kernel's table may be any."""
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISSOCK(info.st_mode) and info.st_uid in (uid, 0)
 
 
 def _unix() -> dict[str, str]:
-    """Return the unix sockets at which somebody listens, by their inode."""
+    """Return the unix sockets at which somebody listens, by their inode. A name may have line breaks, and be lines."""
     found = {}
     for line in _lines("/proc/net/unix"):
         fields = line.split(None, 7)
-        if len(fields) == 8 and int(fields[3], 16) & LISTENING_UNIX and fields[7].startswith("/"):
-            found[fields[6]] = fields[7]
+        with suppress(ValueError):
+            if len(fields) == 8 and fields[7].startswith("/") and int(fields[3], 16) & LISTENING_UNIX:
+                found[fields[6]] = fields[7]
     return found
 
 
@@ -97,5 +182,5 @@ def _tcp() -> dict[str, int]:
 
 def _lines(path: str) -> list[str]:
     with suppress(OSError), open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read().splitlines()[1:]
+        return file.read().split("\n")[1:-1]
     return []

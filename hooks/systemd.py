@@ -308,6 +308,7 @@ def borg_lvm_discover() -> list[Found]:
             {"units": (unit,), "paths": folders},
             identity=("units",),
             name=unit.removesuffix(".service").replace("@", "-").replace(":", "-").replace("\\", "-"),
+            data=folders,
         )
         for unit, folders in sorted(writing_services().items())
     ]

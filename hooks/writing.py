@@ -23,7 +23,7 @@ def writing_services() -> dict[str, tuple[str, ...]]:
     others = {ours}
     for process in processes():
         unit = process.unit()
-        if process.name in (*NEEDED, *KNOWN, *ENGINES):
+        if process.name in (*NEEDED, *KNOWN, *ENGINES) and process.is_what_it_says:
             others.add(unit)
         elif unit:
             found.setdefault(unit, set()).update(_folders(process))
@@ -34,7 +34,7 @@ def _folders(process: Process) -> set[str]:
     found = set()
     for number, path in process.files():
         with suppress(OSError, ValueError):
-            if not path.startswith("/") or path.startswith(NO_DATA) or not _is_written(process.pid, number):
+            if not path.startswith("/") or path.startswith(NO_DATA) or not process.writes(number):
                 continue
             if _is_on_a_volume(os.stat(f"/proc/{process.pid}/fd/{number}")):
                 found.add(folder_of(path))
@@ -48,14 +48,7 @@ def folder_of(path: str) -> str:
     return "/" + "/".join(parts[:depth])
 
 
-def _is_written(pid: int, number: str) -> bool:
-    """Whether a file is open for writing. Source: proc_pid_fdinfo(5)."""
-    with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as file:
-        flags = next(int(line.split()[1], 8) for line in file if line.startswith("flags:"))
-    return flags & os.O_ACCMODE != os.O_RDONLY
-
-
 def _is_on_a_volume(info: os.stat_result) -> bool:
-    """Whether a file is a plain one, on a device of the device-mapper."""
+    """Whether a file is on a device of the device-mapper."""
     device = f"/sys/dev/block/{os.major(info.st_dev)}:{os.minor(info.st_dev)}/dm"
-    return info.st_mode & 0o170000 == 0o100000 and os.path.exists(device)
+    return os.path.exists(device)
