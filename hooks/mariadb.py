@@ -108,7 +108,7 @@ class MariaDB(SqlServer):
         if not self._checkpoint or not mariadb_copy.is_known(str(self.known["version"])):
             return ""
         folder = os.path.join(str(self.known["data"]), str(self.known["redo log"]))
-        return mariadb_copy.verify(folder, mariadb_copy.Known(self._checkpoint, self._current))
+        return mariadb_copy.verify(folder, mariadb_copy.Known(self._checkpoint, self._current, self.owner))
 
 
 _LEVELS = {

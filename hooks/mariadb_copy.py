@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from borg_lvm import opening
 from borg_lvm.errors import QuiesceError
 
 from .sql_server import numbers
@@ -35,10 +36,14 @@ SELECT variable_value FROM information_schema.global_status WHERE variable_name 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of the running server: its last checkpoint before the instant, and how far it had come after it."""
+    """What is known of the running server: its last checkpoint before the instant, and how far it had come after it.
+
+    `owner`: the user whose its files are.
+    """
 
     checkpoint: int
     current: int
+    owner: int
 
 
 def is_known(version: str) -> bool:
@@ -51,7 +56,7 @@ def verify(folder: str, known: Known) -> str:
     """Return what was looked at in the redo log in this folder. Errors: QuiesceError with what is wrong."""
     path = os.path.join(folder, "ib_logfile0")
     try:
-        with open(path, "rb") as file:
+        with opening.plain(path, known.owner) as file:
             head = file.read(START)
     except OSError as error:
         raise QuiesceError(f"the copy is wrong: {path} cannot be read: {error}") from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -28,7 +29,7 @@ from borg_lvm.proc import Account
 from . import postgresql_backup_mode as backup_mode
 from . import postgresql_copy
 from .clients import Client
-from .listening import refuse_foreign, refuse_unless_listening
+from .peers import held, refuse_foreign
 from .running import servers
 
 CONNECT_TIMEOUT = 30.0
@@ -92,8 +93,8 @@ class Options:
     os_user: str = key(
         Text("the name of a user", r"[^\u0000-\u001f]*"),
         "",
-        "The user of the operating system as which psql is run; the owner of the socket, which is the cluster's, if it "
-        "is not given.",
+        "The user of the operating system as which psql is run; the cluster's own, who listens at the socket, if it is "
+        "not given.",
         "backup",
     )
 
@@ -189,7 +190,11 @@ class PostgreSQL(Application):
         assert self._account
         known = postgresql_copy.Known(self._facts["system"], self._checkpoint, self._account)
         found = postgresql_copy.verify(self._facts["data"], known)
-        return f"{found}, {backup_mode.verify(self._facts['data'], self._ended)}" if self._ended else found
+        return (
+            f"{found}, {backup_mode.verify(self._facts['data'], self._ended, self._account.uid)}"
+            if self._ended
+            else found
+        )
 
     def _paths(self, facts: Mapping[str, Any]) -> tuple[DataPath, ...]:
         data = str(facts["data"])
@@ -198,8 +203,7 @@ class PostgreSQL(Application):
         return (DataPath(data, "data", labelled=self._level == BACKUP_MODE), wal, *spaces)
 
     def _connect(self) -> child.Child:
-        place = f"{self._options.socket}/.s.PGSQL.{self._options.port}"
-        owner = _owner(place)
+        owner = _listening(f"{self._options.socket}/.s.PGSQL.{self._options.port}")
         self._account = Account(owner.pw_uid, owner.pw_gid)
         user = _account(self._options.os_user) if self._options.os_user else owner
         env = {"HOME": user.pw_dir, "PGOPTIONS": OPTIONS, "PGCONNECT_TIMEOUT": "20", **self._target(user.pw_name)}
@@ -247,13 +251,18 @@ def _marked(statement: str) -> str:
     return f"{statement}\n\\echo {MARK}\n"
 
 
-def _owner(place: str) -> pwd.struct_passwd:
-    """Return the owner of a socket at which a server listens. Errors: AbsentError."""
-    refuse_unless_listening(place, "pg_lsclusters")
+def _listening(place: str) -> pwd.struct_passwd:
+    """Return who listens at a socket, as the kernel says. Errors: AbsentError; QuiesceError if it is root.
+
+    psql becomes that user, so he gains nothing by leading it elsewhere; but root's passwords are not for anybody.
+    """
+    with held(place, "pg_lsclusters") as peer:
+        if peer.uid == 0:
+            raise QuiesceError(f"it is root who listens at {place}, and no PostgreSQL server runs as root")
     try:
-        return pwd.getpwuid(os.stat(place).st_uid)
+        return pwd.getpwuid(peer.uid)
     except KeyError as error:
-        raise QuiesceError(f"the owner of {place} has no name", remedy="name a user as os_user") from error
+        raise QuiesceError(f"the user {peer.uid}, who listens at {place}, has no name here") from error
 
 
 def _account(name: str) -> pwd.struct_passwd:
@@ -281,14 +290,16 @@ def borg_lvm_application() -> Kind:
 @hookimpl
 def borg_lvm_discover() -> list[Found]:
     """Return the clusters that listen at a socket of their own."""
-    places = [path for server in servers("postgres", "postmaster") for path in server.sockets]
-    return [_found(path) for path in dict.fromkeys(places) if ".s.PGSQL." in path]
+    places = {path: server.data for server in servers("postgres", "postmaster") for path in server.sockets}
+    return [found for path, data in places.items() for found in _found(path, data)]
 
 
-def _found(path: str) -> Found:
+def _found(path: str, data: tuple[str, ...]) -> Iterator[Found]:
     folder, _, port = path.rpartition("/.s.PGSQL.")
+    if not re.fullmatch(r"[0-9]{1,5}", port):
+        return
     usual = Options()
     options: dict[str, Any] = {} if folder == usual.socket else {"socket": folder}
     if int(port) != usual.port:
         options["port"] = int(port)
-    return Found(f"PostgreSQL listens at {path}", options, identity=("socket", "port"))
+    yield Found(f"PostgreSQL listens at {path}", options, identity=("socket", "port"), data=data)

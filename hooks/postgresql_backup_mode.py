@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from borg_lvm import opening
 from borg_lvm.applications import Added
 from borg_lvm.errors import QuiesceError
 
@@ -131,12 +132,15 @@ def files(timeline: str, first: str, last: str, segment: int) -> tuple[str, ...]
     return tuple(f"{timeline}{number // each:08X}{number % each:08X}" for number in numbers)
 
 
-def verify(data: str, known: Ended) -> str:
-    """Return what was looked at in the copy that is seen at `data`. Errors: QuiesceError with what is wrong."""
-    for file in known.added(data, 0):
+def verify(data: str, known: Ended, owner: int) -> str:
+    """Return what was looked at in the copy that is seen at `data`, which is this user's.
+
+    Errors: QuiesceError with what is wrong.
+    """
+    for file in known.added(data, owner):
         path = os.path.join(data, file.name)
         try:
-            with open(path, "rb") as stream:
+            with opening.plain(path, owner) as stream:
                 same = stream.read(len(file.content) + 1) == file.content
         except OSError as error:
             raise QuiesceError(f"the copy is wrong: {path} cannot be read: {error}") from error

@@ -12,7 +12,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from borg_lvm import child
+from borg_lvm import child, opening
 from borg_lvm.errors import QuiesceError
 from borg_lvm.proc import Account
 
@@ -34,8 +34,8 @@ class Known:
 
 def verify(data: str, known: Known) -> str:
     """Return what was looked at in the copy that is seen at `data`. Errors: QuiesceError with what is wrong."""
-    _refuse_foreign(os.path.join(data, "global", "pg_control"), known.system)
-    program = _program(data)
+    _refuse_foreign(os.path.join(data, "global", "pg_control"), known)
+    program = _program(data, known.user.uid)
     if not os.access(program, os.X_OK):
         return "pg_control"
     begin, file = _checkpoint(_controldata(program, data, known.user))
@@ -47,22 +47,22 @@ def verify(data: str, known: Known) -> str:
     return f"pg_control with its checksum, WAL from {begin} on"
 
 
-def _refuse_foreign(path: str, system: str) -> None:
+def _refuse_foreign(path: str, known: Known) -> None:
     try:
-        with open(path, "rb") as file:
+        with opening.plain(path, known.user.uid) as file:
             identifier, _, _, state = HEAD.unpack(file.read(HEAD.size))
     except (OSError, struct.error) as error:
         raise QuiesceError(f"the copy is wrong: {path} cannot be read: {error}") from error
-    if str(identifier) != system:
-        raise QuiesceError(f"the copy is wrong: it is of the cluster {identifier}, and the server's is {system}")
+    if str(identifier) != known.system:
+        raise QuiesceError(f"the copy is wrong: it is of the cluster {identifier}, and the server's is {known.system}")
     if state not in RUNNING:
         raise QuiesceError(f"the copy is wrong: its control file has the state {state}, as of no server that runs")
 
 
-def _program(data: str) -> str:
+def _program(data: str, owner: int) -> str:
     """Return where the server's own pg_controldata would be; nothing, if the process that the copy names has ended."""
     try:
-        with open(os.path.join(data, "postmaster.pid"), encoding="ascii", errors="replace") as file:
+        with opening.plain(os.path.join(data, "postmaster.pid"), owner) as file:
             process = int(file.readline(64))
     except (OSError, ValueError) as error:
         raise QuiesceError("the copy is wrong: it has no postmaster.pid, as that of a running server has") from error
@@ -74,6 +74,8 @@ def _program(data: str) -> str:
 
 def _controldata(program: str, data: str, user: Account) -> str:
     """Return what it says, on one line. It runs as the server's user, for a file of theirs names what is run."""
+    if user.uid == 0:
+        raise QuiesceError("its files are root's, and no PostgreSQL server runs as root")
     with child.started([program, "-D", data], user=user) as running:
         status = running.status(TIMEOUT)
         said = running.words()

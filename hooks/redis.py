@@ -21,12 +21,15 @@ from borg_lvm.errors import ConfigError, QuiesceError
 from borg_lvm.plugins import hookimpl
 
 from . import redis_copy
+from .peers import at_port, called, held, refuse_foreign
 from .resp import Client
 from .running import Server, servers
 
 TIMEOUT = 20.0
 UNDER_WAY = "save already in progress"
 """What the server says of a save when one has just begun by itself."""
+USERS = ("root", "redis", "valkey")
+"""Who may listen at a port, if the configuration does not say who: any user may, while the server is down."""
 PARTS_SINCE = 7
 """From that version on, an append-only file is a folder of files."""
 
@@ -38,6 +41,13 @@ class Options:
     socket: str = key(AbsolutePath(), "", "The server's socket, if it has one.", "/run/redis/redis-server.sock")
     port: int = key(
         Whole(1, 65535), 6379, "The server's port on 127.0.0.1, if no socket is given. TLS is not spoken.", 6380
+    )
+    owner: str = key(
+        Text("the name of a user", r"[^\u0000-\u001f]*"),
+        "",
+        "The user of the operating system as which the server runs, if it is reached by a port: nobody else gets the "
+        "password. root, redis or valkey, if it is not given.",
+        "cache",
     )
     user: str = key(Text("the name of a user", r"[^\u0000-\u001f]*"), "", "The user, if not the default one.", "backup")
     password_file: str = key(
@@ -60,6 +70,7 @@ class Redis(Application):
         self._changes = ""
         self._copy: redis_copy.Known | None = None
         self._begin = 0.0
+        self._owner: int | None = None
         if self._options.password_file:
             safety.refuse_readable_by_others(self._options.password_file)
 
@@ -76,6 +87,8 @@ class Redis(Application):
         version = info.get("valkey_version") or info["redis_version"]
         notes = ("it is a replica",) if info["role"] == "slave" else ()
         folder = self._setting("dir")
+        if self._owner is not None:
+            refuse_foreign(folder, self._owner)
         self._copy = self._known(folder, info)
         return Probe(version, (DataPath(folder, "data"),), notes)
 
@@ -146,11 +159,11 @@ class Redis(Application):
         """Return where its files are, if they are of a form that is known."""
         dump = os.path.join(folder, self._setting("dbfilename"))
         if self._setting("appendonly") != "yes":
-            return redis_copy.Known(dump, "")
+            return redis_copy.Known(dump, "", self._owner)
         if int(info["redis_version"].partition(".")[0]) < PARTS_SINCE:
             return None
         parts = os.path.join(folder, self._setting("appenddirname"))
-        return redis_copy.Known(dump, os.path.join(parts, f"{self._setting('appendfilename')}.manifest"))
+        return redis_copy.Known(dump, os.path.join(parts, f"{self._setting('appendfilename')}.manifest"), self._owner)
 
     def _time(self) -> int:
         assert self._client
@@ -159,13 +172,40 @@ class Redis(Application):
 
     def _connect(self) -> Client:
         options = self._options
-        client = Client(options.socket or ("127.0.0.1", options.port), TIMEOUT)
+        client = self._let_in() if options.socket else self._at_port()
         if options.password_file:
             with open(options.password_file, encoding="utf-8") as file:
                 password = file.readline().rstrip("\n")
             client.do("AUTH", *([options.user] if options.user else []), password, seconds=TIMEOUT)
         client.do("PING", seconds=TIMEOUT)
         return client
+
+    def _let_in(self) -> Client:
+        """Connect to the socket, as who listens there is known."""
+        with held(self._options.socket) as peer:
+            self._owner = peer.owner
+            return Client(peer.place, TIMEOUT)
+
+    def _at_port(self) -> Client:
+        """Connect to the port; of its other end the kernel says whose it is, when it has answered."""
+        client = Client(("127.0.0.1", self._options.port), TIMEOUT)
+        try:
+            with suppress(QuiesceError):  # NOAUTH
+                client.do("PING", seconds=TIMEOUT)
+            self._owner = at_port(client.socket)
+            self._refuse_another()
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def _refuse_another(self) -> None:
+        users = [self._options.owner] if self._options.owner else USERS
+        if self._owner is not None and called(self._owner) not in users:
+            raise QuiesceError(
+                f"it is {called(self._owner)} who listens at port {self._options.port}, and not {' or '.join(users)}",
+                remedy="if it is that user's server: name the user as owner",
+            )
 
     def _do(self, *words: str, seconds: float = TIMEOUT) -> str:
         assert self._client
@@ -220,4 +260,5 @@ def _found(server: Server) -> Found:
         options["port"] = server.ports[0]
     place = server.sockets[0] if server.sockets else f"port {server.ports[0]}"
     told = f"{server.name} listens at {place}; name a password_file if it wants a password"
-    return Found(told, options, identity=("socket",) if server.sockets else ("socket", "port"))
+    identity = ("socket",) if server.sockets else ("socket", "port")
+    return Found(told, options, identity=identity, data=server.data)

@@ -14,8 +14,9 @@ import re
 import shutil
 import time
 from dataclasses import dataclass
+from typing import IO
 
-from borg_lvm import child
+from borg_lvm import child, opening
 from borg_lvm.errors import QuiesceError
 from borg_lvm.proc import SYSTEM_PATH, Account
 
@@ -29,74 +30,76 @@ MAGIC = re.compile(rb"(REDIS|VALKEY)\d+")
 END, CHECKSUM = 0xFF, 8
 """A dump's last byte before its checksum."""
 BEGIN_AND_END = ", begin and end"
+MANIFEST, PARTS = 1 << 20, 10_000
+"""How long a manifest may be, in bytes, and how many files it may name."""
 EVERY = 4096  # commands, between two looks at the clock
 _NAMED = re.compile(r'file (?:"([^"]+)"|(\S+)) seq \d+ .*?\btype ([bhi])\b')
-_HEAD = re.compile(rb"#[^\n]*\n|\*(\d+)\r\n")
-_WORD = re.compile(rb"\$(\d+)\r\n")
+_HEAD = re.compile(rb"#[^\n]*\n|\*(\d{1,18})\r\n")
+_WORD = re.compile(rb"\$(\d{1,18})\r\n")
 
 
 @dataclass(frozen=True)
 class Known:
     """Where the server keeps what: its dump, and the manifest of its append-only file, if it keeps one.
 
-    `saved`: the dump is of a save that was begun then (seconds since the epoch) or later; 0 if that is not known.
+    `owner`: the user whose these files are; None if that is not known, and they are not opened. `saved`: the dump is of
+    a save that was begun then (seconds since the epoch) or later; 0 if that is not known.
     """
 
     dump: str
     manifest: str
+    owner: int | None
     saved: int = 0
 
 
 def verify(known: Known, seconds: float) -> str:
     """Return what was looked at in the copy, in so many seconds at most. Errors: QuiesceError with what is wrong."""
-    look = Look(time.monotonic() + seconds)
+    if known.owner is None:
+        return ""
+    look = Look(time.monotonic() + seconds, known.owner)
     if not known.manifest:
         return f"{os.path.basename(known.dump)}{look.at_dump(known.dump, known.saved)}"
-    *others, last = _named(known.manifest)
+    *others, last = look.named(known.manifest)
     told = [look.at_part(path, is_last=False) for path in others] + [look.at_part(last, is_last=True)]
     return f"append-only file, {sum(told)} of its {len(told)} files read to the end"
 
 
-def _named(manifest: str) -> list[str]:
-    """Return the files that an append-only file consists of, in the order in which a server loads them."""
-    try:
-        with open(manifest, encoding="utf-8") as file:
-            found = _NAMED.findall(file.read())
-    except (OSError, UnicodeError) as error:
-        raise QuiesceError(f"the copy is wrong: {manifest} cannot be read: {error}") from error
-    names = [quoted or plain for quoted, plain, kind in found if kind != "h"]
-    if not names:
-        raise QuiesceError(f"the copy is wrong: {manifest} names no files")
-    return [os.path.join(os.path.dirname(manifest), name) for name in names]
-
-
 @dataclass
 class Look:
-    """A look that is over at `end` (monotonic), and for which there is so much room left."""
+    """A look that is over at `end` (monotonic), at files of one user, and for which there is so much room left."""
 
     end: float
+    owner: int
     room: int = ROOM
+
+    def named(self, manifest: str) -> list[str]:
+        """Return the files that an append-only file consists of, in the order in which a server loads them."""
+        text = self._read(manifest, 0, MANIFEST).decode(errors="replace")
+        names = [quoted or plain for quoted, plain, kind in _NAMED.findall(text) if kind != "h"]
+        if not names:
+            raise QuiesceError(f"the copy is wrong: {manifest} names no files")
+        if len(names) > PARTS or any("/" in name for name in names):
+            raise QuiesceError(f"the copy is wrong: {manifest} is not as a server writes it")
+        return [os.path.join(os.path.dirname(manifest), name) for name in names]
 
     def at_part(self, path: str, *, is_last: bool) -> bool:
         """Look at a part of an append-only file; tell whether it was read to its end."""
-        if MAGIC.match(_read(path, 16)):
+        if MAGIC.match(self._read(path, 0, 16)):
             return self.at_dump(path, 0) != BEGIN_AND_END
-        if not self._fits(path):
-            return False
-        return self._commands(path, _read(path), is_last=is_last)
+        size = self._fits(path)
+        return size is not None and self._commands(path, self._read(path, 0, size), is_last=is_last)
 
     def at_dump(self, path: str, saved: int) -> str:
         """Look at a dump; return what of it was looked at, as words that follow its name."""
-        begin, tail = _read(path, 16), _read(path, -1 - CHECKSUM)
+        begin, tail = self._read(path, 0, 16), self._read(path, -1 - CHECKSUM, 1)
         magic = MAGIC.match(begin)
         if not magic or tail[:1] != bytes([END]):
             raise QuiesceError(f"the copy is wrong: {path} does not begin and end as a dump does")
         programs = (shutil.which(name, path=SYSTEM_PATH) for name in CHECKERS[magic[1]])
         program = next(filter(None, programs), "")
-        if not program or not self._fits(path):
+        if not program or self._fits(path) is None:
             return BEGIN_AND_END
-        owner = os.stat(path)
-        with child.started([program, path], user=Account(owner.st_uid, owner.st_gid)) as running:
+        with child.started([program, path], user=Account.of(self.owner)) as running:
             status = running.status(max(0.1, self.end - time.monotonic()))
             said = running.words()
         if status is None or UNKNOWN in said:
@@ -121,12 +124,29 @@ class Look:
             at = after
         return True
 
-    def _fits(self, path: str) -> bool:
-        size = os.stat(path).st_size
+    def _fits(self, path: str) -> int | None:
+        """Return a file's size, if it is to be read."""
+        with self._opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
         if size > self.room or time.monotonic() > self.end:
-            return False
+            return None
         self.room -= size
-        return True
+        return size
+
+    def _opened(self, path: str) -> IO[bytes]:
+        try:
+            return opening.plain(path, self.owner)
+        except OSError as error:
+            raise QuiesceError(f"the copy is wrong: {path} cannot be read: {error.strerror}") from error
+
+    def _read(self, path: str, place: int, most: int) -> bytes:
+        """Read so many bytes at most of a file, from a place on: one that is counted from its end, if it is below 0."""
+        with self._opened(path) as file:
+            try:
+                file.seek(max(0, os.fstat(file.fileno()).st_size + place) if place < 0 else place)
+                return file.read(most)
+            except OSError as error:
+                raise QuiesceError(f"the copy is wrong: {path} cannot be read: {error.strerror}") from error
 
 
 def _after(path: str, data: bytes, at: int) -> int:
@@ -157,14 +177,3 @@ def _missing(path: str, data: bytes, at: int, marks: bytes) -> int:
 
 def _broken(path: str, at: int) -> QuiesceError:
     return QuiesceError(f"the copy is wrong: {path} holds something else than commands at byte {at}")
-
-
-def _read(path: str, size: int | None = None) -> bytes:
-    """Read a file, or so many bytes of it: from its end, if it is a negative number."""
-    try:
-        with open(path, "rb") as file:
-            if size is not None and size < 0:
-                file.seek(max(0, os.fstat(file.fileno()).st_size + size))
-            return file.read(-1 if size is None or size < 0 else size)
-    except OSError as error:
-        raise QuiesceError(f"the copy is wrong: {path} cannot be read: {error}") from error

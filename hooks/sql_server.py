@@ -20,10 +20,10 @@ from borg_lvm import child, safety
 from borg_lvm.applications import Application, DataPath, Found, Intent, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath
 from borg_lvm.config.sections import key
-from borg_lvm.errors import AbsentError, BusyError, QuiesceError
+from borg_lvm.errors import BusyError, QuiesceError
 
 from .clients import Client
-from .listening import refuse_foreign, refuse_unless_listening
+from .peers import held, refuse_foreign
 from .running import servers
 
 TIMEOUT = 30.0
@@ -35,6 +35,7 @@ WORDS = (
     "--skip-reconnect",
     "--connect-timeout=20",
     "--skip-show-warnings",
+    "--local-infile=0",
 )
 LOCK_WAIT = "ERROR 1205"
 """What the client says when the wait for a lock has come to its limit (ER_LOCK_WAIT_TIMEOUT)."""
@@ -42,6 +43,7 @@ SYSTEM = frozenset({"mysql", "performance_schema", "sys"})
 """Databases of the server's own: what they have of tables without transactions is no user's data."""
 PLAIN = (".MYD", ".CSV", ".ARZ")
 """How the data files of MyISAM, CSV and ARCHIVE end: engines without transactions."""
+MOST_LINKS = 10_000
 LOGS = frozenset({"redo log", "Aria log", "binary log", "relay log"})
 """Those of its places that it writes before it writes its data."""
 
@@ -85,7 +87,7 @@ class SqlServer(Application):
         self.wish = wish
         self._stack = ExitStack()
         self._client: child.Child | None = None
-        self._owner = 0
+        self.owner = 0
         # Nobody's statement, which a list of processes shows, can look like the end of an answer.
         self._mark = f"borg-lvm-{secrets.token_hex(8)}"
         self.known: Mapping[str, Any] = {}
@@ -180,18 +182,16 @@ class SqlServer(Application):
         """Ask the server, and look at its data directory: `links` and `plain` of `Folder` are facts as well."""
         (line,) = self.query(self.facts)
         facts: dict[str, Any] = json.loads(line)
-        refuse_foreign(str(facts["data"]), self._owner)
+        refuse_foreign(str(facts["data"]), self.owner)
         return facts | asdict(looked(str(facts["data"])))
 
     def _connect(self) -> child.Child:
-        refuse_unless_listening(self._options.socket)
-        try:
-            self._owner = os.stat(self._options.socket).st_uid
-        except OSError as error:
-            raise AbsentError(f"no server listens at {self._options.socket} any more ({error.strerror})") from error
+        # The very socket that was looked at: root's password is for who listens there, whatever lies there later.
+        peer = self._stack.enter_context(held(self._options.socket))
+        self.owner = peer.owner
         own = self._options.defaults_file
         # No other file, for one in root's home would say more than this.
-        place = [*([f"--defaults-file={own}"] if own else []), f"--socket={self._options.socket}"]
+        place = [*([f"--defaults-file={own}"] if own else []), f"--socket={peer.place}"]
         client = Client(self.client, WORDS, "mysql", "pymysql", "PyMySQL")
         return self._stack.enter_context(client.started(*place, env={"HOME": "/root"}))
 
@@ -227,12 +227,18 @@ def looked(data: str) -> Folder:
     """
     links: set[str] = set()
     plain = False
+
+    def count(entry: os.DirEntry[str]) -> None:
+        links.update(_led(entry))
+        if len(links) > MOST_LINKS:
+            raise QuiesceError(f"its data directory {data} has more than {MOST_LINKS} links")
+
     try:
         for entry in os.scandir(data):
-            links.update(_led(entry))
+            count(entry)
             if entry.is_dir():
                 for table in os.scandir(entry.path):
-                    links.update(_led(table))
+                    count(table)
                     plain = plain or (table.name.endswith(PLAIN) and entry.name not in SYSTEM)
     except OSError as error:
         raise QuiesceError(f"cannot look at its data directory {data}: {error.strerror}") from error
@@ -248,13 +254,14 @@ def _led(entry: os.DirEntry[str]) -> Iterator[str]:
 
 def discovered(name: str, told: str, program: str) -> list[Found]:
     """Return the servers of this program that listen at a socket; the X protocol's sockets are not for this client."""
-    places = [path for server in servers(program) for path in server.sockets]
+    places = {path: server.data for server in servers(program) for path in server.sockets}
     return [
         Found(
             f"{name} listens at {path}; {told}",
             {} if path == Options().socket else {"socket": path},
             identity=("socket",),
+            data=data,
         )
-        for path in dict.fromkeys(places)
+        for path, data in places.items()
         if not os.path.basename(path).startswith("mysqlx")
     ]

@@ -184,7 +184,7 @@ def test_a_wrong_copy_is_told(tmp_path: Path) -> None:
     """And a right one that lacks its end is not taken for one: a server that starts on it leaves that out."""
     live, copy = tmp_path / "live", tmp_path / "copy"
     server = Server(live, "live", *ALWAYS)
-    known = redis_copy.Known(str(copy / "dump.rdb"), str(copy / f"{LOGS}.manifest"))
+    known = redis_copy.Known(str(copy / "dump.rdb"), str(copy / f"{LOGS}.manifest"), 0)
     try:
         for number in range(20):
             server.do("SET", f"key{number}", "a value\r\n$7\r\n*3\r\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,14 @@ def test_a_copy_is_looked_at(tmp_path: Path) -> None:
         (tmp_path / "pg_wal" / name).touch()
     for file in ended.added(str(tmp_path), 0):
         (tmp_path / file.name).write_bytes(file.content)
-    assert backup_mode.verify(str(tmp_path), ended) == "backup_label, WAL from 0/5B00028 to 0/5C3A2B8"
+    assert backup_mode.verify(str(tmp_path), ended, os.geteuid()) == "backup_label, WAL from 0/5B00028 to 0/5C3A2B8"
     (tmp_path / "pg_wal" / ended.files[1]).unlink()
     with pytest.raises(QuiesceError, match="it has no 00000001000000000000005C of the WAL"):
-        backup_mode.verify(str(tmp_path), ended)
+        backup_mode.verify(str(tmp_path), ended, os.geteuid())
     (tmp_path / "backup_label").write_text("another's")
     with pytest.raises(QuiesceError, match="is not the label of this backup"):
-        backup_mode.verify(str(tmp_path), ended)
+        backup_mode.verify(str(tmp_path), ended, os.geteuid())
     (tmp_path / "tablespace_map").unlink()
     (tmp_path / "backup_label").write_bytes(ended.label.encode())
     with pytest.raises(QuiesceError, match="tablespace_map cannot be read"):
-        backup_mode.verify(str(tmp_path), ended)
+        backup_mode.verify(str(tmp_path), ended, os.geteuid())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def parts(folder: Path, *contents: bytes) -> redis_copy.Known:
         (folder / f"part {number}.aof").write_bytes(content)
         lines.append(f'file "part {number}.aof" seq {number} type {"i" if number else "b"}\n')
     (folder / "manifest").write_text("".join(lines))
-    return redis_copy.Known("", str(folder / "manifest"))
+    return redis_copy.Known("", str(folder / "manifest"), os.geteuid())
 
 
 def test_every_end_may_be_missing(tmp_path: Path) -> None:
