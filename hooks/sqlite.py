@@ -7,13 +7,14 @@ that keeps several, or a database and other files. The locks are held by a progr
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from borg_lvm import child
+from borg_lvm import child, safety
 from borg_lvm.applications import Application, DataPath, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, ListOf
 from borg_lvm.config.sections import required
@@ -53,17 +54,15 @@ class SQLite(Application):
     def probe(self) -> Probe:
         """Open the databases; a file that is no database ends here."""
         paths = self._options.databases
-        missing = [path for path in paths if not os.path.exists(path)]
-        if missing:
-            raise AbsentError(f"there is no database {', '.join(missing)}")
-        owners = {(info.st_uid, info.st_gid) for info in map(os.stat, paths)}
-        if len({uid for uid, _ in owners}) > 1:
+        known = [_looked_at(path) for path in paths]
+        if len({info.st_uid for info in known}) > 1:
             raise QuiesceError("the databases have several owners", remedy="make an entry for each owner")
-        self._owner = Account(*sorted(owners)[0])
         if self._holder is None:
+            self._owner = Account.of(known[0].st_uid)
             # Who waits for a lock does not hold up others. All waits together end before the deadline.
             wait = self._deadline / (2 * len(paths))
-            argv = [sys.executable, "-I", "-S", HOLD, f"{wait:g}", *paths]
+            which = [f"{info.st_dev}:{info.st_ino}:{path}" for info, path in zip(known, paths, strict=True)]
+            argv = [sys.executable, "-I", "-S", HOLD, f"{wait:g}", *which]
             started = child.started(argv, name="sqlite", user=self._owner)
             self._holder = self._stack.enter_context(started)
             self._holder.lines_until("OPEN", TIMEOUT)
@@ -112,6 +111,42 @@ class SQLite(Application):
         if mark != "LOOKED":
             raise QuiesceError(f"the copy is wrong: {checked}")
         return f"quick_check of {checked} of {len(paths)} databases, the headers of all"
+
+
+def _looked_at(path: str) -> os.stat_result:
+    """Look at a database without opening it. Errors: AbsentError; QuiesceError if root must not open it.
+
+    SQLite removes files that a journal beside the database names: as its owner, and as root only where nobody else
+    could have put it there.
+    """
+    try:
+        handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AbsentError(f"there is no database {path}") from error
+    except OSError as error:
+        raise QuiesceError(f"cannot look at {path}: {error.strerror}") from error
+    try:
+        info = os.fstat(handle)
+    finally:
+        os.close(handle)
+    if not stat.S_ISREG(info.st_mode):
+        raise QuiesceError(f"{path} is no file")
+    if info.st_uid == 0:
+        _refuse_others(path)
+    return info
+
+
+def _refuse_others(path: str) -> None:
+    try:
+        found = safety.changeable_by_others(path, safety.Owner(0))
+    except OSError as error:
+        raise QuiesceError(f"cannot look at {path}: {error.strerror}") from error
+    if found:
+        raise QuiesceError(
+            f"{path} is root's, and others could put another file there: root opens no database of theirs",
+            details=tuple(f"{unsafe.path} {unsafe.why}" for unsafe in found),
+            remedy="give it to the user whose application it is; or " + found[0].repair,
+        )
 
 
 @hookimpl

@@ -8,7 +8,10 @@ line, with an exit status of 1.
 import os
 import shutil
 import sqlite3
+import stat
 import sys
+from contextlib import ExitStack
+from typing import IO
 
 MAGIC = b"SQLite format 3\0"
 BESIDE = ("", "-wal", "-journal")
@@ -20,29 +23,40 @@ def main() -> None:
     left, checked = int(room), 0
     for number, path in enumerate(map(os.path.realpath, paths)):  # its log lies beside the file itself
         try:
-            size = sum(os.path.getsize(path + end) for end in BESIDE if os.path.exists(path + end))
-            _look_at_header(path)
-            # Where it is, it cannot be brought into order; and without its log it is not whole.
-            if size <= left:
-                left -= size
-                _check(path, os.path.join(folder, str(number)))
-                checked += 1
+            with ExitStack() as stack:
+                files = {end: stack.enter_context(plain(path + end)) for end in BESIDE if os.path.lexists(path + end)}
+                if "" not in files:
+                    sys.exit(f"ERROR {path}: it is not there")
+                size = sum(os.fstat(file.fileno()).st_size for file in files.values())
+                _look_at_header(path, files[""])
+                # Where it is, it cannot be brought into order; and without its log it is not whole.
+                if size <= left:
+                    left -= size
+                    _check(path, files, os.path.join(folder, str(number)))
+                    checked += 1
         except (OSError, sqlite3.Error) as error:
             sys.exit(f"ERROR {path}: {error}")
     print("LOOKED", checked)
 
 
-def _look_at_header(path: str) -> None:
-    with open(path, "rb") as file:
-        begin = file.read(len(MAGIC))
-    if begin not in (b"", MAGIC):
+def plain(path: str) -> IO[bytes]:
+    """Open a plain file, and nothing else: a pipe would wait, a device would never end."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        sys.exit(f"ERROR {path}: it is no plain file")
+    return os.fdopen(file, "rb")
+
+
+def _look_at_header(path: str, file: IO[bytes]) -> None:
+    if file.read(len(MAGIC)) not in (b"", MAGIC):
         sys.exit(f"ERROR {path}: it does not begin as a database does")
+    file.seek(0)
 
 
-def _check(path: str, copy: str) -> None:
-    for end in BESIDE:
-        if os.path.exists(path + end):
-            shutil.copyfile(path + end, copy + end)
+def _check(path: str, files: dict[str, IO[bytes]], copy: str) -> None:
+    for end, file in files.items():
+        with open(copy + end, "wb") as new:
+            shutil.copyfileobj(file, new)
     database = sqlite3.connect(copy)
     found = [str(row[0]) for row in database.execute("PRAGMA quick_check(5)")]
     database.close()
