@@ -45,8 +45,8 @@ class Options:
     owner: str = key(
         Text("the name of a user", r"[^\u0000-\u001f]*"),
         "",
-        "The user of the operating system as which the server runs, if it is reached by a port: nobody else gets the "
-        "password. root, redis or valkey, if it is not given.",
+        "The user of the operating system (a name, or a number) as which the server runs, if it is reached by a port: "
+        "nobody else gets the password. root, redis or valkey, if it is not given.",
         "cache",
     )
     user: str = key(Text("the name of a user", r"[^\u0000-\u001f]*"), "", "The user, if not the default one.", "backup")
@@ -201,7 +201,7 @@ class Redis(Application):
 
     def _refuse_another(self) -> None:
         users = [self._options.owner] if self._options.owner else USERS
-        if self._owner is not None and called(self._owner) not in users:
+        if self._owner is not None and not {called(self._owner), str(self._owner)}.intersection(users):
             raise QuiesceError(
                 f"it is {called(self._owner)} who listens at port {self._options.port}, and not {' or '.join(users)}",
                 remedy="if it is that user's server: name the user as owner",
