@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from borg_lvm import config, discover, players, plugins
+from borg_lvm import config, coverage, discover, players, plugins, unnamed
+from borg_lvm.checking import Unnamed
 from borg_lvm.config.schema import Settings
+from borg_lvm.coverage import Asked, Covered, Kept
 from borg_lvm.discover import Discovered
 from borg_lvm.errors import ConfigError
 from borg_lvm.log import Log
@@ -105,6 +109,34 @@ def test_a_plugin_that_fails_is_told_and_the_others_are_asked(
     found = discover.everything(Settings(), Log().warning)
     assert "'bad' failed to look around" in capfd.readouterr().err
     assert [(one.plugin, one.found.options["folder"]) for one in found] == [("good", "/found")]
+
+
+class Coverer:
+    """Judges as a run's plan does: what lies below /saved is saved."""
+
+    def cover(self, asked: Asked) -> Covered:
+        kept = (
+            Kept(one.path, one.what, "", "" if one.path.startswith("/saved") else "no") for one in asked.probe.paths
+        )
+        return Covered(asked.name, asked.plugin, asked.level, asked.does, "", tuple(kept))
+
+
+def test_what_is_not_configured_is_judged_by_what_is_seen_and_never_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger(folder, "fakes", """[Found("a", {"folder": "/a"}, data=("/saved/a", "/b")), Found("b")]""")
+    module = folder / "stranger_fakes.py"
+    module.write_text(module.read_text().replace("make=lambda wish: wish", "make=lambda wish: 1 / 0"))
+    stranger(folder, "slow", "__import__('time').sleep(600)")
+    ours = [plugin for plugin in plugins.installed() if plugin.name in ("fakes", "slow")]
+    monkeypatch.setattr(plugins, "installed", lambda: ours)
+    monkeypatch.setattr(unnamed, "PATIENCE", 1.0)
+    begin = time.monotonic()
+    found = unnamed.look(Settings(), cast("coverage.Coverer", Coverer()))
+    assert time.monotonic() - begin < 10
+    assert found[:2] == (Unnamed("a", saved=("/saved/a",), missing=("/b: no",)), Unnamed("b"))
+    assert "'slow' took too long" in found[2].unknown
+    assert unnamed.look(Settings(), None)[:2] == (Unnamed("a"), Unnamed("b"))
 
 
 @pytest.mark.parametrize(
