@@ -45,7 +45,7 @@ class Process:
     def program(self) -> str:
         """The name of the program's file, if that is root's and not in a world of its own (user namespace)."""
         with suppress(OSError):
-            if os.readlink(f"/proc/{self.pid}/ns/user") == os.readlink("/proc/self/ns/user"):
+            if _world(self.pid) == _world("self"):
                 path = os.readlink(f"/proc/{self.pid}/exe").removesuffix(GONE)
                 return os.path.basename(path) if os.stat(f"/proc/{self.pid}/exe").st_uid == 0 else ""
         return ""
@@ -99,6 +99,13 @@ class Process:
                 if found:
                     return found[0]
         return ""
+
+
+def _world(pid: int | str) -> str:
+    """Return a process's user namespace; nothing where the kernel has none."""
+    with suppress(FileNotFoundError):
+        return os.readlink(f"/proc/{pid}/ns/user")
+    return ""
 
 
 def _is_below(path: str, top: str) -> bool:
