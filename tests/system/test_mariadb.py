@@ -94,9 +94,11 @@ def test_where_its_client_is_not_installed_a_library_does(rig: Rig) -> None:
 
 @contextmanager
 def instead(path: Path) -> Iterator[tuple[Path, bytes]]:
-    """Have another file in the place of one that a server has open; gives what that held."""
+    """Have another file of the server's in the place of one that it has open; gives what that held."""
     aside = path.with_name("aside")
     path.rename(aside)
+    path.touch()
+    shutil.chown(path, "mysql", "mysql")
     try:
         yield path, aside.read_bytes()
     finally:
