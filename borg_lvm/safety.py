@@ -59,16 +59,26 @@ def changeable_by_others(path: str, owner: Owner) -> list[Unsafe]:
     """
     found: list[Unsafe] = []
     steps = list(_steps(path))
-    within = False
+    closed: dict[str, bool] = {}
     for step in steps:
         found.extend(_owned_by_others(step, owner.uid))
         mode = step.info.st_mode
-        members = step.info.st_gid in (0, *owner.gids)
+        within = closed.get(step.parent, False)  # of this step: a link leads out again
+        ours = step.info.st_gid in (0, *owner.gids) and not _has_list(step.path)
         if not (stat.S_ISLNK(mode) or stat.S_ISSOCK(mode) or within):
             inside = [inner for inner in steps if inner.parent == step.path]
-            found.extend(_open_to_writing(step, inside, stat.S_IWOTH if members else stat.S_IWOTH | stat.S_IWGRP))
-        within = within or not (mode & stat.S_IXOTH or (mode & stat.S_IXGRP and not members))
+            found.extend(_open_to_writing(step, inside, stat.S_IWOTH if ours else stat.S_IWOTH | stat.S_IWGRP))
+        closed[step.path] = within or not (mode & stat.S_IXOTH or (mode & stat.S_IXGRP and not ours))
     return list(dict.fromkeys(found))
+
+
+def _has_list(path: str) -> bool:
+    """Whether a path has an access control list: its group's bits then are those of others, too."""
+    try:
+        os.getxattr(path, "system.posix_acl_access", follow_symlinks=False)
+    except OSError:
+        return False
+    return True
 
 
 def writable_by_others(path: str) -> list[Unsafe]:

@@ -99,7 +99,7 @@ def _refuse_others(place: str, info: os.stat_result, owner: safety.Owner) -> Non
         raise QuiesceError(
             f"others than root and {called(owner.uid)}, whose server listens at {place}, could take its place",
             details=tuple(f"{unsafe.path} {unsafe.why}" for unsafe in found),
-            remedy="have the server listen in a directory of its own; " + found[0].repair,
+            remedy="have the server listen in a directory of its own, which belongs to its user or to root",
         )
     if not os.path.samestat(info, now):
         raise QuiesceError(f"the server at {place} was started again just now", remedy="run it again")

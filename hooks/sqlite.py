@@ -145,7 +145,7 @@ def _refuse_others(path: str) -> None:
         raise QuiesceError(
             f"{path} is root's, and others could put another file there: root opens no database of theirs",
             details=tuple(f"{unsafe.path} {unsafe.why}" for unsafe in found),
-            remedy="give it to the user whose application it is; or " + found[0].repair,
+            remedy="give the database to the user whose application it is",
         )
 
 

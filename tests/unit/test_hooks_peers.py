@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -107,6 +108,32 @@ def test_what_everybody_may_write_to_is_safe_where_nobody_may_come(passage: Path
             top.chmod(mode)
             found = safety.changeable_by_others(str(top / "data" / "socket"), safety.Owner(0))
             assert (found == []) is safe
+
+
+@root
+def test_a_link_leads_out_of_a_closed_directory(passage: Path) -> None:
+    closed, tmp = passage / "closed", passage / "tmp"
+    closed.mkdir(mode=0o700)
+    tmp.mkdir()
+    tmp.chmod(0o1777)
+    (closed / "link").symlink_to(tmp)
+    with listening(tmp / "socket"):
+        assert safety.changeable_by_others(str(closed / "link" / "socket"), safety.Owner(0)) != []
+
+
+@root
+def test_who_is_named_in_a_list_counts_as_another(passage: Path) -> None:
+    (passage / "top").mkdir()
+    with listening(passage / "top" / "socket"):
+        place = str(passage / "top" / "socket")
+        assert safety.changeable_by_others(place, safety.Owner(0)) == []
+        entries = [(0x01, 7, -1), (0x02, 7, STRANGER), (0x04, 5, -1), (0x10, 7, -1), (0x20, 5, -1)]
+        packed = b"".join(struct.pack("<HHi", *entry) for entry in entries)
+        try:
+            os.setxattr(passage / "top", "system.posix_acl_access", struct.pack("<I", 2) + packed)
+        except OSError:
+            pytest.skip("this file system has no access control lists")
+        assert "can be written by its group" in safety.changeable_by_others(place, safety.Owner(0))[0].why
 
 
 def test_the_other_end_of_a_connection_to_a_port() -> None:
