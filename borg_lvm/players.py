@@ -57,6 +57,11 @@ class Player:
         return self.wish.name
 
     @property
+    def may_be_absent(self) -> bool:
+        """Whether a run without it is as good as any when it is not there at all."""
+        return self.entry.on_failure == "skip-if-absent"
+
+    @property
     def still(self) -> bool:
         """Whether it writes nothing at all at its level."""
         return self.wish.level in self.kind.still
@@ -106,8 +111,7 @@ class Player:
         if self.patient and isinstance(error, BusyError):
             raise error
         self.absent = isinstance(error, AbsentError) and not self.stood
-        policy = self.entry.on_failure
-        if not (policy == "crash-consistent" or (policy == "skip-if-absent" and self.absent)):
+        if not (self.entry.on_failure == "crash-consistent" or (self.may_be_absent and self.absent)):
             raise error
         self.out = " ".join([error.message, *error.details])
         return None

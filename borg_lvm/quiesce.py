@@ -115,7 +115,7 @@ class Troupe:
                 player.wish.level,
                 player.seconds,
                 player.out,
-                player.absent,
+                player.may_be_absent and player.absent,
                 player.remark,
                 still=player.still,
                 recovers=player.wish.level in player.kind.recovers,
