@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import signal
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from borg_lvm import output
 from borg_lvm.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 EPILOG = """\
 for instance:
@@ -31,6 +35,10 @@ LONGEST_VIEW = 7 * 86400
 
 class _Parser(argparse.ArgumentParser):
     """argparse, with our exit status and one-line errors."""
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Print the help as everything else is printed."""
+        output.text(message)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting."""

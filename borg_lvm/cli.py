@@ -7,8 +7,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from borg_lvm import output
 from borg_lvm.arguments import parser
-from borg_lvm.errors import BUG_STATUS, BorgLvmError, UsageError
+from borg_lvm.errors import BUG_STATUS, BorgLvmError, ReaderGoneError, UsageError
 from borg_lvm.log import Log
 from borg_lvm.verbs import VERBS
 
@@ -63,6 +64,8 @@ def answered(work: Callable[[], int], log: Log) -> int:
 
 def failed(error: BaseException, log: Log) -> int:
     """Tell of an error and return its exit status."""
+    if isinstance(error, ReaderGoneError):
+        return error.status
     if isinstance(error, BorgLvmError):
         return _told(error, log)
     if isinstance(error, KeyboardInterrupt):  # outside of a run, which has its own way with signals
@@ -96,5 +99,5 @@ def _ours(argv: Sequence[str]) -> Sequence[str]:
 def _version() -> int:
     from importlib.metadata import version
 
-    print(f"borg-lvm {version('borg-lvm')}")
+    output.lines([f"borg-lvm {version('borg-lvm')}"])
     return 0

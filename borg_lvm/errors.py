@@ -6,6 +6,8 @@ restic or borgmatic read as success or as a warning (borg: 0, 1 and 100 to 127).
 
 from __future__ import annotations
 
+import signal
+
 
 class BorgLvmError(Exception):
     """An error that a person can act on: the message names the thing, what is wrong and what to do.
@@ -54,6 +56,20 @@ class SnapshotError(BorgLvmError):
 
 class LateError(SnapshotError):
     """Volumes stood still for longer than they may, and were set going again."""
+
+
+class OutputError(BorgLvmError):
+    """What was asked for cannot be printed."""
+
+    status = 71
+
+
+class ReaderGoneError(BorgLvmError):
+    """Whoever reads our standard output wants no more. Others are ended by SIGPIPE then, without a word."""
+
+    def __init__(self) -> None:
+        super().__init__("nobody reads the output any more")
+        self.status = 128 + signal.SIGPIPE
 
 
 class QuiesceError(BorgLvmError):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from typing import TYPE_CHECKING
 
-from borg_lvm import given
-from borg_lvm.errors import ConfigError, SnapshotError, SourceError, UsageError
+from borg_lvm import given, output
+from borg_lvm.errors import BorgLvmError, ConfigError, SnapshotError, SourceError, UsageError
 from borg_lvm.log import Log
 
 if TYPE_CHECKING:
@@ -59,12 +58,10 @@ def _begin(args: argparse.Namespace, log: Log) -> int:
     status = keeper.begin(args.name, vars(args), log)
     if status == 0:
         try:
-            _print_lines(shown)
-            sys.stdout.flush()
-        except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be written would fail once more at the end
+            output.lines(shown)
+        except BorgLvmError as error:
             keeper.end(args.name, 1, log)
-            raise SnapshotError(f"where the view stands cannot be told: {error.strerror}; it was taken away") from error
+            raise SnapshotError(f"where the view stands cannot be told: {error}; it was taken away") from error
     return status
 
 
@@ -85,9 +82,9 @@ def _plan(args: argparse.Namespace, log: Log) -> int:
     with given.applications(settings) as troupe:
         made = given.surveyed(args, command, settings, troupe).with_holders().plan
     if args.json:
-        print(json.dumps(report.as_data(made), indent=2))
+        output.lines([json.dumps(report.as_data(made), indent=2)])
     else:
-        _print_lines(report.table(made))
+        output.lines(report.table(made))
     return 0
 
 
@@ -98,15 +95,15 @@ def _check(args: argparse.Namespace, log: Log) -> int:
     if around:
         told = f"inside of the run {around}, which has frozen its sources: there is nothing to look at"
         if args.json:
-            print(json.dumps({"works": True, "conclusion": told, "findings": [], "plan": None}))
+            output.lines([json.dumps({"works": True, "conclusion": told, "findings": [], "plan": None})])
         log.info(told)
         return 0
     seen = checkup.look(_asked(args))
     findings = checking.judge(seen)
     if args.json:
-        print(json.dumps(checklist.data(seen, findings), indent=2))
+        output.lines([json.dumps(checklist.data(seen, findings), indent=2)])
     else:
-        _print_lines(checklist.table(seen, findings, quiet=args.quiet))
+        output.lines(checklist.table(seen, findings, quiet=args.quiet))
     return 0 if checklist.works(findings) else SourceError.status
 
 
@@ -124,11 +121,6 @@ def _asked(args: argparse.Namespace) -> checkup.Asked:
     if command or args.path or settings.paths:
         question = survey.Question(command or ("true",), given.cwd(), tuple(args.path or ()))
     return checkup.Asked(settings, wrong, question, lambda: given.refuse_what_cannot_be_run((*command, "true")[0]))
-
-
-def _print_lines(lines: object) -> None:
-    for line in lines:  # type: ignore[attr-defined]
-        sys.stdout.buffer.write(str(line).encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _clean(args: argparse.Namespace, log: Log) -> int:
@@ -159,7 +151,7 @@ def _hooks(args: argparse.Namespace, log: Log) -> int:
     if args.plugin:
         from borg_lvm import describe
 
-        _print_lines(describe.plugin(args.plugin, given.settings(args)))
+        output.lines(describe.plugin(args.plugin, given.settings(args)))
         return 0
     settings = given.settings(args)
     named = [*settings.hooks, *(entry.plugin.text for entry in settings.applications)]
@@ -168,7 +160,7 @@ def _hooks(args: argparse.Namespace, log: Log) -> int:
         module = manager.get_plugin(plugin.name)
         state = "enabled" if module else "installed"
         what = ((module.__doc__ or "").strip().splitlines() or [""])[0] if module else "not loaded"
-        print(f"{plugin.name:12} {state:10} {plugin.package} {plugin.version:10} {what}")
+        output.text(f"{plugin.name:12} {state:10} {plugin.package} {plugin.version:10} {what}\n")
     return 0
 
 
@@ -179,9 +171,9 @@ def _report(args: argparse.Namespace, log: Log) -> int:
     if args.html:
         account.write_page(args.run, args.html)
     elif args.json:
-        print(json.dumps(account.certificate(args.run), indent=2))
+        output.lines([json.dumps(account.certificate(args.run), indent=2)])
     else:
-        _print_lines(account.lines(args.run))
+        output.lines(account.lines(args.run))
     return 0
 
 
@@ -190,9 +182,9 @@ def _history(args: argparse.Namespace, log: Log) -> int:
 
     given.refuse_all_but_root()
     if args.json:
-        print(json.dumps(account.everything(), indent=2))
+        output.lines([json.dumps(account.everything(), indent=2)])
     else:
-        _print_lines(account.overview())
+        output.lines(account.overview())
     return 0
 
 
@@ -206,7 +198,7 @@ def _discover(args: argparse.Namespace, log: Log) -> int:
         if one.configured:
             log.info(f"{one.found.told}: configured already, as {one.configured}")
     new = [one for one in found if not one.configured]
-    _print_lines(discover.written(new, settings))
+    output.lines(discover.written(new, settings))
     if not found:
         log.info("nothing runs here that an installed plugin finds")
     return 0

@@ -196,7 +196,7 @@ def test_help_and_refusals_load_next_to_nothing(argv: list[str], status: int) ->
     }
     assert heavy == set()
     ours = {name for name in loaded if name.startswith("borg_lvm.")}
-    assert ours == {f"borg_lvm.{name}" for name in ("arguments", "cli", "errors", "given", "log", "verbs")}
+    assert ours == {f"borg_lvm.{name}" for name in ("arguments", "cli", "errors", "given", "log", "output", "verbs")}
 
 
 @pytest.mark.process
