@@ -22,6 +22,7 @@ def main() -> None:
     from borg_lvm import cli, signals
 
     signals.heed_children()
+    signals.bear_strays()
     sys.exit(cli.main(sys.argv[1:]))
 
 

@@ -12,6 +12,8 @@ import os
 import struct
 from dataclasses import dataclass
 
+from borg_lvm.signals import undisturbed
+
 CONTROL = "/dev/mapper/control"
 _HEADER = struct.Struct("=3I2IIi3IQ128s129s7x")  # version, sizes, targets, open, flags, event, pad, dev, name, uuid
 _TARGET = struct.Struct("=2QiI16s")  # start, length, status, next, type
@@ -53,8 +55,12 @@ def exists(name: str) -> bool:
 
 
 def suspend(uuid: str) -> None:
-    """Suspend a device; the file system on it is frozen too. Returns when all its writes are on the disk."""
-    _ioctl(_DEV_SUSPEND, uuid=uuid, flags=_SUSPEND)
+    """Suspend a device; the file system on it is frozen too. Returns when all its writes are on the disk.
+
+    Raises: OSError, also when a signal comes meanwhile that is to end us (EINTR): then it is not suspended.
+    """
+    with undisturbed():
+        _ioctl(_DEV_SUSPEND, uuid=uuid, flags=_SUSPEND)
 
 
 def resume(uuid: str) -> None:

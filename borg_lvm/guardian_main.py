@@ -44,6 +44,12 @@ LOOK_AGAIN = 0.2
 TRY_AGAIN = 3.0
 PATIENCE = 60.0
 HELPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "undo_main.py")
+HEEDED = {
+    signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGCONT, signal.SIGCHLD, signal.SIGSEGV, signal.SIGBUS,
+    signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS
+}  # fmt: skip
+IGNORED = signal.valid_signals() - HEEDED
+"""All that others may send: a process that undoes freezes must not end while something is frozen."""
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
@@ -100,9 +106,10 @@ class Guardian:
         if name in self.undos:
             argv = [sys.executable, "-I", "-S", HELPER, self.ledger, name, self.undos[name]]
             nothing = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0)
-            outputs = [(os.POSIX_SPAWN_DUP2, 0, fd) for fd in (1, 2)]
+            files = [nothing, *((os.POSIX_SPAWN_DUP2, 0, fd) for fd in (1, 2))]
             with contextlib.suppress(OSError):  # no memory, no processes left: it is tried again
-                self.helpers.append(os.posix_spawn(argv[0], argv, ENVIRONMENT, file_actions=[nothing, *outputs]))
+                pid = os.posix_spawn(argv[0], argv, ENVIRONMENT, file_actions=files, setsigdef=IGNORED)
+                self.helpers.append(pid)
 
     def settle(self, seconds: float) -> None:
         """Wait for the programs that were started, but not for ever."""
@@ -211,7 +218,7 @@ def serve(guardian: Guardian) -> None:
 
 def main() -> None:
     """Lock the memory, warm up every path of the code, say `ready`, serve."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+    for signum in IGNORED:
         signal.signal(signum, signal.SIG_IGN)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mlockall(MCL_CURRENT_AND_FUTURE):

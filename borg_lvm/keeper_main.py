@@ -15,6 +15,7 @@ from borg_lvm.log import Log
 def main() -> None:
     """Keep a view until its end, and exit with the status of its run."""
     signals.heed_children()
+    signals.bear_strays()
     tell = int(sys.argv[1])
     os.set_inheritable(tell, False)
     args = argparse.Namespace(**json.load(sys.stdin))

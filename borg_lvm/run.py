@@ -21,13 +21,11 @@ from borg_lvm.ledger import Ledger
 from borg_lvm.log import Log
 from borg_lvm.namespace import View, inside
 from borg_lvm.plan import Plan
-from borg_lvm.signals import ENDING, Signals, as_inherited
+from borg_lvm.signals import ENDING, STRAY, Signals, as_inherited, take_effect
 from borg_lvm.watch import Watcher
 
 # Passed on when a process sent them to us; a terminal's reach the command by itself, being in our process group.
-FORWARDED = (
-    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH
-)  # fmt: skip
+FORWARDED = (*ENDING, *STRAY, signal.SIGWINCH)
 Mask = set[int | signal.Signals]
 SI_KERNEL = 0x80
 RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -135,8 +133,8 @@ def _start(plan: Plan, command: Command, ledger: Ledger, signals: Signals, mask:
         devices = tuple(os.stat(copy.device).st_rdev for copy in plan.copies)
 
         def look(namespace: int) -> None:
-            if command.look:
-                with _heeding(signals, mask):
+            with _heeding(signals, mask):  # also what came while the view was built
+                if command.look:
                     command.look(View(namespace, devices))
 
         namespace = _hand_over(pid, report, go, ledger, command.argv, look)
@@ -212,6 +210,7 @@ def _child(plan: Plan, command: Command, staging: str, pipes: Pipes, mask: Mask)
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(1)
+        take_effect()
         view.build(plan, staging, command.cwd)
         os.write(pipes.tell, b"ready\n")
         if os.read(pipes.heed, 1) == b"g":  # an end of file: our parent is dead

@@ -15,7 +15,11 @@ from typing import Any
 from borg_lvm.errors import InterruptedRunError
 
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
-
+STRAY: tuple[int, ...] = (
+    signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR,
+    signal.SIGSTKFLT, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)
+)  # fmt: skip
+"""Signals that end a process unless it handles them, and that nobody sends to us: `pkill -USR1 borg` matches us too."""
 
 _inherited: dict[str, bool] = {"ignores_children": False}
 
@@ -27,6 +31,41 @@ def heed_children() -> None:
     """
     _inherited["ignores_children"] = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def bear_strays() -> None:
+    """Have stray signals change nothing; one that was ignored before stays ignored.
+
+    By a handler, not by ignoring them: what we start then finds them as usual.
+    """
+    for signum in STRAY:
+        if signal.getsignal(signum) == signal.SIG_DFL:
+            signal.signal(signum, _nothing)
+
+
+def _nothing(signum: int, frame: FrameType | None) -> None:
+    pass
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold off stray signals in the block: a system call that one interrupts fails."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STRAY)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def take_effect() -> None:
+    """Have signals do again what they do to any program, but for those that were ignored from the beginning.
+
+    For a child of ours that will become another program. One that waits, being blocked, would else be taken note of
+    by a handler of ours as soon as it is let through, and forgotten by execve(2).
+    """
+    for signum in (*ENDING, *STRAY):
+        if signal.getsignal(signum) != signal.SIG_IGN:
+            signal.signal(signum, signal.SIG_DFL)
 
 
 def as_inherited() -> None:

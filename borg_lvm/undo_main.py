@@ -15,6 +15,7 @@ from contextlib import suppress
 
 END_PROCESS = "borg-lvm:end-process"
 TIMEOUT = 25.0
+STRAY = {signal.SIGUSR1, signal.SIGUSR2, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)}
 
 
 def undo(commands: Sequence[Sequence[str]]) -> list[str]:
@@ -60,8 +61,15 @@ def end_process(pid: int, start: int) -> None:
             (os.killpg if int(fields[2]) == pid else os.kill)(pid, signal.SIGKILL)
 
 
+def bear_signals() -> None:
+    """Have signals that others may send change nothing; the commands find them as usual."""
+    for signum in {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM} | STRAY:
+        signal.signal(signum, lambda signum, frame: None)
+
+
 def main() -> None:
     """Do it, and write it down."""
+    bear_signals()
     ledger, name, text = sys.argv[1:]
     failed = undo(json.loads(text))
     if failed:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
+from tests.rig.leftovers import dm_devices
 from tests.rig.volumes import Volume
 from tests.system import certificates
 from tests.system.live import (
@@ -24,6 +25,7 @@ from tests.system.live import (
     assert_nothing_left,
     borg_lvm_argv,
     finished,
+    guardians,
     is_alive,
     processes,
     script,
@@ -225,6 +227,64 @@ def test_signal_before_the_command(rig: Rig, one: Volume, signum: signal.Signals
     assert signum.name in said.err
     assert not rig.path("ran").exists()
     assert_nothing_left(rig)
+
+
+STRAY = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR]
+STRAY += [signal.SIGSTKFLT, signal.SIGRTMIN, signal.SIGRTMAX]
+
+
+@pytest.mark.parametrize("program", ["lvs", "lvcreate", "lvremove"])
+def test_stray_signals_change_nothing(rig: Rig, one: Volume, program: str) -> None:
+    """As of `pkill -USR1 borg`, which wants borg to tell how far it is; the guardian may match as well."""
+    programs = Programs(rig.path("programs"))
+    gate = programs.stop(program, "before")
+    live = Run(*on(one, "true"), programs=programs)
+    gate.reached(process=live.process)
+    for signum in STRAY:
+        for pid in (live.pid, *guardians()):
+            os.kill(pid, signum)
+        time.sleep(0.05)
+        assert live.process.poll() is None, signum
+    gate.open()
+    live.end(0)
+    assert_nothing_left(rig)
+
+
+def test_stray_signals_while_a_view_is_begun_and_ended(rig: Rig, one: Volume) -> None:
+    programs = Programs(rig.path("programs"))
+    gate = programs.stop("lvcreate", "before")
+    live = Run("begin", "x", "--path", str(one.at), programs=programs)
+    gate.reached(process=live.process)
+    keepers = [pid for pid, words in processes().items() if "borg_lvm.keeper_main" in words]
+    assert keepers
+    for signum in STRAY:
+        for pid in (live.pid, *keepers):
+            os.kill(pid, signum)
+    gate.open()
+    live.end(0)
+    for signum in STRAY:
+        for pid in keepers:
+            os.kill(pid, signum)
+    borg_lvm("end", "x")
+    assert_nothing_left(rig)
+
+
+ROUNDS = 20 if "BORG_LVM_RUNS" in os.environ else 4
+SPREAD = 1.0  # seconds from the end of the window to the command's start, and some more
+
+
+@pytest.mark.limit(600)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["terminal", "process"])
+def test_a_signal_between_the_snapshots_and_the_command(rig: Rig, one: Volume, signum: signal.Signals) -> None:
+    """Ctrl-C on a terminal, and one that a process sends to us alone: neither is forgotten, whenever it comes."""
+    for number in range(ROUNDS):
+        with terminal(borg_lvm_argv(*on(one, "sleep", "1000"))) as tty:
+            wait_for(lambda: [name for name in dm_devices() if "-borg_lvm--2" in name], "the snapshot")
+            time.sleep(number * SPREAD / ROUNDS)
+            tty.type(b"\x03") if signum == signal.SIGINT else tty.process.send_signal(signum)
+            wait_for(lambda tty=tty: (tty.read(), tty.process.poll())[1] is not None, f"end {number}", 30)  # type: ignore[misc]
+            assert tty.status() == 128 + signum, tty.shown
+        assert_nothing_left(rig)
 
 
 def test_signal_during_the_survey(rig: Rig, one: Volume) -> None:
