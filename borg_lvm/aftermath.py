@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from borg_lvm import history, metrics, proc
 from borg_lvm.certificate import Certificate
 from borg_lvm.config.schema import Notification, Settings
-from borg_lvm.errors import LockedError
+from borg_lvm.errors import BorgLvmError, LockedError
 from borg_lvm.log import Log
 from borg_lvm.metrics import News
 from borg_lvm.recording import ended
@@ -96,7 +96,7 @@ def _text(news: News, path: str) -> str:
     """Return the new metrics; what the old file does not tell is looked up in the history, once."""
     previous = _previous(path)
     if metrics.last_saved(previous) is None:
-        with suppress(OSError, LookupError, TypeError, ValueError):
+        with suppress(BorgLvmError, OSError, LookupError, TypeError, ValueError):
             past = [record.certificate for record in history.records() if record.certificate]
             return metrics.text(news, previous, past)
     return metrics.text(news, previous)

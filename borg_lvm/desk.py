@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm import locks
+from borg_lvm import locks, statedir
 from borg_lvm.errors import LockedError, SnapshotError, UsageError
 from borg_lvm.ledger import STATE
 
@@ -67,7 +67,8 @@ class Desk:
 
     def close(self, status: int) -> None:
         """Write down how the run has ended."""
-        _write_whole(os.path.join(self.folder, "status"), str(status))
+        with suppress(OSError):  # a full /run: whoever asks is told that nothing is known, which is an error
+            statedir.written(os.path.join(self.folder, "status"), str(status).encode())
 
     def forget(self) -> None:
         """Leave nothing behind: our caller is still there to hear how it ended."""
@@ -82,9 +83,8 @@ def opened(name: str) -> Iterator[Desk]:
     """
     folder = os.path.join(FOLDER, name)
     try:
-        os.makedirs(FOLDER, mode=0o700, exist_ok=True)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        lock = os.open(_lock_of(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with statedir.directory(folder, make=True):
+            lock = statedir.opened(_lock_of(name), os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise _unwritten(error) from error
     try:
@@ -95,6 +95,7 @@ def opened(name: str) -> Iterator[Desk]:
                 os.unlink(os.path.join(folder, file))
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bell:
             try:
+                os.fchmod(bell.fileno(), 0o600)  # what the kernel makes of it at bind(2), whatever the umask
                 bell.bind(os.path.join(folder, "socket"))
             except OSError as error:
                 raise _unwritten(error) from error
@@ -115,17 +116,10 @@ def _unwritten(error: OSError) -> SnapshotError:
     )
 
 
-def _write_whole(path: str, text: str) -> None:
-    with suppress(OSError):  # a full /run: whoever asks is told that nothing is known, which is an error
-        with open(f"{path}.new", "w", encoding="ascii") as file:
-            file.write(text)
-        os.replace(f"{path}.new", path)
-
-
 def is_kept(name: str) -> bool:
     """Whether a keeper of this name lives."""
     try:
-        lock = os.open(_lock_of(name), os.O_RDWR | os.O_CLOEXEC)
+        lock = statedir.opened(_lock_of(name), os.O_RDWR)
     except OSError:
         return False
     try:
@@ -172,14 +166,14 @@ def ask(name: str, word: str) -> Answer:
 
 def _opened(path: str) -> int:
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return statedir.opened(path, os.O_RDONLY)
     except OSError:
         return -1
 
 
 def _status(path: str) -> int | None:
     try:
-        with open(path, encoding="ascii") as file:
+        with open(statedir.opened(path, os.O_RDONLY), encoding="ascii") as file:
             return int(file.read())
     except (OSError, ValueError):
         return None

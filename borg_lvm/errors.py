@@ -6,6 +6,7 @@ restic or borgmatic read as success or as a warning (borg: 0, 1 and 100 to 127).
 
 from __future__ import annotations
 
+import shlex
 import signal
 
 
@@ -52,6 +53,19 @@ class SnapshotError(BorgLvmError):
     """Quiescing, snapshotting or mounting failed; everything done so far has been undone."""
 
     status = 71
+
+
+class ForeignStateError(SnapshotError):
+    """What we have written down could have been changed, or put there, by somebody else: it is not believed."""
+
+    def __init__(self, path: str, why: str) -> None:
+        quoted = shlex.quote(path)
+        super().__init__(
+            f"{path} {why}: what lies there could be another user's, and is not believed; nothing was done",
+            remedy=f"find out who put it there (ls -la {quoted}), and remove it (rm -r {quoted}); it is made again. If "
+            f"a run is under way, or has left something behind, make it root's alone instead: chown -h root:root "
+            f"{quoted}; chmod go-w {quoted}",
+        )
 
 
 class LateError(SnapshotError):

@@ -11,12 +11,13 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from borg_lvm import statedir
 from borg_lvm.certificate import VERSION as CERTIFICATE
 from borg_lvm.certificate import Certificate
+from borg_lvm.errors import ForeignStateError
 from borg_lvm.log import Log
 from borg_lvm.past import Once
 from borg_lvm.report import Outcome
@@ -41,9 +42,11 @@ class History:
 def read() -> History:
     """Read the history. Changes nothing."""
     try:
-        names = sorted(name for name in os.listdir(FOLDER) if name.endswith(ENDING))
+        names = sorted(name for name in statedir.names(FOLDER) if name.endswith(ENDING))
     except FileNotFoundError:
         return History()
+    except ForeignStateError as error:
+        return History(trouble=f"the history is not used: {error.message}; {error.remedy}")
     except OSError as error:
         return History(trouble=f"the history in {FOLDER} cannot be read: {error.strerror}")
     volumes: defaultdict[str, list[Once]] = defaultdict(list)
@@ -72,7 +75,7 @@ def _parsed(path: str) -> list[tuple[str, Once]]:
 
 
 def _loaded(path: str) -> Any:
-    with open(path, "rb") as file:
+    with open(statedir.opened(path, os.O_RDONLY), "rb") as file:
         return json.loads(file.read(LARGEST))
 
 
@@ -93,13 +96,18 @@ def keep(outcome: Outcome, certificate: Certificate, history: History, log: Log)
     if history.trouble:
         log.warning(history.trouble)
     try:
-        os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+        with statedir.directory(FOLDER, make=True):
+            pass
         for name in history.damaged:
             os.replace(os.path.join(FOLDER, name), os.path.join(FOLDER, name.removesuffix(ENDING) + ASIDE))
             log.warning(f"the history of a run was damaged and has been set aside: {FOLDER}/{name}")
         entry = _entry(outcome) if outcome.complete else {"version": VERSION, "run": outcome.plan.run_id}
-        _write(f"{outcome.plan.run_id}{ENDING if outcome.complete else FAILED}", {**entry, "certificate": certificate})
+        name = f"{outcome.plan.run_id}{ENDING if outcome.complete else FAILED}"
+        statedir.written(os.path.join(FOLDER, name), json.dumps({**entry, "certificate": certificate}).encode())
         _forget_oldest()
+    except ForeignStateError as error:
+        if not history.trouble:
+            log.warning(f"the history of this run is not kept: {error.message}; {error.remedy}")
     except OSError as error:
         why = f"cannot be kept in {FOLDER}: {error.strerror}"
         log.warning(f"the history of this run {why}; the backup is not concerned")
@@ -129,20 +137,6 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _write(name: str, entry: dict[str, Any]) -> None:
-    path, new = os.path.join(FOLDER, name), os.path.join(FOLDER, f".{name}.new")
-    try:
-        with open(new, "w", encoding="utf-8") as file:
-            json.dump(entry, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(new)
-        raise
-
-
 def _forget_oldest() -> None:
     for ending in (ENDING, FAILED, ASIDE):
         names = sorted(name for name in os.listdir(FOLDER) if name.endswith(ending))
@@ -160,9 +154,9 @@ class Record:
 
 
 def records() -> list[Record]:
-    """Read the certificates of all runs, oldest first. Changes nothing. Errors: OSError, for the folder."""
+    """Read the certificates of all runs, oldest first. Changes nothing. Raises: OSError, ForeignStateError."""
     try:
-        names = sorted(name for name in os.listdir(FOLDER) if name.endswith((ENDING, FAILED)))
+        names = sorted(name for name in statedir.names(FOLDER) if name.endswith((ENDING, FAILED)))
     except FileNotFoundError:
         return []
     return [_record(name) for name in names]

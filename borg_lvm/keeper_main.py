@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-from borg_lvm import cli, desk, given, keeper, session, signals, stand, verbs
+from borg_lvm import cli, desk, given, keeper, session, signals, stand, statedir, verbs
 from borg_lvm.errors import SnapshotError, UsageError
 from borg_lvm.log import Log
 
@@ -46,7 +46,7 @@ def _run(args: argparse.Namespace, at: desk.Desk, tell: int, log: Log) -> int:
         """Let our caller go; from now on we speak to a file."""
         log.info(f"the view stands at {stand.place(args.name)}")
         os.chdir("/")
-        file = os.open(at.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        file = statedir.opened(at.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             os.write(tell, keeper.READY)
         except OSError as error:

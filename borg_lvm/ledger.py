@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from borg_lvm import statedir
 from borg_lvm.errors import SnapshotError
 
 STATE = "/run/borg-lvm"
@@ -105,8 +106,8 @@ def opened(run_id: str, command: str) -> Iterator[Ledger]:
     pid = os.getpid()
     with ExitStack() as stack:
         try:
-            os.makedirs(hidden, mode=0o700)
-            fd = os.open(os.path.join(hidden, _LEDGER), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            with statedir.directory(hidden, make=True):
+                fd = statedir.opened(os.path.join(hidden, _LEDGER), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
             stack.callback(os.close, fd)
             fcntl.flock(fd, fcntl.LOCK_EX)
             ledger = Ledger(run_id, fd)
@@ -165,18 +166,20 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """Read the ledger of every run, oldest first."""
+    """Read the ledger of every run, oldest first. Raises: ForeignStateError, SnapshotError."""
     try:
-        names = sorted(os.listdir(STATE))
+        names = sorted(statedir.names(STATE))
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise SnapshotError(f"{STATE} cannot be read: {error.strerror}") from error
     runs = [name for name in names if name not in _NOT_RUNS and not name.startswith(".")]
     return [_read(name) for name in runs if os.path.isdir(os.path.join(STATE, name))]
 
 
 def _read(run_id: str) -> Entry:
     try:
-        with open(path(run_id), encoding="utf-8", errors="replace") as file:
+        with open(statedir.opened(path(run_id), os.O_RDONLY), encoding="utf-8", errors="replace") as file:
             *lines, last = file.read().split("\n")
     except OSError:
         lines, last = [], ""
@@ -202,7 +205,7 @@ def _step(line: str) -> dict[str, Any] | None:
 
 def _is_locked(run_id: str) -> bool:
     try:
-        with open(path(run_id), "rb") as file:
+        with open(statedir.opened(path(run_id), os.O_RDONLY), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

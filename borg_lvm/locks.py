@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
+from borg_lvm import statedir
 from borg_lvm.devices.lvm import Volume
 from borg_lvm.errors import LockedError, SnapshotError
 from borg_lvm.ledger import STATE
@@ -26,7 +27,6 @@ def held(volumes: Sequence[Volume], holder: str, wait: float, signals: Signals) 
     Taken in the order of the volumes' ids, so that two runs cannot wait for each other.
     Errors: LockedError, which says who holds the volume; InterruptedRunError.
     """
-    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
     deadline = time.monotonic() + wait
     with ExitStack() as stack:
         for volume in sorted(volumes, key=lambda volume: volume.uuid):
@@ -56,7 +56,6 @@ def refuse_held(volumes: Sequence[Volume], waited: float = 0.0) -> None:
 
     `waited`: for how many seconds this was waited for already, as the user wished.
     """
-    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
     for volume in volumes:
         fd = opened(volume.uuid, volume.full_name)
         try:
@@ -89,7 +88,8 @@ def _held_by_another(volume: Volume, fd: int, waited: float) -> LockedError:
 def opened(name: str, what: str) -> int:
     """Open the file of a lock; returns its descriptor. Errors: SnapshotError, which tells `what` cannot be locked."""
     try:
-        return os.open(os.path.join(FOLDER, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with statedir.directory(FOLDER, make=True):
+            return statedir.opened(os.path.join(FOLDER, name), os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise SnapshotError(
             f"cannot lock {what} in {FOLDER}: {error.strerror}; nothing was done",

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from borg_lvm import dm, instant, kernel, namespace, proc
+from borg_lvm import dm, instant, kernel, namespace, proc, statedir
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.ledger import STATE
 
@@ -31,16 +31,14 @@ def nests(*, matters: bool) -> bool:
 
 
 def _tried() -> bool:
-    with suppress(OSError), open(TOLD, encoding="ascii") as file:
+    with suppress(OSError), open(statedir.opened(TOLD, os.O_RDONLY), encoding="ascii") as file:
         return file.read() == _YES
     try:
         found = tried()
     except (BorgLvmError, OSError):  # no loop device, no mke2fs, no ext4: the older way works on every kernel
         found = False
-    with suppress(OSError):
-        os.makedirs(STATE, mode=0o700, exist_ok=True)
-        with open(TOLD, "w", encoding="ascii") as file:
-            file.write(_YES if found else _NO)
+    with suppress(OSError), statedir.directory(STATE, make=True):
+        statedir.written(TOLD, (_YES if found else _NO).encode())
     return found
 
 
@@ -85,7 +83,8 @@ def _child(device: str) -> None:
     """Freeze, suspend, undo both, in a mount namespace that ends with this process; the status tells the errno."""
     try:
         namespace.make_own()
-        os.makedirs(STATE, mode=0o700, exist_ok=True)
+        with statedir.directory(STATE, make=True):
+            pass
         kernel.mount(device, STATE, "ext4", kernel.MS_NOSUID | kernel.MS_NODEV)
         fd = os.open(STATE, os.O_RDONLY | os.O_CLOEXEC)
         kernel.freeze(fd)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm import kernel, strays, view
+from borg_lvm import kernel, statedir, strays, view
 from borg_lvm.desk import ABANDON, END, Desk
 from borg_lvm.devices import mounts
 from borg_lvm.devices.lvm import doubled, prefix
@@ -192,9 +192,8 @@ def _below(base: str, target: str) -> str:
 
 def _build(plan: Plan, base: str, book: Ledger) -> None:
     book.write("shown", path=base)
-    os.makedirs(VIEWS, mode=0o700, exist_ok=True)
-    with suppress(FileExistsError):
-        os.mkdir(base, 0)
+    with statedir.directory(VIEWS, make=True) as views, suppress(FileExistsError):
+        os.mkdir(os.path.basename(base), 0, dir_fd=views)
     with suppress(OSError):  # a tmpfs of kernels before 6.0 does not know it
         _set_immutable(base, on=True)
     flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC

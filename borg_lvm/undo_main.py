@@ -77,7 +77,7 @@ def main() -> None:
     if ledger:
         # A ledger that is gone belonged to a run that has come to its end.
         with suppress(OSError):
-            fd = os.open(ledger, os.O_WRONLY | os.O_APPEND)
+            fd = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
             os.write(fd, json.dumps({"step": "resumed", "name": name}).encode() + b"\n")
             os.fsync(fd)
 

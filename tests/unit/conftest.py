@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import pytest
+
+from borg_lvm import statedir
 
 STARTING = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system", "pty.spawn"}
 
@@ -32,6 +35,14 @@ class Guard:
 
 
 GUARD = Guard()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def state_lies_in_the_tests_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let our directories lie in a test's folder as they do in /run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statedir, "ABOVE", (*statedir.ABOVE, str(tmp_path_factory.getbasetemp())))
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -15,7 +15,7 @@ ROOT = "borg_lvm"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "proc kernel dm signals log errors safety opening limits output journal",
+        "proc kernel dm signals log errors safety opening limits output statedir journal",
         "config command devices plugins hookspecs wrappers applications child trace",
         "plan resolve report sizing volumes instant watching verdict past coverage certificate timeline trend webpage "
         "drawing metrics checking checklist",
