@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from borg_lvm import kernel
+from borg_lvm.errors import UsageError
+
+_SAME, _OTHER = "same", "other"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,49 @@ def number(pid: int | str = "self") -> int:
 def is_first() -> bool:
     """Whether we are in the mount namespace of the server's first process. Errors: OSError where nobody tells."""
     return number() == number(1)
+
+
+def refuse_chroot() -> None:
+    """Raise UsageError in a plain chroot: whoever enters a mount namespace gets the root of that, with other paths.
+
+    The ledgers and locks of a chroot are not those of the server either, so two runs would not see each other.
+    """
+    if is_chroot():
+        raise UsageError(
+            "this is a chroot: the view of a run cannot be looked at from here, and its state in /run is not the "
+            "server's; nothing was done",
+            remedy="call borg-lvm outside of it; or make its directory the root of a mount namespace, as "
+            "systemd-nspawn and pivot_root do",
+        )
+
+
+def is_chroot() -> bool:
+    """Whether our root is not the root of our mount namespace."""
+    with suppress(OSError):
+        if is_first() and _root("/") == _root("/proc/1/root"):
+            return False
+    return apart(_compared) == _OTHER
+
+
+def _compared() -> str:
+    here = _root("/")
+    fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    told = os.open("/proc/self/fdinfo", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    kernel.setns(fd, kernel.CLONE_NEWNS)  # which takes us to its root
+    return _SAME if _root("/", told) == here else _OTHER
+
+
+def _root(path: str, told: int | None = None) -> tuple[int, int, str]:
+    """Return device and inode of a directory, and the number of its mount; `told` is a descriptor of our fdinfo."""
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        name = str(fd) if told is not None else f"/proc/self/fdinfo/{fd}"
+        with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=told), encoding="ascii") as file:
+            mount = next((line for line in file if line.startswith("mnt_id:")), "")
+        info = os.fstat(fd)
+    finally:
+        os.close(fd)
+    return info.st_dev, info.st_ino, mount
 
 
 def make_own() -> None:

@@ -8,7 +8,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from borg_lvm import adding, coverage, history, instant, ledger, locks, luks, nesting, plan, plugins, wrappers
+from borg_lvm import (
+    adding,
+    coverage,
+    history,
+    instant,
+    ledger,
+    locks,
+    luks,
+    namespace,
+    nesting,
+    plan,
+    plugins,
+    wrappers,
+)
 from borg_lvm.command import Invocation, LivePath, Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked, Coverer
@@ -113,8 +126,10 @@ def new_run_id() -> str:
 def survey(question: Question, settings: Settings) -> Survey:
     """Read the command line, the mounts and the volumes, and decide everything.
 
-    Errors: UsageError when the source paths are not known, SourceError when one cannot be frozen, ProgramError.
+    Errors: UsageError when the source paths are not known, or in a chroot; SourceError when one cannot be frozen;
+    ProgramError.
     """
+    namespace.refuse_chroot()
     invocation = wrappers.peel(question.argv, os.environ, question.cwd)
     reading = plugins.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
     sources = _sources(question, settings, reading)
