@@ -12,7 +12,7 @@ from borg_lvm import clean, history, ledger, namespace, nesting, proc, quiesce, 
 from borg_lvm.checking import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm, mounts
-from borg_lvm.errors import BorgLvmError, LockedError
+from borg_lvm.errors import BorgLvmError, LockedError, SnapshotError
 
 PROGRAMS = (("lvm", "version"), ("dmsetup", "--version"))
 CRYPTSETUP = ("cryptsetup", "--version")
@@ -45,7 +45,11 @@ def look(asked: Asked) -> Seen:
     release = os.uname().release
     if not around.root or "" in versions.values() or not around.mapper:  # LVM would only tell that it sees nothing
         return Seen(around, versions, release, configuration=asked.configuration, volumes=None)
-    dead = [entry for entry in ledger.entries() if not entry.is_live]
+    try:
+        dead = [entry for entry in ledger.entries() if not entry.is_live]
+    except SnapshotError as error:
+        why = refused(error)
+        return Seen(around, versions, release, configuration=asked.configuration, volumes=None, unlisted=why)
     still = tuple(entry.run_id for entry in dead if _stands_still(entry))
     volumes, unlisted = (None, None) if still else _volumes(asked.settings)  # LVM would wait for what stands still
     left = tuple(found.run_id for found in clean.dead_runs(volumes or (), ledger.entries()))
@@ -81,9 +85,9 @@ def run_around() -> str:
             return ""
         # The copies of `borg-lvm begin` are seen by everybody, at a place of their own: who sees them is in no run.
         sources = [mount.source for mount in mounts.read() if not mount.path.startswith(f"{ledger.STATE}/")]
-    except OSError:
+        live = [entry.run_id for entry in ledger.entries() if entry.is_live]
+    except (OSError, SnapshotError):
         return ""
-    live = [entry.run_id for entry in ledger.entries() if entry.is_live]
     marks = {run_id: lvm.doubled(lvm.prefix(run_id)) for run_id in live}
     return next((run_id for run_id, mark in marks.items() if any(mark in source for source in sources)), "")
 
@@ -183,6 +187,6 @@ def _surveyed(asked: Asked) -> tuple[survey.Survey | None, Refused | None]:
         if asked.settings.applications:
             with quiesce.assembled(asked.settings) as troupe:
                 surveyed = surveyed.with_applications(*troupe.probe())
+        return surveyed.with_holders(), None
     except BorgLvmError as error:
         return None, refused(error)
-    return surveyed.with_holders(), None

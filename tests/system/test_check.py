@@ -136,12 +136,19 @@ SANDBOXES = {
             "-m",
             "sh",
             "-c",
-            'mkdir -p /run/borg-lvm && mount -t tmpfs -o ro x /run/borg-lvm && exec "$@"',
+            'mkdir -p /run/borg-lvm && mount -t tmpfs -o ro,mode=0700 x /run/borg-lvm && exec "$@"',
             "sh",
         ],
         "ReadWritePaths=/run/borg-lvm",
     ),
 }
+
+
+def test_state_that_others_could_write(rig: Rig) -> None:
+    grown(rig)
+    open_to_all = 'mkdir -p /run/borg-lvm && mount -t tmpfs x /run/borg-lvm && exec "$@"'
+    said = check(status=69, before=("unshare", "-m", "sh", "-c", open_to_all, "sh"))
+    assert "/run/borg-lvm can be written by everybody" in told(said, "error")
 
 
 @pytest.mark.parametrize("name", SANDBOXES)

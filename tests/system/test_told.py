@@ -108,7 +108,7 @@ def test_a_full_run_before_the_run_refuses_it(rig: Rig) -> None:
     """The rule: what could not be cleaned up after a crash is not begun. Status 71, and nothing is left."""
     with tidy():
         rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
-        with small(rig, STATE, "size=64k"):
+        with small(rig, STATE, "size=64k,mode=0700"):
             fill(STATE)
             said = borg_lvm("run", "--path", rig.path("data"), "--", "touch", rig.path("ran"), status=71)
             assert "cannot write the ledger of the run in /run/borg-lvm: No space left on device" in said.err
@@ -124,7 +124,7 @@ def test_a_run_that_becomes_full_meanwhile_stops_no_release(rig: Rig) -> None:
     with tidy():
         rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         gate = Gate(rig.directory, "gate")
-        with small(rig, STATE, "size=64k"):
+        with small(rig, STATE, "size=64k,mode=0700"):
             running = Run("run", "--path", rig.path("data"), "--", "sh", "-c", gate.shell)
             gate.reached(process=running.process)
             fill(STATE)
