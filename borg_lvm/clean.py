@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import dm, kernel, ledger, luks, proc, stand, strays, undo
+from borg_lvm import belonging, dm, kernel, ledger, luks, proc, stand, strays, undo
 from borg_lvm import release as releasing
+from borg_lvm.belonging import Known
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, Volume, dm_name, prefix
 from borg_lvm.log import Log
 
@@ -23,6 +24,7 @@ PATIENCE = 20.0
 """Seconds that such a program gets to end by itself: LVM heeds no signal while it changes a volume group."""
 GUARDIAN_PATIENCE = 5.0
 """Seconds that the guardian of a dead run gets to end by itself."""
+_HEADER = 4096
 _MADE_TWICE = re.compile(r"already contain thin device with device_id (\d+)")
 
 
@@ -41,7 +43,7 @@ class Dead:
         return list(dict.fromkeys(str(found[fact]) for found in self.entry.named(step)))
 
 
-def dead_runs(volumes: Iterable[Volume], entries: Sequence[ledger.Entry], only: str = "") -> list[Dead]:
+def dead_runs(volumes: Sequence[Volume], entries: Sequence[ledger.Entry], only: str = "") -> list[Dead]:
     """Return the runs that have left something. Kept snapshots are left alone, unless their run is named.
 
     The volumes must have been listed *before* the ledgers were read: a run writes its ledger first.
@@ -49,7 +51,9 @@ def dead_runs(volumes: Iterable[Volume], entries: Sequence[ledger.Entry], only: 
     known = {entry.run_id: entry for entry in entries}
     left: dict[str, list[Volume]] = {entry.run_id: [] for entry in entries}
     for volume in volumes:
-        if volume.run_id and (KEEP_TAG not in volume.tags or volume.run_id == only):
+        if not volume.run_id or (KEEP_TAG in volume.tags and volume.run_id != only):
+            continue
+        if _is_ours(volume, volumes, known.get(volume.run_id)):
             left.setdefault(volume.run_id, []).append(volume)
     found = []
     for run_id, members in sorted(left.items()):
@@ -59,6 +63,35 @@ def dead_runs(volumes: Iterable[Volume], entries: Sequence[ledger.Entry], only: 
         names = tuple(volume.full_name for volume in members)
         found.append(Dead(run_id, names, entry))
     return found
+
+
+def strangers(volumes: Sequence[Volume], entries: Sequence[ledger.Entry]) -> list[Volume]:
+    """Return the volumes that carry the tag of a run which is not alive, and are no snapshots of ours."""
+    known = {entry.run_id: entry for entry in entries}
+    dead = [one for one in volumes if one.run_id and not (one.run_id in known and known[one.run_id].is_live)]
+    return [volume for volume in dead if not _is_ours(volume, volumes, known.get(volume.run_id))]
+
+
+def _is_ours(volume: Volume, volumes: Sequence[Volume], entry: ledger.Entry | None) -> bool:
+    found = entry.named if entry else lambda step: []
+    names = frozenset(str(step["name"]) for step in found("snapshot"))
+    uuids = frozenset(str(step["uuid"]) for step in found("made"))
+    if belonging.is_ours(volume, volumes, Known(names, uuids)):
+        return True
+    return entry is None and belonging.may_be_space(volume) and _is_blank(volume)
+
+
+def _is_blank(volume: Volume) -> bool:
+    """Tell whether there is nothing on a volume but the beginning of a snapshot's space. In doubt there is.
+
+    Source: drivers/md/dm-snap-persistent.c, SNAP_MAGIC.
+    """
+    try:
+        with open(f"/dev/mapper/{dm_name(volume.vg, volume.name)}", "rb") as file:
+            data = file.read(_HEADER)
+    except OSError:
+        return False
+    return len(data) == _HEADER and (not any(data) or data.startswith(b"SnAp"))
 
 
 def set_going(entries: Sequence[ledger.Entry], log: Log, only: str = "") -> None:

@@ -27,6 +27,12 @@ def _ioctl(command: int, *, uuid: str = "", name: str = "", flags: int = 0) -> t
 
     Returns the flags, the number of targets and the data that the kernel gave back.
     """
+    buffer = _asked(command, uuid=uuid, name=name, flags=flags)
+    fields = _HEADER.unpack_from(buffer)
+    return fields[7], fields[5], bytes(buffer[fields[4] :])
+
+
+def _asked(command: int, *, uuid: str = "", name: str = "", flags: int = 0) -> bytearray:
     size = _HEADER.size + _ROOM
     buffer = bytearray(size)
     _HEADER.pack_into(buffer, 0, 4, 0, 0, size, _HEADER.size, 0, 0, flags, 0, 0, 0, name.encode(), uuid.encode())
@@ -36,8 +42,7 @@ def _ioctl(command: int, *, uuid: str = "", name: str = "", flags: int = 0) -> t
         fcntl.ioctl(fd, request, buffer, True)
     finally:
         os.close(fd)
-    fields = _HEADER.unpack_from(buffer)
-    return fields[7], fields[5], bytes(buffer[fields[4] :])
+    return buffer
 
 
 def is_suspended(uuid: str) -> bool:
@@ -52,6 +57,12 @@ def exists(name: str) -> bool:
     except OSError as error:
         return error.errno != errno.ENXIO
     return True
+
+
+def uuid_of(name: str) -> str:
+    """Return the uuid of the device of that name, which it keeps when it is renamed. Raises: OSError (ENXIO)."""
+    uuid: bytes = _HEADER.unpack_from(_asked(_DEV_STATUS, name=name))[-1]
+    return uuid.split(b"\0", 1)[0].decode()
 
 
 def suspend(uuid: str) -> None:

@@ -31,6 +31,7 @@ _FACTS: dict[str, dict[str, type]] = {
     "program": _PROCESS,
     "command": _PROCESS,
     "snapshot": {"name": str, "origin": str},
+    "made": {"name": str, "uuid": str},
     "mapping": {"name": str},
     "freeze": {"path": str},
     "below": {"device": str},

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from borg_lvm import holding, making, uring
+from borg_lvm import dm, holding, making, uring
 from borg_lvm.errors import LateError, SnapshotError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
@@ -79,6 +79,8 @@ class Taker:
                         maker.make(holder.prove_held)
                     seconds = time.monotonic() - start
                 maker.prove()
+        for copy in group:
+            self._ledger.write("made", name=copy.full_name, uuid=dm.uuid_of(copy.dm_name))
         still = tuple(holder.still[number] for number in range(len(group)))
         return Instant(tuple(copy.origin.full_name for copy in group), begin, seconds, still)
 

@@ -133,7 +133,14 @@ def _clean(args: argparse.Namespace, log: Log) -> int:
     clean.set_going(ledger.entries(), log, args.run)
     timeout = given.settings_or_defaults(args, log).command_timeout
     volumes = lvm.report(timeout)
-    found = clean.dead_runs(volumes, ledger.entries(), args.run)
+    entries = ledger.entries()
+    found = clean.dead_runs(volumes, entries, args.run)
+    for volume in clean.strangers(volumes, entries):
+        tags = " ".join(f"--deltag {tag}" for tag in volume.tags if tag.startswith(lvm.TAG))
+        log.warning(
+            f"{volume.full_name} carries the tags of a run and is no snapshot of one: it is left alone; to take them "
+            f"off: lvchange {tags} {volume.full_name}"
+        )
     left = [item for dead in found for item in clean.release(dead, log, timeout)]
     if left:
         raise ReleaseError("not everything could be released", details=tuple(left))

@@ -97,19 +97,21 @@ def dm_name(vg: str, lv: str) -> str:
     return f"{doubled(vg)}-{doubled(lv)}"
 
 
-def report(timeout: float, select: Sequence[str] = ()) -> list[Volume]:
+def report(timeout: float, select: Sequence[str] = (), *, hidden: bool = False) -> list[Volume]:
     """Ask LVM for its volumes, or for those named in `select` (`vg/lv` or `vg`). One process.
 
+    `hidden`: also those that are parts of others, as a snapshot is that is to be merged into its origin.
     Errors: ProgramError; SnapshotError when LVM's answer cannot be read.
     """
-    return parse(proc.run(report_of(select), timeout=timeout))
+    return parse(proc.run(report_of(select, hidden=hidden), timeout=timeout))
 
 
-def report_of(select: Sequence[str]) -> list[str]:
+def report_of(select: Sequence[str], *, hidden: bool = False) -> list[str]:
     """Return the command line of `report`, for `parse`."""
-    argv = ["lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "--options", FIELDS]
+    argv = ["lvs", *(["--all"] if hidden else []), "--reportformat", "json", "--units", "b", "--nosuffix"]
     # An administrator's lvm.conf may say how lists and yes/no look in reports for people.
-    return [*argv, "--config", 'report { list_item_separator="," binary_values_as_numeric=0 }', *select]
+    argv += ["--config", 'report { list_item_separator="," binary_values_as_numeric=0 }']
+    return [*argv, "--options", FIELDS, *select]
 
 
 def parse(text: str) -> list[Volume]:
@@ -129,7 +131,7 @@ def _volume(row: dict[str, Any]) -> Volume:
         vg_uuid=row["vg_uuid"],
         vg_free=int(row["vg_free"]),
         extent=int(row["vg_extent_size"]),
-        name=row["lv_name"],
+        name=row["lv_name"].strip("[]"),
         uuid=row["lv_uuid"],
         size=int(row["lv_size"]),
         attr=row["lv_attr"],

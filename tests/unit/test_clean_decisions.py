@@ -14,7 +14,7 @@ from borg_lvm.clean import Dead, dead_runs
 from borg_lvm.devices.lvm import KEEP_TAG, Volume
 from borg_lvm.ledger import Entry, Owner
 from borg_lvm.proc import ProgramError
-from tests.unit.data.machine import VOLUME
+from tests.unit.data.machine import VOLUME, thin
 
 
 class Life(Owner):
@@ -30,7 +30,8 @@ def entry(run_id: str, *, alive: bool = False, steps: tuple[dict[str, object], .
 
 def snapshot(run_id: str, number: int = 0, *more: str) -> Volume:
     name = f"borg_lvm-{run_id}-{number}"
-    return replace(VOLUME, name=name, uuid=name, attr="swi-a-s---", tags=("borg_lvm", f"borg_lvm.run={run_id}", *more))
+    tags = ("borg_lvm", f"borg_lvm.run={run_id}", *more)
+    return replace(VOLUME, name=name, uuid=name, attr="swi-a-s---", origin=VOLUME.name, tags=tags)
 
 
 def left(found: list[Dead]) -> dict[str, tuple[str, ...]]:
@@ -48,8 +49,8 @@ def test_a_dead_run_and_its_snapshots() -> None:
 
 
 def test_a_live_run_is_left_alone() -> None:
-    assert dead_runs([snapshot("a")], [entry("a", alive=True)]) == []
-    assert dead_runs([snapshot("a")], [entry("a", alive=True)], only="a") == []
+    assert dead_runs([VOLUME, snapshot("a")], [entry("a", alive=True)]) == []
+    assert dead_runs([VOLUME, snapshot("a")], [entry("a", alive=True)], only="a") == []
 
 
 def test_a_dead_run_that_left_a_ledger_only() -> None:
@@ -57,11 +58,11 @@ def test_a_dead_run_that_left_a_ledger_only() -> None:
 
 
 def test_snapshots_without_a_ledger_are_those_of_before_a_reboot() -> None:
-    assert left(dead_runs([snapshot("a")], [])) == {"a": ("vg0/borg_lvm-a-0",)}
+    assert left(dead_runs([VOLUME, snapshot("a")], [])) == {"a": ("vg0/borg_lvm-a-0",)}
 
 
 def test_a_ledger_without_an_owner_belongs_to_nobody() -> None:
-    assert left(dead_runs([snapshot("a")], [Entry("a", None, "")])) == {"a": ("vg0/borg_lvm-a-0",)}
+    assert left(dead_runs([VOLUME, snapshot("a")], [Entry("a", None, "")])) == {"a": ("vg0/borg_lvm-a-0",)}
 
 
 def test_names_mean_nothing() -> None:
@@ -71,28 +72,84 @@ def test_names_mean_nothing() -> None:
     assert dead_runs([alike, tagged, other], []) == []
 
 
-def test_our_own_tag_counts_whatever_its_name() -> None:
+def made(volume: Volume) -> Entry:
+    """The ledger of a dead run that has made this."""
+    steps: tuple[dict[str, object], ...] = (
+        {"step": "snapshot", "name": "vg0/borg_lvm-a-0"},
+        {"step": "made", "name": "", "uuid": volume.dm_uuid},
+    )
+    return entry("a", steps=steps)
+
+
+def test_one_that_was_renamed_is_known_by_its_id() -> None:
     renamed = replace(snapshot("a"), name="renamed")
-    assert left(dead_runs([renamed], [])) == {"a": ("vg0/renamed",)}
+    assert left(dead_runs([VOLUME, renamed], [made(renamed)])) == {"a": ("vg0/renamed",)}
+    assert left(dead_runs([VOLUME, renamed], [made(snapshot("a", 1))])) == {"a": ()}
+
+
+OURS = snapshot("a")
+TAGGED = {
+    "an origin": replace(VOLUME, tags=OURS.tags),
+    "an origin of snapshots": replace(VOLUME, tags=OURS.tags, attr="owi-aos---"),
+    "a volume of another name": replace(VOLUME, name="data", uuid="data", tags=OURS.tags),
+    "somebody's snapshot": replace(OURS, name="before-upgrade"),
+    "somebody's thin snapshot": replace(thin(OURS), name="clone"),
+    "a thin volume of our name": replace(thin(OURS), origin=""),
+    "a volume of our name": replace(OURS, attr="-wi-ao----", origin=""),
+    "a mirror of our name": replace(OURS, attr="rwi-a-r---", origin="", layout=frozenset({"raid", "raid1"})),
+    "a snapshot of nothing that is listed": replace(OURS, origin="other"),
+    "a snapshot of a snapshot of ours": replace(thin(OURS), origin="borg_lvm-b-0"),
+    "a name with more to it": replace(OURS, name="borg_lvm-a-0-mine"),
+    "the run's tag alone": replace(OURS, tags=("borg_lvm.run=a",)),
+}
+
+
+@pytest.mark.parametrize("what", TAGGED)
+@pytest.mark.parametrize("known", [True, False], ids=["ledger", "no ledger"])
+def test_what_is_merely_tagged_is_left_alone(what: str, known: bool) -> None:
+    tagged = TAGGED[what]
+    volumes = [tagged if tagged.name == VOLUME.name else VOLUME, tagged, snapshot("b", 0)]
+    entries = [entry("a", steps=({"step": "snapshot", "name": "vg0/data-of-another"},))] if known else []
+    assert all(tagged.full_name not in dead.snapshots for dead in dead_runs(volumes, entries))
+    assert tagged in clean.strangers(volumes, entries)
+
+
+def test_a_thin_snapshot_is_ours() -> None:
+    origin, ours = thin(VOLUME), thin(replace(OURS, attr="Vwi---tz-k"))
+    assert left(dead_runs([origin, ours], [])) == {"a": ("vg0/borg_lvm-a-0",)}
+
+
+def test_the_space_of_a_snapshot_that_was_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = replace(OURS, attr="-wi-a-----", origin="")
+    written = entry("a", steps=({"step": "snapshot", "name": "vg0/borg_lvm-a-0"},))
+    assert left(dead_runs([VOLUME, space], [written])) == {"a": ("vg0/borg_lvm-a-0",)}
+    # After a power cut there is no ledger: then there must be nothing on it.
+    monkeypatch.setattr(clean, "_is_blank", lambda volume: True)
+    assert left(dead_runs([VOLUME, space], [])) == {"a": ("vg0/borg_lvm-a-0",)}
+    monkeypatch.setattr(clean, "_is_blank", lambda volume: False)
+    assert dead_runs([VOLUME, space], []) == []
+    assert clean.strangers([VOLUME, space], []) == [space]
 
 
 def test_kept_snapshots_stay() -> None:
-    assert dead_runs([snapshot("a", 0, KEEP_TAG)], []) == []
+    assert dead_runs([VOLUME, snapshot("a", 0, KEEP_TAG)], []) == []
 
 
 def test_unless_their_run_is_named() -> None:
-    volumes = [snapshot("a", 0, KEEP_TAG), snapshot("b", 0, KEEP_TAG), snapshot("c")]
+    volumes = [VOLUME, snapshot("a", 0, KEEP_TAG), snapshot("b", 0, KEEP_TAG), snapshot("c")]
     assert left(dead_runs(volumes, [], only="a")) == {"a": ("vg0/borg_lvm-a-0",)}
 
 
 def test_one_run_only() -> None:
-    volumes = [snapshot("a"), snapshot("b")]
+    volumes = [VOLUME, snapshot("a"), snapshot("b")]
     assert left(dead_runs(volumes, [entry("a"), entry("b"), entry("c")], only="b")) == {"b": ("vg0/borg_lvm-b-0",)}
     assert dead_runs(volumes, [entry("a")], only="unknown") == []
 
 
 def test_one_id_that_begins_like_another() -> None:
-    assert left(dead_runs([snapshot("a"), snapshot("ab")], [entry("ab", alive=True)])) == {"a": ("vg0/borg_lvm-a-0",)}
+    assert left(dead_runs([VOLUME, snapshot("a"), snapshot("ab")], [entry("ab", alive=True)])) == {
+        "a": ("vg0/borg_lvm-a-0",)
+    }
 
 
 def test_what_a_ledger_told_is_told_once() -> None:
@@ -108,7 +165,7 @@ def test_what_a_ledger_told_is_told_once() -> None:
 
 @pytest.mark.parametrize("order", list(permutations([("a", 0), ("b", 0), ("a", 1)])))
 def test_the_order_of_the_report_does_not_matter(order: tuple[tuple[str, int], ...]) -> None:
-    found = dead_runs([snapshot(*one) for one in order], [entry("b"), entry("a")])
+    found = dead_runs([VOLUME, *(snapshot(*one) for one in order)], [entry("b"), entry("a")])
     assert [dead.run_id for dead in found] == ["a", "b"]
     assert set(found[0].snapshots) == {"vg0/borg_lvm-a-0", "vg0/borg_lvm-a-1"}
 
@@ -124,7 +181,7 @@ IDS = st.sampled_from("abcd")
 )
 def test_only_what_is_dead_and_not_kept(snapshots: list[tuple[str, bool]], runs: dict[str, bool], only: str) -> None:
     volumes = [snapshot(run, n, *([KEEP_TAG] if kept else [])) for n, (run, kept) in enumerate(snapshots)]
-    found = dead_runs(volumes, [entry(run, alive=alive) for run, alive in runs.items()], only)
+    found = dead_runs([VOLUME, *volumes], [entry(run, alive=alive) for run, alive in runs.items()], only)
     removed = {name for dead in found for name in dead.snapshots}
     for volume in volumes:
         alive, asked = runs.get(volume.run_id, False), volume.run_id == only

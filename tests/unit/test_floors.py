@@ -18,7 +18,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "proc kernel dm signals log errors safety opening limits output statedir journal",
         "config command devices plugins hookspecs wrappers applications child trace",
         "plan resolve report sizing volumes instant watching verdict past coverage certificate timeline trend webpage "
-        "drawing metrics checking checklist",
+        "drawing metrics checking checklist belonging",
         "adding attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view "
         "run verifying preparing ledger locks luks namespace strays uring survey holding nesting watch growing taint "
         "history recording aftermath desk stand",

@@ -1,0 +1,54 @@
+"""Which volumes are snapshots that a run has made, and may be removed for it. Pure.
+
+A tag is not enough: anybody may have tagged an origin, or a volume of their own. What is removed carries both tags and
+is either a volume that the run has written down, by the id that LVM never gives twice, or of our shape in every
+respect: name, kind and origin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from borg_lvm.devices.lvm import TAG, Volume, prefix
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a run has written down: names (`vg/lv`) that it meant to give, and ids (dm uuids) of what was made."""
+
+    names: frozenset[str] = frozenset()
+    uuids: frozenset[str] = frozenset()
+
+
+def is_ours(volume: Volume, listed: Iterable[Volume], known: Known) -> bool:
+    """Tell whether this is a snapshot that its run has made; `listed` are all volumes."""
+    if not volume.run_id or TAG not in volume.tags:
+        return False
+    if volume.dm_uuid in known.uuids:
+        return True
+    if not _has_our_name(volume):
+        return False
+    return _has_plain_origin(volume, listed) or (volume.full_name in known.names and _is_plain(volume))
+
+
+def may_be_space(volume: Volume) -> bool:
+    """Tell whether this may be the space of a snapshot that LVM was not told of before the power failed."""
+    return TAG in volume.tags and _has_our_name(volume) and _is_plain(volume)
+
+
+def _has_our_name(volume: Volume) -> bool:
+    return re.fullmatch(re.escape(prefix(volume.run_id)) + "[0-9]+", volume.name) is not None
+
+
+def _is_plain(volume: Volume) -> bool:
+    return volume.attr[0] == "-" and not volume.origin and volume.layout <= {"linear", "striped"}
+
+
+def _has_plain_origin(volume: Volume, listed: Iterable[Volume]) -> bool:
+    """Tell whether it is a snapshot, thick or thin, of a volume that is none of ours."""
+    if not (volume.is_snapshot or (volume.attr[0] == "V" and volume.is_thin)) or not volume.origin:
+        return False
+    origins = [other for other in listed if other.vg == volume.vg and other.name == volume.origin]
+    return bool(origins) and not any(other.name.startswith(f"{TAG}-") for other in origins)
