@@ -8,10 +8,13 @@ respect: name, kind and origin.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from borg_lvm.devices.lvm import TAG, Volume, prefix
+
+_DEVICE = re.compile(rf"-{TAG}--[0-9]{{8}}T[0-9]{{6}}--[0-9a-f]{{6}}--[0-9]+(-cow)?$")
+_UUID = len("LVM-") + 64
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,16 @@ def is_ours(volume: Volume, listed: Iterable[Volume], known: Known) -> bool:
     if not _has_our_name(volume):
         return False
     return _has_plain_origin(volume, listed) or (volume.full_name in known.names and _is_plain(volume))
+
+
+def orphans(mapped: Mapping[str, str], listed: Iterable[Volume]) -> list[str]:
+    """Return the uuids of devices that bear the name of a snapshot of ours, and belong to no volume.
+
+    `mapped` are the uuids of all devices by name, from *before* LVM was asked: it writes down what it is about to make.
+    """
+    known = {volume.dm_uuid for volume in listed}
+    named = [uuid for name, uuid in mapped.items() if _DEVICE.search(name) and uuid.startswith("LVM-")]
+    return sorted(uuid for uuid in named if uuid[:_UUID] not in known)  # a snapshot before its space, `-cow`
 
 
 def may_be_space(volume: Volume) -> bool:

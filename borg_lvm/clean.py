@@ -9,15 +9,16 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import belonging, dm, kernel, ledger, luks, proc, stand, strays, undo
+from borg_lvm import belonging, dm, kernel, ledger, luks, origins, proc, stand, strays, undo
 from borg_lvm import release as releasing
 from borg_lvm.belonging import Known
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, Volume, dm_name, prefix
 from borg_lvm.log import Log
+from borg_lvm.report import Leftovers
 
 PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))
 PATIENCE = 20.0
@@ -30,11 +31,20 @@ _MADE_TWICE = re.compile(r"already contain thin device with device_id (\d+)")
 
 @dataclass(frozen=True)
 class Dead:
-    """A run whose process is gone, and what is left of it: snapshots (`vg/lv`) and what its ledger tells."""
+    """A run whose process is gone, and what is left of it: snapshots (`vg/lv`) and what its ledger tells.
+
+    `kept`: they were to be kept, and may be removed all the same.
+    """
 
     run_id: str
     snapshots: tuple[str, ...]
     entry: ledger.Entry | None = field(default=None)
+    kept: bool = False
+
+    @property
+    def known(self) -> Known:
+        """What the run has written down of its snapshots."""
+        return _known(self.entry)
 
     def told(self, step: str, fact: str) -> list[str]:
         """Return one fact of all the ledger's steps of a name, each once."""
@@ -61,7 +71,7 @@ def dead_runs(volumes: Sequence[Volume], entries: Sequence[ledger.Entry], only: 
         if (only and run_id != only) or (entry and entry.is_live):
             continue
         names = tuple(volume.full_name for volume in members)
-        found.append(Dead(run_id, names, entry))
+        found.append(Dead(run_id, names, entry, kept=run_id == only))
     return found
 
 
@@ -72,11 +82,15 @@ def strangers(volumes: Sequence[Volume], entries: Sequence[ledger.Entry]) -> lis
     return [volume for volume in dead if not _is_ours(volume, volumes, known.get(volume.run_id))]
 
 
+def _known(entry: ledger.Entry | None) -> Known:
+    if entry is None:
+        return Known()
+    names = (str(step["name"]) for step in entry.named("snapshot"))
+    return Known(frozenset(names), frozenset(str(step["uuid"]) for step in entry.named("made")))
+
+
 def _is_ours(volume: Volume, volumes: Sequence[Volume], entry: ledger.Entry | None) -> bool:
-    found = entry.named if entry else lambda step: []
-    names = frozenset(str(step["name"]) for step in found("snapshot"))
-    uuids = frozenset(str(step["uuid"]) for step in found("made"))
-    if belonging.is_ours(volume, volumes, Known(names, uuids)):
+    if belonging.is_ours(volume, volumes, _known(entry)):
         return True
     return entry is None and belonging.may_be_space(volume) and _is_blank(volume)
 
@@ -142,12 +156,12 @@ def _works_for(pid: int, run_id: str) -> bool:
     return bool(programs & PROGRAMS) and any(word == f"{RUN_TAG}{run_id}" or prefix(run_id) in word for word in words)
 
 
-def release(dead: Dead, log: Log, timeout: float) -> list[str]:
+def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
     """Release all that a dead run has left; returns what could not be released."""
     if dead.entry and dead.entry.damaged:
         why = f"the ledger of the dead run {dead.run_id} is damaged"
         log.warning(f"{why}: what it had made besides snapshots may be left ({ledger.path(dead.run_id)})")
-    leftovers = _set_going(dead, log)
+    leftovers = Leftovers(_set_going(dead, log))
     for base in dead.told("shown", "path"):
         stand.take_down(base, dead.run_id, _devices(dead), log)
     _end_processes(dead, log)
@@ -157,20 +171,43 @@ def release(dead: Dead, log: Log, timeout: float) -> list[str]:
                 luks.close(name)
             except proc.ProgramError as error:
                 leftovers.append(f"device {name}: {' '.join(error.details) or error.message}")
-    if dead.snapshots:
-        try:
-            _remove_snapshots(dead, timeout)
-        except proc.ProgramError as error:
-            left = releasing.existing(dead.run_id, timeout)
-            leftovers += [f"snapshot {name}" for name in left]
-            if left:  # else somebody was faster: another clean
-                log.warning("\n".join([error.message, *error.details]))
-    releasing.remove_half_made(dead.told("snapshot", "origin"))
+    _remove(dead, log, leftovers, timeout)
     if not leftovers:
         ledger.forget(dead.run_id)
         what = f"{len(dead.snapshots)} snapshot{'s' * (len(dead.snapshots) != 1)}"
         log.info(f"released what run {dead.run_id} had left: {what}")
     return leftovers
+
+
+def _remove(dead: Dead, log: Log, leftovers: Leftovers, timeout: float) -> None:
+    """Remove the dead run's snapshots, whatever has become of them, and see to their origins."""
+    if dead.snapshots:
+        try:
+            _remove_snapshots(dead, timeout)
+        except proc.ProgramError as error:
+            if releasing.ours(dead.run_id, dead.known, timeout, kept=dead.kept):  # else somebody was faster
+                log.warning("\n".join([error.message, *error.details]))
+    releasing.remove_changed(dead.run_id, dead.known, log, leftovers, timeout, kept=dead.kept)
+    touched = dead.told("snapshot", "origin")
+    releasing.remove_half_made(touched)
+    if origins.suspicious(touched):
+        origins.put_right(touched, log, leftovers, timeout)
+
+
+def mend(mapped: Mapping[str, str], volumes: Sequence[Volume], log: Log, leftovers: Leftovers, timeout: float) -> bool:
+    """Remove devices of snapshots that LVM does not know, and put right volumes of its that are on a wrong table.
+
+    For what nobody has a ledger of any more. `mapped` are all devices, from before the volumes were listed. Tells
+    whether there was anything.
+    """
+    left = [uuid for uuid in belonging.orphans(mapped, volumes) if dm.is_there(uuid)]
+    for uuid in left:
+        releasing.remove_device(uuid, leftovers)
+        log.warning(f"the device {uuid} belonged to a snapshot that LVM knows nothing of")
+    mended = False
+    if origins.suspicious(volume.dm_uuid for volume in volumes):
+        mended = origins.put_right(None, log, leftovers, timeout)
+    return mended or bool(left)
 
 
 def _set_going(dead: Dead, log: Log) -> list[str]:

@@ -59,6 +59,32 @@ def exists(name: str) -> bool:
     return True
 
 
+def is_there(uuid: str) -> bool:
+    """Whether there is a device of that uuid, whatever its name; in doubt there is."""
+    try:
+        _ioctl(_DEV_STATUS, uuid=uuid)
+    except OSError as error:
+        return error.errno != errno.ENXIO
+    return True
+
+
+def kind(uuid: str) -> str:
+    """Return the type of the first target in a device's table, as `snapshot-origin`; empty if there is none."""
+    try:
+        _, count, data = _ioctl(_TABLE_STATUS, uuid=uuid)
+    except OSError:
+        return ""
+    return _TARGET.unpack_from(data)[4].rstrip(b"\0").decode() if count else ""
+
+
+def is_merging(name: str) -> bool:
+    """Whether a snapshot is being merged into the device of that name at this moment."""
+    try:
+        return status(name)[0] == "snapshot-merge"
+    except OSError:
+        return False
+
+
 def uuid_of(name: str) -> str:
     """Return the uuid of the device of that name, which it keeps when it is renamed. Raises: OSError (ENXIO)."""
     uuid: bytes = _HEADER.unpack_from(_asked(_DEV_STATUS, name=name))[-1]

@@ -77,6 +77,8 @@ class Ledger:
 
     run_id: str
     _fd: int
+    made: dict[str, str] = field(default_factory=dict)
+    """The snapshots that were made, by their ids (dm uuids), which stay when somebody renames one: `vg/lv`."""
 
     @property
     def folder(self) -> str:
@@ -90,6 +92,11 @@ class Ledger:
             os.fsync(self._fd)
         except OSError as error:
             raise _unwritten(error) from error
+
+    def write_made(self, name: str, uuid: str) -> None:
+        """Write down a snapshot that was made."""
+        self.made[uuid] = name
+        self.write("made", name=name, uuid=uuid)
 
     def write_process(self, step: str, pid: int) -> None:
         """Write a process down such that no later one of the same number is taken for it."""

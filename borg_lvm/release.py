@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from borg_lvm import dm, proc
+from borg_lvm import belonging, dm, merging, origins, proc
+from borg_lvm.belonging import Known
 from borg_lvm.devices import lvm
-from borg_lvm.devices.lvm import IN_USE
+from borg_lvm.devices.lvm import IN_USE, Volume
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
 from borg_lvm.log import Log
 from borg_lvm.plan import Plan
+from borg_lvm.report import Leftovers
 
 GRACE = 2.0
 """Seconds that an lvremove gets to end by itself when we are killed; then the guardian sets its origin going."""
@@ -42,14 +44,20 @@ def remove_half_made(origins: Iterable[str]) -> None:
             dm.remove(f"{uuid}-real")
 
 
-def existing(run_id: str, timeout: float) -> list[str]:
-    """Return the snapshots of a run that exist, by its tag."""
-    return [volume.full_name for volume in lvm.report(timeout) if volume.run_id == run_id]
+def ours(run_id: str, known: Known, timeout: float, *, kept: bool = False) -> list[Volume]:
+    """Return what LVM still has of a run's snapshots, whatever has become of them: hidden, renamed, split off.
+
+    `kept`: also those that are to be kept.
+    """
+    listed = lvm.report(timeout, hidden=True)
+    left = [one for one in listed if one.dm_uuid in known.uuids or one.run_id == run_id]
+    left = [one for one in left if one.dm_uuid in known.uuids or belonging.is_ours(one, listed, known)]
+    return [one for one in left if kept or lvm.KEEP_TAG not in one.tags]
 
 
 @contextmanager
 def released(
-    plan: Plan, watch: Guardian, ledger: Ledger, log: Log, leftovers: list[str], *, keep: bool, timeout: float
+    plan: Plan, watch: Guardian, ledger: Ledger, log: Log, leftovers: Leftovers, *, keep: bool, timeout: float
 ) -> Iterator[None]:
     """Hold the duty to remove the snapshots of a plan, whichever of them will be made, and to prove them gone.
 
@@ -66,12 +74,13 @@ def released(
             with suppress(BorgLvmError):  # a full /run must not stop a release
                 ledger.write("window")  # lvremove suspends the origins: `clean` looks after them if we die here
             with watch.standing_by(timeout, GRACE) as told:
-                _remove_all(plan, log, leftovers, timeout, complete=complete)
+                _remove_all(plan, ledger, log, leftovers, timeout, complete=complete)
             for text in told:
                 log.warning(f"while the snapshots were removed: {text}")
             _resume_origins(plan, log, leftovers)
             if not complete:
                 remove_half_made(copy.origin.dm_uuid for copy in plan.copies)
+            _put_right(plan, watch, log, leftovers, timeout)
             if not leftovers:
                 with suppress(BorgLvmError):
                     ledger.write("thawed")
@@ -84,25 +93,79 @@ def _mark_kept(plan: Plan, log: Log, timeout: float) -> None:
     log.warning(f"kept {', '.join(names)}; remove with: borg-lvm clean --run {plan.run_id}")
 
 
-def _remove_all(plan: Plan, log: Log, leftovers: list[str], timeout: float, *, complete: bool) -> None:
+def _remove_all(plan: Plan, ledger: Ledger, log: Log, leftovers: Leftovers, timeout: float, *, complete: bool) -> None:
+    """Remove the snapshots, and see that both LVM and device-mapper know none of them any more, by whatever name."""
+    names = [copy.full_name for copy in plan.copies]
+    known = Known(frozenset(names), frozenset(ledger.made))
     try:
-        names = [copy.full_name for copy in plan.copies] if complete else existing(plan.run_id, timeout)
+        if not complete:
+            names = [volume.full_name for volume in ours(plan.run_id, known, timeout)]
         if names:
             with log.step(f"removing {len(names)} snapshot{'s' * (len(names) > 1)}"):
                 remove(names, timeout)
-        if complete and not any(dm.exists(copy.dm_name) for copy in plan.copies):
+        if complete and not any(dm.is_there(uuid) for uuid in known.uuids):
             return  # LVM says so by its status, and the kernel knows none of them any more
     except BorgLvmError as error:
         log.warning("\n".join([error.message, *error.details]))
+    remove_changed(plan.run_id, known, log, leftovers, timeout)
+
+
+def remove_changed(
+    run_id: str, known: Known, log: Log, leftovers: Leftovers, timeout: float, *, kept: bool = False
+) -> None:
+    """Remove those of a run's snapshots that somebody has made something else of; tell what is left."""
     try:
-        left = existing(plan.run_id, timeout)
+        left = ours(run_id, known, timeout, kept=kept)
+        if left:
+            for volume in left:
+                _remove_one(volume, log, timeout)
+            left = ours(run_id, known, timeout, kept=kept)
     except BorgLvmError as error:
         leftovers.append(f"cannot tell whether the snapshots are gone: {error.message}")
         return
-    leftovers += [f"snapshot {name}" for name in left]
+    for volume in left:
+        if volume.is_merging:
+            leftovers.harms(merging.told(volume))
+        else:
+            leftovers.append(f"snapshot {volume.full_name}")
+    for uuid in known.uuids - {volume.dm_uuid for volume in left}:
+        remove_device(uuid, leftovers)
+        remove_device(f"{uuid}-cow", leftovers)
 
 
-def _resume_origins(plan: Plan, log: Log, leftovers: list[str]) -> None:
+def _remove_one(volume: Volume, log: Log, timeout: float) -> None:
+    try:
+        if volume.is_merging:
+            merging.stop(volume, timeout)
+            origin = f"{volume.vg}/{volume.origin}"
+            log.warning(
+                f"{volume.full_name} was to be merged into {origin}, which would have thrown away what was written "
+                "since: stopped"
+            )
+        remove([volume.full_name], timeout)
+    except BorgLvmError as error:
+        log.warning("\n".join([error.message, *error.details]))
+
+
+def remove_device(uuid: str, leftovers: Leftovers) -> None:
+    """Remove a device of a snapshot that LVM knows nothing of: a command of its own that was killed leaves such."""
+    with suppress(OSError):
+        dm.remove(uuid)
+    if dm.is_there(uuid):
+        leftovers.append(f"the device {uuid}, of which LVM knows nothing")
+
+
+def _put_right(plan: Plan, watch: Guardian, log: Log, leftovers: Leftovers, timeout: float) -> None:
+    """See that the origins are on the tables that LVM knows."""
+    uuids = {copy.origin.dm_uuid for copy in plan.copies}
+    if origins.suspicious(uuids):
+        with watch.standing_by(timeout, GRACE) as told:
+            origins.put_right(uuids, log, leftovers, timeout)
+        for text in told:
+            log.warning(f"while the origins were put right: {text}")
+
+
+def _resume_origins(plan: Plan, log: Log, leftovers: Leftovers) -> None:
     """Set going the origins that an `lvremove` which died half-way has left suspended."""
     for copy in plan.copies:
         try:

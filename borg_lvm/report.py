@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -60,6 +60,19 @@ class Quiesced:
     wrong: str = ""
 
 
+class Leftovers(list[str]):
+    """What could not be released. `harm`: those of them that harm live data unless somebody does something."""
+
+    def __init__(self, told: Iterable[str] = ()) -> None:
+        super().__init__(told)
+        self.harm: list[str] = []
+
+    def harms(self, told: str) -> None:
+        """Take note of something that harms live data."""
+        self.append(told)
+        self.harm.append(told)
+
+
 @dataclass
 class Outcome:
     """What has become of a plan so far. `status` is the command's exit status, None while it has none.
@@ -74,7 +87,7 @@ class Outcome:
     status: int | None = None
     seconds: float = 0.0
     fills: tuple[Fill, ...] = ()
-    leftovers: list[str] = field(default_factory=list)
+    leftovers: Leftovers = field(default_factory=Leftovers)
     kept: str = ""
     vanished: tuple[str, ...] = ()
     stories: tuple[Story, ...] = ()
@@ -101,7 +114,8 @@ class Outcome:
     def judge(self) -> int:
         """Return the command's exit status if everything else is as promised.
 
-        Errors: SnapshotLostError; ReleaseError when the command succeeded and something could not be released.
+        Errors: SnapshotLostError; ReleaseError when something is left that harms live data, or when the command
+        succeeded and something could not be released; DegradedError.
         """
         found = self.distrust()
         if found:
@@ -111,6 +125,7 @@ class Outcome:
                 remedy=found.remedy,
             )
         assert self.status is not None
+        self.refuse_harm()
         if self.leftovers and self.status == 0:
             raise ReleaseError(
                 f"{self.subject} succeeded, but not everything could be released", remedy="borg-lvm clean"
@@ -118,6 +133,19 @@ class Outcome:
         if self.status == 0:
             self._refuse_degraded()
         return self.status
+
+    def refuse_harm(self, error: Exception | None = None) -> None:
+        """Raise ReleaseError if something is left that harms live data: that outweighs how the run ended.
+
+        `error` is what has ended it, if it has failed.
+        """
+        if self.leftovers.harm:
+            how = f"the run failed ({error})" if error else f"{self.subject} ended with status {self.status}"
+            raise ReleaseError(
+                f"{how}, and live data is in danger until somebody acts",
+                details=tuple(self.leftovers.harm),
+                remedy="do what these lines say, then: borg-lvm clean",
+            ) from error
 
     def _refuse_degraded(self) -> None:
         wrong = [one for one in self.applications if one.wrong]

@@ -77,7 +77,11 @@ def perform(surveyed: Survey, job: Job, settings: Settings, log: Log) -> int:
     clock = recording.Clock(outcome)
     log.context["run"] = surveyed.plan.run_id
     with recording.recorded(surveyed, outcome, job.certified, log) as statuses:
-        _perform(surveyed, job, settings, log, clock)
+        try:
+            _perform(surveyed, job, settings, log, clock)
+        except Exception as error:
+            outcome.refuse_harm(error)
+            raise
         statuses.append(outcome.judge())
     return statuses[0]
 

@@ -80,7 +80,7 @@ class Taker:
                     seconds = time.monotonic() - start
                 maker.prove()
         for copy in group:
-            self._ledger.write("made", name=copy.full_name, uuid=dm.uuid_of(copy.dm_name))
+            self._ledger.write_made(copy.full_name, dm.uuid_of(copy.dm_name))
         still = tuple(holder.still[number] for number in range(len(group)))
         return Instant(tuple(copy.origin.full_name for copy in group), begin, seconds, still)
 

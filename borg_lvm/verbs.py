@@ -126,13 +126,15 @@ def _asked(args: argparse.Namespace) -> checkup.Asked:
 
 def _clean(args: argparse.Namespace, log: Log) -> int:
     from borg_lvm import clean, ledger
-    from borg_lvm.devices import lvm
+    from borg_lvm.devices import lvm, stack
     from borg_lvm.errors import ReleaseError
+    from borg_lvm.report import Leftovers
 
     given.refuse_all_but_root()
     clean.set_going(ledger.entries(), log, args.run)
     timeout = given.settings_or_defaults(args, log).command_timeout
-    volumes = lvm.report(timeout)
+    mapped = stack.mapped()
+    volumes = lvm.report(timeout, hidden=True)
     entries = ledger.entries()
     found = clean.dead_runs(volumes, entries, args.run)
     for volume in clean.strangers(volumes, entries):
@@ -141,12 +143,13 @@ def _clean(args: argparse.Namespace, log: Log) -> int:
             f"{volume.full_name} carries the tags of a run and is no snapshot of one: it is left alone; to take them "
             f"off: lvchange {tags} {volume.full_name}"
         )
-    left = [item for dead in found for item in clean.release(dead, log, timeout)]
+    left = Leftovers(item for dead in found for item in clean.release(dead, log, timeout))
+    mended = not args.run and clean.mend(mapped, volumes, log, left, timeout)
     if left:
         raise ReleaseError("not everything could be released", details=tuple(left))
     if args.run and not found:
         raise UsageError(f"no run {args.run} has left anything behind (or it still goes on)", remedy="see: lvs -o+tags")
-    if not found:
+    if not found and not mended:
         log.info("nothing to clean")
     for run_id in sorted({volume.run_id for volume in volumes if lvm.KEEP_TAG in volume.tags} - {args.run}):
         log.info(f"the snapshots of run {run_id} are kept; to remove them: borg-lvm clean --run {run_id}")

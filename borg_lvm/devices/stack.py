@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 SYSFS = "/sys/dev/block"
+BLOCK = "/sys/block"
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,12 @@ def _text(path: str) -> str:
             return file.read().strip()
     except OSError:
         return ""
+
+
+def mapped() -> dict[str, str]:
+    """Return the uuids of device-mapper's devices, by their names."""
+    bases = [f"{BLOCK}/{name}/dm" for name in _names(BLOCK) if name.startswith("dm-")]
+    return {_text(f"{base}/name"): _text(f"{base}/uuid") for base in bases}
 
 
 def taken_minors() -> frozenset[int]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from borg_lvm import clean, proc
+from borg_lvm import belonging, clean, proc
 from borg_lvm.clean import Dead, dead_runs
 from borg_lvm.devices.lvm import KEEP_TAG, Volume
 from borg_lvm.ledger import Entry, Owner
@@ -224,3 +224,15 @@ def test_what_is_not_ours_stays_in_the_pool(monkeypatch: pytest.MonkeyPatch, wor
     with pytest.raises(ProgramError):
         clean._remove_snapshots(Dead("a", ("vg-0/borg_lvm-a-0",)), 5)
     assert not any("message" in call for call in programs.calls)
+
+
+LIVE = "vg0-borg_lvm--20240102T030405--abcdef--0"
+
+
+def test_devices_of_which_lvm_knows_nothing() -> None:
+    known, gone = f"LVM-{'a' * 64}", f"LVM-{'b' * 64}"
+    listed = [replace(VOLUME, vg_uuid="a" * 32, uuid="a" * 32)]
+    mapped = {LIVE: gone, f"{LIVE}-cow": f"{gone}-cow", "vg0-home": f"LVM-{'c' * 64}", f"x-{LIVE}-mine": gone}
+    assert belonging.orphans(mapped, listed) == [gone, f"{gone}-cow"]
+    assert belonging.orphans({LIVE: known, f"{LIVE}-cow": f"{known}-cow"}, listed) == []
+    assert belonging.orphans({LIVE: "CRYPT-x"}, listed) == []

@@ -21,7 +21,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "drawing metrics checking checklist belonging",
         "adding attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view "
         "run verifying preparing ledger locks luks namespace strays uring survey holding nesting watch growing taint "
-        "history recording aftermath desk stand",
+        "history recording aftermath desk stand merging origins",
         "session clean describe discover contract account front checkup unnamed keeper",
         "cli arguments given verbs __main__ keeper_main api",
     )

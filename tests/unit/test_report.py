@@ -9,7 +9,7 @@ import pytest
 
 from borg_lvm.dm import Fill
 from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
-from borg_lvm.report import Instant, Outcome, Quiesced, as_data, summary, table
+from borg_lvm.report import Instant, Leftovers, Outcome, Quiesced, as_data, summary, table
 from borg_lvm.watching import Course, Look, Story
 from tests.unit.data.machine import GIB, MIB, RUN, Machine
 from tests.unit.data.runs import two
@@ -19,7 +19,7 @@ GOOD = Fill(16 * MIB, 2 * GIB)
 
 def outcome(status: int | None = 0, fills: tuple[Fill, ...] = (GOOD, Fill(0, 0)), *leftovers: str) -> Outcome:
     instants = (Instant(("vg0/home",), 1704164645.5, 0.123), Instant(("vg1/srv",), 1704164646.5, 1.0))
-    return Outcome(two(), instants, status, 12.34, fills, list(leftovers))
+    return Outcome(two(), instants, status, 12.34, fills, Leftovers(leftovers))
 
 
 class TestJudge:
@@ -51,6 +51,15 @@ class TestJudge:
     def test_what_could_not_be_released_after_a_success(self) -> None:
         with pytest.raises(ReleaseError):
             outcome(0, (GOOD, Fill(0, 0)), "snapshot vg0/x").judge()
+
+    @pytest.mark.parametrize("status", [0, 1, 2, None])
+    def test_what_harms_live_data_outweighs_how_the_run_ended(self, status: int | None) -> None:
+        told = outcome(status)
+        told.leftovers.harms("vg0/home: rolled back at its next activation; stop it: …")
+        with pytest.raises(ReleaseError) as caught:
+            told.judge() if status is not None else told.refuse_harm(ValueError("no disk"))
+        assert caught.value.status == 76
+        assert caught.value.details == ("vg0/home: rolled back at its next activation; stop it: …",)
 
     def test_a_failure_of_the_command_stays_its_own(self) -> None:
         assert outcome(2, (GOOD, Fill(0, 0)), "snapshot vg0/x").judge() == 2

@@ -1,0 +1,123 @@
+"""Stopping LVM from merging a snapshot of ours back into its origin: that would throw away what was written since.
+
+`lvconvert --merge` of a snapshot that is in use, or whose origin is, only writes down that they are to be merged when
+the origin is activated next; the kernel's tables stay. No command takes that back, and LVM neither removes nor renames
+such a snapshot. But metadata can be put back: they are written anew as they are, but for that one word, under LVM's own
+lock of the group, so that no other command changes them in between.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from borg_lvm import dm, ledger, proc, statedir
+from borg_lvm.devices.lvm import Volume, dm_name
+from borg_lvm.errors import SnapshotError
+
+LOCKS = "/run/lock/lvm"
+_LOOK_AGAIN = 0.1
+
+
+def told(volume: Volume) -> str:
+    """Return what a person is to know of a snapshot whose merging could not be stopped."""
+    file, origin = f"/root/{volume.vg}.metadata", f"{volume.vg}/{volume.origin}"
+    return (
+        f"snapshot {volume.full_name} is to be merged into {origin}: when that is activated next, as at the next boot, "
+        "all that was written to it since the snapshot is lost. To stop that: borg-lvm clean; or by hand: vgcfgbackup "
+        f"-f {file} {volume.vg}; in that file write cow_store for merging_store (of a thin snapshot: take out the line "
+        f"that begins with merge =); vgcfgrestore --force -f {file} {volume.vg}"
+    )
+
+
+def stop(volume: Volume, timeout: float) -> None:
+    """Have LVM forget that a snapshot is to be merged. Raises: SnapshotError, ProgramError when that cannot be done."""
+    if dm.is_merging(dm_name(volume.vg, volume.origin)):
+        raise SnapshotError(f"{volume.full_name} is being merged into {volume.vg}/{volume.origin} already")
+    path = os.path.join(ledger.STATE, f".{volume.vg}.metadata")
+    try:
+        with statedir.directory(ledger.STATE, make=True), _locked(volume.vg, timeout):
+            _write_anew(volume, path, timeout)
+    except OSError as error:
+        raise SnapshotError(
+            f"{volume.full_name} is to be merged, and that cannot be stopped: {error.strerror} ({error.filename})"
+        ) from error
+    finally:
+        with suppress(OSError):
+            os.unlink(path)
+
+
+def _write_anew(volume: Volume, path: str, timeout: float) -> None:
+    proc.run(["vgcfgbackup", "--nolocking", "--file", path, volume.vg], timeout=timeout)
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        text = unmerged(file.read(), volume.name)
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+    proc.run(["vgcfgrestore", "--nolocking", "--force", "--yes", "--file", path, volume.vg], timeout=timeout)
+
+
+def unmerged(text: str, name: str) -> str:
+    """Return a group's metadata without the wish to merge this snapshot; nothing else is changed. Pure.
+
+    Raises: SnapshotError when they do not say so in the words that are known, once.
+    """
+    lines = text.split("\n")
+    thick = [number for number, line in enumerate(lines) if line.strip() == f'merging_store = "{name}"']
+    thin = [number for number in _block(lines, name) if lines[number].strip().startswith("merge = ")]
+    if len(thick) + len(thin) != 1:
+        raise SnapshotError(f"LVM's metadata of {name} say in no known way that it is to be merged")
+    for number in thick:
+        lines[number] = lines[number].replace("merging_store", "cow_store")
+    for number in thin:
+        del lines[number]
+    return "\n".join(lines)
+
+
+def _block(lines: list[str], name: str) -> range:
+    """Return the numbers of the lines that describe a volume."""
+    begin = next((number for number, line in enumerate(lines) if line.strip() == f"{name} {{"), len(lines))
+    if begin == len(lines):
+        return range(0)
+    margin = lines[begin][: -len(lines[begin].lstrip())]
+    end = next((number for number in range(begin, len(lines)) if lines[number] == f"{margin}}}"), begin)
+    return range(begin, end)
+
+
+@contextmanager
+def _locked(vg: str, timeout: float) -> Iterator[None]:
+    """Hold LVM's lock of a group, as its own commands do. Raises: OSError, SnapshotError.
+
+    Source: lvm2, lib/locking/file_locking.c and lib/misc/lvm-flock.c: who gets a lock looks whether the file is still
+    the one of that name, for whoever lets go of it removes it.
+    """
+    path = os.path.join(_directory(timeout), f"V_{vg}")
+    end = time.monotonic() + timeout
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            if _taken(fd, path):
+                yield
+                return
+        finally:
+            os.close(fd)
+        if time.monotonic() >= end:
+            raise SnapshotError(f"another command of LVM's has been at work on {vg} for {timeout:g} s")
+        time.sleep(_LOOK_AGAIN)
+
+
+def _taken(fd: int, path: str) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        there = os.stat(path, follow_symlinks=False)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return there.st_ino == os.fstat(fd).st_ino
+
+
+def _directory(timeout: float) -> str:
+    """Return where LVM keeps its locks."""
+    text = proc.run(["lvmconfig", "--type", "full", "global/locking_dir"], timeout=timeout)
+    return text.strip().partition("=")[2].strip('"') or LOCKS

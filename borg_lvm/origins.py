@@ -1,0 +1,74 @@
+"""Whether the kernel's table of an origin is the one that LVM's metadata wants, and putting that right.
+
+While LVM makes a snapshot or removes one, the origin's table and the metadata change one after the other. Whoever is
+killed in between, as for want of memory, leaves a live volume on a `snapshot-origin` over a hidden `-real` of which LVM
+knows nothing (`lvs` shows `-wi-XX--X-`): no command looks at it again, and the next change of the volume goes wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+
+from borg_lvm import dm, proc
+from borg_lvm.devices import lvm
+from borg_lvm.devices.lvm import Volume
+from borg_lvm.errors import BorgLvmError
+from borg_lvm.log import Log
+from borg_lvm.making import SILENT
+from borg_lvm.report import Leftovers
+
+ORIGIN = "snapshot-origin"
+
+
+def suspicious(uuids: Iterable[str]) -> bool:
+    """Tell, without asking LVM, whether one of these devices has the table of an origin: it may be wrong then."""
+    return any(dm.kind(uuid) == ORIGIN for uuid in uuids)
+
+
+def wrong(volumes: Sequence[Volume]) -> list[Volume]:
+    """Return the active volumes that are origins of snapshots for the kernel and are none for LVM."""
+    return [one for one in volumes if one.attr[0] not in "oO" and dm.kind(one.dm_uuid) == ORIGIN]
+
+
+def put_right(uuids: Collection[str] | None, log: Log, leftovers: Leftovers, timeout: float) -> bool:
+    """Put right the volumes of these ids (dm uuids), or all, that are on a wrong table; tell whether there were any.
+
+    LVM is asked, so `suspicious` is to be asked before. Nothing is raised: what is left is told in `leftovers`.
+    """
+    try:
+        listed = [one for one in lvm.report(timeout, hidden=True) if uuids is None or one.dm_uuid in uuids]
+    except BorgLvmError as error:
+        leftovers.append(f"cannot tell whether the volumes are as LVM knows them: {error.message}")
+        return False
+    found = wrong(listed)
+    for volume in found:
+        why = _refreshed(volume, timeout)
+        if why:
+            leftovers.harms(told(volume, why))
+        else:
+            log.warning(f"{volume.full_name} was on a table that LVM knew nothing of: it was refreshed")
+    return bool(found)
+
+
+def _refreshed(volume: Volume, timeout: float) -> str:
+    """Have LVM load the table that it wants; return why that could not be done."""
+    why = ""
+    try:
+        proc.run(["lvchange", "--refresh", "--config", SILENT, volume.full_name], timeout=timeout)
+    except BorgLvmError as error:
+        why = " ".join([error.message, *error.details])
+    with suppress(OSError):
+        dm.set_going(volume.dm_uuid)  # a refresh that was killed half-way
+    with suppress(OSError):
+        dm.remove(f"{volume.dm_uuid}-real")
+    still = bool(wrong([volume]))
+    return (why or "LVM says that it did") if still else ""
+
+
+def told(volume: Volume, why: str) -> str:
+    """Return what a person is to know of a volume that could not be put right."""
+    return (
+        f"{volume.full_name} is in use with a table that LVM knows nothing of, left by a command of LVM's that was "
+        f"killed: lvchange --refresh {volume.full_name} must put that right, and could not ({why})"
+    )
