@@ -142,6 +142,10 @@ class Programs:
         """Have a program wait before it does its work."""
         self._write(program, f"sleep {seconds:g}")
 
+    def fail(self, program: str, status: int = 5) -> None:
+        """Have a program fail without doing anything."""
+        self._write(program, f"exit {status}")
+
     def watch(self, program: str) -> None:
         """Write down the calls of a program."""
         self._write(program, ":")
