@@ -174,6 +174,9 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
     _remove(dead, log, leftovers, timeout)
     if not leftovers:
         ledger.forget(dead.run_id)
+        if os.path.lexists(ledger.path(dead.run_id)):
+            leftovers.append(f"the ledger {ledger.path(dead.run_id)} of run {dead.run_id}, which cannot be removed")
+            return leftovers
         what = f"{len(dead.snapshots)} snapshot{'s' * (len(dead.snapshots) != 1)}"
         log.info(f"released what run {dead.run_id} had left: {what}")
     return leftovers
