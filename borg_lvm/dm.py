@@ -18,7 +18,7 @@ CONTROL = "/dev/mapper/control"
 _HEADER = struct.Struct("=3I2IIi3IQ128s129s7x")  # version, sizes, targets, open, flags, event, pad, dev, name, uuid
 _TARGET = struct.Struct("=2QiI16s")  # start, length, status, next, type
 _DEV_REMOVE, _DEV_SUSPEND, _DEV_STATUS, _TABLE_CLEAR, _TABLE_STATUS = 4, 6, 7, 10, 12
-_SUSPEND = 0x2
+_SUSPEND, _TABLE_ONLY = 0x2, 0x10
 _ROOM = 4096
 
 
@@ -71,7 +71,7 @@ def is_there(uuid: str) -> bool:
 def kind(uuid: str) -> str:
     """Return the type of the first target in a device's table, as `snapshot-origin`; empty if there is none."""
     try:
-        _, count, data = _ioctl(_TABLE_STATUS, uuid=uuid)
+        _, count, data = _ioctl(_TABLE_STATUS, uuid=uuid, flags=_TABLE_ONLY)
     except OSError:
         return ""
     return _TARGET.unpack_from(data)[4].rstrip(b"\0").decode() if count else ""

@@ -151,7 +151,7 @@ def _start(plan: Plan, command: Command, ledger: Ledger, signals: Signals, mask:
 @contextmanager
 def _heeding(signals: Signals, mask: Mask) -> Iterator[None]:
     """Have ending signals end the run in the block, as they do before; afterwards the command gets them."""
-    heeded = set(ENDING) - mask
+    heeded = {*ENDING, *STRAY} - mask
     signal.pthread_sigmask(signal.SIG_UNBLOCK, heeded)
     try:
         yield
