@@ -124,12 +124,13 @@ def remove(uuid: str) -> None:
     _ioctl(_DEV_REMOVE, uuid=uuid)
 
 
-def status(name: str) -> tuple[str, str]:
-    """Return type and status of the first target of the device of that name: `("snapshot", "16/204800 16")`.
+def status(name: str, uuid: str = "") -> tuple[str, str]:
+    """Return type and status of the first target of a device: `("snapshot", "16/204800 16")`.
 
+    It is looked for by its uuid, if that is known, else by its name.
     Errors: OSError (ENXIO: there is no such device).
     """
-    _, count, data = _ioctl(_TABLE_STATUS, name=name)
+    _, count, data = _ioctl(_TABLE_STATUS, uuid=uuid) if uuid else _ioctl(_TABLE_STATUS, name=name)
     if not count:
         return "", ""
     kind = _TARGET.unpack_from(data)[4].rstrip(b"\0").decode()
@@ -177,13 +178,15 @@ def pool_fill(name: str) -> PoolFill:
     return PoolFill((data[0], data[1]), (metadata[0], metadata[1]), "" if words[4] == "rw" else f"it is {words[4]}")
 
 
-def fill(name: str) -> Fill:
-    """Read the state of a snapshot's device, by its name. A device that is gone or failed is told as a problem.
+def fill(name: str, uuid: str = "") -> Fill:
+    """Read the state of a snapshot's device, by its uuid if that is known: somebody may have renamed it.
+
+    A device that is gone or failed is told as a problem.
 
     Source: Documentation/admin-guide/device-mapper/snapshot.rst and thin-provisioning.rst.
     """
     try:
-        kind, text = status(name)
+        kind, text = status(name, uuid)
     except OSError as error:
         return Fill(0, 0, f"its device is gone ({error.strerror})")
     if kind == "snapshot" and "/" in text:

@@ -165,7 +165,8 @@ def _acquire_and_run(
     stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))
     running = _begun(job, outcome, book, signals, log, stack)
     grower = growing.Grower(watch, book, timeout)
-    watcher = stack.enter_context(watching_over(plan, _growth(settings), grower, log))
+    ids = {name: uuid for uuid, name in book.made.items()}
+    watcher = stack.enter_context(watching_over(plan, ids, _growth(settings), grower, log))
     clock.begin("command")
     outcome.begin, begin = time.time(), time.monotonic()
     outcome.status = running.wait(watcher)
@@ -173,7 +174,7 @@ def _acquire_and_run(
     outcome.kept = "snapshots kept" if job.keep else ""
     outcome.vanished = running.vanished()
     outcome.over, outcome.stories, outcome.pools = watcher.over, watcher.stories(), watcher.pools()
-    outcome.fills = tuple(dm.fill(copy.dm_name) for copy in plan.copies)
+    outcome.fills = tuple(dm.fill(copy.dm_name, ids.get(copy.full_name, "")) for copy in plan.copies)
 
 
 def _begun(

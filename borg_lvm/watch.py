@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -76,7 +76,8 @@ class _Watched(Protocol):
 class _Snapshot:
     """A snapshot of ours."""
 
-    def __init__(self, copy: Copy, sharers: int, means: _Means) -> None:
+    def __init__(self, copy: Copy, uuid: str, sharers: int, means: _Means) -> None:
+        self._uuid = uuid
         self.not_before = 0.0
         self.story = Story()
         self._copy = copy
@@ -101,7 +102,7 @@ class _Snapshot:
         return replace(self.story, written=max(0, self._written_so_far() - self._written), curve=curve)
 
     def look(self, now: float) -> str:
-        fill = dm.fill(self._copy.dm_name)
+        fill = dm.fill(self._copy.dm_name, self._uuid)
         if fill.problem:
             return f"the snapshot of {self._copy.origin.full_name} is lost"
         if self._copy.extents:
@@ -136,7 +137,7 @@ class _Snapshot:
             self._stuck(self._means.shortage(origin, room))
             return
         self.not_before = 0.0
-        total, course = dm.fill(copy.dm_name).total, self.story.course
+        total, course = dm.fill(copy.dm_name, self._uuid).total, self.story.course
         if not total or not course:
             return
         self._whole = total <= room.size  # LVM gives no more than can ever be used
@@ -238,10 +239,13 @@ class _PoolPart:
 class Watcher:
     """Watches the snapshots of one run. `over`: why the command must end, empty while it may go on."""
 
-    def __init__(self, plan: Plan, growth: Growth, grower: Grower, log: Log) -> None:
+    def __init__(self, plan: Plan, ids: Mapping[str, str], growth: Growth, grower: Grower, log: Log) -> None:
         means = _Means(growth, grower, log)
         groups = [copy.origin.vg_uuid for copy in plan.copies if copy.extents]
-        self._snapshots = [_Snapshot(copy, groups.count(copy.origin.vg_uuid), means) for copy in plan.copies]
+        self._snapshots = [
+            _Snapshot(copy, ids.get(copy.full_name, ""), groups.count(copy.origin.vg_uuid), means)
+            for copy in plan.copies
+        ]
         pools = {(copy.origin.vg, copy.origin.pool): copy.origin for copy in plan.copies if not copy.extents}
         self._parts = [_PoolPart(origin, what, means) for origin in pools.values() for what in ("data", "metadata")]
         self._watched: Sequence[_Watched] = [*self._snapshots, *self._parts]
@@ -310,9 +314,9 @@ def _courses(watched: Sequence[_Watched]) -> list[Course]:
 
 
 @contextmanager
-def watching_over(plan: Plan, growth: Growth, grower: Grower, log: Log) -> Iterator[Watcher]:
-    """Give a watcher; in the end what it has begun is finished."""
-    watcher = Watcher(plan, growth, grower, log)
+def watching_over(plan: Plan, ids: Mapping[str, str], growth: Growth, grower: Grower, log: Log) -> Iterator[Watcher]:
+    """Give a watcher; in the end what it has begun is finished. `ids` are the snapshots' dm uuids, by `vg/lv`."""
+    watcher = Watcher(plan, ids, growth, grower, log)
     try:
         yield watcher
     finally:
