@@ -259,7 +259,9 @@ def keepers() -> list[int]:
 
 def test_stray_signals_while_a_view_is_begun_and_ended(rig: Rig, one: Volume) -> None:
     live = Run("begin", "x", "--path", str(one.at))
-    live.waited_for(lambda: any(steps[-1]["step"] == "snapshot" for steps in ledgers().values() if steps), "the window")
+    live.waited_for(
+        lambda: any(step["step"] == "snapshot" for told in ledgers().values() for step in told), "the window"
+    )
     for signum in STRAY:
         for pid in (live.pid, *keepers(), *guardians()):
             with suppress(ProcessLookupError):  # begin itself has ended: the view stands
