@@ -90,9 +90,10 @@ def _known(entry: ledger.Entry | None) -> Known:
 
 
 def _is_ours(volume: Volume, volumes: Sequence[Volume], entry: ledger.Entry | None) -> bool:
-    if belonging.is_ours(volume, volumes, _known(entry)):
+    known = _known(entry)
+    if belonging.is_ours(volume, volumes, known):
         return True
-    return entry is None and belonging.may_be_space(volume) and _is_blank(volume)
+    return not known.names and belonging.may_be_space(volume) and _is_blank(volume)
 
 
 def _is_blank(volume: Volume) -> bool:

@@ -126,6 +126,7 @@ def test_the_space_of_a_snapshot_that_was_written_down(monkeypatch: pytest.Monke
     # After a power cut there is no ledger: then there must be nothing on it.
     monkeypatch.setattr(clean, "_is_blank", lambda volume: True)
     assert left(dead_runs([VOLUME, space], [])) == {"a": ("vg0/borg_lvm-a-0",)}
+    assert left(dead_runs([VOLUME, space], [Entry("a", None, "", damaged=1)])) == {"a": ("vg0/borg_lvm-a-0",)}
     monkeypatch.setattr(clean, "_is_blank", lambda volume: False)
     assert dead_runs([VOLUME, space], []) == []
     assert clean.strangers([VOLUME, space], []) == [space]
