@@ -1,7 +1,8 @@
-"""System calls that Python 3.11 does not have: mounts, namespaces, freezing. Thin, and nothing else.
+"""System calls that Python 3.11 does not have: mounts, namespaces, freezing, openat2. Thin, and nothing else.
 
 Every function raises OSError with the kernel's errno and names the call and the path.
-Numbers are from the kernel's own headers: linux/mount.h, sched.h, linux/fs.h, linux/prctl.h, asm-generic/mman.h.
+Numbers are from the kernel's own headers: linux/mount.h, sched.h, linux/fs.h, linux/prctl.h, asm-generic/mman.h,
+linux/openat2.h, linux/inotify.h.
 """
 
 from __future__ import annotations
@@ -17,9 +18,16 @@ CLONE_NEWNS = 0x00020000
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
 MCL_CURRENT, MCL_FUTURE = 1, 2
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 0x04, 0x08
+SYS_OPENAT2 = 437  # on every architecture
+IN_MOVE_SELF, IN_DELETE_SELF, IN_Q_OVERFLOW = 0x800, 0x400, 0x4000
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "i686": 217, "armv7l": 218}
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
 def _check(result: int, call: str, path: str = "") -> None:
@@ -57,6 +65,28 @@ def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2), which glibc does not wrap."""
     number = SYS_PIVOT_ROOT[os.uname().machine]
     _check(_libc.syscall(number, _bytes(new_root), _bytes(put_old)), "pivot_root", new_root)
+
+
+def openat2(folder: int, path: str, flags: int, resolve: int) -> int:
+    """openat2(2), which glibc does not wrap; the descriptor is not inherited."""
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
+    fd = int(_libc.syscall(SYS_OPENAT2, folder, _bytes(path), ctypes.byref(how), ctypes.sizeof(how)))
+    _check(min(fd, 0), "openat2", path)
+    return fd
+
+
+def inotify() -> int:
+    """inotify_init1(2): a queue of events that is read without waiting."""
+    fd = int(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
+    _check(min(fd, 0), "inotify_init1")
+    return fd
+
+
+def inotify_watch(queue: int, path: str, mask: int) -> int:
+    """inotify_add_watch(2); returns the number of the watch."""
+    number = int(_libc.inotify_add_watch(queue, _bytes(path), ctypes.c_uint32(mask)))
+    _check(min(number, 0), "inotify_add_watch", path)
+    return number
 
 
 def prctl(option: int, value: int) -> None:

@@ -1,0 +1,428 @@
+"""Opening, mounting and unmounting what lies below directories of other users, who may swap it at any moment.
+
+The one place that resolves such a path. No symbolic link is followed: openat2(2) refuses them, and where that is
+missing or forbidden (a sandbox) every component is opened by itself with O_NOFOLLOW. What is opened is compared with
+what was seen before, and mounted through its descriptor (`/proc/self/fd/N`), so no name is ever looked up twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from borg_lvm import kernel
+from borg_lvm.errors import SnapshotError
+
+FOLDER = os.O_PATH | os.O_DIRECTORY
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
+_REFUSED = (errno.ENOSYS, errno.EPERM)
+_MOST_LINKS = 40
+_EVENT = struct.Struct("iIII")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A file or directory, by its file system (`st_dev`) and its inode."""
+
+    device: int
+    inode: int
+
+
+def opened(path: str, at: int | None = None, flags: int = os.O_PATH) -> int:
+    """Open an absolute path, or one below the directory `at`, which it cannot leave. The caller closes it.
+
+    Raises: OSError; ELOOP or ENOTDIR when a component is a symbolic link.
+    """
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    if ".." in names or (at is None and not path.startswith("/")):
+        raise OSError(errno.EINVAL, "not a plain path", path)
+    try:
+        if at is None:
+            return kernel.openat2(-1, "/" + "/".join(names), flags, kernel.RESOLVE_NO_SYMLINKS)
+        beneath = kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_BENEATH
+        return kernel.openat2(at, "/".join(names) or ".", flags, beneath)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+    return _walked(names, at, flags)
+
+
+def _walked(names: list[str], at: int | None, flags: int) -> int:
+    """Do what openat2 does, one component after the other."""
+    here = os.open("/", FOLDER | os.O_CLOEXEC) if at is None else os.dup(at)
+    try:
+        for name in names[:-1]:
+            here = _replaced(here, os.open(name, FOLDER | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here))
+        last = names[-1] if names else "."
+        fd = os.open(last, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+    finally:
+        os.close(here)
+    if flags & os.O_PATH and stat.S_ISLNK(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), "/".join(names))
+    return fd
+
+
+def _replaced(old: int, new: int) -> int:
+    os.close(old)
+    return new
+
+
+@contextmanager
+def path(name: str, at: int | None = None, flags: int = os.O_PATH) -> Iterator[int]:
+    """Have a path open for the length of the block. Raises: as `opened`."""
+    fd = opened(name, at, flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def own_device(name: str) -> Iterator[int]:
+    """Have a device node of ours below /dev open, for its sake alone: with udev its name is a link. Raises: OSError."""
+    fd = os.open(name, os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def own_device_opened(name: str) -> int:
+    """Open a device node of ours for reading. Raises: OSError."""
+    return os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def own_device_number(name: str) -> int:
+    """Return the number (`st_rdev`) of a device node of ours. Raises: OSError."""
+    with own_device(name) as fd:
+        return os.fstat(fd).st_rdev
+
+
+def reopened(fd: int, flags: int) -> int:
+    """Open once more, for reading say, what an O_PATH descriptor stands for: a directory or a regular file.
+
+    Raises: OSError; EINVAL for anything else, for opening a pipe or a device may wait or do something.
+    """
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise OSError(errno.EINVAL, "neither a directory nor a regular file", magic(fd))
+    return os.open(magic(fd), flags | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def magic(fd: int, process: str = "self") -> str:
+    """Return the path that leads to what a descriptor of ours stands for, whatever its name is now."""
+    return f"/proc/{process}/fd/{fd}"
+
+
+def magic_for_others(fd: int) -> str:
+    """Return the same for another process. Our number in /proc need not be that which we know (pid namespaces)."""
+    return magic(fd, os.readlink("/proc/self"))
+
+
+def identity(fd: int) -> Identity:
+    """Return what a descriptor stands for; zeros for a FUSE file system that shows nothing to root."""
+    try:
+        info = os.fstat(fd)
+    except PermissionError:
+        return Identity(0, 0)
+    return Identity(info.st_dev, info.st_ino)
+
+
+def mount_id(fd: int) -> int:
+    """Return the number, as in /proc/self/mountinfo, of the mount that a descriptor lies on."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
+
+
+def seen(name: str, mount: int | None = None) -> Identity | None:
+    """Return what is at a path now; None if nothing is. `mount` is the number of the mount that it must lie on.
+
+    Raises: SnapshotError when it leads through a link, or to another mount.
+    """
+    with suppress(FileNotFoundError), _explained(name), path(name) as fd:
+        if mount is not None and mount_id(fd) != mount:
+            raise changed(name, "something else is mounted there")
+        return identity(fd)
+    return None
+
+
+@contextmanager
+def as_seen(name: str, known: Identity) -> Iterator[int]:
+    """Have a path open for the length of the block, if it is still what was seen there. Raises: SnapshotError."""
+    try:
+        fd = opened(name)
+    except OSError as error:
+        raise _swapped(name, error) from error
+    try:
+        refuse_another(fd, known, name)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def refuse_another(fd: int, known: Identity, name: str) -> None:
+    """Raise SnapshotError unless a descriptor stands for what was seen."""
+    if identity(fd) != known:
+        raise changed(name, "something else has its name now")
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _swapped(name, error) from error
+
+
+def _swapped(name: str, error: OSError) -> SnapshotError:
+    linked = error.errno in (errno.ELOOP, errno.ENOTDIR)
+    return changed(name, "it leads through a symbolic link now" if linked else error.strerror or str(error))
+
+
+def changed(name: str, why: str) -> SnapshotError:
+    """Return the error of a path that is not what it was when the run looked at it."""
+    return SnapshotError(
+        f"{name} was replaced or moved while the run began: {why}",
+        remedy="run it again; if that helps not, see who else may rename what is on the way to it",
+    )
+
+
+def bind(source: int, target: int, flags: int) -> None:
+    """Bind what one descriptor stands for on what the other does. Raises: OSError."""
+    kernel.mount(magic(source), magic(target), None, kernel.MS_BIND | flags)
+
+
+def lay(source: int, folder: int, name: str, flags: int, known: Identity | None = None) -> int:
+    """Bind `source` on an entry of a directory, and return a descriptor of what is seen there then.
+
+    `known` is what the entry must have been. Raises: OSError; SnapshotError when the entry is not that, or shows
+    something else in the end.
+    """
+    with path(name, folder) as place:
+        if known:
+            refuse_another(place, known, name)
+        before = mount_id(place)
+        bind(source, place, flags)
+    top = opened(name, folder)
+    if identity(top) == identity(source) and mount_id(top) != before:
+        return top
+    os.close(top)
+    raise changed(name, "it does not show what was mounted on it")
+
+
+def bind_path(source: str, target: str) -> None:
+    """Bind one path on another, through no link. Raises: OSError, SnapshotError."""
+    folder, name = os.path.split(target)
+    with path(source) as wanted, path(folder, flags=FOLDER) as above:
+        os.close(lay(wanted, above, name, 0))
+
+
+def unmount(name: str, flags: int, devices: frozenset[int] | None = None) -> None:
+    """Unmount what is at a path, through no link; only if it shows one of these devices, if any are given.
+
+    For a process that does nothing else: its working directory is the root folder in the end. Raises: OSError.
+    """
+    folder, last = os.path.split(name)
+    with path(folder, flags=FOLDER) as above:
+        if devices is not None:
+            with path(last, above) as shown:
+                if identity(shown).device not in devices:
+                    return
+        os.fchdir(above)
+    try:
+        kernel.umount(last or ".", flags)
+    finally:
+        os.chdir("/")
+
+
+def remount(name: str, mount: int, flags: int) -> None:
+    """Change the flags of a mount, if it is still this one that is at the path. Raises: OSError, SnapshotError."""
+    with _explained(name), path(name) as fd:
+        if mount_id(fd) != mount:
+            raise changed(name, "something else is mounted there")
+        kernel.mount(None, magic(fd), None, kernel.MS_REMOUNT | kernel.MS_BIND | flags)
+
+
+def enter(folder: str) -> None:
+    """Make a directory the working directory, through no link. Raises: OSError."""
+    with path(folder, flags=FOLDER) as fd:
+        os.fchdir(fd)
+
+
+def folders(name: str, at: int | None = None, mode: int = 0o700) -> int:
+    """Make a directory, and those above it that are missing; return a descriptor of it. Raises: OSError."""
+    here = os.open("/", FOLDER | os.O_CLOEXEC) if at is None else os.dup(at)
+    try:
+        for part in (part for part in name.split("/") if part):
+            with suppress(FileExistsError):
+                os.mkdir(part, mode, dir_fd=here)
+            here = _replaced(here, opened(part, here, FOLDER))
+    except BaseException:
+        os.close(here)
+        raise
+    return here
+
+
+def mount_point(folder: int, name: str, like: int) -> None:
+    """Make an empty entry to mount `like` on, if there is none: a directory or a file. Raises: OSError."""
+    with suppress(FileExistsError):
+        if _is_folder(like):
+            os.mkdir(name, 0o700, dir_fd=folder)
+        else:
+            new = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(name, new, 0o600, dir_fd=folder))
+
+
+def _is_folder(fd: int) -> bool:
+    try:
+        return stat.S_ISDIR(os.fstat(fd).st_mode)
+    except PermissionError:  # a FUSE file system that shows nothing to root
+        return True
+
+
+def new_file(folder: int, name: str, content: bytes) -> None:
+    """Write a file that is not there yet, for the directory's owner alone. Raises: OSError."""
+    if "/" in name or name in ("", ".", ".."):
+        raise OSError(errno.EINVAL, "not a plain name", name)
+    owner = os.fstat(folder)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o600, dir_fd=folder)
+    with os.fdopen(fd, "wb") as stream:
+        os.fchown(fd, owner.st_uid, owner.st_gid)
+        stream.write(content)
+        stream.flush()
+        os.fsync(fd)
+
+
+def used(name: str) -> int:
+    """Return the bytes in use on the file system at a path. Raises: SnapshotError."""
+    try:
+        with path(name) as fd:
+            found = os.fstatvfs(fd)
+    except OSError as error:
+        raise _swapped(name, error) from error
+    return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+
+def shown(name: str) -> Identity:
+    """Return what a path shows through no link; zeros if nothing."""
+    try:
+        with path(name) as fd:
+            return identity(fd)
+    except OSError:
+        return Identity(0, 0)
+
+
+def device_at(name: str, *, links: bool = False) -> int:
+    """Return the number (`st_rdev`) of the device that is at a path, 0 if there is none.
+
+    With `links` the path is a name that the user gave, or one of ours below /dev, and may be a link.
+    """
+    try:
+        if links:
+            return os.stat(name).st_rdev
+        with path(name) as fd:
+            return os.fstat(fd).st_rdev
+    except OSError:
+        return 0
+
+
+def device_behind(name: str) -> int:
+    """Return the device (`st_dev`) that a path leads to, every link followed, 0 if none: to be compared only."""
+    try:
+        return os.stat(name).st_dev
+    except OSError:
+        return 0
+
+
+def leads_to(name: str) -> str:
+    """Return where a path leads, every link followed: to be compared, not to be opened."""
+    return os.path.realpath(name)
+
+
+class Watch:
+    """Watches every component on the way to some paths: whether one of them is moved or removed, also for a moment."""
+
+    def __init__(self) -> None:
+        self._queue = kernel.inotify()
+        self._names: dict[int, str] = {}
+
+    def add(self, name: str) -> None:
+        """Watch a path, links on its way included, from now on. Raises: OSError."""
+        for fd in _trail(name):
+            number = kernel.inotify_watch(self._queue, magic(fd), kernel.IN_MOVE_SELF | kernel.IN_DELETE_SELF)
+            self._names.setdefault(number, os.readlink(magic(fd)))
+
+    def moved(self) -> tuple[str, ...]:
+        """Return what was moved or removed since it was last asked."""
+        return tuple(dict.fromkeys(self._names.get(number, "a source") for number in self._events()))
+
+    def _events(self) -> Iterator[int]:
+        while True:
+            try:
+                data = os.read(self._queue, 65536)
+            except BlockingIOError:
+                return
+            while data:
+                number, mask, _, length = _EVENT.unpack_from(data)
+                data = data[_EVENT.size + length :]
+                if mask & (kernel.IN_MOVE_SELF | kernel.IN_DELETE_SELF | kernel.IN_Q_OVERFLOW):
+                    yield number
+
+    def close(self) -> None:
+        """Watch no more."""
+        os.close(self._queue)
+
+
+@contextmanager
+def watching(paths: Iterable[str]) -> Iterator[Watch]:
+    """Watch paths for the length of the block. Raises: SnapshotError when that cannot be done."""
+    watch = Watch()
+    try:
+        for name in paths:
+            try:
+                watch.add(name)
+            except OSError as error:
+                if error.errno in _MISSING:
+                    raise changed(name, "it is gone") from error
+                raise SnapshotError(
+                    f"{name} cannot be watched: {error.strerror}", remedy="raise fs.inotify.max_user_watches (sysctl)"
+                ) from error
+        yield watch
+    finally:
+        watch.close()
+
+
+def _trail(name: str) -> Iterator[int]:
+    """Yield a descriptor of each component on the way to a path; links are followed."""
+    rest, here, links = name.split("/")[::-1], os.open("/", FOLDER | os.O_CLOEXEC), 0
+    try:
+        while rest:
+            part = rest.pop()
+            if part in ("", "."):
+                continue
+            fd = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            try:
+                yield fd
+                if not stat.S_ISLNK(os.fstat(fd).st_mode):
+                    here, fd = fd, here
+                    continue
+                links += 1
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+                target = os.readlink("", dir_fd=fd)
+                rest += target.split("/")[::-1]
+                if target.startswith("/"):
+                    here = _replaced(here, os.open("/", FOLDER | os.O_CLOEXEC))
+            finally:
+                os.close(fd)
+    finally:
+        os.close(here)

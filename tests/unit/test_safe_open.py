@@ -1,0 +1,186 @@
+"""No link is followed and nothing is left, by openat2 and by the walk that takes its place in a sandbox."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from borg_lvm import kernel, safe_open
+from borg_lvm.errors import SnapshotError
+from borg_lvm.safe_open import Identity
+
+
+@pytest.fixture(params=["openat2", errno.ENOSYS, errno.EPERM], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "openat2":
+        try:
+            os.close(kernel.openat2(-1, "/", os.O_PATH, 0))
+        except OSError:
+            pytest.skip("this kernel, or a sandbox around us, has no openat2")
+        return
+
+    def refused(*_: object) -> int:
+        raise OSError(request.param, "openat2")
+
+    monkeypatch.setattr(kernel, "openat2", refused)
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").write_text("in a/b")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").write_text("outside")
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "out")
+    (tmp_path / "a" / "relative").symlink_to("../out")
+    (tmp_path / "a" / "b" / "linked").symlink_to("file")
+    return Path(os.path.realpath(tmp_path))
+
+
+def read(path: str, at: int | None = None) -> str:
+    with safe_open.path(path, at) as fd:
+        again = safe_open.reopened(fd, os.O_RDONLY)
+        with os.fdopen(again) as file:
+            return file.read()
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_plain_paths(top: Path) -> None:
+    before = open_files()
+    assert read(f"{top}/a/b/file") == "in a/b"
+    assert read(f"{top}//a/./b/file/") == "in a/b"
+    with safe_open.path(f"{top}/a") as at:
+        assert read("b/file", at) == "in a/b"
+        assert read("/b/file", at) == "in a/b"
+        with safe_open.path("", at) as same:
+            assert safe_open.identity(same) == safe_open.identity(at)
+        assert not os.get_inheritable(at)
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("path", ["a/link", "a/link/file", "a/relative/file", "a/b/linked", "a/relative"])
+def test_no_link_is_followed(top: Path, path: str) -> None:
+    before = open_files()
+    with pytest.raises(OSError, match=r".") as raised:
+        safe_open.opened(f"{top}/{path}")
+    assert raised.value.errno in (errno.ELOOP, errno.ENOTDIR)
+    with safe_open.path(str(top)) as at, pytest.raises(OSError, match=r"."):
+        safe_open.opened(path, at)
+    with pytest.raises(SnapshotError, match=r"replaced or moved.*symbolic link"):
+        safe_open.seen(f"{top}/{path}")
+    assert safe_open.shown(f"{top}/{path}") == Identity(0, 0)
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("path", ["..", "a/../out/file", "../x"])
+def test_there_is_no_way_up(top: Path, path: str) -> None:
+    with safe_open.path(str(top)) as at, pytest.raises(OSError, match="not a plain path"):
+        safe_open.opened(path, at)
+    with pytest.raises(OSError, match="not a plain path"):
+        safe_open.opened("relative")
+
+
+def test_what_is_seen_and_then_another(top: Path) -> None:
+    name = f"{top}/a/b"
+    known = safe_open.seen(name)
+    assert known
+    assert safe_open.seen(f"{top}/none") is None
+    with safe_open.as_seen(name, known) as fd:
+        assert safe_open.identity(fd) == known
+    (top / "a" / "b").rename(top / "a" / "was")
+    (top / "a" / "b").mkdir()
+    with pytest.raises(SnapshotError, match="something else has its name"), safe_open.as_seen(name, known):
+        pass
+    (top / "a" / "b").rmdir()
+    (top / "a" / "b").symlink_to("was")
+    with pytest.raises(SnapshotError, match="symbolic link"), safe_open.as_seen(name, known):
+        pass
+    with pytest.raises(SnapshotError, match="something else is mounted"):
+        safe_open.seen(str(top), mount=-1)
+
+
+def test_pipes_and_devices_are_not_opened(top: Path) -> None:
+    os.mkfifo(top / "pipe")
+    for name in (f"{top}/pipe", "/dev/null"):
+        with safe_open.path(name) as fd, pytest.raises(OSError, match="neither a directory nor a regular file"):
+            safe_open.reopened(fd, os.O_RDONLY)
+
+
+def test_folders_are_made_through_no_link(top: Path) -> None:
+    os.close(safe_open.folders(f"{top}/a/new/er"))
+    assert (top / "a" / "new" / "er").stat().st_mode & 0o777 == 0o700
+    for path in ("a/link/new", "a/relative/new"):
+        with pytest.raises(OSError, match=r"."):
+            safe_open.folders(f"{top}/{path}")
+    assert [path.name for path in (top / "out").iterdir()] == ["file"]
+
+
+def test_a_new_file_takes_the_place_of_nothing(top: Path) -> None:
+    with safe_open.path(f"{top}/a") as folder:
+        safe_open.new_file(folder, "label", b"x")
+        for name in ("label", "link", "b"):
+            with pytest.raises(FileExistsError):
+                safe_open.new_file(folder, name, b"y")
+        for name in ("b/x", "..", ""):
+            with pytest.raises(OSError, match="not a plain name"):
+                safe_open.new_file(folder, name, b"y")
+    assert (top / "a" / "label").read_bytes() == b"x"
+
+
+MOVES: dict[str, Callable[[Path], object]] = {
+    "it": lambda top: (top / "a" / "b").rename(top / "a" / "c"),
+    "above": lambda top: (top / "a").rename(top / "c"),
+    "there and back": lambda top: (top / "a").rename(top / "c") and (top / "c").rename(top / "a"),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_a_move_on_the_way_is_noticed(top: Path, move: str) -> None:
+    before = open_files()
+    with safe_open.watching([f"{top}/a/b"]) as watch:
+        (top / "a" / "new").mkdir()
+        (top / "a" / "b" / "file").rename(top / "a" / "b" / "file2")
+        (top / "out").rename(top / "out2")
+        assert watch.moved() == ()
+        MOVES[move](top)
+        assert watch.moved() == ((f"{top}/a/b",) if move == "it" else (f"{top}/a",))
+        assert watch.moved() == ()
+    assert open_files() == before
+
+
+def test_a_link_on_the_way_is_watched_too(top: Path) -> None:
+    with safe_open.watching([f"{top}/a/link/file"]) as watch:
+        (top / "a" / "link").unlink()
+        assert watch.moved() == (f"{top}/a/link",)
+    (top / "round").symlink_to("round")
+    with pytest.raises(SnapshotError, match="cannot be watched"), safe_open.watching([f"{top}/round"]):
+        pass
+    with pytest.raises(SnapshotError, match="it is gone"), safe_open.watching([f"{top}/none"]):
+        pass
+
+
+NAMES = st.sampled_from(["a", "b", "file", "link", "relative", "linked", "out", "..", ".", "", "none"])
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(NAMES, max_size=6))
+def test_whatever_the_path_it_stays_below(top: Path, names: list[str]) -> None:
+    before = open_files()
+    with safe_open.path(f"{top}/a") as at:
+        with suppress(OSError):
+            fd = safe_open.opened("/".join(names), at)
+            there = os.readlink(safe_open.magic(fd))
+            os.close(fd)
+            assert there == os.path.normpath(f"{top}/a/{'/'.join(names)}")
+            assert there == f"{top}/a" or there.startswith(f"{top}/a/")
+        assert open_files() == before + 1
