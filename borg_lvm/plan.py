@@ -16,6 +16,7 @@ from borg_lvm.errors import SourceError
 from borg_lvm.instant import Held, Hold, one_by_one, prepared, together
 from borg_lvm.resolve import Cover, Resolved
 from borg_lvm.resolve import Hole as LiveHole
+from borg_lvm.safe_open import Identity
 from borg_lvm.sizing import Allotted, Known, allot, limit
 from borg_lvm.volumes import Crypt, Found, Volumes
 
@@ -113,7 +114,11 @@ class Laid:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run will do. `nesting`: this kernel's freezes nest."""
+    """All that a run will do. `nesting`: this kernel's freezes nest.
+
+    `seen` is what the survey saw at each path that is opened later; `ways` says of each source, as it was given, where
+    its directory led.
+    """
 
     run_id: str
     copies: tuple[Copy, ...]
@@ -125,6 +130,8 @@ class Plan:
     nesting: bool = False
     notes: tuple[str, ...] = ()
     applications: tuple[Covered, ...] = ()
+    seen: Mapping[str, Identity] = field(default_factory=dict)
+    ways: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def late(self) -> frozenset[str]:

@@ -20,6 +20,7 @@ from borg_lvm import (
     nesting,
     plan,
     plugins,
+    safe_open,
     wrappers,
 )
 from borg_lvm.command import Invocation, LivePath, Reading
@@ -30,7 +31,8 @@ from borg_lvm.devices.paths import SeenPath, look
 from borg_lvm.errors import LockedError, SourceError, UsageError
 from borg_lvm.history import History
 from borg_lvm.plan import Plan
-from borg_lvm.resolve import ROOT_HOLES, Resolved, Wanted, resolve, standing
+from borg_lvm.resolve import ROOT_HOLES, Cover, Resolved, Wanted, resolve, standing
+from borg_lvm.safe_open import Identity
 from borg_lvm.sizing import Known
 from borg_lvm.volumes import Found, Volumes
 
@@ -83,7 +85,8 @@ class Survey:
             raise SourceError(words, details=tuple(problems))
         made, told = self._with_last(coverage.logs(covered))
         notes = (*self.plan.notes, *told, *left_out)
-        return replace(self, plan=replace(made, applications=covered, notes=notes))
+        made = replace(made, applications=covered, notes=notes, seen=self.plan.seen, ways=self.plan.ways)
+        return replace(self, plan=made)
 
     def _with_last(self, logs: frozenset[str]) -> tuple[Plan, tuple[str, ...]]:
         """Return the plan with these volumes held still last, if that can be; and a note if it cannot."""
@@ -171,7 +174,43 @@ def survey(question: Question, settings: Settings) -> Survey:
 
     make = _folders_to_make(wanted, resolved)
     seen_mounts = standing(resolved, table)
-    return Survey(planned(), planned, tuple(listed), make, resolved, seen_mounts, invocation, reading, past)
+    made = planned()  # what is wrong with a path is said before what is at it
+    made = replace(made, seen=_identities(resolved), ways=_ways(seen, resolved))
+    return Survey(made, planned, tuple(listed), make, resolved, seen_mounts, invocation, reading, past)
+
+
+def _identities(resolved: Resolved) -> dict[str, Identity]:
+    """Return what is there now at each path that is opened later, and see that it is where the plan takes it to be.
+
+    Errors: SnapshotError.
+    """
+    wanted: dict[str, int | None] = {hole.path: None for hole in resolved.holes}
+    for cover in resolved.covers:
+        on = None if cover.mount.fstype == mounts.RAW else cover.mount.id
+        wanted[cover.target] = on
+        if on is not None:
+            wanted[cover.mount.path] = on
+    found = {path: safe_open.seen(path, on) for path, on in wanted.items()}
+    covered = {path for cover in resolved.covers for path in _opened_for(cover)}
+    for path in covered:
+        if found[path] is None:
+            raise safe_open.changed(path, "it is gone")
+    return {path: identity for path, identity in found.items() if identity}
+
+
+def _opened_for(cover: Cover) -> tuple[str, ...]:
+    return (cover.target,) if cover.mount.fstype == mounts.RAW else (cover.target, cover.mount.path)
+
+
+def _ways(sources: Sequence[SeenPath], resolved: Resolved) -> dict[str, str]:
+    """Return where the directory of each source leads that is not shown by another cover."""
+    targets = {cover.target for cover in resolved.covers}
+    outermost = {path for path in targets if not any(outer in targets for outer in mounts.above(path))}
+    return {
+        one.given: safe_open.leads_to(os.path.dirname(one.given))
+        for one in sources
+        if (one.target or one.real) in outermost
+    }
 
 
 def _sockets(environment: Mapping[str, str]) -> Iterator[LivePath]:
@@ -281,14 +320,8 @@ def _known(
         maximum=settings.snapshot.maximum,
         past=past.volumes,
         speeds={uuid: speeds[mount.device] for uuid, mount in mounted.items()},
-        used={uuid: _used(mount.path) for uuid, mount in mounted.items() if mount.fstype != mounts.RAW},
+        used={uuid: safe_open.used(mount.path) for uuid, mount in mounted.items() if mount.fstype != mounts.RAW},
     )
-
-
-def _used(path: str) -> int:
-    """Return the bytes in use on the file system mounted there."""
-    stat = os.statvfs(path)
-    return (stat.f_blocks - stat.f_bfree) * stat.f_frsize
 
 
 def _key_sources(found: Sequence[tuple[mounts.Mount, Found]], settings: Settings) -> dict[str, str]:
