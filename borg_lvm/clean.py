@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import belonging, dm, kernel, ledger, luks, origins, proc, stand, strays, undo
+from borg_lvm import belonging, dm, kernel, ledger, luks, origins, proc, safe_open, stand, strays, undo
 from borg_lvm import release as releasing
 from borg_lvm.belonging import Known
+from borg_lvm.devices import mounts
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, Volume, dm_name, prefix
 from borg_lvm.log import Log
 from borg_lvm.report import Leftovers
@@ -237,14 +238,24 @@ def _set_volumes_going(dead: Dead, log: Log) -> None:
         with suppress(OSError):
             if dm.set_going(uuid):
                 log.warning(f"resumed {names.get(uuid) or uuid}, which a dead run had left suspended")
-    for path in dead.told("freeze", "path"):
-        with suppress(OSError):
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                kernel.thaw(fd)
-                log.warning(f"thawed {path}, which a dead run had left frozen")
-            finally:
-                os.close(fd)
+    for path, device in {str(step["path"]): int(str(step["device"])) for step in dead.entry.named("freeze")}.items():
+        if _thaw(path, device):
+            log.warning(f"thawed {path}, which a dead run had left frozen")
+
+
+def _thaw(path: str, device: int) -> bool:
+    """Thaw a file system (`st_dev`), at its mount point or wherever else it is mounted; tell whether it was frozen."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for place in dict.fromkeys([path, *(mount.path for mount in mounts.read() if mount.device == number)]):
+        with suppress(OSError), safe_open.path(place) as point:
+            if safe_open.identity(point).device == device:
+                fd = safe_open.reopened(point, os.O_RDONLY)
+                try:
+                    kernel.thaw(fd)
+                finally:
+                    os.close(fd)
+                return True
+    return False
 
 
 def _remove_snapshots(dead: Dead, timeout: float) -> None:
@@ -291,4 +302,4 @@ def _devices(dead: Dead) -> Iterable[int]:
     names = [*dead.told("mapping", "name"), *(dm_name(*name.split("/")) for name in dead.snapshots)]
     for name in names:
         with suppress(OSError):
-            yield os.stat(f"/dev/mapper/{name}").st_rdev
+            yield safe_open.own_device_number(f"/dev/mapper/{name}")

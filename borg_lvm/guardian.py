@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from borg_lvm import proc
+from borg_lvm import proc, safe_open
 from borg_lvm.errors import LateError, SnapshotError
 
 PROGRAM = os.path.join(os.path.dirname(__file__), "guardian_main.py")
@@ -31,9 +31,12 @@ class Guardian:
         """The guardian's process id."""
         return self._process.pid
 
-    def may_freeze(self, name: str, path: str) -> None:
-        """Tell that the file system of a volume (`vg/lv`), mounted at `path`, may be frozen from now on."""
-        self._say(f"freeze {name} {path}")
+    def may_freeze(self, name: str, fd: int) -> None:
+        """Tell that the file system of a volume (`vg/lv`), on which `fd` lies, may be frozen from now on.
+
+        The guardian opens our descriptor: by the mount point's name it might come to another file system.
+        """
+        self._say(f"freeze {name} {safe_open.identity(fd).device} {safe_open.magic_for_others(fd)}")
 
     def may_suspend(self, name: str, dm_uuid: str) -> None:
         """Tell that a volume's device may be suspended from now on."""

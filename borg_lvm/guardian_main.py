@@ -6,7 +6,8 @@ that stands still. All its memory is locked. It starts a program (`undo_main.py`
 nobody else does, and after everything else has been set going: that program has to be read from a disk.
 
 Protocol, one line each on standard input, each answered by one line (`ok` or `error TEXT`):
-    freeze NAME PATH  a file system that may be frozen from now on (a descriptor of PATH is opened now)
+    freeze NAME DEVICE PATH  a file system (`st_dev`) that may be frozen from now on; PATH leads to a descriptor of our
+                      owner's, /proc/PID/fd/N, and is opened now: a name might lead elsewhere by now
     suspend NAME UUID a device that may be suspended from now on; NAME is what both are called in answers; devices that
                       lie below others are told after them
     forget            nothing is frozen any more: close the descriptors, which would keep their mounts busy
@@ -144,8 +145,8 @@ class Guardian:
         """Carry out one line and return the answer."""
         word, _, rest = line.partition(" ")
         if word == "freeze":
-            name, _, path = rest.partition(" ")
-            self.frozen.append((name, os.open(os.fsencode(path), os.O_RDONLY)))
+            name, device, path = rest.split(" ", 2)
+            self.frozen.append((name, opened(path, int(device))))
         elif word == "suspend":
             name, _, uuid = rest.partition(" ")
             if (name, uuid) in self.suspended:
@@ -194,6 +195,15 @@ class Guardian:
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
 
+def opened(path: str, device: int) -> int:
+    """Open a file system that may be frozen. Raises: OSError when it is not the one that is meant."""
+    fd = os.open(os.fsencode(path), os.O_RDONLY)
+    if os.fstat(fd).st_dev != device:
+        os.close(fd)
+        raise OSError(errno.ESTALE, "another file system", path)
+    return fd
+
+
 def serve(guardian: Guardian) -> None:
     """Read lines until the end of input."""
     waiting = b""
@@ -226,7 +236,7 @@ def main() -> None:
         sys.exit(1)
     guardian = Guardian()
     guardian.suspended.append(("none", "LVM-no-such-device"))
-    guardian.frozen.append(("/proc", os.open("/proc", os.O_RDONLY)))
+    guardian.frozen.append(("/proc", opened("/proc", os.stat("/proc").st_dev)))
     guardian.undo()
     guardian.note("none")
     guardian.obey("undo warm-up []")

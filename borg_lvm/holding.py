@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from borg_lvm import dm, kernel
+from borg_lvm import dm, kernel, safe_open
 from borg_lvm.errors import SnapshotError
-from borg_lvm.plan import Copy
+from borg_lvm.plan import Copy, Plan
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,22 @@ class Holder:
 
 
 @contextmanager
-def ready(group: Sequence[Copy]) -> Iterator[Holder]:
-    """Open what the window needs, and keep our memory where it is until the end of the block.
+def opened(plan: Plan) -> Iterator[list[int]]:
+    """Open the mount point or the device of each volume, once for all that is done with it.
 
-    Errors: SnapshotError when a volume cannot be opened or the memory cannot be locked: then nothing was held.
+    Errors: SnapshotError when one cannot be opened, or is not what the survey saw: then nothing was held.
     """
     with ExitStack() as stack:
-        fds = [_opened(copy, stack) for copy in group]
+        yield [_opened(copy, plan, stack) for copy in plan.copies]
+
+
+@contextmanager
+def ready(group: Sequence[Copy], fds: Sequence[int]) -> Iterator[Holder]:
+    """Keep our memory where it is until the end of the block, in which the window is.
+
+    Errors: SnapshotError when the memory cannot be locked: then nothing was held.
+    """
+    with ExitStack() as stack:
         try:
             kernel.lock_memory()
         except OSError as error:
@@ -127,10 +136,14 @@ def ready(group: Sequence[Copy]) -> Iterator[Holder]:
         yield Holder(group, fds)
 
 
-def _opened(copy: Copy, stack: ExitStack) -> int:
+def _opened(copy: Copy, plan: Plan, stack: ExitStack) -> int:
     path = copy.mounted_at or copy.origin_device
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if copy.mounted_at:
+            with safe_open.as_seen(path, plan.seen[path]) as point:
+                fd = safe_open.reopened(point, os.O_RDONLY)
+        else:
+            fd = safe_open.own_device_opened(path)
     except OSError as error:
         raise SnapshotError(f"cannot open {path}: {error.strerror}; nothing was frozen") from error
     stack.callback(os.close, fd)

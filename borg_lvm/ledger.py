@@ -33,7 +33,7 @@ _FACTS: dict[str, dict[str, type]] = {
     "snapshot": {"name": str, "origin": str},
     "made": {"name": str, "uuid": str},
     "mapping": {"name": str},
-    "freeze": {"path": str},
+    "freeze": {"path": str, "device": int},
     "below": {"device": str},
     "quiesce": {"name": str, "undo": str},
     "resumed": {"name": str},

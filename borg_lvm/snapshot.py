@@ -36,6 +36,7 @@ class Taker:
         self._signals = signals
         self._deadline = deadline
         self._timeout = timeout
+        self._fds: dict[str, int] = {}
 
     def take(self, quiesced: Quiesced = nullcontext) -> tuple[Instant, ...]:
         """Take all snapshots: in one window for one instant, else in one window for each volume.
@@ -47,19 +48,23 @@ class Taker:
         copies = self.plan.copies
         for copy in copies:
             self._watch.may_suspend(copy.origin.full_name, copy.origin.dm_uuid)
-        for copy in self._may_be_frozen(copies):
-            self._watch.may_freeze(copy.origin.full_name, copy.mounted_at)
-        if self.plan.consistency == "instant":
-            instants = [self._window(copies, quiesced)]
-        else:
-            late = self.plan.late
-            with quiesced():
-                first = (copy for copy in copies if copy.origin.full_name not in late)
-                instants = [self._window((copy,), nullcontext) for copy in first]
-            last = (copy for copy in copies if copy.origin.full_name in late)
-            instants += [self._window((copy,), nullcontext) for copy in last]
+        with holding.opened(self.plan) as opened:
+            self._fds = dict(zip((copy.name for copy in copies), opened, strict=True))
+            for copy in self._may_be_frozen(copies):
+                self._watch.may_freeze(copy.origin.full_name, self._fds[copy.name])
+            instants = self._windows(copies, quiesced)
         self._watch.forget_mounts()
         return tuple(instants)
+
+    def _windows(self, copies: Sequence[Copy], quiesced: Quiesced) -> list[Instant]:
+        if self.plan.consistency == "instant":
+            return [self._window(copies, quiesced)]
+        late = self.plan.late
+        with quiesced():
+            first = (copy for copy in copies if copy.origin.full_name not in late)
+            instants = [self._window((copy,), nullcontext) for copy in first]
+        last = (copy for copy in copies if copy.origin.full_name in late)
+        return instants + [self._window((copy,), nullcontext) for copy in last]
 
     def _window(self, group: Sequence[Copy], quiesced: Quiesced) -> Instant:
         self._signals.check()
@@ -67,8 +72,9 @@ class Taker:
             origin = copy.origin
             self._ledger.write("snapshot", name=copy.full_name, origin=origin.dm_uuid, volume=origin.full_name)
         for copy in self._may_be_frozen(group):
-            self._ledger.write("freeze", path=copy.mounted_at)
-        with holding.ready(group) as holder:
+            device = self.plan.seen[copy.mounted_at].device
+            self._ledger.write("freeze", path=copy.mounted_at, device=device)
+        with holding.ready(group, [self._fds[copy.name] for copy in group]) as holder:
             self._refuse_frozen(holder)
             with making.maker(self.plan, group, self._ledger, self._timeout) as maker:
                 self._signals.check()

@@ -80,12 +80,12 @@ def _parse_line(line: str) -> Mount:
     number, parent, device, root, path, options = fields.split(" ")[:6]
     fstype, source, super_options = [*rest.split(" "), "", ""][:3]
     return Mount(
-        int(number), int(parent), device, _plain(root), _plain(path), options, fstype, _plain(source), super_options
+        int(number), int(parent), device, plain(root), plain(path), options, fstype, plain(source), super_options
     )
 
 
-def _plain(field: str) -> str:
-    r"""Undo the kernel's escapes: \040 for a blank, \011, \012, \134."""
+def plain(field: str) -> str:
+    r"""Undo the kernel's escapes in a field of the table: \040 for a blank, \011, \012, \134."""
     if "\\" not in field:
         return field
     data = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), os.fsencode(field))

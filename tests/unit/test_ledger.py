@@ -166,7 +166,7 @@ def test_a_folder_without_a_ledger(state: Path) -> None:
 
 def test_names_that_are_not_utf_8_are_written_and_read_back() -> None:
     with ledger.opened(RUN, "b\udcffrg") as book:
-        book.write("freeze", path="/caf\udce9\n")
+        book.write("freeze", path="/caf\udce9\n", device=1)
     assert only().command == "b\udcffrg"
     assert only().named("freeze")[0]["path"] == "/caf\udce9\n"
 
