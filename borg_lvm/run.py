@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from borg_lvm import kernel, strays, view
+from borg_lvm import kernel, laying, safe_open, strays, view
 from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError, with_notes
 from borg_lvm.ledger import Ledger
 from borg_lvm.log import Log
 from borg_lvm.namespace import View, inside
 from borg_lvm.plan import Plan
+from borg_lvm.safe_open import Watch
 from borg_lvm.signals import ENDING, STRAY, Signals, as_inherited, take_effect
 from borg_lvm.watch import Watcher
 
@@ -34,12 +35,16 @@ RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
 
 @dataclass
 class Running:
-    """The command's process, and the descriptor that keeps its mount namespace alive until we let go of it."""
+    """The command's process, and the descriptor that keeps its mount namespace alive until we let go of it.
+
+    `watch` knows whether the way to a source was moved, also for a moment: the command may have read another's files.
+    """
 
     pid: int
     namespace: int
     plan: Plan
     devices: tuple[int, ...]
+    watch: Watch
     ended: bool = False
 
     def wait(self, watcher: Watcher) -> int:
@@ -67,7 +72,8 @@ class Running:
         answer = inside(self.namespace, lambda: "\0".join(view.uncovered(self.plan, self.devices)))
         if answer is None:
             return ("(the view cannot be entered any more)",)
-        return tuple(answer.split("\0")) if answer else ()
+        found = [*(answer.split("\0") if answer else ()), *view.led_elsewhere(self.plan), *self.watch.moved()]
+        return tuple(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)
@@ -93,17 +99,18 @@ def started(plan: Plan, command: Command, ledger: Ledger, signals: Signals, log:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
     try:
         signals.check()
-        running = _start(plan, command, ledger, signals, mask)
-        try:
-            yield running
-        finally:
-            if not running.ended:  # an error of ours: a command that nobody judges must not go on
-                with suppress(ProcessLookupError, ChildProcessError):
-                    os.kill(running.pid, signal.SIGTERM)
-                    os.waitpid(running.pid, 0)
-            # From here on signals are only taken note of: a release goes on to its end.
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            strays.let_go(running.namespace, view.steps(plan, ""), frozenset(running.devices), log)
+        with safe_open.watching(view.lasting(plan)) as watch:
+            running = _start(plan, command, ledger, signals, mask, watch)
+            try:
+                yield running
+            finally:
+                if not running.ended:  # an error of ours: a command that nobody judges must not go on
+                    with suppress(ProcessLookupError, ChildProcessError):
+                        os.kill(running.pid, signal.SIGTERM)
+                        os.waitpid(running.pid, 0)
+                # From here on signals are only taken note of: a release goes on to its end.
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                strays.let_go(running.namespace, laying.steps(plan, ""), frozenset(running.devices), log)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -117,7 +124,7 @@ def _told(plan: Plan, command: Command) -> dict[bytes, bytes]:
     return told
 
 
-def _start(plan: Plan, command: Command, ledger: Ledger, signals: Signals, mask: Mask) -> Running:
+def _start(plan: Plan, command: Command, ledger: Ledger, signals: Signals, mask: Mask, watch: Watch) -> Running:
     staging = os.path.join(ledger.folder, "view")
     os.mkdir(staging, 0o700)
     report, tell = os.pipe()
@@ -130,9 +137,11 @@ def _start(plan: Plan, command: Command, ledger: Ledger, signals: Signals, mask:
     os.close(tell)
     os.close(heed)
     try:
-        devices = tuple(os.stat(copy.device).st_rdev for copy in plan.copies)
+        devices = view.device_numbers(plan)
 
         def look(namespace: int) -> None:
+            for name in (*view.led_elsewhere(plan), *watch.moved()):
+                raise safe_open.changed(name, "it was moved")
             with _heeding(signals, mask):  # also what came while the view was built
                 if command.look:
                     command.look(View(namespace, devices))
@@ -145,7 +154,7 @@ def _start(plan: Plan, command: Command, ledger: Ledger, signals: Signals, mask:
         raise
     os.close(go)
     os.close(report)
-    return Running(pid, namespace, plan, devices)
+    return Running(pid, namespace, plan, devices, watch)
 
 
 @contextmanager

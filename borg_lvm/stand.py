@@ -9,14 +9,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm import kernel, statedir, strays, view
+from borg_lvm import kernel, laying, safe_open, statedir, strays, view
 from borg_lvm.desk import ABANDON, END, Desk
 from borg_lvm.devices import mounts
 from borg_lvm.devices.lvm import doubled, prefix
@@ -56,7 +55,7 @@ def place(name: str) -> str:
 
 def path(name: str, source: str) -> str:
     """Return where a source path is found in the view of a name."""
-    return _below(place(name), source)
+    return laying.place(place(name), source)
 
 
 @dataclass
@@ -104,7 +103,7 @@ class Standing:
 
     def verify(self, look: Callable[[View], None]) -> None:
         """Have the copies looked at, each at its usual path. Errors: whatever `look` raises."""
-        shown = [(_below(self.wish.base, laid.target), laid.target) for laid in self.plan.covers]
+        shown = [(laying.place(self.wish.base, laid.target), laid.target) for laid in self.plan.covers]
         namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
             # A root cannot be bound on itself: then no path shows a copy, and nothing is looked at.
@@ -116,8 +115,7 @@ class Standing:
         """Return the paths in the view that do not show their snapshot any more, unless we have taken it away."""
         if self.taken:
             return ()
-        shown = ((_below(self.wish.base, laid.target), self.devices[laid.copy]) for laid in self.plan.covers)
-        return tuple(where for where, device in shown if _device_of(where) != device)
+        return tuple(view.uncovered(self.plan, self.devices, self.wish.base))
 
     def take_away(self) -> None:
         """Take the view away, in our mount namespace; what has been opened in it stays open."""
@@ -128,11 +126,11 @@ class Standing:
 @contextmanager
 def standing(wish: Wish, plan: Plan, desk: Desk, book: Ledger, signals: Signals, log: Log) -> Iterator[Standing]:
     """Have a view stand for the length of the block. Errors: SnapshotError when it cannot be built."""
-    devices = tuple(os.stat(copy.device).st_rdev for copy in plan.copies)
+    devices = view.device_numbers(plan)
     signals.check()
     try:
         try:
-            _build(plan, wish.base, book)
+            _build(plan, wish.base, book, devices)
         except OSError as error:
             raise SnapshotError(f"the view {wish.base} cannot be built: {with_notes(error)}") from error
         built = Standing(wish, plan, devices, desk, signals, log)
@@ -186,11 +184,7 @@ def _source(run_id: str) -> str:
     return f"{OURS}{run_id}"
 
 
-def _below(base: str, target: str) -> str:
-    return base if target == "/" else base + target
-
-
-def _build(plan: Plan, base: str, book: Ledger) -> None:
+def _build(plan: Plan, base: str, book: Ledger, devices: Sequence[int]) -> None:
     book.write("shown", path=base)
     with statedir.directory(VIEWS, make=True) as views, suppress(FileExistsError):
         os.mkdir(os.path.basename(base), 0, dir_fd=views)
@@ -205,38 +199,31 @@ def _build(plan: Plan, base: str, book: Ledger) -> None:
     staging = os.path.join(book.folder, "view")
     os.mkdir(staging, 0o700)
     view.mount_copies(plan.copies, staging)
-    for step in view.steps(plan, staging):
-        if step.kind == "cover":
-            _show(step.source, _below(base, step.target), kernel.MS_BIND)
-        elif os.path.lexists(step.source) and step.source not in dict(ROOT_HOLES):
-            _show(step.source, _below(base, step.target), kernel.MS_BIND | kernel.MS_REC)
-            _protect(_below(base, step.target))
+    todo = [step for step in laying.steps(plan, staging) if step.source not in dict(ROOT_HOLES)]
+    with laying.Ground(plan.seen, base, todo) as ground:
+        laid = ground.lay_all()
+    _protect([laying.place(base, step.target) for step in laid if step.kind == "hole"])
     kernel.umount(staging, kernel.MNT_DETACH)
+    _prove(plan, base, laid, devices)
 
 
-def _show(source: str, target: str, flags: int) -> None:
-    if not os.path.lexists(target):
-        if stat.S_ISDIR(os.stat(source).st_mode):
-            os.makedirs(target)
-        else:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    view.bind(source, target, flags)
+def _protect(targets: Sequence[str]) -> None:
+    """Make live paths read-only in the view, with all that is mounted in them: a slip must not reach live files.
+
+    What is mounted in them has names that others may swap, so each mount is changed by its number.
+    """
+    flags = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+    for mount in mounts.Table(mounts.read()).mounts if targets else ():
+        if any(mount.path == target or mount.path.startswith(f"{target}/") for target in targets):
+            safe_open.remount(mount.path, mount.id, flags)
 
 
-def _protect(target: str) -> None:
-    """Make a live path read-only in the view, with all that is mounted in it: a slip must not reach live files."""
-    flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
-    for mount in mounts.read():
-        if mount.path == target or mount.path.startswith(f"{target}/"):
-            kernel.mount(None, mount.path, None, flags)
-
-
-def _device_of(where: str) -> int:
-    try:
-        return os.stat(where).st_dev
-    except OSError:
-        return 0
+def _prove(plan: Plan, base: str, laid: Sequence[laying.Step], devices: Sequence[int]) -> None:
+    """Check that what is mounted in the view, and what shows a copy anywhere, is what the plan has, and no more."""
+    numbers = {f"{os.major(device)}:{os.minor(device)}" for device in devices}
+    found = [mount for mount in mounts.read() if mount.device in numbers or mount.path.startswith(f"{base}/")]
+    for wrong in laying.misplaced(found, laid, base, devices):
+        raise SnapshotError(wrong, remedy="run it again")
 
 
 def _set_immutable(folder: str, *, on: bool) -> None:

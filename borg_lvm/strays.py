@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 
-from borg_lvm import kernel
+from borg_lvm import kernel, safe_open
 from borg_lvm import namespace as namespaces
+from borg_lvm.devices import mounts
+from borg_lvm.laying import Step
 from borg_lvm.ledger import start_time
 from borg_lvm.log import Log
-from borg_lvm.view import Step
 
 PATIENCE = 2.0
 """Seconds between asking a process to end and forcing it."""
@@ -199,12 +200,12 @@ def unmount_elsewhere(devices: Collection[int]) -> None:
             try:
                 if (inode := os.fstat(namespace).st_ino) not in done:
                     done.add(inode)
-                    _unmount_devices(namespace, numbers)
+                    _unmount_devices(namespace, numbers, frozenset(devices))
             finally:
                 os.close(namespace)
 
 
-def _unmount_devices(namespace: int, numbers: Set[bytes]) -> None:
+def _unmount_devices(namespace: int, numbers: Set[bytes], devices: frozenset[int]) -> None:
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # a namespace need not have one
 
     def work() -> str:
@@ -212,7 +213,7 @@ def _unmount_devices(namespace: int, numbers: Set[bytes]) -> None:
             rows = [line.split(b" ", 5) for line in file]
         for row in reversed([row for row in rows if row[2] in numbers]):
             with suppress(OSError):
-                kernel.umount(os.fsdecode(row[4]), kernel.MNT_DETACH)
+                safe_open.unmount(mounts.plain(os.fsdecode(row[4])), kernel.MNT_DETACH, devices)
         return ""
 
     try:
@@ -237,7 +238,7 @@ def _unmounted(namespace: int, mounted: Sequence[Step]) -> bool:
 
 def _unmount(step: Step) -> None:
     try:
-        kernel.umount(step.target, kernel.MNT_DETACH if step.kind == "hole" else 0)
+        safe_open.unmount(step.target, kernel.MNT_DETACH if step.kind == "hole" else 0)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOENT):  # not mounted (any more): an earlier try has done it
             raise

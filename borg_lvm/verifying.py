@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import NoReturn
 
-from borg_lvm import kernel, namespace, strays
+from borg_lvm import kernel, namespace, safe_open, strays
 from borg_lvm.ledger import STATE
 from borg_lvm.limits import GRACE
 from borg_lvm.namespace import View
@@ -124,7 +124,7 @@ def _child(player: Player, view: View, tell: int) -> NoReturn:
 def _look(player: Player, view: View) -> Answer:
     namespace.make_own()
     for source, target in view.shown:
-        kernel.mount(source, target, None, kernel.MS_BIND)
+        safe_open.bind_path(source, target)
     if not all(_shows_copy(data.path, view.devices) for data in player.probe.paths):
         return Answer()
     # Over our own folder, which a plugin has no use for.
@@ -137,7 +137,4 @@ def _look(player: Player, view: View) -> Answer:
 
 def _shows_copy(path: str, devices: Sequence[int]) -> bool:
     """Tell whether a path shows a copy. It may be saved and not do so: when the command reads it by another path."""
-    try:
-        return os.stat(path).st_dev in devices
-    except OSError:
-        return False
+    return safe_open.device_behind(path) in devices

@@ -8,7 +8,7 @@ import pytest
 
 from borg_lvm import plan
 from borg_lvm.errors import SourceError
-from borg_lvm.view import steps
+from borg_lvm.laying import steps
 from tests.unit.data.machine import VOLUME, Machine, device, thin
 
 NODE, NAME = "/dev/dm-7", "/dev/vg0/disk"

@@ -1,0 +1,183 @@
+"""Laying the mounts of a view, each through descriptors, and proving from the mount table that they lie right.
+
+What lies below another mount of the view is reached through that mount, which is frozen, and not through the live
+directories above it: these belong to others, who may swap them meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Literal
+
+from borg_lvm import kernel, safe_open
+from borg_lvm.devices import mounts
+from borg_lvm.devices.mounts import Mount, above, relative
+from borg_lvm.plan import Laid, Plan
+from borg_lvm.safe_open import Identity
+
+
+@dataclass(frozen=True)
+class Step:
+    """One mount: `source` (a path in the staging area for a cover, a live path for a hole) bound on `target`.
+
+    `laid` is the plan's cover, if it is one.
+    """
+
+    kind: Literal["cover", "hole"]
+    source: str
+    target: str
+    laid: Laid | None = None
+
+
+@dataclass
+class Ground:
+    """Where the mounts of a view are laid: `base` is put before each target; `known` is what the survey saw there.
+
+    With `base` the targets are ours to make, where they do not lie below another mount.
+    """
+
+    known: Mapping[str, Identity]
+    base: str
+    steps: Sequence[Step]
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _live: dict[str, int] = field(default_factory=dict)
+    _tops: dict[str, int] = field(default_factory=dict)
+    _laid: list[Step] = field(default_factory=list)
+
+    def __enter__(self) -> Ground:
+        """Open the live paths, before anything covers them. Raises: OSError, SnapshotError."""
+        self._outer = {path for step in self.steps for path in above(step.target)}
+        try:
+            for step in self.steps:
+                if step.kind == "hole" and (fd := self._live_path(step.source)) is not None:
+                    self._live[step.target] = fd
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _live_path(self, name: str) -> int | None:
+        found = safe_open.seen(name)
+        if found is None:
+            return None
+        # The survey has not seen a cache that we have made since.
+        return self._stack.enter_context(safe_open.as_seen(name, self.known.get(name, found)))
+
+    def lay_all(self) -> Sequence[Step]:
+        """Lay every mount, outer ones first; return those that were: a live path that is gone has none.
+
+        Raises: OSError, with a note of what was being covered; SnapshotError.
+        """
+        for step in self.steps:
+            try:
+                self._lay(step)
+            except OSError as error:
+                error.add_note(f"covering {place(self.base, step.target)}")
+                raise
+        return self._laid
+
+    def _lay(self, step: Step) -> None:
+        if step.kind == "hole":
+            if step.target in self._live:
+                self._lay_on(step, self._live[step.target], kernel.MS_REC)
+            return
+        assert step.laid
+        if step.laid.device:
+            with safe_open.own_device(step.source) as source:
+                self._lay_on(step, source, 0)
+            return
+        with safe_open.path(step.source) as source:
+            self._refuse_another(step, source)
+            self._lay_on(step, source, 0)
+
+    def _refuse_another(self, step: Step, source: int) -> None:
+        """Refuse a snapshot's path that is not the same file there as the one that the survey saw."""
+        known, found = self.known[step.target], safe_open.identity(source)
+        if found.inode != known.inode:
+            raise safe_open.changed(step.target, "its snapshot holds something else of its name")
+
+    def _lay_on(self, step: Step, source: int, flags: int) -> None:
+        outer = next((path for path in above(step.target) if path in self._tops), None)
+        known = None if self.base or outer else self.known[step.target]
+        with ExitStack() as stack:
+            folder, name = self._folder(step.target, outer)
+            stack.callback(os.close, folder)
+            if self.base and outer is None:
+                safe_open.mount_point(folder, name, source)
+            top = safe_open.lay(source, folder, name, flags, known)
+        self._laid.append(step)
+        if step.target in self._outer:
+            self._tops[step.target] = top
+            self._stack.callback(os.close, top)
+        else:
+            os.close(top)
+
+    def _folder(self, target: str, outer: str | None) -> tuple[int, str]:
+        """Open the directory that a target is an entry of; return it with the entry's name."""
+        folder, name = os.path.split(place(self.base, target))
+        if outer is not None:
+            inner = relative(os.path.dirname(target), outer)
+            return safe_open.opened(inner, self._tops[outer], safe_open.FOLDER), name
+        if self.base and target != "/":
+            with safe_open.path(self.base) as base:
+                return safe_open.folders(os.path.dirname(target), base), name
+        return safe_open.opened(folder, None, safe_open.FOLDER), name
+
+
+def misplaced(found: Sequence[Mount], laid: Sequence[Step], base: str, devices: Sequence[int]) -> Iterator[str]:
+    """Yield what is wrong with the mounts that were made: each must be one of those that were laid, and at its place.
+
+    `devices` are those of the copies. What came with a live path lies below it.
+    """
+    left = {place(base, step.target): step for step in laid}
+    live = {place(base, step.target) for step in laid if step.kind == "hole"}
+    seen: set[str] = set()
+    for mount in found:
+        step = left.get(mount.path)
+        if step and step.laid and not step.laid.device:
+            number = devices[step.laid.copy]
+            right = (f"{os.major(number)}:{os.minor(number)}", step.laid.inside)
+            if (mount.device, mount.root) == right:
+                seen.add(mount.path)
+            elif not live & {mount.path, *above(mount.path)}:
+                yield f"{mount.path} shows {mount.root} of device {mount.device}, and not {right[1]} of its snapshot"
+        elif step:
+            seen.add(mount.path)
+        elif not live & set(above(mount.path)):
+            yield f"{mount.path} is covered, which the plan does not have"
+    for missing in left.keys() - seen:
+        yield f"{missing} does not show its snapshot"
+
+
+def place(base: str, target: str) -> str:
+    """Return where a target is laid."""
+    return base if target == "/" and base else base + target
+
+
+def steps(plan: Plan, staging: str) -> tuple[Step, ...]:
+    """Return the mounts of the view in their order: outer paths first, and on one path a hole before a cover."""
+    found = [Step("cover", _source(plan, laid, staging), laid.target, laid) for laid in plan.covers]
+    found += [Step("hole", hole.path, hole.path) for hole in plan.holes]
+    return tuple(sorted(found, key=lambda step: (step.target.split("/"), step.kind == "cover")))
+
+
+def _source(plan: Plan, laid: Laid, staging: str) -> str:
+    if laid.device:
+        return plan.copies[laid.copy].volume_device
+    return staged(staging, laid.copy) + ("" if laid.inside == "/" else laid.inside)
+
+
+def staged(staging: str, number: int) -> str:
+    """Return where a copy is mounted before its paths are laid."""
+    return f"{staging}/{number}"
+
+
+def numbers() -> frozenset[int]:
+    """Return the numbers of the mounts in this process's namespace."""
+    return frozenset(mount.id for mount in mounts.read())

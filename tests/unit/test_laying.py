@@ -1,0 +1,59 @@
+"""The mount table of a view is compared with its plan, mount by mount."""
+
+from __future__ import annotations
+
+import pytest
+
+from borg_lvm.devices.mounts import Mount
+from borg_lvm.laying import Step, misplaced
+from borg_lvm.plan import Laid
+
+DEVICES = (0xFD05, 0xFD06)  # 253:5, 253:6
+
+
+def mount(path: str, device: str = "253:5", root: str = "/app/site") -> Mount:
+    return Mount(99, 1, device, root, path, "ro", "ext4", "/dev/x", "ro")
+
+
+def cover(path: str, copy: int = 0, inside: str = "/app/site", *, device: bool = False) -> Step:
+    return Step("cover", "staged", path, Laid(path, copy, inside, path, device=device))
+
+
+SITE = cover("/srv/app/site")
+LIVE = Step("hole", "/srv/app/site/cache", "/srv/app/site/cache")
+RIGHT = mount("/srv/app/site")
+CACHE = mount("/srv/app/site/cache", "8:1", "/cache")
+
+
+def test_what_is_right() -> None:
+    assert list(misplaced([RIGHT], [SITE], "", DEVICES)) == []
+    assert list(misplaced([RIGHT, CACHE, mount("/srv/app/site/cache/x", "8:2", "/")], [SITE, LIVE], "", DEVICES)) == []
+    assert list(misplaced([mount("/base/srv/app/site")], [SITE], "/base", DEVICES)) == []
+    assert list(misplaced([mount("/", root="/")], [cover("/", inside="/")], "", DEVICES)) == []
+    assert list(misplaced([mount("/base", root="/")], [cover("/", inside="/")], "/base", DEVICES)) == []
+    raw = cover("/dev/dm-7", device=True)
+    assert list(misplaced([mount("/dev/dm-7", "0:5", "/dm-9")], [raw], "", DEVICES)) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ([], ["/srv/app/site does not show its snapshot"]),
+        ([RIGHT, mount("/usr/local/sbin")], ["/usr/local/sbin is covered, which the plan does not have"]),
+        ([mount("/srv/app/away")], ["/srv/app/away is covered", "/srv/app/site does not show"]),
+        ([mount("/srv/app/site", "253:6")], ["device 253:6, and not /app/site", "does not show its snapshot"]),
+        ([mount("/srv/app/site", root="/secret")], ["shows /secret of device 253:5", "does not show its snapshot"]),
+        ([RIGHT, mount("/srv/app/site/below")], ["/srv/app/site/below is covered"]),
+        ([RIGHT, mount("/")], ["/ is covered"]),
+    ],
+)
+def test_what_is_not(found: list[Mount], told: list[str]) -> None:
+    wrong = list(misplaced(found, [SITE], "", DEVICES))
+    assert len(wrong) == len(told)
+    for text, part in zip(wrong, told, strict=True):
+        assert part in text
+
+
+def test_a_cover_that_was_led_below_a_live_path_is_missed_at_its_own() -> None:
+    found = [CACHE, mount("/srv/app/site/cache/away")]
+    assert list(misplaced(found, [SITE, LIVE], "", DEVICES)) == ["/srv/app/site does not show its snapshot"]
