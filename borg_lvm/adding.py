@@ -11,17 +11,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import kernel, namespace, view
+from borg_lvm import kernel, namespace, safe_open, view
 from borg_lvm.applications import Added
 from borg_lvm.coverage import Asked, Covered, Kept
 from borg_lvm.errors import SnapshotError, with_notes
 from borg_lvm.ledger import Ledger
 from borg_lvm.plan import Copy, Plan
 
-PRIVATE = 0o600
 THERE = "there"
-NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ def _written(place: Place, file: Added, staging: str) -> str:
         try:
             namespace.make_own()
             view.mount_copy(place.copy, staging, kernel.MS_NOEXEC)
-            write(staging + place.inside, file, below=staging)
+            write(place.inside, file, below=staging)
             kernel.umount(staging, 0)
         except FileExistsError:
             return THERE
@@ -97,23 +94,12 @@ def _written(place: Place, file: Added, staging: str) -> str:
 
 
 def write(folder: str, file: Added, below: str) -> None:
-    """Write a file for the folder's owner alone, through no link after `below`.
+    """Write a file for the owner alone of a folder below another one, through no link.
 
     Errors: OSError, also when the folder is not its owner's: whoever tells us of it may want root to write elsewhere.
     """
-    fds = [os.open(below, FOLDER)]
-    try:
-        for name in os.path.relpath(folder, below).split("/"):
-            fds.append(os.open(name, FOLDER, dir_fd=fds[-1]))
-        owner = os.fstat(fds[-1])
-        if owner.st_uid != file.owner:
-            raise PermissionError(errno.EPERM, f"it belongs to user {owner.st_uid}, not {file.owner}", folder)
-        new = os.open(file.name, NEW, PRIVATE, dir_fd=fds[-1])
-        fds.append(new)
-        os.fchown(new, owner.st_uid, owner.st_gid)
-        with os.fdopen(os.dup(new), "wb") as stream:
-            stream.write(file.content)
-        os.fsync(new)
-    finally:
-        for fd in reversed(fds):
-            os.close(fd)
+    with safe_open.path(below) as top, safe_open.path(folder, top, safe_open.FOLDER) as place:
+        owner = os.fstat(place).st_uid
+        if owner != file.owner:
+            raise PermissionError(errno.EPERM, f"it belongs to user {owner}, not {file.owner}", folder)
+        safe_open.new_file(place, file.name, file.content)

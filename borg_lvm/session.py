@@ -22,6 +22,7 @@ from borg_lvm import (
     release,
     report,
     run,
+    safe_open,
     snapshot,
     stand,
     taint,
@@ -212,6 +213,6 @@ def _make_folders(folders: Sequence[str]) -> None:
     """Make the caches that the program would make itself if its view were not read-only."""
     for folder in folders:
         try:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+            os.close(safe_open.folders(folder))
         except OSError as error:
             raise SourceError(f"cannot make {folder}, which the command needs: {error.strerror}") from error

@@ -17,7 +17,7 @@ LABEL = Added("/pg/data", "backup_label", b"START\n", os.getuid())
 def test_it_is_for_the_owner_of_its_folder_alone(tmp_path: Path) -> None:
     folder = tmp_path / "lib" / "data"
     folder.mkdir(parents=True)
-    write(str(folder), LABEL, below=str(tmp_path))
+    write("/lib/data", LABEL, below=str(tmp_path))
     made = folder / "backup_label"
     assert made.read_bytes() == b"START\n"
     found = made.stat()
@@ -27,14 +27,14 @@ def test_it_is_for_the_owner_of_its_folder_alone(tmp_path: Path) -> None:
 def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "backup_label").write_text("another's")
     with pytest.raises(FileExistsError):
-        write(str(tmp_path), LABEL, below=str(tmp_path))
+        write("/", LABEL, below=str(tmp_path))
     assert (tmp_path / "backup_label").read_text() == "another's"
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     other = replace(LABEL, owner=os.getuid() + 1)
     with pytest.raises(PermissionError, match=f"it belongs to user {os.getuid()}, not {os.getuid() + 1}"):
-        write(str(tmp_path), other, below=str(tmp_path))
+        write("/", other, below=str(tmp_path))
     assert os.listdir(tmp_path) == []
 
 
@@ -44,10 +44,10 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
     (live / "data").mkdir(parents=True)
     (copy / "lib").symlink_to(live)
     with pytest.raises(OSError, match="lib"):
-        write(str(copy / "lib" / "data"), LABEL, below=str(copy))
+        write("/lib/data", LABEL, below=str(copy))
     (copy / "data").mkdir()
     (copy / "data" / "backup_label").symlink_to(live / "written")
     with pytest.raises(FileExistsError):
-        write(str(copy / "data"), LABEL, below=str(copy))
+        write("/data", LABEL, below=str(copy))
     assert os.listdir(live) == ["data"]
     assert os.listdir(live / "data") == []
