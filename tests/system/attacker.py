@@ -1,0 +1,124 @@
+"""An unprivileged process that exchanges two names at chosen moments of a run, as the owner of their directory may."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+NOBODY = 65534
+RUNS = int(os.environ.get("BORG_LVM_RUNS", "0"))
+ROUNDS = 20 if RUNS else 2
+"""How often each attack is made, with its moment spread over the window."""
+SPREAD = 0.1
+"""Seconds over which the moments are spread after what the attacker waits for."""
+
+PROGRAM = r"""
+import ctypes, os, sys, time
+there, other, told, *moments = sys.argv[1:]
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+libc = ctypes.CDLL(None, use_errno=True)
+
+def devices():
+    found = set()
+    for name in os.listdir("/sys/block"):
+        try:
+            found.add(open("/sys/block/%s/dm/name" % name).read())
+        except OSError:
+            pass
+    return found
+
+def processes(file, word):
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and name != str(os.getpid()) and word in open("/proc/%s/%s" % (name, file), "rb").read():
+                return True
+        except OSError:
+            pass
+    return False
+
+def taken():
+    # The snapshot's name is there before the instant, for its space is made first: -cow comes late, lvcreate ends last.
+    return any("borg_lvm" in name and "-cow" in name for name in devices()) and not processes("comm", b"lvcreate")
+
+seen = {
+    "taken": taken,
+    "lvcreate": lambda: processes("comm", b"lvcreate"),
+    "guardian": lambda: processes("cmdline", b"guardian_main"),
+    "command": lambda: os.path.exists(told + ".begun"),
+}
+
+def exchange():
+    if libc.renameat2(-100, os.fsencode(there), -100, os.fsencode(other), 2):
+        raise OSError(ctypes.get_errno(), "renameat2")
+    with open(told, "a") as file:
+        file.write("exchanged\n")
+
+open(told, "a").write("ready\n")
+for moment in moments:
+    what, _, delay = moment.partition("+")
+    if what == "flip":
+        end = time.monotonic() + float(delay)
+        while time.monotonic() < end:
+            exchange()
+            time.sleep(0.003)
+        continue
+    while not seen[what]():
+        time.sleep(0.002)
+    time.sleep(float(delay or 0))
+    exchange()
+"""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What is exchanged with what, and when: `taken+0.2` is 0.2 s after a snapshot's devices are seen to be there."""
+
+    there: Path
+    other: Path
+    moments: Sequence[str]
+
+
+def moment(what: str, number: int) -> str:
+    """Return the moment of one round: all of them are spread evenly over SPREAD seconds after `what`."""
+    return f"{what}+{SPREAD * number / ROUNDS:.3f}"
+
+
+@contextmanager
+def attacking(attack: Attack, told: Path) -> Iterator[None]:
+    """Have an unprivileged process attack during the block; afterwards both names are as they were before.
+
+    `told` is a file that it may write; one beside it, `….begun`, tells it that the command runs. It goes before the
+    run, as it would on a second processor. It must have come to its exchanges.
+    """
+    for path in (told, told.with_name(f"{told.name}.begun")):
+        path.unlink(missing_ok=True)
+    told.touch()
+    told.chmod(0o666)
+    before = os.lstat(attack.there).st_ino
+    words = [attack.there, attack.other, told, *attack.moments]
+    ahead = ["/usr/bin/nice", "-n", "-15", "/usr/bin/python3", "-c", PROGRAM]
+    with subprocess.Popen([*ahead, *map(str, words)]) as process:
+        try:
+            while "ready" not in told.read_text():
+                assert process.poll() is None
+                time.sleep(0.01)
+            yield
+        finally:
+            process.kill()
+            process.wait()
+            if os.lstat(attack.there).st_ino != before:
+                exchange(attack.there, attack.other)
+    assert "exchanged" in told.read_text(), "the attacker never came to it"
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Put each in the place of the other."""
+    away = one.with_name(".away")
+    one.rename(away)
+    other.rename(one)
+    away.rename(other)

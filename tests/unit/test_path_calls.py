@@ -1,0 +1,100 @@
+"""No module that works below other users' directories opens, mounts or looks at a path by its name but `safe_open`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import borg_lvm
+
+FOREIGN = (
+    "adding clean guardian guardian_main holding laying namespace run session snapshot stand strays survey verifying "
+    "view"
+).split()
+"""The modules that touch what lies below directories of others, in their order of the alphabet."""
+
+BY_NAME = frozenset(
+    "open os.open os.stat os.lstat os.statvfs os.access os.listdir os.scandir os.walk os.readlink os.mkdir os.makedirs "
+    "os.mkfifo os.mknod os.rmdir os.unlink os.remove os.rename os.replace os.link os.symlink os.chmod os.chown "
+    "os.lchown os.utime os.truncate os.chdir os.chroot os.getxattr os.setxattr os.execv os.path.exists os.path.lexists "
+    "os.path.isdir os.path.isfile os.path.islink os.path.ismount os.path.realpath os.path.samefile os.path.getsize "
+    "kernel.mount kernel.umount kernel.pivot_root Path pathlib.Path shutil.rmtree shutil.copy shutil.move".split()
+)
+
+OURS = {
+    ("clean", "os.path.exists"): "a mapping of ours, below /dev/mapper",
+    ("adding", "kernel.umount"): "the run's own directory",
+    ("adding", "os.mkdir"): "the run's own directory",
+    ("adding", "os.rmdir"): "the run's own directory",
+    ("guardian_main", "os.open"): "/dev/mapper/control, and descriptors of its owner's in /proc",
+    ("namespace", "kernel.mount"): "/, which has no name above it",
+    ("run", "os.mkdir"): "the run's own directory",
+    ("stand", "kernel.mount"): "the tmpfs of the view, below /run/borg-lvm, before anything is in it",
+    ("stand", "kernel.umount"): "the same, and the run's own directory",
+    ("stand", "os.makedirs"): "below /run/borg-lvm",
+    ("stand", "os.mkdir"): "below /run/borg-lvm",
+    ("stand", "os.rmdir"): "below /run/borg-lvm",
+    ("stand", "os.open"): "the directory of the view, below /run/borg-lvm",
+    ("stand", "os.path.realpath"): "refuses sources that lead through a link; opens nothing",
+    ("strays", "open"): "files of a process, in /proc",
+    ("strays", "os.listdir"): "the open files of a process, in /proc",
+    ("strays", "os.stat"): "what a process has open, in /proc",
+    ("strays", "os.open"): "files of a process, in /proc",
+    ("survey", "os.path.realpath"): "directories of the system, and where a source leads; opens nothing",
+    ("survey", "os.path.islink"): "directories of the system",
+    ("verifying", "kernel.mount"): "a scratch directory over /run/borg-lvm",
+    ("view", "kernel.mount"): "the staging area in the run's own directory, and the copies in it",
+    ("view", "kernel.umount"): "the staging area; `.` after pivot_root",
+    ("view", "kernel.pivot_root"): "`.`",
+    ("view", "os.mkdir"): "the staging area in the run's own directory",
+    ("view", "os.chdir"): "the staging area; `/`",
+}
+"""What is called by name all the same, and why nobody else can change what that name leads to."""
+
+
+def calls(source: str) -> Iterator[str]:
+    """Yield what a module calls by name, but for paths below /proc that its text holds."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and (name := ast.unparse(node.func)) in BY_NAME and not _in_proc(node):
+            yield name
+
+
+def _in_proc(node: ast.Call) -> bool:
+    first: ast.expr | None = node.args[0] if node.args else None
+    if isinstance(first, ast.JoinedStr) and first.values:
+        first = first.values[0]
+    return isinstance(first, ast.Constant) and isinstance(first.value, str) and f"{first.value}/".startswith("/proc/")
+
+
+def source(module: str) -> str:
+    assert borg_lvm.__file__
+    return (Path(borg_lvm.__file__).parent / f"{module}.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("module", FOREIGN)
+def test_nothing_foreign_is_touched_by_its_name(module: str) -> None:
+    unknown = sorted({name for name in calls(source(module)) if (module, name) not in OURS})
+    assert unknown == [], f"{module}: go through safe_open, or say in OURS whose path it is"
+
+
+def test_every_exception_is_used() -> None:
+    assert [pair for pair in OURS if pair[1] not in set(calls(source(pair[0])))] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("os.stat(path)", ["os.stat"]),
+        ("open(f'{folder}/x')", ["open"]),
+        ("kernel.mount(None, point, None, 0)", ["kernel.mount"]),
+        ("def f():\n  with suppress(OSError):\n    os.makedirs(x)", ["os.makedirs"]),
+        ("open('/proc/mounts')", []),
+        ("open(f'/proc/{pid}/stat', 'rb')", []),
+        ("safe_open.opened(path)", []),
+    ],
+)
+def test_the_judge_can_fail(text: str, found: list[str]) -> None:
+    assert list(calls(text)) == found
