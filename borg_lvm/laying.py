@@ -78,6 +78,8 @@ class Ground:
             try:
                 self._lay(step)
             except OSError as error:
+                if safe_open.is_link(error):
+                    raise safe_open.swapped(place(self.base, step.target), error) from error
                 error.add_note(f"covering {place(self.base, step.target)}")
                 raise
         return self._laid

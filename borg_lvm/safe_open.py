@@ -158,7 +158,7 @@ def as_seen(name: str, known: Identity) -> Iterator[int]:
     try:
         fd = opened(name)
     except OSError as error:
-        raise _swapped(name, error) from error
+        raise swapped(name, error) from error
     try:
         refuse_another(fd, known, name)
         yield fd
@@ -179,11 +179,17 @@ def _explained(name: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise _swapped(name, error) from error
+        raise swapped(name, error) from error
 
 
-def _swapped(name: str, error: OSError) -> SnapshotError:
-    linked = error.errno in (errno.ELOOP, errno.ENOTDIR)
+def is_link(error: OSError) -> bool:
+    """Whether a path could not be opened because a component is a symbolic link, or no directory any more."""
+    return error.errno in (errno.ELOOP, errno.ENOTDIR)
+
+
+def swapped(name: str, error: OSError) -> SnapshotError:
+    """Return the error of a path that cannot be opened any more, from the kernel's."""
+    linked = is_link(error)
     return changed(name, "it leads through a symbolic link now" if linked else error.strerror or str(error))
 
 
@@ -308,7 +314,7 @@ def used(name: str) -> int:
         with path(name) as fd:
             found = os.fstatvfs(fd)
     except OSError as error:
-        raise _swapped(name, error) from error
+        raise swapped(name, error) from error
     return (found.f_blocks - found.f_bfree) * found.f_frsize
 
 

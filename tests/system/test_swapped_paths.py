@@ -170,3 +170,15 @@ def test_a_source_that_is_swapped_under_the_command_fails_the_run(rig: Rig, www:
             said = run_through(www / "site", "sleep 2")
         assert said.status == 74
         assert f"{www}/site was replaced or moved" in said.err
+
+
+def test_the_command_begins_where_it_was_started(www: Path) -> None:
+    """Its working directory is no source: by its name it is another when the view stands."""
+    (TOP / "source").mkdir()
+    link = linked(www, TOP / "secret")
+    for number in range(ROUNDS):
+        with attacking(Attack(www / "site", link, [moment("taken", number)]), TOP / "told"):
+            words = ("run", "--path", TOP / "source", "--", "cat", "page")
+            said = borg_lvm(*words, status=None, cwd=www / "site")
+        assert said.status in STATUSES, said
+        assert SECRET not in said.out

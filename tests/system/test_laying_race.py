@@ -1,0 +1,125 @@
+"""Covers are laid while the owner of a directory exchanges names as fast as the kernel lets them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from borg_lvm import kernel, laying, namespace, safe_open
+from borg_lvm.devices import mounts
+from borg_lvm.errors import SnapshotError
+from borg_lvm.plan import Laid
+from tests.system.attacker import RUNS
+
+pytestmark = pytest.mark.limit(900)
+TRIES = 1500 if RUNS else 150
+FLIP = r"""
+import ctypes, os, sys
+libc, (one, other) = ctypes.CDLL(None), map(os.fsencode, sys.argv[1:])
+while True:
+    libc.renameat2(-100, one, -100, other, 2)
+"""
+
+
+class Ground:
+    """A directory of ours in memory, seen once more as its own copy."""
+
+    def __init__(self, top: Path) -> None:
+        self.top, self.www, self.copy = top, top / "live" / "app" / "www", top / "copy"
+        self.site, self.victim = self.www / "site", top / "victim"
+        for folder in (self.site, self.victim, self.copy, top / "live" / "app" / "www2" / "site"):
+            folder.mkdir(parents=True)
+        (self.www / "evil").symlink_to(self.victim)
+        (top / "live" / "app" / "evil").symlink_to(top)
+        kernel.mount(str(top / "live"), str(self.copy), None, kernel.MS_BIND)
+
+    def exchanged(self, pair: str) -> tuple[Path, Path]:
+        """Two names that the attacker exchanges."""
+        above = self.www.parent
+        pairs = {"site": (self.site, self.www / "evil"), "above": (self.www, above / "www2")}
+        return pairs.get(pair, (self.www, above / "evil"))
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Iterator[Ground]:
+    kernel.mount("ground", str(tmp_path), "tmpfs", 0)
+    try:
+        yield Ground(Path(os.path.realpath(tmp_path)))
+    finally:
+        kernel.umount(str(tmp_path), kernel.MNT_DETACH)
+
+
+@contextmanager
+def exchanging(pair: tuple[Path, Path]) -> Iterator[None]:
+    with subprocess.Popen([sys.executable, "-c", FLIP, *pair]) as process:
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGKILL)
+
+
+def covered(before: frozenset[int]) -> list[str]:
+    return [mount.path for mount in mounts.read() if mount.id not in before]
+
+
+def by_descriptors(ground: Ground, known: safe_open.Identity) -> str:
+    """Lay one cover, and say what came of it."""
+    namespace.make_own()
+    before = laying.numbers()
+    target = str(ground.site)
+    laid = Laid(target, 0, "/live/app/www/site", target)
+    step = laying.Step("cover", f"{ground.copy}/app/www/site", target, laid)
+    try:
+        with laying.Ground({target: known}, "", [step]) as made:
+            done = made.lay_all()
+        found = [mount for mount in mounts.read() if mount.id not in before]
+        wrong = list(laying.misplaced(found, done, "", [os.stat(ground.top).st_dev]))
+        answer = "found out" if wrong else "laid"
+    except (SnapshotError, OSError):
+        answer = "refused"
+    return "led away" if any("victim" in path for path in covered(before)) else answer
+
+
+def by_name(ground: Ground) -> str:
+    """Lay it as mount(2) does by itself: what the judge must be able to see."""
+    namespace.make_own()
+    before = laying.numbers()
+    try:
+        kernel.mount(str(ground.copy / "app"), str(ground.site), None, kernel.MS_BIND)
+    except OSError:
+        return "refused"
+    return "led away" if any("victim" in path for path in covered(before)) else "laid"
+
+
+@pytest.mark.parametrize("way", ["openat2", "walk"])
+@pytest.mark.parametrize("pair", ["site", "above", "link above"])
+def test_no_cover_is_ever_led_away(ground: Ground, pair: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = safe_open.seen(str(ground.site))
+    assert known
+    if way == "walk":
+        monkeypatch.setattr(kernel, "openat2", refused)
+    with exchanging(ground.exchanged(pair)):
+        outcomes = Counter(namespace.apart(lambda: by_descriptors(ground, known)) for _ in range(TRIES))
+    assert outcomes["led away"] == 0, outcomes
+    assert outcomes[None] == 0, outcomes
+    assert outcomes["laid"], outcomes
+    assert outcomes["refused"] + outcomes["found out"], outcomes
+
+
+def test_by_its_name_it_is(ground: Ground) -> None:
+    with exchanging(ground.exchanged("site")):
+        outcomes = Counter(namespace.apart(lambda: by_name(ground)) for _ in range(TRIES))
+    assert outcomes["led away"], outcomes
+
+
+def refused(*_: object) -> int:
+    """Answer as a sandbox does."""
+    raise OSError(1, "openat2")
