@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from borg_lvm import proc, safe_open
 from borg_lvm.errors import LateError, SnapshotError
+from borg_lvm.signals import undisturbed
 
 PROGRAM = os.path.join(os.path.dirname(__file__), "guardian_main.py")
 DIED = "it has ended"
@@ -153,14 +154,16 @@ def _told(answer: str) -> str:
 @contextmanager
 def started() -> Iterator[Guardian]:
     """Start a guardian and wait until it is ready; it ends with the block, undoing what still stands still."""
-    with subprocess.Popen(
-        [sys.executable, "-I", "-S", PROGRAM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        bufsize=0,  # so that nothing is left to be written to one that has died
-        env=proc.environment(),
-        cwd="/",
-        start_new_session=True,
-    ) as process:
+    with undisturbed():  # which it inherits: until it ignores stray signals, they wait
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,  # so that nothing is left to be written to one that has died
+            env=proc.environment(),
+            cwd="/",
+            start_new_session=True,
+        )
+    with process:
         yield Guardian(process)

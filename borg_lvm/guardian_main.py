@@ -109,7 +109,7 @@ class Guardian:
             nothing = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0)
             files = [nothing, *((os.POSIX_SPAWN_DUP2, 0, fd) for fd in (1, 2))]
             with contextlib.suppress(OSError):  # no memory, no processes left: it is tried again
-                pid = os.posix_spawn(argv[0], argv, ENVIRONMENT, file_actions=files, setsigdef=IGNORED)
+                pid = os.posix_spawn(argv[0], argv, ENVIRONMENT, file_actions=files, setsigdef=IGNORED, setsigmask=())
                 self.helpers.append(pid)
 
     def settle(self, seconds: float) -> None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from borg_lvm import desk, namespace, stand, strays
 from borg_lvm.errors import LockedError, SnapshotError, SnapshotLostError, UsageError
 from borg_lvm.log import Log
-from borg_lvm.signals import raising
+from borg_lvm.signals import raising, undisturbed
 
 PROGRAM = "borg_lvm.keeper_main"
 READY = b"ready"
@@ -39,14 +39,15 @@ def begin(name: str, words: Mapping[str, object], log: Log) -> int:
     report, tell = os.pipe()
     argv = [*_out_of_the_unit(name), sys.executable, "-P", "-m", PROGRAM, str(tell)]
     try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=[tell],
-            start_new_session=True,
-        )
+        with undisturbed():  # which it inherits: until it bears stray signals, they wait
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=[tell],
+                start_new_session=True,
+            )
     except OSError as error:
         os.close(report)
         raise SnapshotError(f"{argv[0]} cannot be started: {error.strerror}; nothing was done") from error

@@ -16,6 +16,7 @@ def main() -> None:
     """Keep a view until its end, and exit with the status of its run."""
     signals.heed_children()
     signals.bear_strays()
+    signals.let_strays_in()
     tell = int(sys.argv[1])
     os.set_inheritable(tell, False)
     args = argparse.Namespace(**json.load(sys.stdin))

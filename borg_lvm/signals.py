@@ -43,6 +43,11 @@ def bear_strays() -> None:
             signal.signal(signum, _nothing)
 
 
+def let_strays_in() -> None:
+    """Let stray signals through that whoever started us has held off until we bear them."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STRAY)
+
+
 def _nothing(signum: int, frame: FrameType | None) -> None:
     pass
 
