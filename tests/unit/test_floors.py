@@ -19,10 +19,9 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "config command devices plugins hookspecs wrappers applications child trace",
         "plan resolve report sizing volumes instant watching verdict past coverage certificate timeline trend webpage "
         "drawing metrics checking checklist belonging",
-        "adding attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main view "
-        "laying "
-        "run verifying preparing ledger locks luks namespace strays uring survey holding nesting watch growing taint "
-        "history recording aftermath desk stand merging origins",
+        "adding attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main laying "
+        "view run verifying preparing ledger locks luks namespace strays uring survey holding nesting watch growing "
+        "taint history recording aftermath desk stand merging origins",
         "session clean describe discover contract account front checkup unnamed keeper",
         "cli arguments given verbs __main__ keeper_main api",
     )
