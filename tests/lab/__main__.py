@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from tests.lab import guest, here
+from tests.lab import alone, guest, here
 from tests.lab.accelerator import accelerator
 from tests.lab.events import GRACE, Tally
 from tests.lab.initramfs import initramfs
@@ -52,6 +52,7 @@ def _run(job: Job, choice: Choice, tally: Tally) -> Outcome:
     for part in ("borg_lvm", "hooks", "tests"):
         # A guest cannot keep what it compiles, and compiling is what it is slowest at.
         compileall.compile_dir(CHECKOUT / part, quiet=2)
+    alone.borg()
     if choice.here:
         print(f"lab: here, kernel {choice.series}: {choice.why}", flush=True)
         return here.run(job, tally)
