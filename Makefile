@@ -14,7 +14,7 @@ TESTS ?=
 
 SERVER := /opt/borg-lvm
 
-.PHONY: help install setup setup-test releases lint unit system test test-full rest shell demo soak bench fresh clean
+.PHONY: help install setup setup-test releases lint unit system test test-full rest control shell demo soak bench fresh clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -62,7 +62,11 @@ system: ## the system tests that TESTS names, on KERNEL
 	@$(SETUP) full $(or $(KERNEL),$(UML))
 	@$(SUITE) full $(addprefix --kernel=,$(or $(KERNEL),$(UML))) -- $(TESTS)
 
-soak: releases ## every system test on every kernel, with the long counts: hours
+control: setup-test ## what make test must catch: seeded faults, one for each promise, each in a guest of its own
+	@$(VENV)/python -m tests.control --good --kernel $(SHELL_KERNEL)
+	@$(VENV)/python -m tests.control --kernel $(SHELL_KERNEL)
+
+soak: releases control ## control, and every system test on every kernel, with the long counts: hours
 	@$(SETUP) full $(or $(KERNEL),$(EVERY))
 	@$(SUITE) soak --timeout 86400 $(addprefix --kernel=,$(or $(KERNEL),$(EVERY))) -- $(TESTS)
 

@@ -40,6 +40,7 @@ PROMISES = (
         proofs=(
             "test_paths.py::test_paths_are_those_of_a_plain_run",
             "test_paths.py::test_second_run_of_borg_hits_its_cache_for_every_file",
+            "test_paths.py::test_device_numbers_are_the_same_in_every_run",
             "test_faithful.py",
         ),
     ),
@@ -51,6 +52,7 @@ PROMISES = (
             "test_signals.py::test_signal_before_the_command",
             "test_signals.py::test_the_command_inherits_everything",
             "test_signals.py::test_the_command_has_the_terminal",
+            "test_signals.py::test_terminated_command",
             "test_begin.py::test_a_status_is_passed_through",
         ),
     ),
@@ -58,6 +60,7 @@ PROMISES = (
         "No silent fall-back",
         proofs=(
             "test_refusals.py::test_path",
+            "test_refusals.py::test_command_lines",
             "test_refusals.py::test_all_faults_are_told_at_once",
             "test_refusals.py::test_no_room",
             "test_refusals.py::test_full_thin_pool",

@@ -172,7 +172,6 @@ def test_second_run_of_restic_adds_nothing(rig: Rig) -> None:
     assert backup(BORG_LVM, "run", "--config", config, "--")["tree_blobs"] >= frozen["tree_blobs"] + 20
 
 
-@pytest.mark.soak
 def test_device_numbers_are_the_same_in_every_run(rig: Rig) -> None:
     thick = rig.volume("thick", fs="ext4", at=rig.path("thick"))
     thin = rig.volume("thin", kind="thin", fs="ext4", at=rig.path("thin"))

@@ -1,0 +1,1 @@
+"""Seeded faults: a control of `make test`, which must catch each of them."""

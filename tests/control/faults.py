@@ -1,0 +1,159 @@
+"""The faults: each breaks a promise of README as a careless colleague would, and still looks like a success.
+
+The words are those of a promise in tests/system/promises.py. `find` stands in the file once; `put` takes its place. The
+tests are those that are to catch it, two or three of what `make test` runs, below tests/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class AnchorError(Exception):
+    """The text that a fault replaces is not in its file, or more than once."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A change for the worse."""
+
+    name: str
+    promise: str
+    file: str
+    find: str
+    put: str
+    tests: tuple[str, ...]
+
+    def seeded(self) -> str:
+        """Return the text of the file with the fault. Raises: AnchorError."""
+        text = (CHECKOUT / self.file).read_text()
+        count = text.count(self.find)
+        if count != 1:
+            fault = f"fault {self.name}: {self.file} has {self.find!r} {count} times, not once"
+            raise AnchorError(f"{fault}; mend tests/control/faults.py")
+        return text.replace(self.find, self.put)
+
+
+FAULTS = (
+    Fault(
+        "sequential",  # one window for each volume, reported as one instant
+        "One instant across several volumes",
+        "borg_lvm/snapshot.py",
+        "[self._window(copies, quiesced)]",
+        """[
+                Instant(
+                    tuple(copy.origin.full_name for copy in copies),
+                    (each := [self._window((copy,), quiesced) for copy in copies])[0].begin,
+                    each[0].seconds,
+                    tuple(one.still[0] for one in each),
+                )
+            ]""",
+        ("system/test_instant.py::test_all_snapshots_show_one_instant[gaps-three]", "system/test_moved.py"),
+    ),
+    Fault(
+        "uncovered",  # what is mounted below a source is read live
+        "mounts them\nread-only in a private mount namespace over the very same paths",
+        "borg_lvm/resolve.py",
+        'covers[path] = Cover(path, mount, mount.root, f"mounted below {targets[outer]}")',
+        'holes[path] = Hole(path, f"mounted below {targets[outer]}")',
+        (
+            "unit/test_resolve.py::test_the_root_with_everything_below",
+            "system/test_root.py::test_root_is_frozen_with_all_that_is_mounted_below[nested]",
+        ),
+    ),
+    Fault(
+        "unreported",  # an invalid snapshot is taken for a thin one
+        "snapshot that was lost while the command ran makes the run fail",
+        "borg_lvm/dm.py",
+        """return Fill(0, 0, f"the kernel calls it {text!r} ({kind or 'no table'})")""",
+        "return Fill(0, 0)",
+        (
+            "system/test_hostile.py::test_an_overflowed_snapshot_fails_the_run_though_the_command_succeeds",
+            "system/test_certificate.py::test_a_run_that_lost",
+        ),
+    ),
+    Fault(
+        "leftover",  # `clean` removes snapshots, but not the space for one
+        "`borg-lvm clean`, removes the rest",
+        "borg_lvm/clean.py",
+        "left.setdefault(volume.run_id, []).append(volume)",
+        """if volume.is_thin or volume.is_snapshot:
+                left.setdefault(volume.run_id, []).append(volume)""",
+        (
+            "system/test_killed.py::test_killed[two-after-prepare-us]",
+            "unit/test_clean_decisions.py::test_only_what_is_dead_and_not_kept",
+        ),
+    ),
+    Fault(
+        "status",  # a command that was ended by a signal is taken for a success
+        "so are its output, its terminal, its signals and its exit status",
+        "borg_lvm/run.py",
+        "return code if code >= 0 else 128 - code",
+        "return max(0, code)",
+        ("system/test_signals.py::test_terminated_command",),
+    ),
+    Fault(
+        "cold-cache",  # a files cache for each run, lest two at a time should fight for one
+        "archive paths, exclude patterns, borg's files cache and restic's parents are those of the plain",
+        "borg_lvm/run.py",
+        'told = {b"BORG_LVM_RUN": plan.run_id.encode()}',
+        'told = {b"BORG_LVM_RUN": plan.run_id.encode(), b"BORG_FILES_CACHE_SUFFIX": plan.run_id.encode()}',
+        ("system/test_paths.py::test_second_run_of_borg_hits_its_cache_for_every_file",),
+    ),
+    Fault(
+        "device-number",  # restic stores every tree again when the device number has changed
+        "archive paths, exclude patterns, borg's files cache and restic's parents are those of the plain",
+        "borg_lvm/making.py",
+        "return [*argv, *_minor(copy), copy.origin.vg]",
+        "return [*argv, copy.origin.vg]",
+        ("system/test_paths.py::test_device_numbers_are_the_same_in_every_run",),
+    ),
+    Fault(
+        "torn",  # MariaDB enters the first stage of its backup lock, but not the one that blocks commits
+        "are quiesced around the instant and always set going again",
+        "hooks/mariadb.py",
+        '"BACKUP STAGE START;", "BACKUP STAGE BLOCK_COMMIT;"',
+        '"BACKUP STAGE START;",',
+        ("system/test_mariadb.py::TestContract::test_it_stands_still_and_goes_on",),
+    ),
+    Fault(
+        "resumed-early",  # applications are resumed before the snapshots are made
+        "are quiesced around the instant and always set going again",
+        "borg_lvm/snapshot.py",
+        "with _explained(holder), quiesced(), self._written_down():",
+        """with _explained(holder), quiesced():
+                    self._signals.check()
+                with _explained(holder), self._written_down():""",
+        ("system/test_applications.py::test_they_are_quiesced_in_order_and_resumed_in_reverse",),
+    ),
+    Fault(
+        "writable",
+        "mounts them\nread-only in a private mount namespace over the very same paths",
+        "borg_lvm/view.py",
+        "mount_copy(copy, point, kernel.MS_RDONLY)",
+        "mount_copy(copy, point, 0)",
+        (
+            "system/test_kinds.py::test_kind[thick-ext4]",
+            "system/test_root.py::test_root_is_frozen_with_all_that_is_mounted_below[nested]",
+        ),
+    ),
+    Fault(
+        "guessed",  # an unknown option is taken for one without a value
+        "No silent fall-back",
+        "hooks/options.py",
+        "if not found:\n            self.unknown.append(text)",
+        "if not found:\n            self.items.append(Given(text))",
+        ("unit/test_hooks_options.py::test_the_unknown_is_reported", "system/test_refusals.py::test_command_lines"),
+    ),
+    Fault(
+        "asleep",  # the watchdog wakes up for the run and for applications, but not at the deadline of frozen volumes
+        "If borg-lvm itself is killed",
+        "borg_lvm/guardian_main.py",
+        "ends = [*self.holds.values(), *([self.deadline] if self.deadline else [])]",
+        "ends = list(self.holds.values())",
+        ("system/test_killed.py::test_deadline[two]", "system/test_killed.py::test_killed[two-before-refresh"),
+    ),
+)
