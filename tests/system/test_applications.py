@@ -118,9 +118,11 @@ def two(rig: Rig, **words: str) -> Stage:
 
 def test_they_are_quiesced_in_order_and_resumed_in_reverse(rig: Rig) -> None:
     with tidy():
-        stage = two(rig)
-        said = stage.run()
-        assert said.out == "one"
+        state = rig.path("data") / "state"
+        stage = two(rig, AFTER=f"echo quiesced >{state}", THAW=f"echo resumed >{state}")
+        # The snapshot was made in between: neither before the one, nor after the other.
+        said = stage.run("cat", str(state))
+        assert said.out == "quiesced\n"
         assert "web: quiesced (quiesce) for " in said.err
         order = ["web freeze", "db freeze", "web confirm", "db confirm", "db thaw", "web thaw"]
         assert stage.calls() == order
