@@ -6,6 +6,7 @@ import argparse
 import compileall
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -25,7 +26,8 @@ from tests.lab.where import Choice, decide, facts
 
 def main() -> int:
     """Do what the command line says and return the exit status."""
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     options = _parser().parse_args()
     if options.action == "fetch":
         for series in options.kernels or SERIES:
@@ -42,7 +44,12 @@ def main() -> int:
         command = pytest + (command or ["tests/system"])
     elif not command:
         _parser().error("run needs a command")
-    given = {"BORG_LVM_LAB_KERNEL": choice.series, **dict(pair.split("=", 1) for pair in options.env)}
+    columns = str(shutil.get_terminal_size().columns)  # the command writes to a pipe and cannot ask
+    given = {
+        "BORG_LVM_LAB_KERNEL": choice.series,
+        "BORG_LVM_LAB_COLUMNS": columns,
+        **dict(pair.split("=", 1) for pair in options.env),
+    }
     job = Job(command, options.timeout, given)
     tally = Tally(job.nonce, choice.series, options.grace, relay=_relay(options.events))
     return _report(options.action == "test", job, choice, tally, _run(job, choice, tally))

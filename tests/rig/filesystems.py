@@ -33,10 +33,23 @@ def make(device: str, kind: str) -> None:
 @contextlib.contextmanager
 def mounted(device: str, at: Path, options: str = "") -> Iterator[Path]:
     """Mount a device; make the mount point if need be and remove only what was made."""
+    with _mounted(at, *(["-o", options] if options else []), device):
+        yield at
+
+
+@contextlib.contextmanager
+def hidden(at: Path) -> Iterator[Path]:
+    """Hide what a directory holds below an empty file system in memory."""
+    with _mounted(at, "-t", "tmpfs", "-o", "mode=755", "borg-lvm-rig"):
+        yield at
+
+
+@contextlib.contextmanager
+def _mounted(at: Path, *arguments: str) -> Iterator[Path]:
     made = [path for path in (at, *at.parents) if not path.exists()]
     at.mkdir(parents=True, exist_ok=True)
     try:
-        run("mount", *(["-o", options] if options else []), device, str(at))
+        run("mount", *arguments, str(at))
         try:
             yield at
         finally:

@@ -94,6 +94,12 @@ class Rig:
         self._remember()
         return Volume(group, name, kind, device, top, where, fs, key_file)
 
+    def hide(self, at: Path) -> Path:
+        """Hide what a directory holds, if there is one, below an empty one."""
+        self._stack.enter_context(filesystems.hidden(at))
+        self._remember()
+        return at
+
     def leftovers(self) -> list[str]:
         """Return what is there now though the rig did not make it and it was not there before."""
         found = leftovers.state() - self._known
