@@ -1,1 +1,1 @@
-"""What borg-lvm does, shown: a busy program, a backup of it without borg-lvm and one with it, and both judged."""
+"""The demo: files that move between two volumes, three backups of them, and what each archive holds."""

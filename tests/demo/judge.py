@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.demo.shop import JOURNAL, TABLE, name_of
+from tests.demo.shop import JOURNAL, LEAVING, TABLE, Places, name_of, text_of
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a copy holds: orders by journal and table, and how many orders' files are missing, or there twice."""
+    """What a copy holds: orders by journal and by table, the newest file, and which orders are missing or twice."""
 
     journal: int
     table: int
-    missing: int
-    twice: int
+    newest: int
+    missing: tuple[int, ...]
+    twice: tuple[int, ...]
 
     @property
     def books_agree(self) -> bool:
-        """Whether journal and table are of one instant: an order is in the journal first, then in the table."""
-        return self.table <= self.journal <= self.table + 1
+        """Whether files, journal and table are of one instant: an order comes into them in this order."""
+        return self.table <= self.journal <= self.newest and self.newest <= self.table + 1
 
     @property
     def consistent(self) -> bool:
@@ -29,18 +29,27 @@ class Verdict:
         return self.journal > 0 and self.books_agree and not self.missing and not self.twice
 
 
-def judge(copy: Path) -> Verdict:
-    """Judge the shop's folder in a copy."""
-    journal = sum(1 for line in _lines(copy / JOURNAL) if line.startswith("order "))
-    table = int(next(iter(_lines(copy / TABLE)), "0").split()[0])
-    found = Counter(file.name for folder in ("inbox", "done") for file in (copy / folder).glob("order-*"))
-    known = [name_of(number) for number in range(1, max(journal, table) + 1)]
+def judge(copy: Places) -> Verdict:
+    """Judge a copy. A file counts only if all of its text is there."""
+    journal = sum(1 for line in _lines(copy.shop / JOURNAL) if line.startswith("order "))
+    table = int(next(iter(_lines(copy.shipped / TABLE)), "0").split()[0])
+    open_, shipped = (_orders(directory) for directory in copy.orders)
+    leaving = [number for directory in copy.orders for number in _orders(directory, LEAVING)]
+    there = open_ | shipped | set(leaving[:1] if len(leaving) == 1 else ())
     return Verdict(
         journal,
         table,
-        missing=sum(1 for name in known if not found[name]),
-        twice=sum(1 for times in found.values() if times > 1),
+        newest=max(there, default=0),
+        missing=tuple(number for number in range(1, max(journal, table) + 1) if number not in there),
+        twice=tuple(sorted(open_ & shipped)),
     )
+
+
+def _orders(directory: Path, suffix: str = "") -> set[int]:
+    """Return the orders whose files, with that suffix, are whole."""
+    found = {file.name: file for file in directory.glob(f"order-*{suffix}") if suffix or not file.suffix}
+    numbers = {int(name.removesuffix(suffix).removeprefix("order-")) for name in found}
+    return {number for number in numbers if found[name_of(number) + suffix].read_text() == text_of(number)}
 
 
 def _lines(file: Path) -> list[str]:

@@ -1,51 +1,72 @@
-"""A small program that is always busy: a shop that keeps its orders as files, in a journal and in a table.
+"""A small program that is always busy: a shop whose orders are files that it moves between two volumes.
 
 At every instant the following holds, so a backup in which it does not hold is not of one instant:
-1. every order that the journal knows lies in `inbox/` or in `done/`, in exactly one of them;
-2. the table has as many orders as the journal, or one less (the one that is just being booked).
+1. each order of the journal is on exactly one volume: as a file in `open/` or in `orders/`, or it is being moved;
+2. at most one order is being moved: its file in the old place is called `….leaving`;
+3. the table, on the other volume, has as many orders as the journal, or one less (the one that is being added).
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
-# In the order in which borg reads them: it goes by the folders' inode numbers.
-FOLDERS = ("journal", "done", "photos", "inbox", "table")
-JOURNAL, TABLE = "journal/orders", "table/orders"
-WAITING = 80  # orders in the inbox before the oldest is worked off
-RETURNED = 4  # every so many orders, one that was done comes back
+# In the order in which borg reads them: by their inode numbers. So it reads photos between the two folders of orders.
+DIRECTORIES = ("photos", "open", "journal")
+OPEN, JOURNAL, SHIPPED, TABLE = "open", "journal/orders", "orders", "table"
+LEAVING, ARRIVING = ".leaving", ".arriving"
+WAITING = 80  # open orders before the oldest is shipped
+RETURNED = 4  # every so many orders, one that was shipped comes back
 PAUSE = 0.1  # seconds from one order to the next
+PATIENCE = 60.0  # seconds that one order may take: a volume may be frozen for so long
 
 
-def lay_out(at: Path, photos: int) -> None:
-    """Make the shop's folders, and so many MiB of photos, which a backup program will be busy with for a while."""
-    made = [at / f"new-{number}" for number in range(len(FOLDERS))]
-    for folder in made:
-        folder.mkdir()
-    for folder, name in zip(sorted(made, key=lambda folder: folder.stat().st_ino), FOLDERS, strict=True):
-        folder.rename(at / name)
+@dataclass(frozen=True)
+class Places:
+    """The two volumes of the shop, or a copy of each."""
+
+    shop: Path
+    shipped: Path
+
+    @property
+    def orders(self) -> tuple[Path, Path]:
+        """Return the directories that orders lie in, one on each volume."""
+        return self.shop / OPEN, self.shipped / SHIPPED
+
+
+def lay_out(at: Places, photos: int) -> None:
+    """Make the shop's directories, and so many MiB of photos, which a backup program will be busy with for a while."""
+    made = [at.shop / f"new-{number}" for number in range(len(DIRECTORIES))]
+    for directory in made:
+        directory.mkdir()
+    by_inode = sorted(made, key=lambda directory: directory.stat().st_ino)
+    for directory, name in zip(by_inode, DIRECTORIES, strict=True):
+        directory.rename(at.shop / name)
+    (at.shipped / SHIPPED).mkdir()
     for number in range(photos * 4):
-        (at / "photos" / f"{number:04}.jpg").write_bytes(os.urandom(1 << 18))
+        (at.shop / "photos" / f"{number:04}.jpg").write_bytes(os.urandom(1 << 18))
 
 
 class Shop:
     """The program, in a thread of its own from `start` to `stop`; `longest` is how long one order took at most."""
 
-    def __init__(self, at: Path) -> None:
-        self.at = at
+    def __init__(self, at: Places) -> None:
         self.orders = 0
+        self.moves = 0
         self.longest = 0.0
-        self._inbox: deque[int] = deque()
-        self._done: deque[int] = deque()
+        self._open, self._shipped = at.orders
+        self._waiting: deque[int] = deque()
+        self._gone: deque[int] = deque()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="shop")
-        self._journal = (at / JOURNAL).open("wb", buffering=0)
-        self._table = (at / TABLE).open("wb", buffering=0)
+        self.trouble = ""
+        # A daemon: should a volume stay frozen, the demo must end all the same.
+        self._thread = threading.Thread(target=self._work, name="shop", daemon=True)
+        self._journal = (at.shop / JOURNAL).open("wb", buffering=0)
+        self._table = (at.shipped / TABLE).open("wb", buffering=0)
         for _ in range(2 * WAITING):
             self._step()
 
@@ -54,18 +75,23 @@ class Shop:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close it for good."""
+        """Close it for good. `trouble` then says what was wrong with it, if anything was."""
         self._over.set()
-        self._thread.join()
-        self._journal.close()
-        self._table.close()
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            self.trouble = f"the shop hangs: it did not end within {PATIENCE:g} s"
+        else:
+            self._journal.close()
+            self._table.close()
 
     def _work(self) -> None:
-        while not self._over.is_set():
-            began = time.monotonic()
-            self._step()
-            self.longest = max(self.longest, time.monotonic() - began)
-            time.sleep(PAUSE)
+        try:
+            while not self._over.wait(PAUSE):
+                began = time.monotonic()
+                self._step()
+                self.longest = max(self.longest, time.monotonic() - began)
+        except OSError as error:
+            self.trouble = f"the shop stopped working: {error}"
 
     def _step(self) -> None:
         number = self.orders + 1
@@ -73,22 +99,32 @@ class Shop:
         self._journal.write(b"order %08d\n" % number)
         os.pwrite(self._table.fileno(), b"%08d orders\n" % number, 0)
         self.orders = number
-        if len(self._inbox) > WAITING:
-            self._move(self._inbox, "inbox", self._done, "done")
-        if number % RETURNED == 0 and self._done:
-            self._move(self._done, "done", self._inbox, "inbox")
-            self._move(self._inbox, "inbox", self._done, "done")
+        if len(self._waiting) > WAITING:
+            self._ship()
+        if number % RETURNED == 0 and self._gone:
+            self._move(self._gone.popleft(), self._shipped, self._open, self._waiting)
+            self._ship()
 
     def _receive(self, number: int) -> None:
-        new = self.at / "inbox" / ".new"
-        new.write_text(f"order {number}\n")
-        new.rename(self.at / "inbox" / name_of(number))
-        self._inbox.append(number)
+        name = name_of(number)
+        new = self._open / f"{name}{ARRIVING}"
+        new.write_text(text_of(number))
+        new.rename(self._open / name)
+        self._waiting.append(number)
 
-    def _move(self, source: deque[int], from_folder: str, target: deque[int], to_folder: str) -> None:
-        number = source.popleft()
-        os.rename(self.at / from_folder / name_of(number), self.at / to_folder / name_of(number))
-        target.append(number)
+    def _ship(self) -> None:
+        self._move(self._waiting.popleft(), self._open, self._shipped, self._gone)
+
+    def _move(self, number: int, source: Path, target: Path, queue: deque[int]) -> None:
+        """Move an order's file to the other volume, as mv(1) does: copy it, then remove it."""
+        name = name_of(number)
+        leaving, arriving = source / f"{name}{LEAVING}", target / f"{name}{ARRIVING}"
+        (source / name).rename(leaving)
+        arriving.write_bytes(leaving.read_bytes())
+        arriving.rename(target / name)
+        leaving.unlink()
+        queue.append(number)
+        self.moves += 1
 
 
 def name_of(number: int) -> str:
@@ -96,6 +132,6 @@ def name_of(number: int) -> str:
     return f"order-{number:08}"
 
 
-def files(at: Path) -> int:
-    """Count the shop's files."""
-    return sum(1 for _ in itertools.chain.from_iterable(names for _, _, names in os.walk(at)))
+def text_of(number: int) -> str:
+    """Return what an order's file holds."""
+    return f"order {number}\n"
