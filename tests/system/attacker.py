@@ -32,23 +32,27 @@ def devices():
             pass
     return found
 
-def processes(file, word):
+def processes(file, fits):
     for name in os.listdir("/proc"):
         try:
-            if name.isdigit() and name != str(os.getpid()) and word in open("/proc/%s/%s" % (name, file), "rb").read():
+            if name.isdigit() and name != str(os.getpid()) and fits(open("/proc/%s/%s" % (name, file), "rb").read()):
                 return True
         except OSError:
             pass
     return False
 
+def making():
+    # One volume is taken by lvcreate, several are by an lvm shell.
+    return processes("comm", lambda text: text.strip() in (b"lvcreate", b"lvm"))
+
 def taken():
-    # The snapshot's name is there before the instant, for its space is made first: -cow comes late, lvcreate ends last.
-    return any("borg_lvm" in name and "-cow" in name for name in devices()) and not processes("comm", b"lvcreate")
+    # The snapshot's name is there before the instant, for its space is made first: -cow comes late, LVM ends last.
+    return any("borg_lvm" in name and "-cow" in name for name in devices()) and not making()
 
 seen = {
     "taken": taken,
-    "lvcreate": lambda: processes("comm", b"lvcreate"),
-    "guardian": lambda: processes("cmdline", b"guardian_main"),
+    "making": making,
+    "guardian": lambda: processes("cmdline", lambda text: b"guardian_main" in text),
     "command": lambda: os.path.exists(told + ".begun"),
 }
 

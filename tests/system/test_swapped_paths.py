@@ -79,7 +79,7 @@ def test_no_link_in_the_snapshot_is_followed(www: Path) -> None:
     """At the instant `site` leads to what is for root alone; before and after it is a directory."""
     link = linked(www, "../../secret")
     for number in range(ROUNDS):
-        moments = ["lvcreate", moment("taken", number)]
+        moments = ["making", moment("taken", number)]
         with attacking(Attack(www / "site", link, moments), TOP / "told"):
             said = run_through(www / "site", f"cat {www}/site/page; sleep 1")
         assert SECRET not in said.out
@@ -90,7 +90,7 @@ def test_no_link_in_the_snapshot_is_followed(www: Path) -> None:
 def test_begin_shows_nothing_that_a_link_in_the_snapshot_leads_to(www: Path) -> None:
     link = linked(www, "../../secret")
     for number in range(ROUNDS):
-        moments = ["lvcreate", moment("taken", number)]
+        moments = ["making", moment("taken", number)]
         with attacking(Attack(www / "site", link, moments), TOP / "told"):
             said = borg_lvm("begin", "nightly", "--path", www / "site", status=None)
             assert said.status in (0, 71), said
@@ -145,7 +145,7 @@ def test_what_begin_mounts_below_stays_in_the_view(rig: Rig, www: Path) -> None:
     victim.mkdir()
     link = linked(www, victim)
     for number in range(ROUNDS):
-        moments = ["lvcreate", moment("taken", number)]
+        moments = ["making", moment("taken", number)]
         with attacking(Attack(www / "site", link, moments), TOP / "told"):
             said = borg_lvm("begin", "nightly", "--path", TOP, status=None)
             assert said.status in (0, 71), said
