@@ -90,7 +90,7 @@ class Rig:
             filesystems.make(top, fs)
         where = Path(at) if at else None
         if where:
-            self._stack.enter_context(filesystems.mounted(top, where, options))
+            self._stack.enter_context(filesystems.mounted(top, where, options, fs or ""))
         self._remember()
         return Volume(group, name, kind, device, top, where, fs, key_file)
 
