@@ -22,6 +22,8 @@ PATIENCE = 2.0
 """Seconds between asking a process to end and forcing it."""
 COMMAND_PATIENCE = 10.0
 """The same for the command: a backup program lets go of its repository first."""
+LOOK_AGAIN = 0.5
+"""Seconds at most between two looks whether they have ended: each is a pass over all of /proc."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,10 @@ def end(processes: Callable[[], Sequence[Process]], log: Log, why: str, patience
         log.warning(f"{why}: sending {signum.name} to {names}")
         for process in found:
             process.kill(signum)
-        deadline = time.monotonic() + patience
+        deadline, pause = time.monotonic() + patience, 0.05
         while processes() and time.monotonic() < deadline:
-            time.sleep(0.05)
+            time.sleep(pause)
+            pause = min(pause * 1.5, LOOK_AGAIN)
 
 
 def kill_all_in(inode: int) -> None:
