@@ -100,9 +100,9 @@ TABLE = [
     _need("gpg-agent", "test", "keeps gpg's keys", "gpg-agent"),
     # applications that are quiesced
     _need("postgresql", "test", "an application", "/usr/lib/postgresql/*/bin/postgres", "postgresql"),
-    _need("redis", "test", "an application", "redis-server"),
+    _need("redis", "test", "an application", "redis-server", "redis-server"),
     _need("mariadb", "test", "an application", "mariadbd", "mariadb-server"),
-    _need("sqlite", "test", "an application; borgmatic dumps it", "sqlite3"),
+    _need("sqlite", "test", "an application; borgmatic dumps it", "sqlite3", "sqlite3"),
     _need("systemd", "test", "its units are applications", "systemd-analyze", "systemd"),
     _need("podman", "test", "its containers are applications", "podman"),
     _need("crun", "test", "starts podman's containers", "crun"),
