@@ -29,7 +29,9 @@ def arguments(job: Job, kernel: Kernel, initramfs: Path, ports: dict[str, int], 
 
     What the kernel says goes to standard output.
     """
-    result = ["env", f"TMPDIR={_memory_lies_in()}", "taskset", "--cpu-list", str(processor), str(kernel.image)]
+    # It has a directory below HOME for a socket and its process id, and panics if it cannot make that.
+    result = ["env", f"TMPDIR={_memory_lies_in()}", f"HOME={job.out}"]
+    result += ["taskset", "--cpu-list", str(processor), str(kernel.image)]
     result += [f"mem={min(MEMORY, memory() // 2) >> 20}M", f"initrd={initramfs}"]
     result += ["con=null", "con0=null,fd:1", "panic=-1"]
     result += [f"lab.nonce={job.nonce}", "lab.out=" + str(job.out).replace(" ", r"\040")]
