@@ -23,11 +23,11 @@ there, other, told, *moments = sys.argv[1:]
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 libc = ctypes.CDLL(None, use_errno=True)
 
-def devices():
-    found = set()
+def devices(fact):
+    found = []
     for name in os.listdir("/sys/block"):
         try:
-            found.add(open("/sys/block/%s/dm/name" % name).read())
+            found.append(open("/sys/block/%s/dm/%s" % (name, fact)).read().strip())
         except OSError:
             pass
     return found
@@ -46,8 +46,14 @@ def making():
     return processes("comm", lambda text: text.strip() in (b"lvcreate", b"lvm"))
 
 def taken():
-    # The snapshot's name is there before the instant, for its space is made first: -cow comes late, LVM ends last.
-    return any("borg_lvm" in name and "-cow" in name for name in devices()) and not making()
+    # The snapshot's name is there before the instant, for its space is made first: -cow comes late, lvcreate ends last.
+    # The shell lives on: when nothing is suspended for a moment, its work is done.
+    for _ in range(6):
+        there = any("borg_lvm" in name and "-cow" in name for name in devices("name"))
+        if not there or processes("comm", lambda text: text.strip() == b"lvcreate") or "1" in devices("suspended"):
+            return False
+        time.sleep(0.004)
+    return True
 
 seen = {
     "taken": taken,
