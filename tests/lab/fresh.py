@@ -87,7 +87,8 @@ def run(root: Path, target: str) -> tuple[int, float]:
     kept = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
     own = {"HOME": "/root", "LANG": "C.UTF-8", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     variables = [f"{name}={value}" for name, value in (kept | own).items()]
-    command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", INSIDE, "bash"]
+    command = ["setpriv", "--pdeathsig", "KILL", "--"]  # nothing goes on in there when we are ended
+    command += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", INSIDE, "bash"]
     began = time.monotonic()
     done = subprocess.run(
         [*command, str(root), target, *variables], env={**os.environ, "PLACE": PLACE},
