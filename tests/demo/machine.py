@@ -52,7 +52,7 @@ def built(rig: Rig) -> Machine:
     shop = rig.volume("shop", fs="ext4", mib=640, at=at.shop)
     shipped = rig.volume("shipped", fs="ext4", mib=64, at=at.shipped)
     environment = _environment(rig)
-    lay_out(at, _photos())
+    lay_out(at, _photos(rig))
     return Machine(rig, (shop, shipped), at, Shop(at), environment)
 
 
@@ -92,9 +92,11 @@ def _environment(rig: Rig) -> dict[str, str]:
     return environment
 
 
-def _photos() -> int:
-    """Return how many MiB keep borg busy for a few seconds on this machine."""
+def _photos(rig: Rig) -> int:
+    """Return how many MiB keep borg busy for a few seconds on this machine, if there is memory for so many."""
     block = bytes(1 << 20)
     began = time.monotonic()
     hashlib.sha256(block)
-    return max(6, min(192, round(0.6 / (time.monotonic() - began))))
+    busy = round(1.0 / (time.monotonic() - began))
+    memory = os.statvfs(rig.directory)
+    return max(6, min(192, busy, memory.f_bavail * memory.f_frsize // 8 >> 20))
