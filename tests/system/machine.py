@@ -146,9 +146,9 @@ class Machine:
 
 def installed() -> str:
     """Return the lines for `boot` that do what `make install` would, with the programs of this checkout."""
-    programs = " ".join(str(BIN / name) for name in ("borg-lvm", "borg-lvm-borg", "borg-lvm-restic"))
-    folder = "/usr/local/lib/systemd/system"
-    return f"ln -s {programs} {SBIN}/\nmkdir {folder}\ncp {CONTRIB}/*.service {CONTRIB}/*.timer {folder}/"
+    programs = shlex.join(str(BIN / name) for name in ("borg-lvm", "borg-lvm-borg", "borg-lvm-restic"))
+    folder, units = "/usr/local/lib/systemd/system", shlex.quote(str(CONTRIB))
+    return f"ln -s {programs} {SBIN}/\nmkdir {folder}\ncp {units}/*.service {units}/*.timer {folder}/"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,13 @@ case "$* " in
     *) exec {real} "$@" ;;
 esac
 """
+
+
+def saving(folder: Path) -> Gate:
+    """Return a gate before which only the borg that saves stands."""
+    real = shutil.which("borg", path=environment()["PATH"])
+    assert real
+    return Gate(folder, "borg", ALL_BUT_CREATE.format(real=shlex.quote(real)))
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,7 @@ class Borgmatic:
 
     def gate(self, name: str = "gate") -> Gate:
         """Return a gate for `local_path`, before which only the borg that saves stands."""
-        real = shutil.which("borg", path=environment()["PATH"])
-        return Gate(self.folder / name, "borg", ALL_BUT_CREATE.format(real=real))
+        return saving(self.folder / name)
 
     def create(
         self, config: Path, *before: str | Path, status: int | None = 0, env: Mapping[str, str] | None = None

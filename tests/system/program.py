@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from pathlib import Path
 from tests.system import certificates
 
 BIN = Path(sys.executable).parent
+OURS = shlex.quote(str(BIN / "borg-lvm"))
+"""Our program in a line of a shell."""
 AHEAD: Sequence[str] = ("/usr/bin/nice", "-n", "-10")
 """Before what a test waits for: a guest has one processor, and six writers, say, would leave a seventh of it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -57,7 +58,7 @@ class Root:
 
     def entering(self, cwd: str, *argv: str | Path) -> list[str]:
         """Return the command that enters the root, goes to a folder there and runs another command."""
-        script = ENTER.format(borrowed=" ".join(BORROWED))
+        script = ENTER.format(borrowed=shlex.join(BORROWED))
         unshare = ["unshare", "--mount", "--propagation", "private"]
         return [*unshare, "sh", "-c", script, "sh", str(self.top), cwd, *map(str, argv)]
 

@@ -6,6 +6,7 @@ The wire between both hosts is a port of ours on the loopback, whose every conne
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import socket
 import subprocess
@@ -64,7 +65,7 @@ class Host:
 
 def borg_serve() -> str:
     """Return the only command that a key is good for: a repository below HOME, to which may only be added."""
-    borg = shutil.which("borg", path=environment()["PATH"])
+    borg = shlex.quote(shutil.which("borg", path=environment()["PATH"]) or "borg")
     return f"BORG_BASE_DIR={HOME}/base {borg} serve --append-only --restrict-to-path {HOME}"
 
 

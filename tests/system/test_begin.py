@@ -16,7 +16,7 @@ import pytest
 from tests.rig import Kind, Rig
 from tests.system.archives import Borg, statuses
 from tests.system.live import assert_nothing_left, wait_for
-from tests.system.program import BIN, Said, borg_lvm, run
+from tests.system.program import BIN, OURS, Said, borg_lvm, run
 from tests.system.rootfs import Root
 
 VIEW = Path("/run/borg-lvm/view")
@@ -323,7 +323,7 @@ def test_where_nobody_else_would_see_it_there_is_no_view(rig: Rig) -> None:
 @pytest.mark.soak
 def test_a_view_whose_place_cannot_be_told_does_not_stand(rig: Rig) -> None:
     (source,) = planted(rig)
-    script = f"{BIN}/borg-lvm begin nightly --path {source} --print folder >/dev/full"
+    script = f"{OURS} begin nightly --path {source} --print folder >/dev/full"
     assert "cannot be told: No space left on device" in run("sh", "-c", script, status=71).err
     assert "there is no view" in end(status=64).err
 
@@ -430,13 +430,13 @@ def test_the_root_itself_stands_in_a_view(rig: Rig) -> None:
     (root.top / "home" / "user" / "notes").write_text("frozen")
     shown = f"{VIEW}/nightly"
     script = f"""set -e
-{BIN}/borg-lvm begin nightly --path / "$@" --config {rig.path("config.yaml")}
+{OURS} begin nightly --path / "$@" --config {rig.path("config.yaml")}
 echo live >/etc/setting; echo live >/home/user/notes
 cat {shown}/etc/setting {shown}/home/user/notes
 ls {shown}/proc {shown}/tmp
 ! touch {shown}/etc/x 2>/dev/null
 cd /
-{BIN}/borg-lvm end nightly
+{OURS} end nightly
 [ ! -e {shown} ]
 """
     rig.path("config.yaml").write_text("deadline: 60\n")

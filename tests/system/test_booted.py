@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shlex
 import signal
 import sys
 import tarfile
@@ -94,7 +95,8 @@ def machine(cut: Booted) -> Iterator[Machine]:
     """Boot with the unit that cleans enabled."""
     enabled = "systemctl --root=/ enable --quiet borg-lvm-clean.service"
     with booted(
-        cut.rig.path("machine"), f"{installed()}\ncp -r {CONTRIB / 'borgmatic.service.d'} {UNITS}/\n{enabled}"
+        cut.rig.path("machine"),
+        f"{installed()}\ncp -r {shlex.quote(str(CONTRIB / 'borgmatic.service.d'))} {UNITS}/\n{enabled}",
     ) as made:
         yield made
 
@@ -317,7 +319,7 @@ def test_a_backup_in_a_sandbox_between_begin_and_end(cut: Booted, machine: Machi
 def test_make_install(machine: Machine) -> None:
     """README's second command itself. Set-up has fetched what pip takes from PyPI: a guest has no network."""
     (install,) = (line for line in lines(1) if line.startswith("make"))
-    machine.shell(f"rm -rf {SBIN}/* {INSTALLED}/*; cp -r {README.parent} /run/checkout")
+    machine.shell(f"rm -rf {SBIN}/* {INSTALLED}/*; cp -r {shlex.quote(str(README.parent))} /run/checkout")
     machine.shell(
         f"cd /run/checkout; export PIP_NO_INDEX=1 PIP_FIND_LINKS={WHEELS}; {install}; systemctl daemon-reload"
     )

@@ -6,7 +6,6 @@ With borgmatic's own LVM hook the same ends with status 0 and an archive without
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,10 @@ from tests.rig import Rig
 from tests.rig.tools import run as tool
 from tests.system import certificates
 from tests.system.archives import Borg, in_tar
-from tests.system.gate import Gate
 from tests.system.live import Run, assert_nothing_left, dmeventds, tidy
-from tests.system.program import environment, run
-from tests.system.test_front import ALL_BUT_CREATE, SECRET
+from tests.system.matic import saving
+from tests.system.program import run
+from tests.system.test_front import SECRET
 from tests.system.test_overflow import MONITORED, TAINTED, overflow, prepared
 from tests.system.watching import overwrite
 
@@ -35,8 +34,7 @@ class Backup:
         self.env = {**self.borg.env, "HOME": str(rig.path("home")), "XDG_RUNTIME_DIR": str(rig.path("runtime"))}
         for name in ("HOME", "XDG_RUNTIME_DIR"):
             Path(self.env[name]).mkdir()
-        plain = ALL_BUT_CREATE.format(real=shutil.which("borg", path=environment()["PATH"]))
-        self.gate = Gate(rig.path("gate"), "borg", plain)
+        self.gate = saving(rig.path("gate"))
         self.first, self.second = self.borg.folder / "first", self.borg.repository
         run("borg", "init", "--encryption", "repokey-blake2", self.first, env=self.with_secret)
         self.folder = rig.path("borgmatic.d")

@@ -16,7 +16,7 @@ from tests.rig import Rig
 from tests.system.archives import Borg
 from tests.system.gate import Gate
 from tests.system.live import assert_nothing_left, wait_for
-from tests.system.matic import ALL_BUT_CREATE
+from tests.system.matic import saving
 from tests.system.program import BIN, borg_lvm, environment, run, start
 
 pytestmark = [pytest.mark.limit(600), pytest.mark.soak]
@@ -92,12 +92,6 @@ def archives(borg: Borg) -> list[str]:
     return run("borg", "list", "--short", borg.repository, env=borg.env).out.split()
 
 
-def gated(rig: Rig) -> Gate:
-    """Return a gate that stands before each borg that saves, wherever the front looks for it."""
-    real = shutil.which("borg", path=environment()["PATH"])
-    return Gate(rig.path("gate"), "borg", ALL_BUT_CREATE.format(real=real))
-
-
 class Ninja:
     """backupninja with folders of its own, and contrib's handler for other paths."""
 
@@ -160,7 +154,7 @@ def test_backupninja_saves_one_instant_and_reports_what_fails(rig: Rig) -> None:
 
 
 def test_emborg_with_borg_executable_saves_prunes_and_fails(rig: Rig) -> None:
-    source, borg, gate = planted(rig), fresh(rig), gated(rig)
+    source, borg, gate = planted(rig), fresh(rig), saving(rig.path("gate"))
     (source / "left out.o").touch()
     settings = rig.path("config") / "emborg"
     settings.mkdir(parents=True)
@@ -237,7 +231,7 @@ class Vorta:
 
 @pytest.mark.needs("vorta")
 def test_vorta_with_a_link_called_borg_takes_the_archive_and_our_failures_for_borgs(rig: Rig) -> None:
-    source, borg, gate = planted(rig), fresh(rig), gated(rig)
+    source, borg, gate = planted(rig), fresh(rig), saving(rig.path("gate"))
     (source / "left out.o").touch()
     vorta = Vorta(rig.path("home"), borg, source, gate.program)
     with vorta.running():
@@ -264,7 +258,7 @@ def test_vorta_with_a_link_called_borg_takes_the_archive_and_our_failures_for_bo
 @pytest.mark.needs("vorta")
 def test_a_backup_that_is_cancelled_in_vorta_is_released(rig: Rig) -> None:
     """Vorta sends SIGINT to borg, as it thinks, and three seconds later SIGTERM to the process group."""
-    source, borg, gate = planted(rig), fresh(rig), gated(rig)
+    source, borg, gate = planted(rig), fresh(rig), saving(rig.path("gate"))
     vorta = Vorta(rig.path("home"), borg, source, gate.program)
     cancelled = rig.path("cancelled")
     with vorta.running("/usr/bin/python3", "-c", PRESSED, cancelled):

@@ -104,7 +104,7 @@ ENTRIES: dict[str, Callable[..., dict[str, Any]]] = {"postgresql": postgresql, "
     [
         pytest.param("postgresql", [""], "no password supplied", marks=pytest.mark.soak),
         ("postgresql", ["wrong"], 'password authentication failed for user "password"'),
-        ("postgresql", ["right"], "privileges of pg_read_all_settings"),
+        ("postgresql", ["right"], "pg_read_all_settings"),
         ("mariadb", ["backup", "wrong"], "Access denied for user 'backup'@'localhost'"),
         ("mariadb", ["nothing", "right"], "privilege"),
         ("mariadb", ["no_log", "right"], "BINLOG MONITOR privilege"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,22 +11,13 @@ import pytest
 
 from tests.rig import Rig
 from tests.system.archives import Borg, Restic, in_tar, statuses, summary
-from tests.system.gate import Gate
-from tests.system.program import BIN, Said, environment, run
+from tests.system.matic import saving
+from tests.system.program import BIN, Said, run
 
 pytestmark = pytest.mark.limit(300)
 
 FRONT, RESTIC = BIN / "borg-lvm-borg", BIN / "borg-lvm-restic"
 SECRET = "a pass phrase"
-
-# The gate is for the borg that saves: borgmatic asks for the version, and tries what it is about to do, before that.
-ALL_BUT_CREATE = """\
-case "$* " in
-    create*--dry-run\\ *) exec {real} "$@" ;;
-    create*) ;;
-    *) exec {real} "$@" ;;
-esac
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +94,7 @@ def test_borgmatic_with_local_path_saves_the_same_from_one_instant(rig: Rig) -> 
     plain = [files(borg, repository, archives(borg, repository)[-1]) for repository in repositories]
     assert len([path for path in plain[0] if "/file" in path]) == 10
     assert not [path for path in plain[0] if path.endswith(".o")]
-    gate = Gate(rig.path("gate"), "borg", ALL_BUT_CREATE.format(real=shutil.which("borg", path=environment()["PATH"])))
+    gate = saving(rig.path("gate"))
     config = configured(rig, borg, sources, **way, local_path="borg-lvm-borg")
     with gate.closed(
         BIN / "borgmatic", "--config", config, "create", "-v", "1", env=env | {"BORG_LVM_BORG": str(gate.program)}
@@ -198,9 +188,10 @@ def test_statuses_are_borgs(rig: Rig) -> None:
 def test_inside_of_a_run_it_is_the_program_itself(rig: Rig) -> None:
     source = str(planted(rig)[0])
     borg = Borg.made(rig.path("borg"))
-    script = f"{FRONT} create --info {borg.archive('a')} {source} && {RESTIC} backup {source}"
+    script = f'"$1" create --info {borg.archive("a")} {source} && "$2" backup {source}'
     restic = Restic.made(rig.path("restic"))
-    said = run(BIN / "borg-lvm", "run", "--path", source, "--", "sh", "-c", script, env=borg.env | restic.env)
+    command = ("sh", "-c", script, "sh", FRONT, RESTIC)
+    said = run(BIN / "borg-lvm", "run", "--path", source, "--", *command, env=borg.env | restic.env)
     assert said.err.count("everything released") == 1
     assert borg.contents("a")[f"{source[1:]}/file0"] == "srv 0"
     assert f"{source}/file0" in restic.paths()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.program import BIN, borg_lvm, environment, run, start
+from tests.system.program import BIN, OURS, borg_lvm, environment, run, start
 
 pytestmark = pytest.mark.limit(600)
 ON_THE_HOST = "nsenter --target 1 --mount sh -c"
@@ -96,7 +96,7 @@ def test_a_parent_that_ignores_its_children_does_not_make_failures_successes(srv
 @pytest.mark.parametrize("where", ["closed", pytest.param("full", marks=pytest.mark.soak)])
 def test_a_standard_error_that_cannot_be_written(srv: Path, where: str) -> None:
     redirected = "2>&-" if where == "closed" else "2>/dev/full"
-    command = f"{BIN}/borg-lvm run --path {srv} -- sh -c 'cat {srv}/app/file; exit 5' {redirected}"
+    command = f"{OURS} run --path {srv} -- sh -c 'cat {srv}/app/file; exit 5' {redirected}"
     done = subprocess.run(["sh", "-c", command], env=environment(), capture_output=True, check=False, timeout=300)
     assert (done.returncode, done.stdout) == (5, b"old\n")
 

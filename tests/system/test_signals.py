@@ -38,9 +38,8 @@ from tests.system.live import (
 from tests.system.program import BIN, Said, borg_lvm, environment, run, start
 from tests.system.terminals import terminal
 
-LISTENER = f"""#!{sys.executable} -IS
-import os, signal, sys
-wanted = {{signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}}
+LISTENER = """import os, signal, sys
+wanted = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.write(log, b"ready\\n")
@@ -67,7 +66,7 @@ class Listener:
 
     def __init__(self, folder: Path) -> None:
         self._log = folder / "signals"
-        self.argv = [script(folder, "listener", LISTENER), self._log]
+        self.argv: list[str | Path] = [sys.executable, "-IS", script(folder, "listener", LISTENER), self._log]
 
     def ready(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until it listens."""
@@ -90,7 +89,8 @@ class Listener:
 
     def end(self) -> None:
         """End it."""
-        (pid,) = [pid for pid, words in processes().items() if f" -IS {self.argv[0]}" in words]
+        command = " ".join(map(str, self.argv))
+        (pid,) = [pid for pid, words in processes().items() if words == command]
         os.kill(pid, signal.SIGUSR2)
 
 
