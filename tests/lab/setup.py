@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 from tests.lab import log, packages
@@ -92,11 +93,19 @@ def main() -> None:
     with locked("setup"):
         log.begin()
         packages.install(options.stage)
-        environment(options.stage)
-        if options.stage not in ("demo", "test"):
-            wheels()
-            sources()
-    kernels(options.kernel)
+        with ThreadPoolExecutor() as pool:
+            # Building borg takes a processor, fetching kernels the network.
+            for task in [pool.submit(python, options.stage), pool.submit(kernels, options.kernel)]:
+                task.result()
+
+
+def python(stage: str) -> None:
+    """Make all that comes from PyPI."""
+    environment(stage)
+    if stage != "demo":
+        wheels()
+    if stage not in ("demo", "test"):
+        sources()
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
