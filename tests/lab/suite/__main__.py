@@ -16,7 +16,7 @@ from tests.lab.kernels import SERIES
 from tests.lab.paths import places
 from tests.lab.suite.choose import STAGES, Item, chosen
 from tests.lab.suite.collect import collected
-from tests.lab.suite.deal import Part, parts
+from tests.lab.suite.deal import SLOWER, UNKNOWN, Part, parts
 from tests.lab.suite.guests import Guests
 from tests.lab.suite.known import remember, seconds
 from tests.lab.suite.progress import Progress
@@ -42,7 +42,11 @@ def main() -> int:
     plan = chosen(options.stage, options.kernel, collected(tests))
     dealt = _dealt(plan)
     known = seconds()
-    expected = {(part.kernel, item.name): known.get(item.name, 5.0) for part in dealt for item in part.items}
+    expected = {
+        (part.kernel, item.name): known.get(item.name, UNKNOWN) * SLOWER[part.kernel]
+        for part in dealt
+        for item in part.items
+    }
     if not expected:
         sys.exit(f"tests: none of these tests is in the stage {options.stage}")
     progress = Progress(expected)
@@ -69,7 +73,7 @@ def _dealt(plan: dict[str, list[Item]]) -> list[Part]:
     dealt = []
     for kernel, items in plan.items():
         uml = kernel.startswith("uml")
-        number = max(1, round(WAVES * places() * share[kernel] / total)) if uml else 2
+        number = max(1, round(WAVES * places() * share[kernel] / total)) if uml else 1
         dealt += parts(kernel, items, known, number)
     return sorted(dealt, key=lambda part: (part.kernel.startswith("uml"), -part.seconds))
 
