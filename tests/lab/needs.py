@@ -54,10 +54,10 @@ def _need(name: str, stage: str, purpose: str, proof: str, *packages: str) -> Ne
 
 def _own_python() -> list[Need]:
     """What the Python that runs us lacks: only one of Debian's own has it in packages of their own."""
-    made = Path(sysconfig.get_path("stdlib"), "ensurepip", "_bundled")
+    ensurepip = Path(sysconfig.get_path("stdlib"), "ensurepip", "__init__.py")  # Debian's wheels are elsewhere
     headers = Path(sysconfig.get_path("include"), "Python.h")
     return [
-        _need("venv", "demo", "the virtual environment .venv", f"{made}/*.whl", f"{MINOR}-venv", "python3-venv"),
+        _need("venv", "demo", "the virtual environment .venv", str(ensurepip), f"{MINOR}-venv", "python3-venv"),
         _need("headers", "test", "borgbackup: Python's own headers", str(headers), f"{MINOR}-dev", "python3-dev"),
     ]
 
@@ -67,7 +67,7 @@ TABLE = [
     # the lab and its guests
     _need("busybox", "demo", "the guest's initramfs", "/bin/busybox", "busybox-static"),
     _need("kmod", "demo", "modules of the guest's kernel", "depmod"),
-    _need("iproute2", "demo", "the guest's loopback interface", "ip"),
+    _need("iproute2", "test", "the guest's network interfaces", "ip"),
     _need("patchelf", "test", "runs the User Mode Linux of a newer Debian", "patchelf"),
     _need("qemu", "full", "boots stock kernels", "qemu-system-x86_64", "qemu-system-x86"),
     _need("zstd", "full", "unpacks the image of newer kernels", "zstd"),
