@@ -6,6 +6,7 @@ blocked and waited for (see `run.py`), because only so the kernel tells whether 
 
 from __future__ import annotations
 
+import atexit
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,11 +37,13 @@ def heed_children() -> None:
 def bear_strays() -> None:
     """Have stray signals change nothing; one that was ignored before stays ignored.
 
-    By a handler, not by ignoring them: what we start then finds them as usual.
+    By a handler, not by ignoring them: what we start then finds them as usual. In the end they are blocked, for Python
+    takes its handlers away before the process is gone.
     """
     for signum in STRAY:
         if signal.getsignal(signum) == signal.SIG_DFL:
             signal.signal(signum, _nothing)
+    atexit.register(signal.pthread_sigmask, signal.SIG_BLOCK, STRAY)
 
 
 def let_strays_in() -> None:

@@ -27,7 +27,7 @@ LOAD = 12  # MiB that each run's volume gets to bear
 @pytest.fixture(autouse=True)
 def own_history(rig: Rig) -> Iterator[None]:
     """Put an empty /var/lib/borg-lvm there for the length of a test."""
-    with library(rig, "tmpfs", "size=4m"):
+    with library(rig, "tmpfs", "size=4m,mode=700"):
         yield
 
 
@@ -149,7 +149,7 @@ def test_a_full_var_is_a_warning(rig: Rig) -> None:
 
 def test_a_var_that_cannot_be_written_is_a_warning(rig: Rig) -> None:
     """The rule: as for one that is full."""
-    with tidy(), library(rig, "tmpfs", "ro"):
+    with tidy(), library(rig, "tmpfs", "ro,mode=700"):
         rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         said = borg_lvm("run", "--path", rig.path("data"), "--", "true")
         assert "Read-only file system; the backup is not concerned" in said.err

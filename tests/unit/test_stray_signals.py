@@ -66,3 +66,11 @@ with signals.Signals():
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
     assert python(code).stdout == f"{-signum}\n"
+
+
+@pytest.mark.process
+def test_they_are_borne_until_the_very_end() -> None:
+    late = f"def __del__(self, kill=os.kill, pid=os.getpid()): kill(pid, {int(signal.SIGALRM)})"
+    with_late = f"\nclass Late:\n    {late}\nlate = Late()  # goes when Python has taken its handlers away"
+    assert python(f"import os{with_late}").returncode == -signal.SIGALRM
+    assert python(BEAR + with_late).returncode == 0
