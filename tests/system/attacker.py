@@ -45,18 +45,24 @@ def making():
     # One volume is taken by lvcreate, several are by an lvm shell.
     return processes("comm", lambda text: text.strip() in (b"lvcreate", b"lvm"))
 
+def there():
+    # The snapshot's name is there before the instant, for its space is made first: -cow comes late.
+    return any("borg_lvm" in name and "-cow" in name for name in devices("name"))
+
 def taken():
-    # The snapshot's name is there before the instant, for its space is made first: -cow comes late, lvcreate ends last.
-    # The shell lives on: when nothing is suspended for a moment, its work is done.
-    for _ in range(6):
-        there = any("borg_lvm" in name and "-cow" in name for name in devices("name"))
-        if not there or processes("comm", lambda text: text.strip() == b"lvcreate") or "1" in devices("suspended"):
+    return there() and not processes("comm", lambda text: text.strip() == b"lvcreate")
+
+def resumed():
+    # LVM's shell lives on: when nothing is suspended for a moment, its work is done.
+    for _ in range(3):
+        if "1" in devices("suspended") or not there():
             return False
-        time.sleep(0.004)
+        time.sleep(0.002)
     return True
 
 seen = {
     "taken": taken,
+    "resumed": resumed,
     "making": making,
     "guardian": lambda: processes("cmdline", lambda text: b"guardian_main" in text),
     "command": lambda: os.path.exists(told + ".begun"),
@@ -86,7 +92,11 @@ for moment in moments:
 
 @dataclass(frozen=True)
 class Attack:
-    """What is exchanged with what, and when: `taken+0.2` is 0.2 s after a snapshot's devices are seen to be there."""
+    """What is exchanged with what, and when: `taken+0.2` is 0.2 s after one volume's snapshot is seen to be there.
+
+    `resumed` is the same for several volumes, `making` is when LVM begins, `guardian` when ours is there, and `command`
+    when the command has begun.
+    """
 
     there: Path
     other: Path

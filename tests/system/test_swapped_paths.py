@@ -145,7 +145,7 @@ def test_what_begin_mounts_below_stays_in_the_view(rig: Rig, www: Path) -> None:
     victim.mkdir()
     link = linked(www, victim)
     for number in range(ROUNDS):
-        moments = ["making", moment("taken", number)]
+        moments = ["making", moment("resumed", number)]
         with attacking(Attack(www / "site", link, moments), TOP / "told"):
             said = borg_lvm("begin", "nightly", "--path", TOP, status=None)
             assert said.status in (0, 71), said
