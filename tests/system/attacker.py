@@ -45,17 +45,17 @@ def making():
     # One volume is taken by lvcreate, several are by an lvm shell.
     return processes("comm", lambda text: text.strip() in (b"lvcreate", b"lvm"))
 
-def there():
+def spaced():
     # The snapshot's name is there before the instant, for its space is made first: -cow comes late.
     return any("borg_lvm" in name and "-cow" in name for name in devices("name"))
 
 def taken():
-    return there() and not processes("comm", lambda text: text.strip() == b"lvcreate")
+    return spaced() and not processes("comm", lambda text: text.strip() == b"lvcreate")
 
 def resumed():
     # LVM's shell lives on: when nothing is suspended for a moment, its work is done.
     for _ in range(3):
-        if "1" in devices("suspended") or not there():
+        if "1" in devices("suspended") or not spaced():
             return False
         time.sleep(0.002)
     return True
