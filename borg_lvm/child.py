@@ -11,6 +11,7 @@ it sees the end of its input if we are killed, and `intent` has the guardian kil
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -28,6 +29,8 @@ MOST, MOST_LINES = 16 << 20, 100_000
 KEPT = 64 << 10
 """How many bytes are kept of what nobody asked for: the last ones."""
 SHOWN = 2000
+REASON = re.compile(r"ERROR|FATAL|^(DETAIL|HINT): ")
+"""Lines that say why. Since PostgreSQL 16 the detail names the right that is missing; the error does not."""
 
 
 class Child:
@@ -96,8 +99,8 @@ class Child:
                     lines.clear()
                     raise self._endless()
         except QuiesceError as error:
-            told = [line.strip() for line in lines if "ERROR" in line or "FATAL" in line] or lines
-            raise type(error)(": ".join([error.message, *([" ".join(told)[:SHOWN]] if told else [])])) from error
+            reasons = [line.strip() for line in lines if REASON.search(line)] or lines
+            raise type(error)(": ".join([error.message, *([" ".join(reasons)[:SHOWN]] if reasons else [])])) from error
         return lines
 
     def _endless(self) -> QuiesceError:

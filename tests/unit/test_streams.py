@@ -66,3 +66,16 @@ def test_of_what_nobody_asked_for_the_end_is_kept() -> None:
         assert wordy.status(60.0) == 0
         assert wordy.words().endswith("y at last")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_a_client_that_fails_is_quoted_with_its_reason() -> None:
+    """As psql of PostgreSQL 17: what right is missing is in the detail."""
+    lines = (
+        "a row", 'psql:<stdin>:3: ERROR:  permission denied to examine "data_directory"',
+        'DETAIL:  Only roles with privileges of the "pg_read_all_settings" role may examine this parameter.',
+        "LINE 1: SELECT", "another row",
+    )  # fmt: skip
+    with child.started(["/bin/sh", "-c", 'printf "%s\\n" "$@"', "sh", *lines]) as client:
+        with pytest.raises(QuiesceError) as error:
+            client.lines_until("end", 30.0)
+        assert error.value.message == f"/bin/sh has ended: {lines[1]} {lines[2]}"
