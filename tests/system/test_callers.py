@@ -185,7 +185,6 @@ class Vorta:
 
     def __init__(self, home: Path, borg: Borg, source: Path, borg_program: Path) -> None:
         self.home = home
-        self.log = home / ".cache/Vorta/log/vorta.log"
         (home / "bin").mkdir(parents=True)
         (home / "bin" / "borg").symlink_to(BIN / "borg-lvm-borg")
         profile = {
@@ -203,17 +202,21 @@ class Vorta:
         own = {"HOME": str(home), "PATH": path, "QT_QPA_PLATFORM": "offscreen", "BORG_LVM_BORG": str(borg_program)}
         self.env = borg.env | own
 
+    def log(self) -> str:
+        """What is in its log: below ~/.cache, or ~/.local/state since it uses platformdirs."""
+        return "".join(path.read_text() for path in self.home.rglob("vorta.log"))
+
     @contextmanager
     def running(self, *argv: str | Path) -> Iterator[None]:
         """Have it run, and ready for backups."""
         process = start(argv or ["vorta"], self.env)
         try:
-            wait_for(lambda: self.log.exists() and WAITS in self.log.read_text(), "Vorta")
+            wait_for(lambda: WAITS in self.log(), "Vorta")
             yield
         finally:
             process.terminate()
             process.communicate()
-            print(self.log.read_text())
+            print(self.log())
 
     def create(self) -> None:
         """Have it begin a backup."""
@@ -221,7 +224,7 @@ class Vorta:
 
     def ended(self, backups: int) -> None:
         """Wait until so many backups have ended."""
-        wait_for(lambda: self.log.read_text().count(ENDED) == backups, "the end of Vorta's backup")
+        wait_for(lambda: self.log().count(ENDED) == backups, "the end of Vorta's backup")
 
     def query(self, words: str) -> list[Any]:
         """Ask its database for a column."""
@@ -249,7 +252,7 @@ def test_vorta_with_a_link_called_borg_takes_the_archive_and_our_failures_for_bo
         borg_lvm("end", "other")
     assert vorta.query("SELECT name FROM archivemodel") == [name]
     assert vorta.query("SELECT returncode FROM eventlogmodel WHERE subcommand = 'create' ORDER BY id") == [0, 2]
-    told = vorta.log.read_text()
+    told = vorta.log()
     assert "INFO - the command ended with status 0" in told
     assert "ERROR - " in told
     assert "is being backed up by another run" in told
