@@ -7,6 +7,7 @@ Python that sees borg's own packages alone; they are those of `.venv`, by links.
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,13 +19,16 @@ from tests.lab.paths import locked
 
 VENV = Path(sys.prefix)
 ALONE = VENV / "borg-alone"
+LONGEST = 120
+"""Bytes of an interpreter's path that every kernel reads, see execve(2): 127 with all that is around it."""
 
 
 def borg() -> None:
     """Give `.venv/bin/borg` its own Python, unless it has it; without a borg there is nothing to do."""
     script = VENV / "bin" / "borg"
     python = ALONE / "bin" / "python"
-    if not script.is_file() or script.read_bytes().startswith(b"#!%b\n" % bytes(python)):
+    start = started_by(python)
+    if not script.is_file() or script.read_text().startswith(start):
         return
     with locked("borg-alone"):
         shutil.rmtree(ALONE, ignore_errors=True)
@@ -34,9 +38,16 @@ def borg() -> None:
             link(found, packages)
         _, _, text = script.read_text().partition("\n")
         half = script.with_name(".borg-alone")
-        half.write_text(f"#!{python}\n{text}")
+        half.write_text(start + text)
         half.chmod(0o755)
         half.rename(script)
+
+
+def started_by(python: Path) -> str:
+    """Return how a script begins that this Python is to run: by a shell if the kernel would not find its path whole."""
+    if re.search(r"\s", str(python)) or len(bytes(python)) > LONGEST:
+        return f"#!/bin/sh\n'''exec' {shlex.quote(str(python))} \"$0\" \"$@\"\n' '''\n"  # to Python it is a text
+    return f"#!{python}\n"
 
 
 def needed(name: str) -> dict[str, Distribution]:

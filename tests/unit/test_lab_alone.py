@@ -1,19 +1,23 @@
-"""What borg gets in an environment of its own."""
+"""The Python of a script, wherever the checkout lies."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.lab.alone import link, needed
+import pytest
+
+from tests.lab.alone import started_by
 
 
-def test_it_is_all_that_borg_needs_and_nothing_else(tmp_path: Path) -> None:
-    found = needed("borgbackup")
-    assert {"borgbackup", "msgpack", "packaging"} <= set(found)
-    assert not {"pytest", "hypothesis", "borg-lvm"} & set(found)
-    for distribution in found.values():
-        link(distribution, tmp_path)
-    names = {path.name for path in tmp_path.iterdir()}
-    assert {"borg", "msgpack", "packaging"} <= names
-    assert not {"bin", "__pycache__", "pytest"} & names
-    assert all(path.exists() for path in tmp_path.iterdir())
+@pytest.mark.process
+@pytest.mark.parametrize("folder", ["plain", "borg lvm ü", "it's", "long" * 40])
+def test_a_script_is_run_by_its_python(tmp_path: Path, folder: str) -> None:
+    python, script = tmp_path / folder / "python", tmp_path / "script"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    script.write_text(f"{started_by(python)}import sys\nprint(sys.executable, sys.argv[1:])\n")
+    script.chmod(0o755)
+    done = subprocess.run([script, "one two", "ü"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{python} ['one two', 'ü']\n"
