@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.system.live import unmarked, wait_for
+from tests.system.live import listens, unmarked, wait_for
 from tests.system.program import Said, run
 
 BASE = Path("/run/borg-lvm-test-mariadb")
@@ -234,7 +234,7 @@ def query(socket: Path, statement: str, database: str, status: int | None = 0, b
 
 
 def _answers(socket: Path, brand: Brand) -> bool:
-    return query(socket, "SELECT 1", database="", status=None, brand=brand).status == 0
+    return listens(socket) and query(socket, "SELECT 1", database="", status=None, brand=brand).status == 0
 
 
 def judged(
