@@ -55,6 +55,7 @@ def test_one_that_waits_takes_effect_in_a_child_of_ours(signum: signal.Signals) 
     code = f"""
 import os, signal
 from borg_lvm import signals
+signal.signal({int(signum)}, signal.SIG_DFL)  # nohup and a shell's & have it ignored, which stays so
 with signals.Signals():
     signal.pthread_sigmask(signal.SIG_BLOCK, {{{int(signum)}}})
     pid = os.fork()
