@@ -222,8 +222,8 @@ def tightened() -> Packaged:
     unit = re.sub("(?m)^# ((?:ReadWritePaths|TemporaryFileSystem|BindPaths|BindReadOnlyPaths)=)", r"\1", found.unit)
     unit = unit.replace("ProtectSystem=full", "ProtectSystem=strict").replace("my_backup_drive", REPOSITORY)
     assert unit.count("\nBind") == 2
-    python = f"BindReadOnlyPaths={sys.base_prefix}"  # it may be in /root
-    return replace(found, unit=unit.replace("\nBindReadOnly", f"\n{python}\nBindReadOnly"))
+    ours = "".join(f'\nBindReadOnlyPaths="{path}"' for path in (sys.base_prefix, README.parent))  # they may be in /root
+    return replace(found, unit=unit.replace("\nBindReadOnly", f"{ours}\nBindReadOnly"))
 
 
 packaged = pytest.mark.parametrize(
@@ -266,7 +266,8 @@ def test_borgmatic_backs_up_with_the_drop_in_and_fails_without(
     command = re.search("(?m)^ExecStart=systemd-inhibit .* [^ ]*/borgmatic( .*)$", borgmatic.unit)
     assert command
     machine.shell(f"rm -rf {REPOSITORY}; borg init --encryption=none {REPOSITORY}; mkdir -p /root/.config/borg")
-    own = f"ExecStartPre=\nExecStart=\nExecStart={borgmatic.program}{command[1]}\n"
+    machine.shell(f"ln -sf {shlex.quote(str(borgmatic.program))} {SBIN}/borgmatic")
+    own = f"ExecStartPre=\nExecStart=\nExecStart={SBIN}/borgmatic{command[1]}\n"
     with without_drop_in(machine, borgmatic, f"[Service]\n{own}Environment={UNENCRYPTED}=yes\n"):
         machine.systemctl("start", "borgmatic.service", status=1)
     assert machine.do("borg", "list", REPOSITORY).out == ""
@@ -327,8 +328,9 @@ def test_make_install(machine: Machine) -> None:
     """README's second command itself. Set-up has fetched what pip takes from PyPI: a guest has no network."""
     (install,) = (line for line in lines(1) if line.startswith("make"))
     machine.shell(f"rm -rf {SBIN}/* {INSTALLED}/*; cp -r {shlex.quote(str(README.parent))} /run/checkout")
+    wheels = Path("/run/checkout") / WHEELS.relative_to(README.parent)
     machine.shell(
-        f"cd /run/checkout; export PIP_NO_INDEX=1 PIP_FIND_LINKS={WHEELS}; {install}; systemctl daemon-reload"
+        f"cd /run/checkout; export PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels}; {install}; systemctl daemon-reload"
     )
     assert machine.show("borg-lvm@nightly.timer", "FragmentPath")["FragmentPath"] == f"{INSTALLED}/borg-lvm@.timer"
     assert machine.shell("readlink -f $(command -v borg-lvm-borg)").out.strip() == "/opt/borg-lvm/bin/borg-lvm-borg"
