@@ -19,7 +19,7 @@ DEADLINE = 60
 CONFIGURATION = Path("/etc/borg-lvm")
 OURS = (CONFIGURATION, Path("/run/borg-lvm"), Path("/var/lib/borg-lvm"))
 """What borg-lvm reads and writes on a machine: the demo must not see what is there, nor add to it."""
-NEEDED = {"borg": "borgbackup", "borg-lvm": "", "losetup": "mount", "lvcreate": "lvm2", "mkfs.ext4": "e2fsprogs"}
+NEEDED = {"borg": "borgbackup", "borg-lvm": "", "lvcreate": "lvm2", "mkfs.ext4": "e2fsprogs", "mount": "mount"}
 """Programs, and the Debian packages that they are in; what is in none comes with `make setup`."""
 LAB = ("BORG_SELFTEST",)  # set by the lab for all programs
 EMULATED = os.environ.get("BORG_LVM_LAB") == "guest"
