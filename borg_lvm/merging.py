@@ -118,6 +118,16 @@ def _taken(fd: int, path: str) -> bool:
 
 
 def _directory(timeout: float) -> str:
-    """Return where LVM keeps its locks."""
-    text = proc.run(["lvmconfig", "--type", "full", "global/locking_dir"], timeout=timeout)
-    return text.strip().partition("=")[2].strip('"') or LOCKS
+    """Return where LVM keeps its locks. Raises: SnapshotError where a lock on this machine is not all."""
+    settings = configured(
+        proc.run(["lvmconfig", "--type", "full", "global/locking_dir", "global/use_lvmlockd"], timeout=timeout)
+    )
+    if settings.get("use_lvmlockd", "0") != "0":
+        raise SnapshotError("other machines may use the group (global/use_lvmlockd): its metadata are left alone")
+    return settings.get("locking_dir") or LOCKS
+
+
+def configured(text: str) -> dict[str, str]:
+    """Return LVM's settings, from what lvmconfig(8) prints. Pure."""
+    pairs = (line.partition("=") for line in text.split("\n"))
+    return {name.strip(): value.strip().strip('"') for name, _, value in pairs if value}

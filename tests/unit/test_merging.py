@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from borg_lvm.errors import SnapshotError
-from borg_lvm.merging import unmerged
+from borg_lvm.merging import _directory, unmerged
 
 THICK = """\
 vg {
@@ -69,3 +69,19 @@ def test_what_is_not_known_is_left_alone(text: str, name: str) -> None:
 def test_one_that_is_named_twice_is_left_alone() -> None:
     with pytest.raises(SnapshotError):
         unmerged(THICK + THICK, "s1")
+
+
+class TestSharedGroups:
+    """`--nolocking` and a lock of this machine's are no protection from other machines."""
+
+    def answering(self, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+        monkeypatch.setattr("borg_lvm.merging.proc.run", lambda argv, timeout: text)
+
+    def test_a_group_of_this_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answering(monkeypatch, 'locking_dir="/run/lock/elsewhere"\nuse_lvmlockd=0\n')
+        assert _directory(1.0) == "/run/lock/elsewhere"
+
+    def test_one_that_others_may_use_is_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answering(monkeypatch, 'locking_dir="/run/lock/lvm"\nuse_lvmlockd=1\n')
+        with pytest.raises(SnapshotError, match="use_lvmlockd"):
+            _directory(1.0)
