@@ -25,7 +25,7 @@ def locked(name: str) -> Iterator[None]:
 
 
 PER_PROCESSOR = 2
-"""Tests wait for half of their time, so two guests of User Mode Linux fit on one processor."""
+"""One waits while the other works; more than two gain nothing, for guests hardly wait."""
 
 PER_GUEST = 1 << 30
 """Bytes of memory that a guest uses at most times; what it may use is much more, see `uml.MEMORY`."""
