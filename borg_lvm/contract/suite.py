@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -204,7 +205,10 @@ def _prepare(application: Application) -> None:
 def _elsewhere(make: Callable[[], Application], work: Callable[[Application], None]) -> tuple[int, str]:
     """Do `work` with a prepared application in another process; return its id and the application's intents."""
     hear, tell = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # Python 3.12 warns where there are threads, as pytest-xdist's: the child takes none of their locks.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
         try:
             os.setsid()
