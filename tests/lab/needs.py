@@ -84,6 +84,8 @@ TABLE = [
     _need("libcap2", "test", "file capabilities survive a backup; fewer rights", "capsh", "libcap2-bin"),
     _need("strace", "test", "proves what is not called in the window", "strace"),
     _need("udev", "test", "makes device nodes, as on every server", "udevadm"),
+    _need("python3-venv", "test", "README's first command for a server finds it there",
+          "/var/lib/dpkg/info/python3-venv.list", "python3-venv"),
     # backup programs
     _need("borg", "demo", "Debian's borg", "/usr/bin/borg", "borgbackup"),
     _need("borg2", "full", "a pre-release of borg 2", "borg2", "borgbackup2"),

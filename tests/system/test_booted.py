@@ -151,6 +151,7 @@ def night(machine: Machine) -> Iterator[str]:
     machine.shell("rm /etc/borg-lvm/config.yaml")
 
 
+@pytest.mark.needs("python3-venv")
 def test_five_commands_make_a_nightly_backup_and_a_night_that_was_missed_is_made_up(
     night: str, machine: Machine
 ) -> None:
