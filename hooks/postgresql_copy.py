@@ -19,7 +19,8 @@ from borg_lvm.proc import Account
 HEAD = struct.Struct("=QIIi")
 RUNNING = {5: "in archive recovery", 6: "in production"}
 """The states of a cluster whose server runs: a standby's, and a primary's."""
-DAMAGED = "Calculated CRC checksum does not match"
+DAMAGED = "CRC checksum does not match"
+"""What pg_controldata says in all versions; around it the words have changed: source: pg_controldata.c of 13 to 18."""
 TIMEOUT = 60.0  # seconds; the core's own limit is shorter
 
 
