@@ -55,7 +55,7 @@ class Progress:
             return "; waiting for guests to start"
         if done <= 0:
             return ""
-        seconds = left * (now - self.began) / done
+        seconds = max(0.0, left) * (now - self.began) / done
         return (
             f"; about {round(seconds / 60)} min left" if seconds >= 90 else f"; about {round(seconds, -1):.0f} s left"
         )
