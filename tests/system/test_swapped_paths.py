@@ -1,6 +1,7 @@
 """The owner of a directory above a source swaps what is in it for a link, while root works there.
 
-Each attack was seen to succeed on the code that opened paths by their names. A run may fail of it (71 before the
+Each attack was seen to succeed on the code that opened paths by their names, but for two: on nested covers of `begin`
+it never did, and a path that stays swapped under the command was 74 already. A run may fail of it (71 before the
 command begins, 74 after); it may never cover, freeze, show or change what the link leads to.
 """
 
