@@ -107,7 +107,7 @@ def main() -> int:
     parser.add_argument(
         "targets", nargs="*", default=["demo", "test", "test"], help="of make (default: demo test test)"
     )
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # else an option between positional arguments is an error
     if os.geteuid() != 0:
         sys.exit("fresh: only root can make and enter a bare system")
     with locked("fresh"):
