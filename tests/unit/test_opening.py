@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from pathlib import Path
@@ -29,6 +30,7 @@ def test_nothing_else_is_opened_and_nobody_waits(tmp_path: Path, what: str) -> N
     (tmp_path / "link").symlink_to(tmp_path / "file")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
+    gc.collect()  # what earlier tests have left open
     before = os.listdir("/proc/self/fd")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
