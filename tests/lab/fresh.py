@@ -24,6 +24,8 @@ from tests.lab.paths import CHECKOUT, LAB, locked
 FRESH = LAB / "fresh"
 BARE = "ca-certificates,make"
 PYTHON = "python3"
+NEEDED = "libffi8,libsqlite3-0,libexpat1"
+"""What a Python in /usr/local is linked with, as the official images have it, and a bare system lacks."""
 PLACE = "/root/borg lvm ü"
 """The checkout's place: a path as people have them."""
 
@@ -40,7 +42,7 @@ def build(release: str, prefix: Path | None) -> Path:
         install_one("debootstrap", "debootstrap")
         half = archive.with_suffix(".half")
         shutil.rmtree(half, ignore_errors=True)
-        packages = BARE if prefix else f"{BARE},{PYTHON}"
+        packages = f"{BARE},{NEEDED if prefix else PYTHON}"
         logged(["debootstrap", "--variant=minbase", f"--include={packages}", release, str(half), mirror()])
         logged(["tar", "-C", str(half), "-cf", str(archive), "."])
         shutil.rmtree(half)
@@ -49,6 +51,7 @@ def build(release: str, prefix: Path | None) -> Path:
     logged(["tar", "-C", str(root), "-xf", str(archive)])
     if prefix:
         shutil.copytree(prefix, root / "usr" / "local", symlinks=True, dirs_exist_ok=True)
+        logged(["chroot", str(root), "ldconfig"])
     for path in NETWORK:
         if Path(path).is_file():
             shutil.copy(path, root / path.lstrip("/"))
