@@ -20,11 +20,12 @@ help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 # Not below $(SERVER): the links, which PATH and the units name, and the units, which administrators put there.
-install: ## on a server, as root: the program, links to it in /usr/local/sbin, units of systemd; nothing is started
+install: ## on a server, as root: the program, links to it in /usr/local/sbin, units of systemd, a rule of udev's; nothing is started
 	$(PYTHON) -m venv $(SERVER)
 	$(SERVER)/bin/pip install --quiet --disable-pip-version-check .
 	install -d /etc/borg-lvm /usr/local/sbin /usr/local/lib/systemd/system
 	ln -sf $(SERVER)/bin/borg-lvm $(SERVER)/bin/borg-lvm-borg $(SERVER)/bin/borg-lvm-restic /usr/local/sbin/
+	install -D -m 644 contrib/udev/12-borg-lvm.rules /etc/udev/rules.d/12-borg-lvm.rules
 	install -m 644 contrib/systemd/*.service contrib/systemd/*.timer /usr/local/lib/systemd/system/
 
 setup: ## install everything that the other targets need

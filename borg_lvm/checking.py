@@ -53,7 +53,7 @@ class Surroundings:
     `capabilities` are the effective ones, a bit each. `mapper`: device-mapper's control node can be opened;
     `mapper_known`: the kernel has device-mapper. `read_only` are those of the folders that a run writes to where it
     cannot. `namespace` is why no private mount namespace can be made, if none can. `filtered`: some system calls may be
-    forbidden.
+    forbidden. `unruled`: udev runs, and our rule is not installed.
     """
 
     root: bool = True
@@ -63,6 +63,7 @@ class Surroundings:
     read_only: tuple[str, ...] = ()
     namespace: str = ""
     filtered: bool = False
+    unruled: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,6 @@ class Seen:
     surroundings: Surroundings
     versions: Mapping[str, str]
     kernel: str = ""
-    nesting: bool = False
     snapshot_target: bool = True
     volumes: Sequence[Volume] | None = ()
     unlisted: Refused | None = None
@@ -164,8 +164,7 @@ def _kernel(seen: Seen) -> Iterator[Finding]:
     if not seen.snapshot_target:
         message = "it cannot make snapshots: the target `snapshot` of device-mapper is neither there nor a module"
         yield Finding("error", "kernel", message, "modprobe dm_snapshot; install the kernel's package of modules")
-    nests = "freezes nest" if seen.nesting else "freezes do not nest: volumes are held by device-mapper"
-    yield Finding("good", "kernel", f"{seen.kernel}, {nests}")
+    yield Finding("good", "kernel", seen.kernel)
 
 
 def _configuration(seen: Seen) -> Iterator[Finding]:
@@ -247,6 +246,11 @@ def _plan(seen: Seen) -> Iterator[Finding]:
         yield Finding("note" if plan.late else "warning", "sources", message, remedy)
     for note in plan.notes:
         yield Finding("note", "sources", note)
+    if seen.surroundings.unruled and any(copy.crypt for copy in plan.copies):
+        message = (
+            "during a run links of udev's by content, as /dev/disk/by-uuid, may lead to the snapshot of a LUKS volume"
+        )
+        yield Finding("warning", "udev", message, "install contrib/udev/12-borg-lvm.rules in /etc/udev/rules.d")
     for one in plan.applications:
         missing = [f"{kept.path}: {kept.missing}" for kept in one.kept if kept.missing]
         plugin = " ".join(filter(None, (one.plugin, one.version)))

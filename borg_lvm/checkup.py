@@ -8,16 +8,19 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import clean, history, ledger, namespace, nesting, proc, quiesce, survey, undo, unnamed
+from borg_lvm import clean, history, ledger, namespace, proc, quiesce, survey, undo, unnamed
 from borg_lvm.checking import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm, mounts
 from borg_lvm.errors import BorgLvmError, LockedError, SnapshotError
+from borg_lvm.snapshots.lvm import arm
 
 PROGRAMS = (("lvm", "version"), ("dmsetup", "--version"))
 CRYPTSETUP = ("cryptsetup", "--version")
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 CONTROL = "/dev/mapper/control"
+RULE = "12-borg-lvm.rules"
+RULES = [f"{place}/udev/rules.d" for place in ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")]
 WRITTEN = (ledger.STATE, "/run/lock/lvm", history.FOLDER)
 """Where a run, and LVM, must be able to write."""
 
@@ -61,7 +64,6 @@ def look(asked: Asked) -> Seen:
         surroundings=around,
         versions=versions,
         kernel=release,
-        nesting=surveyed.plan.nesting if surveyed else nesting.nests(matters=False),
         snapshot_target=_has_snapshots(),
         volumes=volumes,
         unlisted=unlisted,
@@ -106,6 +108,7 @@ def surroundings() -> Surroundings:
         read_only=tuple(path for path in WRITTEN if _is_read_only(path)),
         namespace=_no_namespace() if os.geteuid() == 0 else "",
         filtered=status.get("Seccomp", "0").strip() == "2",
+        unruled=os.path.exists(arm.UDEV) and not any(os.path.exists(f"{place}/{RULE}") for place in RULES),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pytest
 
 from tests.rig import Rig, udev
 from tests.rig.volumes import Volume
-from tests.system.live import Run, assert_nothing_left, end_dmeventd, is_writable, tidy
+from tests.system.live import Gate, Run, assert_nothing_left, end_dmeventd, is_writable, tidy
 from tests.system.program import borg_lvm, run
 
 pytestmark = [pytest.mark.limit(900), pytest.mark.needs("udev")]  # seconds; a fraction of it on an idle machine
+RULE = Path(__file__).resolve().parents[2] / "contrib/udev/12-borg-lvm.rules"
+RUNS = 5 if "BORG_LVM_RUNS" in os.environ else 1
 
 
 @pytest.fixture
@@ -82,4 +85,45 @@ def test_dmeventd_leaves_our_snapshots_alone(server: Rig) -> None:
     finally:
         run("lvremove", "-q", "-y", "-f", f"{volume.group.name}/theirs")
         end_dmeventd()
+    assert_nothing_left(server)
+
+
+def links() -> dict[str, str]:
+    """Return where the links by content lead: they are what `mount UUID=…` and /etc/fstab go by."""
+    run("udevadm", "settle")
+    places = (Path("/dev/disk") / by for by in ("by-uuid", "by-label"))
+    return {str(link): os.path.realpath(link) for place in places if place.exists() for link in place.iterdir()}
+
+
+def install_rule() -> None:
+    """Install the rule that is shipped, which the mapping on the snapshot of a LUKS volume needs."""
+    place = Path("/run/udev/rules.d", RULE.name)
+    place.parent.mkdir(exist_ok=True)
+    shutil.copy(RULE, place)
+    run("udevadm", "control", "--reload")
+
+
+@pytest.mark.parametrize("luks", [False, True], ids=["lvm", "luks"])
+def test_no_link_by_content_ever_leads_to_a_snapshot(server: Rig, luks: bool) -> None:
+    """Neither when it is made, nor when udev looks at all devices once more."""
+    if luks:
+        install_rule()
+    volumes = several(server)[3:] if luks else several(server)[:3]
+    config = server.path("config.yaml")
+    config.write_text("deadline: 60\n")
+    paths = [word for volume in volumes for word in ("--path", str(volume.at))]
+    run("udevadm", "trigger", "--subsystem-match=block", "--action=change")  # file systems were made meanwhile
+    before = links()
+    own = {os.path.realpath(volume.top) for volume in volumes}
+    assert own <= set(before.values()), "udev does not make these links here, so nothing is proven"
+    for turn in range(RUNS):
+        gate = Gate(server.directory, f"command-{turn}")
+        live = Run("run", "--config", str(config), *paths, "--", "sh", "-c", gate.shell)
+        gate.reached(process=live.process)
+        assert links() == before
+        run("udevadm", "trigger", "--subsystem-match=block", "--action=change")
+        assert links() == before
+        gate.open()
+        live.end()
+        assert links() == before
     assert_nothing_left(server)

@@ -13,9 +13,9 @@ from borg_lvm.coverage import Covered, Kept
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, TAG
 from borg_lvm.past import Once
 from tests.unit.data import runs
-from tests.unit.data.machine import GIB, MIB, VOLUME, pool, thin
+from tests.unit.data.machine import GIB, MIB, VOLUME, Machine, pool, thin
 
-GOOD = Seen(Surroundings(), {"lvm": "2.03.16", "dmsetup": "1.02.185"}, "6.12", nesting=True, volumes=(VOLUME,))
+GOOD = Seen(Surroundings(), {"lvm": "2.03.16", "dmsetup": "1.02.185"}, "6.12", volumes=(VOLUME,))
 
 
 def found(seen: Seen, *levels: str) -> list[Finding]:
@@ -64,6 +64,16 @@ def around(**fields: Any) -> Seen:
     return changed(surroundings=Surroundings(**fields))
 
 
+def unruled() -> Seen:
+    """A LUKS volume, and udev without our rule."""
+    machine = Machine()
+    machine.add("vg0/s")
+    machine.luks("vg0/s", "s_crypt")
+    machine.mount("/s", "s_crypt")
+    made = machine.plan(machine.resolve("/s"), key_files={"vg0/s": ""})
+    return changed(plan=made, surroundings=Surroundings(unruled=True))
+
+
 @pytest.mark.parametrize(
     ("seen", "level", "words", "remedy"),
     [
@@ -76,6 +86,7 @@ def around(**fields: Any) -> Seen:
         (around(mapper=False, mapper_known=False), "error", "no device-mapper", "modprobe dm_mod"),
         (around(read_only=("/run/x",)), "error", "/run/x cannot be written", "ReadWritePaths=/run/x"),
         (around(namespace="Operation not permitted"), "error", "no private mount namespace", "RestrictNamespaces=no"),
+        (unruled(), "warning", "links of udev's by content", "contrib/udev/12-borg-lvm.rules"),
         (changed(snapshot_target=False), "error", "cannot make snapshots", "modprobe dm_snapshot"),
         (changed(configuration=Refused("bad", remedy="chmod")), "error", "bad", "chmod"),
         (changed(still=("r",), dead=("r",), volumes=None), "error", "standing still", "borg-lvm clean"),
