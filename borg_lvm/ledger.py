@@ -31,6 +31,7 @@ _FACTS: dict[str, dict[str, type]] = {
     "program": _PROCESS,
     "command": _PROCESS,
     "snapshot": {"name": str, "origin": str},
+    "armed": {"origin": str, "snapshot": str},
     "made": {"name": str, "uuid": str},
     "mapping": {"name": str},
     "freeze": {"path": str, "device": int},
@@ -97,6 +98,10 @@ class Ledger:
         """Write down a snapshot that was made."""
         self.made[uuid] = name
         self.write("made", name=name, uuid=uuid)
+
+    def let_go(self) -> None:
+        """Close the ledger in a forked child: who dies before it must not be taken for alive by its lock."""
+        os.close(self._fd)
 
     def write_process(self, step: str, pid: int) -> None:
         """Write a process down such that no later one of the same number is taken for it."""

@@ -133,6 +133,7 @@ def _start(plan: Plan, command: Command, ledger: Ledger, signals: Signals, mask:
     pid = os.fork()
     if pid == 0:
         os.close(go)  # so that an end of file tells us of our parent's death
+        ledger.let_go()
         _child(plan, command, staging, Pipes(tell, heed), mask)
     os.close(tell)
     os.close(heed)
