@@ -20,6 +20,7 @@ from borg_lvm.devices import mounts
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, Volume, dm_name, prefix
 from borg_lvm.log import Log
 from borg_lvm.report import Leftovers
+from borg_lvm.snapshots.lvm import arm, expedite
 
 PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))
 PATIENCE = 20.0
@@ -164,6 +165,7 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
         why = f"the ledger of the dead run {dead.run_id} is damaged"
         log.warning(f"{why}: what it had made besides snapshots may be left ({ledger.path(dead.run_id)})")
     leftovers = Leftovers(_set_going(dead, log))
+    _disarm(dead)
     for base in dead.told("shown", "path"):
         stand.take_down(base, dead.run_id, _devices(dead), log)
     _end_processes(dead, log)
@@ -228,11 +230,20 @@ def _set_going(dead: Dead, log: Log) -> list[str]:
     return left
 
 
+def _disarm(dead: Dead) -> None:
+    """Undo what the run has made ready for its window, unless somebody else has just released it."""
+    for step in dead.entry.named("armed") if dead.entry else ():
+        if os.path.lexists(ledger.path(dead.run_id)):
+            arm.disarm(str(step["origin"]), str(step["snapshot"]))
+
+
 def _set_volumes_going(dead: Dead, log: Log) -> None:
     """Resume and thaw what the run may have left standing still, if it died within its window."""
     if dead.entry is None or len(dead.entry.named("thawed")) == len(dead.entry.named("window")):
         return
     names = {step["origin"]: step.get("volume") for step in dead.entry.named("snapshot")}
+    if len(dead.entry.named("expedited")) > len(dead.entry.named("unexpedited")):
+        expedite.end()
     # The lower ones first: thawing a file system writes to what lies below it.
     for uuid in [*dead.told("below", "device"), *dead.told("snapshot", "origin")]:
         with suppress(OSError):

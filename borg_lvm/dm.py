@@ -1,68 +1,123 @@
-"""Device-mapper by ioctl: is a device suspended, suspend it, resume it, read its status. No process, no file.
+"""Device-mapper by ioctl: devices, their tables, suspending and resuming them, their status. No process, no file.
 
-Source: linux/dm-ioctl.h, interface version 4. An origin is named by
-its uuid, which is never given twice.
+An origin is named by its uuid, which is never given twice.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from borg_lvm.linux import dm_ioctl
+from borg_lvm.linux.dm_ioctl import Request, call
 from borg_lvm.signals import undisturbed
 
-CONTROL = "/dev/mapper/control"
-_HEADER = struct.Struct("=3I2IIi3IQ128s129s7x")  # version, sizes, targets, open, flags, event, pad, dev, name, uuid
+QUIET = (0x40 | 0x4 | 0x8) << 16
+"""For udev, in an event: it counts (PRIMARY_SOURCE), no links are made by what is on the device (DISABLE_DISK_RULES),
+all else leaves it alone (DISABLE_OTHER_RULES). Source: libdevmapper.h, DM_UDEV_FLAGS_SHIFT."""
+STATELESS = frozenset(("linear", "striped", "error", "zero", "thin", "snapshot-origin", "snapshot", ""))
+"""Types of targets of which two may work on the same disk at once: they keep nothing about it."""
 _TARGET = struct.Struct("=2QiI16s")  # start, length, status, next, type
-_DEV_REMOVE, _DEV_SUSPEND, _DEV_STATUS, _TABLE_CLEAR, _TABLE_STATUS = 4, 6, 7, 10, 12
-_SUSPEND, _TABLE_ONLY = 0x2, 0x10
-_ROOM = 4096
+_SECTOR = struct.Struct("=Q")
 
 
-def _ioctl(command: int, *, uuid: str = "", name: str = "", flags: int = 0) -> tuple[int, int, bytes]:
-    """Do one command on the device of that uuid or name.
+@dataclass(frozen=True)
+class Row:
+    """A line of a device's table: first sector, number of sectors, type of target, its arguments."""
 
-    Returns the flags, the number of targets and the data that the kernel gave back.
+    start: int
+    length: int
+    kind: str
+    arguments: str
+
+
+def create(name: str, uuid: str, minor: int | None = None) -> None:
+    """Make a device without a table. Raises: OSError (EBUSY: there is one of that name, uuid or number)."""
+    if minor is None:
+        call(Request(dm_ioctl.CREATE, uuid, name))
+    else:  # the major number is device-mapper's
+        call(Request(dm_ioctl.CREATE, uuid, name, dm_ioctl.PERSISTENT, device=(minor & 0xFF) | (minor >> 8 << 20)))
+
+
+def remove(uuid: str) -> None:
+    """Remove a device that nothing uses. Raises: OSError (EBUSY: it is in use; ENXIO: there is no such device)."""
+    call(Request(dm_ioctl.REMOVE, uuid))
+
+
+def number(uuid: str) -> str:
+    """Return the device number as `major:minor`. Raises: OSError (ENXIO: there is no such device)."""
+    encoded = call(Request(dm_ioctl.STATUS, uuid)).device
+    return f"{(encoded >> 8) & 0xFFF}:{(encoded & 0xFF) | ((encoded >> 12) & 0xFFF00)}"
+
+
+def table(uuid: str, *, inactive: bool = False) -> list[Row]:
+    """Return the table that a device works by, or the one that was loaded; empty if it has none.
+
+    Raises: OSError (ENXIO).
     """
-    buffer = _asked(command, uuid=uuid, name=name, flags=flags)
-    fields = _HEADER.unpack_from(buffer)
-    return fields[7], fields[5], bytes(buffer[fields[4] :])
+    which = dm_ioctl.INACTIVE if inactive else 0
+    return _rows(Request(dm_ioctl.TABLE, uuid, flags=dm_ioctl.TABLE_ONLY | which))
 
 
-def _asked(command: int, *, uuid: str = "", name: str = "", flags: int = 0) -> bytearray:
-    size = _HEADER.size + _ROOM
-    buffer = bytearray(size)
-    _HEADER.pack_into(buffer, 0, 4, 0, 0, size, _HEADER.size, 0, 0, flags, 0, 0, 0, name.encode(), uuid.encode())
-    request = 3 << 30 | _HEADER.size << 16 | 0xFD << 8 | command
-    fd = os.open(CONTROL, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.ioctl(fd, request, buffer, True)
-    finally:
-        os.close(fd)
-    return buffer
+def _rows(request: Request) -> list[Row]:
+    answer = call(request)
+    rows, at = [], 0
+    for _ in range(answer.count):
+        start, length, _, following, kind = _TARGET.unpack_from(answer.data, at)
+        arguments = answer.data[at + _TARGET.size :].split(b"\0", 1)[0].decode()
+        rows.append(Row(start, length, kind.rstrip(b"\0").decode(), arguments))
+        at = following  # from the beginning of the data
+    return rows
+
+
+def load(uuid: str, rows: Sequence[Row]) -> None:
+    """Give a device a table that it works by when it is resumed next. Raises: OSError: the kernel refuses it."""
+    data = b""
+    for row in rows:
+        text = row.arguments.encode() + b"\0"
+        text += bytes(-len(text) % 8)
+        data += _TARGET.pack(row.start, row.length, 0, _TARGET.size + len(text), row.kind.encode()) + text
+    call(Request(dm_ioctl.LOAD, uuid, data=data, count=len(rows)))
+
+
+def clear(uuid: str) -> None:
+    """Drop the table that a device would work by when it is resumed next. Raises: OSError (ENXIO)."""
+    call(Request(dm_ioctl.CLEAR, uuid))
+
+
+def message(uuid: str, text: str) -> None:
+    """Send a message to the target at a device's first sector. Raises: OSError with what it answered."""
+    call(Request(dm_ioctl.MESSAGE, uuid, data=_SECTOR.pack(0) + text.encode() + b"\0"))
 
 
 def is_suspended(uuid: str) -> bool:
-    """Whether the device is suspended. Errors: OSError (ENXIO: there is no such device)."""
-    return bool(_ioctl(_DEV_STATUS, uuid=uuid)[0] & _SUSPEND)
+    """Whether the device is suspended. Raises: OSError (ENXIO: there is no such device)."""
+    return bool(call(Request(dm_ioctl.STATUS, uuid)).flags & dm_ioctl.SUSPENDED)
+
+
+def works(uuid: str) -> bool:
+    """Whether there is a device of that uuid, and it has a table that it works by."""
+    try:
+        return bool(call(Request(dm_ioctl.STATUS, uuid)).flags & dm_ioctl.WORKS)
+    except OSError:
+        return False
 
 
 def exists(name: str) -> bool:
     """Whether there is a device of that name; in doubt there is."""
-    try:
-        _ioctl(_DEV_STATUS, name=name)
-    except OSError as error:
-        return error.errno != errno.ENXIO
-    return True
+    return _is_there(Request(dm_ioctl.STATUS, name=name))
 
 
 def is_there(uuid: str) -> bool:
     """Whether there is a device of that uuid, whatever its name; in doubt there is."""
+    return _is_there(Request(dm_ioctl.STATUS, uuid))
+
+
+def _is_there(request: Request) -> bool:
     try:
-        _ioctl(_DEV_STATUS, uuid=uuid)
+        call(request)
     except OSError as error:
         return error.errno != errno.ENXIO
     return True
@@ -71,10 +126,10 @@ def is_there(uuid: str) -> bool:
 def kind(uuid: str) -> str:
     """Return the type of the first target in a device's table, as `snapshot-origin`; empty if there is none."""
     try:
-        _, count, data = _ioctl(_TABLE_STATUS, uuid=uuid, flags=_TABLE_ONLY)
+        rows = table(uuid)
     except OSError:
         return ""
-    return _TARGET.unpack_from(data)[4].rstrip(b"\0").decode() if count else ""
+    return rows[0].kind if rows else ""
 
 
 def is_merging(name: str) -> bool:
@@ -87,8 +142,7 @@ def is_merging(name: str) -> bool:
 
 def uuid_of(name: str) -> str:
     """Return the uuid of the device of that name, which it keeps when it is renamed. Raises: OSError (ENXIO)."""
-    uuid: bytes = _HEADER.unpack_from(_asked(_DEV_STATUS, name=name))[-1]
-    return uuid.split(b"\0", 1)[0].decode()
+    return call(Request(dm_ioctl.STATUS, name=name)).uuid
 
 
 def suspend(uuid: str) -> None:
@@ -97,7 +151,16 @@ def suspend(uuid: str) -> None:
     Raises: OSError, also when a signal comes meanwhile that is to end us (EINTR): then it is not suspended.
     """
     with undisturbed():
-        _ioctl(_DEV_SUSPEND, uuid=uuid, flags=_SUSPEND)
+        call(Request(dm_ioctl.SUSPEND, uuid, flags=dm_ioctl.SUSPENDED))
+
+
+def start(uuid: str, event: int = 0) -> None:
+    """Have a device work by the table that was loaded, if one was, suspended or not; `event` is for udev.
+
+    Raises: OSError.
+    """
+    with undisturbed():
+        call(Request(dm_ioctl.SUSPEND, uuid, event=event))
 
 
 def resume(uuid: str) -> None:
@@ -105,37 +168,30 @@ def resume(uuid: str) -> None:
 
     A table that was loaded meanwhile is dropped. LVM loads those of an origin, of its `-real` and of the snapshot, and
     then resumes all three in an order; a snapshot-origin that is resumed alone lies on a device without a table, and
-    every read and write of the live file system fails.
+    every read and write of the live file system fails. But where `-real` works already, and the origin's own table
+    must not work beside it (RAID, a cache), the one that was loaded is what is meant.
     """
-    _ioctl(_TABLE_CLEAR, uuid=uuid)
-    _ioctl(_DEV_SUSPEND, uuid=uuid)
+    if kind(uuid) in STATELESS or not works(f"{uuid}-real"):
+        clear(uuid)
+    start(uuid)
 
 
 def set_going(uuid: str) -> bool:
-    """Resume a device if it is suspended, as `resume` does; tell whether it was. Errors: OSError, as `is_suspended`."""
+    """Resume a device if it is suspended, as `resume` does; tell whether it was. Raises: OSError, as `is_suspended`."""
     suspended = is_suspended(uuid)
     if suspended:
         resume(uuid)
     return suspended
 
 
-def remove(uuid: str) -> None:
-    """Remove a device that nothing uses. Errors: OSError (EBUSY: it is in use; ENXIO: there is no such device)."""
-    _ioctl(_DEV_REMOVE, uuid=uuid)
-
-
 def status(name: str, uuid: str = "") -> tuple[str, str]:
     """Return type and status of the first target of a device: `("snapshot", "16/204800 16")`.
 
     It is looked for by its uuid, if that is known, else by its name.
-    Errors: OSError (ENXIO: there is no such device).
+    Raises: OSError (ENXIO: there is no such device).
     """
-    _, count, data = _ioctl(_TABLE_STATUS, uuid=uuid) if uuid else _ioctl(_TABLE_STATUS, name=name)
-    if not count:
-        return "", ""
-    kind = _TARGET.unpack_from(data)[4].rstrip(b"\0").decode()
-    text = data[_TARGET.size :].split(b"\0", 1)[0].decode()
-    return kind, text
+    rows = _rows(Request(dm_ioctl.TABLE, uuid, "" if uuid else name))
+    return (rows[0].kind, rows[0].arguments) if rows else ("", "")
 
 
 @dataclass(frozen=True)

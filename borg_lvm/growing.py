@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from borg_lvm import dm, locks, proc
 from borg_lvm.devices import lvm, stack
+from borg_lvm.devices.lvm import SILENT
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
-from borg_lvm.making import SILENT
 from borg_lvm.proc import Steps
 from borg_lvm.release import GRACE
 

@@ -43,6 +43,10 @@ class Guardian:
         """Tell that a volume's device may be suspended from now on."""
         self._say(f"suspend {name} {dm_uuid}")
 
+    def may_expedite(self, path: str) -> None:
+        """Tell that the kernel's grace periods may be quick from now on until the window ends; `path` is the switch."""
+        self._say(f"expedite {path}")
+
     def writes_to(self, ledger: str) -> None:
         """Tell where to write down which applications have been resumed."""
         self._say(f"ledger {ledger}")

@@ -11,6 +11,7 @@ Protocol, one line each on standard input, each answered by one line (`ok` or `e
     suspend NAME UUID a device that may be suspended from now on; NAME is what both are called in answers; devices that
                       lie below others are told after them
     forget            nothing is frozen any more: close the descriptors, which would keep their mounts busy
+    expedite PATH     the kernel's grace periods may be quick from now on, which is undone as well; PATH is the switch
     arm SECONDS GRACE the window opens: after so many seconds everything is undone
     release           everything is undone now: what a program that died in the window has left
     disarm            the window is closed; the answer is `ok`, or `acted NAME SECONDS …` when the deadline had passed
@@ -38,8 +39,12 @@ import time
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
 HEADER = struct.Struct("=3I2IIi3IQ128s129s7x")
 REQUEST = 3 << 30 | HEADER.size << 16 | 0xFD << 8
-DEV_SUSPEND, DEV_STATUS, TABLE_CLEAR = 6, 7, 10
-SUSPENDED = 0x2
+DEV_SUSPEND, DEV_STATUS, TABLE_CLEAR, TABLE_STATUS = 6, 7, 10, 12
+SUSPENDED, TABLE_ONLY, WORKS = 0x2, 0x10, 0x20
+KIND = struct.Struct("=24x16s")  # of a table's first line: the type of its target
+ROOM = 4096
+STATELESS = (b"linear", b"striped", b"error", b"zero", b"thin", b"snapshot-origin", b"snapshot", b"")
+"""As in dm.py; and a table that is longer than there is room."""
 MCL_CURRENT_AND_FUTURE = 3
 LOOK_AGAIN = 0.2
 TRY_AGAIN = 3.0
@@ -59,6 +64,7 @@ class Guardian:
 
     def __init__(self) -> None:
         self.control = os.open("/dev/mapper/control", os.O_RDWR)
+        self.switch = -1
         self.frozen: list[tuple[str, int]] = []
         self.suspended: list[tuple[str, str]] = []
         self.began = 0.0
@@ -71,21 +77,36 @@ class Guardian:
         self.late: set[str] = set()
         self.helpers: list[int] = []
 
-    def dm(self, command: int, uuid: str) -> int:
-        """Do a device-mapper command without flags; returns the device's flags."""
-        buffer = bytearray(HEADER.size)
-        HEADER.pack_into(buffer, 0, 4, 0, 0, HEADER.size, HEADER.size, 0, 0, 0, 0, 0, 0, b"", uuid.encode())
+    def dm(self, command: int, uuid: str, flags: int = 0) -> tuple[int, bytes]:
+        """Do a device-mapper command; returns the device's flags, and the type of its first target where it tells."""
+        buffer = bytearray(HEADER.size + ROOM)
+        HEADER.pack_into(buffer, 0, 4, 0, 0, len(buffer), HEADER.size, 0, 0, flags, 0, 0, 0, b"", uuid.encode())
         fcntl.ioctl(self.control, REQUEST | command, buffer, True)
-        return int(HEADER.unpack_from(buffer)[7])
+        return int(HEADER.unpack_from(buffer)[7]), KIND.unpack_from(buffer, HEADER.size)[0].rstrip(b"\0")
+
+    def resume(self, uuid: str) -> None:
+        """Resume a device, as `dm.resume` does.
+
+        A table that was loaded in advance is not to be used without those of the other devices, unless they work
+        already.
+        """
+        if self.dm(TABLE_STATUS, uuid, TABLE_ONLY)[1] in STATELESS or not self.works(uuid + "-real"):
+            self.dm(TABLE_CLEAR, uuid)
+        self.dm(DEV_SUSPEND, uuid)
+
+    def works(self, uuid: str) -> bool:
+        """Tell whether there is a device of that uuid with a table that it works by."""
+        try:
+            return bool(self.dm(DEV_STATUS, uuid)[0] & WORKS)
+        except OSError:
+            return False
 
     def undo(self) -> None:
         """Set everything going again that stands still, devices first: a frozen file system may lie on one."""
         for name, uuid in self.suspended:
             try:
-                if self.dm(DEV_STATUS, uuid) & SUSPENDED:
-                    # A table that LVM has loaded in advance is not to be used without those of the other devices.
-                    self.dm(TABLE_CLEAR, uuid)
-                    self.dm(DEV_SUSPEND, uuid)
+                if self.dm(DEV_STATUS, uuid)[0] & SUSPENDED:
+                    self.resume(uuid)
                     self.note(name)
             except OSError:
                 pass  # it is gone, or somebody else was faster
@@ -96,12 +117,15 @@ class Guardian:
             except OSError as error:
                 if error.errno != errno.EINVAL:  # EINVAL: it is not frozen
                     self.note(name)
+        if self.switch >= 0:
+            with contextlib.suppress(OSError):
+                os.pwrite(self.switch, b"0", 0)
 
     def note(self, name: str) -> None:
         """Remember what stood still, and since when at most."""
         self.acted.append(name + " " + format(time.monotonic() - self.began, ".2f"))
 
-    def resume(self, name: str) -> None:
+    def resume_application(self, name: str) -> None:
         """Start the program that resumes an application."""
         self.late.add(name)
         if name in self.undos:
@@ -129,7 +153,7 @@ class Guardian:
             self.undo()
             self.deadline = now + LOOK_AGAIN
         for name in late:
-            self.resume(name)
+            self.resume_application(name)
             self.holds[name] = now + TRY_AGAIN
 
     def abandoned(self) -> None:
@@ -138,7 +162,7 @@ class Guardian:
             time.sleep(self.grace)
             self.undo()
         for name in reversed(self.holds):
-            self.resume(name)
+            self.resume_application(name)
         self.settle(PATIENCE)
 
     def obey(self, line: str) -> str:
@@ -165,11 +189,20 @@ class Guardian:
             self.undo()
             del self.acted[known:]
         elif word == "disarm":
-            self.deadline = 0.0
-            return "acted " + " ".join(self.acted) if self.acted else "ok"
+            return self.disarm()
+        elif word == "expedite":
+            self.switch = os.open(rest, os.O_WRONLY)
         else:
             return self.obey_for_applications(word, rest)
         return "ok"
+
+    def disarm(self) -> str:
+        """Close the window; returns what had to be undone in it."""
+        self.deadline = 0.0
+        if self.switch >= 0:
+            os.close(self.switch)
+            self.switch = -1
+        return "acted " + " ".join(self.acted) if self.acted else "ok"
 
     def obey_for_applications(self, word: str, rest: str) -> str:
         """Carry out a line that is about applications."""
@@ -236,6 +269,9 @@ def main() -> None:
         sys.exit(1)
     guardian = Guardian()
     guardian.suspended.append(("none", "LVM-no-such-device"))
+    guardian.works("LVM-no-such-device")
+    with contextlib.suppress(OSError):
+        guardian.resume("LVM-no-such-device")
     guardian.frozen.append(("/proc", opened("/proc", os.stat("/proc").st_dev)))
     guardian.undo()
     guardian.note("none")

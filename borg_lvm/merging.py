@@ -8,18 +8,13 @@ lock of the group, so that no other command changes them in between.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from borg_lvm import dm, ledger, proc, statedir
 from borg_lvm.devices.lvm import Volume, dm_name
 from borg_lvm.errors import SnapshotError
-
-LOCKS = "/run/lock/lvm"
-_LOOK_AGAIN = 0.1
+from borg_lvm.snapshots.lvm import group_lock
 
 
 def told(volume: Volume) -> str:
@@ -39,7 +34,7 @@ def stop(volume: Volume, timeout: float) -> None:
         raise SnapshotError(f"{volume.full_name} is being merged into {volume.vg}/{volume.origin} already")
     path = os.path.join(ledger.STATE, f".{volume.vg}.metadata")
     try:
-        with statedir.directory(ledger.STATE, make=True), _locked(volume.vg, timeout):
+        with group_lock.locked([volume.vg], _directory(timeout), timeout), statedir.directory(ledger.STATE, make=True):
             _write_anew(volume, path, timeout)
     except OSError as error:
         raise SnapshotError(
@@ -86,48 +81,9 @@ def _block(lines: list[str], name: str) -> range:
     return range(begin, end)
 
 
-@contextmanager
-def _locked(vg: str, timeout: float) -> Iterator[None]:
-    """Hold LVM's lock of a group, as its own commands do. Raises: OSError, SnapshotError.
-
-    Source: lvm2, lib/locking/file_locking.c and lib/misc/lvm-flock.c: who gets a lock looks whether the file is still
-    the one of that name, for whoever lets go of it removes it.
-    """
-    path = os.path.join(_directory(timeout), f"V_{vg}")
-    end = time.monotonic() + timeout
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            if _taken(fd, path):
-                yield
-                return
-        finally:
-            os.close(fd)
-        if time.monotonic() >= end:
-            raise SnapshotError(f"another command of LVM's has been at work on {vg} for {timeout:g} s")
-        time.sleep(_LOOK_AGAIN)
-
-
-def _taken(fd: int, path: str) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        there = os.stat(path, follow_symlinks=False)
-    except (BlockingIOError, FileNotFoundError):
-        return False
-    return there.st_ino == os.fstat(fd).st_ino
-
-
 def _directory(timeout: float) -> str:
     """Return where LVM keeps its locks. Raises: SnapshotError where a lock on this machine is not all."""
-    settings = configured(
-        proc.run(["lvmconfig", "--type", "full", "global/locking_dir", "global/use_lvmlockd"], timeout=timeout)
-    )
+    settings = group_lock.configured(proc.run(group_lock.QUESTION, timeout=timeout).splitlines())
     if settings.get("use_lvmlockd", "0") != "0":
         raise SnapshotError("other machines may use the group (global/use_lvmlockd): its metadata are left alone")
-    return settings.get("locking_dir") or LOCKS
-
-
-def configured(text: str) -> dict[str, str]:
-    """Return LVM's settings, from what lvmconfig(8) prints. Pure."""
-    pairs = (line.partition("=") for line in text.split("\n"))
-    return {name.strip(): value.strip().strip('"') for name, _, value in pairs if value}
+    return settings.get("locking_dir") or group_lock.LOCKS

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from borg_lvm import coverage
 from borg_lvm.config.size import Size
@@ -13,7 +14,6 @@ from borg_lvm.devices import lvm
 from borg_lvm.devices.lvm import RUN_TAG, TAG, Volume, prefix
 from borg_lvm.devices.mounts import RAW, Mount
 from borg_lvm.errors import SourceError
-from borg_lvm.instant import Held, Hold, one_by_one, prepared, together
 from borg_lvm.resolve import Cover, Resolved
 from borg_lvm.resolve import Hole as LiveHole
 from borg_lvm.safe_open import Identity
@@ -34,11 +34,9 @@ class Copy:
     """A snapshot to be made of one volume, and how its file system is mounted.
 
     `extents` is 0 for a thin snapshot, which needs no space of its own; it may grow up to `limit` bytes. `measured`:
-    it has what past runs have needed. `hold` says who keeps the volume still while the snapshot is made: `lvm` itself,
-    or we, by freezing the file system at `mounted_at` (as for one above LUKS, which LVM does not see) or by suspending
-    the volume's device. `prepared`: all but telling the kernel is done before anything stands still. `key_file` opens
-    the LUKS copy when the kernel does not give the key of the running mapping.
-    Where the volume itself is the source, `fstype` is `raw`, and `mounted_at` is empty: nothing is mounted.
+    it has what past runs have needed. `key_file` opens the LUKS copy when the kernel does not give the key of the
+    running mapping. Where the volume itself is the source, `fstype` is `raw`, and `mounted_at` is empty: nothing is
+    mounted.
     """
 
     origin: Volume
@@ -52,10 +50,16 @@ class Copy:
     fstype: str
     options: str
     mounted_at: str
-    hold: Hold
-    prepared: bool
     crypt: Crypt | None
     key_file: str
+
+    @property
+    def hold(self) -> Literal["freeze", "suspend"]:
+        """How the volume is held for the instant: its device is suspended, which freezes the file system on it.
+
+        One above LUKS, which device-mapper does not see, is frozen before.
+        """
+        return "freeze" if self.crypt else "suspend"
 
     @property
     def full_name(self) -> str:
@@ -68,9 +72,14 @@ class Copy:
         return self.fstype == RAW
 
     @property
+    def origin_dm_name(self) -> str:
+        """The device-mapper name of the origin."""
+        return lvm.dm_name(self.origin.vg, self.origin.name)
+
+    @property
     def origin_device(self) -> str:
         """The origin's own device node."""
-        return f"/dev/mapper/{lvm.dm_name(self.origin.vg, self.origin.name)}"
+        return f"/dev/mapper/{self.origin_dm_name}"
 
     @property
     def kind(self) -> str:
@@ -114,10 +123,10 @@ class Laid:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run will do. `nesting`: this kernel's freezes nest.
+    """All that a run will do.
 
-    `seen` is what the survey saw at each path that is opened later; `ways` says of each source, as it was given, where
-    its directory led.
+    The copies are in the order in which their volumes are held. `seen` is what the survey saw at each path that is
+    opened later; `ways` says of each source, as it was given, where its directory led.
     """
 
     run_id: str
@@ -127,7 +136,6 @@ class Plan:
     live_sources: tuple[tuple[str, str], ...]
     sources: tuple[str, ...]
     consistency: str
-    nesting: bool = False
     notes: tuple[str, ...] = ()
     applications: tuple[Covered, ...] = ()
     seen: Mapping[str, Identity] = field(default_factory=dict)
@@ -154,9 +162,7 @@ class Wishes:
     """What configuration and command line ask of the plan.
 
     `key_files` says for each encrypted volume (`vg/lv`) what opens its copy: a path, or the empty text when the
-    kernel gives the key; a volume without an entry cannot be opened. `nesting`: this kernel's freezes nest.
-    `system_devices` (`major:minor`) are the devices of the mounts that hold what LVM and we need to go on.
-    `logs` are volumes (`vg/lv`) that are held still last. `quiesces`: applications stand still in the window.
+    kernel gives the key; a volume without an entry cannot be opened. `logs` are volumes (`vg/lv`) that are held last.
     """
 
     run_id: str
@@ -165,10 +171,7 @@ class Wishes:
     persistent_minor: bool = True
     consistency: str = "instant"
     key_files: Mapping[str, str] = field(default_factory=dict)
-    nesting: bool = False
-    system_devices: frozenset[str] = frozenset()
     logs: frozenset[str] = frozenset()
-    quiesces: bool = False
 
 
 def make(
@@ -186,20 +189,22 @@ def make(
         for one, mount in found.values()
         if one.crypt and one.volume.full_name not in wishes.key_files
     ]
-    held = _arrange(found, wishes, problems)
-    space, too_little = allot([one.found.volume for one in held if one.thick], wishes.size, wishes.known)
+    below = {one.volume.dm_uuid: volumes.below(one.volume) for one, _ in found.values()}
+    held = _ordered([one for one, _ in found.values()], wishes.logs, below)
+    problems += _written_while_held(held, below)
+    space, too_little = allot([one.volume for one in held if not one.volume.is_thin], wishes.size, wishes.known)
     problems += too_little
     if problems:
         raise SourceError("cannot freeze every source path; nothing was done", details=tuple(problems))
     if not held:
         raise _nothing_to_do(resolved)
-    minors = _minors([one.found.volume for one in held], taken_minors) if wishes.persistent_minor else {}
+    minors = _minors([one.volume for one in held], taken_minors) if wishes.persistent_minor else {}
     mounted = {one.volume.uuid: mount for one, mount in found.values()}
-    order = {one.found.volume.uuid: number for number, one in enumerate(held)}
+    order = {one.volume.uuid: number for number, one in enumerate(held)}
     copies = tuple(
         _copy(order[uuid], one, mounted[uuid], wishes, space.get(uuid), minors.get(uuid))
         for one in held
-        for uuid in [one.found.volume.uuid]
+        for uuid in [one.volume.uuid]
     )
     covers = tuple(
         Laid(
@@ -219,7 +224,6 @@ def make(
         live_sources=resolved.live_sources,
         sources=tuple(sources),
         consistency=wishes.consistency if len(copies) > 1 else "instant",
-        nesting=wishes.nesting,
         notes=(*resolved.notes, *_size_of_nothing(copies, wishes.size)),
     )
 
@@ -239,18 +243,31 @@ def _nothing_to_do(resolved: Resolved) -> SourceError:
     )
 
 
-def _arrange(found: Mapping[str, tuple[Found, Mount]], wishes: Wishes, problems: list[str]) -> list[Held]:
-    members = [one for one, _ in found.values()]
-    if len(members) == 1 and wishes.quiesces:
-        return prepared(one_by_one(members))
-    if len(members) < 2 or wishes.consistency != "instant":
-        return one_by_one(members)
-    system = [one for device, (one, _) in found.items() if device in wishes.system_devices]
-    answer = together(members, system, wishes.logs, nesting=wishes.nesting)
-    if isinstance(answer, str):
-        problems.append(answer)
-        return []
-    return answer
+def _ordered(members: Sequence[Found], logs: Collection[str], below: Mapping[str, frozenset[str]]) -> list[Found]:
+    """Return the volumes in the order in which they are held: logs (`vg/lv`) last, what lies on another before that.
+
+    Whoever is suspended first writes what is dirty to what lies below. And the order matters to a program that writes
+    by io_uring, as MariaDB does: a write that it has begun there ends, for the kernel, when the thread that began it
+    comes along again, and until then the file system cannot be held. A thread that waits for another volume, which is
+    held already, does not come along: then both wait for ever. Who writes data may have to wait for the log, never the
+    other way round.
+    """
+    uuids = {one.volume.dm_uuid for one in members}
+    return sorted(members, key=lambda one: (-len(below[one.volume.dm_uuid] & uuids), one.volume.full_name in logs))
+
+
+def _written_while_held(held: Sequence[Found], below: Mapping[str, frozenset[str]]) -> Iterator[str]:
+    """Yield what cannot be held together: a volume whose own metadata are read or written then, on another of them."""
+    names = {one.volume.dm_uuid: one.volume.full_name for one in held}
+    for one in held:
+        if one.volume.layout <= {"linear", "striped"}:
+            continue
+        what = "its thin pool" if one.volume.is_thin else "it"
+        for name in sorted(names[uuid] for uuid in below[one.volume.dm_uuid] & names.keys()):
+            yield (
+                f"{one.volume.full_name} lies on {name}, which is to be suspended at the same instant, and {what} must "
+                "be read and written then; back them up in runs of their own"
+            )
 
 
 def _found(covers: Sequence[Cover], volumes: Volumes, problems: list[str]) -> dict[str, tuple[Found, Mount]]:
@@ -299,8 +316,8 @@ def _minors(volumes: Sequence[Volume], taken: frozenset[int]) -> dict[str, int]:
     return chosen
 
 
-def _copy(number: int, held: Held, mount: Mount, wishes: Wishes, space: Allotted | None, minor: int | None) -> Copy:
-    found, crypt = held.found, held.found.crypt
+def _copy(number: int, found: Found, mount: Mount, wishes: Wishes, space: Allotted | None, minor: int | None) -> Copy:
+    crypt = found.crypt
     return Copy(
         origin=found.volume,
         name=f"{prefix(wishes.run_id)}{number}",
@@ -313,8 +330,6 @@ def _copy(number: int, held: Held, mount: Mount, wishes: Wishes, space: Allotted
         fstype=mount.fstype,
         options=_mount_options(mount, read_only_device=crypt is not None),
         mounted_at="" if found.raw else mount.path,
-        hold=held.hold,
-        prepared=held.prepared,
         crypt=crypt,
         key_file=wishes.key_files.get(found.volume.full_name, "") if crypt else "",
     )

@@ -165,7 +165,7 @@ def summary(outcome: Outcome) -> Iterator[tuple[str, dict[str, object]]]:
     plan = outcome.plan
     for instant in outcome.instants:
         moment = f"{datetime.fromtimestamp(instant.begin).astimezone():%Y-%m-%d %H:%M:%S%z}"
-        yield f"frozen at {moment} ({instant.seconds:.2f} s): {', '.join(instant.names)}", {}
+        yield f"frozen at {moment} ({_window(instant.seconds)}): {', '.join(instant.names)}", {}
     for one in outcome.applications:
         done = f"not quiesced: {one.out}" if one.out else f"quiesced ({one.level}) for {one.seconds:.2f} s"
         right = f"found right in its copy: {one.verified}" if one.verified else ""
@@ -181,6 +181,10 @@ def summary(outcome: Outcome) -> Iterator[tuple[str, dict[str, object]]]:
     released = outcome.kept or ("not everything could be released" if outcome.leftovers else "everything released")
     text = f"{outcome.subject} ended with status {outcome.status} after {outcome.seconds:.1f} s; {released}"
     yield text, {"status": outcome.status, "seconds": round(outcome.seconds, 3)}
+
+
+def _window(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
 
 
 def table(plan: Plan) -> Iterator[str]:

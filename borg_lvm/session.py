@@ -23,7 +23,6 @@ from borg_lvm import (
     report,
     run,
     safe_open,
-    snapshot,
     stand,
     taint,
 )
@@ -34,6 +33,7 @@ from borg_lvm.desk import Desk
 from borg_lvm.errors import BusyError, SnapshotError, SourceError
 from borg_lvm.log import Log
 from borg_lvm.signals import Signals
+from borg_lvm.snapshots.lvm import take as taking
 from borg_lvm.survey import Survey
 from borg_lvm.watch import Growth, watching_over
 
@@ -134,7 +134,7 @@ def _acquire_and_run(
     _make_folders(surveyed.make)
     watch = stack.enter_context(guardian.started())
     book.write_process("guardian", watch.pid)
-    taker = snapshot.Taker(plan, watch, book, signals, settings.deadline, timeout)
+    taker = taking.Taker(plan, watch, book, signals, settings.deadline, timeout)
     tries = Attempts(settings.attempts, settings.retry_pause, signals, log)
 
     def released() -> AbstractContextManager[None]:
@@ -142,7 +142,7 @@ def _acquire_and_run(
 
     def take() -> tuple[report.Instant, ...]:
         clock.begin("preparing")
-        quiesced: snapshot.Quiesced = nullcontext
+        quiesced: taking.Quiesced = nullcontext
         if job.troupe:
             ready = job.troupe.prepare(watch, book, signals, outcome.leftovers, patient=tries.another)
             quiesced = ready.quiesced

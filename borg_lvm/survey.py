@@ -12,12 +12,9 @@ from borg_lvm import (
     adding,
     coverage,
     history,
-    instant,
-    ledger,
     locks,
     luks,
     namespace,
-    nesting,
     plan,
     plugins,
     safe_open,
@@ -35,10 +32,6 @@ from borg_lvm.resolve import ROOT_HOLES, Cover, Resolved, Wanted, resolve, stand
 from borg_lvm.safe_open import Identity
 from borg_lvm.sizing import Known
 from borg_lvm.volumes import Found, Volumes
-
-# What LVM's commands may read or write while volumes stand still. Our own memory is locked then (holding.py), and so is
-# the guardian's, so that our interpreter and libraries may lie anywhere.
-SYSTEM_PATHS = ("/", "/usr/sbin/lvm", "/usr/lib", "/lib64", "/etc/lvm", "/run/lvm", "/run/lock", "/dev", ledger.STATE)
 
 LOOK_AGAIN = 0.5
 """Seconds between two questions whether another run still holds a volume still."""
@@ -83,27 +76,16 @@ class Survey:
         if problems:
             words = "an application's data is not in this run as it must be; nothing was done"
             raise SourceError(words, details=tuple(problems))
-        made, told = self._with_last(coverage.logs(covered))
-        notes = (*self.plan.notes, *told, *left_out)
+        made = self._with_last(coverage.logs(covered))
+        notes = (*self.plan.notes, *left_out)
         made = replace(made, applications=covered, notes=notes, seen=self.plan.seen, ways=self.plan.ways)
         return replace(self, plan=made)
 
-    def _with_last(self, logs: frozenset[str]) -> tuple[Plan, tuple[str, ...]]:
-        """Return the plan with these volumes held still last, if that can be; and a note if it cannot."""
+    def _with_last(self, logs: frozenset[str]) -> Plan:
+        """Return the plan with these volumes held last."""
         if not logs or self.plan.consistency != "instant":
-            return self.plan, ()
-        try:
-            made = self.planned(logs)
-            why = f"{made.copies[0].origin.full_name} must be"
-        except SourceError as error:  # another arrangement may need another volume's space
-            made, why = self.plan, "; ".join(error.details)
-        if made.copies[0].origin.full_name in logs:
-            return made, ()
-        told = (
-            f"{', '.join(sorted(logs))}: volumes of logs are best held still last, but {why}: a program that writes by "
-            "io_uring may keep all from standing still together"
-        )
-        return made, (told,)
+            return self.plan
+        return self.planned(logs)
 
     def coverer(self) -> Coverer:
         """Return what judges which of an application's data is in this run."""
@@ -154,7 +136,6 @@ def survey(question: Question, settings: Settings) -> Survey:
     volumes = Volumes(listed, stack.gather(devices))
     found = _found(resolved, volumes)
     past = history.read()
-    system = frozenset(stack.gather(table.of(os.path.realpath(path)).device for path in SYSTEM_PATHS))
     wishes = plan.Wishes(
         run_id=new_run_id(),
         size=settings.snapshot.size,
@@ -162,9 +143,6 @@ def survey(question: Question, settings: Settings) -> Survey:
         persistent_minor=settings.snapshot.persistent_minor,
         consistency=settings.consistency,
         key_files=_key_sources(found, settings),
-        nesting=nesting.nests(matters=_nesting_matters(found, system)),
-        system_devices=system,
-        quiesces=bool(settings.applications),
     )
     minors = stack.taken_minors()
 
@@ -292,11 +270,6 @@ def _found(resolved: Resolved, volumes: Volumes) -> list[tuple[mounts.Mount, Fou
     """Return what can be snapshotted of the covers, with its mount; the plan says why the rest cannot."""
     answers = [(cover.mount, volumes.find(cover.mount)) for cover in resolved.covers]
     return [(mount, answer) for mount, answer in answers if not isinstance(answer, str)]
-
-
-def _nesting_matters(found: Sequence[tuple[mounts.Mount, Found]], system: frozenset[str]) -> bool:
-    members = {mount.device: one for mount, one in found}
-    return instant.matters(list(members.values()), [one for device, one in members.items() if device in system])
 
 
 @contextmanager

@@ -41,6 +41,7 @@ class Volumes:
 
     def __init__(self, volumes: Sequence[Volume], stack: Mapping[str, BlockDevice]) -> None:
         self._stack = stack
+        self._devices = {device.dm_uuid: device for device in stack.values()}
         self._by_uuid = {volume.dm_uuid: volume for volume in volumes}
         self._by_name = {(volume.vg, volume.name): volume for volume in volumes}
 
@@ -51,6 +52,17 @@ class Volumes:
         if "\n" in mount.path:
             return "there is a line break in the name of its mount point; mount it elsewhere"
         return _not_a_disk(mount) or self._find_below(mount)
+
+    def below(self, volume: Volume) -> frozenset[str]:
+        """Return the uuids of all device-mapper devices that a volume lies on, as far down as can be seen."""
+        waiting = [self._devices[volume.dm_uuid]] if volume.dm_uuid in self._devices else []
+        found: dict[str, str] = {}
+        while waiting:
+            for number in waiting.pop().slaves:
+                if number not in found and number in self._stack:
+                    found[number] = self._stack[number].dm_uuid
+                    waiting.append(self._stack[number])
+        return frozenset(filter(None, found.values()))
 
     def _find_below(self, mount: Mount) -> Found | str:
         device = self._stack.get(mount.device)

@@ -20,6 +20,9 @@ KEEP_TAG = "borg_lvm.keep"
 IN_USE = 'global{cache_check_executable=""}'
 """LVM's configuration for volumes that are in use: up to LVM 2.03.16 it checks the metadata of a cachevol whenever a
 snapshot comes or goes, finds it in use, and leaves the volume suspended. Nothing that is active needs that check."""
+SILENT = IN_USE + ' log{syslog=0 file="/dev/null"} backup{backup=0 archive=0} activation{monitoring=0}'
+"""LVM's configuration for what belongs to a run: nothing is written to /etc or to a log for it, and dmeventd must not
+unmount or extend what it does not know (`--monitor n` is not enough: a refresh starts it even so)."""
 
 
 @dataclass(frozen=True)

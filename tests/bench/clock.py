@@ -40,9 +40,9 @@ class Series:
         self.seconds.append(time.monotonic() - began)
         if done.returncode:
             sys.exit(f"{shlex.join(self.argv)} ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
-        reported = re.findall(r"frozen at .* \(([0-9.]+) s\)", done.stderr)
+        reported = re.findall(r"frozen at .* \(([0-9.]+) (m?s)\)", done.stderr)
         if reported:
-            self.windows.append(sum(map(float, reported)))
+            self.windows.append(sum(float(number) / (1000 if unit == "ms" else 1) for number, unit in reported))
 
 
 def alternate(rounds: int, environment: Mapping[str, str], *series: Series) -> None:

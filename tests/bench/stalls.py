@@ -16,7 +16,7 @@ from tests.bench.clock import Series
 from tests.rig import Rig, Volume
 from tests.rig.names import ours
 
-NUMBERS = (1, 2, 4, 8, 16, 32)
+NUMBERS = (1, 2, 4, 8, 16, 32, 64)
 SOURCE = Path(__file__).with_name("stall.c")
 
 
@@ -52,12 +52,12 @@ def _row(
         units.append(unit)
         windows.append(one.window / unit)
         waits.append([wait / unit for wait in one.waits])
-        print(f"  {number} volumes: window {windows[-1]:.2f}, waits {statistics.median(waits[-1]):.2f} to "
+        print(f"  {number} volumes: window {windows[-1]:.4f}, waits {statistics.median(waits[-1]):.2f} to "
               f"{max(waits[-1]):.2f}, unit {unit:.2f} s", flush=True)  # fmt: skip
     median = statistics.median(statistics.median(each) for each in waits)
     worst = statistics.median(max(each) for each in waits)
     window, unit = statistics.median(windows), statistics.median(units)
-    return f"| {number} | {window:.2f} | {median:.2f} | {worst:.2f} | {unit:.2f} s |"
+    return f"| {number} | {window:.3f} | {median:.2f} | {worst:.2f} | {unit:.2f} s |"
 
 
 def bare(volume: Volume, environment: Mapping[str, str]) -> tuple[float, float]:

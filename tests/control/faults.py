@@ -41,7 +41,7 @@ FAULTS = (
     Fault(
         "sequential",  # one window for each volume, reported as one instant
         "One instant across several volumes",
-        "borg_lvm/snapshot.py",
+        "borg_lvm/snapshots/lvm/take.py",
         "[self._window(copies, quiesced)]",
         """[
                 Instant(
@@ -100,9 +100,9 @@ FAULTS = (
     Fault(
         "device-number",  # restic stores every tree again when the device number has changed
         "archive paths, exclude patterns, borg's files cache and restic's parents are those of the plain",
-        "borg_lvm/making.py",
-        "return [*argv, *_minor(copy), copy.origin.vg]",
-        "return [*argv, copy.origin.vg]",
+        "borg_lvm/snapshots/lvm/create.py",
+        "str(copy.extents), *minor, copy.origin.vg]",
+        "str(copy.extents), copy.origin.vg]",
         ("system/test_paths.py::test_device_numbers_are_the_same_in_every_run",),
     ),
     Fault(
@@ -116,11 +116,11 @@ FAULTS = (
     Fault(
         "resumed-early",  # applications are resumed before the snapshots are made
         "are quiesced around the instant and always set going again",
-        "borg_lvm/snapshot.py",
-        "with _explained(holder), quiesced(), self._written_down():",
-        """with _explained(holder), quiesced():
-                    self._signals.check()
-                with _explained(holder), self._written_down():""",
+        "borg_lvm/snapshots/lvm/take.py",
+        "with _explained(fds), quiesced(), made.locked(PATIENCE):",
+        """with quiesced():
+                self._signals.check()
+            with _explained(fds), made.locked(PATIENCE):""",
         ("system/test_applications.py::test_they_are_quiesced_in_order_and_resumed_in_reverse",),
     ),
     Fault(

@@ -42,23 +42,16 @@ def processes(file, fits):
     return False
 
 def making():
-    # One volume is taken by lvcreate, several are by an lvm shell.
-    return processes("comm", lambda text: text.strip() in (b"lvcreate", b"lvm"))
-
-def spaced():
-    # The snapshot's name is there before the instant, for its space is made first: -cow comes late.
-    return any("borg_lvm" in name and "-cow" in name for name in devices("name"))
+    # All that LVM does before the instant is done by a shell.
+    return processes("comm", lambda text: text.strip() == b"lvm")
 
 def taken():
-    return spaced() and not processes("comm", lambda text: text.strip() == b"lvcreate")
+    # A snapshot is as large as its space until it works: then as large as its origin.
+    sizes = dict(zip(devices("name"), devices("../size")))
+    return any("borg_lvm" in name and sizes.get(name + "-cow", size) != size for name, size in sizes.items())
 
 def resumed():
-    # LVM's shell lives on: when nothing is suspended for a moment, its work is done.
-    for _ in range(3):
-        if "1" in devices("suspended") or not spaced():
-            return False
-        time.sleep(0.002)
-    return True
+    return taken() and "1" not in devices("suspended")
 
 seen = {
     "taken": taken,

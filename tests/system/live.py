@@ -24,9 +24,7 @@ T = TypeVar("T")
 STATE = Path("/run/borg-lvm")
 PATIENCE = 120.0  # seconds for what takes half a second on a real machine
 WRAPPED = "/usr/local/sbin"  # the first folder in which borg-lvm looks for LVM's programs
-REFRESH = r"lvchange\ --refresh*"
-"""The command by which LVM's shell tells the kernel of snapshots that are prepared: here what stands still does so."""
-HALT = Path(__file__).with_name("halt.c")
+HALT, WINDOW = (Path(__file__).with_name(name) for name in ("halt.c", "window.c"))
 GUARDIAN = "borg_lvm/guardian_main.py"
 
 
@@ -89,6 +87,11 @@ class Gate:
         """The words of a shell that waits here."""
         return f'echo "$$ ." >>{self._reached}; exec 9<{self._fifo}; read -r _ <&9; exec 9<&-'
 
+    @property
+    def pipes(self) -> list[str]:
+        """The same for window.c: variables of its environment."""
+        return [f"WINDOW_TOLD={self._reached}", f"WINDOW_GATE={self._fifo}"]
+
     def pids(self) -> list[int]:
         """Return who has come here so far, in their order."""
         with suppress(FileNotFoundError):
@@ -121,6 +124,7 @@ class Programs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._stops: dict[str, list[str]] = {}
+        self._own: list[str] = []
         (folder / "bin").mkdir(parents=True)
 
     @property
@@ -163,13 +167,27 @@ class Programs:
 
     def halt(self, program: str, device: str) -> Path:
         """Have a program stop itself as soon as it has suspended a device; its process id is then in the file."""
-        needed("gcc", "libc6-dev")
-        shim, told = self.folder / "halt.so", self.folder / f"{program}.halted"
-        subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, HALT], check=True)
+        shim, told = self._compiled(HALT), self.folder / f"{program}.halted"
         number = os.stat(device).st_rdev
         state = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/dm/suspended"
         self._write(program, f"export LD_PRELOAD={shim} HALT_AT={state} HALT_TOLD={told}")
         return told
+
+    def stop_window(self, when: str = "after", call: str = "suspend", number: int = 1) -> Gate:
+        """Stop borg-lvm itself before or after a call to device-mapper, the n-th that suspends, resumes or changes.
+
+        After as many suspends as there are volumes all of them stand still, and no snapshot is there yet.
+        """
+        gate = Gate(self.folder, f"window-{when}-{call}-{number}")
+        shim = self._compiled(WINDOW)
+        self._own += [f"LD_PRELOAD={shim}", f"WINDOW_AT={when} {call} {number}", *gate.pipes]
+        return gate
+
+    def _compiled(self, source: Path) -> Path:
+        needed("gcc", "libc6-dev")
+        shim = self.folder / f"{source.stem}.so"
+        subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, source], check=True)
+        return shim
 
     def _write(self, program: str, line: str, interpreter: str = "sh") -> None:
         real = shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")
@@ -184,7 +202,7 @@ class Programs:
     def before(self, argv: Sequence[str | Path]) -> list[str | Path]:
         """Return the command line that runs `argv` with these programs in front; its process id stays."""
         enter = f'mount --bind {self.folder}/bin {WRAPPED} && exec "$@"'
-        return ["unshare", "--mount", "sh", "-c", enter, "sh", *argv]
+        return ["unshare", "--mount", "sh", "-c", enter, "sh", *(["env", *self._own] if self._own else []), *argv]
 
 
 def borg_lvm_argv(*argv: str | Path, programs: Programs | None = None) -> list[str | Path]:

@@ -121,11 +121,16 @@ PROMISES = (
     ),
     Promise(
         "If borg-lvm itself is killed",
-        proofs=("test_killed.py::test_killed[", "test_killed.py::test_clean_killed", "test_killed.py::test_deadline"),
+        proofs=(
+            "test_killed.py::test_killed[",
+            "test_killed.py::test_killed_at_every_call[two]",
+            "test_killed.py::test_clean_killed",
+            "test_killed.py::test_deadline",
+        ),
         both=(
-            "test_killed.py::test_killed[thick-in-lvcreate-helper]",
-            "test_killed.py::test_killed[thin-in-lvcreate-all]",
-            "test_killed.py::test_killed[two-in-refresh-all]",
+            "test_killed.py::test_killed[thin-in-prepare-helper]",
+            "test_killed.py::test_killed[thin-held-us]",
+            "test_killed.py::test_killed[two-held-all]",
         ),
     ),
     Promise(

@@ -41,15 +41,20 @@ exec "$@"
 
 
 class Root:
-    """The root and its volumes, as they are seen from outside; `home` is the size of /home in MiB."""
+    """The root and its volumes, as they are seen from outside; `home` is the size of /home in MiB.
 
-    def __init__(self, rig: Rig, home: int = 128) -> None:
+    So is `usr`, which is then a volume and empty; else it is borrowed from outside, with all that is needed.
+    """
+
+    def __init__(self, rig: Rig, home: int = 128, usr: int = 0) -> None:
         self.top = rig.path("machine")
+        self.borrowed = [] if usr else BORROWED
         volumes = [("root", "ext4", "", 128), ("home", "xfs", "home", home), ("var", "ext4", "var", 128)]
+        volumes += [("usr", "ext4", "usr", usr)] if usr else []
         self.volumes = [rig.volume(name, fs=fs, at=self.top / below, mib=mib) for name, fs, below, mib in volumes]
         for folder in FOLDERS:
             (self.top / folder).mkdir(parents=True, exist_ok=True)
-        for path in BORROWED:
+        for path in self.borrowed:
             Path(f"{self.top}{path}").mkdir(parents=True, exist_ok=True)
         for name in ("bin", "sbin", "lib", "lib64"):
             (self.top / name).symlink_to(f"usr/{name}")
@@ -58,13 +63,13 @@ class Root:
 
     def entering(self, cwd: str, *argv: str | Path) -> list[str]:
         """Return the command that enters the root, goes to a folder there and runs another command."""
-        script = ENTER.format(borrowed=shlex.join(BORROWED))
+        script = ENTER.format(borrowed=shlex.join(self.borrowed))
         unshare = ["unshare", "--mount", "--propagation", "private"]
         return [*unshare, "sh", "-c", script, "sh", str(self.top), cwd, *map(str, argv)]
 
     def live_options(self) -> list[str]:
         """Return what tells borg-lvm that the borrowed folders need not be frozen."""
-        return [word for path in BORROWED for word in ("--live", path)]
+        return [word for path in self.borrowed for word in ("--live", path)]
 
     def excludes(self, *others: str) -> list[str]:
         """Return borg's options that leave out what is not on a volume, and others."""

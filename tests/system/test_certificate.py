@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from tests.rig import Rig
 from tests.system import certificates, kept
 from tests.system.archives import Borg, Restic
-from tests.system.live import Gate, Programs, Run, assert_nothing_left, borg_lvm_argv, script, tidy
+from tests.system.live import Gate, Programs, Run, assert_nothing_left, script, tidy
 from tests.system.program import borg_lvm, run
 from tests.system.watching import ended, filled, overwrite
 
@@ -142,13 +143,16 @@ def test_a_thin_volume_tells_of_its_pool(rig: Rig) -> None:
 
 
 def test_how_long_a_volume_stood_still_is_never_told_too_short(rig: Rig) -> None:
-    """A program of LVM's that takes its time in the window is seen."""
+    """A window that takes its time is seen."""
     with tidy():
         volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         programs = Programs(rig.path("programs"))
-        programs.delay("lvcreate", 2)
-        assert volume.at
-        run(*borg_lvm_argv("run", "--path", volume.at, "--", "true", programs=programs))
+        gate = programs.stop_window()
+        live = Run("run", "--path", str(volume.at), "--", "true", programs=programs)
+        gate.reached(process=live.process)
+        time.sleep(2)
+        gate.open()
+        live.end()
         assert certificates.read()["volumes"][0]["still_ms"] >= 2000
         assert_nothing_left(rig)
 
@@ -171,7 +175,7 @@ def test_a_run_that_was_ended_and_one_that_had_to_go(rig: Rig) -> None:
     with tidy():
         volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         gate, programs = Gate(rig.directory, "gate"), Programs(rig.path("programs"))
-        at_work = programs.stop("lvcreate", "before")
+        at_work = programs.stop_shell("before", r"lvcreate\ *")
         first = Run("run", "--path", rig.path("data"), "--", "sh", "-c", gate.shell, programs=programs)
         at_work.reached(process=first.process)
         before = len(certificates.written())

@@ -55,7 +55,7 @@ def test_no_effect_without_its_cause(rig: Rig) -> None:
 @pytest.mark.soak
 def test_the_judge_sees_inversions(rig: Rig) -> None:
     programs = Programs(rig.path("programs"))
-    programs.delay("lvcreate", PAUSE)
+    programs.delay("lvm", PAUSE)
     with chained(rig) as chain:
         with chain.writing():
             chain.backup("sequential", "--consistency", "per-volume", programs=programs)

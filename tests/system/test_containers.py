@@ -17,7 +17,7 @@ from borg_lvm.errors import AbsentError
 from hooks import containers
 from tests.rig import Rig
 from tests.system.boxes import Boxes, boxes
-from tests.system.live import REFRESH, Programs, Run, assert_nothing_left, away, tidy, wait_for
+from tests.system.live import Programs, Run, assert_nothing_left, away, tidy, wait_for
 from tests.system.program import borg_lvm
 from tests.system.worker import COUNTER, SCRIPT, Words, WorkerSubject, script, torn
 
@@ -98,7 +98,7 @@ def test_we_die_while_it_stands_still(rig: Rig, box: Boxes, level: str) -> None:
     with tidy():
         data, words = started(rig, box)
         programs = Programs(rig.path("programs"))
-        gate = programs.stop_shell("before", REFRESH)
+        gate = programs.stop_window()
         entry = {"plugin": box.engine, "level": level, "deadline": 8, "options": {"containers": [NAME]}}
         running = Run("run", *config(entry, data), "--", "true", programs=programs)
         gate.reached(process=running.process)

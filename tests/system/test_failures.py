@@ -17,7 +17,7 @@ import pytest
 from tests.rig import Rig
 from tests.system import certificates
 from tests.system.chain import Chain
-from tests.system.live import REFRESH, Programs, Run, assert_nothing_left, tidy
+from tests.system.live import Programs, Run, assert_nothing_left, tidy
 from tests.system.program import Said, borg_lvm
 
 pytestmark = [
@@ -141,7 +141,7 @@ def run(chain: Chain, programs: Programs | None = None, entry: dict[str, Any] | 
 def held(usual: Chain) -> Iterator[tuple[Chain, Run, Callable[[], None]]]:
     """Give a run that stands still in its window with all servers and volumes, and what lets it go on."""
     programs = Programs(usual.rig.path(f"programs-{len(os.listdir(usual.rig.directory))}"))
-    gate = programs.stop_shell("before", REFRESH)
+    gate = programs.stop_window()
     live = run(usual, programs)
     gate.reached(process=live.process)
     yield usual, live, gate.open

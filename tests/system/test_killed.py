@@ -17,7 +17,6 @@ from tests.rig import Rig
 from tests.rig.leftovers import dm_devices
 from tests.rig.volumes import Volume
 from tests.system.live import (
-    REFRESH,
     Gate,
     Programs,
     Run,
@@ -34,6 +33,7 @@ from tests.system.live import (
     wait_for,
 )
 from tests.system.program import borg_lvm, run, start
+from tests.system.tables import assert_same, tables
 
 DEADLINE = 5  # seconds, as the configuration of these runs has it
 SHORT = 1  # the shortest deadline that can be configured
@@ -49,6 +49,7 @@ class Stage:
     rig: Rig
     volumes: list[Volume]
     folder: Path = field(init=False)
+    tables: dict[str, str] = field(default_factory=tables)
     programs: Programs = field(init=False)
 
     def prepare(self, deadline: int = DEADLINE) -> None:
@@ -64,6 +65,10 @@ class Stage:
         config = ["--config", str(self.folder / "config.yaml")]
         return Run("run", *config, *paths, "--", *(command or ("true",)), programs=self.programs)
 
+    def reached_or_ended(self, gate: Gate, live: Run) -> None:
+        """Wait until a run has come to a gate, or to its end."""
+        wait_for(lambda: gate.pids() or live.process.poll() is not None, "the gate, or the end")
+
     def write(self) -> None:
         """Check that every volume can be written, soon."""
         stuck = [volume.name for volume in self.volumes if not is_writable(volume, seconds=10)]
@@ -75,6 +80,7 @@ KINDS: dict[str, Callable[[Rig], list[Volume]]] = {
     "thin": lambda rig: [rig.volume("one", kind="thin", fs="ext4", at=rig.path("one"))],
     "luks1": lambda rig: [rig.volume("one", luks_version=1, fs="ext4", at=rig.path("one"))],
     "luks2": lambda rig: [rig.volume("one", luks_version=2, fs="xfs", at=rig.path("one"))],
+    "raid": lambda rig: [rig.volume("one", kind="raid1", fs="ext4", at=rig.path("one"))],
     "two": lambda rig: [
         rig.volume("one", fs="ext4", at=rig.path("one")),
         rig.volume("two", fs="xfs", at=rig.path("two")),
@@ -164,17 +170,26 @@ def while_suspended(program: str) -> Callable[[Stage], Stopped]:
     return stop
 
 
+def at_call(when: str, call: str, number: int = 0) -> Callable[[Stage], Stopped]:
+    """Stop borg-lvm before or after a call to device-mapper; 0 is the last volume's."""
+
+    def stop(stage: Stage) -> Stopped:
+        gate = stage.programs.stop_window(when, call, number or len(stage.volumes))
+        live = stage.run()
+        gate.reached(process=live.process)
+        return Stopped(live, gate=gate)
+
+    return stop
+
+
 STEPS: dict[str, Callable[[Stage], Stopped]] = {
     "owner": at_line("owner"),
-    "before-lvcreate": at_program("lvcreate", "before"),
-    "in-lvcreate": while_suspended("lvcreate"),
-    "after-lvcreate": at_program("lvcreate", "after"),
     "before-prepare": at_shell("before", r"lvcreate\ *"),
+    "in-prepare": while_suspended("lvm"),
     "after-prepare": at_shell("before", r"lvconvert\ *"),
-    "before-refresh": at_shell("before", REFRESH),
-    "in-refresh": while_suspended("lvm"),
-    "before-second-refresh": at_shell("before", REFRESH, 2),
-    "after-second-refresh": at_shell("after", REFRESH, 2),
+    "armed": at_call("before", "suspend", 1),
+    "half-held": at_call("after", "suspend", 1),
+    "held": at_call("after", "suspend"),
     "thawed": at_line("thawed"),
     "before-dmsetup": at_program("dmsetup", "before", "create*"),
     "after-dmsetup": at_program("dmsetup", "after", "create*"),
@@ -188,28 +203,30 @@ STEPS: dict[str, Callable[[Stage], Stopped]] = {
     "in-lvremove": while_suspended("lvremove"),
     "after-lvremove": at_program("lvremove", "after"),
 }
-WINDOW = {step for step in STEPS if "lvcreate" in step or "refresh" in step}
+WINDOW = {"in-prepare", "armed", "half-held", "held"}
 
 Victims = str
 """Who is killed: `us` is borg-lvm alone, `both` also LVM's program, `all` also the guardian; `helper` is LVM's program
 alone, `guardian` that one alone."""
-EVERYBODY = ("us", "helper", "guardian", "both", "all")
+EVERYBODY = ("us", "guardian", "all")
 WINDOWS = {
-    "thick": ("before-lvcreate", "in-lvcreate", "after-lvcreate"),
-    "thin": ("before-lvcreate", "in-lvcreate", "after-lvcreate"),
-    "luks1": ("before-lvcreate", "after-lvcreate"),
-    "two": ("before-refresh", "in-refresh", "before-second-refresh"),
+    "thick": ("armed", "held"),
+    "thin": ("armed", "held"),
+    "luks1": ("armed", "held"),
+    "two": ("armed", "half-held", "held"),
 }
-"""The steps inside the window, by kind of volume: everybody is killed at each of them."""
+"""The steps around and inside the window, by kind of volume: everybody is killed at each of them.
+
+No program of LVM's is at work there."""
 
 AROUND = {
     "thick": "owner thawed view command before-lvremove before-lvremove+both in-lvremove in-lvremove+both "
     "after-lvremove",
-    "thin": "command before-lvremove",
+    "thin": "before-prepare+helper in-prepare in-prepare+helper in-prepare+both in-prepare+all command before-lvremove",
     "luks1": "before-dmsetup before-dmsetup+both after-dmsetup command before-close+both after-close",
-    "luks2": "before-lvcreate+all before-cryptsetup after-cryptsetup after-cryptsetup+both view command",
-    "two": "before-prepare before-prepare+both after-prepare after-prepare+all after-second-refresh "
-    "after-second-refresh+guardian after-second-refresh+all view command in-lvremove+both after-lvremove",
+    "luks2": "held+all before-cryptsetup after-cryptsetup after-cryptsetup+both view command",
+    "two": "before-prepare before-prepare+both after-prepare after-prepare+helper after-prepare+all view command "
+    "in-lvremove+both after-lvremove",
 }
 """The other steps, with whoever is killed there if it is not borg-lvm alone."""
 
@@ -217,7 +234,11 @@ AROUND = {
 WHOLE = "BORG_LVM_RUNS" in os.environ
 """The soak kills everybody at each step of a window and somebody at all others. Else they take turns, one at each step
 of a window; around it borg-lvm alone is killed, at a few steps."""
-FEW = {"thick": ("in-lvremove",), "two": ("after-prepare", "view", "command")}
+FEW = {
+    "thick": ("in-lvremove",),
+    "thin": ("in-prepare+helper", "in-prepare+both"),
+    "two": ("after-prepare", "after-prepare+helper", "view", "command"),
+}
 
 
 def rows() -> Iterator[tuple[str, str, Victims]]:
@@ -231,15 +252,15 @@ def rows() -> Iterator[tuple[str, str, Victims]]:
                     yield kind, step, victims
         for words in around.split():
             step, _, victims = words.partition("+")
-            if WHOLE or (step in FEW.get(kind, ()) and not victims):
+            if WHOLE or words in FEW.get(kind, ()):
                 yield kind, step, victims or "us"
 
 
 def marks(kind: str, step: str) -> list[pytest.MarkDecorator]:
     """Return the marks of a cell: what is left in the window is for the kernel to say."""
-    if (kind, step) == ("two", "before-second-refresh"):
+    if (kind, step) == ("two", "held"):
         return [pytest.mark.each_kernel]
-    return [pytest.mark.some_kernel] if step.startswith("in-") or "second" in step else []
+    return [pytest.mark.some_kernel] if step.startswith("in-") else []
 
 
 SOAKED = [pytest.param(kind, marks=pytest.mark.soak) for kind in ("thick", "thin")]
@@ -298,10 +319,53 @@ def test_killed(stage: Stage, step: str, victims: Victims) -> None:
     assert run_id not in run("lvs", "-a", "-o", "lv_name,lv_tags").out
 
 
-@pytest.mark.parametrize("built", [*SOAKED, "two"], indirect=True)
+EVERY = 1 if WHOLE else 5
+"""Which of the calls is one to die at."""
+MOST = 200
+
+
+@pytest.mark.parametrize("built", ["thick", "thin", "raid", "luks1", "two"], indirect=True)
+@pytest.mark.some_kernel
+@pytest.mark.limit(2400 if WHOLE else 600)  # seconds
+def test_killed_at_every_call(stage: Stage) -> None:
+    """From the first call that changes something in device-mapper to the last one before the command."""
+    turns = itertools.cycle(("us", "guardian", "all")) if not WHOLE else None
+    for number in range(1, MOST, EVERY):
+        for victims in [next(turns)] if turns else ("us", "guardian", "all"):
+            stage.prepare()
+            gate = stage.programs.stop_window("after", "change", number)
+            live = stage.run()
+            stage.reached_or_ended(gate, live)
+            if not gate.pids():
+                live.end(0)
+                print(f"{number - 1} calls or less")
+                assert number > 5, "the window was not there"
+                return
+            print(f"call {number}, {victims}")
+            survive(stage, Stopped(live, gate=gate), victims)
+    raise AssertionError("there is no end to it")
+
+
+def survive(stage: Stage, stopped: Stopped, victims: Victims) -> None:
+    """Kill somebody: all volumes can be written soon, nothing is left, and the tables are those that LVM wants."""
+    kill(stopped, victims)
+    if victims == "guardian":
+        go_on(stopped)
+        stopped.run.end(71)
+    elif victims == "us":
+        stuck = [volume.name for volume in stage.volumes if not is_writable(volume, seconds=DEADLINE + MORE)]
+        assert stuck == []
+    borg_lvm("clean")
+    stage.write()
+    release(stopped)
+    assert_nothing_left(stage.rig)
+    assert_same(stage.tables, tables())
+
+
+@pytest.mark.parametrize("built", [SOAKED[1]], indirect=True)
 def test_lvm_goes_on_alone(stage: Stage) -> None:
     """As when the kernel kills borg-lvm for want of memory: the guardian sets going what LVM is just using."""
-    stopped = STEPS["in-refresh" if len(stage.volumes) > 1 else "in-lvcreate"](stage)
+    stopped = STEPS["in-prepare"](stage)
     kill(stopped, "us")
     stage.write()
     os.kill(stopped.helper, signal.SIGCONT)
@@ -338,7 +402,7 @@ def test_a_guardian_that_is_gone_does_not_stop_the_release(stage: Stage) -> None
 @pytest.mark.parametrize("built", ["two"], indirect=True)
 @pytest.mark.parametrize(
     "step",
-    [*(pytest.param(step, marks=pytest.mark.soak) for step in ("after-prepare", "before-second-refresh")), "command"],
+    [*(pytest.param(step, marks=pytest.mark.soak) for step in ("after-prepare", "held")), "command"],
 )
 def test_clean_killed(stage: Stage, step: str) -> None:
     stopped = STEPS[step](stage)
@@ -381,11 +445,8 @@ def test_set_going_by_somebody_else(stage: Stage) -> None:
     """Then the second volume is not of the instant of the first."""
     second = stage.volumes[1]
     stage.prepare(60)
-    stopped = STEPS["before-refresh"](stage)
-    if dm_devices(suspended=True):
-        run("dmsetup", "resume", second.device)
-    else:
-        run("fsfreeze", "--unfreeze", str(second.at))
+    stopped = STEPS["held"](stage)
+    run("dmsetup", "resume", second.device)
     assert is_writable(second, seconds=10)
     assert stopped.gate
     stopped.gate.open()
@@ -397,10 +458,10 @@ def test_set_going_by_somebody_else(stage: Stage) -> None:
 @pytest.mark.parametrize("built", ["two"], indirect=True)
 def test_a_guardian_that_stands_still_is_ended_with_its_run(stage: Stage) -> None:
     """It would set going what a later run holds still."""
-    stopped = STEPS["before-second-refresh"](stage)
+    stopped = STEPS["half-held"](stage)
     (guardian,) = guardians()
     os.kill(guardian, signal.SIGSTOP)
-    kill(stopped, "both")
+    kill(stopped, "us")
     borg_lvm("clean")
     assert not is_alive(guardian)
     stage.write()
@@ -410,8 +471,8 @@ def test_a_guardian_that_stands_still_is_ended_with_its_run(stage: Stage) -> Non
 
 @pytest.mark.parametrize("built", [pytest.param("luks1", marks=pytest.mark.soak), "two"], indirect=True)
 def test_deadline(stage: Stage) -> None:
-    """A program of LVM's that hangs within the window: everything goes on at the deadline, and the run fails."""
-    stopped = STEPS["before-refresh" if len(stage.volumes) > 1 else "before-lvcreate"](stage)
+    """A run that hangs within the window: everything goes on at the deadline, and it fails."""
+    stopped = STEPS["held"](stage)
     assert not all(is_writable(volume, seconds=0.5) for volume in stage.volumes), "nothing stood still"
     stuck = [volume.name for volume in stage.volumes if not is_writable(volume, seconds=DEADLINE + MORE)]
     assert stuck == []
@@ -424,9 +485,9 @@ def test_deadline(stage: Stage) -> None:
 @pytest.mark.parametrize("built", [pytest.param("luks1", marks=pytest.mark.soak), "two"], indirect=True)
 @pytest.mark.each_kernel
 def test_the_shortest_deadline(stage: Stage) -> None:
-    """A program of LVM's that hangs for ever: it is told what stood still, and for how long."""
+    """It is told what stood still, and for how long."""
     stage.prepare(SHORT)
-    stopped = STEPS["before-refresh" if len(stage.volumes) > 1 else "before-lvcreate"](stage)
+    stopped = STEPS["held"](stage)
     stuck = [volume.name for volume in stage.volumes if not is_writable(volume, seconds=SHORT + MORE)]
     assert stuck == []
     assert stopped.gate

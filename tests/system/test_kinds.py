@@ -116,14 +116,14 @@ def test_luks(rig: Rig, how: str, fs: str) -> None:
         for key in keys:
             assert key not in calls
             assert key not in said
-        assert "lvcreate" in calls
+        assert "lvm" in calls
         assert_nothing_left(rig)
 
 
 def watched(rig: Rig) -> Programs:
     """Have the arguments of all programs that borg-lvm starts written down."""
     programs = Programs(rig.path("programs"))
-    for program in ("dmsetup", "cryptsetup", "lvs", "lvcreate", "lvremove"):
+    for program in ("dmsetup", "cryptsetup", "lvs", "lvm", "lvremove"):
         programs.watch(program)
     return programs
 

@@ -45,7 +45,7 @@ def test_a_server_over_three_volumes_comes_back_whole_and_at_a_known_position(ri
 @pytest.mark.soak
 def test_the_judge_sees_what_was_not_of_one_instant_or_not_locked(rig: Rig) -> None:
     programs = Programs(rig.path("programs"))
-    programs.delay("lvcreate", PAUSE)
+    programs.delay("lvm", PAUSE)
     with staged(rig) as stage:
         found = without_what_is_needed(stage, programs)
         # Tables without transactions were being written.

@@ -56,7 +56,7 @@ def test_a_moved_file_is_never_missing(rig: Rig) -> None:
 @pytest.mark.soak
 def test_the_judge_misses_files_that_went_from_a_later_volume_to_an_earlier_one(rig: Rig) -> None:
     programs = Programs(rig.path("programs"))
-    programs.delay("lvcreate", PAUSE)
+    programs.delay("lvm", PAUSE)
     with tidy():
         found = verdicts(rig, movers_of(rig), RUNS, "--consistency", "per-volume", programs=programs)
         assert all(verdict.lost for verdict in found)

@@ -90,7 +90,7 @@ def test_tables_of_innodb_alone_let_commits_go_on_and_make_no_table_in_the_windo
 @OWN
 def test_the_judge_sees_what_was_not_of_one_instant_or_not_locked(rig: Rig) -> None:
     programs = Programs(rig.path("programs"))
-    programs.delay("lvcreate", PAUSE)
+    programs.delay("lvm", PAUSE)
     with staged(rig, "mysql", MySQL, DATA) as stage:
         found = without_what_is_needed(stage, programs)
         # Tables without transactions were being written.

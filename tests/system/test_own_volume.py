@@ -66,3 +66,41 @@ def test_it_can_stand_still_with_the_others(rig: Rig) -> None:
             assert len(frozen) == 1, said
             assert all(volume.full_name in frozen[0] for volume in root.volumes)
         assert_nothing_left(rig)
+
+
+def programs_on(at: Path) -> None:
+    """Put on a volume what LVM needs, and the shell of this test: programs, and their libraries and Python's."""
+    names = "lvm lvs lvcreate lvremove lvextend lvmconfig dmsetup sh env cat mount umount pivot_root".split()
+    programs = [Path(place) for name in names if (place := shutil.which(name))]
+    linked = [*programs, Path(sys.executable), *Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("*.so")]
+    said = "\n".join(run("ldd", os.path.realpath(one), status=None).out for one in linked)
+    libraries = {Path(word) for word in said.split() if word.startswith("/")}
+    for path in [*programs, *libraries]:
+        parts = Path(os.path.normpath(path)).parts
+        usual = Path(*parts[2 if parts[1] == "usr" else 1 :])
+        target = at / (usual if parts[1] in ("usr", "bin", "sbin", "lib", "lib64") else f"lib/{path.name}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            shutil.copy2(os.path.realpath(path), target)
+
+
+@pytest.mark.each_kernel
+def test_the_whole_system_stands_still_together(rig: Rig) -> None:
+    """`/`, `/usr`, `/var` and `/home`, with LVM's own programs and libraries on `/usr`, and ours on `/home`."""
+    root = Root(rig, home=256, usr=256)
+    installed(root.top / "home/user/python")
+    programs_on(root.top / "usr")
+    config = rig.path("config.yaml")
+    config.write_text("deadline: 30\n")
+    options: list[str | Path] = ["--config", config, "--path", "/"]
+    notes = root.top / "home/user/notes"
+    with tidy():
+        for turn in range(RUNS):
+            notes.write_text(f"turn {turn}")
+            python = f"/home/user/python/bin/{VERSION}"
+            command = [python, "-m", "borg_lvm", "run", *options, "--", "cat", "/home/user/notes"]
+            said = run(*root.entering("/home/user", *command))
+            assert said.out == f"turn {turn}", said
+            (frozen,) = [line for line in said.err.splitlines() if line.startswith("borg-lvm: frozen at ")]
+            assert all(volume.full_name in frozen for volume in root.volumes)
+        assert_nothing_left(rig)

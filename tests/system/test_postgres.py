@@ -40,7 +40,7 @@ def test_a_busy_server_needs_no_hook(rig: Rig, kinds: Kinds) -> None:
 @pytest.mark.soak
 def test_the_judge_sees_that_the_log_is_older_than_the_tables(rig: Rig) -> None:
     programs = Programs(rig.path("programs"))
-    programs.delay("lvcreate", PAUSE)
+    programs.delay("lvm", PAUSE)
     with tidy():
         with served(rig, THICK, HOT | RARE) as server:
             for number in range(TRIES):

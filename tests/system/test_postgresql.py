@@ -99,7 +99,7 @@ def test_a_cluster_over_three_volumes_comes_back_whole(rig: Rig) -> None:
 def test_backup_mode_is_for_volumes_that_are_taken_one_after_the_other(rig: Rig, kinds: Kinds) -> None:
     """The log of changes would be the first of them: that such a copy is found corrupt, test_postgres.py shows."""
     programs = Programs(rig.path("programs"))
-    programs.delay("lvcreate", PAUSE)
+    programs.delay("lvm", PAUSE)
     with tidy():
         with served(rig, kinds, HOT, checksums=True) as server:
             data = server.cluster.data
@@ -261,7 +261,7 @@ def test_a_cluster_that_comes_up_before_the_snapshots_is_not_saved_without_a_lab
         stage.server.stop()
         for comes, status in ((False, 0), (True, 71)):
             programs = Programs(rig.path(f"programs-{comes}"))
-            gate = programs.stop("lvcreate", "before")
+            gate = programs.stop_shell("before", r"lvcreate\ *")
             create = ["borg", "create", stage.borg.archive(str(comes)), *map(str, stage.parts)]
             words: list[str | Path] = [
                 "--config",

@@ -23,7 +23,7 @@ from hooks import redis, redis_copy
 from hooks.resp import Client
 from tests.rig import Rig
 from tests.system.kept import ALWAYS, BASE, Server, counted
-from tests.system.live import REFRESH, Gate, Programs, Run, assert_nothing_left, away, tidy, wait_for
+from tests.system.live import Gate, Programs, Run, assert_nothing_left, away, tidy, wait_for
 from tests.system.program import Said, borg_lvm
 
 pytestmark = [pytest.mark.limit(600), pytest.mark.needs("redis")]
@@ -127,7 +127,7 @@ def test_without_an_append_only_file_the_last_save_is_from_just_before(rig: Rig)
 def test_we_die_while_writers_wait(rig: Rig) -> None:
     with staged(rig, "pause", "--appendonly", "yes") as stage:
         programs = Programs(rig.path("programs"))
-        gate: Gate = programs.stop_shell("before", REFRESH)
+        gate: Gate = programs.stop_window()
         run = Run("run", *stage.config(), "--", "true", programs=programs)
         gate.reached(process=run.process)
         with pytest.raises(BorgLvmError):

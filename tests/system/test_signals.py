@@ -217,13 +217,13 @@ def test_terminated_command(rig: Rig, one: Volume) -> None:
 )
 def test_signal_before_the_command(rig: Rig, one: Volume, signum: signal.Signals) -> None:
     programs = Programs(rig.path("programs"))
-    gate = programs.stop("lvcreate", "before")
+    gate = programs.stop_shell("before", r"lvcreate\ *")
     live = Run(*on(one, "touch", rig.path("ran")), programs=programs)
-    lvcreate = gate.reached(process=live.process)
+    shell = gate.reached(process=live.process)
     live.kill(signum)
     time.sleep(0.3)
     assert live.process.poll() is None
-    assert is_alive(lvcreate), "LVM's programs must not be interrupted"
+    assert is_alive(shell), "LVM's programs must not be interrupted"
     gate.open()
     said = live.end(128 + signum)
     assert signum.name in said.err
@@ -235,7 +235,7 @@ STRAY = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signa
 STRAY += [signal.SIGSTKFLT, signal.SIGRTMIN, signal.SIGRTMAX]
 
 
-@pytest.mark.parametrize("program", ["lvs", "lvcreate", "lvremove"])
+@pytest.mark.parametrize("program", ["lvs", "lvm", "lvremove"])
 def test_stray_signals_change_nothing(rig: Rig, one: Volume, program: str) -> None:
     """As of `pkill -USR1 borg`, which wants borg to tell how far it is; the guardian may match as well."""
     programs = Programs(rig.path("programs"))
@@ -341,7 +341,7 @@ def test_ignored_hangup_stays_ignored(rig: Rig, one: Volume) -> None:
 @pytest.mark.soak
 def test_hangup_ignored_before_the_command(rig: Rig, one: Volume) -> None:
     programs = Programs(rig.path("programs"))
-    gate = programs.stop("lvcreate", "before")
+    gate = programs.stop_shell("before", r"lvcreate\ *")
     words = borg_lvm_argv(*on(one, "echo", "done"), programs=programs)
     process = subprocess.Popen(
         ["nohup", *words], env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE

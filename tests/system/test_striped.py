@@ -44,7 +44,7 @@ def test_its_copy_has_all_records_up_to_one_instant(rig: Rig) -> None:
 @pytest.mark.soak
 def test_the_judge_sees_one_file_after_the_other(rig: Rig) -> None:
     programs = Programs(rig.path("programs"))
-    programs.delay("lvcreate", PAUSE)
+    programs.delay("lvm", PAUSE)
     with tidy():
         log = log_over(rig)
         with log.written():

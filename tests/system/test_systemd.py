@@ -17,7 +17,7 @@ from borg_lvm.contract import ApplicationContract, Subject
 from borg_lvm.errors import AbsentError, QuiesceError
 from hooks import systemd
 from tests.rig import Rig
-from tests.system.live import REFRESH, Programs, Run, assert_nothing_left, away, tidy, wait_for
+from tests.system.live import Programs, Run, assert_nothing_left, away, tidy, wait_for
 from tests.system.program import BIN, Said, borg_lvm, run
 from tests.system.units import CGROUPS, Manager, managed
 from tests.system.worker import COUNTER, SCRIPT, Words, WorkerSubject, script, torn
@@ -105,7 +105,7 @@ def test_we_die_while_it_stands_still(rig: Rig, manager: Manager, level: str) ->
     with tidy():
         stage = Stage(rig, manager, level)
         programs = Programs(rig.path("programs"))
-        gate = programs.stop_shell("before", REFRESH)
+        gate = programs.stop_window()
         running = Run("run", *stage.config(), "--", "true", programs=programs)
         gate.reached(process=running.process)
         assert not stage.words.write(0.5)

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.rig import Rig
-from tests.rig.leftovers import dm_devices
 from tests.rig.volumes import Volume
-from tests.system.live import REFRESH, Gate, Programs, Run, assert_nothing_left, is_alive, ledgers, tidy, usual_signals
+from tests.system.live import Gate, Programs, Run, assert_nothing_left, is_alive, ledgers, tidy, usual_signals
 from tests.system.program import borg_lvm, run, start
 
 
@@ -86,19 +85,23 @@ def test_same_volume_in_the_window(rig: Rig, one: Volume) -> None:
     config = rig.path("config.yaml")
     config.write_text("deadline: 60\n")
     programs = Programs(rig.path("programs"))
-    gate = programs.stop_shell("before", REFRESH)
+    gate, command = programs.stop_window(), Gate(rig.directory, "first")
     paths = ["--path", str(one.at), "--path", str(two.at)]
-    first = Run("run", "--config", config, *paths, "--", "true", programs=programs)
+    first = Run("run", "--config", config, *paths, "--", "sh", "-c", command.shell, programs=programs)
     gate.reached(process=first.process)
-    # What is suspended cannot even be planned; from Linux 6.8 on it is frozen only, and the plan has a note.
-    for verb, status in (("plan", 75 if dm_devices(suspended=True) else 0), ("run", 75)):
-        said = borg_lvm(verb, *paths, "--", "touch", rig.path("ran"), status=status)
+    # LVM waits for its lock, and for no longer than the window lasts.
+    others = {verb: Run(verb, *paths, "--", "touch", rig.path("ran")) for verb in ("plan", "run")}
+    time.sleep(2)
+    assert [other.process.poll() for other in others.values()] == [None, None]
+    gate.open()
+    for verb, status in (("plan", 0), ("run", 75)):
+        said = others[verb].end(status)
         assert "is being backed up by another run" in said.out + said.err
         assert first.id() in said.out + said.err
     waiting = Run("run", "--lock-wait", "120", "--config", config, *paths, "--", "true")
     time.sleep(3)
     assert waiting.process.poll() is None
-    gate.open()
+    command.open()
     assert first.end().status == 0
     assert waiting.end().status == 0
     assert not rig.path("ran").exists()

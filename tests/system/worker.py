@@ -52,7 +52,7 @@ def torn(config: Sequence[str | Path], one: Path, two: Path, programs: Path) -> 
     `programs` is a new folder for what keeps the instants apart.
     """
     slow = Programs(programs)
-    slow.delay("lvcreate", PAUSE)
+    slow.delay("lvm", PAUSE)
     words = [*config, "--consistency", "per-volume", "--", "cat", one / "n", two / "n"]
     first, second = map(int, run(*borg_lvm_argv("run", *words, programs=slow)).out.split())
     return first, second

@@ -15,12 +15,12 @@ ROOT = "borg_lvm"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "proc kernel dm signals log errors safety opening limits output statedir safe_open journal",
+        "proc kernel linux dm signals log errors safety opening limits output statedir safe_open journal",
         "config command devices plugins hookspecs wrappers applications child trace",
-        "plan resolve report sizing volumes instant watching verdict past coverage certificate timeline trend webpage "
+        "plan resolve report sizing volumes watching verdict past coverage certificate timeline trend webpage "
         "drawing metrics checking checklist belonging",
-        "adding attempts quiesce players undo undo_main snapshot making lvmshell release guardian guardian_main laying "
-        "view run verifying preparing ledger locks luks namespace strays uring survey holding nesting watch growing "
+        "adding attempts quiesce players undo undo_main snapshots release guardian guardian_main laying "
+        "view run verifying preparing ledger locks luks namespace strays survey watch growing "
         "taint history recording aftermath desk stand merging origins",
         "session clean describe discover contract account front checkup unnamed keeper",
         "cli arguments given verbs __main__ keeper_main api",

@@ -11,8 +11,8 @@ import pytest
 import borg_lvm
 
 FOREIGN = (
-    "adding clean guardian guardian_main holding laying namespace run session snapshot stand strays survey verifying "
-    "view"
+    "adding clean guardian guardian_main laying namespace run session snapshots.lvm.arm snapshots.lvm.expedite "
+    "snapshots.lvm.group_lock snapshots.lvm.prepare snapshots.lvm.take stand strays survey verifying view"
 ).split()
 """The modules that touch what lies below directories of others, in their order of the alphabet."""
 
@@ -36,6 +36,11 @@ OURS = {
     ("namespace", "open"): "what /proc says of a descriptor",
     ("namespace", "os.open"): "/proc, and the root directory: compared only",
     ("run", "os.mkdir"): "the run's own directory",
+    ("snapshots.lvm.arm", "os.mknod"): "the node of a snapshot of ours, below /dev/mapper",
+    ("snapshots.lvm.arm", "os.path.exists"): "the same; udev's socket in /run/udev",
+    ("snapshots.lvm.expedite", "os.open"): "a switch of the kernel's, below /sys",
+    ("snapshots.lvm.group_lock", "os.open"): "LVM's own directory of locks, below /run/lock",
+    ("snapshots.lvm.group_lock", "os.stat"): "the same",
     ("stand", "kernel.mount"): "the tmpfs of the view, below /run/borg-lvm, before anything is in it",
     ("stand", "kernel.umount"): "the same, and the run's own directory",
     ("stand", "os.mkdir"): "below /run/borg-lvm",
@@ -74,7 +79,7 @@ def _in_proc(node: ast.Call) -> bool:
 
 def source(module: str) -> str:
     assert borg_lvm.__file__
-    return (Path(borg_lvm.__file__).parent / f"{module}.py").read_text(encoding="utf-8")
+    return (Path(borg_lvm.__file__).parent / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("module", FOREIGN)

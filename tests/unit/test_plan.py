@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -35,24 +34,11 @@ def test_one_volume() -> None:
     copy = only(made)
     assert copy.full_name == f"data-vg/borg_lvm-{RUN}-0"
     assert copy.volume_device == copy.device == f"/dev/mapper/data--vg-borg_lvm--{RUN.replace('-', '--')}--0"
-    assert (copy.kind, copy.size, copy.extents, copy.hold) == ("thick", 2 * GIB, 512, "lvm")
+    assert (copy.kind, copy.size, copy.extents, copy.hold) == ("thick", 2 * GIB, 512, "suspend")
     assert (copy.fstype, copy.options, copy.mounted_at, copy.crypt) == ("ext4", "", "/home", None)
     assert made.tags == ("borg_lvm", f"borg_lvm.run={RUN}")
     assert made.consistency == "instant"
     assert not made.pivots
-
-
-def test_one_volume_that_applications_stand_still_for_is_prepared() -> None:
-    machine = Machine()
-    machine.mount("/home", "data-vg/my-home")
-    machine.add("vg1/pool", replace(pool(), uuid="pool1"))
-    machine.add("vg1/thin", replace(thin(VOLUME), uuid="thin1"))
-    machine.mount("/srv", "vg1/thin")
-    resolved = machine.resolve("/home")
-    assert [only(machine.plan(resolved, quiesces=quiesces)).prepared for quiesces in (False, True)] == [False, True]
-    assert not only(machine.plan(machine.resolve("/srv"), quiesces=True)).prepared
-    apart = machine.plan(machine.resolve("/home", "/srv"), quiesces=True, consistency="per-volume")
-    assert not any(copy.prepared for copy in apart.copies)
 
 
 def test_names_stay_within_what_lvm_allows() -> None:
@@ -215,25 +201,6 @@ class TestThin:
         machine.volumes["vg0/home"] = replace(machine.volumes["vg0/home"], attr="owi-aotz--")
         assert only(machine.plan(machine.resolve("/home"))).kind == "thin"
 
-    def test_held_by_suspending_it_becomes_thick_and_needs_space(self) -> None:
-        """A thin volume that we suspend breaks its pool; a thick snapshot of it does not."""
-        machine = self.machine("vg1/home")
-        machine.add("vg1/pool", replace(pool(), uuid="pool1"))
-        machine.mount("/srv", "vg0/srv")
-        machine.add("vg0/thin", replace(thin(VOLUME), uuid="thin0"))
-        machine.mount("/data", "vg0/thin")
-        resolved = machine.resolve("/srv", "/home", "/data")
-        wishes = {"consistency": "instant", "nesting": False}
-        with pytest.raises(SourceError, match="cannot freeze every source path"):
-            machine.plan(resolved, system_devices=frozenset([machine.on["vg0/srv"]]), **wishes)
-        made = machine.plan(
-            machine.resolve("/srv", "/data"), system_devices=frozenset([machine.on["vg0/srv"]]), **wishes
-        )
-        assert [(copy.origin.name, copy.hold, copy.kind) for copy in made.copies] == [
-            ("srv", "lvm", "thick"),
-            ("thin", "suspend", "thick"),
-        ]
-
 
 class TestInstant:
     def machine(self) -> Machine:
@@ -243,58 +210,39 @@ class TestInstant:
         machine.mount("/c", "vg1/c")
         return machine
 
-    def made(self, nesting: bool, system: Sequence[str] = (), logs: Sequence[str] = ()) -> Plan:
+    def made(self, *logs: str) -> Plan:
         machine = self.machine()
-        devices = frozenset(machine.on[name] for name in system)
-        wishes = {"nesting": nesting, "system_devices": devices, "logs": frozenset(logs)}
-        return machine.plan(machine.resolve("/a", "/b", "/c"), consistency="instant", **wishes)
+        return machine.plan(machine.resolve("/a", "/b", "/c"), consistency="instant", logs=frozenset(logs))
 
-    @pytest.mark.parametrize("nesting", [False, True])
-    def test_the_volume_that_lvm_needs_is_held_by_lvm_and_comes_first(self, nesting: bool) -> None:
-        made = self.made(nesting, ["vg1/c"])
-        hold = "freeze" if nesting else "suspend"
-        assert [(copy.origin.name, copy.hold) for copy in made.copies] == [("c", "lvm"), ("a", hold), ("b", hold)]
-        assert [copy.name[-2:] for copy in made.copies] == ["-0", "-1", "-2"]
+    def test_all_are_held_in_their_order(self) -> None:
+        made = self.made()
+        assert [(copy.origin.name, copy.name[-2:], copy.hold) for copy in made.copies] == [
+            ("a", "-0", "suspend"),
+            ("b", "-1", "suspend"),
+            ("c", "-2", "suspend"),
+        ]
+
+    def test_logs_are_held_last(self) -> None:
+        made = self.made("vg1/b", "vg0/a")
+        assert [copy.origin.name for copy in made.copies] == ["c", "a", "b"]
         assert {laid.target: made.copies[laid.copy].origin.name for laid in made.covers} == {
             "/a": "a",
             "/b": "b",
             "/c": "c",
         }
 
-    @pytest.mark.parametrize("nesting", [False, True])
-    def test_a_log_is_held_last_and_by_lvm(self, nesting: bool) -> None:
-        hold = "freeze" if nesting else "suspend"
-        made = self.made(nesting, logs=["vg1/b"])
-        assert [(copy.origin.name, copy.hold) for copy in made.copies] == [("b", "lvm"), ("a", hold), ("c", hold)]
-        made = self.made(nesting, logs=["vg0/a", "vg1/b"])
-        assert [(copy.origin.name, copy.hold) for copy in made.copies] == [("a", "lvm"), ("c", hold), ("b", hold)]
-        assert {laid.target: made.copies[laid.copy].origin.name for laid in made.covers}["/c"] == "c"
-
-    @pytest.mark.parametrize("log", ["a", "b"])
-    def test_of_two_thin_volumes_the_log_is_held_by_lvm(self, log: str) -> None:
-        machine = Machine()
+    def test_thin_volumes_are_copied_thin_whoever_is_beside_them(self) -> None:
+        machine = self.machine()
         machine.add("vg1/pool", replace(pool(), uuid="pool1"))
-        for name in ("a", "b"):
+        for name in ("x", "y"):
             machine.add(f"vg1/{name}", replace(thin(VOLUME), uuid=name))
             machine.mount(f"/{name}", f"vg1/{name}")
-        wishes = {"consistency": "instant", "nesting": False, "logs": frozenset([f"vg1/{log}"])}
-        made = machine.plan(machine.resolve("/a", "/b"), **wishes)
-        assert (made.copies[0].origin.name, made.copies[0].hold) == (log, "lvm")
-
-    @pytest.mark.parametrize(("nesting", "order"), [(False, "acb"), (True, "bac")])
-    def test_where_freezes_nest_a_log_may_be_held_after_what_lvm_needs(self, nesting: bool, order: str) -> None:
-        made = self.made(nesting, ["vg0/a"], ["vg1/b"])
-        assert "".join(copy.origin.name for copy in made.copies) == order
-
-    def test_two_that_lvm_needs_cannot_both_be_suspended(self) -> None:
-        machine = self.machine()
-        devices = frozenset([machine.on["vg0/a"], machine.on["vg1/c"]])
-        words = refused(machine, "/a", "/b", "/c", consistency="instant", nesting=False, system_devices=devices)
-        assert "vg0/a and vg1/c both hold what LVM itself needs" in words
+        made = machine.plan(machine.resolve("/a", "/x", "/y"), consistency="instant")
+        assert [copy.kind for copy in made.copies] == ["thick", "thin", "thin"]
 
     def test_volume_by_volume(self) -> None:
         made = self.machine().plan(self.machine().resolve("/a", "/b"), consistency="per-volume")
-        assert {copy.hold for copy in made.copies} == {"lvm"}
+        assert {copy.hold for copy in made.copies} == {"suspend"}
         assert made.consistency == "per-volume"
 
     def test_a_single_volume_always_shows_one_instant(self) -> None:

@@ -36,8 +36,8 @@ def test_the_proof_exists(proof: str) -> None:
 
 
 def test_a_proof_gives_its_markers() -> None:
-    assert marks("test_killed.py::test_killed[thin-in-lvcreate-all]") == {"promise", "each_series"}
-    assert marks("test_killed.py::test_killed[thick-after-lvcreate-guardian]") == {"promise"}
+    assert marks("test_killed.py::test_killed[thin-in-prepare-helper]") == {"promise", "each_series"}
+    assert marks("test_killed.py::test_killed[thick-held-guardian]") == {"promise"}
     assert marks("test_lab.py::test_device_mapper_answers") == set()
 
 

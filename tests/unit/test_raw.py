@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from borg_lvm import plan
 from borg_lvm.errors import SourceError
 from borg_lvm.laying import steps
-from tests.unit.data.machine import VOLUME, Machine, device, thin
+from tests.unit.data.machine import Machine, device
 
 NODE, NAME = "/dev/dm-7", "/dev/vg0/disk"
 
@@ -29,33 +27,10 @@ def made(on: Machine, *sources: str, raw: str = "vg0/disk", **wishes: object) ->
 def test_its_device_is_covered_by_that_of_its_snapshot() -> None:
     found = made(machine())
     (copy,) = found.copies
-    assert (copy.fstype, copy.mounted_at, copy.options, copy.hold, copy.raw) == ("raw", "", "", "lvm", True)
+    assert (copy.fstype, copy.mounted_at, copy.options, copy.hold, copy.raw) == ("raw", "", "", "suspend", True)
     assert copy.origin_device == "/dev/mapper/vg0-disk"
     assert [(laid.target, laid.device, laid.because) for laid in found.covers] == [(NODE, True, NAME)]
     assert [(step.source, step.target) for step in steps(found, "/staging")] == [(copy.volume_device, NODE)]
-
-
-@pytest.mark.parametrize("nesting", [False, True])
-def test_beside_file_systems_it_is_suspended_on_every_kernel(nesting: bool) -> None:
-    found = made(machine(), "/srv", consistency="instant", nesting=nesting)
-    assert [(copy.origin.name, copy.hold, copy.raw) for copy in found.copies] == [
-        ("srv", "lvm", False),
-        ("disk", "suspend", True),
-    ]
-
-
-@pytest.mark.parametrize("nesting", [False, True])
-def test_a_thin_one_is_held_by_lvm_or_copied_thick(nesting: bool) -> None:
-    on = machine()
-    for name in ("one", "two"):
-        on.add(f"vg0/{name}", replace(thin(VOLUME), uuid=name))
-    sources = [device(f"/dev/{name}", on.on[f"vg0/{name}"]) for name in ("one", "two")]
-    found = on.plan(on.resolve("/srv", *sources), consistency="instant", nesting=nesting)
-    assert {copy.origin.name: (copy.hold, copy.kind) for copy in found.copies} == {
-        "one": ("lvm", "thin"),
-        "srv": ("freeze" if nesting else "suspend", "thick"),
-        "two": ("suspend", "thick"),
-    }
 
 
 def test_together_with_its_file_system_it_is_copied_once_and_held_as_that() -> None:
@@ -71,15 +46,6 @@ def test_below_a_frozen_root_it_is_laid_over_the_live_devices() -> None:
     found = made(machine(), "/")
     order = [step.target for step in steps(found, "/staging")]
     assert order.index("/dev") < order.index(NODE)
-
-
-@pytest.mark.parametrize("nesting", [False, True])
-def test_one_that_holds_what_lvm_needs_cannot_be_suspended(nesting: bool) -> None:
-    on = machine()
-    system = frozenset([on.on["vg0/srv"], on.on["vg0/disk"]])
-    with pytest.raises(SourceError) as told:
-        made(on, "/srv", consistency="instant", nesting=nesting, system_devices=system)
-    assert "vg0/disk and vg0/srv both hold what LVM itself needs" in told.value.details[0]
 
 
 def test_what_is_no_logical_volume_is_refused() -> None:

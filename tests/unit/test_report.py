@@ -71,7 +71,7 @@ class TestSummary:
 
     def test_when_and_for_how_long(self) -> None:
         lines = self.lines(outcome())
-        assert "(0.12 s): vg0/home" in lines[0]
+        assert "(123.0 ms): vg0/home" in lines[0]
         assert "(1.00 s): vg1/srv" in lines[1]
         assert lines[0].startswith("frozen at 2024-01-0")
 

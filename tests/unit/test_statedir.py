@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import desk, history, ledger, locks, nesting, statedir
+from borg_lvm import desk, history, ledger, locks, statedir
 from borg_lvm.errors import ForeignStateError, SnapshotError
 from borg_lvm.log import Log
 from tests.unit.data.machine import VOLUME
@@ -38,9 +38,6 @@ def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(ledger, "STATE", str(run))
     monkeypatch.setattr(locks, "FOLDER", str(run / "locks"))
     monkeypatch.setattr(desk, "FOLDER", str(run / "named"))
-    monkeypatch.setattr(nesting, "TOLD", str(run / ".freezes-nest"))
-    monkeypatch.setattr(nesting, "STATE", str(run))
-    monkeypatch.setattr(nesting, "tried", lambda: True)
     monkeypatch.setattr(history, "FOLDER", str(lib))
     return tmp_path
 
@@ -50,7 +47,6 @@ def use_all() -> None:
     with ledger.opened(RUN, "borg"):
         pass
     os.close(locks.opened("one", "a volume"))
-    nesting.nests(matters=True)
     with desk.opened("x") as ours:
         os.close(statedir.opened(ours.log, os.O_WRONLY | os.O_CREAT))
         ours.close(0)

@@ -1,7 +1,7 @@
 """A warm `lvm` shell: LVM's commands without the start of a program for each.
 
-Used where volumes stand still: a command in it takes a tenth of the time of a program, and pages nothing in. The
-shell gives no exit status, so whoever uses it looks at what came of a command. Source: lvm(8).
+A command in it takes a tenth of the time of a program. The shell gives no exit status, so whoever uses it looks at what
+came of a command. Source: lvm(8).
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from contextlib import contextmanager, suppress
 
 from borg_lvm import proc
 
-MOST_WORDS = 48
-"""Volumes for one command: LVM's shell takes 64 words on a line (MAX_ARGS in its lvmcmdline.h)."""
 _PATIENCE = 5.0
 
 

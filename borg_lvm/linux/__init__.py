@@ -1,0 +1,1 @@
+"""System calls of Linux that Python does not have."""

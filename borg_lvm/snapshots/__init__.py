@@ -1,0 +1,1 @@
+"""Taking snapshots: what is quick while volumes stand still, and what can be done before."""

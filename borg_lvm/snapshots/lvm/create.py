@@ -1,0 +1,153 @@
+"""What LVM does for snapshots, before anything stands still: it makes room for them and writes them down.
+
+- A thick snapshot: its space is made and zeroed as a volume of its own, then LVM writes down that it is a snapshot,
+  without telling the kernel (`lvconvert` with `activation=0`).
+- A thin snapshot: LVM makes one, inactive. In the window the pool makes it anew, under the same number, so that LVM
+  knows nothing but what it has made itself.
+
+All is typed into one `lvm` shell, which is quicker than a program for each. The kernel is told in `arm.py` and
+`window.py`. A crash before leaves plain volumes or snapshots that the kernel does not know; all carry our tags, and
+`lvremove` removes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from borg_lvm import proc
+from borg_lvm.devices.lvm import SILENT
+from borg_lvm.errors import SnapshotError
+from borg_lvm.guardian import Guardian
+from borg_lvm.ledger import Ledger
+from borg_lvm.plan import Copy, Plan
+from borg_lvm.release import GRACE
+from borg_lvm.snapshots.lvm import group_lock, shell
+
+UNTOLD = "global{activation=0} " + SILENT
+_FIELDS = "vg_name,lv_name,lv_uuid,origin,thin_id,pool_lv,chunk_size"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What LVM has written down of a snapshot.
+
+    `uuid` is that of its device (device-mapper's), `chunk` the size of a thick one's chunks in sectors. Of a thin one:
+    its number in the pool, that of its origin, and the uuid of the pool's device.
+    """
+
+    uuid: str
+    chunk: int = 0
+    number: int = 0
+    origin: int = 0
+    pool: str = ""
+
+
+@dataclass(frozen=True)
+class Creator:
+    """Has LVM make snapshots of a plan; times in seconds."""
+
+    plan: Plan
+    watch: Guardian
+    ledger: Ledger
+    deadline: float
+    timeout: float
+
+    def create(self, group: Sequence[Copy]) -> Made:
+        """Have LVM make the snapshots of a group. Raises: SnapshotError, ProgramError."""
+        with shell.started(self.timeout) as lvm:
+            self.ledger.write_process("program", lvm.pid)
+            for copy in group:
+                with self._guarded(copy):
+                    for command in _commands(copy, self.plan):
+                        lvm.run(command)
+            settings = group_lock.configured(lvm.run(group_lock.QUESTION))
+        return Made(group, settings.get("locking_dir") or group_lock.LOCKS, tuple(lvm.words))
+
+    @contextmanager
+    def _guarded(self, copy: Copy) -> Iterator[None]:
+        """Have a volume resumed that LVM suspends for a moment to make a thin snapshot, should LVM die or hang then."""
+        if copy.extents:
+            yield
+            return
+        self.ledger.write("window")
+        with self.watch.standing_by(self.deadline, GRACE) as told:
+            yield
+        self.ledger.write("thawed")
+        if told:
+            raise SnapshotError(f"LVM did not make the snapshot of {copy.origin.full_name}", details=tuple(told))
+
+
+@dataclass(frozen=True)
+class Made:
+    """What LVM was asked to make, where it keeps its locks, and what it has said."""
+
+    group: Sequence[Copy]
+    locks: str
+    said: tuple[str, ...]
+
+    @contextmanager
+    def locked(self, timeout: float) -> Iterator[None]:
+        """Hold LVM's lock on the volume groups: no other command changes them.
+
+        Raises: SnapshotError; BusyError when a command of LVM's has kept one for `timeout` seconds.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(group_lock.locked((copy.origin.vg for copy in self.group), self.locks, timeout))
+            except OSError as error:
+                raise SnapshotError(
+                    f"cannot take LVM's lock in {self.locks}: {error.strerror}; nothing was frozen",
+                    remedy="borg-lvm needs LVM's own directory of locks, as the lvm commands do",
+                ) from error
+            yield
+
+    def written(self, timeout: float) -> list[Written]:
+        """Read what LVM has written down; the lock must be held.
+
+        By a program of its own, for a shell would wait for the lock.
+        Raises: SnapshotError when one is missing; ProgramError.
+        """
+        groups = sorted({copy.origin.vg for copy in self.group})
+        argv = ["lvs", "--nolocking", "--all", "--noheadings", "--separator", "|", "--units", "s", "--nosuffix"]
+        text = proc.run([*argv, "--options", _FIELDS, "--config", SILENT, *groups], timeout=timeout)
+        rows = [line.strip().split("|") for line in text.splitlines()]
+        listed = {(row[0], row[1].strip("[]")): row for row in rows}
+        found = {copy.name: _written(copy, listed) for copy in self.group}
+        missing = ", ".join(copy.origin.full_name for copy in self.group if found[copy.name] is None)
+        if missing:
+            raise SnapshotError(f"LVM did not make the snapshot of {missing}", details=self.said)
+        return [one for one in found.values() if one]
+
+
+def _commands(copy: Copy, plan: Plan) -> Iterator[list[str]]:
+    tags = [word for tag in plan.tags for word in ("--addtag", tag)]
+    minor = [] if copy.minor is None else ["--persistent", "y", "--minor", str(copy.minor)]
+    make = ["lvcreate", "--name", copy.name, "--yes", "--config", SILENT, *tags]
+    if copy.extents:
+        yield [*make, "--zero", "y", "--wipesignatures", "y", "--extents", str(copy.extents), *minor, copy.origin.vg]
+        convert = ["lvconvert", "--type", "snapshot", "--yes", "--zero", "n", "--config", UNTOLD]
+        yield [*convert, copy.origin.full_name, copy.full_name]
+    else:
+        skip = ["--activate", "n", "--setactivationskip", "y"]
+        yield [*make, "--snapshot", *skip, *minor, copy.origin.full_name]
+
+
+def _written(copy: Copy, listed: dict[tuple[str, str], list[str]]) -> Written | None:
+    vg = copy.origin.vg
+    row, origin = listed.get((vg, copy.name)), listed.get((vg, copy.origin.name))
+    if row is None or origin is None or row[3].strip("[]") != copy.origin.name:
+        return None
+    uuid = _device(copy, row)
+    if copy.extents:
+        return Written(uuid, chunk=int(row[6]))
+    pool = listed.get((vg, row[5].strip("[]")))
+    if pool is None or not (row[4].isdigit() and origin[4].isdigit()):
+        return None
+    return Written(uuid, number=int(row[4]), origin=int(origin[4]), pool=f"{_device(copy, pool)}-tpool")
+
+
+def _device(copy: Copy, row: list[str]) -> str:
+    """Return the uuid of a volume's device, as `Volume.dm_uuid` does."""
+    return "LVM-" + f"{copy.origin.vg_uuid}{row[2]}".replace("-", "")

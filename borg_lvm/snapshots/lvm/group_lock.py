@@ -1,0 +1,65 @@
+"""LVM's own lock of a volume group: while we hold it, no command of LVM's changes the group.
+
+Source: lvm2, lib/locking/file_locking.c and lib/misc/lvm-flock.c. Whoever gets a lock looks whether the file is still
+the one of that name, for whoever lets go of it removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from borg_lvm.errors import BusyError
+
+LOCKS = "/run/lock/lvm"
+"""Where LVM keeps its locks, unless its configuration says otherwise."""
+QUESTION = ["lvmconfig", "--type", "full", "global/locking_dir", "global/use_lvmlockd"]
+"""The command that tells of the locks; `configured` reads its answer."""
+_LOOK_AGAIN = 0.02
+
+
+def configured(lines: Iterable[str]) -> dict[str, str]:
+    """Return LVM's settings, from what lvmconfig(8) prints. Pure."""
+    pairs = (line.partition("=") for line in lines)
+    return {name.strip(): value.strip().strip('"') for name, _, value in pairs if value}
+
+
+@contextmanager
+def locked(groups: Iterable[str], directory: str, timeout: float) -> Iterator[None]:
+    """Hold the locks of these groups, taken in LVM's order.
+
+    Raises: OSError; BusyError when a command of LVM's has kept one for `timeout` seconds.
+    """
+    with ExitStack() as stack:
+        for group in sorted(set(groups)):
+            stack.enter_context(_locked(group, directory, timeout))
+        yield
+
+
+@contextmanager
+def _locked(group: str, directory: str, timeout: float) -> Iterator[None]:
+    path = os.path.join(directory, f"V_{group}")
+    end = time.monotonic() + timeout
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            if _taken(fd, path):
+                yield
+                return
+        finally:
+            os.close(fd)
+        if time.monotonic() >= end:
+            raise BusyError(f"another command of LVM's has been at work on {group} for {timeout:g} s")
+        time.sleep(_LOOK_AGAIN)
+
+
+def _taken(fd: int, path: str) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        there = os.stat(path, follow_symlinks=False)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return there.st_ino == os.fstat(fd).st_ino

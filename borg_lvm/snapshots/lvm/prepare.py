@@ -1,0 +1,95 @@
+"""What takes a look-up, a file or a page of memory, done before anything is suspended.
+
+Descriptors are opened, our own memory is locked (our interpreter and libraries may lie on a volume that is about to be
+suspended), and what is dirty is written out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from borg_lvm import kernel, safe_open
+from borg_lvm.errors import SnapshotError
+from borg_lvm.plan import Copy, Plan
+
+
+@contextmanager
+def opened(plan: Plan) -> Iterator[list[int]]:
+    """Open the mount point or the device of each volume, once for all that is done with it.
+
+    Raises: SnapshotError when one cannot be opened, or is not what the survey saw: then nothing was held.
+    """
+    with ExitStack() as stack:
+        yield [_opened(copy, plan, stack) for copy in plan.copies]
+
+
+@contextmanager
+def memory_locked() -> Iterator[None]:
+    """Keep our memory where it is until the end of the block, in which the window is.
+
+    Raises: SnapshotError when the memory cannot be locked: then nothing was held.
+    """
+    try:
+        kernel.lock_memory()
+    except OSError as error:
+        raise SnapshotError(
+            f"cannot lock our memory: {error.strerror}; nothing was frozen",
+            remedy="allow it (LimitMEMLOCK= of a systemd unit, CAP_IPC_LOCK)",
+        ) from error
+    try:
+        yield
+    finally:
+        kernel.unlock_memory()
+
+
+def devices(fds: Sequence[int]) -> frozenset[int]:
+    """Return the device numbers (`st_dev`) of the volumes."""
+    infos = [os.fstat(fd) for fd in fds]
+    return frozenset(info.st_rdev if stat.S_ISBLK(info.st_mode) else info.st_dev for info in infos)
+
+
+def frozen_by_others(group: Sequence[Copy], fds: Sequence[int]) -> list[str]:
+    """Freeze what we are to freeze for a moment; return the mount points of what somebody else has frozen.
+
+    There is no other way to ask the kernel. In the window it would be too late: the guardian thaws whatever is frozen
+    there. Raises: OSError when a file system cannot be frozen at all.
+    """
+    found = []
+    for copy, fd in zip(group, fds, strict=True):
+        if copy.hold == "freeze":
+            try:
+                kernel.freeze(fd)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                found.append(copy.mounted_at)
+            else:
+                kernel.thaw(fd)
+    return found
+
+
+def write_out(group: Sequence[Copy], fds: Sequence[int]) -> None:
+    """Write dirty pages before the window, so that the freeze has little to wait for."""
+    for copy, fd in zip(group, fds, strict=True):
+        if copy.mounted_at:
+            kernel.syncfs(fd)
+        else:
+            os.fsync(fd)
+
+
+def _opened(copy: Copy, plan: Plan, stack: ExitStack) -> int:
+    path = copy.mounted_at or copy.origin_device
+    try:
+        if copy.mounted_at:
+            with safe_open.as_seen(path, plan.seen[path]) as point:
+                fd = safe_open.reopened(point, os.O_RDONLY)
+        else:
+            fd = safe_open.own_device_opened(path)
+    except OSError as error:
+        raise SnapshotError(f"cannot open {path}: {error.strerror}; nothing was frozen") from error
+    stack.callback(os.close, fd)
+    return fd

@@ -1,0 +1,84 @@
+"""The kernel's quick grace periods (`rcu_expedited`) are for the window alone, and put back in every case."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rig import Rig
+from tests.system.live import Gate, Programs, Run, assert_nothing_left, guardians, tidy, wait_for
+from tests.system.program import borg_lvm
+
+pytestmark = [pytest.mark.limit(300), pytest.mark.each_kernel]
+SWITCH = Path("/sys/kernel/rcu_expedited")
+
+
+@pytest.fixture(autouse=True)
+def switch() -> Iterator[None]:
+    """Skip where there is nothing to switch: a kernel for one processor waits for no grace period."""
+    try:
+        SWITCH.write_text("0")
+    except OSError:
+        pytest.skip("this kernel has no grace periods to expedite")
+    yield
+    SWITCH.write_text("0")
+
+
+def in_the_window(rig: Rig) -> tuple[Run, Gate]:
+    volume = rig.volume("data", fs="ext4", mib=48, at=rig.path("data"))
+    rig.path("config.yaml").write_text("deadline: 5\n")
+    gate = (programs := Programs(rig.path("programs"))).stop_window()
+    live = Run("run", "--config", rig.path("config.yaml"), "--path", str(volume.at), "--", "true", programs=programs)
+    gate.reached(process=live.process)
+    return live, gate
+
+
+def value() -> str:
+    return SWITCH.read_text().strip()
+
+
+def test_it_is_on_in_the_window_and_off_after(rig: Rig) -> None:
+    with tidy():
+        live, gate = in_the_window(rig)
+        assert value() == "1"
+        gate.open()
+        live.end()
+        assert value() == "0"
+        assert_nothing_left(rig)
+
+
+def test_somebody_elses_wish_stays(rig: Rig) -> None:
+    SWITCH.write_text("1")
+    with tidy():
+        live, gate = in_the_window(rig)
+        gate.open()
+        live.end()
+        assert value() == "1"
+        assert_nothing_left(rig)
+
+
+def test_the_guardian_puts_it_back(rig: Rig) -> None:
+    with tidy():
+        live, _ = in_the_window(rig)
+        live.kill()
+        wait_for(lambda: value() == "0", "the guardian", seconds=30)
+        live.end(-signal.SIGKILL)
+        borg_lvm("clean")
+        assert_nothing_left(rig)
+
+
+def test_clean_puts_it_back(rig: Rig) -> None:
+    with tidy():
+        live, _ = in_the_window(rig)
+        (guardian,) = guardians()
+        os.kill(guardian, signal.SIGKILL)
+        live.kill()
+        live.end(-signal.SIGKILL)
+        assert value() == "1"
+        borg_lvm("clean")
+        assert value() == "0"
+        assert_nothing_left(rig)
