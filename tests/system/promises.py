@@ -26,14 +26,24 @@ PROMISES = (
         both=("test_instant.py::test_all_snapshots_show_one_instant", "test_moved.py"),
     ),
     Promise(
-        "thick and thin, ext2/3/4 and xfs, with or without LUKS between",
-        proofs=("test_kinds.py::test_kind[thick-xfs]", "test_kinds.py::test_luks", "test_striped.py"),
+        "thick and thin, striped, RAID and cached, ext2/3/4 and xfs, with or without LUKS between",
+        proofs=(
+            "test_kinds.py::test_kind[thick-xfs]",
+            "test_kinds.py::test_kind[raid1-ext4]",
+            "test_lvm_agrees.py::test_a_run_makes_what_lvm_makes[cachepool]",
+            "test_kinds.py::test_luks",
+            "test_striped.py",
+        ),
         both=("test_kinds.py::test_kind[thick-ext4]", "test_kinds.py::test_kind[thin-xfs]"),
     ),
     Promise(
         "volumes that are themselves the source",
         proofs=("test_raw.py::test_the_command_reads_the_device_as_it_was",),
         both=("test_raw.py::test_devices_and_files_show_one_instant",),
+    ),
+    Promise(
+        "They are suspended for milliseconds",
+        proofs=("test_window.py::test_nothing_is_opened_written_or_started_in_the_window", "test_scanned.py"),
     ),
     Promise(
         "archive paths, exclude patterns, borg's files cache and restic's parents are those of the plain",
