@@ -118,14 +118,24 @@ def report_of(select: Sequence[str], *, hidden: bool = False) -> list[str]:
 
 
 def parse(text: str) -> list[Volume]:
-    """Parse the JSON of `lvs`; a volume of several segments is listed once."""
+    """Parse the JSON of `lvs`; a volume of several segments is listed once. Raises: SnapshotError."""
     try:
-        rows = json.loads(text)["report"][0]["lv"]
-        return list({row["lv_uuid"]: _volume(row) for row in rows}.values())
+        return list({row["lv_uuid"]: _volume(row) for row in rows(text)}.values())
     except (ValueError, LookupError, TypeError) as error:
-        raise SnapshotError(
-            "lvs gave a report that is not the JSON that LVM documents", details=(text[:200],)
-        ) from error
+        raise _unreadable(text) from error
+
+
+def rows(text: str) -> list[dict[str, Any]]:
+    """Return the rows of a report of `lvs` in JSON. Raises: SnapshotError."""
+    try:
+        found: list[dict[str, Any]] = json.loads(text)["report"][0]["lv"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise _unreadable(text) from error
+    return found
+
+
+def _unreadable(text: str) -> SnapshotError:
+    return SnapshotError("lvs gave a report that is not the JSON that LVM documents", details=(text[:200],))
 
 
 def _volume(row: dict[str, Any]) -> Volume:

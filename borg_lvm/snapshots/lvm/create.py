@@ -12,11 +12,12 @@ All is typed into one `lvm` shell, which is quicker than a program for each. The
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from borg_lvm import proc
+from borg_lvm.devices import lvm
 from borg_lvm.devices.lvm import SILENT
 from borg_lvm.errors import SnapshotError
 from borg_lvm.guardian import Guardian
@@ -56,14 +57,14 @@ class Creator:
 
     def create(self, group: Sequence[Copy]) -> Made:
         """Have LVM make the snapshots of a group. Raises: SnapshotError, ProgramError."""
-        with shell.started(self.timeout) as lvm:
-            self.ledger.write_process("program", lvm.pid)
+        with shell.started(self.timeout) as ours:
+            self.ledger.write_process("program", ours.pid)
             for copy in group:
                 with self._guarded(copy):
                     for command in _commands(copy, self.plan):
-                        lvm.run(command)
-            settings = group_lock.configured(lvm.run(group_lock.QUESTION))
-        return Made(group, settings.get("locking_dir") or group_lock.LOCKS, tuple(lvm.words))
+                        ours.run(command)
+            settings = group_lock.configured(ours.run(group_lock.QUESTION))
+        return Made(group, settings.get("locking_dir") or group_lock.LOCKS, tuple(ours.words))
 
     @contextmanager
     def _guarded(self, copy: Copy) -> Iterator[None]:
@@ -110,10 +111,9 @@ class Made:
         Raises: SnapshotError when one is missing; ProgramError.
         """
         groups = sorted({copy.origin.vg for copy in self.group})
-        argv = ["lvs", "--nolocking", "--all", "--noheadings", "--separator", "|", "--units", "s", "--nosuffix"]
-        text = proc.run([*argv, "--options", _FIELDS, "--config", SILENT, *groups], timeout=timeout)
-        rows = [line.strip().split("|") for line in text.splitlines()]
-        listed = {(row[0], row[1].strip("[]")): row for row in rows}
+        argv = ["lvs", "--nolocking", "--all", "--reportformat", "json", "--units", "s", "--nosuffix"]
+        rows = lvm.rows(proc.run([*argv, "--options", _FIELDS, "--config", SILENT, *groups], timeout=timeout))
+        listed = {(row["vg_name"], row["lv_name"].strip("[]")): row for row in rows}
         found = {copy.name: _written(copy, listed) for copy in self.group}
         missing = ", ".join(copy.origin.full_name for copy in self.group if found[copy.name] is None)
         if missing:
@@ -134,20 +134,20 @@ def _commands(copy: Copy, plan: Plan) -> Iterator[list[str]]:
         yield [*make, "--snapshot", *skip, *minor, copy.origin.full_name]
 
 
-def _written(copy: Copy, listed: dict[tuple[str, str], list[str]]) -> Written | None:
+def _written(copy: Copy, listed: Mapping[tuple[str, str], Mapping[str, str]]) -> Written | None:
     vg = copy.origin.vg
     row, origin = listed.get((vg, copy.name)), listed.get((vg, copy.origin.name))
-    if row is None or origin is None or row[3].strip("[]") != copy.origin.name:
+    if row is None or origin is None or row["origin"].strip("[]") != copy.origin.name:
         return None
     uuid = _device(copy, row)
     if copy.extents:
-        return Written(uuid, chunk=int(row[6]))
-    pool = listed.get((vg, row[5].strip("[]")))
-    if pool is None or not (row[4].isdigit() and origin[4].isdigit()):
+        return Written(uuid, chunk=int(row["chunk_size"]))
+    pool = listed.get((vg, row["pool_lv"].strip("[]")))
+    if pool is None or not (row["thin_id"].isdigit() and origin["thin_id"].isdigit()):
         return None
-    return Written(uuid, number=int(row[4]), origin=int(origin[4]), pool=f"{_device(copy, pool)}-tpool")
+    return Written(uuid, number=int(row["thin_id"]), origin=int(origin["thin_id"]), pool=f"{_device(copy, pool)}-tpool")
 
 
-def _device(copy: Copy, row: list[str]) -> str:
+def _device(copy: Copy, row: Mapping[str, str]) -> str:
     """Return the uuid of a volume's device, as `Volume.dm_uuid` does."""
-    return "LVM-" + f"{copy.origin.vg_uuid}{row[2]}".replace("-", "")
+    return "LVM-" + f"{copy.origin.vg_uuid}{row['lv_uuid']}".replace("-", "")
