@@ -21,7 +21,7 @@ help: ## show this
 
 # Not below $(SERVER): the links, which PATH and the units name, and the units, which administrators put there.
 install: ## on a server, as root: the program, links to it in /usr/local/sbin, units of systemd, a rule of udev's; nothing is started
-	$(PYTHON) -m venv $(SERVER)
+	$(if $(PYTHON),,$(error Python 3.11 or newer is needed: apt-get install python3))$(PYTHON) -m venv $(SERVER)
 	$(SERVER)/bin/pip install --quiet --disable-pip-version-check .
 	install -d /etc/borg-lvm /usr/local/sbin /usr/local/lib/systemd/system
 	ln -sf $(SERVER)/bin/borg-lvm $(SERVER)/bin/borg-lvm-borg $(SERVER)/bin/borg-lvm-restic /usr/local/sbin/

@@ -93,7 +93,7 @@ def _conclude(result: Result) -> int:
         screen.say()
         screen.paragraph(
             f"(This ran in a virtual machine with one slow processor, kernel {platform.release()}: on a server the "
-            f"waits are shorter. By default a freeze may take 10 s; here the limit was {DEADLINE} s.)"
+            "waits are shorter.)"
         )
     screen.heading("Next")
     if problems:

@@ -156,7 +156,7 @@ PROMISES = (
         proofs=("test_tainted.py::test_borgs_archive_is_marked", "test_tainted.py::test_restics_snapshot_is_marked"),
     ),
     Promise(
-        "no volume stood still for longer",
+        "how long the volumes were suspended together for the instant",
         proofs=("test_window.py", "test_still.py::test_no_writer_waits_longer_than_is_told[as it is]"),
     ),
     Promise("`borg-lvm clean`, removes the rest", proofs=("test_two_runs.py",)),

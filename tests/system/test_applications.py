@@ -10,6 +10,7 @@ import os
 import signal
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import yaml
 
 from tests.rig import Rig
 from tests.system import certificates
-from tests.system.live import Run, assert_nothing_left, finished, guardians, is_alive, tidy, wait_for
+from tests.system.live import Programs, Run, assert_nothing_left, finished, guardians, is_alive, tidy, wait_for
 from tests.system.program import Said, borg_lvm, run
 
 SHOP = """#!/bin/sh
@@ -479,8 +480,13 @@ def test_a_session_that_does_not_hold_fails_the_run(rig: Rig, words: dict[str, s
         stage = Stage(rig, [], deadline=3)
         path = stage.shop("hold", SESSION, **words)
         stage.entries.append({"plugin": "scripts", "options": {"session": [path]}})
-        said = stage.run(status=71)
-        assert "scripts: " in said.err
+        programs = Programs(rig.path("programs"))
+        gate = programs.stop_window()  # one that ends must have done so before the window is over
+        live = Run("run", *stage.config(), "--", "true", programs=programs)
+        wait_for(lambda: gate.pids() or live.process.poll() is not None, "the window, or the end")
+        time.sleep(0.5)
+        gate.open()
+        assert "scripts: " in live.end(71).err
         stage.check()
 
 
