@@ -10,7 +10,7 @@ from types import FrameType
 
 from tests.demo import screen
 from tests.demo.backup import back_up
-from tests.demo.machine import DEADLINE, EMULATED, Machine, built
+from tests.demo.machine import EMULATED, Machine, built
 from tests.demo.result import Backup, Result
 from tests.rig import Rig
 
