@@ -10,7 +10,7 @@ import re
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from borg_lvm import belonging, dm, kernel, ledger, luks, origins, proc, safe_open, stand, strays, undo
@@ -18,13 +18,16 @@ from borg_lvm import release as releasing
 from borg_lvm.belonging import Known
 from borg_lvm.devices import mounts
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, Volume, dm_name, prefix
+from borg_lvm.errors import BorgLvmError
 from borg_lvm.log import Log
 from borg_lvm.report import Leftovers
-from borg_lvm.snapshots.lvm import arm, expedite
+from borg_lvm.snapshots.lvm import arm, expedite, group_lock
 
 PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))
 PATIENCE = 20.0
 """Seconds that such a program gets to end by itself: LVM heeds no signal while it changes a volume group."""
+RESUME_TIMEOUT = 30.0
+"""Seconds for a question to LVM while a volume may be suspended."""
 GUARDIAN_PATIENCE = 5.0
 """Seconds that the guardian of a dead run gets to end by itself."""
 _HEADER = 4096
@@ -142,12 +145,17 @@ def _end_guardian(dead: Dead) -> None:
 
 def _end_programs(dead: Dead, log: Log) -> None:
     why = f"run {dead.run_id} is dead, a program that it started is not"
+    strays.end(lambda: _programs(dead), log, why, PATIENCE)
+
+
+def _programs(dead: Dead) -> list[strays.Process]:
+    """Return the programs of LVM's that a dead run has left at work."""
     told = {(step["pid"], step["start"]) for step in dead.entry.named("program")} if dead.entry else set()
 
     def ours(pid: int) -> bool:
         return (pid, ledger.start_time(pid)) in told or _works_for(pid, dead.run_id)
 
-    strays.end(lambda: strays.find(ours), log, why, PATIENCE)
+    return strays.find(ours)
 
 
 def _works_for(pid: int, run_id: str) -> bool:
@@ -165,7 +173,7 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
         why = f"the ledger of the dead run {dead.run_id} is damaged"
         log.warning(f"{why}: what it had made besides snapshots may be left ({ledger.path(dead.run_id)})")
     leftovers = Leftovers(_set_going(dead, log))
-    _disarm(dead)
+    _disarm(dead, timeout)
     for base in dead.told("shown", "path"):
         stand.take_down(base, dead.run_id, _devices(dead), log)
     _end_processes(dead, log)
@@ -230,11 +238,18 @@ def _set_going(dead: Dead, log: Log) -> list[str]:
     return left
 
 
-def _disarm(dead: Dead) -> None:
+def _disarm(dead: Dead, timeout: float) -> None:
     """Undo what the run has made ready for its window, unless somebody else has just released it."""
-    for step in dead.entry.named("armed") if dead.entry else ():
-        if os.path.lexists(ledger.path(dead.run_id)):
-            arm.disarm(str(step["origin"]), str(step["snapshot"]))
+    steps = dead.entry.named("armed") if dead.entry else []
+    named = dead.entry.named("snapshot") if dead.entry else []
+    groups = {str(step["volume"]).partition("/")[0] for step in named if "volume" in step}
+    with ExitStack() as stack:
+        if steps:
+            with suppress(BorgLvmError, OSError):  # who keeps the lock for so long hangs
+                stack.enter_context(group_lock.locked(groups, group_lock.directory(timeout), origins.PATIENCE))
+        for step in steps:
+            if os.path.lexists(ledger.path(dead.run_id)):
+                arm.disarm(str(step["origin"]), str(step["snapshot"]))
 
 
 def _set_volumes_going(dead: Dead, log: Log) -> None:
@@ -245,9 +260,11 @@ def _set_volumes_going(dead: Dead, log: Log) -> None:
     if len(dead.entry.named("expedited")) > len(dead.entry.named("unexpedited")):
         expedite.end()
     # The lower ones first: thawing a file system writes to what lies below it.
+    patience = 0.0 if _programs(dead) else origins.PATIENCE  # they may keep LVM's lock, and hang
     for uuid in [*dead.told("below", "device"), *dead.told("snapshot", "origin")]:
         with suppress(OSError):
-            if dm.set_going(uuid):
+            vg = str(names.get(uuid) or "").partition("/")[0]
+            if origins.resume_left(uuid, vg, RESUME_TIMEOUT, patience if vg else 0.0):
                 log.warning(f"resumed {names.get(uuid) or uuid}, which a dead run had left suspended")
     for path, device in {str(step["path"]): int(str(step["device"])) for step in dead.entry.named("freeze")}.items():
         if _thaw(path, device):

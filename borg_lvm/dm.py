@@ -72,14 +72,15 @@ def _rows(request: Request) -> list[Row]:
     return rows
 
 
-def load(uuid: str, rows: Sequence[Row]) -> None:
+def load(uuid: str, rows: Sequence[Row], *, read_only: bool = False) -> None:
     """Give a device a table that it works by when it is resumed next. Raises: OSError: the kernel refuses it."""
     data = b""
     for row in rows:
         text = row.arguments.encode() + b"\0"
         text += bytes(-len(text) % 8)
         data += _TARGET.pack(row.start, row.length, 0, _TARGET.size + len(text), row.kind.encode()) + text
-    call(Request(dm_ioctl.LOAD, uuid, data=data, count=len(rows)))
+    flags = dm_ioctl.READ_ONLY if read_only else 0
+    call(Request(dm_ioctl.LOAD, uuid, flags=flags, data=data, count=len(rows)))
 
 
 def clear(uuid: str) -> None:
@@ -95,6 +96,11 @@ def message(uuid: str, text: str) -> None:
 def is_suspended(uuid: str) -> bool:
     """Whether the device is suspended. Raises: OSError (ENXIO: there is no such device)."""
     return bool(call(Request(dm_ioctl.STATUS, uuid)).flags & dm_ioctl.SUSPENDED)
+
+
+def is_read_only(uuid: str) -> bool:
+    """Whether nothing can be written to the device. Raises: OSError (ENXIO: there is no such device)."""
+    return bool(call(Request(dm_ioctl.STATUS, uuid)).flags & dm_ioctl.READ_ONLY)
 
 
 def works(uuid: str) -> bool:

@@ -8,7 +8,7 @@ knows nothing (`lvs` shows `-wi-XX--X-`): no command looks at it again, and the 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from borg_lvm import dm, proc
 from borg_lvm.devices import lvm
@@ -16,8 +16,11 @@ from borg_lvm.devices.lvm import SILENT, Volume
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.log import Log
 from borg_lvm.report import Leftovers
+from borg_lvm.snapshots.lvm import group_lock
 
 ORIGIN = "snapshot-origin"
+PATIENCE = 10.0
+"""Seconds to wait for a command of LVM's that may be at work on a volume."""
 
 
 def suspicious(uuids: Iterable[str]) -> bool:
@@ -63,6 +66,21 @@ def _refreshed(volume: Volume, timeout: float) -> str:
         dm.remove(f"{volume.dm_uuid}-real")
     still = bool(wrong([volume]))
     return (why or "LVM says that it did") if still else ""
+
+
+def resume_left(uuid: str, vg: str, timeout: float, patience: float = PATIENCE) -> bool:
+    """Resume a volume (dm uuid) that a program which died has left suspended; tell whether there was need to.
+
+    A command of LVM's that is at work suspends volumes as well, and must not be disturbed: its lock is waited for, for
+    so many seconds. Raises: OSError.
+    """
+    if not dm.is_suspended(uuid):
+        return False
+    with ExitStack() as stack:
+        if patience:
+            with suppress(BorgLvmError, OSError):
+                stack.enter_context(group_lock.locked([vg], group_lock.directory(timeout), patience))
+        return dm.set_going(uuid)
 
 
 def told(volume: Volume, why: str) -> str:

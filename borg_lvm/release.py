@@ -77,7 +77,7 @@ def released(
                 _remove_all(plan, ledger, log, leftovers, timeout, complete=complete)
             for text in told:
                 log.warning(f"while the snapshots were removed: {text}")
-            _resume_origins(plan, log, leftovers)
+            _resume_origins(plan, log, leftovers, timeout)
             if not complete:
                 remove_half_made(copy.origin.dm_uuid for copy in plan.copies)
             _put_right(plan, watch, log, leftovers, timeout)
@@ -165,11 +165,11 @@ def _put_right(plan: Plan, watch: Guardian, log: Log, leftovers: Leftovers, time
             log.warning(f"while the origins were put right: {text}")
 
 
-def _resume_origins(plan: Plan, log: Log, leftovers: Leftovers) -> None:
+def _resume_origins(plan: Plan, log: Log, leftovers: Leftovers, timeout: float) -> None:
     """Set going the origins that an `lvremove` which died half-way has left suspended."""
     for copy in plan.copies:
         try:
-            if dm.set_going(copy.origin.dm_uuid):
-                log.warning(f"resumed {copy.origin.full_name}, which lvremove had left suspended")
+            if origins.resume_left(copy.origin.dm_uuid, copy.origin.vg, timeout):
+                log.warning(f"resumed {copy.origin.full_name}, which somebody had left suspended")
         except OSError as error:
             leftovers.append(f"{copy.origin.full_name} may stand still: {error.strerror}")

@@ -14,15 +14,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 
 from borg_lvm import dm
-from borg_lvm.errors import SnapshotError
+from borg_lvm.errors import BorgLvmError, BusyError, SnapshotError
 from borg_lvm.ledger import Ledger
 from borg_lvm.plan import Copy
 from borg_lvm.snapshots.lvm import tables
-from borg_lvm.snapshots.lvm.create import Written
+from borg_lvm.snapshots.lvm.create import Made, Written
 
 HIDDEN = dm.QUIET | 0x2 << 16
 """For udev: a part of a volume, not to be looked at (DISABLE_SUBSYSTEM_RULES), as LVM says of these."""
@@ -36,9 +36,10 @@ class Member:
     """A volume in a window: its snapshot as planned and as LVM has written it down.
 
     `fd` leads to its mount point or device. `own` and `space` are the tables that the origin and the snapshot have
-    before the window, `loaded` is what the snapshot is to have in it, `real` the number of the origin's `-real`.
-    `waits`: its `-real` begins to work in the window. `beneath` is the uuid of the `-real` of a thin volume that has a
-    thick snapshot of somebody else's: the pool wants that suspended, too.
+    before the window, `loaded` is what the snapshot is to have in it, `real` the number of the origin's `-real`,
+    `health` what the kernel says of a RAID when that is loaded. `waits`: its `-real` begins to work in the window.
+    `beneath` is the uuid of the `-real` of a thin volume that has a thick snapshot of somebody else's: the pool wants
+    that suspended, too.
     """
 
     copy: Copy
@@ -50,6 +51,7 @@ class Member:
     space: Sequence[dm.Row] = ()
     loaded: Sequence[dm.Row] = ()
     real: str = ""
+    health: str = ""
 
     @property
     def origin(self) -> str:
@@ -64,50 +66,61 @@ class Member:
 
 @contextmanager
 def armed(
-    group: Sequence[Copy], written: Sequence[Written], fds: Sequence[int], ledger: Ledger
+    made: Made, written: Sequence[Written], fds: Sequence[int], ledger: Ledger, timeout: float
 ) -> Iterator[list[Member]]:
     """Make everything ready for the window, which is in the block; after an error all of it is undone.
 
+    LVM's lock must be held at the beginning of the block, and not at its end: it is taken to undo things.
     Raises: SnapshotError: a volume is not what LVM has written down of it, or the kernel refuses a table.
     """
     begun: list[Member] = []
+    locked: AbstractContextManager[None] = nullcontext()
     try:
-        for copy, one, fd in zip(group, written, fds, strict=True):
+        for copy, one, fd in zip(made.group, written, fds, strict=True):
             begun.append(Member(copy, one, fd))
             ledger.write("armed", origin=copy.origin.dm_uuid, snapshot=one.uuid)
             try:
                 begun[-1] = _armed(begun[-1])
             except OSError as error:
-                raise SnapshotError(
-                    f"cannot prepare the snapshot of {copy.origin.full_name}: {error.strerror}; nothing was frozen"
-                ) from error
+                raise _cannot(copy, error) from error
+        locked = made.locked(timeout)
         yield begun
     except BaseException:
-        for member in reversed(begun):
-            disarm(member.origin, member.snapshot)
+        with ExitStack() as stack:
+            with suppress(BorgLvmError):  # who keeps the lock for so long hangs
+                stack.enter_context(locked)
+            for member in reversed(begun):
+                disarm(member.origin, member.snapshot)
         raise
 
 
+def _cannot(copy: Copy, error: OSError) -> SnapshotError:
+    return SnapshotError(
+        f"cannot prepare the snapshot of {copy.origin.full_name}: {error.strerror}; nothing was frozen"
+    )
+
+
 def _armed(member: Member) -> Member:
-    if not member.copy.extents:
-        dm.message(member.written.pool, f"delete {member.written.number}")
-        own = dm.table(member.origin)
-        beneath = f"{member.origin}-real" if own and own[0].kind == tables.ORIGIN else ""
-        return replace(member, own=own, beneath=beneath)
-    own, space = dm.table(member.origin), dm.table(member.snapshot)
-    if not own or not space or space[0].kind == tables.SNAPSHOT:
+    own = dm.table(member.origin)
+    if not own:
         raise _changed(member)
-    waits = False
-    if own[0].kind == tables.ORIGIN:  # it has a snapshot of somebody else's
-        real = own[0].arguments.split()[0]
-    else:
-        real, waits = _real(member, own)
+    _refuse_suspended(member)
+    shared = own[0].kind == tables.ORIGIN  # it has a snapshot of somebody else's
+    if not member.copy.extents:
+        if shared and member.copy.origin.attr[0] not in "oO":  # since the survey: nobody was told of what is beneath
+            raise _changed(member)
+        return replace(member, own=own, beneath=f"{member.origin}-real" if shared else "")
+    space = dm.table(member.snapshot)
+    if not space or space[0].kind == tables.SNAPSHOT:
+        raise _changed(member)
+    real, waits = (own[0].arguments.split()[0], False) if shared else _real(member, own)
     dm.create(f"{member.copy.dm_name}-cow", f"{member.snapshot}-cow")
     dm.load(f"{member.snapshot}-cow", space)
     dm.start(f"{member.snapshot}-cow", HIDDEN)
     cow = dm.number(f"{member.snapshot}-cow")
     loaded = tables.snapshot(own, real, cow, member.written.chunk)
-    dm.load(member.snapshot, loaded)
+    if not waits:
+        dm.load(member.snapshot, loaded)
     return replace(member, waits=waits, own=own, space=space, loaded=loaded, real=real)
 
 
@@ -117,61 +130,89 @@ def _real(member: Member, own: Sequence[dm.Row]) -> tuple[str, bool]:
     with suppress(OSError):
         dm.remove(uuid)  # what a command of LVM's that was killed has left, and nothing uses
     dm.create(f"{member.copy.origin_dm_name}-real", uuid)
-    dm.load(uuid, tables.real(own))
     waits = tables.must_wait(own)
     if not waits:
+        dm.load(uuid, tables.real(own), read_only=dm.is_read_only(member.origin))
         dm.start(uuid, HIDDEN)
     return dm.number(uuid), waits
 
 
-def complete(members: Sequence[Member]) -> None:
-    """See that nothing has changed since, and load the tables of the origins. LVM's lock must be held.
+def complete(members: Sequence[Member]) -> list[Member]:
+    """See that nothing has changed since, and do what must not wait for anybody. LVM's lock must be held.
 
-    Raises: SnapshotError: another command has changed a volume meanwhile.
+    The tables of the origins are loaded, which whoever resumes one would have it work by; that of a RAID or a cache as
+    its `-real`, which reads now what its disks hold; and the numbers of thin snapshots are made free.
+    Raises: BusyError: another command has changed a volume meanwhile; SnapshotError.
     """
-    for member in members:
-        try:
-            if not _is_as_armed(member):
-                raise _changed(member)
-            if member.copy.extents and member.own[0].kind != tables.ORIGIN:
-                dm.load(member.origin, tables.origin(member.own, member.real))
-        except OSError as error:
-            raise _changed(member) from error
+    return [_completed(member) for member in members]
+
+
+def _completed(member: Member) -> Member:
+    try:
+        if not _is_as_armed(member):
+            raise _changed(member)
+        _refuse_suspended(member)
+        if not member.copy.extents:
+            dm.message(member.written.pool, f"delete {member.written.number}")
+            return member
+        if member.own[0].kind == tables.ORIGIN:
+            return member
+        read_only, health = dm.is_read_only(member.origin), ""
+        if member.waits:
+            health = tables.health(*dm.status("", member.origin))
+            dm.load(f"{member.origin}-real", tables.real(member.own), read_only=read_only)
+            dm.load(member.snapshot, member.loaded)
+        dm.load(member.origin, tables.origin(member.own, member.real), read_only=read_only)
+    except OSError as error:
+        raise _cannot(member.copy, error) from error
+    return replace(member, health=health)
+
+
+def _refuse_suspended(member: Member) -> None:
+    if dm.is_suspended(member.origin):
+        raise SnapshotError(
+            f"{member.copy.origin.full_name}: somebody else has suspended it; no snapshot was taken",
+            remedy=f"find out who, then: dmsetup resume {member.copy.origin_dm_name}",
+        )
 
 
 def _is_as_armed(member: Member) -> bool:
     if dm.table(member.origin) != member.own or dm.table(member.origin, inactive=True):
         return False
     if not member.copy.extents:
-        return not dm.works(member.snapshot)
+        return not dm.is_there(member.snapshot)
     now = dm.table(member.snapshot), dm.table(member.snapshot, inactive=True), dm.table(f"{member.snapshot}-cow")
-    return now == (member.space, member.loaded, member.space)
+    return now == (member.space, [] if member.waits else member.loaded, member.space)
 
 
-def _changed(member: Member) -> SnapshotError:
+def _changed(member: Member) -> BusyError:
     name = member.copy.origin.full_name
-    return SnapshotError(f"another command has changed {name} or its snapshot meanwhile", remedy="run it again")
+    return BusyError(f"another command has changed {name} or its snapshot meanwhile", remedy="run it again")
 
 
 def disarm(origin: str, snapshot: str) -> None:
     """Undo what was made ready, as far as it was (uuids of devices); LVM's commands find what they know then.
 
-    Where the window has been, and a snapshot works, nothing is done: LVM removes that itself.
+    Where the window has been, and a snapshot works, nothing is done: LVM removes that itself. What others have loaded
+    is left alone. LVM's lock should be held.
     """
+    real = f"{origin}-real"
     if dm.kind(origin) == tables.ORIGIN and dm.kind(snapshot) == tables.SNAPSHOT:
         return
     with suppress(OSError):
-        dm.clear(origin)
+        waiting = dm.table(origin, inactive=True)
+        if waiting and waiting == tables.origin(waiting, dm.number(real)):
+            dm.clear(origin)
     with suppress(OSError):
         if dm.kind(snapshot) == tables.SNAPSHOT:  # of an origin that is none
             dm.remove(snapshot)
-        else:
+        elif dm.is_there(f"{snapshot}-cow"):
             dm.clear(snapshot)
     with suppress(OSError):
         dm.remove(f"{snapshot}-cow")
     if dm.kind(origin) != tables.ORIGIN:
         with suppress(OSError):
-            dm.remove(f"{origin}-real")
+            dm.remove(real)
 
 
 def prove(members: Sequence[Member]) -> None:

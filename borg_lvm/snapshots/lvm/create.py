@@ -63,8 +63,9 @@ class Creator:
                 with self._guarded(copy):
                     for command in _commands(copy, self.plan):
                         ours.run(command)
+            said = tuple(ours.words)
             settings = group_lock.configured(ours.run(group_lock.QUESTION))
-        return Made(group, settings.get("locking_dir") or group_lock.LOCKS, tuple(ours.words))
+        return Made(group, settings.get("locking_dir") or group_lock.LOCKS, said)
 
     @contextmanager
     def _guarded(self, copy: Copy) -> Iterator[None]:
@@ -88,6 +89,11 @@ class Made:
     locks: str
     said: tuple[str, ...]
 
+    @property
+    def is_thin(self) -> bool:
+        """Whether one of them is a thin snapshot, of which only LVM's metadata tell before the window."""
+        return not all(copy.extents for copy in self.group)
+
     @contextmanager
     def locked(self, timeout: float) -> Iterator[None]:
         """Hold LVM's lock on the volume groups: no other command changes them.
@@ -103,6 +109,13 @@ class Made:
                     remedy="borg-lvm needs LVM's own directory of locks, as the lvm commands do",
                 ) from error
             yield
+
+    def is_still(self, written: Sequence[Written], timeout: float) -> bool:
+        """Tell whether LVM has the same written down; the lock must be held. Raises: ProgramError."""
+        try:
+            return self.written(timeout) == written
+        except SnapshotError:
+            return False
 
     def written(self, timeout: float) -> list[Written]:
         """Read what LVM has written down; the lock must be held.
@@ -138,6 +151,8 @@ def _written(copy: Copy, listed: Mapping[tuple[str, str], Mapping[str, str]]) ->
     vg = copy.origin.vg
     row, origin = listed.get((vg, copy.name)), listed.get((vg, copy.origin.name))
     if row is None or origin is None or row["origin"].strip("[]") != copy.origin.name:
+        return None
+    if _device(copy, origin) != copy.origin.dm_uuid:  # somebody has given the name to another volume
         return None
     uuid = _device(copy, row)
     if copy.extents:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from borg_lvm import proc
 from borg_lvm.errors import BusyError
 
 LOCKS = "/run/lock/lvm"
@@ -25,6 +26,11 @@ def configured(lines: Iterable[str]) -> dict[str, str]:
     """Return LVM's settings, from what lvmconfig(8) prints. Pure."""
     pairs = (line.partition("=") for line in lines)
     return {name.strip(): value.strip().strip('"') for name, _, value in pairs if value}
+
+
+def directory(timeout: float) -> str:
+    """Return where LVM keeps its locks. Raises: ProgramError."""
+    return configured(proc.run(QUESTION, timeout=timeout).splitlines()).get("locking_dir") or LOCKS
 
 
 @contextmanager

@@ -37,6 +37,12 @@ def thin(rows: Sequence[Row], pool: str, number: int) -> list[Row]:
     return [Row(0, size(rows), THIN, f"{pool} {number}")]
 
 
+def health(kind: str, status: str) -> str:
+    """Return what the status of a RAID says of its disks, as `AA`; nothing of other targets."""
+    words = status.split()
+    return words[2] if kind == RAID and len(words) > 2 else ""
+
+
 def must_wait(rows: Sequence[Row]) -> bool:
     """Tell whether `-real` may begin to work only when the origin stands still: two of these must not work at once."""
     return any(row.kind not in STATELESS for row in rows)

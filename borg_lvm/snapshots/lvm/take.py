@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
-from borg_lvm.errors import LateError, SnapshotError
+from borg_lvm.errors import BusyError, LateError, SnapshotError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
 from borg_lvm.plan import Copy, Plan
@@ -79,13 +79,15 @@ class Taker:
         with prepare.memory_locked(), ExitStack() as stack:
             made = self._creator.create(group)
             with made.locked(self._timeout):
-                armed = arm.armed(group, made.written(self._timeout), fds, self._ledger)
-                members = stack.enter_context(armed)
+                written = made.written(self._timeout)
+                members = stack.enter_context(arm.armed(made, written, fds, self._ledger, self._timeout))
             switch = stack.enter_context(expedite.ready(self._watch, self._ledger))
             self._signals.check()
             prepare.write_out(group, fds)
             with _explained(fds), quiesced(), made.locked(PATIENCE):
-                arm.complete(members)
+                if made.is_thin and not made.is_still(written, self._timeout):  # the kernel knows nothing of them yet
+                    raise BusyError("another command has changed the thin snapshots meanwhile", remedy="run it again")
+                members = arm.complete(members)
                 with self._written_down(), self._watch.window(self._deadline):
                     expedite.switch(switch, expedite.ON)
                     instant = window.take(members)

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from borg_lvm import dm, kernel
 from borg_lvm.errors import SnapshotError
 from borg_lvm.report import Instant
+from borg_lvm.snapshots.lvm import tables
 from borg_lvm.snapshots.lvm.arm import Member
 
 
@@ -116,6 +117,8 @@ def _appear(member: Member) -> None:
             dm.message(member.written.pool, f"create_snap {member.written.number} {member.written.origin}")
             return
         if member.waits:
+            if tables.health(*dm.status("", member.origin)) != member.health:
+                raise SnapshotError(f"a disk of {member.copy.origin.full_name} has just failed; no snapshot was taken")
             dm.start(f"{member.origin}-real")
         dm.start(member.snapshot, dm.QUIET)
     except OSError as error:
