@@ -18,7 +18,7 @@ _CALL = re.compile(r"^(?:\d+ +)?(\w+)\((.*)$")
 HARMLESS = frozenset(
     "brk mmap munmap mremap madvise mprotect clock_gettime clock_nanosleep gettimeofday select pselect6 poll ppoll "
     "futex getpid gettid rt_sigaction rt_sigprocmask rt_sigreturn sched_yield restart_syscall ioctl close "
-    "munlockall fcntl".split()
+    "munlockall fcntl sched_getscheduler sched_getparam sched_setscheduler".split()
 )
 SUSPENDS = "flags=DM_SUSPEND_FLAG}] =>"  # what is asked for, not what a device is
 SWITCH = "/sys/kernel/rcu_expedited"
