@@ -18,7 +18,7 @@ from borg_lvm.resolve import Cover, Resolved
 from borg_lvm.resolve import Hole as LiveHole
 from borg_lvm.safe_open import Identity
 from borg_lvm.sizing import Allotted, Known, allot, limit
-from borg_lvm.volumes import Crypt, Found, Volumes
+from borg_lvm.volumes import Crypt, Found, Volumes, shown_otherwise
 
 MINORS = 1 << 20
 FIRST_MINOR = 1 << 19
@@ -275,7 +275,7 @@ def _found(covers: Sequence[Cover], volumes: Volumes, problems: list[str]) -> di
     found: dict[str, tuple[Found, Mount]] = {}
     for cover in sorted(covers, key=lambda cover: cover.mount.fstype == RAW):  # a file system on it says how to hold it
         known = found.get(cover.mount.device)
-        answer = known[0] if known else volumes.find(cover.mount)
+        answer = shown_otherwise(cover.mount) or (known[0] if known else volumes.find(cover.mount))
         if isinstance(answer, str):
             nested = "" if cover.because == cover.target else f" ({cover.because})"
             problems.append(f"{cover.target}{nested}: {answer}; if it may be read live: --live {cover.target}")

@@ -122,6 +122,13 @@ class Volumes:
         return ""
 
 
+def shown_otherwise(mount: Mount) -> str:
+    """Return why a copy would show something else than a mount does, in one clause; empty if it would not."""
+    if "idmapped" in mount.options.split(","):
+        return "it is an idmapped mount, and the snapshot would show other owners; name the mount that it was made of"
+    return ""
+
+
 _REASONS = {
     "overlay": "it lies on an overlay; name the folders that the overlay is made of instead",
     "btrfs": (
