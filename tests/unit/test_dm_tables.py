@@ -49,3 +49,16 @@ def test_a_raid_is_not_begun_anew(before: str, after: str) -> None:
 def test_which_of_them_must_not_work_twice() -> None:
     waits = [tables.must_wait(rows) for rows in (LINEAR, STRIPED, CACHE, raid("raid1 3 0 region_size 4096 1 - 1:1"))]
     assert waits == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "health"),
+    [
+        ("raid", "raid1 2 AA 98304/98304 idle 0 0 -", "AA"),
+        ("raid", "raid1 2 Aa 4096/98304 recover 0 0 -", "AA"),
+        ("raid", "raid1 2 DA 98304/98304 idle 0 0 -", "DA"),
+        ("cache", "8 9/1280 128 4/176 14 70 66 138 0 4 0 2 metadata2", ""),
+    ],
+)
+def test_a_disk_of_a_raid_that_has_failed_is_seen(kind: str, status: str, health: str) -> None:
+    assert tables.health(kind, status) == health

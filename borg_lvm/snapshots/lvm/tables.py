@@ -38,9 +38,12 @@ def thin(rows: Sequence[Row], pool: str, number: int) -> list[Row]:
 
 
 def health(kind: str, status: str) -> str:
-    """Return what the status of a RAID says of its disks, as `AA`; nothing of other targets."""
+    """Return what the status of a RAID says of its disks, as `AD`; nothing of other targets.
+
+    One that is not in sync yet (`a`) may be so at any moment, and counts as one that is.
+    """
     words = status.split()
-    return words[2] if kind == RAID and len(words) > 2 else ""
+    return words[2].upper() if kind == RAID and len(words) > 2 else ""
 
 
 def must_wait(rows: Sequence[Row]) -> bool:
