@@ -246,7 +246,8 @@ def _disarm(dead: Dead, timeout: float) -> None:
     with ExitStack() as stack:
         if steps:
             with suppress(BorgLvmError, OSError):  # who keeps the lock for so long hangs
-                stack.enter_context(group_lock.locked(groups, group_lock.directory(timeout), origins.PATIENCE))
+                place = group_lock.directory(group_lock.settings(timeout))
+                stack.enter_context(group_lock.locked(groups, place, origins.PATIENCE))
         for step in steps:
             if os.path.lexists(ledger.path(dead.run_id)):
                 arm.disarm(str(step["origin"]), str(step["snapshot"]))

@@ -111,19 +111,10 @@ def works(uuid: str) -> bool:
         return False
 
 
-def exists(name: str) -> bool:
-    """Whether there is a device of that name; in doubt there is."""
-    return _is_there(Request(dm_ioctl.STATUS, name=name))
-
-
 def is_there(uuid: str) -> bool:
     """Whether there is a device of that uuid, whatever its name; in doubt there is."""
-    return _is_there(Request(dm_ioctl.STATUS, uuid))
-
-
-def _is_there(request: Request) -> bool:
     try:
-        call(request)
+        call(Request(dm_ioctl.STATUS, uuid))
     except OSError as error:
         return error.errno != errno.ENXIO
     return True

@@ -83,7 +83,7 @@ def _block(lines: list[str], name: str) -> range:
 
 def _directory(timeout: float) -> str:
     """Return where LVM keeps its locks. Raises: SnapshotError where a lock on this machine is not all."""
-    settings = group_lock.configured(proc.run(group_lock.QUESTION, timeout=timeout).splitlines())
+    settings = group_lock.settings(timeout)
     if settings.get("use_lvmlockd", "0") != "0":
         raise SnapshotError("other machines may use the group (global/use_lvmlockd): its metadata are left alone")
-    return settings.get("locking_dir") or group_lock.LOCKS
+    return group_lock.directory(settings)

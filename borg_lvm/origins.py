@@ -79,7 +79,9 @@ def resume_left(uuid: str, vg: str, timeout: float, patience: float = PATIENCE) 
     with ExitStack() as stack:
         if patience:
             with suppress(BorgLvmError, OSError):
-                stack.enter_context(group_lock.locked([vg], group_lock.directory(timeout), patience))
+                stack.enter_context(
+                    group_lock.locked([vg], group_lock.directory(group_lock.settings(timeout)), patience)
+                )
         return dm.set_going(uuid)
 
 

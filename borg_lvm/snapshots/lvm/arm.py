@@ -1,12 +1,12 @@
 """Everything about snapshots that can be made ready in the kernel while the volumes are in use, and its undoing.
 
 For a thick snapshot `ORIGIN-real` and `SNAPSHOT-cow` are made beside the live volume, under LVM's names and ids, and
-two tables are loaded that work only when they are resumed (`tables.py`). For a thin one its number in the pool is made
-free. All that can fail has failed then; what is left for the window is to suspend and to resume.
+the snapshot's table is loaded, which works only when it is resumed (`tables.py`). What fails does so here, or in
+`complete`; what is left for the window is to suspend and to resume.
 
 LVM's lock is held meanwhile. It is let go of while applications are quiesced, for they may use LVM themselves, and
-taken again right before the window, when `complete` sees that nothing has changed and loads the origins' tables: they
-must not wait there for anybody who might resume a volume.
+taken again right before the window, when `complete` sees that nothing has changed, loads the origins' tables, which
+must not wait there for anybody who might resume a volume, and makes the numbers of thin snapshots free.
 """
 
 from __future__ import annotations

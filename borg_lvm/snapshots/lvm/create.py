@@ -65,7 +65,7 @@ class Creator:
                         ours.run(command)
             said = tuple(ours.words)
             settings = group_lock.configured(ours.run(group_lock.QUESTION))
-        return Made(group, settings.get("locking_dir") or group_lock.LOCKS, said)
+        return Made(group, group_lock.directory(settings), said)
 
     @contextmanager
     def _guarded(self, copy: Copy) -> Iterator[None]:

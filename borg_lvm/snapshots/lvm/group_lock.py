@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from borg_lvm import proc
@@ -28,9 +28,14 @@ def configured(lines: Iterable[str]) -> dict[str, str]:
     return {name.strip(): value.strip().strip('"') for name, _, value in pairs if value}
 
 
-def directory(timeout: float) -> str:
-    """Return where LVM keeps its locks. Raises: ProgramError."""
-    return configured(proc.run(QUESTION, timeout=timeout).splitlines()).get("locking_dir") or LOCKS
+def settings(timeout: float) -> dict[str, str]:
+    """Ask LVM for its settings of locks. Raises: ProgramError."""
+    return configured(proc.run(QUESTION, timeout=timeout).splitlines())
+
+
+def directory(found: Mapping[str, str]) -> str:
+    """Return where LVM keeps its locks, by its settings."""
+    return found.get("locking_dir") or LOCKS
 
 
 @contextmanager

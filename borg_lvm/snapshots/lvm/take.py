@@ -74,9 +74,8 @@ class Taker:
         self._signals.check()
         self._write_down(group)
         fds = [self._fds[copy.name] for copy in group]
-        with prepare.memory_locked():
-            self._refuse_frozen(group, fds)
         with prepare.memory_locked(), ExitStack() as stack:
+            self._refuse_frozen(group, fds)
             made = self._creator.create(group)
             with made.locked(self._timeout):
                 written = made.written(self._timeout)

@@ -1,7 +1,8 @@
 """The window: every volume is suspended, the snapshots begin to work, every volume is resumed. Nothing else.
 
-3N calls of device-mapper, no process, no path, no read of a disk: `arm.py` has made everything ready. All volumes are
-held at once, so all snapshots show the same instant: one between the last suspend and the first resume.
+4N calls of device-mapper, one of them to see that a volume is still held; no process, no path, no read of a disk:
+`arm.py` has made everything ready. All volumes are held at once, so all snapshots show the same instant: one between
+the last suspend and the first resume.
 """
 
 from __future__ import annotations
