@@ -143,14 +143,15 @@ class Programs:
     def stop_shell(self, when: str, pattern: str, number: int = 1) -> Gate:
         """Stop LVM's shell before its n-th command that matches a shell's pattern, or `after` it.
 
-        LVM keeps the process id of what we put in its place: another process hands it its commands.
+        LVM keeps the process id of what we put in its place: another process hands it its commands. That one must not
+        hold LVM's streams as well: when LVM is killed they have to end, as they do without us.
         """
         gate = Gate(self.folder, f"lvm-{when}-{len(self._stops.get('lvm', []))}")
         found = f'case "$line" in {pattern}) n=$((n + 1)); [ $n = {number} ] && here={when} ;; esac'
         wait = f'[ "$here" = before ] && {{ {gate.shell}; here=; }}'
         then = '[ "$here" = later ] && { sleep 3; ' + gate.shell + '; here=; }; [ "$here" = after ] && here=later'
         loop = f"n=0 here=; while IFS= read -r line; do {found}; {wait}; printf '%s\n' \"$line\"; {then}; done"
-        self._write("lvm", f'exec "$real" < <({loop})', interpreter="bash")
+        self._write("lvm", f'exec "$real" < <(exec 2>/dev/null; {loop})', interpreter="bash")
         return gate
 
     def delay(self, program: str, seconds: float) -> None:

@@ -237,7 +237,7 @@ of a window; around it borg-lvm alone is killed, at a few steps."""
 FEW = {
     "thick": ("in-lvremove",),
     "thin": ("in-prepare+helper", "in-prepare+both"),
-    "two": ("after-prepare", "view", "command"),
+    "two": ("after-prepare", "after-prepare+helper", "view", "command"),
 }
 
 
