@@ -1,0 +1,166 @@
+"""The owner of a directory exchanges names at every single call of root's that names a path there.
+
+A tracer (`at_path.c`) stops root right before the kernel looks the path up, and another user exchanges two names then;
+for good, or until root's next call. Nothing is timed: each call of a run is met, with each kind of exchange.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from borg_lvm import kernel
+from tests.rig import Rig
+from tests.rig.needed import needed
+from tests.system.attacker import NOBODY, RUNS, exchange
+from tests.system.program import BIN, Said, run
+
+pytestmark = pytest.mark.limit(3600 if RUNS else 240)
+FEW = 4
+"""How many calls of a run are met outside of the soak, spread over all of them."""
+TOP = Path("/srv/swept")
+WORD = "attackers"
+SOURCE = Path(__file__).with_name("at_path.c")
+SECRET = "for root alone"
+PAGES = ("page", "cache/page", "data/page")
+EXCHANGES = {
+    "folder-for-link": ("www/site", "www/link"),
+    "folder-for-file": ("www/site", "www/file"),
+    "folder-for-folder": ("www/site", "www/folder"),
+    "above-for-link": ("www", "link"),
+    "above-for-mount": ("www", "mounted"),
+    "live-path-for-link": ("www/site/cache", "www/site/link"),
+    "link-for-folder": ("www/byname", "www/folder"),
+}
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A directory of nobody's on a volume, with a source in it, and the tracer."""
+
+    www: Path
+    tracer: Path
+    table: Path
+    log: Path
+
+    def run(self, number: int, stays: int, pair: tuple[Path, Path], source: Path) -> Said:
+        """Do a run with an exchange at that call of it (0: at none)."""
+        pages = " ".join(f"{source}/{page}" for page in PAGES)
+        script = f"cat /proc/self/mountinfo >{self.table}; cat {pages}"
+        ours = ("run", "--path", source, "--live", source / "cache", "--", "sh", "-c", script)
+        return run(self.tracer, WORD, str(number), str(stays), self.log, *pair, BIN / "borg-lvm", *ours, status=None)
+
+    def calls(self) -> list[str]:
+        """Return what the tracer has met."""
+        return self.log.read_text(errors="replace").splitlines()
+
+    def covered(self) -> list[str]:
+        """Return where anything was mounted in the command's view."""
+        lines = self.table.read_text().splitlines() if self.table.exists() else []
+        self.table.unlink(missing_ok=True)
+        return [line.split()[4] for line in lines]
+
+
+def tree(folder: Path, text: str) -> None:
+    """Make a source's directories and files."""
+    for page in PAGES:
+        (folder / page).parent.mkdir(parents=True, exist_ok=True)
+        (folder / page).write_text(f"{text}\n")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return all that is in a directory."""
+    return {str(path): path.read_text() if path.is_file() else "" for path in sorted(folder.rglob("*"))}
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    needed("gcc", "libc6-dev")
+    with Rig() as rig:
+        rig.volume("srv", fs="ext4", at=TOP)
+        above = TOP / WORD
+        site = above / "www" / "site"
+        tree(site, "site")
+        rig.volume("data", fs="ext4", at=site / "data")
+        tree(above / "www" / "folder", "another")
+        tree(above / "mounted" / "site", "mounted")
+        (above / "www" / "file").write_text("file\n")
+        tree(TOP / "secret", SECRET)
+        tree(TOP / "above" / "site", SECRET)
+        (site / "data" / "page").write_text("site\n")
+        secret = TOP / "secret"
+        links = {
+            "www/link": secret,
+            "link": TOP / "above",
+            "www/site/link": secret / "cache",
+            "www/byname": Path("site"),
+        }
+        for link, target in links.items():
+            (above / link).symlink_to(target)
+        for path in (above, *above.rglob("*")):
+            os.lchown(path, NOBODY, NOBODY)
+        for folder in ("secret", "above"):
+            (TOP / folder).chmod(0o700)
+        tracer = rig.path("at_path")
+        subprocess.run(["gcc", "-O2", "-o", tracer, SOURCE], check=True)
+        kernel.mount(str(TOP / "above" / "site"), str(above / "mounted" / "site"), None, kernel.MS_BIND)
+        try:
+            yield Ground(above / "www", tracer, rig.path("table"), rig.path("calls"))
+        finally:
+            kernel.umount(str(above / "mounted" / "site"))
+            assert rig.leftovers() == []
+
+
+def judge(ground: Ground, said: Said, before: frozenset[str]) -> None:
+    """Whatever was exchanged, nothing but the source was covered or shown."""
+    assert said.status in (0, 69, 71, 74), said
+    assert SECRET not in said.out + said.err
+    assert said.status != 0 or said.out == "site\n" * len(PAGES), said
+    allowed = (str(ground.www / "site"), "/run/borg-lvm", "/proc")
+    assert [path for path in ground.covered() if path not in before and not path.startswith(allowed)] == []
+
+
+@pytest.mark.some_kernel
+@pytest.mark.parametrize("kind", EXCHANGES)
+def test_at_every_call(ground: Ground, kind: str) -> None:
+    one, other = (ground.www.parent / name for name in EXCHANGES[kind])
+    source = one if kind == "link-for-folder" else ground.www / "site"
+    before = frozenset(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    secret = contents(TOP / "secret"), contents(TOP / "above")
+    said = ground.run(0, 0, (one, other), source)
+    judge(ground, said, before)
+    assert said.status == 0, said
+    number = len(ground.calls())
+    assert number > FEW, ground.calls()
+    chosen = range(1, number + 1) if RUNS else range(1, number + 1, number // FEW)
+    statuses: Counter[int] = Counter()
+    for at in chosen:
+        stays, was = (at + len(kind)) % 2, os.lstat(one).st_ino
+        said = ground.run(at, stays, (one, other), source)
+        met = ground.calls()[at - 1 : at + 1]
+        if os.lstat(one).st_ino != was:
+            exchange(one, other)
+        try:
+            judge(ground, said, before)
+        except AssertionError as error:
+            raise AssertionError(f"exchanged at {met[:1]}, back at {met[1:] if stays else 'none'}") from error
+        statuses[said.status] += 1
+    print(f"{kind}: {number} calls, {dict(statuses)}")
+    assert (contents(TOP / "secret"), contents(TOP / "above")) == secret
+    assert any(statuses[status] for status in (69, 71, 74)), statuses
+
+
+def test_the_exchange_comes_in_time(ground: Ground) -> None:
+    """Who opens by name reads what is for root alone: the judge sees it."""
+    one, other = (ground.www.parent / name for name in EXCHANGES["folder-for-link"])
+    words = (ground.tracer, WORD, "1", "0", ground.log, one, other, "head", "-n", "1", ground.www / "site" / "page")
+    said = run(*words)
+    exchange(one, other)
+    assert said.out == f"{SECRET}\n"
+    assert run(*words[:2], "0", *words[3:]).out == "site\n"
