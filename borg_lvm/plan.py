@@ -126,7 +126,7 @@ class Plan:
     """All that a run will do.
 
     The copies are in the order in which their volumes are held. `seen` is what the survey saw at each path that is
-    opened later; `ways` says of each source, as it was given, where its directory led.
+    opened later; `ways` says of each source, as it was given, what of its name is resolved, and where that led.
     """
 
     run_id: str
@@ -139,7 +139,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     applications: tuple[Covered, ...] = ()
     seen: Mapping[str, Identity] = field(default_factory=dict)
-    ways: Mapping[str, str] = field(default_factory=dict)
+    ways: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def late(self) -> frozenset[str]:

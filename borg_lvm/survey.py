@@ -180,15 +180,22 @@ def _opened_for(cover: Cover) -> tuple[str, ...]:
     return (cover.target,) if cover.mount.fstype == mounts.RAW else (cover.target, cover.mount.path)
 
 
-def _ways(sources: Sequence[SeenPath], resolved: Resolved) -> dict[str, str]:
-    """Return where the directory of each source leads that is not shown by another cover."""
+def _ways(sources: Sequence[SeenPath], resolved: Resolved) -> dict[str, tuple[str, str]]:
+    """Return for each source that is not shown by another cover what of its name is resolved, and where that leads.
+
+    Of most it is the directory: what is in it is covered. Of a link it is all of it: some commands follow it, and read
+    live files where somebody has changed it. A device is known by its number.
+    """
     targets = {cover.target for cover in resolved.covers}
     outermost = {path for path in targets if not any(outer in targets for outer in mounts.above(path))}
-    return {
-        one.given: safe_open.leads_to(os.path.dirname(one.given))
-        for one in sources
-        if (one.target or one.real) in outermost
-    }
+    return {one.given: _way(one) for one in sources if (one.target or one.real) in outermost}
+
+
+def _way(one: SeenPath) -> tuple[str, str]:
+    behind = os.path.basename(one.given) in ("", ".", "..")  # `link/` means what is behind the link
+    if behind or (one.kind == "link" and not one.device):
+        return one.given, one.target or one.real
+    return os.path.dirname(one.given), os.path.dirname(one.real)
 
 
 def _sockets(environment: Mapping[str, str]) -> Iterator[LivePath]:

@@ -101,13 +101,13 @@ def _shows(laid: Laid, where: str, device: int, known: Identity | None) -> bool:
 def lasting(plan: Plan) -> tuple[str, ...]:
     """Return the paths whose components must stay what they are for as long as the command reads by these names.
 
-    Of a path below another cover only the way to that is live; of a source that is a link, the link may be changed.
+    Of a path below another cover only the way to that is live.
     """
     targets = [laid.target for laid in plan.covers]
     outermost = [target for target in targets if not any(outer in targets for outer in above(target))]
-    return () if plan.pivots else (*outermost, *(os.path.dirname(given) for given in plan.ways))
+    return () if plan.pivots else (*outermost, *(way for way, _ in plan.ways.values()))
 
 
 def led_elsewhere(plan: Plan) -> list[str]:
     """Return the sources whose names, as they were given, lead to another place than when the survey looked."""
-    return [given for given, real in plan.ways.items() if safe_open.leads_to(os.path.dirname(given)) != real]
+    return [given for given, (way, real) in plan.ways.items() if safe_open.leads_to(way) != real]

@@ -173,6 +173,22 @@ def test_a_source_that_is_swapped_under_the_command_fails_the_run(rig: Rig, www:
         assert f"{www}/site was replaced or moved" in said.err
 
 
+@pytest.mark.parametrize("back", [False, True], ids=["stays", "comes-back"])
+def test_a_source_that_is_a_link_leads_where_it_led(www: Path, back: bool) -> None:
+    """What follows it reads live files of another directory then, and the run said 0."""
+    (www / "release").mkdir()
+    (www / "release" / "page").write_text("live")
+    for name, target in (("current", "site"), ("next", "release")):
+        (www / name).symlink_to(target)
+        os.lchown(www / name, NOBODY, NOBODY)
+    for number in range(ROUNDS):
+        moments = [moment("command", number), *(["command+0.2"] if back else [])]
+        with attacking(Attack(www / "current", www / "next", moments), TOP / "told"):
+            said = run_through(www / "current", f"sleep 1; cat {www}/current/page")
+        assert said.status == 74, said
+        assert f"{www}/current was replaced or moved" in said.err
+
+
 def test_the_command_begins_where_it_was_started(www: Path) -> None:
     """Its working directory is no source: by its name it is another when the view stands."""
     (TOP / "source").mkdir()

@@ -83,7 +83,7 @@ class Ground:
     @contextmanager
     def attacked(self) -> Iterator[None]:
         """Have another process at work in the block."""
-        words = [sys.executable, "-c", ATTACKER, self.top, self.out, str(SEED)]
+        words = [sys.executable, "-c", ATTACKER, str(self.top), str(self.out), str(SEED)]
         with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
             try:
                 assert process.stdout
