@@ -1,8 +1,11 @@
-"""The configuration of LVM for tests: it sees loop devices and nothing else."""
+"""The configuration of LVM for tests: it sees loop devices and nothing else, or it is as servers have it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import signal
 from pathlib import Path
 
 TEMPLATE = """\
@@ -35,6 +38,16 @@ backup {{
 }}
 """
 
+SERVER = "BORG_LVM_SERVER"
+SERVERS = {
+    "scanning": {"use_devicesfile = 0": "use_devicesfile = 0\n    scan_lvs = 1"},
+    "listing": {"use_devicesfile = 0": "use_devicesfile = 1"},
+}
+"""How LVM finds its disks on a server, by the value of SERVER: it looks at everything, logical volumes too, or at what
+its devices file lists."""
+DAEMONS = {"monitoring = 0": "monitoring = 1", "use_lvmpolld = 0": "use_lvmpolld = 1"}
+FILTER = re.compile(r" *global_filter = .*\n")
+
 
 def udev_runs() -> bool:
     """Tell whether somebody answers device-mapper's requests for udev."""
@@ -44,8 +57,26 @@ def udev_runs() -> bool:
 def write(directory: Path) -> dict[str, str]:
     """Write an LVM_SYSTEM_DIR; return the environment for everything that is to use it."""
     (directory / "lock").mkdir(parents=True)
-    (directory / "lvm.conf").write_text(TEMPLATE.format(directory=directory, udev=int(udev_runs())))
+    text = TEMPLATE.format(directory=directory, udev=int(udev_runs()))
+    if server := os.environ.get(SERVER):
+        text = FILTER.sub("", text)
+        for usual, wanted in (SERVERS[server] | DAEMONS).items():
+            assert usual in text
+            text = text.replace(usual, wanted)
+        (directory / "devices").mkdir()
+        (directory / "devices" / "system.devices").touch()
+    (directory / "lvm.conf").write_text(text)
     environment = {"LVM_SYSTEM_DIR": str(directory), "LVM_SUPPRESS_FD_WARNINGS": "1"}
     if not udev_runs():
         environment["DM_DISABLE_UDEV"] = "1"
     return environment
+
+
+def end_dmeventd() -> None:
+    """End LVM's daemon that looks after volumes: it has read this configuration, and stays."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "comm").read_text() == "dmeventd\n":
+                os.kill(int(process.name), signal.SIGKILL)
+    for pipe in ("client", "server"):
+        Path(f"/run/dmeventd-{pipe}").unlink(missing_ok=True)

@@ -29,6 +29,8 @@ class Rig:
         self.directory = Path(tempfile.mkdtemp(prefix="borg-lvm-rig-", dir="/dev/shm"))
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self._set_environment(config.write(self.directory / "lvm"))
+        if config.SERVER in os.environ:
+            self._stack.callback(config.end_dmeventd)
         self._group: Group | None = None
         self._known = leftovers.state()
 
