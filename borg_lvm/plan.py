@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,11 @@ FIRST_MINOR = 1 << 19
 _XFS_QUOTA = frozenset(
     "uquota usrquota quota uqnoenforce qnoenforce gquota grpquota gqnoenforce pquota prjquota pqnoenforce".split()
 )
+_EXT = frozenset(("noacl", "nouser_xattr"))
+"""Of kernels before 5.18."""
+_LABELS = re.compile(r"""(?:^|,)((?:fs|def|root)?context=(?:"[^"]*"|[^,]*))""")
+"""SELinux' labels for a whole file system. Source: mount(8)."""
+_FLAGS = ("noexec", "nosymfollow")
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Copy:
     minor: int | None
     fstype: str
     options: str
+    flags: tuple[str, ...]
     mounted_at: str
     crypt: Crypt | None
     key_file: str
@@ -328,7 +335,8 @@ def _copy(number: int, found: Found, mount: Mount, wishes: Wishes, space: Allott
         why_size=space.why if space else "thin: takes what it needs from the pool",
         minor=minor,
         fstype=mount.fstype,
-        options=_mount_options(mount, read_only_device=crypt is not None),
+        options="" if found.raw else _mount_options(mount, read_only_device=crypt is not None),
+        flags=_mount_flags(mount),
         mounted_at="" if found.raw else mount.path,
         crypt=crypt,
         key_file=wishes.key_files.get(found.volume.full_name, "") if crypt else "",
@@ -336,15 +344,24 @@ def _copy(number: int, found: Found, mount: Mount, wishes: Wishes, space: Allott
 
 
 def _mount_options(mount: Mount, *, read_only_device: bool) -> str:
-    """Return the data of mount(2) for the copy.
+    """Return the data of mount(2) for the copy: it must show what the mounted file system shows.
+
+    ext2, ext3 and ext4: what is told of access lists, and `errors=continue`. A file system may have `errors=panic`
+    written into it (tune2fs -e), and one read that fails in a lost copy would stop the machine.
 
     xfs refuses a second file system with the same id (`nouuid`), and forgets its quota when mounted without the
     options that it was mounted with. A frozen xfs leaves its log such that a mount looks through it for files that
     were deleted while open, which needs a writable device: above LUKS, where ours is not, `norecovery` leaves that
     out; all else is in place, because the freeze has emptied the log.
     """
-    if mount.fstype != "xfs":
-        return ""
-    recovery = ["norecovery"] if read_only_device else []
-    quota = [option for option in mount.super_options.split(",") if option in _XFS_QUOTA]
-    return ",".join(["nouuid", *recovery, *quota])
+    given = mount.super_options.split(",")
+    labels = _LABELS.findall(mount.super_options)
+    if mount.fstype == "xfs":
+        recovery = ["norecovery"] if read_only_device else []
+        return ",".join(["nouuid", *recovery, *(option for option in given if option in _XFS_QUOTA), *labels])
+    return ",".join(["errors=continue", *(option for option in given if option in _EXT), *labels])
+
+
+def _mount_flags(mount: Mount) -> tuple[str, ...]:
+    """Return what of the mount's own options its copy gets as well; all copies are read-only, `nosuid` and `nodev`."""
+    return tuple(word for word in _FLAGS if word in mount.options.split(","))

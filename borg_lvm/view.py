@@ -17,6 +17,8 @@ from borg_lvm.plan import Copy, Laid, Plan
 from borg_lvm.safe_open import Identity
 
 MS_UNBINDABLE = 1 << 17
+_SAFE = kernel.MS_NOSUID | kernel.MS_NODEV
+_FLAGS = {"noexec": kernel.MS_NOEXEC, "nosymfollow": kernel.MS_NOSYMFOLLOW}
 
 
 def build(plan: Plan, staging: str, cwd: str) -> None:
@@ -64,7 +66,9 @@ def mount_copies(copies: Sequence[Copy], staging: str) -> None:
 def mount_copy(copy: Copy, point: str, flags: int) -> None:
     """Mount one copy. Errors: OSError, with a note of which."""
     try:
-        kernel.mount(copy.device, point, copy.fstype, kernel.MS_NOSUID | kernel.MS_NODEV | flags, copy.options)
+        kernel.mount(
+            copy.device, point, copy.fstype, flags | _SAFE | sum(_FLAGS[word] for word in copy.flags), copy.options
+        )
     except OSError as error:
         error.add_note(f"mounting {copy.device}, the copy of {copy.origin.full_name}, as {copy.fstype}")
         raise

@@ -35,7 +35,7 @@ def test_one_volume() -> None:
     assert copy.full_name == f"data-vg/borg_lvm-{RUN}-0"
     assert copy.volume_device == copy.device == f"/dev/mapper/data--vg-borg_lvm--{RUN.replace('-', '--')}--0"
     assert (copy.kind, copy.size, copy.extents, copy.hold) == ("thick", 2 * GIB, 512, "suspend")
-    assert (copy.fstype, copy.options, copy.mounted_at, copy.crypt) == ("ext4", "", "/home", None)
+    assert (copy.fstype, copy.options, copy.mounted_at, copy.crypt) == ("ext4", "errors=continue", "/home", None)
     assert made.tags == ("borg_lvm", f"borg_lvm.run={RUN}")
     assert made.consistency == "instant"
     assert not made.pivots
@@ -170,10 +170,24 @@ class TestXfs:
         machine.mount("/var", "vg0/var", fstype="xfs", extra=extra)
         assert only(machine.plan(machine.resolve("/var"))).options == options
 
-    def test_the_quota_of_another_file_system_is_its_own_affair(self) -> None:
+    def test_labels_are_those_of_the_mount(self) -> None:
         machine = Machine()
-        machine.mount("/var", "vg0/var", fstype="ext4", extra=",usrquota")
-        assert only(machine.plan(machine.resolve("/var"))).options == ""
+        labels = 'context="system_u:object_r:t:s0:c1,c2",fscontext=a:b:c'
+        machine.mount("/var", "vg0/var", fstype="xfs", extra=f",{labels},noquota")
+        assert only(machine.plan(machine.resolve("/var"))).options == f"nouuid,{labels}"
+
+
+@pytest.mark.parametrize("fstype", ["ext2", "ext3", "ext4"])
+def test_an_error_in_a_copy_never_stops_the_machine(fstype: str) -> None:
+    machine = Machine()
+    machine.mount("/var", "vg0/var", fstype=fstype, extra=",usrquota,errors=panic,noacl")
+    assert only(machine.plan(machine.resolve("/var"))).options == "errors=continue,noacl"
+
+
+def test_what_a_mount_forbids() -> None:
+    machine = Machine()
+    machine.mount("/var", "vg0/var")
+    assert only(machine.plan(machine.resolve("/var"))).flags == ()
 
 
 class TestThin:
