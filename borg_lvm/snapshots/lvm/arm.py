@@ -21,6 +21,7 @@ from borg_lvm import dm
 from borg_lvm.errors import BorgLvmError, BusyError, SnapshotError
 from borg_lvm.ledger import Ledger
 from borg_lvm.plan import Copy
+from borg_lvm.signals import undisturbed
 from borg_lvm.snapshots.lvm import tables
 from borg_lvm.snapshots.lvm.create import Made, Written
 
@@ -80,7 +81,8 @@ def armed(
             begun.append(Member(copy, one, fd))
             ledger.write("armed", origin=copy.origin.dm_uuid, snapshot=one.uuid)
             try:
-                begun[-1] = _armed(begun[-1])
+                with undisturbed():
+                    begun[-1] = _armed(begun[-1])
             except OSError as error:
                 raise _cannot(copy, error) from error
         locked = made.locked(timeout)
@@ -221,7 +223,8 @@ def prove(members: Sequence[Member]) -> None:
         name = member.copy.origin.full_name
         try:
             if not member.copy.extents:
-                _activate(member)
+                with undisturbed():
+                    _activate(member)
         except OSError as error:
             raise SnapshotError(f"cannot activate the snapshot of {name}: {error.strerror}") from error
         if dm.fill(member.copy.dm_name, member.snapshot).problem or (

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from borg_lvm import dm, kernel
 from borg_lvm.errors import SnapshotError
 from borg_lvm.report import Instant
+from borg_lvm.signals import undisturbed
 from borg_lvm.snapshots.lvm import tables
 from borg_lvm.snapshots.lvm.arm import Member
 
@@ -44,7 +45,7 @@ def take(members: Sequence[Member]) -> Instant:
 
 @contextmanager
 def _at_once() -> Iterator[None]:
-    """Come before all other processes meanwhile, where we may, and look for no garbage.
+    """Come before all other processes meanwhile, where we may, hold off stray signals, and look for no garbage.
 
     Each call waits for the kernel, and after that for a processor, which the writers on the volumes want as well.
     """
@@ -53,7 +54,8 @@ def _at_once() -> Iterator[None]:
     try:
         with suppress(OSError):  # a sandbox, a control group without time for this
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-        yield
+        with undisturbed():
+            yield
     finally:
         with suppress(OSError):
             os.sched_setscheduler(0, policy, priority)
