@@ -83,10 +83,12 @@ class Grower:
         told: list[str] = []
         try:
             with self._watch.standing_by(self._timeout, GRACE) as told:
-                yield from proc.stepwise(argv, timeout=self._timeout)
+                try:
+                    yield from proc.stepwise(argv, timeout=self._timeout)
+                finally:
+                    self._set_going(uuids)
         finally:
             self.told += told
-            self._set_going(uuids)
         self._ledger.write("thawed")
 
     def _set_going(self, uuids: Sequence[str]) -> None:

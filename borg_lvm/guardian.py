@@ -90,7 +90,8 @@ class Guardian:
     def standing_by(self, deadline: float, grace: float) -> Iterator[list[str]]:
         """Hold a time in which a program of LVM's may die and leave something suspended. It ends without an error.
 
-        If we die as well, everything is set going after `grace` seconds. The list gets what there is to tell.
+        If we die as well, everything is set going after `grace` seconds: so whoever sets going what a dead program has
+        left does it in the block. The list gets what there is to tell.
         """
         told: list[str] = []
         answer = self._ask(f"arm {deadline:g} {grace:g}")

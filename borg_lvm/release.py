@@ -75,9 +75,9 @@ def released(
                 ledger.write("window")  # lvremove suspends the origins: `clean` looks after them if we die here
             with watch.standing_by(timeout, GRACE) as told:
                 _remove_all(plan, ledger, log, leftovers, timeout, complete=complete)
+                _resume_origins(plan, log, leftovers, timeout)
             for text in told:
                 log.warning(f"while the snapshots were removed: {text}")
-            _resume_origins(plan, log, leftovers, timeout)
             if not complete:
                 remove_half_made(copy.origin.dm_uuid for copy in plan.copies)
             _put_right(plan, watch, log, leftovers, timeout)

@@ -134,6 +134,7 @@ PROMISES = (
         proofs=(
             "test_killed.py::test_killed[",
             "test_killed.py::test_killed_at_every_call[two]",
+            "test_killed.py::test_killed_while_it_mends",
             "test_killed.py::test_clean_killed",
             "test_killed.py::test_deadline",
         ),

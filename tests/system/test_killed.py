@@ -309,7 +309,7 @@ def test_killed(stage: Stage, step: str, victims: Victims) -> None:
         assert re.search(told, stopped.run.end(71).err)
     if step in WINDOW and victims != "all":  # nobody has cleaned yet; whoever lives is enough
         stuck = [volume.name for volume in stage.volumes if not is_writable(volume, seconds=DEADLINE + MORE)]
-        assert stuck == []
+        assert stuck == [], f"suspended: {dm_devices(suspended=True)}, guardians: {guardians()}"
     if victims in ("helper", "guardian"):
         assert_nothing_left(stage.rig)
     borg_lvm("clean")
@@ -373,6 +373,22 @@ def test_lvm_goes_on_alone(stage: Stage) -> None:
     stage.write()
     borg_lvm("clean")
     stage.write()
+    assert_nothing_left(stage.rig)
+
+
+@pytest.mark.parametrize("built", ["thin"], indirect=True)
+def test_killed_while_it_mends(stage: Stage) -> None:
+    """LVM died with a volume suspended, and we die right before we resume it: that is left to the guardian."""
+    gate = stage.programs.stop_window("before", "resume", 1)
+    stopped = STEPS["in-prepare"](stage)
+    assert not gate.pids(), "this was the resume of something else"
+    os.kill(stopped.helper, signal.SIGKILL)
+    gate.reached(process=stopped.run.process)
+    stopped.run.kill()
+    stopped.run.end(-signal.SIGKILL)
+    stage.write()
+    borg_lvm("clean")
+    assert_same(stage.tables, tables())
     assert_nothing_left(stage.rig)
 
 

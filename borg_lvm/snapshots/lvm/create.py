@@ -13,13 +13,13 @@ All is typed into one `lvm` shell, which is quicker than a program for each. The
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm import proc
+from borg_lvm import origins, proc
 from borg_lvm.devices import lvm
 from borg_lvm.devices.lvm import SILENT
-from borg_lvm.errors import SnapshotError
+from borg_lvm.errors import BorgLvmError, SnapshotError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
 from borg_lvm.plan import Copy, Plan
@@ -75,7 +75,12 @@ class Creator:
             return
         self.ledger.write("window")
         with self.watch.standing_by(self.deadline, GRACE) as told:
-            yield
+            try:
+                yield
+            except BorgLvmError:  # LVM died; the guardian stands by until the volume goes again, for we may die as well
+                with suppress(OSError):
+                    origins.resume_left(copy.origin.dm_uuid, copy.origin.vg, self.timeout)
+                raise
         self.ledger.write("thawed")
         if told:
             raise SnapshotError(f"LVM did not make the snapshot of {copy.origin.full_name}", details=tuple(told))
