@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from borg_lvm.linux import dm_ioctl
-from borg_lvm.linux.dm_ioctl import Request, call
+from borg_lvm.linux.dm_ioctl import Prepared, Request, call
 from borg_lvm.signals import undisturbed
 
 QUIET = (0x40 | 0x4 | 0x8) << 16
@@ -90,7 +90,11 @@ def clear(uuid: str) -> None:
 
 def message(uuid: str, text: str) -> None:
     """Send a message to the target at a device's first sector. Raises: OSError with what it answered."""
-    call(Request(dm_ioctl.MESSAGE, uuid, data=_SECTOR.pack(0) + text.encode() + b"\0"))
+    call(_message(uuid, text))
+
+
+def _message(uuid: str, text: str) -> Request:
+    return Request(dm_ioctl.MESSAGE, uuid, data=_SECTOR.pack(0) + text.encode() + b"\0")
 
 
 def is_suspended(uuid: str) -> bool:
@@ -142,21 +146,36 @@ def uuid_of(name: str) -> str:
     return call(Request(dm_ioctl.STATUS, name=name)).uuid
 
 
-def suspend(uuid: str) -> None:
-    """Suspend a device; the file system on it is frozen too. Returns when all its writes are on the disk.
-
-    Raises: OSError, also when a signal comes meanwhile that is not held off (EINTR): then it is not suspended. Stray
-    ones are to be held off by `undisturbed`, once for a series of calls: it takes ten times as long as the call.
-    """
-    call(Request(dm_ioctl.SUSPEND, uuid, flags=dm_ioctl.SUSPENDED))
-
-
 def start(uuid: str, event: int = 0) -> None:
     """Have a device work by the table that was loaded, if one was, suspended or not; `event` is for udev.
 
-    Raises: OSError, as `suspend`.
+    Raises: OSError, also when a signal comes meanwhile that is not held off (EINTR), as `suspending`.
     """
-    call(Request(dm_ioctl.SUSPEND, uuid, event=event))
+    starting(uuid, event)()
+
+
+def suspending(uuid: str) -> Prepared:
+    """Return what suspends a device; the file system on it is frozen too. It returns when all writes are on the disk.
+
+    It raises OSError also when a signal comes meanwhile that is not held off (EINTR): then the device is not suspended.
+    Stray ones are to be held off by `undisturbed`, once for a series of calls: it takes ten times as long as a call.
+    """
+    return Prepared(Request(dm_ioctl.SUSPEND, uuid, flags=dm_ioctl.SUSPENDED))
+
+
+def starting(uuid: str, event: int = 0) -> Prepared:
+    """Return `start`, prepared."""
+    return Prepared(Request(dm_ioctl.SUSPEND, uuid, event=event))
+
+
+def telling(uuid: str, text: str) -> Prepared:
+    """Return `message`, prepared."""
+    return Prepared(_message(uuid, text))
+
+
+def looking(uuid: str) -> Prepared:
+    """Return a look at a device, prepared; among its flags is `dm_ioctl.SUSPENDED`."""
+    return Prepared(Request(dm_ioctl.STATUS, uuid))
 
 
 def resume(uuid: str) -> None:

@@ -14,6 +14,7 @@ CREATE, REMOVE, SUSPEND, STATUS, LOAD, CLEAR, TABLE, MESSAGE = 3, 4, 6, 7, 9, 10
 READ_ONLY, SUSPENDED, PERSISTENT, TABLE_ONLY, WORKS, INACTIVE = 0x1, 0x2, 0x8, 0x10, 0x20, 0x1000
 _FULL = 0x100
 _HEADER = struct.Struct("=3I2IIi3IQ128s129s7x")  # version, sizes, targets, open, flags, event, pad, dev, name, uuid
+_FLAGS, _FLAGS_AT = struct.Struct("=I"), 28
 _ROOM, _MOST = 4096, 1 << 22
 
 
@@ -58,12 +59,26 @@ def call(request: Request) -> Answer:
         room *= 8
 
 
+class Prepared:
+    """A command that is ready to be done, once: only the call to the kernel is left. The answer is its flags."""
+
+    def __init__(self, request: Request, room: int = _ROOM) -> None:
+        one, size = request, _HEADER.size + room
+        self.buffer = bytearray(size)
+        fields = (size, _HEADER.size, one.count, 0, one.flags, one.event, 0, one.device)
+        _HEADER.pack_into(self.buffer, 0, 4, 0, 0, *fields, one.name.encode(), one.uuid.encode())
+        self.buffer[_HEADER.size : _HEADER.size + len(one.data)] = one.data
+        self._control, self._number = control(), 3 << 30 | _HEADER.size << 16 | 0xFD << 8 | one.command
+
+    def __call__(self) -> int:
+        """Do it, and return the device's flags. Raises: OSError, as `call`."""
+        fcntl.ioctl(self._control, self._number, self.buffer, True)
+        flags: int = _FLAGS.unpack_from(self.buffer, _FLAGS_AT)[0]
+        return flags
+
+
 def _call(request: Request, room: int) -> Answer:
-    one, size = request, _HEADER.size + room
-    buffer = bytearray(size)
-    fields = (size, _HEADER.size, one.count, 0, one.flags, one.event, 0, one.device)
-    _HEADER.pack_into(buffer, 0, 4, 0, 0, *fields, one.name.encode(), one.uuid.encode())
-    buffer[_HEADER.size : _HEADER.size + len(one.data)] = one.data
-    fcntl.ioctl(control(), 3 << 30 | _HEADER.size << 16 | 0xFD << 8 | one.command, buffer, True)
-    *_, begin, count, _, flags, _, _, device, _, uuid = _HEADER.unpack_from(buffer)
-    return Answer(flags, count, device, uuid.split(b"\0", 1)[0].decode(), bytes(buffer[begin:]))
+    prepared = Prepared(request, room)
+    prepared()
+    *_, begin, count, _, flags, _, _, device, _, uuid = _HEADER.unpack_from(prepared.buffer)
+    return Answer(flags, count, device, uuid.split(b"\0", 1)[0].decode(), bytes(prepared.buffer[begin:]))

@@ -1,8 +1,9 @@
 """The window: every volume is suspended, the snapshots begin to work, every volume is resumed. Nothing else.
 
 4N calls of device-mapper, one of them to see that a volume is still held; no process, no path, no read of a disk:
-`arm.py` has made everything ready. All volumes are held at once, so all snapshots show the same instant: one between
-the last suspend and the first resume.
+`arm.py` has made everything ready, and each call is prepared before, for on a slow processor an interpreter takes
+longer than the kernel. All volumes are held at once, so all snapshots show the same instant: one between the last
+suspend and the first resume.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from borg_lvm import dm, kernel
 from borg_lvm.errors import SnapshotError
+from borg_lvm.linux.dm_ioctl import SUSPENDED
 from borg_lvm.report import Instant
 from borg_lvm.signals import undisturbed
 from borg_lvm.snapshots.lvm import tables
@@ -28,19 +30,26 @@ def take(members: Sequence[Member]) -> Instant:
     Raises: SnapshotError: a volume cannot be held, or somebody else has resumed one before its time. Then every volume
     works by the table that it had.
     """
-    still: list[float] = []
+    holds = [_Hold(member) for member in members]
     with _at_once():
         begin, start = time.time(), time.monotonic()
-        with ExitStack() as held:
-            for member in members:
-                held.enter_context(_held(member, still))
-            for member in members:
-                _appear(member)
-            for member in members:
-                _prove_held(member)
+        try:
+            for hold in holds:
+                hold.suspend()
+            for hold in holds:
+                hold.appear()
+            for hold in holds:
+                hold.prove()
+            for hold in reversed(holds):
+                hold.resume()
+        except BaseException:
+            with ExitStack() as stack:
+                for hold in holds:
+                    stack.callback(hold.give_up)
+            raise
         seconds = time.monotonic() - start
     names = tuple(member.copy.origin.full_name for member in members)
-    return Instant(names, begin, seconds, tuple(reversed(still)))
+    return Instant(names, begin, seconds, tuple(hold.seconds for hold in holds))
 
 
 @contextmanager
@@ -62,30 +71,75 @@ def _at_once() -> Iterator[None]:
         gc.enable()
 
 
-@contextmanager
-def _held(member: Member, still: list[float]) -> Iterator[None]:
-    """Hold a volume; `still` gets for how many seconds, from before it is held until after it is resumed."""
-    begin = time.monotonic()
-    with ExitStack() as stack:
-        if member.copy.crypt:  # the file system lies above, where device-mapper does not see it
-            stack.enter_context(_frozen(member))
-        stack.enter_context(_suspended(member, member.origin))
-        if member.beneath:
-            stack.enter_context(_suspended(member, member.beneath))
-        yield
-    still.append(time.monotonic() - begin)
+class _Hold:
+    """A volume in the window, its calls prepared. `seconds`: from before it was held until after it was resumed."""
 
+    def __init__(self, member: Member) -> None:
+        self.seconds = 0.0
+        self._member = member
+        self._begin = 0.0
+        self._frozen = False
+        self._suspended: list[str] = []
+        uuids = [member.origin, *([member.beneath] if member.beneath else [])]
+        self._suspend = [(uuid, dm.suspending(uuid)) for uuid in uuids]
+        self._resume = [dm.starting(uuid) for uuid in reversed(uuids)]
+        self._look = dm.looking(member.origin)
+        if member.copy.extents:
+            real = [dm.starting(f"{member.origin}-real")] if member.waits else []
+            self._appear = [*real, dm.starting(member.snapshot, dm.QUIET)]
+        else:
+            text = f"create_snap {member.written.number} {member.written.origin}"
+            self._appear = [dm.telling(member.written.pool, text)]
 
-@contextmanager
-def _frozen(member: Member) -> Iterator[None]:
-    try:
-        kernel.freeze(member.fd)
-    except OSError as error:
-        raise _cannot("freeze", member, error) from error
-    try:
-        yield
-    finally:
-        _thaw(member)
+    def suspend(self) -> None:
+        """Hold the volume. Raises: SnapshotError."""
+        self._begin = time.monotonic()
+        member, what = self._member, "freeze"
+        try:
+            if member.copy.crypt:  # the file system lies above, where device-mapper does not see it
+                kernel.freeze(member.fd)
+                self._frozen = True
+            what = "suspend"
+            for uuid, suspend in self._suspend:
+                suspend()
+                self._suspended.append(uuid)
+        except OSError as error:
+            raise _cannot(what, member, error) from error
+
+    def appear(self) -> None:
+        """Have the snapshot begin to work. Raises: SnapshotError."""
+        member = self._member
+        try:
+            if member.waits and tables.health(*dm.status("", member.origin)) != member.health:
+                raise SnapshotError(f"a disk of {member.copy.origin.full_name} has just failed; no snapshot was taken")
+            for start in self._appear:
+                start()
+        except OSError as error:
+            name = member.copy.origin.full_name
+            raise SnapshotError(f"the kernel did not make the snapshot of {name}: {error.strerror}") from error
+
+    def prove(self) -> None:
+        """Check that the volume is still suspended: in the end nothing would tell. Raises: SnapshotError."""
+        if not self._look() & SUSPENDED:
+            raise SnapshotError(f"{self._member.copy.origin.full_name} was resumed by somebody else before its time")
+
+    def resume(self) -> None:
+        """Have the volume go on, by the table that was loaded. Raises: OSError; SnapshotError: it went already."""
+        for start in self._resume:
+            start()
+            self._suspended.pop()
+        if self._frozen:
+            self._frozen = False
+            _thaw(self._member)
+        self.seconds = time.monotonic() - self._begin
+
+    def give_up(self) -> None:
+        """Have the volume go on as it was before, after an error. Raises: OSError."""
+        with ExitStack() as stack:
+            if self._frozen:
+                stack.callback(_thaw, self._member)
+            for uuid in self._suspended:
+                stack.callback(dm.set_going, uuid)
 
 
 def _thaw(member: Member) -> None:
@@ -98,20 +152,6 @@ def _thaw(member: Member) -> None:
         raise SnapshotError(f"{member.copy.mounted_at} was thawed by somebody else before its time") from error
 
 
-@contextmanager
-def _suspended(member: Member, uuid: str) -> Iterator[None]:
-    try:
-        dm.suspend(uuid)
-    except OSError as error:
-        raise _cannot("suspend", member, error) from error
-    try:
-        yield
-    except BaseException:
-        dm.set_going(uuid)
-        raise
-    dm.start(uuid)
-
-
 def _cannot(what: str, member: Member, error: OSError) -> SnapshotError:
     name, at = member.copy.origin.full_name, member.copy.mounted_at
     if error.errno == errno.EBUSY and at:
@@ -120,25 +160,3 @@ def _cannot(what: str, member: Member, error: OSError) -> SnapshotError:
             remedy=f"find out who, then: fsfreeze --unfreeze {at}",
         )
     return SnapshotError(f"cannot {what} {name}: {error.strerror}; no snapshot was taken")
-
-
-def _appear(member: Member) -> None:
-    """Have a snapshot begin to work."""
-    try:
-        if not member.copy.extents:
-            dm.message(member.written.pool, f"create_snap {member.written.number} {member.written.origin}")
-            return
-        if member.waits:
-            if tables.health(*dm.status("", member.origin)) != member.health:
-                raise SnapshotError(f"a disk of {member.copy.origin.full_name} has just failed; no snapshot was taken")
-            dm.start(f"{member.origin}-real")
-        dm.start(member.snapshot, dm.QUIET)
-    except OSError as error:
-        name = member.copy.origin.full_name
-        raise SnapshotError(f"the kernel did not make the snapshot of {name}: {error.strerror}") from error
-
-
-def _prove_held(member: Member) -> None:
-    """Check that a volume is still suspended: in the end nothing would tell."""
-    if not dm.is_suspended(member.origin):
-        raise SnapshotError(f"{member.copy.origin.full_name} was resumed by somebody else before its time")
