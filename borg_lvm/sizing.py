@@ -1,9 +1,13 @@
 """How large the copy-on-write space of each thick snapshot is to be. Pure.
 
 The rule for `auto`: half as much again as the last runs have used. For a volume of which none is known, a fifth of the
-origin, or two if it is so busy that an hour would fill one. When four fifths of what is free in a group are not enough
-for that, its snapshots share them; and never less than a twentieth of the origin, if no run is known to have needed
-less, because a snapshot that is probably too small is no backup. All is counted in whole extents.
+origin, or two if it is so busy that an hour would fill one. But never less than a burst may write while LVM makes the
+snapshot larger, whatever the past says (FLOOR): free extents are there to be used, and are free again after the run.
+
+When four fifths of what is free in a group are not enough for that, its snapshots share them, and other runs find the
+rest; all of it if that is nearly as much as can ever be used. And never less than a twentieth of the origin, if no run
+is known to have needed less, because a snapshot that is probably too small is no backup. All is counted in whole
+extents.
 """
 
 from __future__ import annotations
@@ -22,6 +26,13 @@ AUTO_FLOOR = 5
 AUTO_OF_FREE = 80
 """Per cent of the origin, of the origin, and of the free space."""
 AUTO_LEAST = 16 * 1024 * 1024
+FASTEST = 256 << 20
+"""Bytes per second that may suddenly come: what disks of servers write beside copying into a snapshot."""
+SLOWEST = 8
+"""Seconds that LVM may need to make a snapshot larger: one here, more on a busy machine."""
+FLOOR = FASTEST * SLOWEST
+ENOUGH = 90
+"""Per cent of what can ever be used that are as good as all of it."""
 HOUR = 3600
 
 
@@ -70,6 +81,7 @@ class _Share:
     why: str
     why_least: str = ""
     measured: bool = False
+    most: int = 0
 
 
 def allot(volumes: Sequence[Volume], size: Size, known: Known | None = None) -> tuple[dict[str, Allotted], list[str]]:
@@ -138,28 +150,36 @@ def _auto(volume: Volume, known: Known) -> _Share:
         at_least = _bytes(known.minimum, volume, known, AUTO_LEAST)
         return _extents(volume, min(limit(volume, known), max(at_least, count)))
 
+    top, floor = _extents(volume, limit(volume, known)), bounded(FLOOR)
     least = bounded(volume.size * AUTO_FLOOR // 100)
     why_least = f"auto: the least that is any good, {_whole(volume, AUTO_FLOOR)}"
     speed = known.speeds.get(volume.uuid, 0.0)
     need = expected(known.past.get(volume.uuid, ()), speed)
     if need:
         why = f"auto: {need.why.format(human(need.used))}"
-        return _Share(min(least, bounded(need.used)), bounded(need.size), why, why, measured=True)
-    wanted = volume.size * AUTO_SHARE // 100
-    if speed * HOUR > wanted:
+        share = _Share(min(least, bounded(need.used)), bounded(need.size), why, why, measured=True, most=top)
+    elif speed * HOUR > volume.size * AUTO_SHARE // 100:
         why = f"auto: {_whole(volume, 2 * AUTO_SHARE)}, for it is busy: {human(speed)}/s are written"
-        return _Share(least, bounded(2 * wanted), why, why_least)
-    return _Share(least, bounded(wanted), f"auto: {_whole(volume, AUTO_SHARE)}", why_least)
+        share = _Share(least, bounded(volume.size * 2 * AUTO_SHARE // 100), why, why_least, most=top)
+    else:
+        wanted = bounded(volume.size * AUTO_SHARE // 100)
+        share = _Share(least, wanted, f"auto: {_whole(volume, AUTO_SHARE)}", why_least, most=top)
+    if share.wanted >= floor:
+        return share
+    why = "all that it can ever use" if floor == top else f"{SLOWEST} s of a burst at {human(FASTEST)}/s"
+    return replace(share, wanted=floor, why=f"auto: {why}", measured=False)
 
 
 def _shared(members: Sequence[Volume], wishes: Sequence[_Share]) -> list[Allotted]:
     """Give each what it wants; where `auto` wants too much, its snapshots share what is left in proportion."""
     auto = [wish for wish in wishes if wish.why_least]
     fixed = sum(wish.wanted for wish in wishes if not wish.why_least)
-    usable = max(0, members[0].vg_free // members[0].extent - fixed) * AUTO_OF_FREE // 100
+    free = max(0, members[0].vg_free // members[0].extent - fixed)
+    part = 100 if free * 100 >= sum(wish.most for wish in auto) * ENOUGH else AUTO_OF_FREE
+    usable = free * part // 100
     wanted, least = sum(wish.wanted for wish in auto), sum(wish.least for wish in auto)
     spare, more = max(0, usable - least), wanted - least
-    share = f"auto: its share of {AUTO_OF_FREE}% of the {human(members[0].vg_free)} free"
+    share = f"auto: its share of {part}% of the {human(members[0].vg_free)} free"
 
     def given(volume: Volume, wish: _Share) -> Allotted:
         if not wish.why_least or wanted <= usable:

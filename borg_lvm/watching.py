@@ -1,9 +1,9 @@
 """What is to be done about a snapshot that fills while the command runs: nothing, grow it, or end the command. Pure.
 
 A snapshot is to grow *before* it is full: when a quarter of its space is left, or when at its present speed it would
-be full in half a minute. It then gets half as much again, or what it needs for five minutes at that speed, whichever is
-more; never more than can ever be used, and never what the group is to keep in reserve. A thin pool
-that fills ends the backup instead, unless it may grow: its volumes belong to the server.
+be full in half a minute. It then gets half as much again, what it needs for five minutes at that speed, or the floor of
+`sizing`, whichever is most; never more than can ever be used, and never what the group is to keep in reserve. A thin
+pool that fills ends the backup instead, unless it may grow: its volumes belong to the server.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from borg_lvm.config.size import Size
-from borg_lvm.sizing import human
+from borg_lvm.sizing import FASTEST, FLOOR, human
 
 SHORTEST, LONGEST = 0.1, 1.0
 """Seconds between two looks: a tenth of the time that is left, within these limits."""
-FASTEST = 256 << 20
-"""Bytes per second that may suddenly come: no look may be later than when these would have filled the snapshot."""
 RECENT, REMEMBERED = 3.0, 30.0
 """Seconds over which the speed is taken: the higher of both counts."""
 BURST = 10.0
@@ -150,9 +148,12 @@ def _left(look: Look, speed: float) -> float:
 
 
 def pause(snapshots: Sequence[Course], pools: Sequence[Course]) -> float:
-    """Return the seconds until the next look: the faster one fills, and the less room a snapshot has, the sooner."""
+    """Return the seconds until the next look: the faster one fills, and the less room a snapshot has, the sooner.
+
+    The fastest burst must not have filled more than half of the room until then.
+    """
     soon = [course.left() / 10 for course in (*snapshots, *pools)]
-    soon += [(course.last.total - course.last.used) / FASTEST for course in snapshots]
+    soon += [(course.last.total - course.last.used) / (2 * FASTEST) for course in snapshots]
     return max(SHORTEST, min([LONGEST, *soon]))
 
 
@@ -166,7 +167,7 @@ def wanted(course: Course, most: int, *, measured: bool = False) -> int:
     soon = course.left() <= HORIZON and not measured
     if look.total >= most or (room > look.total * ROOM_LEFT and not soon):
         return 0
-    return min(most - look.total, max(look.total // 2, int(course.speed() * AHEAD)))
+    return min(most - look.total, max(look.total // 2, int(course.speed() * AHEAD), FLOOR))
 
 
 def reserved(reserve: Size, free: int) -> int:

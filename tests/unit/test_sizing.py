@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from borg_lvm.config import Size
 from borg_lvm.devices.lvm import Volume
 from borg_lvm.past import Once
-from borg_lvm.sizing import AUTO_LEAST, Known, allot, human, limit
+from borg_lvm.sizing import AUTO_LEAST, FLOOR, Known, allot, human, limit
 from tests.unit.data.machine import GIB, MIB, VOLUME
 
 
@@ -36,8 +36,8 @@ def test_a_fifth_where_there_is_room() -> None:
 
 
 def test_rounded_up_to_whole_extents() -> None:
-    shares, _ = allot([volume("a", 101 * 32 * MIB, extent=32 * MIB)], Size())
-    assert (shares["a"].extents, shares["a"].size) == (21, 21 * 32 * MIB)
+    shares, _ = allot([volume("a", 501 * 32 * MIB, extent=32 * MIB)], Size())
+    assert (shares["a"].extents, shares["a"].size) == (101, 101 * 32 * MIB)
 
 
 def test_nothing_to_share() -> None:
@@ -46,7 +46,7 @@ def test_nothing_to_share() -> None:
 
 def test_a_tiny_volume_gets_what_it_can_use_at_most() -> None:
     assert sizes(volume("a", 4 * MIB)) == {"a": 16 * MIB}  # the volume, a table, two extents: rounded up
-    assert sizes(volume("a", 40 * MIB)) == {"a": AUTO_LEAST}
+    assert sizes(volume("a", 40 * MIB)) == {"a": 52 * MIB}
 
 
 def test_a_tight_group_shares_four_fifths_of_what_is_free() -> None:
@@ -137,14 +137,29 @@ class TestKnown:
         return {name: share.size for name, share in shares.items()}
 
     PAST: ClassVar = {"a": [Once(3600, 200 * MIB, GIB, written=GIB)] * 5}
+    BUSY: ClassVar = {"a": [Once(3600, 2 * GIB, 4 * GIB, written=GIB)] * 5}
 
     def test_half_as_much_again_as_was_used(self) -> None:
+        shares, _ = allot([volume("a", 100 * GIB)], Size(), Known(past=self.BUSY))
+        assert (shares["a"].size, shares["a"].measured) == (3 * GIB, True)
+        assert shares["a"].why == "auto: one of the last 5 runs needed 2.0 GiB"
+
+    def test_quiet_nights_never_take_away_what_a_burst_needs(self) -> None:
         shares, _ = allot([volume("a", 100 * GIB)], Size(), Known(past=self.PAST))
-        assert shares["a"].size == 300 * MIB
-        assert shares["a"].why == "auto: one of the last 5 runs needed 200 MiB"
+        assert (shares["a"].size, shares["a"].measured) == (FLOOR, False)
+        assert shares["a"].why == "auto: 8 s of a burst at 256 MiB/s"
+        shares, _ = allot([volume("a", GIB)], Size(), Known(past=self.PAST))
+        assert (shares["a"].size, shares["a"].why) == (
+            limit(volume("a", GIB), Known()),
+            "auto: all that it can ever use",
+        )
+
+    def test_all_is_taken_where_it_is_nearly_all_that_can_be_used(self) -> None:
+        assert self.shares(volume("a", GIB, free=GIB), past=self.PAST) == {"a": GIB}
+        assert self.shares(volume("a", GIB, free=900 * MIB), past=self.PAST) == {"a": 720 * MIB}
 
     def test_it_needs_no_twentieth_when_less_was_enough(self) -> None:
-        assert self.shares(volume("a", 1000 * GIB, free=GIB), past=self.PAST) == {"a": 300 * MIB}
+        assert self.shares(volume("a", 1000 * GIB, free=GIB), past=self.PAST) == {"a": 816 * MIB}
 
     def test_a_tight_group_still_gives_what_was_used(self) -> None:
         assert 200 * MIB <= self.shares(volume("a", 1000 * GIB, free=300 * MIB), past=self.PAST)["a"] <= 240 * MIB

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from borg_lvm import watching
 from borg_lvm.config import Size
+from borg_lvm.sizing import FLOOR
 from borg_lvm.watching import Course, Curve, Look
 from tests.unit.data.machine import GIB, MIB
 
@@ -59,11 +60,12 @@ class TestWanted:
         assert watching.wanted(course(MIB, MIB, MIB), GIB) == 0
 
     def test_three_quarters_are_enough_of_a_reason(self) -> None:
-        assert watching.wanted(course(75 * MIB), GIB) == 50 * MIB
-        assert watching.wanted(course(74 * MIB), GIB) == 0
+        assert watching.wanted(course(75 * MIB), 10 * GIB) == FLOOR
+        assert watching.wanted(course(75 * GIB, total=100 * GIB), 1000 * GIB) == 50 * GIB
+        assert watching.wanted(course(74 * MIB), 10 * GIB) == 0
 
     def test_a_fast_one_grows_long_before(self) -> None:
-        assert watching.wanted(course(0, 4 * MIB), 10 * GIB) == 4 * MIB * watching.AHEAD
+        assert watching.wanted(course(0, 40 * MIB), 100 * GIB) == 40 * MIB * watching.AHEAD
 
     def test_a_burst_within_what_past_runs_needed_is_no_surprise(self) -> None:
         assert watching.wanted(course(0, 60 * MIB), 10 * GIB, measured=True) == 0
