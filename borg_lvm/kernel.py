@@ -19,8 +19,9 @@ FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
 MCL_CURRENT, MCL_FUTURE = 1, 2
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 0x04, 0x08
-SYS_OPENAT2 = 437  # on every architecture
-IN_MOVE_SELF, IN_DELETE_SELF, IN_Q_OVERFLOW = 0x800, 0x400, 0x4000
+SYS_OPEN_TREE, SYS_OPENAT2 = 428, 437  # on every architecture
+OPEN_TREE_CLONE, AT_EMPTY_PATH = 0x1, 0x1000
+IN_ATTRIB, IN_MOVE_SELF, IN_DELETE_SELF, IN_Q_OVERFLOW = 0x4, 0x800, 0x400, 0x4000
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "i686": 217, "armv7l": 218}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -72,6 +73,13 @@ def openat2(folder: int, path: str, flags: int, resolve: int) -> int:
     how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
     fd = int(_libc.syscall(SYS_OPENAT2, folder, _bytes(path), ctypes.byref(how), ctypes.sizeof(how)))
     _check(min(fd, 0), "openat2", path)
+    return fd
+
+
+def open_tree(folder: int) -> int:
+    """open_tree(2), which glibc before 2.36 does not wrap: a directory in a copy of its mount, and that alone."""
+    fd = int(_libc.syscall(SYS_OPEN_TREE, folder, b"", OPEN_TREE_CLONE | AT_EMPTY_PATH | os.O_CLOEXEC))
+    _check(min(fd, 0), "open_tree")
     return fd
 
 

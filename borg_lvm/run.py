@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from borg_lvm import kernel, laying, safe_open, strays, view
+from borg_lvm import kernel, laying, path_watch, safe_open, strays, view
 from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError, with_notes
 from borg_lvm.ledger import Ledger
 from borg_lvm.log import Log
 from borg_lvm.namespace import View, inside
+from borg_lvm.path_watch import Watch
 from borg_lvm.plan import Plan
-from borg_lvm.safe_open import Watch
 from borg_lvm.signals import ENDING, STRAY, Signals, as_inherited, take_effect
 from borg_lvm.watch import Watcher
 
@@ -69,10 +69,13 @@ class Running:
 
     def vanished(self) -> tuple[str, ...]:
         """Return the covered paths that do not show their snapshot any more: what was read there was live."""
-        answer = inside(self.namespace, lambda: "\0".join(view.uncovered(self.plan, self.devices)))
+        answer = inside(
+            self.namespace,
+            lambda: "\0".join([*view.uncovered(self.plan, self.devices), *view.led_elsewhere(self.plan)]),
+        )
         if answer is None:
             return ("(the view cannot be entered any more)",)
-        found = [*(answer.split("\0") if answer else ()), *view.led_elsewhere(self.plan), *self.watch.moved()]
+        found = [*(answer.split("\0") if answer else ()), *self.watch.moved()]
         return tuple(dict.fromkeys(found))
 
 
@@ -99,7 +102,7 @@ def started(plan: Plan, command: Command, ledger: Ledger, signals: Signals, log:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
     try:
         signals.check()
-        with safe_open.watching(view.lasting(plan)) as watch:
+        with path_watch.watching(view.lasting(plan)) as watch:
             running = _start(plan, command, ledger, signals, mask, watch)
             try:
                 yield running
@@ -141,8 +144,14 @@ def _start(plan: Plan, command: Command, ledger: Ledger, signals: Signals, mask:
         devices = view.device_numbers(plan)
 
         def look(namespace: int) -> None:
-            for name in (*view.led_elsewhere(plan), *watch.moved()):
-                raise safe_open.changed(name, "it was moved")
+            led = inside(namespace, lambda: "\0".join(view.follow(plan, watch)))
+            if led is None:
+                raise SnapshotError(
+                    "the ways to the sources cannot be watched in the view",
+                    remedy="raise fs.inotify.max_user_watches (sysctl)",
+                )
+            for name in (*(led.split("\0") if led else ()), *watch.moved()):
+                raise safe_open.changed(name, "it leads elsewhere now, or did at the instant")
             with _heeding(signals, mask):  # also what came while the view was built
                 if command.look:
                     command.look(View(namespace, devices))

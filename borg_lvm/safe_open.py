@@ -10,8 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -19,10 +18,7 @@ from borg_lvm import kernel
 from borg_lvm.errors import SnapshotError
 
 FOLDER = os.O_PATH | os.O_DIRECTORY
-_MISSING = (errno.ENOENT, errno.ENOTDIR)
 _REFUSED = (errno.ENOSYS, errno.EPERM)
-_MOST_LINKS = 40
-_EVENT = struct.Struct("iIII")
 
 
 @dataclass(frozen=True)
@@ -352,83 +348,3 @@ def device_behind(name: str) -> int:
 def leads_to(name: str) -> str:
     """Return where a path leads, every link followed: to be compared, not to be opened."""
     return os.path.realpath(name)
-
-
-class Watch:
-    """Watches every component on the way to some paths: whether one of them is moved or removed, also for a moment."""
-
-    def __init__(self) -> None:
-        self._queue = kernel.inotify()
-        self._names: dict[int, str] = {}
-
-    def add(self, name: str) -> None:
-        """Watch a path, links on its way included, from now on. Raises: OSError."""
-        for fd in _trail(name):
-            number = kernel.inotify_watch(self._queue, magic(fd), kernel.IN_MOVE_SELF | kernel.IN_DELETE_SELF)
-            self._names.setdefault(number, os.readlink(magic(fd)))
-
-    def moved(self) -> tuple[str, ...]:
-        """Return what was moved or removed since it was last asked."""
-        return tuple(dict.fromkeys(self._names.get(number, "a source") for number in self._events()))
-
-    def _events(self) -> Iterator[int]:
-        while True:
-            try:
-                data = os.read(self._queue, 65536)
-            except BlockingIOError:
-                return
-            while data:
-                number, mask, _, length = _EVENT.unpack_from(data)
-                data = data[_EVENT.size + length :]
-                if mask & (kernel.IN_MOVE_SELF | kernel.IN_DELETE_SELF | kernel.IN_Q_OVERFLOW):
-                    yield number
-
-    def close(self) -> None:
-        """Watch no more."""
-        os.close(self._queue)
-
-
-@contextmanager
-def watching(paths: Iterable[str]) -> Iterator[Watch]:
-    """Watch paths for the length of the block. Raises: SnapshotError when that cannot be done."""
-    watch = Watch()
-    try:
-        for name in paths:
-            try:
-                watch.add(name)
-            except OSError as error:
-                if error.errno in _MISSING:
-                    raise changed(name, "it is gone") from error
-                raise SnapshotError(
-                    f"{name} cannot be watched: {error.strerror}", remedy="raise fs.inotify.max_user_watches (sysctl)"
-                ) from error
-        yield watch
-    finally:
-        watch.close()
-
-
-def _trail(name: str) -> Iterator[int]:
-    """Yield a descriptor of each component on the way to a path; links are followed."""
-    rest, here, links = name.split("/")[::-1], os.open("/", FOLDER | os.O_CLOEXEC), 0
-    try:
-        while rest:
-            part = rest.pop()
-            if part in ("", "."):
-                continue
-            fd = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
-            try:
-                yield fd
-                if not stat.S_ISLNK(os.fstat(fd).st_mode):
-                    here, fd = fd, here
-                    continue
-                links += 1
-                if links > _MOST_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
-                target = os.readlink("", dir_fd=fd)
-                rest += target.split("/")[::-1]
-                if target.startswith("/"):
-                    here = _replaced(here, os.open("/", FOLDER | os.O_CLOEXEC))
-            finally:
-                os.close(fd)
-    finally:
-        os.close(here)

@@ -137,6 +137,8 @@ def standing(wish: Wish, plan: Plan, desk: Desk, book: Ledger, signals: Signals,
         missing = built.vanished()
         if missing:
             raise SnapshotError(f"{missing[0]} does not show its snapshot")
+        for name in view.linked(plan, wish.base):
+            raise safe_open.changed(name, "it led through a symbolic link at the instant")
         yield built
     finally:
         take_down(wish.base, plan.run_id, devices, log)

@@ -153,7 +153,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     make = _folders_to_make(wanted, resolved)
     seen_mounts = standing(resolved, table)
     made = planned()  # what is wrong with a path is said before what is at it
-    made = replace(made, seen=_identities(resolved), ways=_ways(seen, resolved))
+    made = replace(made, seen=_identities(resolved), ways={one.given: _way(one) for one in seen})
     return Survey(made, planned, tuple(listed), make, resolved, seen_mounts, invocation, reading, past)
 
 
@@ -180,22 +180,14 @@ def _opened_for(cover: Cover) -> tuple[str, ...]:
     return (cover.target,) if cover.mount.fstype == mounts.RAW else (cover.target, cover.mount.path)
 
 
-def _ways(sources: Sequence[SeenPath], resolved: Resolved) -> dict[str, tuple[str, str]]:
-    """Return for each source that is not shown by another cover what of its name is resolved, and where that leads.
-
-    Of most it is the directory: what is in it is covered. Of a link it is all of it: some commands follow it, and read
-    live files where somebody has changed it. A device is known by its number.
-    """
-    targets = {cover.target for cover in resolved.covers}
-    outermost = {path for path in targets if not any(outer in targets for outer in mounts.above(path))}
-    return {one.given: _way(one) for one in sources if (one.target or one.real) in outermost}
-
-
 def _way(one: SeenPath) -> tuple[str, str]:
-    behind = os.path.basename(one.given) in ("", ".", "..")  # `link/` means what is behind the link
-    if behind or (one.kind == "link" and not one.device):
-        return one.given, one.target or one.real
-    return os.path.dirname(one.given), os.path.dirname(one.real)
+    """Return what of a source's name is resolved by whoever reads it, and where that leads.
+
+    It is all of it: what is a directory now may be a link in the snapshot. A device is known by its number.
+    """
+    if one.device:
+        return os.path.dirname(one.given), os.path.dirname(one.real)
+    return one.given, one.target or one.real
 
 
 def _sockets(environment: Mapping[str, str]) -> Iterator[LivePath]:

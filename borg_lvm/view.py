@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 from borg_lvm import kernel, laying, namespace, safe_open
 from borg_lvm.devices import mounts
 from borg_lvm.devices.mounts import above
 from borg_lvm.errors import SnapshotError
+from borg_lvm.path_watch import Watch
 from borg_lvm.plan import Copy, Laid, Plan
 from borg_lvm.safe_open import Identity
 
@@ -103,15 +105,40 @@ def _shows(laid: Laid, where: str, device: int, known: Identity | None) -> bool:
 
 
 def lasting(plan: Plan) -> tuple[str, ...]:
-    """Return the paths whose components must stay what they are for as long as the command reads by these names.
+    """Return the paths on the machine whose components must stay what they are from before the view is built.
 
-    Of a path below another cover only the way to that is live.
+    Of a path below another cover only the way to that is live; the rest is watched as the view shows it (`follow`).
     """
     targets = [laid.target for laid in plan.covers]
     outermost = [target for target in targets if not any(outer in targets for outer in above(target))]
-    return () if plan.pivots else (*outermost, *(way for way, _ in plan.ways.values()))
+    ways = [way for way, real in plan.ways.values() if real in outermost]
+    return () if plan.pivots else (*outermost, *ways)
+
+
+def follow(plan: Plan, watch: Watch) -> list[str]:
+    """Watch the way to each source as this process, in the view, sees it; return those that lead elsewhere.
+
+    What lies in a copy cannot change any more, but need not be what the survey saw: a directory that was a link at the
+    instant leads out of the copy. What was removed before the instant is the command's to tell. Raises: OSError.
+    """
+    for way, _ in plan.ways.values():
+        with suppress(FileNotFoundError, NotADirectoryError):
+            watch.add(way)
+    return led_elsewhere(plan)
 
 
 def led_elsewhere(plan: Plan) -> list[str]:
-    """Return the sources whose names, as they were given, lead to another place than when the survey looked."""
+    """Return the sources whose names lead to another place, in the view, than when the survey looked."""
     return [given for given, (way, real) in plan.ways.items() if safe_open.leads_to(way) != real]
+
+
+def linked(plan: Plan, base: str) -> list[str]:
+    """Return the sources that lead through a link in the view that stands at `base`."""
+    found = []
+    for given, (_, real) in plan.ways.items():
+        try:
+            os.close(safe_open.opened(laying.place(base, real)))
+        except OSError as error:
+            if safe_open.is_link(error):
+                found.append(given)
+    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gc
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -137,38 +136,6 @@ def test_a_new_file_takes_the_place_of_nothing(top: Path) -> None:
             with pytest.raises(OSError, match="not a plain name"):
                 safe_open.new_file(folder, name, b"y")
     assert (top / "a" / "label").read_bytes() == b"x"
-
-
-MOVES: dict[str, Callable[[Path], object]] = {
-    "it": lambda top: (top / "a" / "b").rename(top / "a" / "c"),
-    "above": lambda top: (top / "a").rename(top / "c"),
-    "there and back": lambda top: (top / "a").rename(top / "c") and (top / "c").rename(top / "a"),
-}
-
-
-@pytest.mark.parametrize("move", MOVES)
-def test_a_move_on_the_way_is_noticed(top: Path, move: str) -> None:
-    before = open_files()
-    with safe_open.watching([f"{top}/a/b"]) as watch:
-        (top / "a" / "new").mkdir()
-        (top / "a" / "b" / "file").rename(top / "a" / "b" / "file2")
-        (top / "out").rename(top / "out2")
-        assert watch.moved() == ()
-        MOVES[move](top)
-        assert watch.moved() == ((f"{top}/a/b",) if move == "it" else (f"{top}/a",))
-        assert watch.moved() == ()
-    assert open_files() == before
-
-
-def test_a_link_on_the_way_is_watched_too(top: Path) -> None:
-    with safe_open.watching([f"{top}/a/link/file"]) as watch:
-        (top / "a" / "link").unlink()
-        assert watch.moved() == (f"{top}/a/link",)
-    (top / "round").symlink_to("round")
-    with pytest.raises(SnapshotError, match="cannot be watched"), safe_open.watching([f"{top}/round"]):
-        pass
-    with pytest.raises(SnapshotError, match="it is gone"), safe_open.watching([f"{top}/none"]):
-        pass
 
 
 NAMES = st.sampled_from(["a", "b", "file", "link", "relative", "linked", "out", "..", ".", "", "none"])

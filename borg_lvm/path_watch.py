@@ -1,0 +1,144 @@
+"""Watching the ways to sources: whether a directory or link on one is moved, removed or replaced, also for a moment.
+
+inotify watches an inode, wherever it is renamed from: so each component of a way is watched, links included, and of a
+mount also the directory beneath it, which can be moved in a mount namespace where nothing is mounted on it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from borg_lvm import kernel, safe_open
+from borg_lvm.errors import SnapshotError
+from borg_lvm.safe_open import FOLDER, changed, magic, mount_id
+
+_GONE = kernel.IN_MOVE_SELF | kernel.IN_DELETE_SELF
+_NEWS = _GONE | kernel.IN_ATTRIB | kernel.IN_Q_OVERFLOW
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
+_NO_TREE = (errno.EINVAL, errno.ENOSYS, errno.EPERM)
+_MOST_LINKS = 40
+_EVENT = struct.Struct("iIII")
+SOMETHING = "a directory or link on the way to a source"
+
+
+class Watch:
+    """Watches every component on the way to some paths. Raises: OSError when there is no queue for it any more."""
+
+    def __init__(self) -> None:
+        self._queue = kernel.inotify()
+        self._names: dict[int, str] = {}
+
+    def add(self, name: str) -> None:
+        """Watch a path, links on its way included, from now on. Raises: OSError.
+
+        In a child in another mount namespace it watches the way as it is there; its name is then not known here.
+        """
+        for fd, path in _trail(name):
+            # A link may be linked once more, removed, and be put back: only its number of names tells.
+            link = kernel.IN_ATTRIB if stat.S_ISLNK(os.fstat(fd).st_mode) else 0
+            number = kernel.inotify_watch(self._queue, magic(fd), _GONE | link)
+            self._names.setdefault(number, path)
+
+    def moved(self) -> tuple[str, ...]:
+        """Return what was moved or removed since it was last asked."""
+        return tuple(dict.fromkeys(self._names.get(number, SOMETHING) for number in self._events()))
+
+    def _events(self) -> Iterator[int]:
+        while True:
+            try:
+                data = os.read(self._queue, 65536)
+            except BlockingIOError:
+                return
+            while data:
+                number, mask, _, length = _EVENT.unpack_from(data)
+                data = data[_EVENT.size + length :]
+                if mask & _NEWS:
+                    yield number
+
+    def close(self) -> None:
+        """Watch no more."""
+        os.close(self._queue)
+
+
+@contextmanager
+def watching(paths: Iterable[str]) -> Iterator[Watch]:
+    """Watch paths for the length of the block. Raises: SnapshotError when that cannot be done."""
+    try:
+        watch = Watch()
+    except OSError as error:
+        raise SnapshotError(
+            f"the ways to the sources cannot be watched: {error.strerror}",
+            remedy="raise fs.inotify.max_user_instances (sysctl)",
+        ) from error
+    try:
+        for name in paths:
+            add(watch, name)
+        yield watch
+    finally:
+        watch.close()
+
+
+def add(watch: Watch, name: str) -> None:
+    """Watch one more path. Raises: SnapshotError."""
+    try:
+        watch.add(name)
+    except OSError as error:
+        if error.errno in _MISSING:
+            raise changed(name, "it is gone") from error
+        raise SnapshotError(
+            f"{name} cannot be watched: {error.strerror}", remedy="raise fs.inotify.max_user_watches (sysctl)"
+        ) from error
+
+
+def _trail(name: str) -> Iterator[tuple[int, str]]:
+    """Yield each component on the way to a path, and what is beneath a mount: a descriptor, and its path.
+
+    Links are followed.
+    """
+    rest, here, links = name.split("/")[::-1], os.open("/", FOLDER | os.O_CLOEXEC), 0
+    try:
+        while rest:
+            part = rest.pop()
+            if part in ("", "."):
+                continue
+            fd = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            try:
+                path = os.readlink(magic(fd))
+                yield fd, path
+                if mount_id(fd) != mount_id(here):
+                    yield from ((beneath, path) for beneath in _beneath(here, part))
+                if not stat.S_ISLNK(os.fstat(fd).st_mode):
+                    here, fd = fd, here
+                    continue
+                links += 1
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+                target = os.readlink("", dir_fd=fd)
+                rest += target.split("/")[::-1]
+                if target.startswith("/"):
+                    os.close(here)
+                    here = os.open("/", FOLDER | os.O_CLOEXEC)
+            finally:
+                os.close(fd)
+    finally:
+        os.close(here)
+
+
+def _beneath(folder: int, name: str) -> Iterator[int]:
+    """Yield a descriptor of what a mount in a directory hides: it is seen in a copy of the mount below, alone."""
+    try:
+        tree = kernel.open_tree(folder)
+    except OSError as error:
+        if error.errno not in _NO_TREE:
+            raise
+        return  # a sandbox, or a mount that nobody may copy
+    try:
+        with safe_open.path(name, tree) as fd:
+            yield fd
+    finally:
+        os.close(tree)
