@@ -1,9 +1,10 @@
 """The guardian's own process: undoes every freeze and suspend when nobody else will. Started by `guardian.py`.
 
-It is run by its path in an isolated interpreter, so it imports the standard library only, and all of it before it
-says that it is ready. From then on it allocates little and reads no file: what it needs may lie on the very volume
-that stands still. All its memory is locked. It starts a program (`undo_main.py`) only to resume an application, when
-nobody else does, and after everything else has been set going: that program has to be read from a disk.
+It is run by its path in an isolated interpreter, so it imports the standard library and its other half
+(`guardian_loosen.py`) only, and all of it before it says that it is ready. From then on it allocates little and reads
+no file: what it needs may lie on the very volume that stands still. All its memory is locked. It starts a program
+(`undo_main.py`) only to resume an application, when nobody else does, and after everything else has been set going:
+that program has to be read from a disk. Strangers' processes are looked at in a child, which may hang.
 
 Protocol, one line each on standard input, each answered by one line (`ok` or `error TEXT`):
     freeze NAME DEVICE PATH  a file system (`st_dev`) that may be frozen from now on; PATH leads to a descriptor of our
@@ -29,12 +30,14 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import importlib.util
 import os
 import select
 import signal
 import struct
 import sys
 import time
+import types
 
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
 HEADER = struct.Struct("=3I2IIi3IQ128s129s7x")
@@ -47,9 +50,12 @@ STATELESS = (b"linear", b"striped", b"error", b"zero", b"thin", b"snapshot-origi
 """As in dm.py; and a table that is longer than there is room."""
 MCL_CURRENT_AND_FUTURE = 3
 LOOK_AGAIN = 0.2
+PATIENT = 0.5
+"""Seconds after which a window is not as it should be, and who keeps a volume from standing still is woken."""
 TRY_AGAIN = 3.0
 PATIENCE = 60.0
-HELPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "undo_main.py")
+HERE = os.path.dirname(os.path.abspath(__file__))
+HELPER = os.path.join(HERE, "undo_main.py")
 HEEDED = {
     signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGCONT, signal.SIGCHLD, signal.SIGSEGV, signal.SIGBUS,
     signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS
@@ -57,6 +63,19 @@ HEEDED = {
 IGNORED = signal.valid_signals() - HEEDED
 """All that others may send: a process that undoes freezes must not end while something is frozen."""
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+
+
+def half(name: str) -> types.ModuleType:
+    """Import a file that lies beside this one: there is no path for it in an isolated interpreter."""
+    spec = importlib.util.spec_from_file_location(name, os.path.join(HERE, name + ".py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+loosening = half("guardian_loosen")
 
 
 class Guardian:
@@ -69,6 +88,7 @@ class Guardian:
         self.suspended: list[tuple[str, str]] = []
         self.began = 0.0
         self.deadline = 0.0
+        self.loosen_at = 0.0
         self.grace = 0.0
         self.acted: list[str] = []
         self.ledger = ""
@@ -76,13 +96,15 @@ class Guardian:
         self.holds: dict[str, float] = {}
         self.late: set[str] = set()
         self.helpers: list[int] = []
+        self.loosener = 0
 
-    def dm(self, command: int, uuid: str, flags: int = 0) -> tuple[int, bytes]:
-        """Do a device-mapper command; returns the device's flags, and the type of its first target where it tells."""
+    def dm(self, command: int, uuid: str, flags: int = 0) -> tuple[int, bytes, int]:
+        """Do a device-mapper command; returns the device's flags, the type of its first target, and its number."""
         buffer = bytearray(HEADER.size + ROOM)
         HEADER.pack_into(buffer, 0, 4, 0, 0, len(buffer), HEADER.size, 0, 0, flags, 0, 0, 0, b"", uuid.encode())
         fcntl.ioctl(self.control, REQUEST | command, buffer, True)
-        return int(HEADER.unpack_from(buffer)[7]), KIND.unpack_from(buffer, HEADER.size)[0].rstrip(b"\0")
+        fields = HEADER.unpack_from(buffer)
+        return int(fields[7]), KIND.unpack_from(buffer, HEADER.size)[0].rstrip(b"\0"), int(fields[10])
 
     def resume(self, uuid: str) -> None:
         """Resume a device, as `dm.resume` does.
@@ -121,6 +143,25 @@ class Guardian:
             with contextlib.suppress(OSError):
                 os.pwrite(self.switch, b"0", 0)
 
+    def loosen(self, *, abort: bool = False) -> None:
+        """Have those let go who keep a file system from being frozen, as far as they can be woken, in a child."""
+        if self.loosener and os.waitpid(self.loosener, os.WNOHANG)[0] == 0:
+            return
+        devices = {os.fstat(fd).st_dev for _, fd in self.frozen}
+        for _, uuid in self.suspended:
+            with contextlib.suppress(OSError):
+                number = self.dm(DEV_STATUS, uuid)[2]
+                devices.add(os.makedev(number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00))
+        with contextlib.suppress(OSError):  # no processes left
+            self.loosener = os.fork()
+            if self.loosener == 0:
+                try:
+                    os.close(0)
+                    os.close(1)
+                    loosening.loosen(devices, abort=abort)
+                finally:
+                    os._exit(0)
+
     def note(self, name: str) -> None:
         """Remember what stood still, and since when at most."""
         self.acted.append(name + " " + format(time.monotonic() - self.began, ".2f"))
@@ -151,7 +192,11 @@ class Guardian:
         late = [name for name, end in self.holds.items() if now >= end]
         if self.deadline and (late or now >= self.deadline):
             self.undo()
+            self.loosen(abort=True)
             self.deadline = now + LOOK_AGAIN
+        elif self.deadline and now >= self.loosen_at:
+            self.loosen()
+            self.loosen_at = now + (now - self.began)
         for name in late:
             self.resume_application(name)
             self.holds[name] = now + TRY_AGAIN
@@ -183,6 +228,7 @@ class Guardian:
             seconds, _, grace = rest.partition(" ")
             self.began, self.grace = time.monotonic(), float(grace)
             self.deadline = self.began + float(seconds)
+            self.loosen_at = self.began + PATIENT
             self.acted.clear()
         elif word == "release":
             known = len(self.acted)
@@ -224,7 +270,7 @@ class Guardian:
 
     def timeout(self) -> float | None:
         """Return how long to wait for the next line, in seconds; None for ever."""
-        ends = [*self.holds.values(), *([self.deadline] if self.deadline else [])]
+        ends = [*self.holds.values(), *([self.deadline, self.loosen_at] if self.deadline else [])]
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
 
@@ -274,6 +320,7 @@ def main() -> None:
         guardian.resume("LVM-no-such-device")
     guardian.frozen.append(("/proc", opened("/proc", os.stat("/proc").st_dev)))
     guardian.undo()
+    guardian.loosen()
     guardian.note("none")
     guardian.obey("undo warm-up []")
     guardian.obey("hold warm-up 60")
