@@ -144,7 +144,7 @@ NAMES = st.sampled_from(["a", "b", "file", "link", "relative", "linked", "out", 
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(NAMES, max_size=6))
 def test_whatever_the_path_it_stays_below(top: Path, names: list[str]) -> None:
-    before = open_files()
+    before = len(os.listdir("/proc/self/fd"))
     with safe_open.path(f"{top}/a") as at:
         with suppress(OSError):
             fd = safe_open.opened("/".join(names), at)
@@ -152,4 +152,4 @@ def test_whatever_the_path_it_stays_below(top: Path, names: list[str]) -> None:
             os.close(fd)
             assert there == os.path.normpath(f"{top}/a/{'/'.join(names)}")
             assert there == f"{top}/a" or there.startswith(f"{top}/a/")
-        assert open_files() == before + 1
+        assert len(os.listdir("/proc/self/fd")) <= before + 1  # what earlier tests have left open may go meanwhile
