@@ -15,6 +15,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ from borg_lvm.applications import END_PROCESS, Intent
 from borg_lvm.errors import BusyError, QuiesceError
 
 PATIENCE = 5.0
+UNSEEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "unseen_main.py")
 MOST, MOST_LINES = 16 << 20, 100_000
 """How much one answer may be, in bytes and in lines: who says more than that never ends."""
 KEPT = 64 << 10
@@ -196,6 +198,19 @@ def started(
                 child.end()
         finally:
             child.kill()
+
+
+@contextmanager
+def unseen(argv: Sequence[str], user: proc.Account, *, name: str = "") -> Iterator[Child]:
+    """Start a program as `started` does, as a user whose other processes do not get to see what it sees.
+
+    They could open files in the view that it runs in, by /proc/PID/root, and so keep the snapshots in use. Of a
+    program whose name ends with `.py`, `main` is called in an isolated interpreter that has loaded it as root.
+    Errors: ProgramError if no interpreter starts; what else goes wrong is said on a line, with an exit status of 1.
+    """
+    who = [str(user.uid), str(user.gid), ",".join(map(str, user.groups))]
+    with started([sys.executable, "-I", "-S", UNSEEN, *who, *argv], name=name or argv[0]) as child:
+        yield child
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from borg_lvm.report import Leftovers
 from borg_lvm.snapshots.lvm import arm, expedite, group_lock
 
 PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))
+INTERPRETERS = re.compile(r"lvm|sh|ash|bash|dash|busybox|perl|python[\d.]*")
+"""What may have one of them as its first argument, by the name that the kernel knows."""
 PATIENCE = 20.0
 """Seconds that such a program gets to end by itself: LVM heeds no signal while it changes a volume group."""
 RESUME_TIMEOUT = 30.0
@@ -152,10 +154,28 @@ def _programs(dead: Dead) -> list[strays.Process]:
     """Return the programs of LVM's that a dead run has left at work."""
     told = {(step["pid"], step["start"]) for step in dead.entry.named("program")} if dead.entry else set()
 
-    def ours(pid: int) -> bool:
-        return (pid, ledger.start_time(pid)) in told or _works_for(pid, dead.run_id)
+    known = strays.find(lambda pid: (pid, ledger.start_time(pid)) in told)
+    others = strays.searched(lambda pid: _works_for(pid, dead.run_id), _may_be_program)
+    return list(dict.fromkeys([*known, *others]))
 
-    return strays.find(ours)
+
+def _may_be_program(pid: int) -> bool:
+    """Whether a process may be one of LVM's programs. It is not asked: a stranger's may keep us waiting for ever.
+
+    Who is called so and is root's in our user namespace is none of a stranger's. Raises: OSError.
+    """
+    if os.stat(f"/proc/{pid}").st_uid != 0 or _world(pid) != _world("self"):
+        return False
+    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+        name = file.read().strip()
+    return name in PROGRAMS or bool(INTERPRETERS.fullmatch(name))
+
+
+def _world(pid: int | str) -> str:
+    """Return a process's user namespace; nothing where the kernel has none. Raises: OSError."""
+    with suppress(FileNotFoundError):
+        return os.readlink(f"/proc/{pid}/ns/user")
+    return ""
 
 
 def _works_for(pid: int, run_id: str) -> bool:
@@ -319,7 +339,9 @@ def _end_processes(dead: Dead, log: Log) -> None:
     """
     if dead.entry is None:
         return
-    seen = strays.end_viewers(list(_devices(dead)), log, f"run {dead.run_id} is dead, its command is not")
+    devices = list(_devices(dead))
+    seen = strays.end_viewers(devices, log, f"run {dead.run_id} is dead, its command is not")
+    strays.end_holders(devices, log)
     if seen:
         log.warning(
             f"somebody has mounted a snapshot of the dead run {dead.run_id} on {seen}; to remove it: umount {seen}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from borg_lvm import belonging, dm, merging, origins, proc
+from borg_lvm import belonging, dm, merging, origins, proc, safe_open, strays
 from borg_lvm.belonging import Known
 from borg_lvm.devices import lvm
 from borg_lvm.devices.lvm import IN_USE, Volume
@@ -100,6 +100,7 @@ def _remove_all(plan: Plan, ledger: Ledger, log: Log, leftovers: Leftovers, time
     try:
         if not complete:
             names = [volume.full_name for volume in ours(plan.run_id, known, timeout)]
+        strays.end_holders(_devices(plan), log)
         if names:
             with log.step(f"removing {len(names)} snapshot{'s' * (len(names) > 1)}"):
                 remove(names, timeout)
@@ -107,7 +108,17 @@ def _remove_all(plan: Plan, ledger: Ledger, log: Log, leftovers: Leftovers, time
             return  # LVM says so by its status, and the kernel knows none of them any more
     except BorgLvmError as error:
         log.warning("\n".join([error.message, *error.details]))
+        strays.end_holders(_devices(plan), log)
     remove_changed(plan.run_id, known, log, leftovers, timeout)
+
+
+def _devices(plan: Plan) -> list[int]:
+    """Return the device numbers of the copies and of the snapshots below them, as far as these are there."""
+    found = []
+    for name in {name for copy in plan.copies for name in (copy.device, copy.volume_device)}:
+        with suppress(OSError):
+            found.append(safe_open.own_device_number(name))
+    return found
 
 
 def remove_changed(

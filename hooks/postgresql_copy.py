@@ -12,7 +12,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from borg_lvm import child, opening
+from borg_lvm import child, opening, safety
 from borg_lvm.errors import QuiesceError
 from borg_lvm.proc import Account
 
@@ -61,14 +61,19 @@ def _refuse_foreign(path: str, known: Known) -> None:
 
 
 def _program(data: str, owner: int) -> str:
-    """Return where the server's own pg_controldata would be; nothing, if the process that the copy names has ended."""
+    """Return where the server's own pg_controldata would be.
+
+    Nothing, if the process that the copy names has ended, or runs a program of others than root: in the view that could
+    hand open files of the snapshot to others, who keep it in use.
+    """
     try:
         with opening.plain(os.path.join(data, "postmaster.pid"), owner) as file:
             process = int(file.readline(64))
     except (OSError, ValueError) as error:
         raise QuiesceError("the copy is wrong: it has no postmaster.pid, as that of a running server has") from error
     try:
-        return os.path.join(os.path.dirname(os.readlink(f"/proc/{process}/exe")), "pg_controldata")
+        program = os.path.join(os.path.dirname(os.readlink(f"/proc/{process}/exe")), "pg_controldata")
+        return "" if safety.changeable_by_others(program, safety.Owner(0)) else program
     except OSError:
         return ""
 
@@ -77,7 +82,7 @@ def _controldata(program: str, data: str, user: Account) -> str:
     """Return what it says, on one line. It runs as the server's user, for a file of theirs names what is run."""
     if user.uid == 0:
         raise QuiesceError("its files are root's, and no PostgreSQL server runs as root")
-    with child.started([program, "-D", data], user=user) as running:
+    with child.unseen([program, "-D", data], user) as running:
         status = running.status(TIMEOUT)
         said = running.words()
     if status:

@@ -99,7 +99,7 @@ class Look:
         program = next(filter(None, programs), "")
         if not program or self._fits(path) is None:
             return BEGIN_AND_END
-        with child.started([program, path], user=Account.of(self.owner)) as running:
+        with child.unseen([program, path], Account.of(self.owner)) as running:
             status = running.status(max(0.1, self.end - time.monotonic()))
             said = running.words()
         if status is None or UNKNOWN in said:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -62,8 +61,7 @@ class SQLite(Application):
             # Who waits for a lock does not hold up others. All waits together end before the deadline.
             wait = self._deadline / (2 * len(paths))
             which = [f"{info.st_dev}:{info.st_ino}:{path}" for info, path in zip(known, paths, strict=True)]
-            argv = [sys.executable, "-I", "-S", HOLD, f"{wait:g}", *which]
-            started = child.started(argv, name="sqlite", user=self._owner)
+            started = child.unseen([HOLD, f"{wait:g}", *which], self._owner, name="sqlite")
             self._holder = self._stack.enter_context(started)
             self._holder.lines_until("OPEN", TIMEOUT)
         return Probe("", tuple(DataPath(path, "database") for path in paths))
@@ -104,8 +102,7 @@ class SQLite(Application):
         paths = self._options.databases
         folder = tempfile.mkdtemp(dir=scratch)
         os.chown(folder, self._owner.uid, self._owner.gid)
-        argv = [sys.executable, "-I", "-S", LOOK, folder, str(ROOM), *paths]
-        with child.started(argv, name="sqlite", user=self._owner) as program:
+        with child.unseen([LOOK, folder, str(ROOM), *paths], self._owner, name="sqlite") as program:
             said = program.line(self._deadline)
         mark, _, checked = said.partition(" ")
         if mark != "LOOKED":

@@ -1,4 +1,4 @@
-"""Holds SQLite databases still: a program of its own, run by its path in an isolated interpreter by `sqlite.py`.
+"""Holds SQLite databases still: a program of its own, which `sqlite.py` runs as their owner (`child.unseen`).
 
 Arguments: how many seconds to wait for each lock, and the databases, each with its device and inode before it
 (`64768:12:/srv/a.db`). It opens them, says OPEN, waits for a line, takes a write lock on each, says READY, and lets go

@@ -15,13 +15,13 @@ ROOT = "borg_lvm"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "proc kernel linux dm signals log errors safety opening limits output statedir safe_open journal",
-        "config command devices plugins hookspecs wrappers applications child trace",
+        "proc kernel linux dm signals log errors safety opening limits output statedir safe_open path_watch journal",
+        "config command devices plugins hookspecs wrappers applications child unseen_main trace",
         "plan resolve report sizing volumes watching verdict past coverage certificate timeline trend webpage "
         "drawing metrics checking checklist belonging",
-        "adding attempts quiesce players undo undo_main snapshots release guardian guardian_main laying "
-        "view run verifying preparing ledger locks luks namespace strays survey watch growing "
-        "taint history recording aftermath desk stand merging origins",
+        "adding attempts quiesce players undo undo_main snapshots release guardian guardian_main guardian_loosen "
+        "view run verifying preparing ledger locks luks namespace looking strays survey watch growing "
+        "taint history laying recording aftermath desk stand merging origins",
         "session clean describe discover contract account front checkup unnamed keeper",
         "cli arguments given verbs __main__ keeper_main api",
     )

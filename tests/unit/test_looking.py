@@ -1,0 +1,87 @@
+"""Asking about processes that may never answer: the others are still asked about, and nothing waits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from borg_lvm import looking, strays
+from borg_lvm.log import Log
+from borg_lvm.looking import Answers, answers
+from borg_lvm.strays import Process
+
+pytestmark = pytest.mark.process
+HANGS, FAILS, DIES = 3, 4, 5
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "PATIENCE", 0.2)
+
+
+def asked(number: int) -> bool:
+    if number == HANGS:
+        time.sleep(100)
+    if number == FAILS:
+        raise OSError
+    if number == DIES:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number % 2 == 0
+
+
+def test_each_is_asked_about() -> None:
+    assert answers(asked, [0, 1, 2, 6]) == Answers([0, 2, 6], [])
+    assert answers(asked, []) == Answers([], [])
+
+
+@pytest.mark.parametrize("numbers", [[0, HANGS, 2], [HANGS, 0, 2], [0, 2, HANGS], [0, HANGS, FAILS, 2]])
+def test_who_hangs_is_skipped(numbers: list[int]) -> None:
+    assert answers(asked, numbers, 0.2) == Answers([0, 2], [HANGS])
+
+
+def test_what_cannot_be_asked_about_is_a_no_and_what_kills_the_child_is_silent() -> None:
+    assert answers(asked, [0, FAILS, DIES, 2]) == Answers([0, 2], [DIES])
+
+
+def test_thousands_that_hang_do_not_hold_up_what_comes_after_them() -> None:
+    begin = time.monotonic()
+    assert answers(asked, [*[HANGS] * 60, 2], 0.2) == Answers([2], [HANGS] * 60)
+    assert time.monotonic() - begin < 20
+
+
+def test_in_the_end_it_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "ALTOGETHER", 0.1)
+    assert answers(asked, [0, HANGS, 2, 6], 0.2) == Answers([0], [HANGS, 2, 6])
+
+
+def test_the_child_has_nothing_of_ours() -> None:
+    """One that cannot be killed must hold no lock, and nobody's standard error."""
+    ours = os.open("/dev/null", os.O_RDONLY)
+    try:
+        there: Callable[[int], bool] = lambda fd: bool(os.fstat(fd))  # noqa: E731
+        assert answers(there, [0, 1, 2, ours]).yes in ([], [0])  # 0 may be the pipe's, or that of a list of files
+    finally:
+        os.close(ours)
+
+
+def test_who_is_silent_is_told_once(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """And is asked about after all others from then on."""
+    crowd = [Process(number, number, f"p{number}") for number in (HANGS, 2, 6)]
+    order: list[list[int]] = []
+
+    def answered(asks: Callable[[int], bool], numbers: list[int]) -> Answers:
+        order.append(numbers)
+        return Answers([], [HANGS])
+
+    monkeypatch.setattr(strays, "_SILENT", {})
+    monkeypatch.setattr(strays, "find", lambda among: list(crowd))
+    monkeypatch.setattr(strays, "start_time", lambda pid: pid)
+    monkeypatch.setattr(looking, "answers", answered)
+    for _ in range(2):
+        strays.end(lambda: strays.holders(frozenset({1})), Log(), "why")
+    assert order == [[HANGS, 2, 6], [2, 6, HANGS]]
+    assert capfd.readouterr().err.count("p3 (3)") == 1
