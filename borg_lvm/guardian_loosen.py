@@ -33,7 +33,7 @@ def loosen(devices: Collection[int], *, abort: bool) -> None:
     for pid, tid in _tasks():
         with contextlib.suppress(OSError, ValueError):
             state = _state(tid)
-            if state in "SD" and _writes_to(pid, tid, devices):
+            if state in "SD" and _writes_to(pid, tid, devices, late=abort):
                 if state == "S":
                     os.kill(int(pid), signal.SIGSTOP)
                     os.kill(int(pid), signal.SIGCONT)
@@ -55,16 +55,20 @@ def _state(tid: str) -> str:
         return chr(file.read().rpartition(b")")[2].split()[0][0])
 
 
-def _writes_to(pid: str, tid: str, devices: Collection[int]) -> bool:
-    """Tell whether a task is in a call that writes to one of these; where the kernel does not tell calls, may be."""
+def _writes_to(pid: str, tid: str, devices: Collection[int], *, late: bool) -> bool:
+    """Tell whether a task is in a call that writes to one of these.
+
+    Where the kernel does not tell calls (User Mode Linux), it may be in one if it has a file open for writing. On a
+    machine whose numbers are not known that is asked when it is late: a shell sees a program that is stopped.
+    """
     known = CALLS.get(os.uname().machine)
-    try:
-        with open("/proc/" + tid + "/syscall", "rb") as file:
-            number, *arguments = file.read().split()
-    except FileNotFoundError:
-        known = None
-    if known is None:
-        return any(_is_open(pid, fd, devices) for fd in os.listdir("/proc/" + pid + "/fd"))
+    told = "/proc/" + tid + "/syscall"
+    if known is None or not os.path.exists(told):
+        return (late or known is not None) and any(
+            _is_open(pid, fd, devices) for fd in os.listdir("/proc/" + pid + "/fd")
+        )
+    with open(told, "rb") as file:
+        number, *arguments = file.read().split()
     at = known.get(int(number))
     return at is not None and _is_open(pid, str(int(arguments[at], 16)), devices)
 
