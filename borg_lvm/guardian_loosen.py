@@ -64,13 +64,20 @@ def _writes_to(pid: str, tid: str, devices: Collection[int], *, late: bool) -> b
     known = CALLS.get(os.uname().machine)
     told = "/proc/" + tid + "/syscall"
     if known is None or not os.path.exists(told):
-        return (late or known is not None) and any(
-            _is_open(pid, fd, devices) for fd in os.listdir("/proc/" + pid + "/fd")
-        )
+        return (late or known is not None) and _may_write(pid, devices)
     with open(told, "rb") as file:
         number, *arguments = file.read().split()
     at = known.get(int(number))
     return at is not None and _is_open(pid, str(int(arguments[at], 16)), devices)
+
+
+def _may_write(pid: str, devices: Collection[int]) -> bool:
+    """Tell whether a process may be writing to one of these; one with an io_uring writes in no call."""
+    folder = "/proc/" + pid + "/fd/"
+    names = os.listdir(folder)
+    if any("io_uring" in os.readlink(folder + name) for name in names):
+        return False
+    return any(_is_open(pid, name, devices) for name in names)
 
 
 def _is_open(pid: str, fd: str, devices: Collection[int]) -> bool:
