@@ -3,6 +3,7 @@
     pinning.py enter FILE WORD   open FILE as it is seen by their own processes that have WORD in their arguments
     pinning.py map FILE WORD     the same; map that file, close it, and keep the lock of that memory
     pinning.py mm                keep the lock of their memory
+    pinning.py write FILE        be in the middle of a write to FILE for ever
     pinning.py mounts N M        N mounts in a namespace of their own, M processes in it
     pinning.py hide              a namespace like that which they are started in, and a root in it that shows nothing
 
@@ -71,8 +72,8 @@ def serve(fuse: int) -> None:
             os.write(fuse, struct.pack("=IiQ", 16 + len(body), 0 if answer else -38, unique) + body)
 
 
-def keep_lock() -> None:
-    """Keep the lock of our memory for ever. Never returns."""
+def silent_page() -> mmap.mmap:
+    """Return a page of memory that whoever reads it waits for, for ever."""
     unshare()
     fuse = os.open("/dev/fuse", os.O_RDWR)
     mount("none", "/tmp", "tmpfs")
@@ -81,7 +82,12 @@ def keep_lock() -> None:
     if os.fork() == 0:
         serve(fuse)
     os.close(fuse)
-    page = mmap.mmap(os.open("/tmp/f/x", os.O_RDONLY), 4096, mmap.MAP_SHARED, mmap.PROT_READ)
+    return mmap.mmap(os.open("/tmp/f/x", os.O_RDONLY), 4096, mmap.MAP_SHARED, mmap.PROT_READ)
+
+
+def keep_lock() -> None:
+    """Keep the lock of our memory for ever. Never returns."""
+    page = silent_page()
     with open("/proc/self/maps", encoding="ascii") as file:
         where = next(int(line.split("-")[0], 16) for line in file if "/tmp/f/x" in line)
     us = os.getpid()
@@ -146,6 +152,10 @@ def main() -> None:
             keep_lock()
     elif what == "mm":
         keep_lock()
+    elif what == "write":
+        file, page = os.open(words[0], os.O_WRONLY | os.O_CREAT, 0o600), silent_page()
+        print("holds", flush=True)
+        os.write(file, memoryview(page))
     elif what == "mounts":
         many(*map(int, words))
     elif what == "hide":

@@ -138,6 +138,19 @@ def test_clean_and_the_next_run_do_not_wait_for_who_cannot_be_looked_at(source: 
             assert "released what run" in said
 
 
+@pytest.mark.usefixtures("fuse")
+def test_a_write_that_never_ends_is_ended_at_the_deadline(source: Path, tmp_path: Path) -> None:
+    """It waits for a file system of the user's, and the freeze for it, and all other writers for the freeze."""
+    config = tmp_path / "config.yaml"
+    config.write_text("deadline: 3\n")
+    with Attacker("write", source / "written") as user:
+        assert user.heard("holds")
+        time.sleep(0.5)
+        ends(started("run", "--config", config, "--path", source.parent, "--", "true"))
+        ends(start(["cp", "/etc/hostname", source.parent / "live"]))
+        assert (source.parent / "live").exists()
+
+
 def test_who_looks_at_a_database_is_not_entered_by_its_owner(source: Path, tmp_path: Path) -> None:
     database = str(source / "a.db")
     config = tmp_path / "config.yaml"
