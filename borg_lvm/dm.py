@@ -6,6 +6,7 @@ An origin is named by its uuid, which is never given twice.
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +39,17 @@ def create(name: str, uuid: str, minor: int | None = None) -> None:
     if minor is None:
         call(Request(dm_ioctl.CREATE, uuid, name))
     else:  # the major number is device-mapper's
-        call(Request(dm_ioctl.CREATE, uuid, name, dm_ioctl.PERSISTENT, device=(minor & 0xFF) | (minor >> 8 << 20)))
+        call(Request(dm_ioctl.CREATE, uuid, name, dm_ioctl.PERSISTENT, device=_encoded(0, minor)))
+
+
+def _encoded(major: int, minor: int) -> int:
+    """Return a device number as the kernel has it. Source: include/linux/kdev_t.h, new_encode_dev."""
+    return (minor & 0xFF) | major << 8 | (minor & ~0xFF) << 12
+
+
+def users(device: int) -> int:
+    """Return how often a device (`st_rdev`) is open, mounted or below another one. Raises: OSError (ENXIO)."""
+    return call(Request(dm_ioctl.STATUS, device=_encoded(os.major(device), os.minor(device)))).users
 
 
 def remove(uuid: str) -> None:

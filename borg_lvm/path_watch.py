@@ -77,22 +77,17 @@ def watching(paths: Iterable[str]) -> Iterator[Watch]:
         ) from error
     try:
         for name in paths:
-            add(watch, name)
+            try:
+                watch.add(name)
+            except OSError as error:
+                if error.errno in _MISSING:
+                    raise changed(name, "it is gone") from error
+                raise SnapshotError(
+                    f"{name} cannot be watched: {error.strerror}", remedy="raise fs.inotify.max_user_watches (sysctl)"
+                ) from error
         yield watch
     finally:
         watch.close()
-
-
-def add(watch: Watch, name: str) -> None:
-    """Watch one more path. Raises: SnapshotError."""
-    try:
-        watch.add(name)
-    except OSError as error:
-        if error.errno in _MISSING:
-            raise changed(name, "it is gone") from error
-        raise SnapshotError(
-            f"{name} cannot be watched: {error.strerror}", remedy="raise fs.inotify.max_user_watches (sysctl)"
-        ) from error
 
 
 def _trail(name: str) -> Iterator[tuple[int, str]]:

@@ -69,14 +69,20 @@ class Running:
 
     def vanished(self) -> tuple[str, ...]:
         """Return the covered paths that do not show their snapshot any more: what was read there was live."""
-        answer = inside(
-            self.namespace,
-            lambda: "\0".join([*view.uncovered(self.plan, self.devices), *view.led_elsewhere(self.plan)]),
+        found = _named(
+            self.namespace, lambda: [*view.uncovered(self.plan, self.devices), *view.led_elsewhere(self.plan)]
         )
-        if answer is None:
+        if found is None:
             return ("(the view cannot be entered any more)",)
-        found = [*(answer.split("\0") if answer else ()), *self.watch.moved()]
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys([*found, *self.watch.moved()]))
+
+
+def _named(namespace: int, look: Callable[[], list[str]]) -> list[str] | None:
+    """Return the paths that `look` finds in the view; None if it failed."""
+    answer = inside(namespace, lambda: "\0".join(look()))
+    if answer is None:
+        return None
+    return answer.split("\0") if answer else []
 
 
 @dataclass(frozen=True)
@@ -144,13 +150,13 @@ def _start(plan: Plan, command: Command, ledger: Ledger, signals: Signals, mask:
         devices = view.device_numbers(plan)
 
         def look(namespace: int) -> None:
-            led = inside(namespace, lambda: "\0".join(view.follow(plan, watch)))
+            led = _named(namespace, lambda: view.follow(plan, watch))
             if led is None:
                 raise SnapshotError(
                     "the ways to the sources cannot be watched in the view",
                     remedy="raise fs.inotify.max_user_watches (sysctl)",
                 )
-            for name in (*(led.split("\0") if led else ()), *watch.moved()):
+            for name in (*led, *watch.moved()):
                 raise safe_open.changed(name, "it leads elsewhere now, or did at the instant")
             with _heeding(signals, mask):  # also what came while the view was built
                 if command.look:

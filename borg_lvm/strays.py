@@ -6,18 +6,16 @@ import errno
 import os
 import signal
 import stat
-import struct
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 
-from borg_lvm import kernel, looking, safe_open
+from borg_lvm import dm, kernel, looking, safe_open
 from borg_lvm import namespace as namespaces
 from borg_lvm.devices import mounts
 from borg_lvm.laying import Step
 from borg_lvm.ledger import start_time
-from borg_lvm.linux import dm_ioctl
 from borg_lvm.log import Log
 
 PATIENCE = 2.0
@@ -30,7 +28,6 @@ SETTLING = 1.0
 """Seconds in which a device's users go by themselves: udev looks at it, and what was killed is still ending."""
 UNMOUNTING = 5.0
 """Seconds that unmounting in one namespace may take."""
-_OPEN, _OPEN_AT = struct.Struct("=i"), 24
 
 
 @dataclass(frozen=True)
@@ -350,19 +347,11 @@ def is_open(device: int) -> bool:
     """Whether a device of device-mapper's (`st_rdev`) is open or mounted; not if it is gone.
 
     By another device that lies on it (LUKS) does not count: that is asked about itself.
-    Source: linux/dm-ioctl.h, `open_count`; include/linux/kdev_t.h, huge_encode_dev.
     """
-    major, minor = os.major(device), os.minor(device)
-    status = dm_ioctl.Prepared(
-        dm_ioctl.Request(dm_ioctl.STATUS, device=(minor & 0xFF) | major << 8 | (minor & ~0xFF) << 12)
-    )
     try:
-        status()
-        above = len(os.listdir(f"/sys/dev/block/{major}:{minor}/holders"))
+        return dm.users(device) > len(os.listdir(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/holders"))
     except OSError:
         return False
-    count: int = _OPEN.unpack_from(status.buffer, _OPEN_AT)[0]
-    return count > above
 
 
 def _unmounted(namespace: int, mounted: Sequence[Step]) -> bool:

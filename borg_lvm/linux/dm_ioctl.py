@@ -34,10 +34,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the kernel gives back; `device` is a number as the kernel encodes it."""
+    """What the kernel gives back; `device` is a number as the kernel encodes it, `users` how often it is open."""
 
     flags: int
     count: int
+    users: int
     device: int
     uuid: str
     data: bytes
@@ -80,5 +81,5 @@ class Prepared:
 def _call(request: Request, room: int) -> Answer:
     prepared = Prepared(request, room)
     prepared()
-    *_, begin, count, _, flags, _, _, device, _, uuid = _HEADER.unpack_from(prepared.buffer)
-    return Answer(flags, count, device, uuid.split(b"\0", 1)[0].decode(), bytes(prepared.buffer[begin:]))
+    *_, begin, count, users, flags, _, _, device, _, uuid = _HEADER.unpack_from(prepared.buffer)
+    return Answer(flags, count, users, device, uuid.split(b"\0", 1)[0].decode(), bytes(prepared.buffer[begin:]))

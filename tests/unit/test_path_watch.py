@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,21 +11,12 @@ import pytest
 
 from borg_lvm import kernel, path_watch
 from borg_lvm.errors import SnapshotError
+from tests.unit.trees import linked, open_files
 
 
 @pytest.fixture
 def top(tmp_path: Path) -> Path:
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a" / "b" / "file").write_text("in a/b")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "file").write_text("outside")
-    (tmp_path / "a" / "link").symlink_to(tmp_path / "out")
-    return Path(os.path.realpath(tmp_path))
-
-
-def open_files() -> int:
-    gc.collect()  # what earlier tests have left open
-    return len(os.listdir("/proc/self/fd"))
+    return linked(tmp_path)
 
 
 MOVES: dict[str, Callable[[Path], object]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from borg_lvm import kernel, safe_open
 from borg_lvm.errors import SnapshotError
 from borg_lvm.safe_open import Identity
+from tests.unit.trees import linked, open_files
 
 
 @pytest.fixture(params=["openat2", errno.ENOSYS, errno.EPERM], autouse=True)
@@ -34,14 +34,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture
 def top(tmp_path: Path) -> Path:
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a" / "b" / "file").write_text("in a/b")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "file").write_text("outside")
-    (tmp_path / "a" / "link").symlink_to(tmp_path / "out")
-    (tmp_path / "a" / "relative").symlink_to("../out")
-    (tmp_path / "a" / "b" / "linked").symlink_to("file")
-    return Path(os.path.realpath(tmp_path))
+    return linked(tmp_path)
 
 
 def read(path: str, at: int | None = None) -> str:
@@ -49,11 +42,6 @@ def read(path: str, at: int | None = None) -> str:
         again = safe_open.reopened(fd, os.O_RDONLY)
         with os.fdopen(again) as file:
             return file.read()
-
-
-def open_files() -> int:
-    gc.collect()  # what earlier tests have left open
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_plain_paths(top: Path) -> None:
