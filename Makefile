@@ -19,9 +19,11 @@ SERVER := /opt/borg-lvm
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
+# build/ of an earlier state would bring modules that are gone since.
 # Not below $(SERVER): the links, which PATH and the units name, and the units, which administrators put there.
 install: ## on a server, as root: the program, links to it in /usr/local/sbin, units of systemd, a rule of udev's; nothing is started
 	$(if $(PYTHON),,$(error Python 3.11 or newer is needed: apt-get install python3))$(PYTHON) -m venv $(SERVER)
+	rm -rf build
 	$(SERVER)/bin/pip install --quiet --disable-pip-version-check .
 	install -d /etc/borg-lvm /usr/local/sbin /usr/local/lib/systemd/system
 	ln -sf $(SERVER)/bin/borg-lvm $(SERVER)/bin/borg-lvm-borg $(SERVER)/bin/borg-lvm-restic /usr/local/sbin/

@@ -324,7 +324,6 @@ def test_a_backup_in_a_sandbox_between_begin_and_end(cut: Booted, machine: Machi
     assert machine.shell("ls -A /run/borg-lvm/view", status=None).out == ""
 
 
-@pytest.mark.soak
 def test_make_install(machine: Machine) -> None:
     """README's second command itself. Set-up has fetched what pip takes from PyPI: a guest has no network."""
     (install,) = (line for line in lines(1) if line.startswith("make"))
