@@ -84,9 +84,9 @@ def made(outcome: Outcome, reading: Reading, ending: Ending) -> Certificate:
 def judged(outcome: Outcome, reading: Reading, ending: Ending) -> Result:
     """Say in a word what came of a run."""
     if outcome.distrust():
-        return "tainted"
+        return "failure" if outcome.sound else "tainted"
     if ending.status == 0:
-        return "success"
+        return "warning" if outcome.not_needed() else "success"
     if not outcome.complete:
         return "failure"
     if ending.message:  # an error of ours, after a command that succeeded

@@ -67,7 +67,8 @@ class Reading:
     saves what is on a device, not its name. `archive` is what the archive will be called, if the command line says so
     without a placeholder; `warnings` are the exit statuses by which the program says that it saved, though not all went
     well. `no_paths`: it is certain that the command reads no source path at all (another action, `--help`, a backup of
-    its standard input alone), so that there is nothing to freeze.
+    its standard input alone), so that there is nothing to freeze. `afterwards`: what the program does when it has read
+    its sources (`prune`): a snapshot that is lost meanwhile does not end it, for nobody reads it any more.
     """
 
     program: str
@@ -82,6 +83,7 @@ class Reading:
     archive: str = ""
     warnings: frozenset[int] = frozenset()
     no_paths: bool = False
+    afterwards: tuple[str, ...] = ()
 
 
 Result = Literal["success", "warning", "failure", "tainted"]
@@ -104,12 +106,25 @@ class Runs(Protocol):
 
 @dataclass(frozen=True)
 class Tainted:
-    """A command that has read a lost snapshot, to the plugin that is to find and to mark what it saved.
+    """A command one of whose snapshots was lost, to the plugin that is to find and to mark what it saved.
 
-    It ran from `begin` to `end` (Unix time).
+    It ran from `begin` to `end` (Unix time). What was finished by `sound_until` (Unix time) is sound, because all
+    snapshots were right until then.
     """
 
     begin: float
     end: float
     wish: OnTainted
     run: Runs
+    sound_until: float = 0.0
+
+
+@dataclass(frozen=True)
+class Marked:
+    """What a plugin has found of what a command saved, and has made of it: sentences for the user.
+
+    `sound`: the command has saved something, and all of it was finished in time.
+    """
+
+    lines: tuple[str, ...] = ()
+    sound: bool = False

@@ -12,7 +12,7 @@
     def borg_lvm_application():
         return Kind(levels={"lock": "no writes"}, options=Options, make=MyServer)
 
-`borg_lvm_taint` marks what such a command has saved when a snapshot was lost while it ran; `borg_lvm_discover` finds
+`borg_lvm_taint` marks what such a command has saved after a snapshot was lost; `borg_lvm_discover` finds
 applications that run here.
 
 Register the module by an entry point of the group `borg_lvm`; it is loaded only when the configuration's `hooks`
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from borg_lvm.applications import Found, Kind
-    from borg_lvm.command import Invocation, Reading, Tainted
+    from borg_lvm.command import Invocation, Marked, Reading, Tainted
 
 hookspec = pluggy.HookspecMarker("borg_lvm")
 
@@ -45,11 +45,11 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
 
 
 @hookspec(firstresult=True)
-def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> list[str] | None:
-    """Mark what this command line has saved, for it was read from a lost snapshot; None if it is not yours.
+def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> Marked | None:
+    """Mark what this command line has saved after a snapshot was lost; None if it is not yours.
 
-    Called after the release. Returns sentences for the user: what was saved, and what has become of it. Touches nothing
-    but what this very run has made; what cannot be told for sure is left alone, and a sentence says so.
+    Called after the release. Touches nothing but what this very run has made, and nothing that was finished before the
+    loss (`Tainted.sound_until`); what cannot be told for sure is left alone, and a sentence says so.
     """
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from borg_lvm import hookspecs
-from borg_lvm.command import Invocation, Reading, Tainted
+from borg_lvm.command import Invocation, Marked, Reading, Tainted
 from borg_lvm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -126,10 +126,15 @@ def read_command(names: Sequence[str], invocation: Invocation) -> Reading | None
     return answer
 
 
-def taint(names: Sequence[str], invocation: Invocation, tainted: Tainted) -> list[str] | None:
-    """Have the named plugins mark what this command has saved; None if none of them knows how."""
+def taint(names: Sequence[str], invocation: Invocation, tainted: Tainted) -> Marked | None:
+    """Have the named plugins mark what this command has saved; None if none of them knows how.
+
+    Raises: TypeError when a plugin returns something else; whatever a plugin raises.
+    """
     manager = load(tuple(reversed(names)))
-    answer: list[str] | None = manager.hook.borg_lvm_taint(invocation=invocation, tainted=tainted)
+    answer: Marked | None = manager.hook.borg_lvm_taint(invocation=invocation, tainted=tainted)
+    if answer is not None and not isinstance(answer, Marked):
+        raise TypeError(f"borg_lvm_taint returned {type(answer).__name__}, not Marked")
     return answer
 
 

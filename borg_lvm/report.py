@@ -80,6 +80,7 @@ class Outcome:
     The command began at `begin` (Unix time) and took so many `seconds`. `over` says why we have ended it, if we have;
     `marked` what has become of what it saved, if it is not to be trusted. The run itself began at `since` (Unix time).
     `subject` is what the command is called: nothing is known of one that others have run between `begin` and `end`.
+    All snapshots were right until `sound_until` (Unix time); `sound`: all that was saved had been finished by then.
     """
 
     plan: Plan
@@ -99,6 +100,8 @@ class Outcome:
     since: float = 0.0
     subject: str = "the command"
     phases: list[Phase] = field(default_factory=list)
+    sound_until: float = 0.0
+    sound: bool = False
 
     @property
     def complete(self) -> bool:
@@ -106,10 +109,20 @@ class Outcome:
         return self.status is not None and len(self.fills) == len(self.plan.copies)
 
     def distrust(self) -> verdict.Distrust | None:
-        """Return why what the command saved is not to be trusted, if it has run and is not."""
+        """Return why what the command saved is not to be trusted, or why we have ended it; None if neither is so."""
+        return None if self.sound and not self.over else self._wrong()
+
+    def _wrong(self) -> verdict.Distrust | None:
         if not self.complete:
             return None
         return verdict.distrust(self.plan.copies, self.fills, self.stories, self.vanished, self.over)
+
+    def not_needed(self) -> tuple[str, ...]:
+        """Say which snapshots were lost when they were not needed any more, and what had been saved before."""
+        wrong = self._wrong()
+        if not wrong or self.distrust():
+            return ()
+        return ("a snapshot was lost when nobody read it any more: the backup is sound", *wrong.reasons, *self.marked)
 
     def judge(self) -> int:
         """Return the command's exit status if everything else is as promised.
@@ -119,8 +132,9 @@ class Outcome:
         """
         found = self.distrust()
         if found:
+            told = "was not carried on to its end" if self.sound else "is not to be trusted"
             raise SnapshotLostError(
-                f"the backup is not to be trusted ({self.subject} ended with status {self.status})",
+                f"the backup {told} ({self.subject} ended with status {self.status})",
                 details=(*found.reasons, *self.marked),
                 remedy=found.remedy,
             )
@@ -201,6 +215,7 @@ def table(plan: Plan) -> Iterator[str]:
         for copy in plan.copies
     ]
     yield from columns([("VOLUME", "FILE SYSTEM", "KIND", "SPACE", "WHY"), *rows])
+    yield "They exist until the command has ended."
     yield ""
     yield "Seen frozen by the command, under the same paths:"
     yield from columns(

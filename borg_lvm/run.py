@@ -67,6 +67,10 @@ class Running:
             if got and got.si_signo != signal.SIGCHLD and got.si_code != SI_KERNEL and got.si_pid != self.pid:
                 os.kill(self.pid, got.si_signo)
 
+    def is_read(self) -> bool:
+        """Whether a process in the view has a file or a directory of a snapshot open."""
+        return bool(strays.readers(self.namespace, frozenset(self.devices)))
+
     def vanished(self) -> tuple[str, ...]:
         """Return the covered paths that do not show their snapshot any more: what was read there was live."""
         found = _named(

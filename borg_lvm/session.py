@@ -106,10 +106,13 @@ def _perform(surveyed: Survey, job: Job, settings: Settings, log: Log, clock: re
         else:
             ledger.forget(plan.run_id)
     if outcome.distrust():
-        begin, end = outcome.begin, outcome.begin + outcome.seconds
+        span = taint.Span(outcome.begin, outcome.begin + outcome.seconds, outcome.sound_until)
         clock.begin("marking")
-        outcome.marked = taint.mark(settings.hooks, surveyed.invocation, settings.on_tainted, begin, end)
+        marked = taint.mark(settings.hooks, surveyed.invocation, settings.on_tainted, span)
+        outcome.marked, outcome.sound = marked.lines, marked.sound
         clock.begin("")
+    if told := outcome.not_needed():
+        log.warning("\n".join(told))
     for line, fields in report.summary(outcome):
         log.info(line, **fields)
 
@@ -167,15 +170,17 @@ def _acquire_and_run(
     running = _begun(job, outcome, book, signals, log, stack)
     grower = growing.Grower(watch, book, timeout)
     ids = {name: uuid for uuid, name in book.made.items()}
-    watcher = stack.enter_context(watching_over(plan, ids, _growth(settings), grower, log))
+    is_read = running.is_read if surveyed.reading.afterwards else lambda: True
+    watcher = stack.enter_context(watching_over(plan, ids, _growth(settings), grower, log, is_read))
     clock.begin("command")
     outcome.begin, begin = time.time(), time.monotonic()
     outcome.status = running.wait(watcher)
     outcome.seconds = time.monotonic() - begin
     outcome.kept = "snapshots kept" if job.keep else ""
     outcome.vanished = running.vanished()
-    outcome.over, outcome.stories, outcome.pools = watcher.over, watcher.stories(), watcher.pools()
     outcome.fills = tuple(dm.fill(copy.dm_name, ids.get(copy.full_name, "")) for copy in plan.copies)
+    outcome.over, outcome.stories, outcome.pools = watcher.over, watcher.stories(), watcher.pools()
+    outcome.sound_until = 0.0 if outcome.vanished else watcher.sound_until
 
 
 def _begun(

@@ -111,6 +111,10 @@ class Standing:
         finally:
             os.close(namespace)
 
+    def is_read(self) -> bool:
+        """Whether somebody reads the view: nobody knows, for what is not open now may be opened next."""
+        return True
+
     def vanished(self) -> tuple[str, ...]:
         """Return the paths in the view that do not show their snapshot any more, unless we have taken it away."""
         if self.taken:

@@ -102,6 +102,17 @@ def users(namespace: int, devices: frozenset[int]) -> list[Process]:
     return searched(lambda pid: _uses(pid, devices), lambda pid: namespaces.number(pid) == inode)
 
 
+def readers(namespace: int, devices: frozenset[int]) -> list[Process]:
+    """Return the processes in the namespace that have a file or a directory of one of the devices open.
+
+    Not those that only live there: whose program, libraries or working directory are on it.
+    """
+    inode = os.fstat(namespace).st_ino
+    return searched(
+        lambda pid: any(devices & found for found in _open_devices(pid)), lambda pid: namespaces.number(pid) == inode
+    )
+
+
 def holders(devices: frozenset[int]) -> list[Process]:
     """Return the processes, wherever they are, that use a file of one of the devices (`st_dev`)."""
     return searched(lambda pid: _uses(pid, devices)) if devices else []
@@ -123,10 +134,15 @@ def _uses(pid: int, devices: frozenset[int]) -> bool:
 def _devices_of(pid: int) -> Iterator[set[int]]:
     base = f"/proc/{pid}"
     yield from (devices_at(f"{base}/{link}") for link in ("cwd", "root", "exe"))
-    yield from (devices_at(f"{base}/fd/{name}") for name in os.listdir(f"{base}/fd"))
+    yield from _open_devices(pid)
     with open(f"{base}/maps", "rb") as maps:
         numbers = {line.split(None, 5)[3] for line in maps}
     yield {os.makedev(*(int(part, 16) for part in number.split(b":"))) for number in numbers}
+
+
+def _open_devices(pid: int) -> Iterator[set[int]]:
+    folder = f"/proc/{pid}/fd"
+    yield from (devices_at(f"{folder}/{name}") for name in os.listdir(folder))
 
 
 def devices_at(path: str) -> set[int]:

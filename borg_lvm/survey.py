@@ -148,13 +148,24 @@ def survey(question: Question, settings: Settings) -> Survey:
 
     def planned(logs: frozenset[str] = frozenset()) -> Plan:
         made = plan.make(replace(wishes, logs=logs), resolved, sources, volumes, minors)
-        return replace(made, notes=(*made.notes, *reading.notes))
+        return replace(made, notes=(*made.notes, *reading.notes, *_afterwards(reading)))
 
     make = _folders_to_make(wanted, resolved)
     seen_mounts = standing(resolved, table)
     made = planned()  # what is wrong with a path is said before what is at it
     made = replace(made, seen=_identities(resolved), ways={one.given: _way(one) for one in seen})
     return Survey(made, planned, tuple(listed), make, resolved, seen_mounts, invocation, reading, past)
+
+
+def _afterwards(reading: Reading) -> list[str]:
+    """Say that the snapshots exist for longer than they are read."""
+    if not reading.afterwards:
+        return []
+    actions = " and ".join([", ".join(reading.afterwards[:-1]), reading.afterwards[-1]]).removeprefix(" and ")
+    return [
+        f"the snapshots exist until {reading.program} has ended, also during {actions}, which read no source: "
+        f"better run `{reading.program} create` in borg-lvm, and {actions} without it afterwards"
+    ]
 
 
 def _identities(resolved: Resolved) -> dict[str, Identity]:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from borg_lvm.dm import Fill
 from borg_lvm.plan import Copy
-from borg_lvm.sizing import human
-from borg_lvm.watching import Course, Story, duration, pace
+from borg_lvm.sizing import SLOWEST, human, most
+from borg_lvm.watching import SHORTEST, Course, Story, duration
 
-HOUR = 3600.0
+CHUNK_SECTORS = 8
+"""Sectors of a chunk of LVM's snapshots (4 KiB)."""
+SLACK = 1 << 20
+"""Bytes of a snapshot that its own tables may take between two looks."""
 VIEWS = "/run/borg-lvm/view"
 """Where the views of `borg-lvm begin` stand."""
 
@@ -32,11 +35,10 @@ def distrust(
     nobody has watched.
     """
     told = stories or (Story(),) * len(copies)
-    lost = [copy for copy, fill in zip(copies, fills, strict=True) if fill.problem]
+    lost = [loss for loss in map(Loss, copies, fills, told) if loss.fill.problem]
     if lost:
-        seen = zip(copies, fills, told, strict=True)
-        lines = (line for copy, fill, story in seen if fill.problem for line in _lost(copy, fill, story))
-        return Distrust(tuple(lines), _more_room(lost, told[copies.index(lost[0])]))
+        lines = (line for loss in lost for line in loss.told())
+        return Distrust(tuple(lines), lost[0].remedy())
     if vanished:
         gone = tuple(_gone(path) for path in vanished)
         stood = vanished[0].startswith(f"{VIEWS}/")
@@ -46,48 +48,76 @@ def distrust(
     return None
 
 
-def _lost(copy: Copy, fill: Fill, story: Story) -> Iterator[str]:
-    name, course = copy.origin.full_name, story.course
-    if not course:
-        room = f", it had room for {human(copy.size)} of changes" if copy.extents else ""
-        yield f"the snapshot of {name} was lost: {fill.problem}{room}"
-        return
-    look, grown = course.last, f" ({human(course.first.total)} at first)" if story.grown else ""
-    yield (
-        f"the snapshot of {name} was lost {duration(course.seconds)} after the command began: {_what(fill)}; it had "
-        f"room for {human(look.total)}{grown} of changes"
-    )
-    coming = f", and {pace(course.speed())} were coming" if course.speed() else ": the rest came at once"
-    yield f"{human(look.used)} of changes were seen in it last{coming}"
-    yield f"it would have had to be larger than {human(look.total)}{_an_hour(course)}"
-    if story.stuck:
-        yield f"it could not grow: {story.stuck}"
+@dataclass(frozen=True)
+class Loss:
+    """A snapshot that was lost: what the kernel says of it in the end, and how it had filled until then."""
+
+    copy: Copy
+    fill: Fill
+    story: Story
+
+    def told(self) -> Iterator[str]:
+        """Yield what is known of how it was lost."""
+        name, course, rest = self.copy.origin.full_name, self.story.course, self.story.rest
+        if not course:
+            yield f"the snapshot of {name} was lost: {self.fill.problem}"
+            return
+        when = f"lost {duration(course.seconds + (rest.seconds if rest else 0))} after the command began"
+        look, grown = course.last, f" ({human(course.first.total)} at first)" if self.story.grown else ""
+        if self._was_full():
+            yield f"the snapshot of {name} was {when}: it was full, with room for {human(look.total)}{grown} of changes"
+        else:
+            yield f"the snapshot of {name} was {when}: {self._how()}"
+        yield f"at the last look {human(look.used)} of {human(look.total)} were used{self._since()}"
+        if self.story.stuck:
+            yield f"it could not grow: {self.story.stuck}"
+
+    def _how(self) -> str:
+        if self._dropped():
+            return f"the kernel has dropped it, though it was not full: its disk failed ({self.fill.problem})"
+        return self.fill.problem
+
+    def _dropped(self) -> bool:
+        return any(f"'{word}'" in self.fill.problem for word in ("Invalid", "Overflow"))
+
+    def _was_full(self) -> bool:
+        """Whether it can have been full: each sector that is written may take a whole chunk."""
+        course, rest = self.story.course, self.story.rest
+        if not course or not self._dropped():
+            return False
+        return not rest or course.last.used + CHUNK_SECTORS * rest.written + SLACK >= course.last.total
+
+    def _since(self) -> str:
+        rest = self.story.rest
+        return f"; within {rest.seconds:.1f} s {human(rest.written)} more were written to the volume" if rest else ""
+
+    def remedy(self) -> str:
+        """Say what to do so that it does not happen again, as far as what was seen tells."""
+        copy, course = self.copy, self.story.course
+        if not copy.extents:
+            return f"look at the thin pool: lvs -a {copy.origin.vg}"
+        if not course or not self._was_full():
+            return f"find out what has become of it: lvs -a {copy.origin.vg}, and dmesg"
+        grow = "let it grow (snapshot.grow), or " if "snapshot.grow" in self.story.stuck else ""
+        wanted, enough = self._enough(course), most(copy.origin)
+        certain = ", with which it cannot be lost" if wanted >= enough else ""
+        short = wanted - copy.origin.vg_free
+        extend = f", for which {copy.origin.vg} needs {human(short)} more free space (vgextend)" if short > 0 else ""
+        size = f"--snapshot-size {_amount(wanted)}"
+        return f"{grow}give the snapshot more room, {size}{certain}{extend}; or run at a quieter hour"
+
+    def _enough(self, course: Course) -> int:
+        """Return the bytes that would have done: what was used, and what LVM needs to follow what came then.
+
+        At least twice what it had, and at most what can ever be used.
+        """
+        look, rest = course.last, self.story.rest
+        came = max(rest.written, look.total - look.used) / max(rest.seconds, SHORTEST) if rest else course.speed()
+        return min(most(self.copy.origin), max(2 * look.total, look.used + int(came * SLOWEST)))
 
 
-def _what(fill: Fill) -> str:
-    dropped = any(f"'{word}'" in fill.problem for word in ("Invalid", "Overflow"))
-    return "it was full (or its disk failed) and the kernel has dropped it" if dropped else fill.problem
-
-
-def _an_hour(course: Course) -> str:
-    speed = course.speed()
-    return f"; at that speed an hour's backup takes {human(speed * HOUR)}" if speed else ""
-
-
-def _more_room(lost: Sequence[Copy], story: Story) -> str:
-    copy = lost[0]
-    if not copy.extents:
-        return f"look at the thin pool: lvs -a {copy.origin.vg}"
-    size = story.course.last.total if story.course else copy.size
-    grow = "let it grow (snapshot.grow), or " if "snapshot.grow" in story.stuck else ""
-    return (
-        f"{grow}give the snapshot more room, say --snapshot-size {_twice(size)}, for which {copy.origin.vg} needs free "
-        "space (vgs, vgextend); or run at a quieter hour"
-    )
-
-
-def _twice(size: int) -> str:
-    mib = max(1, 2 * size >> 20)
+def _amount(size: int) -> str:
+    mib = -(-size >> 20)
     return f"{-(-mib // 1024)}G" if mib >= 10 * 1024 else f"{mib}M"
 
 

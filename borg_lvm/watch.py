@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -23,13 +23,34 @@ from borg_lvm.log import Log
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.proc import Steps
 from borg_lvm.sizing import human
-from borg_lvm.watching import Course, Curve, Look, PoolStory, Story
+from borg_lvm.watching import Course, Curve, Look, PoolStory, Rest, Story
 
 AGAIN = 10.0
 """Seconds after which growing is tried again when it was not possible or failed."""
 TICK = 0.05
 MARKS = (0.25, 0.5, 0.75, 0.9)
 """Parts of a snapshot's space that are told on a terminal when they are passed."""
+
+
+CLOCK_STEP = 0.5
+"""Seconds by which the time of day and that of the machine may differ without the clock having been set."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A moment by both clocks: Unix time, and the machine's own that nobody sets."""
+
+    time: float
+    monotonic: float
+
+    @classmethod
+    def now(cls) -> Moment:
+        """Return this moment."""
+        return cls(time.time(), time.monotonic())
+
+    def agrees(self, other: Moment) -> bool:
+        """Whether as much time has gone by on both clocks."""
+        return abs((other.time - self.time) - (other.monotonic - self.monotonic)) < CLOCK_STEP
 
 
 @dataclass(frozen=True)
@@ -62,6 +83,8 @@ class _Watched(Protocol):
     """Something that fills."""
 
     not_before: float
+    must_end: bool
+    """Whether the command must end at once when this says why: then live volumes are at stake."""
 
     def look(self, now: float) -> str:
         """Look; return why the command must end, or nothing."""
@@ -76,6 +99,8 @@ class _Watched(Protocol):
 class _Snapshot:
     """A snapshot of ours."""
 
+    must_end = False
+
     def __init__(self, copy: Copy, uuid: str, sharers: int, means: _Means) -> None:
         self._uuid = uuid
         self.not_before = 0.0
@@ -85,8 +110,9 @@ class _Snapshot:
         self._means = means
         self._warned = False
         self._whole = False
+        self._lost = False
         self._marks = list(MARKS)
-        self._written = self._written_so_far()
+        self._written = self._written_last = self._written_so_far()
         self._curve = Curve()
 
     def _written_so_far(self) -> int:
@@ -97,24 +123,35 @@ class _Snapshot:
         return stack.written(f"{os.major(number)}:{os.minor(number)}")
 
     def told(self) -> Story:
-        """Return what has become of it."""
+        """Return what has become of it, until now."""
+        self.look(time.monotonic())
         curve = self._curve.with_last(self.story.course.last) if self.story.course else ()
         return replace(self.story, written=max(0, self._written_so_far() - self._written), curve=curve)
 
     def look(self, now: float) -> str:
         fill = dm.fill(self._copy.dm_name, self._uuid)
         if fill.problem:
+            if not self._lost:
+                self._lost = True
+                self.story = replace(self.story, rest=self._rest(now))
             return f"the snapshot of {self._copy.origin.full_name} is lost"
         if self._copy.extents:
             look = Look(now, fill.used, fill.total)
             course = self.story.course.then(look) if self.story.course else Course.begun(look)
             self.story = replace(self.story, course=course)
             self._curve.add(look)
+            self._written_last = self._written_so_far()
             self._show(course)
         return ""
 
+    def _rest(self, now: float) -> Rest | None:
+        """Return what has been written since the last look, now that it is lost."""
+        if not self.story.course:
+            return None
+        return Rest(now - self.story.course.last.time, self._written_so_far() - self._written_last)
+
     def growth(self) -> Steps[None] | None:
-        if not self.story.course or self._whole:
+        if not self.story.course or self._whole or self._lost:
             return None
         measured = self._copy.measured and not self.story.grown
         wanted = watching.wanted(self.story.course, self._copy.limit, measured=measured)
@@ -166,6 +203,8 @@ class _Snapshot:
 
 class _PoolPart:
     """The data or the metadata of a thin pool that holds snapshots of ours."""
+
+    must_end = True
 
     def __init__(self, origin: Volume, what: Literal["data", "metadata"], means: _Means) -> None:
         self.not_before = 0.0
@@ -237,9 +276,21 @@ class _PoolPart:
 
 
 class Watcher:
-    """Watches the snapshots of one run. `over`: why the command must end, empty while it may go on."""
+    """Watches the snapshots of one run. `over`: why the command must end, empty while it may go on.
 
-    def __init__(self, plan: Plan, ids: Mapping[str, str], growth: Growth, grower: Grower, log: Log) -> None:
+    `is_read` tells whether a process reads a snapshot now. While it says no, the loss of one does not end the command.
+    `sound_until` is when all snapshots were seen to be right last (Unix time).
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        ids: Mapping[str, str],
+        growth: Growth,
+        grower: Grower,
+        log: Log,
+        is_read: Callable[[], bool] = lambda: True,
+    ) -> None:
         means = _Means(growth, grower, log)
         groups = [copy.origin.vg_uuid for copy in plan.copies if copy.extents]
         self._snapshots = [
@@ -252,19 +303,43 @@ class Watcher:
         self._growing: Steps[None] | None = None
         self._log = log
         self._told = grower.told
+        self._is_read = is_read
+        self._spared = False
+        self._right = Moment.now()
         self.over = ""
 
     def look(self) -> float:
         """Look at everything, have grow what must, and return in how many seconds to look again."""
-        now = time.monotonic()
-        for why in [one.look(now) for one in self._watched]:
-            if why and not self.over:
-                self.over = why
-                self._log.warning(f"{why}: the command is ended")
+        moment = Moment.now()
+        found = [(why, one.must_end) for one in self._watched if (why := one.look(moment.monotonic))]
+        if not found:
+            self._right = moment
+        elif not self.over:
+            self._judge(found)
         if not self.over:
-            self._grow_one(now)
+            self._grow_one(moment.monotonic)
         self._go_on()
+        if self._spared and not self.over:
+            return watching.LONGEST
         return watching.pause(_courses(self._snapshots), _courses(self._parts))
+
+    def _judge(self, found: Sequence[tuple[str, bool]]) -> None:
+        """End the command, unless all that is wrong is that a snapshot is lost that nobody reads."""
+        must_end = [why for why, must in found if must]
+        if must_end or self._is_read():
+            self.over = (must_end or [why for why, _ in found])[0]
+            self._log.warning(f"{self.over}: the command is ended")
+        elif not self._spared:
+            self._spared = True
+            self._log.warning(f"{found[0][0]}: no process reads it, so the command goes on until one does")
+
+    @property
+    def sound_until(self) -> float:
+        """When all snapshots were right for the last time that is known: Unix time.
+
+        0 if the clock has been set since: then times that programs have written down prove nothing.
+        """
+        return self._right.time if self._right.agrees(Moment.now()) else 0.0
 
     def stories(self) -> tuple[Story, ...]:
         """Return what has become of each snapshot, in the order of the plan."""
@@ -314,9 +389,11 @@ def _courses(watched: Sequence[_Watched]) -> list[Course]:
 
 
 @contextmanager
-def watching_over(plan: Plan, ids: Mapping[str, str], growth: Growth, grower: Grower, log: Log) -> Iterator[Watcher]:
+def watching_over(
+    plan: Plan, ids: Mapping[str, str], growth: Growth, grower: Grower, log: Log, is_read: Callable[[], bool]
+) -> Iterator[Watcher]:
     """Give a watcher; in the end what it has begun is finished. `ids` are the snapshots' dm uuids, by `vg/lv`."""
-    watcher = Watcher(plan, ids, growth, grower, log)
+    watcher = Watcher(plan, ids, growth, grower, log, is_read)
     try:
         yield watcher
     finally:

@@ -85,11 +85,19 @@ class Course:
 
 
 @dataclass(frozen=True)
+class Rest:
+    """What came between the last look at a snapshot and its loss: `seconds` at most, bytes written to the volume."""
+
+    seconds: float
+    written: int
+
+
+@dataclass(frozen=True)
 class Story:
     """What has become of a snapshot: how it filled (None for a thin one), its growth in bytes, what held that up.
 
     `written` are the bytes that were written to the volume meanwhile. `curve` are some looks, the first and the last
-    among them.
+    among them. `rest` is what came at its loss, if that was seen.
     """
 
     course: Course | None = None
@@ -97,6 +105,7 @@ class Story:
     stuck: str = ""
     written: int = 0
     curve: tuple[Look, ...] = ()
+    rest: Rest | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from borg_lvm.command import Invocation, LivePath, Reading, Tainted
+from borg_lvm.command import Invocation, LivePath, Marked, Reading, Tainted
 from borg_lvm.plugins import hookimpl
 
 from . import borgmatic_roots, options, patterns
@@ -149,7 +149,7 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
 
 
 @hookimpl
-def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> list[str] | None:
+def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> Marked | None:
     """Mark the archive that `borg create REPOSITORY::ARCHIVE …` has made; borg 2 is not followed there."""
     if not is_borg(invocation.program):
         return None
@@ -158,11 +158,12 @@ def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> list[str] | None
     location = parsed.words[0] if parsed.words else ""
     repository = _repository_of(location, invocation)
     if main.words[:1] != ("create",) or parsed.unknown or "::" not in location or not repository:
-        return ["borg-lvm cannot tell which archive this run has made: look for it (borg list), and delete it"]
+        return Marked(("borg-lvm cannot tell which archive this run has made: look for it (borg list), and delete it",))
     if parsed.has("--dry-run"):
-        return []
+        return Marked()
     if parsed.has("--timestamp"):
-        return ["the archive has a time of the command line's, by which borg-lvm does not find it: delete it by hand"]
+        told = "the archive has a time of the command line's, by which borg-lvm does not find it: delete it by hand"
+        return Marked((told,))
     from . import borg_taint
 
     return borg_taint.mark(invocation, tainted, repository, options.Parsed((*main.given(), *parsed.given())))

@@ -11,16 +11,18 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from borg_lvm.command import Invocation, Tainted
+from borg_lvm.command import Invocation, Marked, Tainted
 
 from . import options
 
 PREFIX = "borg-lvm-tainted-"
 """In front, so that a pattern such as `host-*` does not match any more: `borg prune` must not count such an archive."""
 PASSED_ON = ("--remote-path", "--rsh", "--umask", "--lock-wait")
+UTC_TIMES = {"TZ": "UTC"}
+"""borg 1 writes times without a zone: so the hour that comes twice, when summer time ends, is told apart."""
 MOST = "20"  # of the latest archives are looked at
 IsOurs = Callable[[Sequence[str]], bool]
 """Tells whether a command line, without the program's name, is one that the run gave borg."""
@@ -40,15 +42,21 @@ class Repository:
     hosts: frozenset[str] = frozenset()
 
 
-def mark(invocation: Invocation, tainted: Tainted, repository: str, given: options.Parsed) -> list[str]:
-    """Mark the archive that this command line has made, if there is one; returns what there is to tell."""
+def mark(invocation: Invocation, tainted: Tainted, repository: str, given: options.Parsed) -> Marked:
+    """Mark the archive that this command line has made, if there is one."""
     command = words(invocation.argv[1:])
     place = Repository((invocation.argv[0],), repository, common(given), hosts=hosts(invocation.env))
     borg = Borg(place, tainted)
-    return [borg.mark(name) for name in borg.made(lambda said: words(said) == command)] or [NONE]
+    return borg.marked(borg.made(lambda said: words(said) == command))
 
 
 NONE = "borg has saved no archive in this run"
+
+
+def moment(text: str) -> float:
+    """Return one of borg's times, which are UTC as we ask for them, as Unix time."""
+    when = datetime.fromisoformat(text)
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
 def common(given: options.Parsed) -> tuple[str, ...]:
@@ -66,6 +74,14 @@ def words(command: Sequence[str]) -> list[bytes]:
     return [os.fsencode(word) for word in command]
 
 
+@dataclass(frozen=True)
+class Archive:
+    """An archive of this run's, and whether it was finished when all snapshots were right."""
+
+    name: str
+    sound: bool
+
+
 class Borg:
     """One repository, as the program itself sees it."""
 
@@ -75,14 +91,15 @@ class Borg:
 
     def _run(self, command: str, *words: str) -> str:
         argv = [*self._repository.program, command, *self._repository.common, *words]
-        return self._tainted.run(argv, env=self._repository.env)
+        return self._tainted.run(argv, env={**self._repository.env, **UTC_TIMES})
 
     def _archive(self, name: str) -> str:
         return f"{self._repository.location}::{name}"
 
-    def made(self, is_ours: IsOurs) -> list[str]:
-        """Return the names of the archives that this run has made."""
-        return [name for name in self._latest() if self._is_ours(self._info(name), is_ours)]
+    def made(self, is_ours: IsOurs) -> list[Archive]:
+        """Return the archives that this run has made."""
+        infos = [self._info(name) for name in self._latest()]
+        return [Archive(info["name"], self._is_sound(info)) for info in infos if self._is_ours(info, is_ours)]
 
     def _latest(self) -> Iterator[str]:
         """Yield the names of the archives, those of interrupted runs too, that were begun while the command ran."""
@@ -101,10 +118,20 @@ class Borg:
 
     def _is_of_the_time(self, start: str) -> bool:
         """Tell whether borg's local time lies within the run; borg 1.1 and 1.2 cut it to whole seconds at times."""
-        return self._tainted.begin - 1 <= datetime.fromisoformat(start).timestamp() <= self._tainted.end
+        return self._tainted.begin - 1 <= moment(start) <= self._tainted.end
 
-    def mark(self, name: str) -> str:
-        """Do with an archive what is wished; returns what there is to tell."""
+    def _is_sound(self, info: Mapping[str, Any]) -> bool:
+        """Tell whether an archive was finished in time; a checkpoint is what an interrupted run has left."""
+        return ".checkpoint" not in info["name"] and moment(info["end"]) + 1 <= self._tainted.sound_until
+
+    def marked(self, made: Sequence[Archive]) -> Marked:
+        """Do with each archive what is wished, but for those that are sound."""
+        return Marked(tuple(map(self._mark, made)) or (NONE,), bool(made) and all(one.sound for one in made))
+
+    def _mark(self, archive: Archive) -> str:
+        name = archive.name
+        if archive.sound:
+            return f"borg's archive {name} was finished before that: it is sound"
         if self._tainted.wish == "delete":
             self._run("delete", self._archive(name))
             return f"borg's archive {name} has been deleted"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from borg_lvm.command import Invocation, LivePath, Reading, Tainted
+from borg_lvm.command import Invocation, LivePath, Marked, Reading, Tainted
 from borg_lvm.plugins import hookimpl
 
 from . import borg, options, patterns
@@ -151,17 +151,18 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         one_file_system=bool(found.one_file_system) and all(found.one_file_system),
         dry_run=parsed.has("--dry-run"),
         reads_devices=found.reads_devices,
+        afterwards=tuple(action for action in ("prune", "compact", "check") if action in actions),
     )
 
 
 @hookimpl
-def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> list[str] | None:
+def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> Marked | None:
     """Mark the archives that `borgmatic create` has made in the repositories of its configuration."""
     if invocation.program != "borgmatic":
         return None
     parsed = options.read(invocation.argv[1:], TABLE, STYLE)
     if parsed.has("--dry-run"):
-        return []
+        return Marked()
     found = _Found(problems=options.complaints("borgmatic", parsed))
     configs: list[Config] = []
     if _creates(_actions(parsed, found), parsed):
@@ -170,7 +171,7 @@ def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> list[str] | None
     from . import borgmatic_taint
 
     if found.problems or not configs:
-        return [borgmatic_taint.UNKNOWN, *found.problems]
+        return Marked((borgmatic_taint.UNKNOWN, *found.problems))
     return borgmatic_taint.mark(invocation, tainted, configs, parsed.last("--repository"))
 
 

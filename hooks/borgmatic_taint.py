@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from borg_lvm import proc
-from borg_lvm.command import Invocation, Tainted
+from borg_lvm.command import Invocation, Marked, Tainted
 
 from . import borg, borg_taint, options
 from . import borgmatic_config as configuration
@@ -44,24 +44,27 @@ BY_HAND = "look for what this run saved, and remove it by hand"
 UNKNOWN = f"borg-lvm cannot tell which archives borgmatic has made: {BY_HAND}"
 
 
-def mark(invocation: Invocation, tainted: Tainted, configs: Sequence[Config], wanted: str | None) -> list[str]:
+def mark(invocation: Invocation, tainted: Tainted, configs: Sequence[Config], wanted: str | None) -> Marked:
     """Mark the archives of this run; `configs` has what counts for each repository, `wanted` the only one asked for.
 
-    What goes wrong with one repository does not keep the others from being marked. Returns what there is to tell.
+    What goes wrong with one repository does not keep the others from being marked.
     """
     told: list[str] = []
+    sound = True
     chosen = [config for config in configs if _is_wanted(config, wanted)]
     times = Counter(map(_target, chosen))
     for config in {_target(one): one for one in chosen}.values():
         location, name = _target(config)
         try:
-            lines = _mark(invocation, tainted, config, times[location, name])
+            marked = _mark(invocation, tainted, config, times[location, name])
         except proc.ProgramError as error:
-            lines = [f"what was saved could not be marked: {error.brief}; remove it by hand", *error.details]
+            failed = f"what was saved could not be marked: {error.brief}; remove it by hand"
+            marked = Marked((failed, *error.details))
         except (ValueError, LookupError, TypeError):
-            lines = ["what was saved could not be marked: borg's answer is not understood; remove it by hand"]
-        told += [f"{location}: {line}" for line in lines]
-    return told or ["borgmatic's configuration names no repository"]
+            marked = Marked(("what was saved could not be marked: borg's answer is not understood; remove it by hand",))
+        told += [f"{location}: {line}" for line in marked.lines]
+        sound = sound and marked.sound
+    return Marked(tuple(told), sound) if told else Marked(("borgmatic's configuration names no repository",))
 
 
 def _is_wanted(config: Config, wanted: str | None) -> bool:
@@ -85,14 +88,14 @@ def _location(path: str) -> str:
     return path
 
 
-def _mark(invocation: Invocation, tainted: Tainted, config: Config, at_most: int) -> list[str]:
+def _mark(invocation: Invocation, tainted: Tainted, config: Config, at_most: int) -> Marked:
     location, name = _target(config)
     if any(CREDENTIAL in str(config.get(key) or "") for key in ("encryption_passphrase", "ssh_command")):
-        return [f"the pass phrase is one of borgmatic's credentials: {BY_HAND}"]
+        return Marked((f"the pass phrase is one of borgmatic's credentials: {BY_HAND}",))
     if _extra(config).has("--timestamp"):
-        return [f"its archives have a time of the configuration's: {BY_HAND}"]
+        return Marked((f"its archives have a time of the configuration's: {BY_HAND}",))
     if config.get("working_directory") and not (os.path.isabs(location) or borg.is_remote(location)):
-        return [f"its path is relative to borgmatic's working directory: {BY_HAND}"]
+        return Marked((f"its path is relative to borgmatic's working directory: {BY_HAND}",))
     env = dict(_environment(invocation, config))
     place = borg_taint.Repository(
         tuple(str(config.get("local_path") or "borg").split(" ")),
@@ -105,8 +108,9 @@ def _mark(invocation: Invocation, tainted: Tainted, config: Config, at_most: int
     expected = [f"{location}::{name}{suffix}" for suffix in SUFFIXES]
     made = repository.made(lambda command: _archive_of(command) in expected)
     if len(made) > at_most:
-        return [f"borg-lvm cannot tell which of the archives {', '.join(made)} this run has made: none was touched"]
-    return [repository.mark(one) for one in made] or [borg_taint.NONE]
+        names = ", ".join(one.name for one in made)
+        return Marked((f"borg-lvm cannot tell which of the archives {names} this run has made: none was touched",))
+    return repository.marked(made)
 
 
 def _archive_of(command: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from borg_lvm.command import Invocation, LivePath, Reading, Tainted
+from borg_lvm.command import Invocation, LivePath, Marked, Reading, Tainted
 from borg_lvm.plugins import hookimpl
 
 from . import options, patterns
@@ -103,7 +103,7 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
 
 
 @hookimpl
-def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> list[str] | None:
+def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> Marked | None:
     """Mark the snapshot that `restic backup` has made."""
     if not is_restic(invocation.program):
         return None
@@ -111,9 +111,10 @@ def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> list[str] | None
     reading = _backup(invocation, before)
     parsed = _parsed(before)
     if before.words[:1] != ("backup",) or reading.problems or parsed.has("--time"):
-        return ["borg-lvm cannot tell which snapshot this run has made: look for it (restic snapshots), and forget it"]
+        told = "borg-lvm cannot tell which snapshot this run has made: look for it (restic snapshots), and forget it"
+        return Marked((told,))
     if reading.dry_run:
-        return []
+        return Marked()
     from . import restic_taint
 
     return restic_taint.mark(invocation, tainted, reading.sources, parsed)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm.command import NOTHING, Invocation, OnTainted, Tainted
+from borg_lvm.command import NOTHING, Invocation, Marked, OnTainted, Tainted
 from borg_lvm.proc import ProgramError
 from hooks import borgmatic
 from hooks.borgmatic_taint import CONSENT, DEFAULT_FORMAT, ENVIRONMENT
-from tests.unit.test_hooks_taint import BEGIN, END, HOST, archive
+from tests.unit.test_hooks_taint import BEGIN, END, HOST, archive, in_utc
 
 SOURCES = "source_directories: [/srv]\n"
 
@@ -43,12 +43,25 @@ class Repositories:
         return ""
 
     def told(self, tmp_path: Path, *texts: str, words: Sequence[str] = ("create",), wish: OnTainted = "rename") -> str:
+        answer = self.marked(tmp_path, *texts, words=words, wish=wish)
+        assert not answer.sound
+        return "\n".join(answer.lines)
+
+    def marked(
+        self,
+        tmp_path: Path,
+        *texts: str,
+        words: Sequence[str] = ("create",),
+        wish: OnTainted = "rename",
+        sound_until: float = 0.0,
+    ) -> Marked:
         for number, text in enumerate(texts):
             (tmp_path / f"{number}.yaml").write_text(SOURCES + text)
         invocation = Invocation(("borgmatic", "-c", str(tmp_path), *words), {"HOME": "/root"}, "/work")
-        answer: list[str] | None = borgmatic.borg_lvm_taint(invocation, Tainted(BEGIN, END, wish, self.run))
+        tainted = Tainted(BEGIN, END, wish, self.run, sound_until)
+        answer: Marked | None = borgmatic.borg_lvm_taint(invocation, tainted)
         assert answer is not None
-        return "\n".join(answer)
+        return answer
 
 
 def test_each_repository_has_its_archive_marked(tmp_path: Path) -> None:
@@ -74,6 +87,7 @@ def test_each_repository_has_its_archive_marked(tmp_path: Path) -> None:
         "BORG_RSH": "ssh -p 9",
         "BORG_PASSPHRASE": "secret",
         "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "YES",
+        "TZ": "UTC",
     }
     assert asked.calls[-1][1]["BORG_PASSCOMMAND"] == "cat /key"
     assert "secret" not in str([argv for argv, _ in asked.calls])
@@ -156,3 +170,21 @@ def test_what_cannot_be_told_is_not_guessed(tmp_path: Path) -> None:
     assert asked.told(tmp_path, text, words=("create", "--dry-run")) == ""
     assert asked.changes == []
     assert borgmatic.borg_lvm_taint(Invocation(("borg",), {}, "/"), Tainted(BEGIN, END, "rename", asked.run)) is None
+
+
+def test_it_is_sound_if_each_repository_has_an_archive_that_was_finished_in_time(tmp_path: Path) -> None:
+    text = "repositories: [{path: /one}, {path: /two}]\n"
+    early, late = {"end": in_utc(BEGIN + 50)}, {"end": in_utc(BEGIN + 90)}
+    one, two = {**saved("a"), **early}, {**saved("b", "/two"), **early}
+    all_sound = Repositories(one=[one], two=[two])
+    answer = all_sound.marked(tmp_path, text, sound_until=BEGIN + 60)
+    assert answer.sound
+    assert answer.lines == (
+        "/one: borg's archive a was finished before that: it is sound",
+        "/two: borg's archive b was finished before that: it is sound",
+    )
+    assert all_sound.changes == []
+    for other in ([{**two, **late}], []):
+        some = Repositories(one=[one], two=other)
+        assert not some.marked(tmp_path, text, sound_until=BEGIN + 60).sound
+        assert [call[1] for call in some.changes] == ["rename"] * len(other)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from borg_lvm.command import NOTHING, Invocation, OnTainted, Tainted
+from borg_lvm.command import NOTHING, Invocation, Marked, OnTainted, Tainted
 from hooks import borg, restic
 
 BEGIN = 1_790_000_000.0
@@ -19,19 +19,26 @@ BORG = ("borg", "--lock-wait", "9", "create", "--stats", "/repo::{hostname}-1", 
 RESTIC = ("restic", "-r", "/repo", "backup", "--host", "there", "/srv/", "/etc")
 
 
-def local(moment: float) -> str:
-    """A time as borg 1 writes it."""
-    return datetime.fromtimestamp(moment).isoformat()
+def in_utc(moment: float) -> str:
+    """A time as borg 1 writes it where TZ is UTC."""
+    return datetime.fromtimestamp(moment, UTC).replace(tzinfo=None).isoformat()
 
 
-def archive(name: str, start: float = BEGIN + 5, command: Sequence[str] = BORG, host: str = HOST) -> dict[str, object]:
+def archive(
+    name: str, start: float = BEGIN + 5, command: Sequence[str] = BORG, host: str = HOST, end: float = END - 5
+) -> dict[str, object]:
     path = ["/usr/bin/borg", *command[1:]]
-    return {"name": name, "start": local(start), "hostname": host, "command_line": path}
+    return {"name": name, "start": in_utc(start), "end": in_utc(end), "hostname": host, "command_line": path}
+
+
+def in_go(moment: float) -> str:
+    """A time as restic writes it."""
+    return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", ".123456789Z")
 
 
 def snapshot(name: str, start: float = BEGIN + 5, host: str = "there", *paths: str) -> dict[str, object]:
-    when = datetime.fromtimestamp(start, UTC).isoformat().replace("+00:00", ".123456789Z")
-    return {"id": name * 4, "short_id": name, "time": when, "hostname": host, "paths": paths or ("/etc", "/srv")}
+    known = {"id": name * 4, "short_id": name, "time": in_go(start), "hostname": host}
+    return {**known, "paths": paths or ("/etc", "/srv")}
 
 
 class Repository:
@@ -42,6 +49,7 @@ class Repository:
         self.changes: list[list[str]] = []
 
     def run(self, argv: Sequence[str], *, env: Mapping[str, str] = NOTHING) -> str:
+        assert argv[0] != "borg" or env["TZ"] == "UTC"
         if "list" in argv:
             return json.dumps({"archives": self.held})
         if "info" in argv:
@@ -52,9 +60,14 @@ class Repository:
         return ""
 
     def told(self, argv: Sequence[str], wish: OnTainted = "rename") -> list[str]:
+        answer = self.marked(argv, wish)
+        assert not answer.sound
+        return list(answer.lines)
+
+    def marked(self, argv: Sequence[str], wish: OnTainted = "rename", sound_until: float = 0.0) -> Marked:
         plugin = borg if argv[0] == "borg" else restic
         invocation = Invocation(tuple(argv), {"HOME": "/root"}, "/")
-        answer: list[str] | None = plugin.borg_lvm_taint(invocation, Tainted(BEGIN, END, wish, self.run))
+        answer: Marked | None = plugin.borg_lvm_taint(invocation, Tainted(BEGIN, END, wish, self.run, sound_until))
         assert answer is not None
         return answer
 
@@ -126,6 +139,27 @@ def test_of_two_snapshots_neither_is_touched() -> None:
 def test_a_dry_run_has_saved_nothing() -> None:
     assert Repository().told((*BORG[:4], "--dry-run", *BORG[4:])) == []
     assert Repository().told((*RESTIC, "--dry-run")) == []
+
+
+def test_borgs_archive_that_was_finished_in_time_is_left_alone() -> None:
+    repository = Repository(archive("h-1", end=BEGIN + 100))
+    assert repository.marked(BORG, "delete", BEGIN + 102) == Marked(
+        ("borg's archive h-1 was finished before that: it is sound",), sound=True
+    )
+    assert repository.changes == []
+    assert not repository.marked(BORG, "keep", BEGIN + 100.5).sound  # borg may have cut its time to a second
+    assert not Repository(archive("h-1.checkpoint", end=BEGIN + 9)).marked(BORG, "keep", END).sound
+    assert not Repository().marked(BORG, "keep", END).sound  # nothing was saved: that is no sound backup
+
+
+def test_restics_snapshot_that_was_finished_in_time_is_left_alone() -> None:
+    """Since restic 0.17 it says when that was."""
+    repository = Repository({**snapshot("bb"), "summary": {"backup_end": in_go(BEGIN + 100)}})
+    answer = repository.marked(RESTIC, "delete", BEGIN + 101)
+    assert answer == Marked(("restic's snapshot bb was finished before that: it is sound",), sound=True)
+    assert repository.changes == []
+    assert not repository.marked(RESTIC, "keep", BEGIN + 99).sound
+    assert not Repository(snapshot("bb")).marked(RESTIC, "keep", END).sound
 
 
 def test_another_program_is_not_mine() -> None:

@@ -1,0 +1,85 @@
+"""A snapshot that is lost when borgmatic has read all: what was finished before is sound, and the command goes on.
+
+Whoever reads it after that is ended, and what that has saved is marked.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.rig import Rig
+from tests.rig.volumes import Volume
+from tests.system import certificates
+from tests.system.gate import Gate
+from tests.system.live import Run, assert_nothing_left, tidy
+from tests.system.matic import Borgmatic
+from tests.system.program import environment
+from tests.system.test_overflow import TAINTED, overflow, prepared
+
+pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
+SOUND = "was finished before that: it is sound"
+
+
+def before_compact(folder: Path) -> Gate:
+    """Return a gate before which only the borg that compacts stands, when the archive is finished."""
+    real = shutil.which("borg", path=environment()["PATH"])
+    assert real
+    return Gate(folder, "borg", f'case "$*" in compact*) ;; *) exec {shlex.quote(real)} "$@" ;; esac')
+
+
+def overflown(rig: Rig, matic: Borgmatic, gate: Gate, volume: Volume, configs: Path) -> tuple[Run, str]:
+    """Run borgmatic; its snapshot is lost when it has finished the first archive and stands at the gate."""
+    config = rig.path("config.yaml")
+    config.write_text("snapshot: {size: 8M, grow: false}\n")
+    words = ("--", "borgmatic", "--config", configs, "create", "compact")
+    running = Run("run", "--config", config, *words, env=matic.env, session=True)
+    run_id = running.id()
+    running.waited_for((gate.folder / "started").exists, "the first archive")
+    time.sleep(3)  # looks are a second apart, and borg's times may be cut to seconds
+    overflow(volume)
+    time.sleep(3)
+    (gate.folder / "open").touch()
+    return running, run_id
+
+
+def test_what_was_finished_before_the_loss_is_sound(rig: Rig) -> None:
+    with tidy():
+        volume, expected = prepared(rig)
+        assert volume.at
+        matic, gate = Borgmatic.made(rig.path("matic")), before_compact(rig.path("gate"))
+        config = matic.configured([volume.at / "files"], {"local_path": str(gate.program)})
+        running, run_id = overflown(rig, matic, gate, volume, config)
+        said = running.end(0)
+        print(said.err)
+        (archive,) = matic.archives()
+        assert matic.borg.contents(archive).items() >= expected.items()
+        assert "no process reads it, so the command goes on" in said.err
+        assert f"borg's archive {archive} {SOUND}" in said.err
+        assert "the backup is sound" in said.err
+        assert certificates.read(run_id)["result"] == "warning"
+        assert_nothing_left(rig)
+
+
+def test_who_reads_after_the_loss_is_ended_and_what_that_saved_is_marked(rig: Rig) -> None:
+    """Two configurations: the second one's archive is begun when the snapshot is lost."""
+    with tidy():
+        volume, expected = prepared(rig)
+        assert volume.at
+        matic, gate = Borgmatic.made(rig.path("matic")), before_compact(rig.path("gate"))
+        for name, program in (("a", str(gate.program)), ("b", "borg")):
+            matic.configured([volume.at / "files"], {"local_path": program}, name)
+        running, run_id = overflown(rig, matic, gate, volume, matic.folder)
+        said = running.end(74)
+        print(said.err)
+        (sound,) = (name for name in matic.archives() if name.startswith("a-"))
+        assert matic.borg.contents(sound).items() >= expected.items()
+        assert f"borg's archive {sound} {SOUND}" in said.err
+        assert all(name == sound or name.startswith(TAINTED) for name in matic.archives())
+        assert "the backup is not to be trusted" in said.err
+        assert certificates.read(run_id)["result"] == "tainted"
+        assert_nothing_left(rig)
