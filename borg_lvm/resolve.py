@@ -85,14 +85,15 @@ def resolve(wanted: Wanted, table: Table) -> Resolved:
     problems += _conflicts(targets, wanted.needed)
     live = _live(wanted, targets)
     covers, holes = _nested(targets, live, table, wanted.one_file_system)
-    holes = live | holes
+    unseen = {mount.path for mount in table.mounts if mount.hidden_from_root}
+    holes = {path: hole for path, hole in (live | holes).items() if path not in unseen}
     covers |= _own(targets, covers, holes, table) | _devices(wanted.sources, targets)
     return Resolved(
         covers=tuple(covers[path] for path in sorted(covers)),
         holes=tuple(hole for _, hole in sorted(holes.items()) if _is_hidden(hole, targets, covers, holes)),
         live_sources=live_sources,
         problems=tuple(problems),
-        notes=tuple(_notes(wanted.sources, targets)),
+        notes=(*_notes(wanted.sources, targets), *_hidden(targets, live, table)),
     )
 
 
@@ -107,6 +108,8 @@ def standing(resolved: Resolved, table: Table) -> frozenset[tuple[str, str, str]
     found = set()
     for mount in table.mounts:
         ways = {mount.path, *above(mount.path)}
+        if mount.hidden_from_root:  # its user may mount and unmount it as he likes
+            continue
         if mount.path in around or (ways & covers and not ways & holes):
             found.add((mount.path, mount.device, mount.root))
     return frozenset(found)
@@ -158,6 +161,17 @@ def _notes(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> Iterator[
             yield f"{source.given} is a symbolic link: the link itself is read live, {source.target} is frozen"
 
 
+def _hidden(targets: Mapping[str, str], live: Mapping[str, Hole], table: Table) -> Iterator[str]:
+    """Say what the command finds empty because root may not read it; not where that was declared."""
+    for mount in table.mounts:
+        outer = next((outer for outer in (mount.path, *above(mount.path)) if outer in targets or outer in live), None)
+        if mount.hidden_from_root and outer in targets and outer not in live:
+            yield (
+                f"{mount.path} ({mount.fstype}) belongs to user {mount.hidden_from_root}, and not even root may read "
+                "it: it is not in the backup"
+            )
+
+
 def _conflicts(targets: Mapping[str, str], needed: Sequence[tuple[SeenPath, LivePath]]) -> list[str]:
     """Refuse a path that must be live and is a source, or lies between two (what is to be seen there?).
 
@@ -201,6 +215,8 @@ def _nested(
         path = mount.path
         outer = next((outer for outer in (path, *above(path)) if outer in targets or outer in live), None)
         if outer is None or outer in live or outer == path:
+            continue
+        if mount.hidden_from_root:
             continue
         if mount.fstype in PSEUDO:
             holes[path] = Hole(path, f"{mount.fstype}, nothing to back up")

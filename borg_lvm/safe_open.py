@@ -19,6 +19,8 @@ from borg_lvm.errors import SnapshotError
 
 FOLDER = os.O_PATH | os.O_DIRECTORY
 _REFUSED = (errno.ENOSYS, errno.EPERM)
+UNSEEN = (errno.EACCES, errno.EPERM, errno.ENOTCONN, errno.ESTALE)
+"""What fstat(2) says of a user's FUSE file system, of one whose server is gone, and of such an NFS."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,12 @@ def magic_for_others(fd: int) -> str:
 
 
 def identity(fd: int) -> Identity:
-    """Return what a descriptor stands for; zeros for a FUSE file system that shows nothing to root."""
+    """Return what a descriptor stands for; zeros where root sees nothing: a user's FUSE, a server that is gone."""
     try:
         info = os.fstat(fd)
-    except PermissionError:
+    except OSError as error:
+        if error.errno not in UNSEEN:
+            raise
         return Identity(0, 0)
     return Identity(info.st_dev, info.st_ino)
 
@@ -286,7 +290,9 @@ def mount_point(folder: int, name: str, like: int) -> None:
 def _is_folder(fd: int) -> bool:
     try:
         return stat.S_ISDIR(os.fstat(fd).st_mode)
-    except PermissionError:  # a FUSE file system that shows nothing to root
+    except OSError as error:
+        if error.errno not in UNSEEN:
+            raise
         return True
 
 

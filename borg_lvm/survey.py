@@ -24,7 +24,7 @@ from borg_lvm.command import Invocation, LivePath, Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked, Coverer
 from borg_lvm.devices import lvm, mounts, stack
-from borg_lvm.devices.paths import SeenPath, look
+from borg_lvm.devices.paths import SeenPath, look, look_declared
 from borg_lvm.errors import LockedError, SourceError, UsageError
 from borg_lvm.history import History
 from borg_lvm.plan import Plan
@@ -124,7 +124,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     table = mounts.Table(mounts.read())
     wanted = Wanted(
         sources=seen,
-        declared=tuple(look(path) for path in settings.live),
+        declared=tuple(look_declared(path, table) for path in settings.live),
         needed=tuple((look(live.path), live) for live in (*reading.live, *_sockets(os.environ))),
         one_file_system=reading.one_file_system,
         links={path: os.path.realpath(path) for path, _ in ROOT_HOLES if os.path.islink(path)},

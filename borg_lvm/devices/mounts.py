@@ -37,6 +37,18 @@ class Mount:
         """Return where `path`, which lies on this mount, is inside the file system: an absolute path in it."""
         return join(self.root, relative(path, self.path))
 
+    @property
+    def hidden_from_root(self) -> str:
+        """The number of the user whose FUSE file system it is that shows nothing to others, root included; else empty.
+
+        Source: Documentation/filesystems/fuse.rst, `allow_other`.
+        """
+        if self.fstype.partition(".")[0] not in ("fuse", "fuseblk"):
+            return ""
+        options = self.super_options.split(",")
+        owner = next((option.removeprefix("user_id=") for option in options if option.startswith("user_id=")), "0")
+        return "" if "allow_other" in options or owner == "0" else owner
+
 
 RAW = "raw"
 """In the place of a file system's type: the device itself is the source, not a file system on it."""
@@ -150,6 +162,10 @@ class Table:
     def __init__(self, mounts: Iterable[Mount]) -> None:
         self.mounts = visible(mounts)
         self._by_path = {mount.path: mount for mount in self.mounts}
+
+    def is_mount_point(self, path: str) -> bool:
+        """Whether something is mounted right at a path, as the table writes it: no link leads there."""
+        return path in self._by_path
 
     def of(self, path: str) -> Mount:
         """Return the mount that `path` (absolute, links resolved) lies on.

@@ -7,6 +7,8 @@ import stat
 from dataclasses import dataclass
 from typing import Literal
 
+from borg_lvm.devices.mounts import Table
+
 Kind = Literal["dir", "file", "link", "missing"]
 
 
@@ -41,6 +43,15 @@ def look(path: str) -> SeenPath:
         dangling = "" if os.path.exists(target) else "it leads nowhere"
         return SeenPath(path, real, "link", target, dangling, _block(target))
     return SeenPath(path, real, "dir" if stat.S_ISDIR(mode) else "file", device=_block(real))
+
+
+def look_declared(path: str, table: Table) -> SeenPath:
+    """Look at a path that is to stay live; at a mount point only by the table.
+
+    Root may not look at the FUSE file system of a user, and nobody at one whose server is gone.
+    """
+    path = os.path.normpath(path)
+    return SeenPath(path, path, "dir") if table.is_mount_point(path) else look(path)
 
 
 def _block(path: str) -> str:

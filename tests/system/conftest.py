@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +70,14 @@ def certificates_are_valid() -> Iterator[None]:
     """Validate what runs have written that nobody waited for; the others are validated as soon as they end."""
     yield
     certificates.validate_new()
+
+
+@pytest.fixture
+def fuse() -> None:
+    """Have FUSE file systems, which any user may mount."""
+    subprocess.run(["modprobe", "-q", "fuse"], check=False)
+    if "fuse\n" not in Path("/proc/filesystems").read_text():
+        pytest.skip("this kernel has no FUSE")
+    if not os.path.exists("/dev/fuse"):
+        os.mknod("/dev/fuse", 0o20666, os.makedev(10, 229))
+    os.chmod("/dev/fuse", 0o666)

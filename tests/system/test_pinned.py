@@ -81,16 +81,6 @@ def source(rig: Rig) -> Iterator[Path]:
         assert_nothing_left(rig)
 
 
-@pytest.fixture
-def fuse() -> None:
-    subprocess.run(["modprobe", "-q", "fuse"], check=False)
-    if "fuse\n" not in Path("/proc/filesystems").read_text():
-        pytest.skip("this kernel has no FUSE")
-    if not os.path.exists("/dev/fuse"):
-        os.mknod("/dev/fuse", 0o20666, os.makedev(10, 229))
-    os.chmod("/dev/fuse", 0o666)
-
-
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     begin = time.monotonic()

@@ -12,7 +12,7 @@ import pytest
 
 from borg_lvm.command import LivePath
 from borg_lvm.devices.paths import SeenPath, look
-from borg_lvm.resolve import Resolved
+from borg_lvm.resolve import Resolved, standing
 from tests.unit.data.machine import VOLUME, Machine, folders, holes, link, needed, shown
 
 ROOT_HOLES = ["/dev", "/proc", "/run", "/sys", "/tmp"]
@@ -203,6 +203,47 @@ class TestLive:
         machine = server()
         machine.other("/srv/jail/tmp", "tmpfs")
         assert "/srv/jail/tmp" in shown(machine.resolve("/srv"))  # and the plan will refuse it by name
+
+
+class TestFileSystemsOfUsers:
+    """Root may not look at a FUSE file system of a user's: it is neither a reason to refuse nor one to begin anew."""
+
+    @staticmethod
+    def machine(options: str = "rw,user_id=1000,group_id=1000", fstype: str = "fuse.sshfs") -> Machine:
+        machine = server()
+        mount = machine.other("/home/anna/nas", fstype)
+        machine.mounts[-1] = replace(mount, super_options=options)
+        return machine
+
+    def test_it_is_left_out_and_said_so(self) -> None:
+        resolved = self.machine().resolve("/home")
+        assert set(shown(resolved)) == {"/home"}
+        assert holes(resolved) == []
+        assert resolved.notes == (
+            "/home/anna/nas (fuse.sshfs) belongs to user 1000, and not even root may read it: it is not in the backup",
+        )
+
+    @pytest.mark.parametrize("declared", ["/home/anna/nas", "/home/anna"])
+    def test_declared_live_it_is_not_spoken_of(self, declared: str) -> None:
+        resolved = self.machine().resolve("/home", declared=folders(declared))
+        assert set(shown(resolved)) == {"/home"}
+        assert resolved.problems == resolved.notes == ()
+
+    @pytest.mark.parametrize(
+        ("options", "fstype"),
+        [
+            ("rw,user_id=1000,group_id=1000,allow_other", "fuse.sshfs"),
+            ("rw,user_id=0,group_id=0", "fuse.sshfs"),
+            ("rw", "nfs4"),
+        ],
+    )
+    def test_what_root_can_read_is_refused_as_before(self, options: str, fstype: str) -> None:
+        assert "/home/anna/nas" in shown(self.machine(options, fstype).resolve("/home"))
+
+    def test_its_coming_and_going_is_nobodys_business(self) -> None:
+        before, after = server(), self.machine()
+        resolved = before.resolve("/home")
+        assert standing(resolved, before.table()) == standing(resolved, after.table())
 
 
 class TestSourcesBelowTheRootsOwnHoles:
