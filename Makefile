@@ -25,7 +25,8 @@ install: ## on a server, as root: the program, links to it in /usr/local/sbin, u
 	$(if $(PYTHON),,$(error Python 3.11 or newer is needed: apt-get install python3))$(PYTHON) -m venv $(SERVER)
 	rm -rf build
 	$(SERVER)/bin/pip install --quiet --disable-pip-version-check .
-	install -d /etc/borg-lvm /usr/local/sbin /usr/local/lib/systemd/system
+	install -d -m 700 /etc/borg-lvm
+	install -d /usr/local/sbin /usr/local/lib/systemd/system
 	ln -sf $(SERVER)/bin/borg-lvm $(SERVER)/bin/borg-lvm-borg $(SERVER)/bin/borg-lvm-restic /usr/local/sbin/
 	install -D -m 644 contrib/udev/12-borg-lvm.rules /etc/udev/rules.d/12-borg-lvm.rules
 	install -m 644 contrib/systemd/*.service contrib/systemd/*.timer /usr/local/lib/systemd/system/

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 import signal
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from borg_lvm import output
@@ -33,6 +36,9 @@ LONGEST_VIEW = 7 * 86400
 """The longest time that a view may stand, as in the configuration."""
 
 
+NAMES = ("run", "begin", "end", "plan", "check", "clean", "report", "history", "hooks", "discover")
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse, with our exit status and one-line errors."""
 
@@ -42,8 +48,41 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting."""
-        verb = "" if "invalid choice" not in message else "borg-lvm run [options] -- COMMAND …, or "
-        raise UsageError(message, remedy=f"{verb}see: {self.prog} --help")
+        found = re.fullmatch(
+            r"argument [^:]*\brun\b[^:]*: invalid choice: '(.*)' \(choose from .*\)", message, re.DOTALL
+        )
+        if not found:
+            raise UsageError(message, remedy=f"see: {self.prog} --help")
+        word = found[1]
+        raise UsageError(f"borg-lvm has no command {word!r}", remedy=_instead(word))
+
+
+OTHERS = {"help": "borg-lvm --help", "version": "borg-lvm --version", "start": "borg-lvm begin", "stop": "borg-lvm end"}
+RESTORING = ("restore", "extract", "mount", "list")
+
+
+def _instead(word: str) -> str:
+    """Say what somebody may have meant by a word that is no command of ours."""
+    if word in OTHERS:
+        return OTHERS[word]
+    if word in RESTORING:
+        return f"{word} with the backup program itself: borg-lvm is for making backups only"
+    near = did_you_mean(word, NAMES)
+    return near or f"to back up with it: borg-lvm run -- {word} …; for what else there is: borg-lvm --help"
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return a question about what is nearly the same, or nothing."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def options_of(verb: str) -> list[str]:
+    """Return the long options of a verb, or of borg-lvm itself if it is empty."""
+    top = parser()
+    (verbs,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    chosen = verbs.choices[verb] if verb else top
+    return [name for action in chosen._actions for name in action.option_strings if name.startswith("--")]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="store_true", help="show the version and exit")
     verbs = top.add_subparsers(
         dest="verb",
-        metavar="run | begin | end | plan | check | clean | report | history | hooks | discover",
+        metavar=" | ".join(NAMES),
         title="what to do",
         parser_class=_Parser,
     )

@@ -14,7 +14,7 @@ from borg_lvm.plan import Copy, Plan
 from borg_lvm.sizing import human
 from borg_lvm.volumes import POOL_FULL
 
-Level = Literal["good", "note", "warning", "error"]
+Level = Literal["ok", "note", "warning", "error"]
 
 OLDEST_LVM = (2, 3)
 POOL_FILLING = 80.0
@@ -128,7 +128,7 @@ def _programs(seen: Seen) -> Iterator[Finding]:
         yield Finding("error", "lvm", f"is of version {old}, older than 2.03", "upgrade lvm2")
     elif not missing:
         told = ", ".join(f"{name} {version}" for name, version in seen.versions.items())
-        yield Finding("good", "programs", told)
+        yield Finding("ok", "programs", told)
 
 
 def _sandbox(seen: Seen) -> Iterator[Finding]:
@@ -164,14 +164,15 @@ def _kernel(seen: Seen) -> Iterator[Finding]:
     if not seen.snapshot_target:
         message = "it cannot make snapshots: the target `snapshot` of device-mapper is neither there nor a module"
         yield Finding("error", "kernel", message, "modprobe dm_snapshot; install the kernel's package of modules")
-    yield Finding("good", "kernel", seen.kernel)
+    elif seen.surroundings.mapper or not seen.surroundings.root:
+        yield Finding("ok", "kernel", seen.kernel)
 
 
 def _configuration(seen: Seen) -> Iterator[Finding]:
     if seen.configuration:
         yield from _refused("configuration", seen.configuration)
     else:
-        yield Finding("good", "configuration", "understood, and only root can change it")
+        yield Finding("ok", "configuration", "understood, and only root can change it")
 
 
 def _refused(about: str, why: Refused) -> Iterator[Finding]:
@@ -215,7 +216,7 @@ def _groups(seen: Seen) -> Iterator[Finding]:
             message = "it has no free space: of its thick volumes no snapshot can be made"
             yield Finding("warning" if ours is None or name in ours else "note", f"group {name}", message, remedy)
         else:
-            yield Finding("good", f"group {name}", f"{human(free)} free for snapshots")
+            yield Finding("ok", f"group {name}", f"{human(free)} free for snapshots")
         yield from _pools(members)
 
 
@@ -237,7 +238,7 @@ def _plan(seen: Seen) -> Iterator[Finding]:
     if seen.plan is None:
         return
     plan = seen.plan
-    yield Finding("good", "sources", f"{', '.join(plan.sources)} can be frozen")
+    yield Finding("ok", "sources", f"{', '.join(plan.sources)} can be frozen")
     for path, declared in plan.live_sources:
         yield Finding("note", "sources", f"{path} is read live, as declared (--live {declared})")
     if plan.consistency == "per-volume":
@@ -254,7 +255,7 @@ def _plan(seen: Seen) -> Iterator[Finding]:
     for one in plan.applications:
         missing = [f"{kept.path}: {kept.missing}" for kept in one.kept if kept.missing]
         plugin = " ".join(filter(None, (one.plugin, one.version)))
-        yield Finding("good", one.name, f"{plugin}, level {one.level}: {one.does}")
+        yield Finding("ok", one.name, f"{plugin}, level {one.level}: {one.does}")
         for text in missing:
             yield Finding("warning", one.name, f"not saved: {text}", "name it as a source")
         for note in one.notes:
@@ -309,7 +310,7 @@ def _size(copy: Copy, runs: Sequence[past.Once], spare: int) -> Iterator[Finding
     reach = min(copy.limit, copy.size + max(0, spare))
     remedy = f"snapshot.size: auto, or --snapshot-size {human(expected.size).replace(' ', '')}; or vgextend"
     if copy.size >= expected.used:
-        yield Finding("good", about, f"{human(copy.size)} for its snapshot; {told}")
+        yield Finding("ok", about, f"{human(copy.size)} for its snapshot; {told}")
     elif reach >= expected.used:
         message = (
             f"{human(copy.size)} for its snapshot is less than {told}; it would have to grow while the backup runs"

@@ -10,7 +10,7 @@ from borg_lvm.checking import Finding, Level, Seen
 from borg_lvm.plan import Plan
 from borg_lvm.report import as_data
 
-MARKS: Mapping[Level, str] = {"good": "ok", "note": "note", "warning": "WARNING", "error": "ERROR"}
+MARKS: Mapping[Level, str] = {"ok": "ok", "note": "note", "warning": "WARNING", "error": "ERROR"}
 
 
 def works(findings: Sequence[Finding]) -> bool:
@@ -57,7 +57,8 @@ def _conclusion(seen: Seen, findings: Sequence[Finding]) -> str:
     but = f", with {warnings} warning{'s' * (warnings != 1)}" if warnings else ""
     if seen.plan is None:
         return f"A backup could work{but}. Its sources were not looked at: borg-lvm check -- COMMAND …"
-    return f"The backup would work{but}: {_worth(seen.plan)}."
+    untried = "The command itself was not tried: whether its repository can be reached, say."
+    return f"The backup would work{but}: {_worth(seen.plan)}. {untried}"
 
 
 def _worth(plan: Plan) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from borg_lvm import output
-from borg_lvm.arguments import parser
+from borg_lvm.arguments import did_you_mean, options_of, parser
 from borg_lvm.errors import BUG_STATUS, BorgLvmError, ReaderGoneError, UsageError
 from borg_lvm.log import Log
 from borg_lvm.verbs import VERBS
@@ -36,8 +36,7 @@ def _main(argv: Sequence[str]) -> tuple[int, bool]:
     try:
         args, unknown = parser().parse_known_args(argv)
         if unknown:
-            name = f"borg-lvm {args.verb}" if args.verb else "borg-lvm"
-            raise UsageError(f"unrecognized arguments: {' '.join(unknown)}", remedy=f"see: {name} --help")
+            raise _unrecognized(args.verb or "", unknown)
         if args.version:
             return _version(), False
         if args.verb is None:
@@ -52,6 +51,13 @@ def _main(argv: Sequence[str]) -> tuple[int, bool]:
         return VERBS[args.verb](args, log), False
     except (Exception, KeyboardInterrupt) as error:
         return failed(error, log), True
+
+
+def _unrecognized(verb: str, words: Sequence[str]) -> UsageError:
+    """Return the error of words that a verb of ours does not take."""
+    near = did_you_mean(words[0].partition("=")[0], options_of(verb)) if words[0].startswith("-") else ""
+    name = f"borg-lvm {verb}" if verb else "borg-lvm"
+    return UsageError(f"unrecognized arguments: {' '.join(words)}", remedy=near or f"see: {name} --help")
 
 
 def answered(work: Callable[[], int], log: Log) -> int:

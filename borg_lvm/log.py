@@ -69,7 +69,7 @@ class Log:
 
     def _write(self, level: str, text: str, fields: dict[str, object]) -> None:
         if self.as_json and self._like_borg:  # its documentation: internals/frontends, "log_message"
-            borgs = {"type": "log_message", "levelname": level.upper(), "name": "borg_lvm", "message": text}
+            borgs = {"type": "log_message", "levelname": level.upper(), "name": "borg_lvm", "message": PREFIX + text}
             self._raw(json.dumps({"time": time.time(), **borgs}) + "\n")
             return
         known = self.context | fields

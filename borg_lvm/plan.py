@@ -15,7 +15,7 @@ from borg_lvm.devices import lvm
 from borg_lvm.devices.lvm import RUN_TAG, TAG, Volume, prefix
 from borg_lvm.devices.mounts import RAW, Mount
 from borg_lvm.errors import SourceError
-from borg_lvm.resolve import Cover, Resolved
+from borg_lvm.resolve import Cover, Resolved, if_live
 from borg_lvm.resolve import Hole as LiveHole
 from borg_lvm.safe_open import Identity
 from borg_lvm.sizing import Allotted, Known, allot, limit
@@ -285,7 +285,7 @@ def _found(covers: Sequence[Cover], volumes: Volumes, problems: list[str]) -> di
         answer = shown_otherwise(cover.mount) or (known[0] if known else volumes.find(cover.mount))
         if isinstance(answer, str):
             nested = "" if cover.because == cover.target else f" ({cover.because})"
-            problems.append(f"{cover.target}{nested}: {answer}; if it may be read live: --live {cover.target}")
+            problems.append(f"{cover.target}{nested}: {answer}; {if_live(cover.target)}")
         else:
             found.setdefault(cover.mount.device, (answer, cover.mount))
     problems += _named_twice(found)
@@ -306,7 +306,7 @@ def _no_key(found: Found, mount: Mount) -> str:
     return (
         f"{mount.path}: it lies on {found.volume.full_name}, which is encrypted, and the kernel does not give the key "
         f"of the mapping {found.crypt.name}: name a key file, in /etc/crypttab or under `luks:` in the configuration "
-        f"(`volume: {found.volume.full_name}`); if it may be read live: --live {mount.path}"
+        f"(`volume: {found.volume.full_name}`); {if_live(mount.path)}"
     )
 
 

@@ -102,7 +102,7 @@ def _remove_all(plan: Plan, ledger: Ledger, log: Log, leftovers: Leftovers, time
             names = [volume.full_name for volume in ours(plan.run_id, known, timeout)]
         strays.end_holders(_devices(plan), log)
         if names:
-            with log.step(f"removing {len(names)} snapshot{'s' * (len(names) > 1)}"):
+            with log.step(f"removing the snapshot{'s' * (len(names) > 1)} of {_origins(plan)}"):
                 remove(names, timeout)
         if complete and not any(dm.is_there(uuid) for uuid in known.uuids):
             return  # LVM says so by its status, and the kernel knows none of them any more
@@ -110,6 +110,10 @@ def _remove_all(plan: Plan, ledger: Ledger, log: Log, leftovers: Leftovers, time
         log.warning("\n".join([error.message, *error.details]))
         strays.end_holders(_devices(plan), log)
     remove_changed(plan.run_id, known, log, leftovers, timeout)
+
+
+def _origins(plan: Plan) -> str:
+    return ", ".join(copy.origin.full_name for copy in plan.copies)
 
 
 def _devices(plan: Plan) -> list[int]:

@@ -13,6 +13,7 @@ from borg_lvm.coverage import Covered
 from borg_lvm.dm import Fill
 from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
 from borg_lvm.plan import Copy, Plan
+from borg_lvm.resolve import DECLARED
 from borg_lvm.sizing import human
 from borg_lvm.watching import PoolStory, Story
 
@@ -192,6 +193,9 @@ def summary(outcome: Outcome) -> Iterator[tuple[str, dict[str, object]]]:
             yield f"{name}: {human(fill.used)} of {human(fill.total)} snapshot space used", {"volume": name}
     for path, declared in plan.live_sources:
         yield shown(f"not frozen, as declared: {path} (--live {declared})"), {}
+    for hole in plan.holes:
+        if hole.reason == DECLARED:
+            yield shown(f"not frozen, as declared: {hole.path}"), {}
     released = outcome.kept or ("not everything could be released" if outcome.leftovers else "everything released")
     text = f"{outcome.subject} ended with status {outcome.status} after {outcome.seconds:.1f} s; {released}"
     yield text, {"status": outcome.status, "seconds": round(outcome.seconds, 3)}

@@ -27,7 +27,14 @@ ROOT_HOLES = (
     ("/tmp", "the command's temporary files"),  # noqa: S108 - a mount point, not a file of ours
 )
 
+DECLARED = "declared live"
+"""The reason of a hole that the user wants."""
 MOST_SOURCES = 2000
+
+
+def if_live(path: str) -> str:
+    """Say how a path is left live, on the command line and for good."""
+    return f"if it may be read live: --live {path}, or `live: [{path}]` in the configuration"
 
 
 @dataclass(frozen=True)
@@ -191,7 +198,7 @@ def _live(wanted: Wanted, targets: Mapping[str, str]) -> dict[str, Hole]:
     """Return the paths that stay live whatever is mounted there: declared, needed, or needed by any command."""
     live: dict[str, Hole] = {}
     for seen in wanted.declared:
-        live.setdefault(_behind(seen), Hole(_behind(seen), "declared live"))
+        live.setdefault(_behind(seen), Hole(_behind(seen), DECLARED))
     for seen, needed in wanted.needed:
         if seen.kind != "missing" or needed.make:
             live.setdefault(_behind(seen), Hole(_behind(seen), needed.reason))
@@ -218,7 +225,7 @@ def _nested(
             continue
         if mount.hidden_from_root:
             continue
-        if mount.fstype in PSEUDO:
+        if mount.fstype in PSEUDO and not mount.is_trigger:
             holes[path] = Hole(path, f"{mount.fstype}, nothing to back up")
         elif one_file_system:
             holes[path] = Hole(path, "another file system, which the command does not enter")

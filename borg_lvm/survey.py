@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 
 from borg_lvm import (
     adding,
+    automounts,
     coverage,
+    encrypted,
     history,
     locks,
     luks,
@@ -118,10 +120,10 @@ def survey(question: Question, settings: Settings) -> Survey:
     invocation = wrappers.peel(question.argv, os.environ, question.cwd)
     reading = plugins.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
     sources = _sources(question, settings, reading)
+    table = automounts.opened(sources, one_file_system=reading.one_file_system)
     seen = tuple(look(path) for path in sources)
     if sources == reading.sources:  # those that the user names, there or in the configuration, are meant as they are
         _refuse_devices(reading, seen)
-    table = mounts.Table(mounts.read())
     wanted = Wanted(
         sources=seen,
         declared=tuple(look_declared(path, table) for path in settings.live),
@@ -152,6 +154,7 @@ def survey(question: Question, settings: Settings) -> Survey:
 
     make = _folders_to_make(wanted, resolved)
     seen_mounts = standing(resolved, table)
+    resolved = replace(resolved, problems=(*resolved.problems, *encrypted.refusals(resolved)))
     made = planned()  # what is wrong with a path is said before what is at it
     made = replace(made, seen=_identities(resolved), ways={one.given: _way(one) for one in seen})
     return Survey(made, planned, tuple(listed), make, resolved, seen_mounts, invocation, reading, past)

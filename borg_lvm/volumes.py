@@ -145,6 +145,8 @@ def _not_a_disk(mount: Mount) -> str:
         return "it is a bind mount of a folder that has been deleted; unmount it"
     if mount.fstype in _REASONS:
         return _REASONS[mount.fstype]
+    if mount.is_trigger:
+        return "it is an automount, and nothing could be mounted there (see its unit, or the log of automount)"
     return f"it lies on {mount.fstype}, which has no block device" if mount.device.startswith("0:") else ""
 
 

@@ -38,6 +38,11 @@ class Mount:
         return join(self.root, relative(path, self.path))
 
     @property
+    def is_trigger(self) -> bool:
+        """Whether it is an automount of its own, with nothing mounted on it yet; not a directory of a map's keys."""
+        return self.fstype == "autofs" and bool({"direct", "offset"} & {*self.super_options.split(",")})
+
+    @property
     def hidden_from_root(self) -> str:
         """The number of the user whose FUSE file system it is that shows nothing to others, root included; else empty.
 

@@ -340,3 +340,41 @@ def test_make_install(machine: Machine) -> None:
     machine.do(
         "/opt/borg-lvm/bin/python", "-c", "import borg_lvm; assert borg_lvm.__file__.startswith('/opt/borg-lvm')"
     )
+
+
+@pytest.fixture(scope="module")
+def automount(cut: Booted, machine: Machine) -> Iterator[Path]:
+    """Have an automount below the volume, idle: what it mounts lies on another volume, whose file it shows."""
+    other, point = cut.rig.path("other"), DATA / "more"
+    cut.rig.volume("more", fs="ext4", mib=64, at=other)
+    (other / "file").write_text("of the automount")
+    point.mkdir()
+    machine.write(f"{UNITS}/srv-more.mount", f"[Mount]\nWhat={other}\nWhere={point}\nType=none\nOptions=bind\n")
+    machine.write(f"{UNITS}/srv-more.automount", f"[Automount]\nWhere={point}\n")
+    machine.shell("modprobe autofs4 || :")
+    machine.systemctl("start", "srv-more.automount")
+    assert "autofs" in machine.shell(f"tail -n1 /proc/self/mountinfo; ls {point.parent}").out
+    yield point
+    machine.systemctl("stop", "srv-more.automount", "srv-more.mount")
+
+
+def test_an_automount_is_frozen_too(automount: Path, machine: Machine) -> None:
+    """Below a source, and as the source itself; nothing is mounted there when the run begins."""
+    for source in (DATA, automount):
+        said = machine.do("borg-lvm", "run", "--path", source, "--", "cat", automount / "file")
+        assert said.out == "of the automount"
+        assert re.search(r"frozen at .*/more", said.err)
+        machine.systemctl("stop", "srv-more.mount")
+        machine.systemctl("start", "srv-more.automount")
+
+
+def test_an_automount_that_cannot_be_mounted_is_refused_by_name(automount: Path, machine: Machine) -> None:
+    machine.write(f"{UNITS}/srv-more.mount.d/broken.conf", "[Mount]\nWhat=none\nType=nosuchfs\nOptions=\n")
+    for source in (DATA, automount):
+        said = machine.do("borg-lvm", "run", "--path", source, "--", "true", status=69)
+        assert f"{automount}" in said.err
+        assert "it is an automount, and nothing could be mounted there" in said.err
+        machine.systemctl("reset-failed", "srv-more.mount", "srv-more.automount", status=None)
+        machine.systemctl("restart", "srv-more.automount")
+    machine.shell(f"rm -r {UNITS}/srv-more.mount.d; systemctl daemon-reload")
+    machine.do("borg-lvm", "run", "--live", automount, "--path", DATA, "--", "cat", DATA / "file")

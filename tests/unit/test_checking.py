@@ -166,7 +166,7 @@ def sized(needed: int, size: int, *, limit: int = 12 * GIB, free: int = 10 * GIB
 
 
 def test_a_size_is_judged_by_what_past_runs_have_needed() -> None:
-    assert [one.level for one in sized(1 * GIB, 2 * GIB)] == ["good"]
+    assert [one.level for one in sized(1 * GIB, 2 * GIB)] == ["ok"]
     (grows,) = sized(3 * GIB, 2 * GIB)
     assert grows.level == "note"
     assert "would have to grow" in grows.message

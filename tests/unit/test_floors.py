@@ -19,8 +19,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "config command devices plugins hookspecs wrappers applications child unseen_main trace",
         "plan resolve report sizing volumes watching verdict past coverage certificate timeline trend webpage "
         "drawing metrics checking checklist belonging",
-        "adding attempts quiesce players undo undo_main snapshots release guardian guardian_main guardian_loosen "
-        "view run verifying preparing ledger locks luks namespace looking strays survey watch growing "
+        "adding attempts automounts encrypted quiesce players undo undo_main snapshots release guardian guardian_main "
+        "guardian_loosen view run verifying preparing ledger locks luks namespace looking strays survey watch growing "
         "taint history laying recording aftermath desk stand merging origins",
         "session clean describe discover contract account front checkup unnamed keeper",
         "cli arguments given verbs __main__ keeper_main api",

@@ -251,7 +251,8 @@ def test_messages_are_as_many_as_the_programs_and_of_its_form(capfd: pytest.Capt
     front.log("borg", ["borg", "create", "--log-json"]).error("line\nline", status=71)
     told = json.loads(capfd.readouterr().err)
     assert {**told, "time": 0.0} == {
-        "type": "log_message", "time": 0.0, "levelname": "ERROR", "name": "borg_lvm", "message": "line\nline",
+        "type": "log_message", "time": 0.0, "levelname": "ERROR", "name": "borg_lvm",
+        "message": "borg-lvm: line\nline",
     }  # fmt: skip
 
 

@@ -85,7 +85,9 @@ class Guests:
                     elif record["event"] == "finish":
                         result = Result(kernel, record["test"], record["outcome"], record["seconds"], record["reason"])
                         self.progress.finish(result)
-                        failed += result.outcome == "failed"
+                        if result.outcome == "failed":
+                            failed += 1
+                            self.say(f"FAILED {result.name} ({kernel})")  # why it failed comes when its guest has ended
         return failed
 
     def _explain(self, part: Part, status: int, failed: int, output: str) -> None:

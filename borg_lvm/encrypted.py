@@ -1,0 +1,101 @@
+"""Directories that are encrypted by fscrypt: unlocked on the server, locked in its snapshot.
+
+The kernel keeps the keys for each mounted file system by itself and gives none away; a snapshot shows names and
+contents in cipher. So these directories are named before anything is done.
+Source: Documentation/filesystems/fscrypt.rst.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Collection
+from contextlib import suppress
+
+from borg_lvm import safe_open
+from borg_lvm.resolve import Resolved, if_live
+from borg_lvm.volumes import FREEZABLE
+
+FS_IOC_GET_ENCRYPTION_POLICY_EX = 0xC0096616
+LONGEST_POLICY = 24
+MOST = 20
+"""So many are named; who has more has one for each user."""
+
+
+def refusals(resolved: Resolved) -> list[str]:
+    """Say which directories that would be frozen are encrypted, MOST at most of each source.
+
+    Every directory is looked at where the file system has the feature `encrypt`, which none has by default.
+    """
+    left_out = {hole.path for hole in resolved.holes} | {cover.target for cover in resolved.covers}
+    return [
+        f"{path} is encrypted by fscrypt, and locked in a snapshot: its files would not be in the backup; "
+        f"{if_live(path)}"
+        for cover in resolved.covers
+        if cover.mount.fstype in FREEZABLE
+        for path in _encrypted(cover.target, left_out - {cover.target})
+    ]
+
+
+def _encrypted(top: str, left_out: Collection[str]) -> list[str]:
+    found: list[str] = []
+    with suppress(OSError), safe_open.path(top) as folder:  # if it is gone, others say so
+        if not stat.S_ISDIR((seen := os.fstat(folder)).st_mode):
+            return [top] if stat.S_ISREG(seen.st_mode) and _is_encrypted_file(folder) else []
+        waiting, device = [""], seen.st_dev
+        while waiting and len(found) < MOST:
+            inner = waiting.pop()
+            path = os.path.join(top, inner).rstrip("/") or "/"
+            if path in left_out:
+                continue
+            try:
+                if _is_encrypted(folder, inner, device, waiting):
+                    found.append(path)
+            except OSError as error:
+                if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY):
+                    break  # this file system, or this kernel, has no fscrypt
+                # It is gone, or no directory any more; or its name is too long to be opened by anybody.
+    return sorted(found)
+
+
+def _is_encrypted_file(file: int) -> bool:
+    fd = safe_open.reopened(file, os.O_RDONLY)
+    try:
+        return _has_policy(fd)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _is_encrypted(top: int, inner: str, device: int, waiting: list[str]) -> bool:
+    """Whether a directory below `top` is encrypted; if not, those below it are added to `waiting`. Raises: OSError."""
+    fd = safe_open.opened(inner, top, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if os.fstat(fd).st_dev != device:
+            return False
+        if _has_policy(fd):
+            return True
+        with os.scandir(fd) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        waiting += [f"{inner}/{name}" if inner else name for name in names]
+        return False
+    finally:
+        os.close(fd)
+
+
+def _has_policy(fd: int) -> bool:
+    """Whether a directory or a file has a policy. Raises: OSError where there is no fscrypt."""
+    question = struct.pack("=Q", LONGEST_POLICY) + bytes(LONGEST_POLICY)
+    try:
+        fcntl.ioctl(fd, FS_IOC_GET_ENCRYPTION_POLICY_EX, question)
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            return False
+        if error.errno == errno.EINVAL:  # a policy that this kernel does not know
+            return True
+        raise
+    return True
