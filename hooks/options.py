@@ -1,7 +1,7 @@
 """A small reader of command lines after a table of options.
 
 A table is data: one option a line, its names, and whether it takes a value (`=`), may take one (`[=]`), or takes
-none. A `Style` says how a program reads the table: argparse, getopt_long, popt and pflag differ.
+none. A `Style` says how a program reads the table: argparse, getopt_long and popt differ; pflag.py is for Go's.
 What the table does not know is reported, never guessed.
 """
 
@@ -33,14 +33,12 @@ class Option:
 class Style:
     """How a program reads its command line.
 
-    `abbreviations`: an unambiguous beginning of a long option will do. `switches`: a flag without a value takes
-    one nevertheless by `=`. `short_equals`: `-o=value` means `value`. `next_word`: an optional value may be the
-    next word, unless that is an option itself; else it must be attached. `stops`: the first word that is not an
-    option ends the options.
+    `abbreviations`: an unambiguous beginning of a long option will do. `short_equals`: `-o=value` means `value`.
+    `next_word`: an optional value may be the next word, unless that is an option itself; else it must be attached.
+    `stops`: the first word that is not an option ends the options.
     """
 
     abbreviations: bool = False
-    switches: bool = False
     short_equals: bool = False
     next_word: bool = False
     stops: bool = False
@@ -52,9 +50,6 @@ ARGPARSE = Style(abbreviations=True, short_equals=True, next_word=True)
 ARGPARSE_COMMAND = Style(abbreviations=True, short_equals=True, next_word=True, stops=True)
 # GNU getopt_long.
 GETOPT = Style(abbreviations=True)
-# Go's pflag, as restic uses it.
-PFLAG = Style(switches=True, short_equals=True)
-PFLAG_COMMAND = Style(switches=True, short_equals=True, stops=True)
 # popt, as rsync uses it.
 POPT = Style(short_equals=True)
 
@@ -188,7 +183,7 @@ class _Reader:
             self._alone(found[0], text)
 
     def _attached(self, option: Option, text: str, value: str) -> None:
-        if option.takes is Takes.NOTHING and not self.style.switches:
+        if option.takes is Takes.NOTHING:
             self.unknown.append(f"{text}={value}")
         else:
             self.items.append(Given(option.name, value))

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from borg_lvm.command import Invocation, LivePath, Marked, Reading, Tainted
 from borg_lvm.plugins import hookimpl
 
-from . import options, patterns
+from . import options, patterns, pflag
 
 # Options of every command: restic 0.14.0 (restic help) to 0.19 (internal/global/global.go).
 GLOBAL = """
-    -h --help
     --cacert=
     --cache-dir=
     --cleanup-cache
@@ -75,8 +74,10 @@ BACKUP = """
     --with-atime
 """
 
-GLOBAL_TABLE = options.Table(GLOBAL + "--version\n")
-BACKUP_TABLE = options.Table(GLOBAL, BACKUP)
+# What cobra knows while it looks for the command's word; it adds --help when it has found that.
+GLOBAL_TABLE = options.Table(GLOBAL)
+OTHER_TABLE = options.Table(GLOBAL, "-h --help\n--version")
+BACKUP_TABLE = options.Table(GLOBAL, "-h --help", BACKUP)
 
 # Backends that are reached over the network (internal/backend/all).
 REMOTE = ("azure:", "b2:", "gs:", "rclone:", "rest:", "s3:", "sftp:", "swift:")
@@ -90,10 +91,11 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
     """Read `restic … backup …`."""
     if not is_restic(invocation.program):
         return None
-    before = options.read(invocation.argv[1:], GLOBAL_TABLE, options.PFLAG_COMMAND)
-    action = before.words[0] if before.words else ""
+    command = pflag.find_command(invocation.argv[1:], GLOBAL_TABLE)
+    action = command.word
     if action == "backup":
-        return _backup(invocation, before)
+        return _backup(invocation, command)
+    before = pflag.read(command.before, OTHER_TABLE)
     problems = options.complaints("restic", before)
     said = f"restic {action}" if action else "restic without a command"
     problems.append(f"{said} reads no source paths; run it without borg-lvm")
@@ -107,10 +109,10 @@ def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> Marked | None:
     """Mark the snapshot that `restic backup` has made."""
     if not is_restic(invocation.program):
         return None
-    before = options.read(invocation.argv[1:], GLOBAL_TABLE, options.PFLAG_COMMAND)
-    reading = _backup(invocation, before)
-    parsed = _parsed(before)
-    if before.words[:1] != ("backup",) or reading.problems or parsed.has("--time"):
+    command = pflag.find_command(invocation.argv[1:], GLOBAL_TABLE)
+    reading = _backup(invocation, command)
+    parsed = pflag.read(command.rest, BACKUP_TABLE)
+    if command.word != "backup" or reading.problems or parsed.has("--time"):
         told = "borg-lvm cannot tell which snapshot this run has made: look for it (restic snapshots), and forget it"
         return Marked((told,))
     if reading.dry_run:
@@ -125,19 +127,14 @@ def is_restic(program: str) -> bool:
     return re.fullmatch(r"restic(_\d[\w.]*)?", program) is not None
 
 
-def _parsed(before: options.Parsed) -> options.Parsed:
-    """Return the whole command line, from what was read up to the command's word."""
-    after = options.read(before.rest, BACKUP_TABLE, options.PFLAG)
-    return options.Parsed(
-        (*before.given(), *after.items),
-        (*before.unknown, *after.unknown),
-        incomplete=(*before.incomplete, *after.incomplete),
-    )
-
-
-def _backup(invocation: Invocation, before: options.Parsed) -> Reading:
-    parsed = _parsed(before)
+def _backup(invocation: Invocation, command: pflag.Command) -> Reading:
+    parsed = pflag.read(command.rest, BACKUP_TABLE)
     problems = options.complaints("restic", parsed)
+    if command.unsure:
+        problems.append(
+            "the value of an option before the word backup is 'backup' as well, and versions of restic differ in which"
+            " of both they take for the command; write the option behind it"
+        )
     problems += _switch_problems(parsed)
     if _on(parsed, "--help"):
         problems.append("restic backup --help reads no source paths; run it without borg-lvm")

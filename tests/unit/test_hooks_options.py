@@ -96,19 +96,15 @@ def test_two_names_of_one_option_are_not_ambiguous() -> None:
     assert options.read(["--same"], table, options.GETOPT).ambiguous == ()
 
 
-@pytest.mark.parametrize("style", [options.GETOPT, options.ARGPARSE, options.POPT, options.PFLAG])
+@pytest.mark.parametrize("style", [options.GETOPT, options.ARGPARSE, options.POPT])
 def test_the_unknown_is_reported(style: options.Style) -> None:
     parsed = options.read(["--nix=1", "-vZ", "x"], TABLE, style)
     assert parsed.unknown == ("--nix", "-Z")
     assert parsed.words == ("x",)
 
 
-def test_a_flag_takes_no_value_but_in_go() -> None:
+def test_a_flag_takes_no_value() -> None:
     assert options.read(["--verbose=false"], TABLE, options.GETOPT).unknown == ("--verbose=false",)
-    assert items("--verbose=false", "-v=true", style=options.PFLAG) == (
-        Given("--verbose", "false"),
-        Given("--verbose", "true"),
-    )
 
 
 def test_a_missing_value_is_reported() -> None:
@@ -129,7 +125,7 @@ def test_a_command_word_stops_the_reading() -> None:
 @given(st.lists(st.text(max_size=8)))
 def test_any_command_line_is_read_to_its_end(args: list[str]) -> None:
     """No word is lost: each is an item, a value, or reported."""
-    for style in (options.GETOPT, options.ARGPARSE, options.POPT, options.PFLAG):
+    for style in (options.GETOPT, options.ARGPARSE, options.POPT):
         parsed = options.read(args, TABLE, style)
         assert len(parsed.items) + len(parsed.unknown) + len(parsed.ambiguous) + len(parsed.incomplete) <= sum(
             max(1, len(arg)) for arg in args

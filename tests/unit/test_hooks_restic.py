@@ -38,6 +38,42 @@ def test_options_stand_before_and_after_the_command_and_among_the_paths() -> Non
     assert reading.problems == ()
 
 
+@pytest.mark.parametrize(
+    ("line", "sources", "repository"),
+    [
+        ("backup -vr /r /etc", ("/etc",), "/r"),
+        ("backup -vve *.o /etc -r /r", ("/etc",), "/r"),
+        ("backup -vn /etc -r=/r", ("/etc",), "/r"),
+        ("backup --verbose 2 /etc -r /r", ("/work/2", "/etc"), "/r"),
+        ("-e *.o --tag x backup /etc -r /r", ("/etc",), "/r"),
+        ("-xe*.o -r /r backup /etc", ("/etc",), "/r"),
+        ("-r /r backup backup /etc", ("/work/backup", "/etc"), "/r"),
+        ("backup -r /r -- -v /etc", ("/work/-v", "/etc"), "/r"),
+    ],
+)
+def test_values_are_taken_as_pflag_takes_them(line: str, sources: tuple[str, ...], repository: str) -> None:
+    """An optional value comes by `=` only; the options of backup may stand before its word."""
+    reading = read(*line.split())
+    assert reading.problems == ()
+    assert reading.sources == sources
+    assert [item.path for item in reading.live if item.reason == "the repository"] == [repository]
+    assert reading.one_file_system == ("-x" in line)
+
+
+@pytest.mark.parametrize("line", ["-p backup -r /r backup /etc", "backup -v= /etc", "backup /etc --tag", "-Z backup x"])
+def test_what_versions_of_restic_read_differently_or_not_at_all(line: str) -> None:
+    reading = read(*line.split())
+    assert reading.problems
+    assert not reading.no_paths
+
+
+def test_what_comes_before_no_command_is_no_backup() -> None:
+    """cobra takes the word after an option that it does not know for its value, and finds no command."""
+    for line in ("-- backup /etc", "-r backup", "--help", ""):
+        assert read(*line.split()).action == "", line
+        assert read(*line.split()).no_paths, line
+
+
 def test_switches_take_values_by_equals_signs() -> None:
     assert not read("backup", "-x", "--one-file-system=false", "/etc").one_file_system
     assert read("backup", "-x=true", "/etc").one_file_system

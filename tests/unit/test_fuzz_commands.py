@@ -1,0 +1,21 @@
+"""The readers of command lines beside the real programs: a few hundred lines here, twenty thousand in the soak."""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+import pytest
+
+pytestmark = pytest.mark.process
+CASES = 20_000 if "BORG_LVM_RUNS" in os.environ else 250
+SEED = int(os.environ.get("BORG_LVM_SEED", "1"))
+
+
+@pytest.mark.parametrize("name", [pytest.param("restic", marks=pytest.mark.needs("restic"))])
+def test_we_read_what_the_program_reads(name: str) -> None:
+    figures, told = importlib.import_module(f"tests.fuzz.{name}").told(CASES, SEED)
+    assert figures.missed == 0, told
+    assert figures.faults == ()
+    assert figures.accepted > CASES / 2
+    assert figures.refused < max(3, figures.accepted / 100), told
