@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from borg_lvm.command import Invocation, Reading
 
 if TYPE_CHECKING:
-    from hooks import options, tar
+    from hooks import options, tar, tar_names, tar_options
 else:
-    from borg_lvm_hooks import options, tar
+    from borg_lvm_hooks import options, tar, tar_names, tar_options
 
 
 def read(*args: str, cwd: str = "/work", **env: str) -> Reading:
@@ -63,8 +63,8 @@ def test_names_are_unquoted() -> None:
         r"/work/\q",
         r"/work/a\tb",
     )
-    assert tar.unquote(r"\303\274") == "ü"
-    assert tar.unquote(r"\377") == "\udcff"
+    assert tar_names.unquote(r"\303\274") == "ü"
+    assert tar_names.unquote(r"\377") == "\udcff"
 
 
 def test_lists_of_files(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_lists_taken_verbatim(tmp_path: Path) -> None:
     assert reading.sources == tuple(f"{tmp_path}/{name}" for name in ("-C", "x", "-C /x", "a\nb"))
 
 
-@pytest.mark.parametrize("line", ["-h", "--exclude=x", "-T other", r"-C a\ b", "-C", "-C x y", "--nix"])
+@pytest.mark.parametrize("line", ["-h", "--exclude=x", r"-C a\\ b", "-C", "-C /", "-C x y", "--nix", "-C 'x"])
 def test_other_options_in_a_list_are_refused(line: str, tmp_path: Path) -> None:
     (tmp_path / "list").write_text(f"a\n{line}\n")
     assert "does not follow" in read("-cf", "-", "-T", str(tmp_path / "list")).problems[0]
@@ -95,9 +95,37 @@ def test_other_options_in_a_list_are_refused(line: str, tmp_path: Path) -> None:
 
 def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "zeros").write_bytes(b"a\0b\0")
-    for name in ("-", str(tmp_path / "pipe"), "/no/such", str(tmp_path / "zeros")):
+    (tmp_path / "nested").write_text("-T other\n")
+    for name in ("-", str(tmp_path / "pipe"), "/no/such", str(tmp_path / "nested")):
         assert read("-cf", "x", "-T", name).problems, name
+
+
+def test_options_in_a_list_that_tar_sees(tmp_path: Path) -> None:
+    """tar undoes the escapes of a line before it looks for a dash, and takes slashes off its end."""
+    (tmp_path / "escaped").write_bytes(b"\\055C /etc\npasswd\n")
+    assert read("-cf", "-", "-T", str(tmp_path / "escaped")).sources == ("/etc/passwd",)
+    assert read("-cf", "-", "--no-unquote", "-T", str(tmp_path / "escaped")).sources[0] == "/work/\\055C /etc"
+    (tmp_path / "quoted").write_bytes(b"\v--dir '/a b/'\nx\n")
+    assert read("-cf", "-", "-T", str(tmp_path / "quoted")).sources == ("/a b/x",)
+
+
+def test_a_list_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("-C d\na\n-T ./list\n")
+    reading = read("-cf", "-", "-T", "list", "-C", "/e", "-T", f"{tmp_path}/list", "b", cwd=str(tmp_path))
+    assert reading.sources == (f"{tmp_path}/d/a", "/e/b")
+
+
+def test_a_list_with_zero_bytes(tmp_path: Path) -> None:
+    """tar goes on by zero bytes from the first one, whatever it was told."""
+    (tmp_path / "list").write_bytes(b"/a\n/b\0/c\nd\0")
+    assert read("-cf", "-", "-T", str(tmp_path / "list")).sources == ("/a", "/b", "/c\nd")
+
+
+def test_a_chain_of_lists_has_an_end(tmp_path: Path) -> None:
+    for number in range(100):
+        (tmp_path / f"{number}").write_text(f"-T {tmp_path}/{number + 1}\n")
+    (tmp_path / "100").write_text("a\n")
+    assert "more than" in read("-cf", "-", "-T", str(tmp_path / "0")).problems[0]
 
 
 def test_options_in_the_environment() -> None:
@@ -148,14 +176,14 @@ def test_no_names() -> None:
 TELLING = {
     *tar.MODES,
     *tar.PRINTS,
-    *tar.QUOTING,
+    *tar_names.QUOTING,
     *("--directory", "--files-from", "--add-file", "--dereference", "--remove-files", "--file", "--one-file-system"),
     *("--listed-incremental", "--index-file", "--volno-file"),
 }
 
 
 def harmless() -> st.SearchStrategy[list[str]]:
-    known = [option for option in tar.TABLE.options if option.name not in TELLING]
+    known = [option for option in tar_options.TABLE.options if option.name not in TELLING]
 
     def spell(option: options.Option) -> list[str]:
         return [option.name, "1"] if option.takes is options.Takes.VALUE else [option.name]
@@ -188,7 +216,7 @@ def test_the_table_is_that_of_the_installed_tar() -> None:
         names = re.findall(r"(?<![\w\[])(-[^-,\s]|--[\w-]+)(\[?=)?", match[1])
         value = next((takes for _, takes in names if takes), "")
         for name, _ in names:
-            option = tar.TABLE.by_name.get(name)
+            option = tar_options.TABLE.by_name.get(name)
             assert option is not None, f"tar has a new option {name}"
             assert option.takes.value == {"": "nothing", "=": "a value", "[=": "a value, or none"}[value], name
             seen += 1
