@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from borg_lvm import getopt_long
 from borg_lvm.command import Invocation
 
 
@@ -19,74 +20,70 @@ from borg_lvm.command import Invocation
 class Wrapper:
     """A program that runs another one, and how its command line reads up to that program's name.
 
-    `flags` take no value, `values` take the next word (or what is attached), `words` is how many words that are no
-    options stand before the command, `refused` are the flags under which no command follows, or not a plain one.
+    `words` is how many words that are no options stand before the command; `optional` is what one further word looks
+    like, where a program takes it or leaves it. `permutes`: it takes its options out of the command's as well.
     """
 
-    flags: tuple[str, ...] = ()
-    values: tuple[str, ...] = ()
+    options: getopt_long.Table
     words: int = 0
     optional: str = ""
-    refused: tuple[str, ...] = ()
+    permutes: bool = False
 
 
-def _wrapper(flags: str = "", values: str = "", words: int = 0, optional: str = "", refused: str = "") -> Wrapper:
-    return Wrapper(tuple(flags.split()), tuple(values.split()), words, optional, tuple(refused.split()))
+def _wrapper(options: str = "", words: int = 0, optional: str = "", *, permutes: bool = False) -> Wrapper:
+    return Wrapper(getopt_long.Table(f"{options} -h/--help! -V/--version!"), words, optional, permutes)
 
 
-# Options as in coreutils 9.1 to 9.5, util-linux 2.38 to 2.40, moreutils 0.67, systemd 252 to 256, GNU time 1.9.
-# `optional` is what one further word before the command looks like, where a program takes it or leaves it.
+# Options as in coreutils 9.1 to 9.6, util-linux 2.38 to 2.40, moreutils 0.67, systemd 252 to 256, GNU time 1.9.
 WRAPPERS: Mapping[str, Wrapper] = {
-    "chronic": _wrapper("-v -e -ve -ev"),
-    "choom": _wrapper(values="-n --adjust", refused="-p --pid"),
+    "chronic": _wrapper("-v -e"),
+    "choom": _wrapper("-n/--adjust= -p/--pid=!", permutes=True),
     "chrt": _wrapper(
-        "-a --all-tasks -b --batch -d --deadline -f --fifo -i --idle -o --other -r --rr -R --reset-on-fork"
-        " -v --verbose",
-        "-T --sched-runtime -P --sched-period -D --sched-deadline",
+        "-a/--all-tasks -b/--batch -d/--deadline -f/--fifo -i/--idle -o/--other -r/--rr -R/--reset-on-fork -v/--verbose"
+        " -T/--sched-runtime= -P/--sched-period= -D/--sched-deadline= -m/--max! -p/--pid!",
         optional=r"[0-9]+",
-        refused="-m --max -p --pid",
     ),
     "eatmydata": _wrapper(),
     "env": _wrapper(
-        "-v --debug --block-signal --default-signal --ignore-signal --list-signal-handling",
-        refused="-S --split-string -0 --null --help --version",
+        "-i/--ignore-environment -u/--unset= -C/--chdir= -v/--debug -a/--argv0= --block-signal[=] --default-signal[=]"
+        " --ignore-signal[=] --list-signal-handling -S/--split-string=! -0/--null!"
     ),
     "flock": _wrapper(
-        "-s --shared -x -e --exclusive -n --nb --nonblock -u --unlock -o --close -F --no-fork --verbose",
-        "-w --wait --timeout -E --conflict-exit-code",
+        "-s/--shared -x/-e/--exclusive -n/--nb/--nonblock -u/--unlock -o/--close -F/--no-fork --verbose --fcntl"
+        " -w/--wait/--timeout= -E/--conflict-exit-code= -c/--command!",
         words=1,
-        refused="-c --command",
     ),
-    "ionice": _wrapper("-t --ignore", "-c --class -n --classdata", refused="-p --pid -P --pgid -u --uid"),
-    "nice": _wrapper(values="-n --adjustment"),
+    "ionice": _wrapper("-t/--ignore -c/--class= -n/--classdata= -p/--pid=! -P/--pgid=! -u/--uid=!"),
+    "nice": _wrapper("-n/--adjustment="),
     "nohup": _wrapper(),
     "prlimit": _wrapper(
-        "--verbose --as --core --cpu --data --fsize --locks --memlock --msgqueue --nice --nofile --nproc --rss"
-        " --rtprio --rttime --sigpending --stack",
-        refused="-p --pid",
+        "--verbose --noheadings --raw -o/--output= -p/--pid=! -v/--as[=] -c/--core[=] -t/--cpu[=] -d/--data[=]"
+        " -f/--fsize[=] -x/--locks[=] -l/--memlock[=] -q/--msgqueue[=] -e/--nice[=] -n/--nofile[=] -u/--nproc[=]"
+        " -m/--rss[=] -r/--rtprio[=] -y/--rttime[=] -i/--sigpending[=] -s/--stack[=]"
     ),
     "run-one": _wrapper(),
-    "setsid": _wrapper("-c --ctty -w --wait", refused="-f --fork"),
-    "ssh-agent": _wrapper("-c -s -D -d", "-a -E -O -P -t", refused="-k"),
-    "stdbuf": _wrapper(values="-i --input -o --output -e --error"),
-    "systemd-cat": _wrapper(values="-t --identifier -p --priority --stderr-priority --level-prefix --namespace"),
-    "systemd-inhibit": _wrapper(
-        "--no-pager --no-legend --no-ask-password", "--what --who --why --mode", refused="--list"
+    "setsid": _wrapper("-c/--ctty -w/--wait -f/--fork!"),
+    "ssh-agent": _wrapper("-c -s -D -d -a= -E= -O= -P= -t= -k!"),
+    "stdbuf": _wrapper("-i/--input= -o/--output= -e/--error="),
+    "systemd-cat": _wrapper(
+        "-t/--identifier= -p/--priority= --stderr-priority= --level-prefix= --namespace= --no-ask-password!"
     ),
-    "taskset": _wrapper("-a --all-tasks -c --cpu-list", words=1, refused="-p --pid"),
-    "time": _wrapper("-a --append -p --portability -q --quiet -v --verbose", "-f --format -o --output"),
-    "timeout": _wrapper("--foreground --preserve-status -v --verbose", "-k --kill-after -s --signal", words=1),
+    "systemd-inhibit": _wrapper("--no-pager --no-legend --no-ask-password --what= --who= --why= --mode= --list!"),
+    "taskset": _wrapper("-a/--all-tasks -c/--cpu-list -p/--pid!", words=1),
+    "time": _wrapper("-a/--append -p/--portability -q/--quiet -v/--verbose -f/--format= -o/--output="),
+    "timeout": _wrapper("-f/--foreground -p/--preserve-status -v/--verbose -k/--kill-after= -s/--signal=", words=1),
     "unbuffer": _wrapper("-p"),
 }
 
 ASSIGNMENT = re.compile(r"[^=]+=", re.DOTALL)
+OLD_NICE = re.compile(r"-[-+]?[0-9]")
 
 
 def peel(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Invocation:
     """Return the command that is left when all wrappers in front of it are taken off."""
     invocation = Invocation(tuple(argv), dict(env), cwd)
     while invocation.argv:
-        inner = _peel_env(invocation) if invocation.program == "env" else _peel_one(invocation)
+        inner = _peel_one(invocation)
         if inner is None:
             break
         invocation = inner
@@ -98,90 +95,47 @@ def _peel_one(invocation: Invocation) -> Invocation | None:
     wrapper = WRAPPERS.get(invocation.program)
     if wrapper is None:
         return None
-    args = list(invocation.argv[1:])
-    if invocation.program == "nice":
-        args = _without_old_nice(args)
-    if not _skip_options(args, wrapper):
+    args = _without_old_nice(invocation.argv[1:]) if invocation.program == "nice" else invocation.argv[1:]
+    permutes = wrapper.permutes and "POSIXLY_CORRECT" not in invocation.env
+    parsed = getopt_long.parse(args, wrapper.options, permute=permutes)
+    if parsed is None:
         return None
-    del args[: wrapper.words]
-    if wrapper.optional and args and re.fullmatch(wrapper.optional, args[0]):
-        del args[0]
-    if not args or args[0].startswith("-"):  # an option after the words, as in `flock FILE -c COMMAND`
+    if invocation.program == "env":
+        return _env(invocation, parsed)
+    words = parsed.words[wrapper.words :]
+    if wrapper.optional and words and re.fullmatch(wrapper.optional, words[0]):
+        words = words[1:]
+    if not words or words[0].startswith("-"):  # an option after the words, as in `flock FILE -c COMMAND`
         return None
-    return Invocation(tuple(args), invocation.env, invocation.cwd)
+    return Invocation(words, invocation.env, invocation.cwd)
 
 
-def _without_old_nice(args: list[str]) -> list[str]:
-    """Take the old form `nice -10`, `nice --5`, `nice -+5` off."""
-    return args[1:] if args and re.fullmatch(r"-[-+]?[0-9]+", args[0]) else args
+def _without_old_nice(args: Sequence[str]) -> list[str]:
+    """Take the old form `nice -10`, `nice --5`, `nice -+5` off, wherever it stands among nice's options."""
+    kept, waiting = list[str](), list(args)
+    while waiting and waiting[0].startswith("-") and waiting[0] != "--":
+        arg = waiting.pop(0)
+        if not OLD_NICE.match(arg):
+            value_follows = arg == "-n" or (arg.startswith("--") and "=" not in arg)
+            kept += [arg, *([waiting.pop(0)] if value_follows and waiting else [])]
+    return [*kept, *waiting]
 
 
-def _skip_options(args: list[str], wrapper: Wrapper) -> bool:
-    """Take the options off the front of `args`; tell whether all of them are known."""
-    while args and args[0].startswith("-") and args[0] != "-":
-        arg = args.pop(0)
-        if arg == "--":
-            return True
-        if arg.startswith("--"):
-            if not _skip_long(arg, args, wrapper):
-                return False
-        elif not _skip_short(arg, args, wrapper):
-            return False
-    return True
+def _env(invocation: Invocation, parsed: getopt_long.Parsed) -> Invocation | None:
+    """Do to the environment and the folder what `env [-i] [-u NAME] [-C FOLDER] [-] [NAME=VALUE…]` says.
 
-
-def _skip_long(arg: str, args: list[str], wrapper: Wrapper) -> bool:
-    name, equals, _ = arg.partition("=")
-    if name in wrapper.refused or name not in (*wrapper.flags, *wrapper.values):
-        return False
-    if name in wrapper.values and not equals:
-        del args[:1]
-    return True
-
-
-def _skip_short(arg: str, args: list[str], wrapper: Wrapper) -> bool:
-    for at, letter in enumerate(arg[1:], start=2):
-        name = f"-{letter}"
-        if name in wrapper.refused or name not in (*wrapper.flags, *wrapper.values):
-            return False
-        if name in wrapper.values:
-            if at == len(arg):
-                del args[:1]
-            return True
-    return True
-
-
-def _peel_env(invocation: Invocation) -> Invocation | None:
-    """Take `env [-i] [-u NAME] [-C FOLDER] [NAME=VALUE…]` off, and do to the environment what it says."""
-    args, env, cwd = list(invocation.argv[1:]), dict(invocation.env), invocation.cwd
-    while args and args[0].startswith("-"):
-        arg = args.pop(0)
-        if arg == "--":
-            break
-        name, value = _env_option(arg, args)
-        if name == "clear":
-            env.clear()
-        elif name == "unset":
+    A folder is relative to where env starts, so the last one counts; names are unset before others are set.
+    """
+    env, cwd, words = dict(invocation.env), invocation.cwd, list(parsed.words)
+    if words[:1] == ["-"] or any(name == "-i" for name, _ in parsed.options):
+        env.clear()
+    del words[: words[:1] == ["-"]]
+    for name, value in parsed.options:
+        if name == "-u":
             env.pop(value, None)
-        elif name == "chdir":
-            cwd = os.path.join(cwd, value)
-        elif not _skip_options([arg], WRAPPERS["env"]):
-            return None
-    while args and ASSIGNMENT.match(args[0]):
-        name, _, value = args.pop(0).partition("=")
+        elif name == "-C":
+            cwd = os.path.join(invocation.cwd, value)
+    while words and ASSIGNMENT.match(words[0]):
+        name, _, value = words.pop(0).partition("=")
         env[name] = value
-    return Invocation(tuple(args), env, cwd) if args else None
-
-
-def _env_option(arg: str, args: list[str]) -> tuple[str, str]:
-    """Read one of env's options that change what the command sees; its value may be the next word."""
-    if arg in ("-", "-i", "--ignore-environment"):
-        return "clear", ""
-    for kind, short, long in (("unset", "-u", "--unset"), ("chdir", "-C", "--chdir")):
-        if arg.startswith(f"{long}="):
-            return kind, arg[len(long) + 1 :]
-        if arg in (short, long):
-            return kind, args.pop(0) if args else ""
-        if arg.startswith(short) and not arg.startswith("--"):
-            return kind, arg[len(short) :]
-    return "", ""
+    return Invocation(tuple(words), env, cwd) if words else None

@@ -84,8 +84,11 @@ class Fuzzer:
 
 
 def call(argv: Sequence[str], cwd: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-    """Run a program to its end; returns its status and what it printed."""
-    done = subprocess.run(
-        argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
-    )
+    """Run a program to its end; returns its status and what it printed. One that has no end has printed nothing."""
+    try:
+        done = subprocess.run(
+            argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return -1, "", ""
     return done.returncode, os.fsdecode(done.stdout), os.fsdecode(done.stderr)

@@ -16,7 +16,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "proc kernel linux dm signals log errors safety opening limits output statedir safe_open path_watch journal",
-        "config command devices plugins hookspecs wrappers applications child unseen_main trace",
+        "config command devices plugins hookspecs getopt_long wrappers applications child unseen_main trace",
         "plan resolve report sizing volumes watching verdict past coverage certificate timeline trend webpage "
         "drawing metrics checking checklist belonging",
         "adding attempts automounts encrypted quiesce players undo undo_main snapshots release guardian guardian_main "

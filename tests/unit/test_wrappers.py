@@ -50,8 +50,14 @@ PEELED: Sequence[Sequence[str]] = [
     ["choom", "-n", "-500", "--"],
     ["prlimit", "--nofile=1024"],
     ["eatmydata"],
+    ["nice", "-n", "3", "-5", "--adj", "2"],
+    ["timeout", "--kill=5", "--sig", "INT", "-v", "1h"],
+    ["flock", "--nonb", "-w5", "/run/lock/backup"],
+    ["prlimit", "-n1024", "--core"],
+    ["setsid", "-w"],
     ["env"],
     ["env", "A=b", "C="],
+    ["env", "-iuA", "-vC/srv", "B=c"],
     ["env", "-i", "A=b"],
     ["env", "-u", "X", "--unset=Y", "-uZ"],
     ["env", "--", "A=b"],
@@ -77,6 +83,13 @@ KEPT: Sequence[Sequence[str]] = [
     ["flock", "/run/lock/x", "-c", "borg create"],
     ["systemd-run", "--scope", *BORG],
     ["setsid", "-f", *BORG],
+    ["setsid", "-wf", *BORG],
+    ["env", "-vS", "borg create r::a /etc"],
+    ["choom", "-n", "5", *BORG, "-x"],
+    ["choom", "-p1", *BORG],
+    ["timeout", "5", "--", *BORG],
+    ["flock", "/run/lock/x", "--", *BORG],
+    ["nice", "--a"],
     ["nice"],
     ["env"],
     ["env", "A=b"],
@@ -106,6 +119,20 @@ def test_env_changes_the_environment_and_the_folder() -> None:
     assert env["HOME"] == "/root"
     assert wrappers.peel(["env", "-i", "A=b", *BORG], env, "/").env == {"A": "b"}
     assert wrappers.peel(["env", "--chdir=/srv", "-", "X=1", *BORG], env, "/w").cwd == "/srv"
+
+
+def test_of_two_folders_the_last_counts() -> None:
+    """env changes into a folder once, and each is relative to where it was started."""
+    assert wrappers.peel(["env", "-C", "/a", "-C", "b", *BORG], {}, "/work").cwd == "/work/b"
+    assert wrappers.peel(["env", "-C", "a", "--chd=b", *BORG], {}, "/work").cwd == "/work/b"
+    assert wrappers.peel(["env", "-C", "a", "env", "-C", "b", *BORG], {}, "/work").cwd == "/work/a/b"
+
+
+def test_choom_takes_its_options_out_of_the_commands() -> None:
+    line = ["choom", "-n", "5", "borg", "create", "-n", "7", "r::a", "/etc"]
+    assert left(*line) == BORG
+    assert left(*line[:3], "--", *line[3:]) == tuple(line[3:])
+    assert wrappers.peel(line, {"POSIXLY_CORRECT": "1"}, "/").argv == tuple(line[3:])
 
 
 def test_names_that_are_not_utf8_survive() -> None:
