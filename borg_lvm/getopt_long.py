@@ -27,7 +27,7 @@ class Parsed:
 
 
 class Table:
-    """The options of one program: `-n/--adjustment=` must have a value, `-n[=]` may have an attached one, `!` refuses."""
+    """The options of one program: `-n/--nice=` must have a value, `-n[=]` may have an attached one, `!` is refused."""
 
     def __init__(self, specification: str) -> None:
         self.names: dict[str, Option] = {}

@@ -70,7 +70,8 @@ ARGUMENTS = ("create", "-n", "-x", "-n 7", "r::a", "/etc", "--", "-C /", "A=b", 
 SHOWN = ("A", "B", "C", "HOME", "POSIXLY_CORRECT")
 JUDGE = """#!{python} -IS
 import json, os, sys
-print("JUDGED", json.dumps([sys.argv[1:], os.getcwd(), {{name: os.environ[name] for name in {shown!r} if name in os.environ}}]))
+env = {{name: os.environ[name] for name in {shown!r} if name in os.environ}}
+print("JUDGED", json.dumps([sys.argv[1:], os.getcwd(), env]))
 """
 
 

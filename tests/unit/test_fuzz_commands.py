@@ -12,7 +12,9 @@ CASES = 20_000 if "BORG_LVM_RUNS" in os.environ else 250
 SEED = int(os.environ.get("BORG_LVM_SEED", "1"))
 
 
-@pytest.mark.parametrize("name", ["tar", "wrappers", pytest.param("restic", marks=pytest.mark.needs("restic"))])
+@pytest.mark.parametrize(
+    "name", ["rsync", "tar", "wrappers", pytest.param("restic", marks=pytest.mark.needs("restic"))]
+)
 def test_we_read_what_the_program_reads(name: str) -> None:
     figures, told = importlib.import_module(f"tests.fuzz.{name}").told(CASES, SEED)
     assert figures.missed == 0, told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from itertools import chain
@@ -15,9 +16,9 @@ from hypothesis import strategies as st
 from borg_lvm.command import Invocation, Reading
 
 if TYPE_CHECKING:
-    from hooks import options, rsync
+    from hooks import options, rsync, rsync_options
 else:
-    from borg_lvm_hooks import options, rsync
+    from borg_lvm_hooks import options, rsync, rsync_options
 
 
 def read(*args: str, cwd: str = "/work", **env: str) -> Reading:
@@ -103,10 +104,33 @@ def test_hard_links_need_one_mount_for_both_ends() -> None:
     assert "/backup" in live(reading)
 
 
-def test_lists_are_relative_to_the_source() -> None:
-    reading = read("-a", "--files-from=-", "/srv", "/b")
-    assert reading.sources == ("/srv",)
-    assert reading.problems == ()
+def test_lists_are_relative_to_the_source(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"etc/fstab\n# no\n;no\n\n/srv/\r\n../x/./y\n caf\xe9")
+    names = ("etc/fstab", "srv", "x/y", " caf\udce9")
+    for source, base in (("/", ""), ("/srv/", "/srv"), ("a", f"{tmp_path}/a")):
+        reading = read("-a", "--files-from=list", source, "host:/b", cwd=str(tmp_path))
+        assert reading.problems == ()
+        assert reading.sources == tuple(f"{base}/{name}" for name in names)
+    (tmp_path / "zeros").write_bytes(b"a\nb\0#no\0\0/\0")
+    reading = read("-a0", "--files-from=list", "--files-from", "zeros", "/srv", "/b", cwd=str(tmp_path))
+    assert reading.sources == ("/srv/a\nb", "/srv")
+    assert live(reading) == {"/b": True}
+    assert read("-a0", "--files-from=zeros", "--no-from0", "/srv", "/b", cwd=str(tmp_path)).problems
+
+
+def test_a_list_that_only_rsync_can_read_means_the_whole_source(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("-", ":list", "host:list", str(tmp_path / "pipe")):
+        reading = read("-a", f"--files-from={name}", "/srv", "/b")
+        assert reading.sources == ("/srv",), name
+        assert reading.problems == ()
+
+
+def test_a_list_that_rsync_cannot_read_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("# nothing\n")
+    assert "cannot be read" in read("-a", "--files-from=/no/such", "/srv", "/b").problems[0]
+    assert "empty" in read("-a", f"--files-from={tmp_path}/empty", "/srv", "/b").problems[0]
+    assert "one source" in read("-a", f"--files-from={tmp_path}/empty", "/srv", "/x", "/b").problems[0]
 
 
 def test_a_destination_that_holds_the_source_is_no_conflict() -> None:
@@ -129,12 +153,12 @@ def test_abbreviations_and_values_of_flags_are_unknown() -> None:
 TELLING = {
     *rsync.NOT_A_BACKUP,
     *rsync.FOLLOWS_LINKS,
-    *("--remove-source-files", "--remove-sent-files", "--one-file-system"),
+    *("--remove-source-files", "--remove-sent-files", "--one-file-system", "--files-from"),
 }
 
 
 def harmless() -> st.SearchStrategy[list[str]]:
-    known = [option for option in rsync.TABLE.options if option.name not in TELLING]
+    known = [option for option in rsync_options.TABLE.options if option.name not in TELLING]
 
     def spell(option: options.Option) -> list[str]:
         return [option.name, "1"] if option.takes is options.Takes.VALUE else [option.name]
@@ -160,7 +184,7 @@ def test_the_table_is_that_of_the_installed_rsync() -> None:
         for name, _ in names:
             if name == "--no-OPTION":
                 continue
-            option = rsync.TABLE.by_name.get(name)
+            option = rsync_options.TABLE.by_name.get(name)
             assert option is not None, f"rsync has a new option {name}"
             assert (option.takes is options.Takes.VALUE) == value, name
             seen += 1
