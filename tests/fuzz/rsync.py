@@ -54,7 +54,8 @@ LEFT_OUT = frozenset(
     --no-files-from --copy-links --copy-dirlinks --copy-unsafe-links --remove-source-files --remove-sent-files --config
     --dparam --detach --no-detach --password-file --early-input --exclude-from --include-from --filter --copy-as --quiet
     --ignore-missing-args --delete-missing-args --iconv --rsh --remote-option --checksum-choice --compress-choice
-    --chown --chmod --usermap --groupmap --log-file --temp-dir --partial-dir --backup-dir --stop-at --stop-after --max-alloc
+    --chown --chmod --usermap --groupmap --log-file --temp-dir --partial-dir --backup-dir --stop-at --stop-after
+    --max-alloc
     --block-size --modify-window --debug --info --outbuf --stderr --protocol --copy-devices --write-devices --append
     --append-verify --confine-root --cvs-exclude --fuzzy --preallocate --sockopts --motd --inplace --from0 --no-from0
     --old-compress --new-compress --8-bit-output --no-8-bit-output --compress-threads --compress-level --checksum-seed
