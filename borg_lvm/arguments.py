@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from borg_lvm import output
+from borg_lvm.devices.paths import impossible
 from borg_lvm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -166,7 +167,9 @@ def _verb(verbs: argparse._SubParsersAction[_Parser], name: str, text: str) -> a
 
 
 def _common(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--config", metavar="FILE", help="read this configuration (default: /etc/borg-lvm/config.yaml)")
+    verb.add_argument(
+        "--config", metavar="FILE", type=_path, help="read this configuration (default: /etc/borg-lvm/config.yaml)"
+    )
     verb.add_argument("--log-json", action="store_true", help="write messages as JSON objects, one a line")
     verb.add_argument("--quiet", "-q", action="store_true", help="write warnings and errors only")
 
@@ -203,6 +206,8 @@ def _command(verb: argparse.ArgumentParser) -> None:
 def _path(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("the path is empty; is a variable not set?")
+    if why := impossible(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: {why}")
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -55,9 +56,9 @@ def _takes(text: str) -> tuple[list[str], Takes]:
 
 def parse(args: Sequence[str], table: Table, *, permute: bool) -> Parsed | None:
     """Read options up to the first word, or all (`permute`); None if one is unknown, refused, or lacks its value."""
-    waiting, options, words = list(args), list[tuple[str, str]](), list[str]()
+    waiting, options, words = deque(args), list[tuple[str, str]](), list[str]()
     while waiting:
-        arg = waiting.pop(0)
+        arg = waiting.popleft()
         if arg == "--":
             break
         if not arg.startswith("-") or arg == "-":
@@ -72,7 +73,7 @@ def parse(args: Sequence[str], table: Table, *, permute: bool) -> Parsed | None:
     return Parsed(tuple(options), (*words, *waiting))
 
 
-def _long(arg: str, waiting: list[str], table: Table) -> list[tuple[str, str]] | None:
+def _long(arg: str, waiting: deque[str], table: Table) -> list[tuple[str, str]] | None:
     text, equals, value = arg.partition("=")
     option = table.find(text)
     if option is None or option.refused or (equals and option.takes == "nothing"):
@@ -80,11 +81,11 @@ def _long(arg: str, waiting: list[str], table: Table) -> list[tuple[str, str]] |
     if not equals and option.takes == "value":
         if not waiting:
             return None
-        value = waiting.pop(0)
+        value = waiting.popleft()
     return [(option.name, value)]
 
 
-def _short(letters: str, waiting: list[str], table: Table) -> list[tuple[str, str]] | None:
+def _short(letters: str, waiting: deque[str], table: Table) -> list[tuple[str, str]] | None:
     taken = []
     while letters:
         option, letters = table.names.get(f"-{letters[0]}"), letters[1:]
@@ -96,6 +97,6 @@ def _short(letters: str, waiting: list[str], table: Table) -> list[tuple[str, st
             if not value and option.takes == "value":
                 if not waiting:
                     return None
-                value = waiting.pop(0)
+                value = waiting.popleft()
         taken.append((option.name, value))
     return taken

@@ -26,7 +26,7 @@ from borg_lvm.command import Invocation, LivePath, Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked, Coverer
 from borg_lvm.devices import lvm, mounts, stack
-from borg_lvm.devices.paths import SeenPath, look, look_declared
+from borg_lvm.devices.paths import SeenPath, impossible, look, look_declared
 from borg_lvm.errors import LockedError, SourceError, UsageError
 from borg_lvm.history import History
 from borg_lvm.plan import Plan
@@ -120,6 +120,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     invocation = wrappers.peel(question.argv, os.environ, question.cwd)
     reading = plugins.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
     sources = _sources(question, settings, reading)
+    _refuse_impossible([*sources, *settings.live, *(live.path for live in reading.live)])
     table = automounts.opened(sources, one_file_system=reading.one_file_system)
     seen = tuple(look(path) for path in sources)
     if sources == reading.sources:  # those that the user names, there or in the configuration, are meant as they are
@@ -225,6 +226,13 @@ def _sources(question: Question, settings: Settings, reading: Reading) -> tuple[
         f"borg-lvm does not know which paths {reading.program} reads",
         remedy=f"name them: borg-lvm run --path PATH … -- {reading.program} … (or `paths:` in the configuration)",
     )
+
+
+def _refuse_impossible(paths: Sequence[str]) -> None:
+    """Refuse names that no file can have: no system call takes them."""
+    wrong = tuple(f"{path!r}: {why}" for path in paths if (why := impossible(path)))
+    if wrong:
+        raise SourceError("no file can have such a name; nothing was done", details=wrong)
 
 
 def _refuse_devices(reading: Reading, sources: Sequence[SeenPath]) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from borg_lvm import getopt_long
 from borg_lvm.command import Invocation
@@ -112,12 +114,12 @@ def _peel_one(invocation: Invocation) -> Invocation | None:
 
 def _without_old_nice(args: Sequence[str]) -> list[str]:
     """Take the old form `nice -10`, `nice --5`, `nice -+5` off, wherever it stands among nice's options."""
-    kept, waiting = list[str](), list(args)
+    kept, waiting = list[str](), deque(args)
     while waiting and waiting[0].startswith("-") and waiting[0] != "--":
-        arg = waiting.pop(0)
+        arg = waiting.popleft()
         if not OLD_NICE.match(arg):
             value_follows = arg == "-n" or (arg.startswith("--") and "=" not in arg)
-            kept += [arg, *([waiting.pop(0)] if value_follows and waiting else [])]
+            kept += [arg, *([waiting.popleft()] if value_follows and waiting else [])]
     return [*kept, *waiting]
 
 
@@ -135,7 +137,8 @@ def _env(invocation: Invocation, parsed: getopt_long.Parsed) -> Invocation | Non
             env.pop(value, None)
         elif name == "-C":
             cwd = os.path.join(invocation.cwd, value)
-    while words and ASSIGNMENT.match(words[0]):
-        name, _, value = words.pop(0).partition("=")
+    settings = list(takewhile(ASSIGNMENT.match, words))
+    for name, _, value in (setting.partition("=") for setting in settings):
         env[name] = value
-    return Invocation(tuple(words), env, cwd) if words else None
+    command = tuple(words[len(settings) :])
+    return Invocation(command, env, cwd) if command else None

@@ -7,6 +7,7 @@ What the table does not know is reported, never guessed.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -140,7 +141,7 @@ class _Reader:
     """Takes one command line apart."""
 
     def __init__(self, args: Sequence[str], table: Table, style: Style) -> None:
-        self.args, self.table, self.style = list(args), table, style
+        self.args, self.table, self.style = deque(args), table, style
         self.items: list[Given | Word] = []
         self.unknown: list[str] = []
         self.ambiguous: list[str] = []
@@ -149,7 +150,7 @@ class _Reader:
 
     def read(self) -> Parsed:
         while self.args:
-            arg = self.args.pop(0)
+            arg = self.args.popleft()
             if arg == "--":
                 self._literal()
             elif arg.startswith("--"):
@@ -159,16 +160,17 @@ class _Reader:
             else:
                 self.items.append(Word(arg))
                 if self.style.stops:
-                    self.rest, self.args = tuple(self.args), []
+                    self.rest = tuple(self.args)
+                    break
         return Parsed(tuple(self.items), tuple(self.unknown), tuple(self.ambiguous), tuple(self.incomplete), self.rest)
 
     def _literal(self) -> None:
         if self.style.stops and self.args:
-            self.items.append(Word(self.args[0], literal=True))
-            self.rest = tuple(self.args[1:])
+            self.items.append(Word(self.args.popleft(), literal=True))
+            self.rest = tuple(self.args)
         else:
             self.items += [Word(arg, literal=True) for arg in self.args]
-        self.args = []
+        self.args.clear()
 
     def _long(self, arg: str) -> None:
         text, equals, value = arg.partition("=")
@@ -193,7 +195,7 @@ class _Reader:
         if option.takes is Takes.NOTHING or (option.takes is Takes.OPTIONAL and not self._value_follows()):
             self.items.append(Given(option.name))
         elif self.args:
-            self.items.append(Given(option.name, self.args.pop(0)))
+            self.items.append(Given(option.name, self.args.popleft()))
         else:
             self.incomplete.append(text)
 

@@ -32,10 +32,9 @@ def contents(invocation: Invocation, path: str, what: str) -> bytes:
             )
         with open(name, "rb") as file:
             return file.read()
-    except OSError as error:
-        raise UnreadableError(
-            f"{what} {path!r} cannot be read ({error.strerror}); name the sources with --path"
-        ) from error
+    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
+        why = error.strerror if isinstance(error, OSError) else "no file can have such a name"
+        raise UnreadableError(f"{what} {path!r} cannot be read ({why}); name the sources with --path") from error
 
 
 def text(invocation: Invocation, path: str, what: str) -> str:
@@ -58,13 +57,19 @@ def borg_root(command: str) -> str | None:
 
 def inside(path: str, folder: str) -> bool:
     """Tell whether `path` is `folder` or lies below it, by name alone."""
-    path, folder = os.path.normpath(path), os.path.normpath(folder)
+    path, folder = plain(path), plain(folder)
     return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def plain(path: str) -> str:
+    """Return the shortest name of a path, by name alone; Python leaves two slashes at the beginning in place."""
+    path = os.path.normpath(path)
+    return path[1:] if path.startswith("//") else path
 
 
 def same(path: str, other: str) -> bool:
     """Tell whether both names mean the same path, by name alone."""
-    return os.path.normpath(path) == os.path.normpath(other)
+    return plain(path) == plain(other)
 
 
 def beside(live: Iterable[LivePath], sources: Iterable[str]) -> tuple[LivePath, ...]:
@@ -184,14 +189,13 @@ def _glob_folder(cwd: str, folder: str, name: str) -> list[str]:
     expression = go_pattern(name)
     try:
         names = sorted(os.listdir(os.path.join(cwd, folder)), key=os.fsencode)
-    except OSError:
+    except (OSError, ValueError):
         return []
     return [_go_join(folder, each) for each in names if expression.fullmatch(each)]
 
 
 def _go_join(folder: str, name: str) -> str:
-    joined = os.path.normpath(f"{folder}/{name}")
-    return joined[1:] if joined.startswith("//") else joined
+    return plain(f"{folder}/{name}")
 
 
 def _has_meta(pattern: str) -> bool:

@@ -7,6 +7,7 @@ the command's own table, so that the options of `backup` may stand before that w
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,14 +59,14 @@ def read(args: Sequence[str], table: Table) -> Parsed:
 
 class _Reader:
     def __init__(self, args: Sequence[str], table: Table) -> None:
-        self.args, self.table = list(args), table
+        self.args, self.table = deque(args), table
         self.items: list[Given | Word] = []
         self.unknown: list[str] = []
         self.incomplete: list[str] = []
 
     def read(self) -> Parsed:
         while self.args and not (self.unknown or self.incomplete):
-            arg = self.args.pop(0)
+            arg = self.args.popleft()
             if arg == "--":
                 self.items += [Word(word, literal=True) for word in self.args]
                 break
@@ -107,6 +108,6 @@ class _Reader:
         if option.takes is not Takes.VALUE:
             self.items.append(Given(option.name))
         elif self.args:
-            self.items.append(Given(option.name, self.args.pop(0)))
+            self.items.append(Given(option.name, self.args.popleft()))
         else:
             self.incomplete.append(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 
 from borg_lvm.command import Invocation, LivePath, Reading
@@ -74,14 +75,14 @@ def _without_bundle(args: list[str]) -> list[str]:
     """Turn `tar cfC archive /etc .` into `-c -f archive -C /etc .`: the letters take their values in order."""
     if not args or args[0].startswith("-") or not args[0]:
         return args
-    letters, rest = args[0], args[1:]
+    letters, rest = args[0], deque(args[1:])
     out: list[str] = []
     for letter in letters:
         out.append(f"-{letter}")
         option = TABLE.by_name.get(f"-{letter}")
         if option is not None and option.takes is options.Takes.VALUE and rest:
-            out.append(rest.pop(0))
-    return out + rest
+            out.append(rest.popleft())
+    return [*out, *rest]
 
 
 def _problems(parsed: options.Parsed) -> Iterator[str]:

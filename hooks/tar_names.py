@@ -145,7 +145,10 @@ def unquote(name: str) -> str:
         return ESCAPES.get(escape, match[0])
 
     out = re.sub(r"\\([0-7]{1,3}|.)", one, name, flags=re.DOTALL)
-    return out.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    try:
+        return os.fsdecode(os.fsencode(out))
+    except UnicodeEncodeError:  # no argument and no list has such a name
+        return name
 
 
 def _byte(value: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from borg_lvm import proc
 from borg_lvm.errors import SnapshotError
@@ -16,6 +15,7 @@ FIELDS = (
 )
 TAG = "borg_lvm"
 RUN_TAG = "borg_lvm.run="
+ATTRIBUTES = 10
 KEEP_TAG = "borg_lvm.keep"
 IN_USE = 'global{cache_check_executable=""}'
 """LVM's configuration for volumes that are in use: up to LVM 2.03.16 it checks the metadata of a cachevol whenever a
@@ -125,29 +125,35 @@ def parse(text: str) -> list[Volume]:
         raise _unreadable(text) from error
 
 
-def rows(text: str) -> list[dict[str, Any]]:
+def rows(text: str) -> list[dict[str, str]]:
     """Return the rows of a report of `lvs` in JSON. Raises: SnapshotError."""
     try:
-        found: list[dict[str, Any]] = json.loads(text)["report"][0]["lv"]
-    except (ValueError, LookupError, TypeError) as error:
+        return [_texts(row) for row in json.loads(text)["report"][0]["lv"]]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise _unreadable(text) from error
-    return found
+
+
+def _texts(row: object) -> dict[str, str]:
+    """Return a row if LVM has written it: all fields are texts, numbers too. Errors: ValueError."""
+    if not isinstance(row, dict) or not all(isinstance(value, str) for value in row.values()):
+        raise ValueError("not a row of texts")
+    return row
 
 
 def _unreadable(text: str) -> SnapshotError:
     return SnapshotError("lvs gave a report that is not the JSON that LVM documents", details=(text[:200],))
 
 
-def _volume(row: dict[str, Any]) -> Volume:
+def _volume(row: dict[str, str]) -> Volume:
     return Volume(
         vg=row["vg_name"],
         vg_uuid=row["vg_uuid"],
-        vg_free=int(row["vg_free"]),
-        extent=int(row["vg_extent_size"]),
+        vg_free=_number(row["vg_free"]),
+        extent=_number(row["vg_extent_size"], least=1),
         name=row["lv_name"].strip("[]"),
         uuid=row["lv_uuid"],
-        size=int(row["lv_size"]),
-        attr=row["lv_attr"],
+        size=_number(row["lv_size"]),
+        attr=_attributes(row["lv_attr"]),
         layout=frozenset(row["lv_layout"].split(",")),
         role=frozenset(row["lv_role"].split(",")),
         active=row["lv_active"] == "active",
@@ -157,10 +163,28 @@ def _volume(row: dict[str, Any]) -> Volume:
         origin=row["origin"].strip("[]"),
         data_percent=_percent(row["data_percent"]),
         metadata_percent=_percent(row["metadata_percent"]),
-        minor=int(row["lv_kernel_minor"]),
-        metadata_size=int(row["lv_metadata_size"] or 0),
+        minor=_number(row["lv_kernel_minor"], least=-1),
+        metadata_size=_number(row["lv_metadata_size"] or "0"),
     )
 
 
+def _number(text: str, least: int = 0) -> int:
+    """Return a number of bytes or of a device, no larger than the kernel's own. Errors: ValueError."""
+    number = int(text)
+    if not least <= number < 1 << 64:
+        raise ValueError("not a number of LVM's")
+    return number
+
+
+def _attributes(text: str) -> str:
+    """Return the letters of lv_attr: ten of them since LVM 2.02.99. Errors: ValueError."""
+    if len(text) < ATTRIBUTES:
+        raise ValueError("too few attributes")
+    return text
+
+
 def _percent(text: str) -> float | None:
-    return float(text) if text else None
+    percent = float(text) if text else None
+    if percent is not None and not 0 <= percent <= 100:
+        raise ValueError("not a percentage")
+    return percent

@@ -75,10 +75,11 @@ def join(base: str, rest: str) -> str:
 
 
 def above(path: str) -> Iterator[str]:
-    """Yield every folder above an absolute path, innermost first."""
-    while path != "/":
+    """Yield every folder above a path, innermost first; it has an end for a relative path and for `//x` as well."""
+    while path.strip("/"):
         path = os.path.dirname(path)
-        yield path
+        if path:
+            yield path if path.strip("/") else "/"
 
 
 def read() -> list[Mount]:
@@ -88,8 +89,14 @@ def read() -> list[Mount]:
 
 
 def parse(text: str) -> list[Mount]:
-    """Parse a mount table, in its order (a mount comes after the one that it stands on)."""
-    return [_parse_line(line) for line in text.split("\n") if line]
+    """Parse a mount table, in its order (a mount comes after the one that it stands on).
+
+    Errors: SourceError for one that proc(5) does not describe.
+    """
+    try:
+        return [_parse_line(line) for line in text.split("\n") if line]
+    except ValueError as error:
+        raise SourceError(f"{MOUNTINFO} has a line that is not as proc(5) describes it") from error
 
 
 def _parse_line(line: str) -> Mount:

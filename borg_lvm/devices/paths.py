@@ -29,6 +29,17 @@ class SeenPath:
     device: str = ""
 
 
+def impossible(path: str) -> str:
+    """Tell why no file can have this name, empty if one can: it cannot even be looked at."""
+    if "\0" in path:
+        return "it has a zero byte, which ends a name; is a list made by `find -print0` read as one of lines?"
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return "it has a character that cannot be written in UTF-8"
+    return ""
+
+
 def look(path: str) -> SeenPath:
     """Look at an absolute path. Never raises for a path that does not exist or may not be read."""
     folder, name = os.path.split(path)

@@ -7,6 +7,8 @@ import os
 
 import pytest
 
+from tests.fuzz import parsers
+
 pytestmark = pytest.mark.process
 CASES = 20_000 if "BORG_LVM_RUNS" in os.environ else 250
 SEED = int(os.environ.get("BORG_LVM_SEED", "1"))
@@ -21,3 +23,7 @@ def test_we_read_what_the_program_reads(name: str) -> None:
     assert figures.faults == ()
     assert figures.accepted > CASES / 2
     assert figures.refused < max(3, figures.accepted / 100), told
+
+
+def test_broken_input_ends_in_our_own_errors() -> None:
+    assert parsers.run(100_000 if "BORG_LVM_RUNS" in os.environ else 1000, SEED).faults == ()

@@ -193,3 +193,34 @@ def test_the_report_asks_for_plain_bytes(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "--nosuffix" in argv
     assert argv[argv.index("--units") + 1] == "b"
     assert argv[-1] == "vg0/home"
+
+
+BROKEN: dict[str, Callable[[dict[str, object]], object]] = {
+    "null": lambda row: row.update(lv_name=None),
+    "number": lambda row: row.update(lv_tags=7),
+    "list": lambda row: row.update(lv_layout=["linear"]),
+    "deep": lambda row: row.update(pool_lv={"a": [[]]}),
+    "missing": lambda row: row.pop("lv_uuid"),
+    "infinite": lambda row: row.update(data_percent="inf"),
+    "no number": lambda row: row.update(metadata_percent="nan"),
+    "above the whole": lambda row: row.update(data_percent="101"),
+    "below nothing": lambda row: row.update(lv_size="-1"),
+    "endless": lambda row: row.update(lv_size="9" * 5000),
+    "extent": lambda row: row.update(vg_extent_size="0"),
+    "attributes": lambda row: row.update(lv_attr="-wi"),
+    "no device": lambda row: row.update(lv_kernel_minor="-2"),
+}
+
+
+@pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN.keys())
+def test_a_report_that_lvm_does_not_write_is_refused(change: Callable[[dict[str, object]], object]) -> None:
+    data = json.loads(REPORT)
+    change(data["report"][0]["lv"][0])
+    with pytest.raises(SnapshotError, match="lvs gave a report"):
+        parse(json.dumps(data))
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, '{"report": ' * 50_000, "null", '{"report": [{"lv": [1]}]}', "\0"])
+def test_what_is_no_report_is_refused(text: str) -> None:
+    with pytest.raises(SnapshotError, match="lvs gave a report"):
+        parse(text)

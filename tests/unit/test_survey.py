@@ -1,16 +1,20 @@
-"""What applications change in a plan: the volumes of their logs are held last."""
+"""What is refused before the machine is looked at, and what applications change in a plan."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from borg_lvm.applications import DataPath, Probe
 from borg_lvm.command import Invocation, Reading
+from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked
 from borg_lvm.devices import mounts
+from borg_lvm.errors import SourceError
 from borg_lvm.history import History
 from borg_lvm.plan import Plan
-from borg_lvm.survey import Survey
+from borg_lvm.survey import Question, Survey, survey
 from tests.unit.data.machine import Machine
 
 PATHS = (DataPath("/b/data", "data"), DataPath("/a/log", "redo log", log=True))
@@ -48,3 +52,20 @@ def test_the_volume_of_logs_is_held_last(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [copy.origin.name for copy in found.plan.copies] == ["b", "a"]
     assert [one.name for one in found.plan.applications] == ["db"]
     assert found.plan.notes == ("left out",)
+
+
+@pytest.mark.parametrize(("path", "told"), [("/a\0b", "zero byte"), ("/a\ud800b", "UTF-8")])
+@pytest.mark.parametrize("place", ["path", "live", "list"])
+def test_a_name_that_no_file_can_have_is_refused(
+    path: str, told: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No system call takes it, wherever it comes from; a traceback would follow."""
+    monkeypatch.setattr("borg_lvm.namespace.refuse_chroot", lambda: None)
+    question = Question(("true",), "/", (path,) if place == "path" else ("/etc",))
+    if place == "list":
+        (tmp_path / "list").write_bytes(b"/a\n\\000/b")
+        question = Question(("tar", "-cf", "-", "-T", str(tmp_path / "list")), "/")
+        told = "zero byte"
+    with pytest.raises(SourceError, match="no file can have such a name") as caught:
+        survey(question, Settings(hooks=("tar",), live=(path,) if place == "live" else ()))
+    assert told in caught.value.details[0]
