@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from borg_lvm import output
-from borg_lvm.devices.paths import impossible
 from borg_lvm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -206,6 +205,8 @@ def _command(verb: argparse.ArgumentParser) -> None:
 def _path(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("the path is empty; is a variable not set?")
+    from borg_lvm.devices.paths import impossible
+
     if why := impossible(text):
         raise argparse.ArgumentTypeError(f"{text!r}: {why}")
     return text
