@@ -186,6 +186,10 @@ def _wrapping(verb: argparse.ArgumentParser) -> None:
         type=_path,
         help="a path that need not be frozen, or must stay writable",
     )
+    verb.add_argument(
+        "--live-type", action="append", metavar="TYPE",
+        help="a kind of file system (overlay, fuse.*) that need not be frozen where it is mounted below a source",
+    )  # fmt: skip
     verb.add_argument("--hook", action="append", metavar="NAME", help="load this plugin too")
     verb.add_argument("--snapshot-size", metavar="SIZE", help="auto, 5G, 20%%ORIGIN, 50%%FREE, 200%%USED")
     verb.add_argument(

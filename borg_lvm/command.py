@@ -57,13 +57,28 @@ class LivePath:
 
 
 @dataclass(frozen=True)
+class Excluded:
+    """A path that the command surely does not enter: absolute, the shortest name of it, as the command would name it.
+
+    `option` is what says so. `inside`: only what lies in the folder is left out, as by `/var/cache/*`. `source` is the
+    only one of the sources to which it applies, if it does not apply to all.
+    """
+
+    path: str
+    option: str
+    inside: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class Reading:
     """What a backup command line reads and writes, as far as its plugin could tell.
 
     `sources` are absolute paths, in the order given, as written (not resolved). `problems` are whole sentences
     that say which option cannot be followed and what to do instead; a run with a problem is refused unless the
     user names the sources by `--path`. `one_file_system` tells that the command does not enter file systems
-    mounted below a source, so these need no snapshot; `dry_run` that it will save nothing; `reads_devices` that it
+    mounted below a source, so these need no snapshot; `excluded` are paths that it does not enter, so that what is
+    mounted there needs none either; `dry_run` that it will save nothing; `reads_devices` that it
     saves what is on a device, not its name. `archive` is what the archive will be called, if the command line says so
     without a placeholder; `warnings` are the exit statuses by which the program says that it saved, though not all went
     well. `no_paths`: it is certain that the command reads no source path at all (another action, `--help`, a backup of
@@ -84,6 +99,7 @@ class Reading:
     warnings: frozenset[int] = frozenset()
     no_paths: bool = False
     afterwards: tuple[str, ...] = ()
+    excluded: tuple[Excluded, ...] = ()
 
 
 Result = Literal["success", "warning", "failure", "tainted"]

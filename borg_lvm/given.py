@@ -35,6 +35,7 @@ def settings(args: argparse.Namespace) -> Settings:
             "consistency": getattr(args, "consistency", None),
             "lock_wait": getattr(args, "lock_wait", None),
             "live": _live(args, settings),
+            "live_types": (*settings.live_types, *(getattr(args, "live_type", None) or ())),
             "hooks": tuple(
                 dict.fromkeys([*(getattr(args, "hook", None) or ()), *_stood_in_for(args), *settings.hooks])
             ),

@@ -8,15 +8,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from borg_lvm import coverage
+from borg_lvm import consent, coverage
 from borg_lvm.config.size import Size
 from borg_lvm.coverage import Covered
 from borg_lvm.devices import lvm
 from borg_lvm.devices.lvm import RUN_TAG, TAG, Volume, prefix
 from borg_lvm.devices.mounts import RAW, Mount
 from borg_lvm.errors import SourceError
-from borg_lvm.resolve import Cover, Resolved, if_live
 from borg_lvm.resolve import Hole as LiveHole
+from borg_lvm.resolve import Resolved, if_live
 from borg_lvm.safe_open import Identity
 from borg_lvm.sizing import Allotted, Known, allot, limit
 from borg_lvm.volumes import Crypt, Found, Volumes, shown_otherwise
@@ -190,7 +190,7 @@ def make(
     to freeze at all, for then the command would read everything live under our name.
     """
     problems = list(resolved.problems)
-    found = _found(resolved.covers, volumes, problems)
+    found = _found(resolved, volumes, problems)
     problems += [
         _no_key(one, mount)
         for one, mount in found.values()
@@ -277,15 +277,17 @@ def _written_while_held(held: Sequence[Found], below: Mapping[str, frozenset[str
             )
 
 
-def _found(covers: Sequence[Cover], volumes: Volumes, problems: list[str]) -> dict[str, tuple[Found, Mount]]:
+def _found(resolved: Resolved, volumes: Volumes, problems: list[str]) -> dict[str, tuple[Found, Mount]]:
     """Return the volume of each cover's device, once for each device; what cannot be frozen goes into `problems`."""
     found: dict[str, tuple[Found, Mount]] = {}
-    for cover in sorted(covers, key=lambda cover: cover.mount.fstype == RAW):  # a file system on it says how to hold it
+    for cover in sorted(
+        resolved.covers, key=lambda cover: cover.mount.fstype == RAW
+    ):  # a file system on it says how to hold it
         known = found.get(cover.mount.device)
         answer = shown_otherwise(cover.mount) or (known[0] if known else volumes.find(cover.mount))
         if isinstance(answer, str):
             nested = "" if cover.because == cover.target else f" ({cover.because})"
-            problems.append(f"{cover.target}{nested}: {answer}; {if_live(cover.target)}")
+            problems.append(f"{cover.target}{nested}: {answer}; {consent.way_out(cover, resolved)}")
         else:
             found.setdefault(cover.mount.device, (answer, cover.mount))
     problems += _named_twice(found)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from borg_lvm.command import LivePath
+from borg_lvm.command import Excluded, LivePath
 from borg_lvm.devices.mounts import Mount, Table, above, raw
 from borg_lvm.devices.paths import SeenPath
+from borg_lvm.left_out import LeftOut
 
 # File systems that hold nothing to back up: the kernel's own windows. They stay live without a word of consent.
 PSEUDO = frozenset(
@@ -60,20 +61,25 @@ class Hole:
 
 @dataclass(frozen=True)
 class Resolved:
-    """What the view consists of. `live_sources` are sources that the user declared live, with the declaration."""
+    """What the view consists of. `live_sources` are sources that the user declared live, with the declaration.
+
+    `left_out` tells which mounts need no snapshot, of those too that come later.
+    """
 
     covers: tuple[Cover, ...]
     holes: tuple[Hole, ...]
     live_sources: tuple[tuple[str, str], ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...]
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 @dataclass(frozen=True)
 class Wanted:
     """The question: these sources, these live paths (declared by the user, or needed by the command).
 
-    `links` tells where those of ROOT_HOLES lead that are symbolic links.
+    `links` tells where those of ROOT_HOLES lead that are symbolic links. `excluded` is what the command does not enter,
+    `live_types` are the kinds of file systems that may be read live below a source.
     """
 
     sources: tuple[SeenPath, ...]
@@ -81,6 +87,8 @@ class Wanted:
     needed: tuple[tuple[SeenPath, LivePath], ...] = ()
     one_file_system: bool = False
     links: Mapping[str, str] = field(default_factory=dict)
+    excluded: tuple[Excluded, ...] = ()
+    live_types: tuple[str, ...] = ()
 
 
 def resolve(wanted: Wanted, table: Table) -> Resolved:
@@ -91,7 +99,8 @@ def resolve(wanted: Wanted, table: Table) -> Resolved:
     targets, live_sources = _targets(wanted)
     problems += _conflicts(targets, wanted.needed)
     live = _live(wanted, targets)
-    covers, holes = _nested(targets, live, table, wanted.one_file_system)
+    left_out = _left_out(wanted)
+    covers, holes = _nested(targets, live, table, left_out, one_file_system=wanted.one_file_system)
     unseen = {mount.path for mount in table.mounts if mount.hidden_from_root}
     holes = {path: hole for path, hole in (live | holes).items() if path not in unseen}
     covers |= _own(targets, covers, holes, table) | _devices(wanted.sources, targets)
@@ -100,8 +109,18 @@ def resolve(wanted: Wanted, table: Table) -> Resolved:
         holes=tuple(hole for _, hole in sorted(holes.items()) if _is_hidden(hole, targets, covers, holes)),
         live_sources=live_sources,
         problems=tuple(problems),
-        notes=(*_notes(wanted.sources, targets), *_hidden(targets, live, table)),
+        notes=(*_notes(wanted.sources, targets), *_hidden(targets, live, table, left_out)),
+        left_out=left_out,
     )
+
+
+def _left_out(wanted: Wanted) -> LeftOut:
+    """Return what needs no snapshot, by the names that the command was given."""
+    sources: dict[str, list[str]] = {}
+    for seen in wanted.sources:
+        if seen.kind != "missing" and not seen.error:
+            sources.setdefault(_behind(seen), []).append(seen.given)
+    return LeftOut(wanted.excluded, wanted.live_types, sources)
 
 
 def standing(resolved: Resolved, table: Table) -> frozenset[tuple[str, str, str]]:
@@ -117,7 +136,8 @@ def standing(resolved: Resolved, table: Table) -> frozenset[tuple[str, str, str]
         ways = {mount.path, *above(mount.path)}
         if mount.hidden_from_root:  # its user may mount and unmount it as he likes
             continue
-        if mount.path in around or (ways & covers and not ways & holes):
+        below = ways & covers and not ways & holes and not resolved.left_out.reason(mount)
+        if mount.path in around or below:
             found.add((mount.path, mount.device, mount.root))
     return frozenset(found)
 
@@ -168,11 +188,11 @@ def _notes(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> Iterator[
             yield f"{source.given} is a symbolic link: the link itself is read live, {source.target} is frozen"
 
 
-def _hidden(targets: Mapping[str, str], live: Mapping[str, Hole], table: Table) -> Iterator[str]:
-    """Say what the command finds empty because root may not read it; not where that was declared."""
+def _hidden(targets: Mapping[str, str], live: Mapping[str, Hole], table: Table, left_out: LeftOut) -> Iterator[str]:
+    """Say what the command finds empty because root may not read it; not where that was declared, or is left out."""
     for mount in table.mounts:
         outer = next((outer for outer in (mount.path, *above(mount.path)) if outer in targets or outer in live), None)
-        if mount.hidden_from_root and outer in targets and outer not in live:
+        if mount.hidden_from_root and outer in targets and outer not in live and not left_out.reason(mount):
             yield (
                 f"{mount.path} ({mount.fstype}) belongs to user {mount.hidden_from_root}, and not even root may read "
                 "it: it is not in the backup"
@@ -210,7 +230,7 @@ def _live(wanted: Wanted, targets: Mapping[str, str]) -> dict[str, Hole]:
 
 
 def _nested(
-    targets: Mapping[str, str], live: Mapping[str, Hole], table: Table, one_file_system: bool
+    targets: Mapping[str, str], live: Mapping[str, Hole], table: Table, left_out: LeftOut, *, one_file_system: bool
 ) -> tuple[dict[str, Cover], dict[str, Hole]]:
     """Decide about every mount below a target that is no target itself: it is covered too, or it is a hole.
 
@@ -229,6 +249,8 @@ def _nested(
             holes[path] = Hole(path, f"{mount.fstype}, nothing to back up")
         elif one_file_system:
             holes[path] = Hole(path, "another file system, which the command does not enter")
+        elif why := left_out.reason(mount):
+            holes[path] = Hole(path, why)
         else:
             covers[path] = Cover(path, mount, mount.root, f"mounted below {targets[outer]}")
     return covers, holes

@@ -123,13 +123,16 @@ def survey(question: Question, settings: Settings) -> Survey:
     _refuse_impossible([*sources, *settings.live, *(live.path for live in reading.live)])
     table = automounts.opened(sources, one_file_system=reading.one_file_system)
     seen = tuple(look(path) for path in sources)
-    if sources == reading.sources:  # those that the user names, there or in the configuration, are meant as they are
+    as_read = sources == reading.sources  # those that the user names, or the configuration, are meant as they are
+    if as_read:
         _refuse_devices(reading, seen)
     wanted = Wanted(
         sources=seen,
         declared=tuple(look_declared(path, table) for path in settings.live),
         needed=tuple((look(live.path), live) for live in (*reading.live, *_sockets(os.environ))),
         one_file_system=reading.one_file_system,
+        excluded=reading.excluded if as_read else (),
+        live_types=settings.live_types,
         links={path: os.path.realpath(path) for path, _ in ROOT_HOLES if os.path.islink(path)},
     )
     resolved = resolve(wanted, table)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from borg_lvm.command import Invocation, LivePath, Marked, Reading, Tainted
 from borg_lvm.plugins import hookimpl
 
-from . import borgmatic_roots, options, patterns
+from . import borg_excludes, borgmatic_roots, options, patterns
 
 # Options of every command: borg 1.2.4, 1.4.5 (Archiver.build_parser) and 2.0.0 (archiver/_common.py).
 COMMON = """
@@ -243,7 +243,14 @@ def _create(invocation: Invocation, main: options.Parsed, problems: list[str]) -
         archive="" if parsed.has("--dry-run") else _archive(words[0] if words else ""),
         warnings=WARNINGS,
         no_paths=nothing,
+        excluded=borg_excludes.read(invocation, parsed, _absolute(invocation, found, sources)),
     )
+
+
+def _absolute(invocation: Invocation, found: list[str], sources: tuple[str, ...]) -> list[str]:
+    """Return the sources that borg knows by their absolute names: its patterns go by the names that it was given."""
+    relative = {_source(invocation, path) for path in found if not path.startswith("/")}
+    return [source for source in sources if source not in relative]
 
 
 def _only_stdin(parsed: options.Parsed) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from borg_lvm.command import Invocation, LivePath, Marked, Reading, Tainted
 from borg_lvm.plugins import hookimpl
 
-from . import options, patterns, pflag
+from . import excludes, options, patterns, pflag
 
 # Options of every command: restic 0.14.0 (restic help) to 0.19 (internal/global/global.go).
 GLOBAL = """
@@ -158,6 +158,7 @@ def _backup(invocation: Invocation, command: pflag.Command) -> Reading:
         dry_run=_on(parsed, "--dry-run"),
         warnings=frozenset((3,)),  # some files could not be read
         no_paths=nothing,
+        excluded=excludes.restic(invocation, parsed),
     )
 
 

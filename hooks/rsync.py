@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from borg_lvm.command import Invocation, LivePath, Reading
 from borg_lvm.plugins import hookimpl
 
-from . import options, patterns, rsync_list
+from . import excludes, options, patterns, rsync_list
 from .rsync_options import TABLE
 
 # Options under which rsync does not copy local sources at all.
@@ -65,7 +65,19 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         one_file_system=_one_file_system(parsed),
         dry_run=parsed.has("--dry-run"),
         warnings=frozenset((24,)),  # a file vanished while it was read
+        excluded=excludes.rsync(invocation, parsed, tuple(_roots(parsed, sources))),
     )
+
+
+def _roots(parsed: options.Parsed, sources: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield each source with the folder at which rsync's patterns begin, where that is plain (rsync(1), ANCHORING)."""
+    if parsed.has("--files-from", "--relative", "--no-relative"):
+        return
+    for source in sources:
+        if source.endswith(("/", "/.")):
+            yield source, source.removesuffix(".").rstrip("/")
+        elif os.path.basename(source) != "..":
+            yield source, os.path.dirname(source).rstrip("/")
 
 
 def _problems(invocation: Invocation, parsed: options.Parsed) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from borg_lvm.command import Invocation, LivePath, Reading
 from borg_lvm.plugins import hookimpl
 
-from . import options, patterns, tar_names
+from . import excludes, options, patterns, tar_names
 from .tar_options import TABLE
 
 # The modes, and those of them that read the paths named.
@@ -59,6 +59,7 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         notes=tuple(_notes(parsed)),
         one_file_system=parsed.has("--one-file-system"),
         warnings=frozenset((1,)),  # a file changed while it was read
+        excluded=excludes.tar(parsed, tuple(zip(names.words, sources, strict=True))),
     )
 
 

@@ -27,11 +27,12 @@ ESCAPES = {"\\": "\\", "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t
 
 
 class Names:
-    """The paths that tar reads (`sources`); what cannot be followed goes into `problems`."""
+    """The paths that tar reads (`sources`), and how they are named; what cannot be followed goes into `problems`."""
 
     def __init__(self, invocation: Invocation, problems: list[str]) -> None:
         self.invocation, self.problems = invocation, problems
         self.sources: list[str] = []
+        self.words: list[str] = []
         self.base = invocation.cwd
         self.unquote, self.null, self.verbatim = True, False, False
         self.lists: set[tuple[int, int]] = set()
@@ -59,7 +60,9 @@ class Names:
             self.verbatim = name == "--verbatim-files-from"
 
     def _name(self, name: str, quoted: bool) -> None:
-        self.sources.append(_join(self.base, unquote(name) if quoted else name))
+        name = unquote(name) if quoted else name
+        self.words.append(name)
+        self.sources.append(_join(self.base, name))
 
     def _list(self, path: str) -> None:
         if path == "-":

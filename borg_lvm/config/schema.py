@@ -38,6 +38,7 @@ Coverage = Literal["whole", "partly", "any"]
 
 _PATHS = ListOf(AbsolutePath(), "a list of absolute paths")
 _PLUGIN = "[A-Za-z0-9][A-Za-z0-9_.-]*"
+_FILE_SYSTEM = "[A-Za-z0-9][A-Za-z0-9_.*?-]*"
 _NAME = "[A-Za-z0-9+_.][A-Za-z0-9+_.-]*"
 
 
@@ -236,6 +237,14 @@ class Settings:
         "Absolute paths that the command sees live, though they lie below a frozen path: what it must write, or "
         "what cannot be frozen and need not be. The report names them.",
         ["/var/cache/backup"],
+    )
+    live_types: tuple[str, ...] = key(
+        ListOf(Text("a kind of file system, as mount shows it", _FILE_SYSTEM), "a list of kinds of file systems"),
+        (),
+        "Kinds of file systems that may be read live where they are mounted below a source path: those of containers, "
+        "of snaps and of desktops, for instance. `*` stands for any letters. A source path itself is never left live "
+        "by this. The plan names each mount that is.",
+        ["overlay", "squashfs", "nsfs", "fuse.*"],
     )
     hooks: tuple[str, ...] = key(
         ListOf(Text("the name of a plugin", _PLUGIN), "a list of names of plugins", unique="name"),

@@ -17,8 +17,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     for names in (
         "proc kernel linux dm signals log errors safety opening limits output statedir safe_open path_watch journal",
         "config command devices plugins hookspecs getopt_long wrappers applications child unseen_main trace",
-        "plan resolve report sizing volumes watching verdict past coverage certificate timeline trend webpage "
-        "drawing metrics checking checklist belonging",
+        "plan consent left_out resolve report sizing volumes watching verdict past coverage certificate timeline trend "
+        "webpage drawing metrics checking checklist belonging",
         "adding attempts automounts encrypted quiesce players undo undo_main snapshots release guardian guardian_main "
         "guardian_loosen view run verifying preparing ledger locks luks namespace looking strays survey watch growing "
         "taint history laying recording aftermath desk stand merging origins",

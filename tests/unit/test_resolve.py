@@ -10,10 +10,11 @@ from types import FrameType
 
 import pytest
 
-from borg_lvm.command import LivePath
+from borg_lvm import consent
+from borg_lvm.command import Excluded, LivePath
 from borg_lvm.devices.paths import SeenPath, look
-from borg_lvm.resolve import Resolved, standing
-from tests.unit.data.machine import VOLUME, Machine, folders, holes, link, needed, shown
+from borg_lvm.resolve import Resolved, if_live, standing
+from tests.unit.data.machine import VOLUME, Machine, folder, folders, holes, link, needed, shown
 
 ROOT_HOLES = ["/dev", "/proc", "/run", "/sys", "/tmp"]
 
@@ -339,3 +340,76 @@ def test_a_list_of_more_sources_than_mounts_are_good_for_is_refused() -> None:
     resolved = server().resolve(*(f"/srv/{number}" for number in range(2001)))
     assert "2001 source paths" in problems(resolved)
     assert "--path" in problems(resolved)
+
+
+def containers() -> Machine:
+    """A server with containers, whose mounts have other names every day."""
+    machine = server()
+    machine.other("/var/lib/docker/overlay2/0123456789abcdef/merged", "overlay")
+    machine.other("/snap/core/1234", "squashfs")
+    machine.other("/home/anna/.gvfs", "fuse.gvfsd-fuse")
+    return machine
+
+
+DOCKER = Excluded("/var/lib/docker", "--exclude /var/lib/docker")
+
+
+def test_what_is_mounted_in_an_excluded_folder_stays_live() -> None:
+    resolved = containers().resolve("/", excluded=(DOCKER,), live_types=("fuse.*", "squashfs"))
+    reasons = {hole.path: hole.reason for hole in resolved.holes if hole.path not in ROOT_HOLES}
+    assert reasons == {
+        "/home/anna/.gvfs": "fuse.gvfsd-fuse, declared live (live_types: fuse.*)",
+        "/snap/core/1234": "squashfs, declared live (live_types: squashfs)",
+        "/var/lib/docker/overlay2/0123456789abcdef/merged": "the command leaves it out (--exclude /var/lib/docker)",
+    }
+    assert sorted(shown(resolved)) == ["/", "/home", "/var"]
+
+
+def test_a_source_is_never_left_out() -> None:
+    machine = containers()
+    resolved = machine.resolve("/home", "/snap/core/1234", excluded=(Excluded("/home", "-e"),), live_types=("*",))
+    assert sorted(shown(resolved)) == ["/home", "/snap/core/1234"]
+
+
+def test_by_another_name_it_is_not_excluded() -> None:
+    """The command comes to the folder by two names, of which one is not excluded."""
+    twice = (link("/srv/var", "/var"), folder("/"))
+    resolved = containers().resolve(*twice, excluded=(DOCKER,))
+    assert "/var/lib/docker/overlay2/0123456789abcdef/merged" in shown(resolved)
+    one = (Excluded(DOCKER.path, DOCKER.option, source="/var"),)
+    assert "/var/lib/docker/overlay2/0123456789abcdef/merged" in shown(containers().resolve("/", "/var", excluded=one))
+    assert "/var/lib/docker/overlay2/0123456789abcdef/merged" in holes(containers().resolve("/var", excluded=one))
+
+
+def test_containers_that_come_and_go_meanwhile_change_no_plan() -> None:
+    machine = containers()
+    for wanted in ({"excluded": (DOCKER,)}, {"live_types": ("overlay",)}):
+        resolved = machine.resolve("/", **wanted)
+        later = containers()
+        later.other("/var/lib/docker/overlay2/fedcba9876543210/merged", "overlay")
+        assert standing(resolved, machine.table()) == standing(resolved, later.table())
+        later.other("/var/lib/new", "ext4")
+        assert standing(resolved, machine.table()) != standing(resolved, later.table())
+
+
+@pytest.mark.parametrize(
+    ("path", "fstype", "sources", "options"),
+    [
+        ("/var/lib/docker/overlay2/0123456789abcdef/merged", "overlay", ["/"], "/var/lib/docker/overlay2"),
+        ("/var/lib/docker/containers/0123456789abcdef/mounts/shm", "tmpfs", ["/"], "/var/lib/docker/containers"),
+        ("/snap/core/x12", "squashfs", ["/"], "/snap/core"),
+        ("/snap/core/1234", "tmpfs", ["/snap"], "/snap/core"),
+        ("/snap/core/1234", "tmpfs", ["/snap/core"], "/snap/core/1234"),
+        ("/snap/core/1234", "tmpfs", ["/snap/core/1234"], "/snap/core/1234"),
+        ("/var/pods/12345678-1234-1234-1234-123456789abc/v/4", "tmpfs", ["/var"], "/var/pods"),
+        ("/home/anna/sshfs", "fuse.sshfs", ["/"], "/home/anna/sshfs"),
+    ],
+)
+def test_the_hint_names_what_will_be_there_tomorrow(path: str, fstype: str, sources: list[str], options: str) -> None:
+    machine = server()
+    machine.other(path, fstype)
+    resolved = machine.resolve(*sources)
+    cover = next(cover for cover in resolved.covers if cover.target == path)
+    nested = path not in sources and fstype != "tmpfs"
+    every = f" (or --live-type {fstype}, for all of its kind)" if nested else ""
+    assert consent.way_out(cover, resolved) == f"{if_live(options)}{every}"

@@ -1,0 +1,50 @@
+"""Mounts below a source that need no snapshot: the command does not enter them, or their kind may be live. Pure.
+
+A command goes by names. So a mount is left out only if it is excluded by whichever source the command comes to it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from borg_lvm.command import Excluded
+from borg_lvm.devices.mounts import Mount, above, join, relative
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """`sources` are the paths where sources really lie, each with the names by which the command was given it."""
+
+    excluded: tuple[Excluded, ...] = ()
+    types: tuple[str, ...] = ()
+    sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def reason(self, mount: Mount) -> str:
+        """Say why this mount, which lies below a source, needs no snapshot; empty if it does."""
+        kind = next((one for one in self.types if fnmatchcase(mount.fstype, one)), "")
+        if kind:
+            return f"{mount.fstype}, declared live (live_types: {kind})"
+        if not self.excluded:
+            return ""
+        whole = [path for path in above(mount.path) if path in self.sources]
+        found = [self._excluded(given, relative(mount.path, path)) for path in whole for given in self.sources[path]]
+        return f"the command leaves it out ({found[0].option})" if found and found[0] and all(found) else ""
+
+    def _excluded(self, given: str, inner: str) -> Excluded | None:
+        """Return what excludes the path `inner` below the source that was given by this name."""
+        if ".." in given.split("/"):
+            return None  # the program and the kernel may differ in where that is
+        base = posixpath.normpath(f"/{given.lstrip('/')}")
+        folders = [name for name in (join(base, inner), *above(join(base, inner))) if len(name) > len(base)]
+        return next(
+            (
+                one
+                for one in self.excluded
+                for at, folder in enumerate(folders)
+                if one.path == folder and one.source in ("", given) and (at > 0 or not one.inside)
+            ),
+            None,
+        )
