@@ -122,7 +122,7 @@ def parse(text: str) -> list[Volume]:
     try:
         return list({row["lv_uuid"]: _volume(row) for row in rows(text)}.values())
     except (ValueError, LookupError, TypeError) as error:
-        raise _unreadable(text) from error
+        raise unreadable(text) from error
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -130,7 +130,7 @@ def rows(text: str) -> list[dict[str, str]]:
     try:
         return [_texts(row) for row in json.loads(text)["report"][0]["lv"]]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise _unreadable(text) from error
+        raise unreadable(text) from error
 
 
 def _texts(row: object) -> dict[str, str]:
@@ -140,7 +140,8 @@ def _texts(row: object) -> dict[str, str]:
     return row
 
 
-def _unreadable(text: str) -> SnapshotError:
+def unreadable(text: str) -> SnapshotError:
+    """Return the error for a report that LVM does not write."""
     return SnapshotError("lvs gave a report that is not the JSON that LVM documents", details=(text[:200],))
 
 

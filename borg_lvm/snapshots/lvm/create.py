@@ -126,13 +126,16 @@ class Made:
         """Read what LVM has written down; the lock must be held.
 
         By a program of its own, for a shell would wait for the lock.
-        Raises: SnapshotError when one is missing; ProgramError.
+        Raises: SnapshotError when one is missing, or the report cannot be read; ProgramError.
         """
         groups = sorted({copy.origin.vg for copy in self.group})
         argv = ["lvs", "--nolocking", "--all", "--reportformat", "json", "--units", "s", "--nosuffix"]
-        rows = lvm.rows(proc.run([*argv, "--options", _FIELDS, "--config", SILENT, *groups], timeout=timeout))
-        listed = {(row["vg_name"], row["lv_name"].strip("[]")): row for row in rows}
-        found = {copy.name: _written(copy, listed) for copy in self.group}
+        text = proc.run([*argv, "--options", _FIELDS, "--config", SILENT, *groups], timeout=timeout)
+        try:
+            listed = {(row["vg_name"], row["lv_name"].strip("[]")): row for row in lvm.rows(text)}
+            found = {copy.name: _written(copy, listed) for copy in self.group}
+        except (LookupError, ValueError) as error:
+            raise lvm.unreadable(text) from error
         missing = ", ".join(copy.origin.full_name for copy in self.group if found[copy.name] is None)
         if missing:
             raise SnapshotError(f"LVM did not make the snapshot of {missing}", details=self.said)
