@@ -135,6 +135,7 @@ def _backup(invocation: Invocation, command: pflag.Command) -> Reading:
             "the value of an option before the word backup is 'backup' as well, and versions of restic differ in which"
             " of both they take for the command; write the option behind it"
         )
+    sure = not problems  # only a line that was understood may run without us
     problems += _switch_problems(parsed)
     if _on(parsed, "--help"):
         problems.append("restic backup --help reads no source paths; run it without borg-lvm")
@@ -155,9 +156,9 @@ def _backup(invocation: Invocation, command: pflag.Command) -> Reading:
         live=patterns.beside(live, sources),
         problems=(*problems, *patterns.output_clashes("restic", repository, sources)),
         one_file_system=_on(parsed, "--one-file-system"),
-        dry_run=_on(parsed, "--dry-run"),
+        dry_run=sure and _on(parsed, "--dry-run"),
         warnings=frozenset((3,)),  # some files could not be read
-        no_paths=nothing,
+        no_paths=sure and nothing,
         excluded=excludes.restic(invocation, parsed),
     )
 

@@ -278,5 +278,15 @@ def test_it_is_told_where_nothing_can_be_read() -> None:
         ("backup --stdin=false /etc", False),
         ("backup --files-from -", False),
         ("--no-such-option x backup /etc", False),
+        ("backup --stdin --no-such-option", False),
+        ("backup --help -v= /etc", False),
+        ("-p backup -q backup --stdin", False),
     ):
         assert read(*line.split()).no_paths is sure, line
+
+
+def test_a_line_that_is_not_understood_is_no_dry_run() -> None:
+    """A dry run may go on without borg-lvm: so it must be sure."""
+    assert read("backup", "-n", "/etc").dry_run
+    assert not read("backup", "-n", "/etc", "--no-such-option").dry_run
+    assert not read("-p", "backup", "-q", "backup", "-n", "/etc").dry_run
