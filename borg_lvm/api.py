@@ -34,8 +34,9 @@ _REMEDY = "what to do: "
 class Options:
     """What the command line's options say, for all calls; what is not given is as configured.
 
-    `live` are paths that stay live; `config` is a file to read instead of the usual ones; `snapshot_size` as in
-    `20%ORIGIN`; `consistency` is `instant` or `per-volume`; `lock_wait` in seconds; `hooks` are plugins to load too.
+    `live` are paths that stay live, `live_types` kinds of file systems that do; `config` is a file to read instead of
+    the usual ones; `snapshot_size` as in `20%ORIGIN`; `consistency` is `instant` or `per-volume`; `lock_wait` in
+    seconds; `hooks` are plugins to load too.
     """
 
     live: Sequence[str] = ()
@@ -44,9 +45,11 @@ class Options:
     consistency: str = ""
     lock_wait: float | None = None
     hooks: Sequence[str] = ()
+    live_types: Sequence[str] = ()
 
     def _words(self) -> list[str]:
         words = [word for path in self.live for word in ("--live", path)]
+        words += [word for kind in self.live_types for word in ("--live-type", kind)]
         words += [word for name in self.hooks for word in ("--hook", name)]
         given = {"--config": self.config, "--snapshot-size": self.snapshot_size, "--consistency": self.consistency}
         words += [word for option, value in given.items() if value for word in (option, value)]

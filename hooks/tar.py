@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterator
 
@@ -66,9 +65,9 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
 def _arguments(invocation: Invocation, problems: list[str]) -> list[str]:
     """Return the arguments as getopt_long gets them: TAR_OPTIONS first, a bundle without a dash taken apart."""
     given = invocation.env.get("TAR_OPTIONS", "")
-    if re.search(r"[\\'\"#]", given):
-        problems.append("the environment's TAR_OPTIONS uses quotes, which borg-lvm does not follow; write them out")
-    before = given.split() if not problems else []
+    before = tar_names.words(given)
+    if given.strip() and not before:
+        problems.append("the environment's TAR_OPTIONS has escapes, or a quote without an end; write the options out")
     return before + _without_bundle(list(invocation.argv[1:]))
 
 

@@ -97,15 +97,15 @@ class Names:
             self._name(entry, quoted=False)
             return
         plain = unquote(entry) if self.unquote else entry
-        words = plain.rstrip("/").lstrip(SPACE)
-        if words.startswith("-"):
-            self._option(path, words)
+        line = plain.rstrip("/").lstrip(SPACE)
+        if line.startswith("-"):
+            self._option(path, line)
         else:
             self._name(plain, quoted=False)
 
     def _option(self, path: str, line: str) -> None:
         """Follow `-C folder` in a list of files; any other option there is refused."""
-        parsed = options.read(_words(line), TABLE, options.GETOPT)
+        parsed = options.read(words(line), TABLE, options.GETOPT)
         clean = parsed.items and not (parsed.unknown or parsed.ambiguous or parsed.incomplete or parsed.words)
         if not clean or any(item.name not in ("--directory", "--files-from") for item in parsed.given()):
             self.problems.append(
@@ -124,8 +124,8 @@ def _entries(content: str, *, null: bool) -> list[str]:
     return [*lines.split("\n"), *(rest.split("\0") if zero else ())]
 
 
-def _words(line: str) -> list[str]:
-    """Split an option of a list into words; none if it has escapes, or quotes without an end."""
+def words(line: str) -> list[str]:
+    """Split options in a list, or in TAR_OPTIONS, into words; none if they have escapes, or a quote without an end."""
     lexer = shlex.shlex(line, posix=True)
     lexer.whitespace, lexer.whitespace_split, lexer.commenters = DELIMITERS, True, ""
     try:

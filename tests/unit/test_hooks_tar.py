@@ -132,7 +132,9 @@ def test_options_in_the_environment() -> None:
     reading = read("-cf", "-", "x", TAR_OPTIONS="-C /srv --one-file-system")
     assert reading.sources == ("/srv/x",)
     assert reading.one_file_system
-    assert "TAR_OPTIONS" in read("-cf", "-", "x", TAR_OPTIONS="-C '/a b'").problems[0]
+    assert read("-cf", "-", "x", TAR_OPTIONS="--exclude='a b' -C '/a b'").sources == ("/a b/x",)
+    for odd in ("-C '/a b", "-C /a\\\\b"):
+        assert "TAR_OPTIONS" in read("-cf", "-", "x", TAR_OPTIONS=odd).problems[0], odd
 
 
 def test_followed_links_are_refused() -> None:
