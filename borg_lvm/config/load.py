@@ -15,6 +15,8 @@ from borg_lvm.config.tree import Findings, Place, Spot
 from borg_lvm.errors import ConfigError
 
 DIRECTORY = "/etc/borg-lvm"
+LARGEST = 1 << 19
+"""The largest file that is read, in bytes: YAML is read slowly."""
 
 
 def load(path: str | None = None, *, directory: str = DIRECTORY) -> Settings:
@@ -119,7 +121,11 @@ def _content(file: str, findings: Findings) -> bytes:
         if unsafe:
             return b""
         with open(file, "rb") as stream:
-            return stream.read()
+            data = stream.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            findings.add(Place(file), f"is larger than {LARGEST >> 10} KiB")
+            return b""
+        return data
     except OSError as error:
         findings.add(Place(file), f"cannot be read: {error.strerror}")
         return b""

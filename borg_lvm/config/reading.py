@@ -31,10 +31,27 @@ _IN_PLAIN_WORDS = (
 )
 
 
+MOST = 10_000
+"""So many values may stand in a file, each counted wherever an alias repeats it: a few lines of aliases can make more
+than any machine has room for."""
+_IMPOSSIBLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class _TooLargeError(Exception):
+    """A file has too many values."""
+
+
 class _Loader(yaml.SafeLoader):
-    """A loader that leaves the meaning of plain words to us."""
+    """A loader that leaves the meaning of plain words to us, and ends when there are too many."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - the name and the form are PyYAML's
+    count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.count += 1
+        if self.count > MOST:
+            raise _TooLargeError
+        return super().compose_node(parent, index)
 
 
 def parse(data: bytes, file: str, findings: Findings) -> Node | None:
@@ -54,6 +71,10 @@ def parse(data: bytes, file: str, findings: Findings) -> Node | None:
         findings.add(place, f"the invisible character #x{ord(text[error.position]):x} is not allowed in YAML")
     except RecursionError:
         findings.add(Place(file, 1), "lists or sections lie too deep inside each other")
+    except _TooLargeError:
+        findings.add(Place(file, 1), f"more than {MOST} values, counting what aliases ('*') repeat: write fewer")
+    except (ValueError, OverflowError) as error:  # PyYAML lets through what Python says of a character's number
+        findings.add(Place(file, 1), f"not valid YAML: {error}")
     return None
 
 
@@ -86,6 +107,7 @@ class _Planter:
         self._findings = findings
         self._done: dict[int, Node] = {}
         self._open: set[int] = set()
+        self._sizes: dict[int, int] = {}
 
     def plant(self, node: yaml.Node, path: str) -> Node:
         """Return our node for the value of the key with this path."""
@@ -97,7 +119,17 @@ class _Planter:
             self._open.add(id(node))
             self._done[id(node)] = self._new(node, place, path)
             self._open.remove(id(node))
+            self._sizes[id(node)] = self._size(node)
         return self._done[id(node)]
+
+    def _size(self, node: yaml.Node) -> int:
+        """Return how many values a node is, with all that is in it. Errors: _TooLargeError."""
+        children = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for child in children for part in (child if isinstance(child, tuple) else (child,))]
+        size = 1 + sum(self._sizes.get(id(part), 1) for part in parts)
+        if size > MOST:
+            raise _TooLargeError
+        return size
 
     def _new(self, node: yaml.Node, place: Place, path: str) -> Node:
         if node.tag not in _PLAIN_TAGS:
@@ -106,6 +138,11 @@ class _Planter:
             return self._fields(node, place, path)
         if isinstance(node, yaml.SequenceNode):
             return Items(place, tuple(self.plant(item, f"{path}[{index}]") for index, item in enumerate(node.value)))
+        found = _IMPOSSIBLE.search(str(node.value))
+        if found:
+            self._findings.add(place, f"the character U+{ord(found[0]):04X} is not allowed")
+            text = _IMPOSSIBLE.sub("?", node.value)
+            return Scalar(place, text, text)
         unquoted = isinstance(node, yaml.ScalarNode) and node.style is None
         return Scalar(place, _meaning(node.value) if unquoted else node.value, node.value)
 

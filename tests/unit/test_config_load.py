@@ -257,9 +257,21 @@ def test_anchors_are_understood_and_loops_are_not(tmp_path: Path) -> None:
     assert any("contains itself" in line for line in found)
 
 
-def test_many_nested_anchors_cost_nothing(tmp_path: Path) -> None:
+def test_what_multiplies_by_anchors_is_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)]
-    assert len(faults(write(tmp_path / "c.yaml", "\n".join(lines)))) == 40
+    (fault,) = faults(write(tmp_path / "c.yaml", "\n".join(lines)))
+    assert "aliases" in fault
+    (fault,) = faults(write(tmp_path / "c.yaml", f"paths: [{'/a, ' * 20000}]"))
+    assert "more than" in fault
+    (fault,) = faults(write(tmp_path / "c.yaml", "# x\n" * 200000))
+    assert "larger than" in fault
+
+
+@pytest.mark.parametrize("text", ['"\\U00110000"', '"/\\ud800"', '"/a\\0b"'])
+def test_a_character_that_cannot_be_is_a_fault(tmp_path: Path, text: str) -> None:
+    for key in ("paths", "hooks"):
+        first = faults(write(tmp_path / "c.yaml", f"{key}: [{text}]"))[0]
+        assert "not allowed" in first or "not valid YAML" in first
 
 
 def test_words_that_yaml_1_1_would_change_stay_text(tmp_path: Path) -> None:
