@@ -256,10 +256,10 @@ def _refuse_devices(reading: Reading, sources: Sequence[SeenPath]) -> None:
 
 
 def _way_out(problems: Sequence[str]) -> str:
-    """Return the remedy that all problems have in common, unless each tells its own."""
-    if any("without borg-lvm" in problem or "--config" in problem for problem in problems):
-        return ""
-    return "name them yourself: borg-lvm run --path PATH … -- COMMAND …"
+    """Return the remedy that all problems have in common, unless one has a remedy of its own."""
+    if all("--path" in problem for problem in problems):
+        return "name them yourself: borg-lvm run --path PATH … -- COMMAND …"
+    return ""
 
 
 def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:
