@@ -218,7 +218,8 @@ def _create(invocation: Invocation, main: options.Parsed, problems: list[str]) -
     if repository is None and words:
         repository = _repository_of(words[0], invocation)
     found = [] if parsed.has(*ELSEWHERE) else list(_paths(invocation, parsed, problems))
-    ours = borgmatic_roots.split([_source(invocation, path) for path in found])
+    lists = [invocation.absolute(path) for path in parsed.values("--patterns-from")]
+    ours = borgmatic_roots.split([_source(invocation, path) for path in found], lists, invocation.env)
     sources = ours.sources
     nothing = parsed.has("--help", "--content-from-command") or main.has("--version") or _only_stdin(parsed)
     if not sources and ours.live:

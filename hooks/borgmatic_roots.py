@@ -1,7 +1,10 @@
 """What borgmatic hands to borg beside the user's sources: its dumps, its manifest, its own configuration files.
 
-They lie in a folder that it makes for each run, and stay live: its dumps are named pipes that it writes to meanwhile.
+They lie in the runtime directory, and stay live: its dumps are named pipes that it writes to meanwhile.
 Sources: borgmatic 2.1.10, config/paths.py (Runtime_directory), hooks/data_source/bootstrap.py; since 1.9.0.
+
+A user may have a directory of such a name, which is a source like others: only the runtime directory of this very run
+counts. borgmatic 2 keeps the file of patterns there that it gives to borg; before, it is where the environment says.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from borg_lvm.command import LivePath
@@ -17,6 +20,8 @@ from borg_lvm.command import LivePath
 from . import patterns
 
 RUNTIME = re.compile(r"(?P<folder>/.+)/\./borgmatic/(?P<what>bootstrap|\w+_databases)(/.*)?")
+TEMPORARY = re.compile(r"borgmatic-[a-z0-9_]{8}")
+"""The directory that is made for one run, as Python's tempfile names it."""
 LARGEST = 1 << 20
 
 
@@ -30,9 +35,13 @@ class Split:
     dumps: bool = False
 
 
-def split(roots: Sequence[str]) -> Split:
-    """Tell the user's roots from borgmatic's, all absolute."""
-    own = {root: found for root in roots if (found := RUNTIME.fullmatch(root))}
+def split(roots: Sequence[str], pattern_files: Sequence[str], env: Mapping[str, str]) -> Split:
+    """Tell the user's roots from borgmatic's, all absolute; `pattern_files` are those on borg's command line."""
+    own = {
+        root: found
+        for root in roots
+        if (found := RUNTIME.fullmatch(root)) and _is_runtime(found["folder"], pattern_files, env)
+    }
     if not own:
         return Split(tuple(roots))
     manifests = [root for root, found in own.items() if found["what"] == "bootstrap"]
@@ -47,6 +56,21 @@ def split(roots: Sequence[str]) -> Split:
     if dumps:
         notes.append(f"borgmatic's {', '.join(dumps)} are dumped live while the backup runs, not at the frozen instant")
     return Split(left, patterns.unique(live), tuple(notes), bool(dumps))
+
+
+def _is_runtime(folder: str, pattern_files: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Tell whether a directory is this run's: made for it, and where borgmatic makes it."""
+    above, name = os.path.split(folder)
+    kept = (env.get("XDG_RUNTIME_DIR"), env.get("RUNTIME_DIRECTORY", "").partition(":")[0])
+    fixed = {os.path.normpath(place.rstrip("/").removesuffix("/borgmatic")) for place in kept if place}
+    if os.path.normpath(folder) in fixed:
+        return True
+    if not TEMPORARY.fullmatch(name):
+        return False
+    if os.path.normpath(f"{folder}/borgmatic") in {os.path.normpath(os.path.dirname(file)) for file in pattern_files}:
+        return True
+    others = (env.get("TMPDIR") or env.get("TEMP") or "/tmp",)  # noqa: S108
+    return any(place and os.path.normpath(place) == os.path.normpath(above) for place in (*kept, *others))
 
 
 def _configuration(bootstrap: str) -> Iterator[str]:

@@ -346,9 +346,9 @@ def borgmatic_run(tmp_path: Path, *sources: str, databases: bool = False) -> Rea
     folder = f"{tmp_path}/run/borgmatic-x1y2z3a4/./borgmatic"
     roots = [*sources, f"{folder}/bootstrap", *manifest["config_paths"]]
     roots += [f"{folder}/postgresql_databases"] if databases else []
-    (tmp_path / "patterns").write_text("".join(f"R {root}\n" for root in roots))
+    (runtime / "tmpx").write_text("".join(f"R {root}\n" for root in roots))
     special = ["--read-special"] if databases else []
-    return read("create", "--patterns-from", str(tmp_path / "patterns"), *special, "r::a")
+    return read("create", "--patterns-from", f"{tmp_path}/run/borgmatic-x1y2z3a4/borgmatic/tmpx", *special, "r::a")
 
 
 def test_what_borgmatic_adds_to_the_sources_stays_live(tmp_path: Path) -> None:
@@ -375,7 +375,8 @@ def test_dumps_alone_are_nothing_to_freeze(tmp_path: Path) -> None:
 
 def test_a_manifest_that_is_none_takes_no_source_away(tmp_path: Path) -> None:
     for content in ("", "[]", '{"config_paths": 5}', '{"config_paths": [5, "etc"]}'):
-        bootstrap = tmp_path / "r" / "borgmatic" / "bootstrap"
+        bootstrap = tmp_path / "borgmatic-x1y2z3a4" / "borgmatic" / "bootstrap"
         bootstrap.mkdir(parents=True, exist_ok=True)
         (bootstrap / "manifest.json").write_text(content)
-        assert read("create", "r::a", "/etc", f"{tmp_path}/r/./borgmatic/bootstrap").sources == ("/etc",)
+        root = f"{tmp_path}/borgmatic-x1y2z3a4/./borgmatic/bootstrap"
+        assert read("create", "r::a", "/etc", root, TMPDIR=str(tmp_path)).sources == ("/etc",)
