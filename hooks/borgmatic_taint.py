@@ -18,7 +18,7 @@ from borg_lvm.command import Invocation, Marked, Tainted
 
 from . import borg, borg_taint, options
 from . import borgmatic_config as configuration
-from .borgmatic_config import Config
+from .borgmatic_errors import Config
 
 # Settings that borgmatic hands to borg in its environment: borgmatic 2.1.10 (borg/environment.py).
 ENVIRONMENT = {

@@ -165,7 +165,7 @@ def test_what_cannot_be_told_is_not_guessed(tmp_path: Path) -> None:
     text = "repositories: [{path: /one}]\n"
     asked = Repositories(one=[saved("a")])
     assert "credentials" in asked.told(tmp_path, text + "encryption_passphrase: '{credential systemd x}'\n")
-    for words in (("prune",), ("create", "--unheard-of"), ("borg", "create"), ("create", "--override", "lvm.x=1")):
+    for words in (("prune",), ("create", "--unheard-of"), ("borg", "create"), ("create", "--override", "x")):
         assert "cannot tell which archives" in asked.told(tmp_path, text, words=words)
     assert asked.told(tmp_path, text, words=("create", "--dry-run")) == ""
     assert asked.changes == []
