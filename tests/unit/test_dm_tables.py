@@ -19,7 +19,13 @@ def raid(arguments: str) -> list[Row]:
 def test_an_origin_and_its_snapshot_are_as_large_as_the_volume_was() -> None:
     assert tables.origin(LINEAR, "254:9") == [Row(0, 100352, "snapshot-origin", "254:9")]
     assert tables.snapshot(LINEAR, "254:9", "254:10", 8) == [Row(0, 100352, "snapshot", "254:9 254:10 P 8")]
-    assert tables.thin(STRIPED, "254:3", 2) == [Row(0, 98304, "thin", "254:3 2")]
+    assert tables.thin([Row(0, 98304, "thin", "254:3 1")], "254:3", 2) == [Row(0, 98304, "thin", "254:3 2")]
+
+
+def test_a_thin_snapshot_has_the_external_origin_of_its_volume() -> None:
+    """What was never written to the volume would be read as zeros from the snapshot."""
+    rows = [Row(0, 98304, "thin", "254:3 1 254:7")]
+    assert tables.thin(rows, "254:3", 2) == [Row(0, 98304, "thin", "254:3 2 254:7")]
 
 
 @pytest.mark.parametrize("rows", [LINEAR, STRIPED, CACHE])

@@ -239,9 +239,8 @@ def _activate(member: Member) -> None:
     With such a link, /dev/disk/by-uuid would lead to the snapshot instead of the origin.
     """
     dm.create(member.copy.dm_name, member.snapshot, member.copy.minor)
-    dm.load(
-        member.snapshot, tables.thin(dm.table(member.origin), dm.number(member.written.pool), member.written.number)
-    )
+    rows = dm.table(member.beneath or member.origin)
+    dm.load(member.snapshot, tables.thin(rows, dm.number(member.written.pool), member.written.number))
     dm.start(member.snapshot, dm.QUIET)
     node = os.path.join(NODES, member.copy.dm_name)
     end = time.monotonic() + _PATIENCE

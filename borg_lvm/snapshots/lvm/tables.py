@@ -33,8 +33,12 @@ def snapshot(rows: Sequence[Row], real: str, cow: str, chunk: int) -> list[Row]:
 
 
 def thin(rows: Sequence[Row], pool: str, number: int) -> list[Row]:
-    """Return the table of a thin snapshot: that number in the pool (`major:minor`)."""
-    return [Row(0, size(rows), THIN, f"{pool} {number}")]
+    """Return the table of a thin snapshot of what has `rows`: that number in the pool (`major:minor`).
+
+    What was never written to a volume with an external origin is read from that, in its snapshot as well.
+    """
+    external = rows[0].arguments.split()[2:]
+    return [Row(0, size(rows), THIN, " ".join([pool, str(number), *external]))]
 
 
 def health(kind: str, status: str) -> str:
