@@ -148,3 +148,24 @@ def test_a_disk_that_fails_before_the_window_is_not_trusted_again(rig: Rig) -> N
             assert file.read_bytes() == content
         run("lvchange", "-q", "--refresh", volume.full_name)
         assert_nothing_left(rig)
+
+
+@pytest.mark.parametrize("kind", ["thick", "thin"])
+def test_a_volume_that_somebody_resumes_in_the_window_is_tried_again(rig: Rig, kind: Kind) -> None:
+    """As `vgchange --activate y --sysinit` in a loop does, which takes no lock."""
+    with tidy():
+        volume = data(rig, kind)
+        programs = Programs(rig.path("programs"))
+        gate = programs.stop_window("after", "suspend")
+        settings = rig.path("config.yaml")
+        settings.write_text("attempts: 2\nretry_pause: 0\n")
+        words = ["run", "--config", str(settings), "--path", str(volume.at), "--", "cat", f"{volume.at}/file"]
+        live = Run(*words, programs=programs)
+        gate.reached(process=live.process)
+        run("dmsetup", "resume", volume.device)
+        gate.open()
+        said = live.end(0)
+        assert f"somebody resumed {volume.full_name}" in said.err
+        assert "attempt 2 of 2" in said.err
+        assert said.out == "right"
+        assert_nothing_left(rig)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from borg_lvm import dm, kernel
-from borg_lvm.errors import SnapshotError
+from borg_lvm.errors import BusyError, SnapshotError
 from borg_lvm.linux.dm_ioctl import SUSPENDED
 from borg_lvm.report import Instant
 from borg_lvm.signals import undisturbed
@@ -121,7 +121,7 @@ class _Hold:
     def prove(self) -> None:
         """Check that the volume is still suspended: in the end nothing would tell. Raises: SnapshotError."""
         if not self._look() & SUSPENDED:
-            raise SnapshotError(f"{self._member.copy.origin.full_name} was resumed by somebody else before its time")
+            raise resumed_by_others(self._member.copy.origin.full_name)
 
     def resume(self) -> None:
         """Have the volume go on, by the table that was loaded. Raises: OSError; SnapshotError: it went already."""
@@ -149,7 +149,20 @@ def _thaw(member: Member) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        raise SnapshotError(f"{member.copy.mounted_at} was thawed by somebody else before its time") from error
+        at = member.copy.mounted_at
+        raise BusyError(
+            f"somebody thawed {at} while its snapshot was taken; that snapshot was thrown away",
+            remedy=f"find out what calls `fsfreeze --unfreeze {at}` (a script, a timer), and let it not run meanwhile",
+        ) from error
+
+
+def resumed_by_others(name: str) -> BusyError:
+    """Return the error for a volume (`vg/lv`) that did not stay suspended: another attempt may find it undisturbed."""
+    return BusyError(
+        f"somebody resumed {name} while its snapshot was taken; that snapshot was thrown away",
+        remedy="find out what calls `vgchange --activate y`, `lvchange --refresh` or `dmsetup resume` (a script in a "
+        "loop, a timer, a rule of udev's), and let it not run while a backup begins",
+    )
 
 
 def _cannot(what: str, member: Member, error: OSError) -> SnapshotError:
