@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from borg_lvm import belonging, dm, kernel, ledger, luks, origins, proc, safe_open, stand, strays, undo
 from borg_lvm import release as releasing
 from borg_lvm.belonging import Known
-from borg_lvm.devices import mounts
+from borg_lvm.devices import lvm, mounts
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, Volume, dm_name, prefix
+from borg_lvm.devices.lvm_settings import FORM, JSON
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.log import Log
 from borg_lvm.report import Leftovers
@@ -327,9 +328,9 @@ def _remove_snapshots(dead: Dead, timeout: float) -> None:
 
 def _thin_numbers(names: Sequence[str], timeout: float) -> dict[str, str]:
     """Return the pool (its device-mapper name) of each thin snapshot, by the snapshot's number in it."""
-    argv = ["lvs", "--noheadings", "--separator", "|", "--options", "thin_id,vg_name,pool_lv", *names]
-    rows = [line.strip().split("|") for line in proc.run(argv, timeout=timeout).splitlines()]
-    return {number: dm_name(vg, pool) for number, vg, pool in rows if number}
+    argv = ["lvs", *JSON, "--config", FORM, "--options", "thin_id,vg_name,pool_lv", *names]
+    rows = lvm.rows(proc.run(argv, timeout=timeout))
+    return {row["thin_id"]: dm_name(row["vg_name"], row["pool_lv"].strip("[]")) for row in rows if row["thin_id"]}
 
 
 def _end_processes(dead: Dead, log: Log) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from borg_lvm import dm, locks, proc
 from borg_lvm.devices import lvm, stack
-from borg_lvm.devices.lvm import SILENT
+from borg_lvm.devices.lvm_settings import SILENT
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
 from borg_lvm.proc import Steps
@@ -34,13 +34,15 @@ class Room:
 class Target:
     """What is to grow: `name` (`vg/lv`), its group's id, the option of `lvextend` that makes it grow.
 
-    `devices` are the device-mapper names of what LVM may suspend meanwhile.
+    `devices` are the device-mapper names of what LVM may suspend meanwhile. `reserved` bytes of what its group has free
+    are where LVM may allocate nothing.
     """
 
     name: str
     vg_uuid: str
     devices: tuple[str, ...]
     option: str = "--size"
+    reserved: int = 0
 
 
 class Grower:
@@ -61,16 +63,16 @@ class Grower:
         with _group_lock(target.vg_uuid) as lock:
             while not locks.taken(lock):
                 yield
-            room = yield from self._room(target.name)
+            room = yield from self._room(target)
             more = choose(room)
             if more:
                 yield from self._extend(target, more)
         return room, more
 
-    def _room(self, name: str) -> Steps[Room]:
-        text = yield from proc.stepwise(lvm.report_of([name]), timeout=self._timeout)
+    def _room(self, target: Target) -> Steps[Room]:
+        text = yield from proc.stepwise(lvm.report_of([target.name]), timeout=self._timeout)
         (now,) = lvm.parse(text)
-        return Room(now.vg_free, now.extent, now.size, now.metadata_size)
+        return Room(max(0, now.vg_free - target.reserved), now.extent, now.size, now.metadata_size)
 
     def _extend(self, target: Target, more: int) -> Steps[None]:
         uuids = [device.dm_uuid for device in _devices(target.devices)]

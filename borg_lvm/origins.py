@@ -12,7 +12,8 @@ from contextlib import ExitStack, suppress
 
 from borg_lvm import dm, proc
 from borg_lvm.devices import lvm
-from borg_lvm.devices.lvm import SILENT, Volume
+from borg_lvm.devices.lvm import Volume
+from borg_lvm.devices.lvm_settings import SILENT
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.log import Log
 from borg_lvm.report import Leftovers

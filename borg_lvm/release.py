@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 from borg_lvm import belonging, dm, merging, origins, proc, safe_open, strays
 from borg_lvm.belonging import Known
 from borg_lvm.devices import lvm
-from borg_lvm.devices.lvm import IN_USE, Volume
+from borg_lvm.devices.lvm import Volume
+from borg_lvm.devices.lvm_settings import IN_USE, OURS
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
@@ -27,7 +28,7 @@ def remove(names: Sequence[str], timeout: float) -> None:
     the snapshot: then the first attempt takes the two apart, and the second removes.
     Errors: ProgramError, which holds LVM's reasons.
     """
-    argv = ["lvremove", "--yes", "--force", "--autobackup", "n", "--config", IN_USE, *names]
+    argv = ["lvremove", "--yes", "--force", "--autobackup", "n", "--config", IN_USE + OURS, *names]
     try:
         proc.run(argv, timeout=timeout)
     except proc.ProgramError:

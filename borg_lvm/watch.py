@@ -166,7 +166,8 @@ class _Snapshot:
     def _grow(self, wanted: int) -> Steps[None]:
         copy, origin, log = self._copy, self._copy.origin, self._means.log
         self.story = replace(self.story, stuck="LVM was asked for more, and had not done it yet")
-        target = Target(copy.full_name, origin.vg_uuid, (dm_name(origin.vg, origin.name), copy.dm_name))
+        devices = (dm_name(origin.vg, origin.name), copy.dm_name)
+        target = Target(copy.full_name, origin.vg_uuid, devices, reserved=origin.vg_reserved)
         room, more = yield from self._means.grower.grow(
             target, lambda room: self._means.choose(wanted, origin, self._sharers, room)
         )
@@ -256,7 +257,7 @@ class _PoolPart:
     def _grow(self) -> Steps[None]:
         of_metadata = self._what == "metadata"
         option = "--poolmetadatasize" if of_metadata else "--size"
-        target = Target(self._name, self._origin.vg_uuid, (self._device,), option)
+        target = Target(self._name, self._origin.vg_uuid, (self._device,), option, self._origin.vg_reserved)
 
         def choose(room: Room) -> int:
             wanted = (room.metadata if of_metadata else room.size) // 5

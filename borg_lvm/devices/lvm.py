@@ -1,33 +1,37 @@
-"""LVM's volumes, from one `lvs` report; source of the fields: lvs(8), lvmreport(7)."""
+"""LVM's volumes, from one `lvs` report, and their groups; source of the fields: lvs(8), lvmreport(7)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from borg_lvm import proc
+from borg_lvm.devices import lvm_groups, lvm_settings
+from borg_lvm.devices.lvm_groups import Group
 from borg_lvm.errors import SnapshotError
 
 FIELDS = (
     "vg_name,vg_uuid,vg_free,vg_extent_size,lv_name,lv_uuid,lv_size,lv_attr,lv_layout,lv_role,lv_active,lv_suspended,"
-    "lv_tags,lv_time,pool_lv,origin,data_percent,metadata_percent,lv_metadata_size,lv_kernel_major,lv_kernel_minor"
+    "lv_tags,lv_time,pool_lv,origin,data_percent,metadata_percent,lv_metadata_size,lv_kernel_major,lv_kernel_minor,"
+    "lv_health_status,lv_check_needed,lv_modules,lv_profile,vg_allocation_policy"
 )
 TAG = "borg_lvm"
 RUN_TAG = "borg_lvm.run="
 ATTRIBUTES = 10
 KEEP_TAG = "borg_lvm.keep"
-IN_USE = 'global{cache_check_executable=""}'
-"""LVM's configuration for volumes that are in use: up to LVM 2.03.16 it checks the metadata of a cachevol whenever a
-snapshot comes or goes, finds it in use, and leaves the volume suspended. Nothing that is active needs that check."""
-SILENT = IN_USE + ' log{syslog=0 file="/dev/null"} backup{backup=0 archive=0} activation{monitoring=0}'
-"""LVM's configuration for what belongs to a run: nothing is written to /etc or to a log for it, and dmeventd must not
-unmount or extend what it does not know (`--monitor n` is not enough: a refresh starts it even so)."""
+LEAST_CEILING = 50.0
+"""LVM takes a lower threshold for this one. Source: lvm.conf(5), thin_pool_autoextend_threshold."""
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A logical volume. Sizes are bytes; percentages 0 to 100, None where LVM reports none."""
+    """A logical volume. Sizes are bytes; percentages 0 to 100, None where LVM reports none.
+
+    `vg_free` is what its group has free, `vg_reserved` what it has free besides, where LVM may allocate nothing,
+    `vg_policy` how LVM allocates in it. `modules` are the kernel's that it needs. `ceiling`: a thin pool that is fuller
+    (per cent) gets no more volumes.
+    """
 
     vg: str
     vg_uuid: str
@@ -48,6 +52,13 @@ class Volume:
     metadata_percent: float | None
     minor: int
     metadata_size: int = 0
+    health: str = ""
+    needs_check: bool = False
+    modules: frozenset[str] = frozenset()
+    profile: str = ""
+    ceiling: float = 100.0
+    vg_reserved: int = 0
+    vg_policy: str = "normal"
 
     @property
     def full_name(self) -> str:
@@ -80,9 +91,30 @@ class Volume:
         return self.attr[4] in "ISMm" or self.attr[8] in "FX"
 
     @property
+    def is_locked(self) -> bool:
+        """Whether LVM lets nothing change it, as while `pvmove` moves its extents."""
+        return self.attr[2].isupper()
+
+    @property
+    def is_thin_pool(self) -> bool:
+        """Whether thin volumes live in this one."""
+        return {"thin", "pool"} <= self.layout
+
+    @property
     def run_id(self) -> str:
         """The run that made this volume, empty if none of ours did."""
         return next((tag.removeprefix(RUN_TAG) for tag in self.tags if tag.startswith(RUN_TAG)), "")
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The volumes that LVM lists, and the groups that it sees (by id), also those of which it lists no volume.
+
+    A volume's `vg_free` is here what LVM may take for a new one; the rest is its `vg_reserved`.
+    """
+
+    volumes: tuple[Volume, ...] = ()
+    groups: Mapping[str, Group] = field(default_factory=dict)
 
 
 def prefix(run_id: str) -> str:
@@ -111,10 +143,37 @@ def report(timeout: float, select: Sequence[str] = (), *, hidden: bool = False) 
 
 def report_of(select: Sequence[str], *, hidden: bool = False) -> list[str]:
     """Return the command line of `report`, for `parse`."""
-    argv = ["lvs", *(["--all"] if hidden else []), "--reportformat", "json", "--units", "b", "--nosuffix"]
-    # An administrator's lvm.conf may say how lists and yes/no look in reports for people.
-    argv += ["--config", 'report { list_item_separator="," binary_values_as_numeric=0 }']
-    return [*argv, "--options", FIELDS, *select]
+    argv = ["lvs", *(["--all"] if hidden else []), *lvm_settings.JSON, "--units", "b"]
+    return [*argv, "--config", lvm_settings.FORM, "--options", FIELDS, *select]
+
+
+def inventory(timeout: float) -> Inventory:
+    """Ask LVM for its volumes and groups. Two processes, few more for full pools or other hosts' groups.
+
+    Raises: as `report`.
+    """
+    volumes, groups = report(timeout), lvm_groups.report(timeout)
+    ceilings = {profile: _ceiling(profile, timeout) for profile in {one.profile for one in volumes if _is_filling(one)}}
+    return Inventory(tuple(_completed(one, groups.get(one.vg_uuid), ceilings) for one in volumes), groups)
+
+
+def _completed(volume: Volume, group: Group | None, ceilings: Mapping[str, float]) -> Volume:
+    """Return a volume with what its group, and LVM's settings, say of it."""
+    ceiling = ceilings[volume.profile] if _is_filling(volume) else volume.ceiling
+    reserved = group.reserved if group else 0
+    return replace(volume, ceiling=ceiling, vg_free=max(0, volume.vg_free - reserved), vg_reserved=reserved)
+
+
+def _is_filling(volume: Volume) -> bool:
+    """Whether this is a thin pool so full that LVM's threshold matters."""
+    fill = max(volume.data_percent or 0.0, volume.metadata_percent or 0.0)
+    return volume.is_thin_pool and fill > LEAST_CEILING
+
+
+def _ceiling(profile: str, timeout: float) -> float:
+    """Return from which fill on a thin pool gets no more volumes, by LVM's settings."""
+    found = lvm_settings.ask([lvm_settings.THRESHOLD], timeout, profile).values()
+    return max(LEAST_CEILING, *(float(text) for text in found if text.isdigit()))
 
 
 def parse(text: str) -> list[Volume]:
@@ -166,6 +225,11 @@ def _volume(row: dict[str, str]) -> Volume:
         metadata_percent=_percent(row["metadata_percent"]),
         minor=_number(row["lv_kernel_minor"], least=-1),
         metadata_size=_number(row["lv_metadata_size"] or "0"),
+        health=row["lv_health_status"],
+        needs_check=row["lv_check_needed"] in ("check needed", "1"),
+        modules=frozenset(row["lv_modules"].split(",")),
+        profile=row["lv_profile"],
+        vg_policy=row["vg_allocation_policy"],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import permutations
 
@@ -206,7 +207,7 @@ class Programs:
     def run(self, argv: list[str], *, timeout: float) -> str:
         self.calls.append(argv)
         if argv[0] == "lvs":
-            return f"  {self._thin_id}|vg-0|pool\n"
+            return json.dumps({"report": [{"lv": [{"thin_id": self._thin_id, "vg_name": "vg-0", "pool_lv": "pool"}]}]})
         if argv[0] == "lvremove" and not any("message" in call for call in self.calls):
             raise ProgramError(argv, "failed with status 5", self._words)
         return ""

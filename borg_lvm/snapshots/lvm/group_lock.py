@@ -12,25 +12,20 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
-from borg_lvm import proc
+from borg_lvm.devices import lvm_settings
 from borg_lvm.errors import BusyError
 
 LOCKS = "/run/lock/lvm"
 """Where LVM keeps its locks, unless its configuration says otherwise."""
-QUESTION = ["lvmconfig", "--type", "full", "global/locking_dir", "global/use_lvmlockd"]
-"""The command that tells of the locks; `configured` reads its answer."""
+NAMES = ("global/locking_dir", "global/use_lvmlockd")
+QUESTION = ["lvmconfig", "--type", "full", *NAMES]
+"""The command that tells of the locks; `lvm_settings.configured` reads its answer."""
 _LOOK_AGAIN = 0.02
-
-
-def configured(lines: Iterable[str]) -> dict[str, str]:
-    """Return LVM's settings, from what lvmconfig(8) prints. Pure."""
-    pairs = (line.partition("=") for line in lines)
-    return {name.strip(): value.strip().strip('"') for name, _, value in pairs if value}
 
 
 def settings(timeout: float) -> dict[str, str]:
     """Ask LVM for its settings of locks. Raises: ProgramError."""
-    return configured(proc.run(QUESTION, timeout=timeout).splitlines())
+    return lvm_settings.ask(NAMES, timeout)
 
 
 def directory(found: Mapping[str, str]) -> str:

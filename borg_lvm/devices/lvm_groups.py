@@ -1,0 +1,88 @@
+"""LVM's volume groups, from one `pvs` report: what decides whether LVM changes a group, and where it has free space.
+
+Source of the fields: pvs(8), lvmreport(7).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from borg_lvm import proc
+from borg_lvm.devices import lvm_settings
+from borg_lvm.devices.lvm_settings import FORM, JSON
+from borg_lvm.errors import SnapshotError
+
+FIELDS = (
+    "pv_name,pv_uuid,pv_free,pv_allocatable,pv_missing,pv_duplicate,vg_name,vg_uuid,vg_permissions,vg_exported,"
+    "vg_systemid,vg_lock_type,max_lv,lv_count"
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A volume group. `missing` are the ids of physical volumes that cannot be found.
+
+    `duplicates` are devices that show a physical volume once more, `reserved` the free bytes on physical volumes from
+    which nothing may be allocated (`pvchange --allocatable n`). `most` is how many volumes it may have, 0 for any.
+    `system_id` is that of the host that may use it, `foreign` whether that is another one; `lock_type` is that of a
+    group which hosts share.
+    """
+
+    name: str
+    missing: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
+    reserved: int = 0
+    writable: bool = True
+    exported: bool = False
+    system_id: str = ""
+    foreign: bool = False
+    lock_type: str = ""
+    most: int = 0
+    volumes: int = 0
+
+
+def report(timeout: float) -> dict[str, Group]:
+    """Ask LVM for its groups, by their ids; also for those of which it lists no volume.
+
+    One process, two more for each system ID.
+    Raises: ProgramError; SnapshotError when LVM's answer cannot be read.
+    """
+    argv = ["pvs", "--all", "--foreign", "--shared", *JSON, "--units", "b", "--config", FORM, "--options", FIELDS]
+    groups = parse(proc.run(argv, timeout=timeout))
+    ids = {group.system_id for group in groups.values()} - {""}
+    foreign = {one for one in ids if not lvm_settings.is_ours(one, timeout)}
+    return {uuid: replace(group, foreign=group.system_id in foreign) for uuid, group in groups.items()}
+
+
+def parse(text: str) -> dict[str, Group]:
+    """Parse the JSON of `pvs`. Raises: SnapshotError."""
+    try:
+        rows: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for row in json.loads(text)["report"][0]["pv"]:
+            if row["vg_uuid"]:
+                rows[row["vg_uuid"]].append(row)
+        return {uuid: _group(members) for uuid, members in rows.items()}
+    except (ValueError, LookupError, TypeError) as error:
+        words = "pvs gave a report that is not the JSON that LVM documents"
+        raise SnapshotError(words, details=(text[:200],)) from error
+
+
+def _group(rows: list[Mapping[str, Any]]) -> Group:
+    first = rows[0]
+    closed = [row for row in rows if not (row["pv_allocatable"] or row["pv_duplicate"])]
+    return Group(
+        name=first["vg_name"],
+        missing=tuple(row["pv_uuid"] for row in rows if row["pv_missing"]),
+        duplicates=tuple(row["pv_name"] for row in rows if row["pv_duplicate"]),
+        reserved=sum(int(row["pv_free"] or 0) for row in closed),
+        writable=first["vg_permissions"] != "read-only",
+        exported=bool(first["vg_exported"]),
+        system_id=first["vg_systemid"],
+        lock_type=first["vg_lock_type"] if first["vg_lock_type"] != "none" else "",
+        most=int(first["max_lv"] or 0),
+        volumes=int(first["lv_count"] or 0),
+    )
