@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from borg_lvm import origins, proc
 from borg_lvm.devices import lvm
-from borg_lvm.devices.lvm import SILENT
+from borg_lvm.devices.lvm_settings import FORM, JSON, OURS, SILENT, configured
 from borg_lvm.errors import BorgLvmError, SnapshotError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
@@ -27,6 +27,8 @@ from borg_lvm.release import GRACE
 from borg_lvm.snapshots.lvm import group_lock, shell
 
 UNTOLD = "global{activation=0} " + SILENT
+_STRICT = frozenset(("contiguous", "cling"))
+"""Policies of groups (`vgchange --alloc`), for volumes that stay: they would refuse space that is free."""
 _FIELDS = "vg_name,lv_name,lv_uuid,origin,thin_id,pool_lv,chunk_size"
 
 
@@ -59,12 +61,11 @@ class Creator:
         """Have LVM make the snapshots of a group. Raises: SnapshotError, ProgramError."""
         with shell.started(self.timeout) as ours:
             self.ledger.write_process("program", ours.pid)
+            said = {}
             for copy in group:
                 with self._guarded(copy):
-                    for command in _commands(copy, self.plan):
-                        ours.run(command)
-            said = tuple(ours.words)
-            settings = group_lock.configured(ours.run(group_lock.QUESTION))
+                    said[copy.name] = [ours.run(command) for command in _commands(copy, self.plan)]
+            settings = configured(ours.run(group_lock.QUESTION))
         return Made(group, group_lock.directory(settings), said)
 
     @contextmanager
@@ -88,11 +89,11 @@ class Creator:
 
 @dataclass(frozen=True)
 class Made:
-    """What LVM was asked to make, where it keeps its locks, and what it has said."""
+    """What LVM was asked to make, where it keeps its locks, and what it said: of each snapshot, at each command."""
 
     group: Sequence[Copy]
     locks: str
-    said: tuple[str, ...]
+    said: Mapping[str, Sequence[Sequence[str]]]
 
     @property
     def is_thin(self) -> bool:
@@ -129,25 +130,42 @@ class Made:
         Raises: SnapshotError when one is missing, or the report cannot be read; ProgramError.
         """
         groups = sorted({copy.origin.vg for copy in self.group})
-        argv = ["lvs", "--nolocking", "--all", "--reportformat", "json", "--units", "s", "--nosuffix"]
-        text = proc.run([*argv, "--options", _FIELDS, "--config", SILENT, *groups], timeout=timeout)
+        argv = ["lvs", "--nolocking", "--all", *JSON, "--units", "s", "--config", FORM + SILENT]
+        text = proc.run([*argv, "--options", _FIELDS, *groups], timeout=timeout)
         try:
             listed = {(row["vg_name"], row["lv_name"].strip("[]")): row for row in lvm.rows(text)}
             found = {copy.name: _written(copy, listed) for copy in self.group}
         except (LookupError, ValueError) as error:
             raise lvm.unreadable(text) from error
-        missing = ", ".join(copy.origin.full_name for copy in self.group if found[copy.name] is None)
+        missing = [copy for copy in self.group if found[copy.name] is None]
         if missing:
-            raise SnapshotError(f"LVM did not make the snapshot of {missing}", details=self.said)
+            made = {name for _, name in listed}
+            raise _not_made({copy.origin.full_name: self._reasons(copy, is_made=copy.name in made) for copy in missing})
         return [one for one in found.values() if one]
+
+    def _reasons(self, copy: Copy, *, is_made: bool) -> tuple[str, ...]:
+        """Return why LVM has not made a snapshot; `is_made`: its volume is there, so the last command has failed."""
+        said = self.said[copy.name]
+        return shell.reasons(said[-1] if is_made else said[0])
+
+
+def _not_made(why: Mapping[str, Sequence[str]]) -> SnapshotError:
+    """Return the error for volumes (`vg/lv`) of which LVM has made no snapshot, with its reasons."""
+    (first, *more), *_ = [*filter(None, why.values()), ("LVM does not say why",)]
+    told = list(more)
+    if len(why) > 1:
+        told = [f"{name}: {line}" for name, lines in why.items() for line in lines]
+    return SnapshotError(f"LVM did not make the snapshot of {', '.join(why)}: {first}", details=tuple(told))
 
 
 def _commands(copy: Copy, plan: Plan) -> Iterator[list[str]]:
     tags = [word for tag in plan.tags for word in ("--addtag", tag)]
     minor = [] if copy.minor is None else ["--persistent", "y", "--minor", str(copy.minor)]
-    make = ["lvcreate", "--name", copy.name, "--yes", "--config", SILENT, *tags]
+    make = ["lvcreate", "--name", copy.name, "--yes", "--config", SILENT + OURS, *tags]
     if copy.extents:
-        yield [*make, "--zero", "y", "--wipesignatures", "y", "--extents", str(copy.extents), *minor, copy.origin.vg]
+        policy = ["--alloc", "normal"] if copy.origin.vg_policy in _STRICT else []
+        space = ["--zero", "y", "--wipesignatures", "y", "--extents", str(copy.extents), *policy]
+        yield [*make, *space, *minor, copy.origin.vg]
         convert = ["lvconvert", "--type", "snapshot", "--yes", "--zero", "n", "--config", UNTOLD]
         yield [*convert, copy.origin.full_name, copy.full_name]
     else:

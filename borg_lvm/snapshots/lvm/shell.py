@@ -7,6 +7,7 @@ came of a command. Source: lvm(8).
 from __future__ import annotations
 
 import os
+import re
 import select
 import shlex
 import subprocess
@@ -17,16 +18,21 @@ from contextlib import contextmanager, suppress
 from borg_lvm import proc
 
 _PATIENCE = 5.0
+_NO_REASON = re.compile(
+    r"THIS WILL DESTROY CONTENT OF LOGICAL VOLUME|"
+    r'Logical volume "?\S+ (created|converted to snapshot|successfully)|'
+    r"No such command 'borg-lvm-end-"
+)
+"""What LVM says of its work where nothing is wrong; the first is of `lvconvert`, and means the snapshot's own space."""
 
 
 class LvmShell:
-    """A shell that is ready; `words` collects all that it said."""
+    """A shell that is ready."""
 
     def __init__(self, process: subprocess.Popen[bytes], timeout: float) -> None:
         self._process = process
         self._timeout = timeout
         self._number = 0
-        self.words: list[str] = []
         self.run(["version"])
 
     @property
@@ -45,9 +51,7 @@ class LvmShell:
         assert self._process.stdin
         with suppress(BrokenPipeError):
             self._process.stdin.write(f"{shlex.join(argv)}\n{mark}\n".encode())
-        said = [line.strip() for line in self._until(mark.encode(), argv)]
-        self.words += said
-        return said
+        return [line.strip() for line in self._until(mark.encode(), argv)]
 
     def _until(self, mark: bytes, argv: Sequence[str]) -> list[str]:
         assert self._process.stdout
@@ -61,6 +65,12 @@ class LvmShell:
                 raise proc.ProgramError(["lvm", *argv], f"shell {why}", os.fsdecode(data))
             data += more
         return os.fsdecode(data[: data.find(mark)].rpartition(b"\n")[0]).splitlines()
+
+
+def reasons(said: Sequence[str]) -> tuple[str, ...]:
+    """Return why a command has failed, from what it said: its errors, or its warnings if there are no errors. Pure."""
+    told = [line for line in dict.fromkeys(said) if line and not _NO_REASON.match(line)]
+    return tuple([line for line in told if not line.startswith("WARNING:")] or told)
 
 
 @contextmanager
