@@ -6,34 +6,20 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-from borg_lvm import past
+from borg_lvm import group_findings, past
 from borg_lvm.devices.lvm import KEEP_TAG, Volume
+from borg_lvm.devices.lvm_groups import Group
+from borg_lvm.finding import Finding, Level
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.sizing import human
-from borg_lvm.volumes import POOL_FULL
-
-Level = Literal["ok", "note", "warning", "error"]
 
 OLDEST_LVM = (2, 3)
-POOL_FILLING = 80.0
-"""From this fill (per cent) on a thin pool is worth a word; at POOL_FULL a run is refused."""
 CAPABILITIES = {21: "CAP_SYS_ADMIN", 2: "CAP_DAC_READ_SEARCH", 14: "CAP_IPC_LOCK", 5: "CAP_KILL"}
 """What a run needs of root's powers, by their numbers (linux/capability.h): mounts and device-mapper; to read all;
 memory that is locked; to end what works in a view."""
 EASIER = {2: 1}
 """A capability that includes another: CAP_DAC_OVERRIDE."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was found: how bad it is, what it is about, what there is, and what to do about it."""
-
-    level: Level
-    about: str
-    message: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,6 +82,7 @@ class Seen:
     kernel: str = ""
     snapshot_target: bool = True
     volumes: Sequence[Volume] | None = ()
+    groups: Mapping[str, Group] = field(default_factory=dict)
     unlisted: Refused | None = None
     dead: tuple[str, ...] = ()
     still: tuple[str, ...] = ()
@@ -203,33 +190,7 @@ def _groups(seen: Seen) -> Iterator[Finding]:
             yield from _refused("LVM", seen.unlisted)
         return
     ours = {copy.origin.vg for copy in seen.plan.copies} if seen.plan else None
-    groups: defaultdict[str, list[Volume]] = defaultdict(list)
-    for volume in seen.volumes:
-        groups[volume.vg].append(volume)
-    if not groups:
-        yield Finding("error", "LVM", "there is no logical volume that we can see", "see: lvs --all; vgscan")
-    for name, members in sorted(groups.items()):
-        free = members[0].vg_free
-        thick = [one for one in members if not one.is_thin and not one.is_snapshot and "pool" not in one.layout]
-        if free < members[0].extent and thick:
-            remedy = f"vgextend {name} DEVICE, or shrink or remove a volume of it"
-            message = "it has no free space: of its thick volumes no snapshot can be made"
-            yield Finding("warning" if ours is None or name in ours else "note", f"group {name}", message, remedy)
-        else:
-            yield Finding("ok", f"group {name}", f"{human(free)} free for snapshots")
-        yield from _pools(members)
-
-
-def _pools(members: Sequence[Volume]) -> Iterator[Finding]:
-    for pool in members:
-        if "thin" not in pool.layout or "pool" not in pool.layout:
-            continue
-        for what, fill in (("data", pool.data_percent), ("metadata", pool.metadata_percent)):
-            if fill is not None and fill >= POOL_FILLING:
-                refused = f"; from {POOL_FULL:.0f} % on a run is refused" if fill < POOL_FULL else "; runs are refused"
-                remedy = f"lvextend {'--poolmetadatasize' if what == 'metadata' else '--size'} +SIZE {pool.full_name}"
-                message = f"the thin pool has used {fill:.1f} % of its {what}{refused}"
-                yield Finding("warning", pool.full_name, message, remedy)
+    yield from group_findings.judge(seen.volumes, seen.groups, ours)
 
 
 def _plan(seen: Seen) -> Iterator[Finding]:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from borg_lvm.checking import Finding, Level, Seen
+from borg_lvm.checking import Seen
+from borg_lvm.finding import Finding, Level
 from borg_lvm.plan import Plan
 from borg_lvm.report import as_data
 

@@ -54,7 +54,8 @@ def look(asked: Asked) -> Seen:
         why = refused(error)
         return Seen(around, versions, release, configuration=asked.configuration, volumes=None, unlisted=why)
     still = tuple(entry.run_id for entry in dead if _stands_still(entry))
-    volumes, unlisted = (None, None) if still else _volumes(asked.settings)  # LVM would wait for what stands still
+    inventory, unlisted = (None, None) if still else _inventory(asked.settings)  # LVM would wait for what stands still
+    volumes = inventory.volumes if inventory else None
     left = tuple(found.run_id for found in clean.dead_runs(volumes or (), ledger.entries()))
     surveyed, why_not = (None, None) if volumes is None else _surveyed(asked)
     if surveyed and any(copy.crypt for copy in surveyed.plan.copies):
@@ -66,6 +67,7 @@ def look(asked: Asked) -> Seen:
         kernel=release,
         snapshot_target=_has_snapshots(),
         volumes=volumes,
+        groups=inventory.groups if inventory else {},
         unlisted=unlisted,
         dead=left,
         still=still,
@@ -173,9 +175,9 @@ def _stands_still(entry: ledger.Entry) -> bool:
     return len(entry.named("thawed")) != len(entry.named("window")) or bool(undo.standing(entry))
 
 
-def _volumes(settings: Settings) -> tuple[list[lvm.Volume] | None, Refused | None]:
+def _inventory(settings: Settings) -> tuple[lvm.Inventory | None, Refused | None]:
     try:
-        return lvm.report(settings.command_timeout), None
+        return lvm.inventory(settings.command_timeout), None
     except BorgLvmError as error:
         return None, refused(error)
 

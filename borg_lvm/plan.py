@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from borg_lvm import consent, coverage
+from borg_lvm import consent, coverage, mount_options
 from borg_lvm.config.size import Size
 from borg_lvm.coverage import Covered
 from borg_lvm.devices import lvm
@@ -25,15 +24,6 @@ MINORS = 1 << 20
 FIRST_MINOR = 1 << 19
 """Snapshots get their device numbers in the upper half of the minor numbers, far from those LVM hands out."""
 
-_XFS_QUOTA = frozenset(
-    "uquota usrquota quota uqnoenforce qnoenforce gquota grpquota gqnoenforce pquota prjquota pqnoenforce".split()
-)
-_EXT = frozenset(("noacl", "nouser_xattr"))
-"""Of kernels before 5.18."""
-_LABELS = re.compile(r"""(?:^|,)((?:fs|def|root)?context=(?:"[^"]*"|[^,]*))""")
-"""SELinux' labels for a whole file system. Source: mount(8)."""
-_FLAGS = ("noexec", "nosymfollow")
-
 
 @dataclass(frozen=True)
 class Copy:
@@ -42,7 +32,7 @@ class Copy:
     `extents` is 0 for a thin snapshot, which needs no space of its own; it may grow up to `limit` bytes. `measured`:
     it has what past runs have needed. `key_file` opens the LUKS copy when the kernel does not give the key of the
     running mapping. Where the volume itself is the source, `fstype` is `raw`, and `mounted_at` is empty: nothing is
-    mounted.
+    mounted. `without_journal`: the journal is on another device, and the copy is mounted without it.
     """
 
     origin: Volume
@@ -59,6 +49,7 @@ class Copy:
     mounted_at: str
     crypt: Crypt | None
     key_file: str
+    without_journal: bool = False
 
     @property
     def hold(self) -> Literal["freeze", "suspend"]:
@@ -170,6 +161,7 @@ class Wishes:
 
     `key_files` says for each encrypted volume (`vg/lv`) what opens its copy: a path, or the empty text when the
     kernel gives the key; a volume without an entry cannot be opened. `logs` are volumes (`vg/lv`) that are held last.
+    `external_journals` are the devices (`major:minor`) of file systems whose journal is on another one.
     """
 
     run_id: str
@@ -179,6 +171,7 @@ class Wishes:
     consistency: str = "instant"
     key_files: Mapping[str, str] = field(default_factory=dict)
     logs: frozenset[str] = frozenset()
+    external_journals: frozenset[str] = frozenset()
 
 
 def make(
@@ -201,6 +194,7 @@ def make(
     problems += _written_while_held(held, below)
     space, too_little = allot([one.volume for one in held if not one.volume.is_thin], wishes.size, wishes.known)
     problems += too_little
+    problems += volumes.crowded([one.volume for one in held])
     if problems:
         raise SourceError("cannot freeze every source path; nothing was done", details=tuple(problems))
     if not held:
@@ -326,7 +320,7 @@ def _minors(volumes: Sequence[Volume], taken: frozenset[int]) -> dict[str, int]:
 
 
 def _copy(number: int, found: Found, mount: Mount, wishes: Wishes, space: Allotted | None, minor: int | None) -> Copy:
-    crypt = found.crypt
+    crypt, lone = found.crypt, mount.device in wishes.external_journals
     return Copy(
         origin=found.volume,
         name=f"{prefix(wishes.run_id)}{number}",
@@ -337,33 +331,10 @@ def _copy(number: int, found: Found, mount: Mount, wishes: Wishes, space: Allott
         why_size=space.why if space else "thin: takes what it needs from the pool",
         minor=minor,
         fstype=mount.fstype,
-        options="" if found.raw else _mount_options(mount, read_only_device=crypt is not None),
-        flags=_mount_flags(mount),
+        options="" if found.raw else mount_options.data(mount, read_only_device=crypt is not None, lone=lone),
+        flags=mount_options.flags(mount),
         mounted_at="" if found.raw else mount.path,
         crypt=crypt,
         key_file=wishes.key_files.get(found.volume.full_name, "") if crypt else "",
+        without_journal=lone,
     )
-
-
-def _mount_options(mount: Mount, *, read_only_device: bool) -> str:
-    """Return the data of mount(2) for the copy: it must show what the mounted file system shows.
-
-    ext2, ext3 and ext4: what is told of access lists, and `errors=continue`. A file system may have `errors=panic`
-    written into it (tune2fs -e), and one read that fails in a lost copy would stop the machine.
-
-    xfs refuses a second file system with the same id (`nouuid`), and forgets its quota when mounted without the
-    options that it was mounted with. A frozen xfs leaves its log such that a mount looks through it for files that
-    were deleted while open, which needs a writable device: above LUKS, where ours is not, `norecovery` leaves that
-    out; all else is in place, because the freeze has emptied the log.
-    """
-    given = mount.super_options.split(",")
-    labels = _LABELS.findall(mount.super_options)
-    if mount.fstype == "xfs":
-        recovery = ["norecovery"] if read_only_device else []
-        return ",".join(["nouuid", *recovery, *(option for option in given if option in _XFS_QUOTA), *labels])
-    return ",".join(["errors=continue", *(option for option in given if option in _EXT), *labels])
-
-
-def _mount_flags(mount: Mount) -> tuple[str, ...]:
-    """Return what of the mount's own options its copy gets as well; all copies are read-only, `nosuid` and `nodev`."""
-    return tuple(word for word in _FLAGS if word in mount.options.split(","))

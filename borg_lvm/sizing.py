@@ -199,7 +199,10 @@ def _too_little(members: Sequence[Volume], needed: int, size: str) -> str:
     free = members[0].vg_free
     names = ", ".join(volume.name for volume in members)
     more = f", {human(needed - free)} more" if free else ""
+    reserved = members[0].vg_reserved
+    elsewhere = f" ({human(reserved)} more are on disks with `pvchange --allocatable n`)" if reserved else ""
     return (
-        f"volume group {members[0].vg} has {human(free)} free; snapshots of {names} with size {size} need at least "
-        f"{human(needed)}{more}: add a disk (vgextend), shrink or remove a volume, or ask for less with --snapshot-size"
+        f"volume group {members[0].vg} has {human(free)} free{elsewhere}; snapshots of {names} with size {size} "
+        f"need at least {human(needed)}{more}: add a disk (vgextend), shrink or remove a volume, or ask for less with "
+        "--snapshot-size"
     )

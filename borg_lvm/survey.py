@@ -1,11 +1,10 @@
-"""Looking at the machine once, and making the plan of it. Reads only; at most one LVM process, one more for LUKS."""
+"""Looking at the machine once, and making the plan of it. Reads only; two LVM processes, few more for LUKS."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from borg_lvm import (
@@ -15,11 +14,11 @@ from borg_lvm import (
     encrypted,
     history,
     locks,
-    luks,
     namespace,
     plan,
     plugins,
     safe_open,
+    volume_facts,
     wrappers,
 )
 from borg_lvm.command import Invocation, LivePath, Reading
@@ -32,7 +31,6 @@ from borg_lvm.history import History
 from borg_lvm.plan import Plan
 from borg_lvm.resolve import ROOT_HOLES, Cover, Resolved, Wanted, resolve, standing
 from borg_lvm.safe_open import Identity
-from borg_lvm.sizing import Known
 from borg_lvm.volumes import Found, Volumes
 
 LOOK_AGAIN = 0.5
@@ -57,7 +55,7 @@ class Survey:
 
     plan: Plan
     planned: Callable[[frozenset[str]], Plan]
-    volumes: tuple[lvm.Volume, ...]
+    inventory: lvm.Inventory
     make: tuple[str, ...]
     resolved: Resolved
     mounts: frozenset[tuple[str, str, str]]
@@ -137,18 +135,19 @@ def survey(question: Question, settings: Settings) -> Survey:
     )
     resolved = resolve(wanted, table)
     devices = [cover.mount.device for cover in resolved.covers]
-    with _speeds(devices) as speeds:
-        listed = _listed(devices, settings) if resolved.covers else []
-    volumes = Volumes(listed, stack.gather(devices))
+    with volume_facts.speeds(devices) as speeds:
+        listed = _listed(devices, settings) if resolved.covers else lvm.Inventory()
+    volumes = Volumes(listed.volumes, stack.gather(devices), listed.groups)
     found = _found(resolved, volumes)
     past = history.read()
     wishes = plan.Wishes(
         run_id=new_run_id(),
         size=settings.snapshot.size,
-        known=_known(found, settings, past, speeds),
+        known=volume_facts.known(found, settings, past, speeds),
         persistent_minor=settings.snapshot.persistent_minor,
         consistency=settings.consistency,
-        key_files=_key_sources(found, settings),
+        key_files=volume_facts.key_sources(found, settings),
+        external_journals=volume_facts.external_journals(found),
     )
     minors = stack.taken_minors()
 
@@ -161,7 +160,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     resolved = replace(resolved, problems=(*resolved.problems, *encrypted.refusals(resolved)))
     made = planned()  # what is wrong with a path is said before what is at it
     made = replace(made, seen=_identities(resolved), ways={one.given: _way(one) for one in seen})
-    return Survey(made, planned, tuple(listed), make, resolved, seen_mounts, invocation, reading, past)
+    return Survey(made, planned, listed, make, resolved, seen_mounts, invocation, reading, past)
 
 
 def _afterwards(reading: Reading) -> list[str]:
@@ -270,17 +269,17 @@ def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:
     )
 
 
-def _listed(devices: Sequence[str], settings: Settings) -> list[lvm.Volume]:
+def _listed(devices: Sequence[str], settings: Settings) -> lvm.Inventory:
     """Ask LVM for the volumes. One below these devices that another run holds still just now is waited for.
 
-    Nobody must be told to resume it: it goes again by itself. Errors: LockedError; as `lvm.report`.
+    Nobody must be told to resume it: it goes again by itself. Errors: LockedError; as `lvm.inventory`.
     """
     end = time.monotonic() + settings.lock_wait
     while True:
-        listed = lvm.report(settings.command_timeout)
+        listed = lvm.inventory(settings.command_timeout)
         below = {device.dm_uuid for device in stack.gather(devices).values()}
         try:
-            held = [volume for volume in listed if volume.suspended and volume.dm_uuid in below]
+            held = [volume for volume in listed.volumes if volume.suspended and volume.dm_uuid in below]
             locks.refuse_held(held, settings.lock_wait)
         except LockedError:
             if time.monotonic() >= end:
@@ -294,40 +293,3 @@ def _found(resolved: Resolved, volumes: Volumes) -> list[tuple[mounts.Mount, Fou
     """Return what can be snapshotted of the covers, with its mount; the plan says why the rest cannot."""
     answers = [(cover.mount, volumes.find(cover.mount)) for cover in resolved.covers]
     return [(mount, answer) for mount, answer in answers if not isinstance(answer, str)]
-
-
-@contextmanager
-def _speeds(devices: Sequence[str]) -> Iterator[dict[str, float]]:
-    """Give how many bytes per second are written to each device (`major:minor`) while the block goes on."""
-    speeds: dict[str, float] = {}
-    before, begin = {device: stack.written(device) for device in devices}, time.monotonic()
-    yield speeds
-    seconds = max(0.01, time.monotonic() - begin)
-    speeds |= {device: max(0, stack.written(device) - count) / seconds for device, count in before.items()}
-
-
-def _known(
-    found: Sequence[tuple[mounts.Mount, Found]], settings: Settings, past: History, speeds: Mapping[str, float]
-) -> Known:
-    """Gather what else decides on the sizes of snapshots."""
-    mounted = {one.volume.uuid: mount for mount, one in found}
-    return Known(
-        sizes={entry.volume: entry.size for entry in settings.snapshot.volumes},
-        minimum=settings.snapshot.minimum,
-        maximum=settings.snapshot.maximum,
-        past=past.volumes,
-        speeds={uuid: speeds[mount.device] for uuid, mount in mounted.items()},
-        used={uuid: safe_open.used(mount.path) for uuid, mount in mounted.items() if mount.fstype != mounts.RAW},
-    )
-
-
-def _key_sources(found: Sequence[tuple[mounts.Mount, Found]], settings: Settings) -> dict[str, str]:
-    configured = {entry.volume: entry.key_file for entry in settings.luks}
-    sources = {}
-    for _, one in found:
-        name = one.volume.full_name
-        if one.crypt and name not in sources:
-            source = luks.key_source(one.crypt.name, configured.get(name, ""))
-            if source is not None:
-                sources[name] = source
-    return sources

@@ -43,7 +43,7 @@ def perform(
             surveyed = given.surveyed(args, command, settings, troupe)
             if held:
                 given.refuse_what_cannot_stand(surveyed)
-            for dead in clean.dead_runs(surveyed.volumes, ledger.entries()):
+            for dead in clean.dead_runs(surveyed.inventory.volumes, ledger.entries()):
                 clean.release(dead, log, settings.command_timeout)
             certified = after.certificates.append
             job = session.Job(command, given.cwd(), keep, troupe, certified, held)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from borg_lvm import kernel, laying, namespace, safe_open
-from borg_lvm.devices import mounts
+from borg_lvm.devices import ext, mounts
 from borg_lvm.devices.mounts import above
 from borg_lvm.errors import SnapshotError
 from borg_lvm.path_watch import Watch
@@ -66,7 +66,12 @@ def mount_copies(copies: Sequence[Copy], staging: str) -> None:
 
 
 def mount_copy(copy: Copy, point: str, flags: int) -> None:
-    """Mount one copy. Errors: OSError, with a note of which."""
+    """Mount one copy. Errors: OSError, with a note of which; SnapshotError when it lacks what is in its journal."""
+    if copy.without_journal and ext.journal(copy.device).dirty:
+        raise SnapshotError(
+            f"the snapshot of {copy.origin.full_name} lacks what is in its journal, which is on another device",
+            remedy="tell us of it, with the kernel's version: the kernel has not frozen the file system as it should",
+        )
     try:
         kernel.mount(
             copy.device, point, copy.fstype, flags | _SAFE | sum(_FLAGS[word] for word in copy.flags), copy.options

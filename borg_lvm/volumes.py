@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from borg_lvm import snapshotable
 from borg_lvm.devices.lvm import Volume
+from borg_lvm.devices.lvm_groups import Group
 from borg_lvm.devices.mounts import RAW, Mount
 from borg_lvm.devices.stack import BlockDevice
 
 FREEZABLE = frozenset(("ext2", "ext3", "ext4", "xfs"))
-POOL_FULL = 95.0
-"""From this fill (per cent, data or metadata) on, a thin pool is too full for a backup to be started."""
 
 _NETWORK = frozenset("nfs nfs4 cifs smb3 9p ceph glusterfs afs fuse.sshfs fuse.rclone virtiofs".split())
 
@@ -39,7 +40,13 @@ class Found:
 class Volumes:
     """The machine's volumes, to be asked for the one below a mount."""
 
-    def __init__(self, volumes: Sequence[Volume], stack: Mapping[str, BlockDevice]) -> None:
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        stack: Mapping[str, BlockDevice],
+        groups: Mapping[str, Group] = MappingProxyType({}),
+    ) -> None:
+        self._groups = groups
         self._stack = stack
         self._devices = {device.dm_uuid: device for device in stack.values()}
         self._by_uuid = {volume.dm_uuid: volume for volume in volumes}
@@ -52,6 +59,10 @@ class Volumes:
         if "\n" in mount.path:
             return "there is a line break in the name of its mount point; mount it elsewhere"
         return _not_a_disk(mount) or self._find_below(mount)
+
+    def crowded(self, volumes: Sequence[Volume]) -> Iterator[str]:
+        """Yield the groups that may not have as many more volumes as snapshots are wanted of these."""
+        return snapshotable.crowded(volumes, self._groups)
 
     def below(self, volume: Volume) -> frozenset[str]:
         """Return the uuids of all device-mapper devices that a volume lies on, as far down as can be seen."""
@@ -77,9 +88,9 @@ class Volumes:
             device = self._below(device)
         volume = self._by_uuid.get(device.dm_uuid)
         if volume is None:
-            return f"it lies on {device.dm_name or device.name}, which is not a logical volume"
-        if mount.fstype not in FREEZABLE:
-            return _bad_file_system(mount, volume)
+            return self._not_listed(device)
+        if reason := _bad_file_system(mount, volume):
+            return reason
         return self._refusal(volume, device) or Found(volume, crypt)
 
     def _find_raw(self, number: str) -> Found | str:
@@ -96,30 +107,18 @@ class Volumes:
         return next((self._stack[number] for number in device.slaves if number in self._stack), device)
 
     def _refusal(self, volume: Volume, device: BlockDevice) -> str:
-        name = f"it lies on {volume.full_name}, which"
-        if volume.run_id:
-            return f"it is frozen already, by the run {volume.run_id}, inside of which we are; leave out this borg-lvm"
-        if volume.is_merging:
-            return f"{name} is being merged with a snapshot; wait until `lvs` shows the merge as done"
-        if volume.is_snapshot:
-            return f"{name} is itself a snapshot (of {volume.vg}/{volume.origin}); back up the origin instead"
-        if volume.suspended or device.suspended:
-            return f"{name} is suspended; find out who suspended it, then: dmsetup resume {device.dm_name}"
-        if not volume.active:
-            return f"{name} is not active; lvchange --activate y {volume.full_name}"
-        return self._pool_refusal(volume) if volume.is_thin else ""
+        pool = self._by_name.get((volume.vg, volume.pool)) if volume.is_thin else None
+        reason = snapshotable.volume_refusal(volume, self._groups.get(volume.vg_uuid), pool)
+        if not reason and (volume.suspended or device.suspended):
+            reason = f"is suspended; find out who suspended it, then: dmsetup resume {device.dm_name}"
+        if not reason and not volume.active:
+            reason = f"is not active; lvchange --activate y {volume.full_name}"
+        return f"it lies on {volume.full_name}, which {reason}" if reason else ""
 
-    def _pool_refusal(self, volume: Volume) -> str:
-        pool = self._by_name.get((volume.vg, volume.pool))
-        if pool is None:
-            return ""
-        for what, fill in (("data", pool.data_percent), ("metadata", pool.metadata_percent)):
-            if fill is not None and fill >= POOL_FULL:
-                return (
-                    f"it lies on {volume.full_name}, whose thin pool {pool.full_name} has used {fill:.1f} % of its "
-                    f"{what}; extend the pool first, a full pool makes its volumes read-only"
-                )
-        return ""
+    def _not_listed(self, device: BlockDevice) -> str:
+        reason = snapshotable.unlisted(device.dm_uuid, self._groups)
+        what = f"a logical volume {reason}" if reason else "which is not a logical volume"
+        return f"it lies on {device.dm_name or device.name}, {what}"
 
 
 def shown_otherwise(mount: Mount) -> str:
@@ -159,5 +158,14 @@ def _bad_crypt(device: BlockDevice) -> str:
 
 
 def _bad_file_system(mount: Mount, volume: Volume) -> str:
+    parts = dict(option.split("=", 1) for option in mount.super_options.split(",") if "=" in option)
+    for option, what in (("logdev", "log"), ("rtdev", "real-time data")):
+        if mount.fstype == "xfs" and option in parts:
+            return (
+                f"it is an xfs on {volume.full_name} with its {what} on another device ({parts[option]}), which a "
+                "snapshot of the one does not hold"
+            )
+    if mount.fstype in FREEZABLE:
+        return ""
     known = ", ".join(sorted(FREEZABLE))
     return f"it is a {mount.fstype} on {volume.full_name}; only {known} are known to be whole in a snapshot"

@@ -200,7 +200,7 @@ def test_full_thin_pool(rig: Rig, refused: Refuser) -> None:
 
     percent = fill(40, after=0)
     assert fill(int((97.5 - percent) * 64 / 100), after=40) >= 95
-    refused.path(rig.path("thin"), thin.full_name, f"{thin.group.name}/pool has used 9", "extend the pool first")
+    refused.path(rig.path("thin"), thin.full_name, f"{thin.group.name}/pool, which has used 9", "extend the pool first")
 
 
 def test_not_root(rig: Rig, refused: Refuser) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from borg_lvm import checking, checklist
-from borg_lvm.checking import Finding, Level, Refused, Seen, Surroundings, Unnamed
+from borg_lvm.checking import Refused, Seen, Surroundings, Unnamed
 from borg_lvm.coverage import Covered, Kept
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, TAG
+from borg_lvm.finding import Finding, Level
 from borg_lvm.past import Once
 from tests.unit.data import runs
 from tests.unit.data.machine import GIB, MIB, VOLUME, Machine, pool, thin
@@ -95,7 +96,7 @@ def unruled() -> Seen:
         (changed(volumes=()), "error", "no logical volume", "lvs --all"),
         (changed(volumes=(replace(VOLUME, vg_free=0),)), "warning", "no free space", "vgextend vg0"),
         (changed(volumes=(thin(VOLUME), pool(data=90.0))), "warning", "90.0 % of its data; from 95", "lvextend --size"),
-        (changed(volumes=(thin(VOLUME), pool(metadata=96.0))), "warning", "metadata; runs are", "--poolmetadatasize"),
+        (changed(volumes=(thin(VOLUME), pool(metadata=96.0))), "warning", "96.0 % of its metadata", "extend the pool"),
         (changed(history_trouble="cannot be read"), "warning", "cannot be read", ""),
         (changed(damaged=("x.json",)), "warning", "damaged: x.json", "sets it aside"),
         (changed(refused=Refused("no", ("/boot: not on LVM",))), "error", "/boot: not on LVM", ""),

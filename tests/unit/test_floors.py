@@ -18,10 +18,10 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "proc kernel linux dm signals log errors safety opening limits output statedir safe_open path_watch journal",
         "config command devices plugins hookspecs getopt_long wrappers applications child unseen_main trace",
         "plan consent left_out resolve report sizing volumes watching verdict past coverage certificate timeline trend "
-        "webpage drawing metrics checking checklist belonging",
+        "webpage drawing metrics checking checklist belonging snapshotable finding group_findings mount_options",
         "adding attempts automounts encrypted quiesce players undo undo_main snapshots release guardian guardian_main "
         "guardian_loosen view run verifying preparing ledger locks luks namespace looking strays survey watch growing "
-        "taint history laying recording aftermath desk stand merging origins",
+        "taint history laying recording aftermath desk stand merging origins volume_facts",
         "session clean describe discover contract account front checkup unnamed keeper",
         "cli arguments given verbs __main__ keeper_main api",
     )

@@ -11,6 +11,7 @@ from borg_lvm.command import Invocation, Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked
 from borg_lvm.devices import mounts
+from borg_lvm.devices.lvm import Inventory
 from borg_lvm.errors import SourceError
 from borg_lvm.history import History
 from borg_lvm.plan import Plan
@@ -37,7 +38,7 @@ def surveyed(monkeypatch: pytest.MonkeyPatch) -> Survey:
     return Survey(
         made,
         planned,
-        (),
+        Inventory(),
         (),
         resolved,
         frozenset(),
