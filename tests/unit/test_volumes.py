@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from borg_lvm.devices.lvm_groups import Group
 from borg_lvm.devices.mounts import Mount
 from borg_lvm.volumes import Found, Volumes
 from tests.unit.data.machine import VOLUME, Machine, pool, thin
@@ -198,3 +199,24 @@ class TestThin:
         machine, mount = self.machine()
         machine.volumes["vg0/home"] = replace(machine.volumes["vg0/home"], origin="base")
         assert isinstance(find(machine, mount), Found)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"), [("logdev", "its log on another device"), ("rtdev", "its real-time data")]
+)
+def test_an_xfs_of_two_devices(option: str, words: str) -> None:
+    machine, mount = home()
+    both = replace(mount, fstype="xfs", super_options=f"rw,attr2,{option}=/dev/sdb1,noquota")
+    assert words in reason(machine, both)
+    assert "(/dev/sdb1)" in reason(machine, both)
+
+
+def test_a_volume_that_lvm_does_not_list() -> None:
+    machine, mount = home()
+    device = machine.stack[mount.device]
+    machine.stack[mount.device] = replace(device, dm_uuid="LVM-" + "a" * 32 + "b" * 32)
+    groups = {"aaaaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaaaa": Group("vg0", exported=True)}
+    answer = Volumes(tuple(machine.volumes.values()), machine.stack, groups).find(mount)
+    assert isinstance(answer, str)
+    assert answer.startswith("it lies on vg0-home, a logical volume in the volume group vg0, which is exported")
+    assert "a logical volume that LVM does not list" in reason(machine, mount)
