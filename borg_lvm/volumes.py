@@ -98,6 +98,8 @@ class Volumes:
         if device is not None and device.dm_uuid.startswith("CRYPT-"):
             return f"it is the mapping {device.dm_name}; name the logical volume below it, or a folder on it"
         volume = self._by_uuid.get(device.dm_uuid) if device else None
+        if device is not None and volume is None and device.dm_uuid.startswith("LVM-"):
+            return self._not_listed(device)
         if device is None or volume is None:
             return f"it is the block device {number}, which is not a logical volume"
         return self._refusal(volume, device) or Found(volume, None, raw=True)

@@ -208,19 +208,22 @@ def closed_disk(rig: Rig, stack: ExitStack) -> Path:
     group = rig.group(mib=40)
     at = data(rig, group=group)
     disk = rig.disk(800)
-    change("vgextend", group.name, disk)
+    run("vgextend", "-q", group.name, disk)
     run("pvchange", "-q", "--allocatable", "n", disk)
     return at
 
 
 def moved(rig: Rig, stack: ExitStack) -> Path:
+    """A volume under pvmove, which looks again whether it is done long after the test."""
     group = rig.group(disks=2)
     at = data(rig, group=group)
-    argv = ["pvmove", "--interval", "15", "--name", "data", *group.disks]
+    argv = ["pvmove", "--interval", "250", "--name", "data", *group.disks]
     moving = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     stack.callback(moving.wait)
+    stack.callback(moving.kill)
     stack.callback(run, "pvmove", "--abort", status=None)
     wait_for(lambda: "pvmove0" in run("dmsetup", "ls").out, "pvmove")
+    rig._remember()
     return at
 
 
@@ -244,6 +247,7 @@ def contiguous(rig: Rig, stack: ExitStack) -> Path:
     run("vgchange", "-q", "--alloc", "contiguous", group.name)
     free = int(float(run("vgs", "--noheadings", "--nosuffix", "--units", "m", "-o", "vg_free", group.name).out))
     change("lvcreate", group.name, "-n", "more", "-L", f"{free - 16}m")
+    rig._remember()
     return at
 
 
@@ -297,19 +301,13 @@ def above_profile(rig: Rig, stack: ExitStack) -> Path:
 
 
 def little_metadata(rig: Rig, stack: ExitStack) -> Path:
-    """A pool with little metadata, of which LVM wants a quarter free."""
+    """A pool with little metadata, of which LVM wants a quarter free; each thin device takes a block."""
     group = rig.group(disks=2)
-    argv = ["--type", "thin-pool", "-n", "pool", "-L", "96m", "--poolmetadatasize", "2m", "-c", "64k", "-Zn"]
+    argv = ["--type", "thin-pool", "-n", "pool", "-L", "64m", "--poolmetadatasize", "2m", "-c", "64k", "-Zn"]
     change("lvcreate", group.name, *argv)
     at = data(rig, group=group, kind="thin")
-    number = 0
-    while float(run("lvs", "--noheadings", "-o", "metadata_percent", f"{group.name}/pool").out) < 76:
-        number += 1
-        change("lvcreate", f"{group.name}/pool", "--type", "thin", "-n", f"thin{number}", "-V", "4g")
-        with open(f"/dev/{group.name}/thin{number}", "r+b", buffering=0) as device:
-            for place in range(0, 4 << 30, 16 << 20):  # a leaf of the tree of blocks for each
-                os.pwrite(device.fileno(), b"x", place)
-            os.fsync(device)
+    made = f'for n in $(seq 1001 1400); do dmsetup message {group.name}-pool-tpool 0 "create_thin $n" || exit; done'
+    run("sh", "-c", made)
     return at
 
 
