@@ -135,12 +135,16 @@ def writecache(rig: Rig, stack: ExitStack) -> Path:
 def external_origin(rig: Rig, stack: ExitStack) -> Path:
     """A thin volume whose content was never written to it."""
     group = rig.group(disks=2)
-    base = rig.volume("base", fs="ext4", mib=32, group=group)
+    base, before = rig.volume("base", fs="ext4", mib=32, group=group), rig.path("before")
+    before.mkdir()
+    run("mount", base.device, before)
+    (before / FILE).write_text("old")
+    run("umount", before)
     volumes.thin_pool(group, 32)
     run("lvchange", "-q", "--activate", "n", base.full_name)
     run("lvchange", "-q", "--permission", "r", base.full_name)
     run("lvcreate", "-q", "-y", "-s", base.full_name, "--thinpool", "pool", "-n", "data")
-    return mounted(rig, stack, f"/dev/{group.name}/data")
+    return mounted(rig, stack, f"/dev/{group.name}/data", "-o", "ro,noload")
 
 
 def read_only(rig: Rig, stack: ExitStack) -> Path:
