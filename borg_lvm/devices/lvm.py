@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from borg_lvm import proc
-from borg_lvm.devices import lvm_groups, lvm_settings
+from borg_lvm.devices import lvm_groups, lvm_json, lvm_settings
 from borg_lvm.devices.lvm_groups import Group
+from borg_lvm.devices.lvm_json import number
 from borg_lvm.errors import SnapshotError
 
 FIELDS = (
@@ -186,33 +186,23 @@ def parse(text: str) -> list[Volume]:
 
 def rows(text: str) -> list[dict[str, str]]:
     """Return the rows of a report of `lvs` in JSON. Raises: SnapshotError."""
-    try:
-        return [_texts(row) for row in json.loads(text)["report"][0]["lv"]]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise unreadable(text) from error
-
-
-def _texts(row: object) -> dict[str, str]:
-    """Return a row if LVM has written it: all fields are texts, numbers too. Errors: ValueError."""
-    if not isinstance(row, dict) or not all(isinstance(value, str) for value in row.values()):
-        raise ValueError("not a row of texts")
-    return row
+    return lvm_json.rows(text, "lv")
 
 
 def unreadable(text: str) -> SnapshotError:
-    """Return the error for a report that LVM does not write."""
-    return SnapshotError("lvs gave a report that is not the JSON that LVM documents", details=(text[:200],))
+    """Return the error for a report of `lvs` that LVM does not write."""
+    return lvm_json.unreadable(text, "lv")
 
 
 def _volume(row: dict[str, str]) -> Volume:
     return Volume(
         vg=row["vg_name"],
         vg_uuid=row["vg_uuid"],
-        vg_free=_number(row["vg_free"]),
-        extent=_number(row["vg_extent_size"], least=1),
+        vg_free=number(row["vg_free"]),
+        extent=number(row["vg_extent_size"], least=1),
         name=row["lv_name"].strip("[]"),
         uuid=row["lv_uuid"],
-        size=_number(row["lv_size"]),
+        size=number(row["lv_size"]),
         attr=_attributes(row["lv_attr"]),
         layout=frozenset(row["lv_layout"].split(",")),
         role=frozenset(row["lv_role"].split(",")),
@@ -223,22 +213,14 @@ def _volume(row: dict[str, str]) -> Volume:
         origin=row["origin"].strip("[]"),
         data_percent=_percent(row["data_percent"]),
         metadata_percent=_percent(row["metadata_percent"]),
-        minor=_number(row["lv_kernel_minor"], least=-1),
-        metadata_size=_number(row["lv_metadata_size"] or "0"),
+        minor=number(row["lv_kernel_minor"], least=-1),
+        metadata_size=number(row["lv_metadata_size"] or "0"),
         health=row["lv_health_status"],
         needs_check=row["lv_check_needed"] in ("check needed", "1"),
         modules=frozenset(row["lv_modules"].split(",")),
         profile=row["lv_profile"],
         vg_policy=row["vg_allocation_policy"],
     )
-
-
-def _number(text: str, least: int = 0) -> int:
-    """Return a number of bytes or of a device, no larger than the kernel's own. Errors: ValueError."""
-    number = int(text)
-    if not least <= number < 1 << 64:
-        raise ValueError("not a number of LVM's")
-    return number
 
 
 def _attributes(text: str) -> str:

@@ -5,16 +5,14 @@ Source of the fields: pvs(8), lvmreport(7).
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from borg_lvm import proc
-from borg_lvm.devices import lvm_settings
+from borg_lvm.devices import lvm_json, lvm_settings
+from borg_lvm.devices.lvm_json import number
 from borg_lvm.devices.lvm_settings import FORM, JSON
-from borg_lvm.errors import SnapshotError
 
 FIELDS = (
     "pv_name,pv_uuid,pv_free,pv_allocatable,pv_missing,pv_duplicate,vg_name,vg_uuid,vg_permissions,vg_exported,"
@@ -60,29 +58,28 @@ def report(timeout: float) -> dict[str, Group]:
 
 def parse(text: str) -> dict[str, Group]:
     """Parse the JSON of `pvs`. Raises: SnapshotError."""
+    members: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
     try:
-        rows: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        for row in json.loads(text)["report"][0]["pv"]:
+        for row in lvm_json.rows(text, "pv"):
             if row["vg_uuid"]:
-                rows[row["vg_uuid"]].append(row)
-        return {uuid: _group(members) for uuid, members in rows.items()}
-    except (ValueError, LookupError, TypeError) as error:
-        words = "pvs gave a report that is not the JSON that LVM documents"
-        raise SnapshotError(words, details=(text[:200],)) from error
+                members[row["vg_uuid"]].append(row)
+        return {uuid: _group(some) for uuid, some in members.items()}
+    except (ValueError, LookupError) as error:
+        raise lvm_json.unreadable(text, "pv") from error
 
 
-def _group(rows: list[Mapping[str, Any]]) -> Group:
+def _group(rows: Sequence[dict[str, str]]) -> Group:
     first = rows[0]
     closed = [row for row in rows if not (row["pv_allocatable"] or row["pv_duplicate"])]
     return Group(
         name=first["vg_name"],
         missing=tuple(row["pv_uuid"] for row in rows if row["pv_missing"]),
         duplicates=tuple(row["pv_name"] for row in rows if row["pv_duplicate"]),
-        reserved=sum(int(row["pv_free"] or 0) for row in closed),
+        reserved=sum(number(row["pv_free"] or "0") for row in closed),
         writable=first["vg_permissions"] != "read-only",
         exported=bool(first["vg_exported"]),
         system_id=first["vg_systemid"],
         lock_type=first["vg_lock_type"] if first["vg_lock_type"] != "none" else "",
-        most=int(first["max_lv"] or 0),
-        volumes=int(first["lv_count"] or 0),
+        most=number(first["max_lv"] or "0"),
+        volumes=number(first["lv_count"] or "0"),
     )

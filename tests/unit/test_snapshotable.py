@@ -143,7 +143,18 @@ def test_the_report_of_groups() -> None:
     ) == {"v": Group("vg0", exported=True, writable=False, most=7, volumes=2)}
 
 
-@pytest.mark.parametrize("text", ["", "{}", "null", '{"report": [{"lv": []}]}', '{"report": [{"pv": [{}]}]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "null",
+        "[" * 100000,
+        '{"report": [{"pv": [1]}]}',
+        '{"report": [{"lv": []}]}',
+        '{"report": [{"pv": [{}]}]}',
+    ],
+)
 def test_any_other_report_is_an_error(text: str) -> None:
     with pytest.raises(SnapshotError, match="pvs gave a report"):
         lvm_groups.parse(text)
