@@ -14,7 +14,7 @@ TESTS ?=
 
 SERVER := /opt/borg-lvm
 
-.PHONY: help install setup setup-test releases lint unit system test test-full rest control shell demo soak bench fresh clean
+.PHONY: help install setup setup-test releases lint unit system test test-full rest control shell demo soak fuzz bench fresh clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -73,6 +73,12 @@ control: setup-test ## what make test must catch: seeded faults, one for each pr
 soak: releases control ## control, and every system test on every kernel, with the long counts: hours
 	@$(SETUP) full $(or $(KERNEL),$(EVERY))
 	@$(SUITE) soak --timeout 86400 $(addprefix --kernel=,$(or $(KERNEL),$(EVERY))) -- $(TESTS)
+
+# FUZZ='borg tar' chooses, CASES=20000 is what the soak takes; a seed that found something is given again by SEED=….
+FUZZ ?=
+CASES ?= 2000
+fuzz: setup-test ## our readers of command lines beside those of the programs, on random lines
+	@$(VENV)/python -m tests.fuzz $(FUZZ) --cases $(CASES) $(if $(SEED),--seed $(SEED))
 
 bench: releases ## how long volumes and applications are frozen
 	@$(SETUP) full $(SHELL_KERNEL)

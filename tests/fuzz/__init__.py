@@ -1,4 +1,7 @@
-"""Differential fuzzers: each reader of ours beside the program whose command lines it reads."""
+"""Differential fuzzers: our reader of a command line beside the program's own.
+
+Each module offers `run(cases, seed) -> Figures`; `python -m tests.fuzz NAME --cases N --seed S` runs one of them.
+"""
 
 from __future__ import annotations
 
