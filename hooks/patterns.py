@@ -9,9 +9,13 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 
 from borg_lvm.command import Invocation, LivePath
+
+LARGEST = 64 << 20
+"""bytes of a list that are read: a million paths."""
 
 
 class UnreadableError(Exception):
@@ -21,20 +25,34 @@ class UnreadableError(Exception):
 def contents(invocation: Invocation, path: str, what: str) -> bytes:
     """Read the whole file that the command line names as `what`; a pipe or a terminal is left alone.
 
-    Errors: UnreadableError, with a sentence for `Reading.problems`.
+    Raises: UnreadableError, with a sentence for `Reading.problems`.
     """
-    name = invocation.absolute(path)
     try:
-        if not stat.S_ISREG(os.stat(name).st_mode):
-            raise UnreadableError(
-                f"{what} {path!r} is not a regular file, and reading it would take it away from"
-                f" {invocation.program}; name the sources with --path"
-            )
-        with open(name, "rb") as file:
-            return file.read()
+        # Without waiting: the opening of a pipe that nobody writes to would never end.
+        with open(invocation.absolute(path), "rb", opener=_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UnreadableError(_not_regular(invocation, path, what))
+            content = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         why = error.strerror if isinstance(error, OSError) else "no file can have such a name"
         raise UnreadableError(f"{what} {path!r} cannot be read ({why}); name the sources with --path") from error
+    if len(content) > LARGEST:
+        raise UnreadableError(f"{what} {path!r} is larger than {LARGEST >> 20} MiB; name the sources with --path")
+    return content
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe is not opened at all, for its writer would notice."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def _not_regular(invocation: Invocation, path: str, what: str) -> str:
+    return (
+        f"{what} {path!r} is not a regular file, and reading it would take it away from {invocation.program};"
+        " name the sources with --path"
+    )
 
 
 def text(invocation: Invocation, path: str, what: str) -> str:
@@ -67,23 +85,37 @@ def plain(path: str) -> str:
     return path[1:] if path.startswith("//") else path
 
 
-def same(path: str, other: str) -> bool:
-    """Tell whether both names mean the same path, by name alone."""
-    return plain(path) == plain(other)
-
-
 def beside(live: Iterable[LivePath], sources: Iterable[str]) -> tuple[LivePath, ...]:
     """Drop each path that holds a source, unless a wider source holds it: nothing covers it, so it is live anyway.
 
     A path that is itself a source goes as well: the user asked for its frozen copy.
     """
-    wanted = tuple(sources)
-    return tuple(
-        item
-        for item in unique(live)
-        if not any(inside(source, item.path) for source in wanted)
-        or any(inside(item.path, source) and not same(item.path, source) for source in wanted)
-    )
+    wanted = sorted({plain(source) for source in sources})
+    kept = []
+    for item in unique(live):
+        path = plain(item.path)
+        if not _holds(path, wanted) or any(_is_one(folder, wanted) for folder in _above(path)):
+            kept.append(item)
+    return tuple(kept)
+
+
+def _is_one(path: str, ordered: Sequence[str]) -> bool:
+    at = bisect_left(ordered, path)
+    return ordered[at : at + 1] == [path]
+
+
+def _holds(path: str, ordered: Sequence[str]) -> bool:
+    """Tell whether one of the paths is this one or below it."""
+    folder = path.rstrip("/") + "/"
+    below = ordered[bisect_left(ordered, folder) :][:1]
+    return _is_one(path, ordered) or bool(below and below[0].startswith(folder))
+
+
+def _above(path: str) -> Iterator[str]:
+    """Yield the folders above a normal path, by name alone."""
+    while path != (above := os.path.dirname(path)):
+        yield above
+        path = above
 
 
 def unique(live: Iterable[LivePath]) -> tuple[LivePath, ...]:
@@ -100,12 +132,12 @@ def unique(live: Iterable[LivePath]) -> tuple[LivePath, ...]:
 
 def output_clashes(program: str, outputs: Iterable[LivePath], sources: Iterable[str]) -> list[str]:
     """Say which path that the program must write is itself a source: both cannot be had."""
-    wanted = tuple(sources)
+    wanted = {plain(source) for source in sources}
     return [
         f"{item.path!r} ({item.reason}) must be writable for {program}, but it is itself a source that has to be"
         " frozen; let it lie elsewhere, or in a folder of its own"
         for item in unique(outputs)
-        if any(same(item.path, source) for source in wanted)
+        if plain(item.path) in wanted
     ]
 
 
