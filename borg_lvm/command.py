@@ -78,11 +78,11 @@ class Reading:
     that say which option cannot be followed and what to do instead; a run with a problem is refused unless the
     user names the sources by `--path`. `one_file_system` tells that the command does not enter file systems
     mounted below a source, so these need no snapshot; `excluded` are paths that it does not enter, so that what is
-    mounted there needs none either; `dry_run` that it will save nothing; `reads_devices` that it
-    saves what is on a device, not its name. `archive` is what the archive will be called, if the command line says so
-    without a placeholder; `warnings` are the exit statuses by which the program says that it saved, though not all went
-    well. `no_paths`: it is certain that the command reads no source path at all (another action, `--help`, a backup of
-    its standard input alone), so that there is nothing to freeze. `afterwards`: what the program does when it has read
+    mounted there needs none either; `dry_run` that it is certain to save nothing; `reads_devices` that it saves what
+    is on a device, not its name. `archive` is what the archive will be called, if the command line says so without a
+    placeholder; `warnings` are the exit statuses by which the program says that it saved, though not all went well.
+    `no_paths`: it is certain that the command reads no source path at all (another action, `--help`, a backup of its
+    standard input alone), so that there is nothing to freeze. `afterwards`: what the program does when it has read
     its sources (`prune`): a snapshot that is lost meanwhile does not end it, for nobody reads it any more.
     """
 

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from borg_lvm.command import Invocation, LivePath, Marked, Reading, Tainted
 from borg_lvm.plugins import hookimpl
 
-from . import borg, borgmatic_arguments, borgmatic_config, borgmatic_live, borgmatic_types, options, patterns
+from . import (
+    borg,
+    borg_create,
+    borgmatic_arguments,
+    borgmatic_config,
+    borgmatic_live,
+    borgmatic_types,
+    options,
+    patterns,
+)
 from .borgmatic_arguments import CommandLine
 from .borgmatic_config import Configuration
 from .borgmatic_errors import PATHS, Config, ConfigurationError
@@ -143,7 +152,9 @@ def _extra_options(config: Config, answer: _Answer) -> None:
     if parsed.has("--one-file-system"):
         config["one_file_system"] = True
     answer.problems += options.complaints("borg", parsed)
-    if parsed.words or parsed.has("--pattern", "--patterns-from", "--repo", *borg.ELSEWHERE):
+    if parsed.words or parsed.has(
+        "--pattern", "--patterns-from", "--repo", borg_create.CONTENT, *borg_create.ELSEWHERE
+    ):
         answer.problems.append(f"{problem}; {PATHS}")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from borg_lvm.command import Invocation, LivePath
 
-from . import borg, borgmatic_config, patterns
+from . import borg_places, borgmatic_config, patterns
 from .borgmatic_errors import Config, expand_user
 
 NONE: Mapping[str, str] = {}
@@ -18,14 +18,14 @@ NONE: Mapping[str, str] = {}
 
 def always(invocation: Invocation) -> Iterator[LivePath]:
     """Yield what borgmatic and borg write whatever the configuration says."""
-    yield from borg.folders(invocation)
+    yield from borg_places.folders(invocation)
     yield _state(invocation, NONE)
     yield _runtime(invocation, NONE)
 
 
 def repository(invocation: Invocation, there: Invocation, config: Config) -> LivePath | None:
     """Return the repository, if it is a local one."""
-    path = borg.local_repository(expand_user(_location(config), invocation))
+    path = borg_places.local_repository(expand_user(_location(config), invocation))
     return None if path is None else LivePath(there.absolute(path), "the repository")
 
 
@@ -47,7 +47,7 @@ def paths(invocation: Invocation, there: Invocation, config: Config) -> Iterator
         yield patterns.ssh_folder()
     command = config.get("encryption_passcommand") or env.get("BORG_PASSCOMMAND") or ""
     yield from patterns.secrets_folder(invocation, command)
-    yield from borg.folders(runner)
+    yield from borg_places.folders(runner)
     yield patterns.temporary_folder(runner)
     yield _runtime(invocation, config)
     yield _state(invocation, config)

@@ -16,7 +16,7 @@ from typing import Any
 from borg_lvm import proc
 from borg_lvm.command import Invocation, Marked, Tainted
 
-from . import borg, borg_taint, options
+from . import borg, borg_lines, borg_places, borg_taint, options
 from . import borgmatic_config as configuration
 from .borgmatic_errors import Config
 
@@ -94,7 +94,7 @@ def _mark(invocation: Invocation, tainted: Tainted, config: Config, at_most: int
         return Marked((f"the pass phrase is one of borgmatic's credentials: {BY_HAND}",))
     if _extra(config).has("--timestamp"):
         return Marked((f"its archives have a time of the configuration's: {BY_HAND}",))
-    if config.get("working_directory") and not (os.path.isabs(location) or borg.is_remote(location)):
+    if config.get("working_directory") and not (os.path.isabs(location) or borg_places.is_remote(location)):
         return Marked((f"its path is relative to borgmatic's working directory: {BY_HAND}",))
     env = dict(_environment(invocation, config))
     place = borg_taint.Repository(
@@ -106,19 +106,11 @@ def _mark(invocation: Invocation, tainted: Tainted, config: Config, at_most: int
     )
     repository = borg_taint.Borg(place, tainted)
     expected = [f"{location}::{name}{suffix}" for suffix in SUFFIXES]
-    made = repository.made(lambda command: _archive_of(command) in expected)
+    made = repository.made(lambda command: borg_lines.location(command) in expected)
     if len(made) > at_most:
         names = ", ".join(one.name for one in made)
         return Marked((f"borg-lvm cannot tell which of the archives {names} this run has made: none was touched",))
     return repository.marked(made)
-
-
-def _archive_of(command: Sequence[str]) -> str:
-    """Return the `REPOSITORY::ARCHIVE` of a `borg create`, as it was written; nothing if it is none."""
-    main = options.read(command, borg.MAIN_TABLE, options.ARGPARSE_COMMAND)
-    parsed = options.read(main.rest, borg.CREATE_TABLE, options.ARGPARSE)
-    known = main.words[:1] == ("create",) and not (main.unknown or parsed.unknown)
-    return parsed.words[0] if known and parsed.words else ""
 
 
 def _environment(invocation: Invocation, config: Config) -> Iterator[tuple[str, str]]:

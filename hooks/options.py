@@ -1,7 +1,8 @@
 """A small reader of command lines after a table of options.
 
-A table is data: one option a line, its names, and whether it takes a value (`=`), may take one (`[=]`), or takes
-none. A `Style` says how a program reads the table: argparse, getopt_long and popt differ; pflag.py is for Go's.
+A table is data: one option a line, its names, and whether it takes a value (`=`), may take one (`[=]`), takes some
+(`[+]`), or takes none. A `Style` says how a program reads the table: getopt_long and popt differ; pflag.py is for Go's,
+argparse_lines.py for Python's argparse.
 What the table does not know is reported, never guessed.
 """
 
@@ -11,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 
 class Takes(Enum):
@@ -19,6 +21,7 @@ class Takes(Enum):
     NOTHING = "nothing"
     VALUE = "a value"
     OPTIONAL = "a value, or none"
+    SEVERAL = "values"
 
 
 @dataclass(frozen=True)
@@ -35,20 +38,12 @@ class Style:
     """How a program reads its command line.
 
     `abbreviations`: an unambiguous beginning of a long option will do. `short_equals`: `-o=value` means `value`.
-    `next_word`: an optional value may be the next word, unless that is an option itself; else it must be attached.
-    `stops`: the first word that is not an option ends the options.
     """
 
     abbreviations: bool = False
     short_equals: bool = False
-    next_word: bool = False
-    stops: bool = False
 
 
-# Python's argparse, as borg and borgmatic use it.
-ARGPARSE = Style(abbreviations=True, short_equals=True, next_word=True)
-# The command words of a program with subcommands: the first word that is no option ends the program's own options.
-ARGPARSE_COMMAND = Style(abbreviations=True, short_equals=True, next_word=True, stops=True)
 # GNU getopt_long.
 GETOPT = Style(abbreviations=True)
 # popt, as rsync uses it.
@@ -73,7 +68,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A command line taken apart, in order; `rest` is what follows the first word when the style stops there."""
+    """A command line taken apart, in order; `rest` is what was not read."""
 
     items: tuple[Given | Word, ...]
     unknown: tuple[str, ...] = ()
@@ -81,7 +76,7 @@ class Parsed:
     incomplete: tuple[str, ...] = ()
     rest: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def words(self) -> tuple[str, ...]:
         """All words that are no options."""
         return tuple(item.text for item in self.items if isinstance(item, Word))
@@ -101,7 +96,11 @@ class Parsed:
 
     def given(self) -> Iterator[Given]:
         """All options, in the order given."""
-        return (item for item in self.items if isinstance(item, Given))
+        return iter(self._given)
+
+    @cached_property
+    def _given(self) -> tuple[Given, ...]:
+        return tuple(item for item in self.items if isinstance(item, Given))
 
 
 class Table:
@@ -120,6 +119,8 @@ class Table:
         line = line.strip()
         if line.endswith("[=]"):
             takes, line = Takes.OPTIONAL, line[:-3]
+        elif line.endswith("[+]"):
+            takes, line = Takes.SEVERAL, line[:-3]
         elif line.endswith("="):
             takes, line = Takes.VALUE, line[:-1]
         names = tuple(line.split())
@@ -146,7 +147,6 @@ class _Reader:
         self.unknown: list[str] = []
         self.ambiguous: list[str] = []
         self.incomplete: list[str] = []
-        self.rest: tuple[str, ...] = ()
 
     def read(self) -> Parsed:
         while self.args:
@@ -159,17 +159,10 @@ class _Reader:
                 self._short(arg[1:])
             else:
                 self.items.append(Word(arg))
-                if self.style.stops:
-                    self.rest = tuple(self.args)
-                    break
-        return Parsed(tuple(self.items), tuple(self.unknown), tuple(self.ambiguous), tuple(self.incomplete), self.rest)
+        return Parsed(tuple(self.items), tuple(self.unknown), tuple(self.ambiguous), tuple(self.incomplete))
 
     def _literal(self) -> None:
-        if self.style.stops and self.args:
-            self.items.append(Word(self.args.popleft(), literal=True))
-            self.rest = tuple(self.args)
-        else:
-            self.items += [Word(arg, literal=True) for arg in self.args]
+        self.items += [Word(arg, literal=True) for arg in self.args]
         self.args.clear()
 
     def _long(self, arg: str) -> None:
@@ -192,16 +185,12 @@ class _Reader:
 
     def _alone(self, option: Option, text: str) -> None:
         """Take an option to which no value is attached, with the next word if that is its value."""
-        if option.takes is Takes.NOTHING or (option.takes is Takes.OPTIONAL and not self._value_follows()):
+        if option.takes in (Takes.NOTHING, Takes.OPTIONAL):
             self.items.append(Given(option.name))
         elif self.args:
             self.items.append(Given(option.name, self.args.popleft()))
         else:
             self.incomplete.append(text)
-
-    def _value_follows(self) -> bool:
-        """Tell whether the next word is an option's value where it need not have one."""
-        return self.style.next_word and bool(self.args) and (self.args[0] == "-" or not self.args[0].startswith("-"))
 
     def _short(self, letters: str) -> None:
         while letters:

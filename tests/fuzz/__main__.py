@@ -41,8 +41,8 @@ def main() -> int:
         for fault in figures.faults:
             print(f"{name}: {fault}")
         print(
-            f"{name}: seed {args.seed}: {figures.cases} cases, {figures.accepted} accepted, {figures.refused} refused by"
-            f" us, {figures.missed} missed, {len(figures.faults)} faults, {time.monotonic() - began:.0f} s",
+            f"{name}: seed {args.seed}: {figures.cases} cases, {figures.accepted} accepted, {figures.refused} refused"
+            f" by us, {figures.missed} missed, {len(figures.faults)} faults, {time.monotonic() - began:.0f} s",
             flush=True,
         )
         status |= not good(figures)

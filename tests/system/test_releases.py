@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from borg_lvm.contract import ApplicationContract, Subject
-from hooks import borg, options, restic
+from hooks import borg_options, options, restic
 from tests.lab.releases import program
 from tests.rig import Rig
 from tests.system import test_redis
@@ -35,17 +35,17 @@ def told(name: str, *words: str) -> list[tuple[str, bool]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "command", "table"),
+    ("name", "command", "options_of"),
     [
-        ("restic", "backup", restic.BACKUP_TABLE),
-        ("borg2", "create", borg.CREATE_TABLE),
+        ("restic", "backup", restic.BACKUP_TABLE.by_name),
+        ("borg2", "create", borg_options.every()[-1].create.by_name),
     ],
 )
-def test_no_option_is_unknown(name: str, command: str, table: options.Table) -> None:
+def test_no_option_is_unknown(name: str, command: str, options_of: Mapping[str, options.Option]) -> None:
     found = told(name, command)
     assert len(found) > 40
     for option, takes_value in found:
-        known = table.by_name.get(option)
+        known = options_of.get(option)
         assert known is not None, f"{name} {command} has a new option {option}"
         assert (known.takes is options.Takes.VALUE) == takes_value, option
 

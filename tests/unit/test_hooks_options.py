@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,22 +51,6 @@ def test_an_optional_value_must_be_attached_elsewhere() -> None:
     assert items("-ox", "-o", "y") == (Given("--totals", "x"), Given("--totals"), Word("y"))
 
 
-@pytest.mark.parametrize("style", [options.ARGPARSE, options.ARGPARSE_COMMAND])
-@pytest.mark.parametrize(
-    "words", [("x",), ("-",), ("",), ("-v",), ("--verbose", "x"), ("--", "x"), ("x", "y"), ("--totals=y", "x"), ()]
-)
-@pytest.mark.parametrize("option", ["--totals", "--tot", "-o"])
-def test_argparse_takes_an_optional_value_from_the_next_word(
-    option: str, words: tuple[str, ...], style: options.Style
-) -> None:
-    real = argparse.ArgumentParser()
-    real.add_argument("-o", "--totals", nargs="?", const=None, action="append")
-    real.add_argument("-v", "--verbose", action="store_true")
-    known, _ = real.parse_known_args([option, *words])
-    parsed = options.read([option, *words], TABLE, style)
-    assert parsed.values("--totals") == tuple(value for value in known.totals if value is not None)
-
-
 def test_after_two_dashes_all_is_literal() -> None:
     assert items("a", "--", "-v", "--") == (Word("a"), Word("-v", literal=True), Word("--", literal=True))
 
@@ -96,7 +79,7 @@ def test_two_names_of_one_option_are_not_ambiguous() -> None:
     assert options.read(["--same"], table, options.GETOPT).ambiguous == ()
 
 
-@pytest.mark.parametrize("style", [options.GETOPT, options.ARGPARSE, options.POPT])
+@pytest.mark.parametrize("style", [options.GETOPT, options.POPT])
 def test_the_unknown_is_reported(style: options.Style) -> None:
     parsed = options.read(["--nix=1", "-vZ", "x"], TABLE, style)
     assert parsed.unknown == ("--nix", "-Z")
@@ -115,17 +98,10 @@ def test_a_missing_value_is_reported() -> None:
     ]
 
 
-def test_a_command_word_stops_the_reading() -> None:
-    parsed = options.read(["-v", "create", "-Z", "x"], TABLE, options.ARGPARSE_COMMAND)
-    assert parsed.words == ("create",)
-    assert parsed.rest == ("-Z", "x")
-    assert parsed.unknown == ()
-
-
 @given(st.lists(st.text(max_size=8)))
 def test_any_command_line_is_read_to_its_end(args: list[str]) -> None:
     """No word is lost: each is an item, a value, or reported."""
-    for style in (options.GETOPT, options.ARGPARSE, options.POPT):
+    for style in (options.GETOPT, options.POPT):
         parsed = options.read(args, TABLE, style)
         assert len(parsed.items) + len(parsed.unknown) + len(parsed.ambiguous) + len(parsed.incomplete) <= sum(
             max(1, len(arg)) for arg in args

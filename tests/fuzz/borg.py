@@ -1,0 +1,160 @@
+"""borg's command lines: our reader beside the parsers of all borgs that are installed here, on random lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from borg_lvm.command import Invocation, Reading
+from tests.fuzz import Figures
+from tests.fuzz.borg_grammar import SEEDS, Grammar, write_files
+
+if TYPE_CHECKING:
+    from hooks import borg
+else:
+    from borg_lvm_hooks import borg
+
+JUDGE = Path(__file__).with_name("borg_judge.py")
+LONGEST = 2.0
+LARGEST = 100 << 10  # KiB
+
+
+def installed() -> list[tuple[str, str]]:
+    """Return each installed borg and the Python that runs it."""
+    own = os.path.dirname(sys.executable)
+    found: dict[str, str] = {}
+    for folder in (own, *os.environ.get("PATH", "").split(os.pathsep), "/usr/bin"):
+        for name in ("borg", "borg2"):
+            path = os.path.realpath(os.path.join(folder, name))
+            if os.access(path, os.X_OK) and path not in found:
+                with open(path, "rb") as file:
+                    line = os.fsdecode(file.readline(1000)).strip()
+                if line.startswith("#!") and "python" in line:
+                    found[path] = line[2:].split()[0]
+    return list(found.items())
+
+
+@dataclass
+class Judge:
+    """The parser of one installed borg, in a process of its own."""
+
+    program: str
+    process: subprocess.Popen[str]
+    version: str = ""
+
+    def ask(self, argv: list[str], cwd: str) -> dict[str, Any] | None:
+        """Return what this borg reads, None if it refuses the line."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps({"argv": argv, "cwd": cwd}) + "\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] | None = json.loads(self.process.stdout.readline())
+        return answer
+
+
+@contextmanager
+def judges() -> Iterator[list[Judge]]:
+    """Start the parsers of all installed borgs; one that cannot be asked is left out."""
+    with ExitStack() as stack:
+        started = []
+        for program, python in installed():
+            argv = [python, "-I", str(JUDGE), os.path.basename(program)]
+            pipe = subprocess.PIPE
+            process = stack.enter_context(subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True))
+            stack.callback(process.kill)
+            assert process.stdout
+            line = process.stdout.readline()
+            if line:
+                started.append(Judge(program, process, json.loads(line)))
+        yield started
+
+
+@dataclass
+class Count:
+    """What was counted so far."""
+
+    cases: int = 0
+    accepted: int = 0
+    refused: int = 0
+    missed: int = 0
+    faults: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+
+    def figures(self) -> Figures:
+        """Return the figures; the first lines that were missed are told as faults."""
+        return Figures(self.cases, self.accepted, self.refused, self.missed, tuple(self.faults))
+
+
+def compare(count: Count, judge: Judge, argv: list[str], cwd: str) -> None:
+    """Put our reading of a line beside a borg's."""
+    truth = judge.ask(argv, cwd)
+    reading = read(count, judge, argv, cwd)
+    if truth is None or reading is None or truth["action"] == "with-lock" or truth.get("elsewhere"):
+        return
+    count.accepted += 1
+    roots = set(truth.get("roots", ()))
+    if reading.problems and not reading.no_paths:
+        count.refused += 1
+        count.told.append(f"borg {judge.version} takes {argv}: {reading.problems[0]}")
+    elif said := wrong(reading, truth, roots):
+        count.missed += 1
+        count.faults.append(f"borg {judge.version}: {argv}: {said}")
+
+
+def wrong(reading: Reading, truth: dict[str, Any], roots: set[str]) -> str:
+    """Say what our reading has that borg's has not."""
+    ours = {os.path.abspath(source) for source in reading.sources}
+    if ours != roots or (reading.no_paths and roots):
+        return f"we read {sorted(ours)}, borg {sorted(roots)}"
+    if truth["action"] != "create":
+        return ""
+    for name in ("dry_run", "one_file_system"):
+        if roots and getattr(reading, name) != truth[name]:
+            return f"{name} is {truth[name]}"
+    return ""
+
+
+def read(count: Count, judge: Judge, argv: list[str], cwd: str) -> Reading | None:
+    """Read a line with our reader; what goes wrong is a fault."""
+    began, size = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        env = {"HOME": "/root", "PATH": os.path.dirname(judge.program), "BORG_CONFIG_DIR": "/no/such/directory"}
+        reading = borg.borg_lvm_read_command(Invocation((judge.program, *argv), env, cwd))
+    except Exception as error:
+        count.faults.append(f"{argv}: {error!r}")
+        return None
+    if time.process_time() - began > LONGEST:
+        count.faults.append(f"{argv}: took {time.process_time() - began:.1f} s")
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - size > LARGEST:
+        count.faults.append(f"{argv}: took over 100 MiB")
+    return reading
+
+
+def run(cases: int, seed: int) -> Figures:
+    """Compare until the installed borgs have accepted so many lines together."""
+    count = Count()
+    with tempfile.TemporaryDirectory(prefix="borg-lvm-fuzz-") as top, judges() as asked:
+        cwd = os.path.realpath(top)
+        write_files(Path(cwd))
+        for line in SEEDS:
+            for judge in asked:
+                compare(count, judge, [word.format(cwd=cwd) for word in line], cwd)
+        grammar = Grammar(random.Random(seed), cwd)
+        while asked and count.accepted < cases:
+            judge = asked[count.cases % len(asked)]
+            count.cases += 1
+            compare(count, judge, grammar.line(two=judge.version.startswith("2")), cwd)
+    if os.environ.get("BORG_LVM_FUZZ_REFUSED"):
+        print("\n".join(count.told))
+    return count.figures()

@@ -1,0 +1,100 @@
+"""Runs under the Python of an installed borg, and reads command lines with borg's own parser: one JSON line each.
+
+It gets `{"argv": […], "cwd": …}` and answers with what that borg would do, or null if it refuses. No code of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import sys
+from typing import Any
+
+
+def parse(archiver: Any, argv: list[str]) -> Any:
+    """Return the parsed arguments, None if borg refuses them, "told" if it only prints something."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return archiver.parse_args(argv)
+    except SystemExit as error:
+        return "told" if error.code in (0, None) else None
+    except Exception:
+        return None
+
+
+def version() -> str:
+    return str(importlib.import_module("borg").__version__)
+
+
+def name_of(archiver: Any, args: Any) -> str:
+    func = getattr(args, "func", None)
+    if func is None:
+        func = archiver.get_func(args)
+    return getattr(getattr(func, "__func__", func), "__name__", "")
+
+
+def answer(archiver: Any, argv: list[str], depth: int = 0) -> Any:
+    args = parse(archiver, list(argv))
+    if args is None or args == "told":
+        return args and {"action": args}
+    name = name_of(archiver, args)
+    if name == "do_with_lock":
+        command = [args.command, *args.args]
+        if os.path.basename(command[0]) == "borg" and depth < 5:
+            return answer(archiver, command[1:], depth + 1)
+        return {"action": "with-lock"}
+    if name != "do_create":
+        return {"action": "other"}
+
+    def get(attribute: str) -> Any:
+        return getattr(args, attribute, None) or False
+
+    roots = [*(get("pattern_roots") or []), *args.paths]
+    elsewhere = get("paths_from_stdin") or get("paths_from_command") or get("paths_from_shell_command")
+    content = get("content_from_command")
+    early = {f"2.0.0b{number}" for number in range(6)}
+    keeps_empty = not version().startswith("2.") or version() in early
+    return {
+        "action": "create",
+        "elsewhere": bool(elsewhere),
+        "roots": []
+        if elsewhere or content
+        else sorted({os.path.abspath(root) for root in roots if root != "-" and (root or keeps_empty)}),
+        "dry_run": bool(get("dry_run")),
+        "one_file_system": bool(get("one_file_system")),
+    }
+
+
+def fresh(parser: Any) -> Any:
+    """Take back what parsing has left in a parser: borg appends to its default lists."""
+    for action in parser._actions:
+        for one in (getattr(action, "choices", None) or {}).values() if isinstance(action.choices, dict) else ():
+            fresh(one)
+        if isinstance(action.default, list):
+            action.default = []
+    for name, value in parser._defaults.items():
+        if isinstance(value, list):
+            parser._defaults[name] = []
+    return parser
+
+
+def main() -> None:
+    # Debian's borg 2 has a folder of its own, which its program puts there.
+    if "borg2" in sys.argv:
+        sys.path[:0] = filter(os.path.isdir, ["/usr/lib/borgbackup2"])
+
+    archiver = importlib.import_module("borg.archiver").Archiver()
+    kept = archiver.build_parser()  # which takes borg longer than to read a line
+    archiver.build_parser = lambda: fresh(kept)
+    out = sys.stdout
+    print(json.dumps(version()), file=out, flush=True)
+    for line in sys.stdin:
+        question = json.loads(line)
+        os.chdir(question["cwd"])
+        print(json.dumps(answer(archiver, question["argv"])), file=out, flush=True)
+
+
+main()
