@@ -50,7 +50,7 @@ def pass_on(program: str, command: tuple[str, ...], cwd: str) -> None:
             f"{command[0]} is not known as {program} by its name",
             remedy=f"name it {program}, or make a link of that name to it",
         )
-    if reading.no_paths or reading.dry_run:
+    if reading.no_paths or (reading.dry_run and not reading.problems):
         run.become(command)
 
 

@@ -80,6 +80,12 @@ create --exclude -- -n R::A /srv
 create R::A -- --dry-run
 -- create R::A /srv
 with-lock R borg create R::A /srv
+with-lock R nice -n 10 borg create R::A /srv
+with-lock R flock -n /run/lock/x borg create R::A /srv
+with-lock R borg create -n R::A /srv
+with-lock R rsync -a /srv /mnt
+--info with-lock R nice -n 10 borg create R::A /srv
+-n with-lock R rsync -a /srv /mnt
 create --help
 create R::A -
 create -sn R::A /srv
