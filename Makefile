@@ -71,6 +71,8 @@ control: setup-test ## what make test must catch: seeded faults, one for each pr
 	@$(VENV)/python -m tests.control --kernel $(SHELL_KERNEL)
 
 soak: releases control ## control, and every system test on every kernel, with the long counts: hours
+	@$(VENV)/python -m tests.fuzz --cases 20000
+	@$(VENV)/python -m tests.fuzz borg_garbage --cases 100000
 	@$(SETUP) full $(or $(KERNEL),$(EVERY))
 	@$(SUITE) soak --timeout 86400 $(addprefix --kernel=,$(or $(KERNEL),$(EVERY))) -- $(TESTS)
 

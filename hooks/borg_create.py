@@ -109,7 +109,8 @@ def _settings(invocation: Invocation) -> Iterator[str]:
 def _roots(invocation: Invocation, line: Line, problems: list[str]) -> Iterator[str]:
     """Yield the recursion roots in the order given: words after the archive, and `R` lines of patterns.
 
-    One of `-` is the standard input.
+    One of `-` is the standard input. Before 1.2.3 and 2.0.0b4 borg forgets the roots of patterns where words name some,
+    too: more is frozen then than it reads.
     """
     ignores_empty = line.releases[0].release >= borg_options.IGNORES_EMPTY_PATHS
     archive_seen = False

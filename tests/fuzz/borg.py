@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from borg_lvm.command import Invocation, Reading
 from tests.fuzz import Figures
+from tests.fuzz.borg_front import Front
 from tests.fuzz.borg_grammar import SEEDS, Grammar, write_files
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ else:
 JUDGE = Path(__file__).with_name("borg_judge.py")
 LONGEST = 2.0
 LARGEST = 100 << 10  # KiB
+EACH = 20
+"""of the lines is also given to the front, which is a shell script and takes longer."""
 
 
 def installed() -> list[tuple[str, str]]:
@@ -96,9 +99,12 @@ class Count:
         return Figures(self.cases, self.accepted, self.refused, self.missed, tuple(self.faults))
 
 
-def compare(count: Count, judge: Judge, argv: list[str], cwd: str) -> None:
-    """Put our reading of a line beside a borg's."""
+def compare(count: Count, judge: Judge, argv: list[str], cwd: str, front: Front | None = None) -> None:
+    """Put our reading of a line beside a borg's, and what the front makes of it."""
     truth = judge.ask(argv, cwd)
+    if front and truth and truth.get("roots") and not truth["dry_run"] and front.is_plain(argv):
+        count.missed += 1
+        count.faults.append(f"borg {judge.version}: {argv}: the front leaves it to plain borg")
     reading = read(count, judge, argv, cwd)
     if truth is None or reading is None or truth["action"] == "with-lock" or truth.get("elsewhere"):
         return
@@ -146,15 +152,17 @@ def run(cases: int, seed: int) -> Figures:
     count = Count()
     with tempfile.TemporaryDirectory(prefix="borg-lvm-fuzz-") as top, judges() as asked:
         cwd = os.path.realpath(top)
+        front = Front(Path(cwd, "front"))
         write_files(Path(cwd))
         for line in SEEDS:
             for judge in asked:
-                compare(count, judge, [word.format(cwd=cwd) for word in line], cwd)
+                compare(count, judge, line, cwd, front)
         grammar = Grammar(random.Random(seed), cwd)
         while asked and count.accepted < cases:
             judge = asked[count.cases % len(asked)]
             count.cases += 1
-            compare(count, judge, grammar.line(two=judge.version.startswith("2")), cwd)
+            line = grammar.line(two=judge.version.startswith("2"))
+            compare(count, judge, line, cwd, None if count.cases % EACH else front)
     if os.environ.get("BORG_LVM_FUZZ_REFUSED"):
         print("\n".join(count.told))
     return count.figures()
