@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+from contextlib import suppress
 from functools import cache
 
 from borg_lvm import proc
@@ -46,7 +48,8 @@ def _ask(path: str, inode: int, changed: int, owner: int) -> borg_options.Releas
             try:
                 said, _ = process.communicate(timeout=TIMEOUT)
             finally:
-                process.kill()
+                with suppress(ProcessLookupError):  # it has ended, as it should
+                    os.killpg(process.pid, signal.SIGKILL)
     except (OSError, proc.ProgramError, subprocess.TimeoutExpired):
         return None
     words = os.fsdecode(said[:1000]).split()
