@@ -6,8 +6,18 @@ restic or borgmatic read as success or as a warning (borg: 0, 1 and 100 to 127).
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
+
+
+def shell_word(path: str) -> str:
+    """Return a path as it is typed into a shell; one with control characters, or bytes that are no text, as `$'…'`."""
+    if path.isprintable():
+        return shlex.quote(path)
+    plain = frozenset(range(32, 127)) - set(b"'\\")
+    shown = (chr(byte) if byte in plain else f"\\{byte:03o}" for byte in os.fsencode(path))
+    return f"$'{''.join(shown)}'"
 
 
 class BorgLvmError(Exception):
@@ -59,7 +69,7 @@ class ForeignStateError(SnapshotError):
     """What we have written down could have been changed, or put there, by somebody else: it is not believed."""
 
     def __init__(self, path: str, why: str) -> None:
-        quoted = shlex.quote(path)
+        quoted = shell_word(path)
         super().__init__(
             f"{path} {why}: what lies there could be another user's, and is not believed; nothing was done",
             remedy=f"find out who put it there (ls -la {quoted}), and remove it (rm -r {quoted}); it is made again. If "

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError, SourceError, UsageError
+from borg_lvm.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    ConfigError,
+    SourceError,
+    UsageError,
+    shell_word,
+)
 from borg_lvm.log import Log
 
 if TYPE_CHECKING:
@@ -111,7 +117,7 @@ def refuse_what_cannot_be_run(program: str) -> None:
         )
     if "/" in program and os.path.exists(program):
         raise CommandNotExecutableError(
-            f"{program}: Permission denied; nothing was done", remedy=f"chmod +x {shlex.quote(program)}"
+            f"{program}: Permission denied; nothing was done", remedy=f"chmod +x {shell_word(program)}"
         )
     quoted = "give the command and its arguments as words of their own, not as one in quotes"
     if " " not in program:

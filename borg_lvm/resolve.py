@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from borg_lvm.command import Excluded, LivePath
 from borg_lvm.devices.mounts import Mount, Table, above, raw
 from borg_lvm.devices.paths import SeenPath
+from borg_lvm.errors import shell_word
 from borg_lvm.left_out import LeftOut
 
 # File systems that hold nothing to back up: the kernel's own windows. They stay live without a word of consent.
@@ -35,7 +36,9 @@ MOST_SOURCES = 2000
 
 def if_live(path: str) -> str:
     """Say how a path is left live, on the command line and for good."""
-    return f"if it may be read live: --live {path}, or `live: [{path}]` in the configuration"
+    word = shell_word(path)
+    key = f"live: [{path}]" if word == path else "live:"
+    return f"if it may be read live: --live {word}, or `{key}` in the configuration"
 
 
 @dataclass(frozen=True)

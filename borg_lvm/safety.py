@@ -10,12 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import pwd
-import shlex
 import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from borg_lvm.errors import ConfigError
+from borg_lvm.errors import ConfigError, shell_word
 
 _MOST_LINKS = 40  # the kernel's own limit
 
@@ -169,7 +168,7 @@ def _owned_by_others(step: _Step, trusted: int) -> Iterator[Unsafe]:
     if owner in (0, trusted):
         return
     command = "chown -h root:root" if stat.S_ISLNK(step.info.st_mode) else "chown root:root"
-    yield Unsafe(step.path, f"belongs to {_name(owner)}", f"{command} {shlex.quote(step.path)}")
+    yield Unsafe(step.path, f"belongs to {_name(owner)}", f"{command} {shell_word(step.path)}")
 
 
 def _open_to_writing(step: _Step, inside: list[_Step], bits: int = stat.S_IWGRP | stat.S_IWOTH) -> Iterator[Unsafe]:
@@ -190,7 +189,7 @@ def _open_to_writing(step: _Step, inside: list[_Step], bits: int = stat.S_IWGRP 
 
 
 def _chmod(change: str, path: str) -> str:
-    return f"chmod {change} {shlex.quote(path)}"
+    return f"chmod {change} {shell_word(path)}"
 
 
 def _name(uid: int) -> str:

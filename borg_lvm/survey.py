@@ -26,7 +26,7 @@ from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked, Coverer
 from borg_lvm.devices import lvm, mounts, stack
 from borg_lvm.devices.paths import SeenPath, impossible, look, look_declared
-from borg_lvm.errors import LockedError, SourceError, UsageError
+from borg_lvm.errors import LockedError, SourceError, UsageError, shell_word
 from borg_lvm.history import History
 from borg_lvm.plan import Plan
 from borg_lvm.resolve import ROOT_HOLES, Cover, Resolved, Wanted, resolve, standing
@@ -248,7 +248,7 @@ def _refuse_devices(reading: Reading, sources: Sequence[SeenPath]) -> None:
         wrong = [seen for seen in sources if seen.device]
         why = f"{name} saves the name of this device, not what is on it"
         hint = "give it --read-special" if name == "borg" else "read it by a program that does"
-        remedy = f"{hint}, as in: borg-lvm run --path {wrong[0].given} -- …" if wrong else ""
+        remedy = f"{hint}, as in: borg-lvm run --path {shell_word(wrong[0].given)} -- …" if wrong else ""
     if wrong and sources:
         told = tuple(f"{seen.given}: {why}" for seen in wrong)
         raise UsageError("the command would not save what is frozen", details=told, remedy=remedy)
