@@ -102,7 +102,7 @@ def _as_its_release(invocation: Invocation, found: list[Line], depth: int) -> tu
 def _read(invocation: Invocation, line: Line, depth: int) -> Reading:
     if line.action == "create":
         return borg_create.read(invocation, line)
-    if line.action == "with-lock":
+    if line.action == "with-lock" and not line.command.has("--help"):
         return _with_lock(invocation, line, depth)
     problems = line.complaints()
     said = f"borg {line.action}" if line.action else "borg without a command"

@@ -32,6 +32,7 @@ SEEDS: list[list[str]] = [
     ["with-lock", "repo", "borg", "create", "r::a", "/etc"],
     ["with-lock", "-r", "repo", "borg", "create", "-r", "r", "name", "/etc"],
     ["with-lock", "--info", "repo", "--debug", "borg", "create", "r::a", "/etc"],
+    ["with-lock", "-h", "repo", "borg", "create", "r::a", "/etc"],
     ["create", "--content-from-command", "r::a", "--", "echo", "x"],
 ]
 
