@@ -72,7 +72,6 @@ control: setup-test ## what make test must catch: seeded faults, one for each pr
 
 soak: releases control ## control, and every system test on every kernel, with the long counts: hours
 	@$(VENV)/python -m tests.fuzz --cases 20000
-	@$(VENV)/python -m tests.fuzz borg_garbage --cases 100000
 	@$(SETUP) full $(or $(KERNEL),$(EVERY))
 	@$(SUITE) soak --timeout 86400 $(addprefix --kernel=,$(or $(KERNEL),$(EVERY))) -- $(TESTS)
 

@@ -51,12 +51,11 @@ def read_arguments(invocation: Invocation, depth: int = 0) -> Reading:
 
 
 def extra_options(text: str) -> options.Parsed:
-    """Read options for `borg create` that a program adds to those of its own."""
-    try:
-        words = shlex.split(text)
-    except ValueError:  # a quotation mark is not closed
-        return options.Parsed((), unknown=(text,))
-    return borg_lines.extra_options(words)
+    """Read options for `borg create` that a program adds to those of its own.
+
+    Raises: ValueError when a quotation mark is not closed.
+    """
+    return borg_lines.extra_options(shlex.split(text))
 
 
 def _understood(invocation: Invocation, depth: int) -> tuple[Line, Reading]:

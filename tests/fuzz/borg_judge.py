@@ -97,4 +97,5 @@ def main() -> None:
         print(json.dumps(answer(archiver, question["argv"])), file=out, flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -139,7 +139,8 @@ def test_options_that_others_add_are_read_for_all_releases() -> None:
     assert borg.extra_options("--sparse --exclude-nodump").unknown == ()
     assert borg.extra_options("--one").has("--one-file-system")
     assert borg.extra_options("--nonsense").unknown == ("--nonsense",)
-    assert borg.extra_options("--comment 'a").unknown == ("--comment 'a",)
+    with pytest.raises(ValueError, match="quotation"):
+        borg.extra_options("--comment 'a")
 
 
 def test_releases_are_read_as_borg_prints_them() -> None:
