@@ -54,7 +54,7 @@ def test_what_is_no_logical_volume_is_refused() -> None:
         on.plan(on.resolve(device("/dev/sda1", "8:1")))
     assert told.value.details == (
         "/dev/sda1: it is the block device 8:1, which is not a logical volume; "
-        "if it may be read live: --live /dev/sda1",
+        "if it may be read live: --live /dev/sda1, or `live: [/dev/sda1]` in the configuration",
     )
 
 
