@@ -218,7 +218,7 @@ def _piece(rng: random.Random) -> list[str]:
 
 
 def _abbreviated(rng: random.Random, name: str) -> str:
-    """Cut a long option's name, at times too short."""
-    if not name.startswith("--") or "=" in name or rng.random() < 0.7:
+    """Cut a long option's name, at times too short; never to --exclude, which takes a name for its pattern."""
+    if not name.startswith("--") or name.startswith("--exclude") or "=" in name or rng.random() < 0.7:
         return name
     return name[: rng.randrange(5, len(name) + 1)]
