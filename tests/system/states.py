@@ -15,6 +15,8 @@ from tests.system.live import wait_for
 from tests.system.program import run
 
 FILE = "file"
+SLOW = Path("/sys/module/dm_mirror/parameters/raid1_resync_throttle")
+"""Per cent of the time in which a mirror may be filled."""
 
 
 @dataclass(frozen=True)
@@ -218,9 +220,13 @@ def closed_disk(rig: Rig, stack: ExitStack) -> Path:
 
 
 def moved(rig: Rig, stack: ExitStack) -> Path:
-    """A volume under pvmove, which looks again whether it is done long after the test."""
+    """A volume under pvmove, which is not done when it looks first, and looks again long after the test."""
     group = rig.group(disks=2)
-    at = data(rig, group=group)
+    volume = rig.volume("data", fs="ext4", mib=256, at=rig.path("data"), group=group)
+    assert volume.at
+    run("modprobe", "dm_mirror")
+    SLOW.write_text("1")
+    stack.callback(SLOW.write_text, "100")
     argv = ["pvmove", "--interval", "250", "--name", "data", *group.disks]
     moving = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     stack.callback(moving.wait)
@@ -228,7 +234,7 @@ def moved(rig: Rig, stack: ExitStack) -> Path:
     stack.callback(run, "pvmove", "--abort", status=None)
     wait_for(lambda: "pvmove0" in run("dmsetup", "ls").out, "pvmove")
     rig._remember()
-    return at
+    return volume.at
 
 
 def most_volumes(rig: Rig, stack: ExitStack) -> Path:
