@@ -26,26 +26,27 @@ def usual_configuration(rig: Rig) -> Iterator[None]:
 
 @pytest.mark.parametrize("state", [*SETTINGS, *STATES], ids=lambda state: state.name)
 def test_plan_check_and_run_agree(rig: Rig, state: State) -> None:
-    with tidy(), ExitStack() as stack:
-        at = state.build(rig, stack)
-        stack.callback(configured, "")
-        file = at / FILE
-        if not file.exists() and "ro" not in _options(str(at)):
-            file.write_text("old")
-        path, command = ["--path", str(at)], ["--", "sh", "-c", f"ls {at}; cat {file} || true"]
-        plan = borg_lvm("plan", *path, *command, status=None)
-        check = borg_lvm("check", "--json", *path, *command, status=None)
-        run = borg_lvm("run", *path, *command, status=None)
-        configured("")
-        assert plan.status == run.status == (69 if state.words else 0), f"{plan}\n{run}"
-        found = json.loads(check.out)
-        assert (check.status, found["works"]) == ((69, False) if state.words else (0, True)), check
-        for word in state.words:
-            assert word in plan.err, plan
-            assert word in run.err, run
-            assert word in told(found, "error"), check
-        if not state.words:
-            assert run.out.endswith("old" if file.exists() else "lost+found\n"), run
+    with tidy():
+        with ExitStack() as stack:
+            at = state.build(rig, stack)
+            stack.callback(configured, "")
+            file = at / FILE
+            if not file.exists() and "ro" not in _options(str(at)):
+                file.write_text("old")
+            path, command = ["--path", str(at)], ["--", "sh", "-c", f"ls {at}; cat {file} || true"]
+            plan = borg_lvm("plan", *path, *command, status=None)
+            check = borg_lvm("check", "--json", *path, *command, status=None)
+            run = borg_lvm("run", *path, *command, status=None)
+            configured("")
+            assert plan.status == run.status == (69 if state.words else 0), f"{plan}\n{run}"
+            found = json.loads(check.out)
+            assert (check.status, found["works"]) == ((69, False) if state.words else (0, True)), check
+            for word in state.words:
+                assert word in plan.err, plan
+                assert word in run.err, run
+                assert word in told(found, "error"), check
+            if not state.words:
+                assert run.out.endswith("old" if file.exists() else "lost+found\n"), run
         assert ledgers() == {}
         assert_nothing_left(rig)
 
