@@ -81,14 +81,16 @@ def _judge(case: Case, courts: list[Judge], tally: Tally) -> None:
     ours = {os.path.normpath(source) for source in reading.sources}
     every = {_plain(root) for roots in expected for root in roots}
     lacking = {root for root in every - ours if not _is_nothing(root, case)}
-    wrong = {
-        root
-        for root in ours - every
-        if not os.path.lexists(root) and not root.startswith(HOME) and f"{root} " not in every
-    }
+    wrong = {root for root in ours - every if not _is_expanded(root, every)}
     if lacking or wrong:
         tally.missed += 1
         tally.lines.append(f"missed {lacking}, wrong {wrong}; {answers}")
+
+
+def _is_expanded(root: str, every: set[str]) -> bool:
+    """Tell whether a root is one that borgmatic 2 would make of what 1.7 hands to borg as it is."""
+    styled = any(f"/{style}:" in root for style in ("fm", "sh", "re", "pp", "pf"))
+    return os.path.lexists(root) or root.startswith(HOME) or styled or f"{root} " in every
 
 
 def _plain(root: str) -> str:
