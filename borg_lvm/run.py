@@ -1,7 +1,8 @@
 """The wrapped command: started inside the view, its signals passed on, its status passed through.
 
-Standard streams, terminal, process group, limits and umask are inherited untouched, and so is the environment but for
-two variables that tell of the run.
+Standard streams, terminal, limits and umask are inherited untouched, and so is the environment but for two variables
+that tell of the run. The process group is, too, on a terminal, whose job control goes by it; elsewhere the command gets
+one of its own.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Running:
         """Wait for the command, passing signals on, and return its exit status as a shell would give it.
 
         It is ended as soon as the watcher says that what it reads is not to be trusted any more. What the command
-        itself sends us is not sent back: borgmatic hands each signal on to its whole process group, and so to us.
+        itself sends us is not sent back: borgmatic hands each signal on to its whole process group, which on a terminal
+        is ours.
         """
         ending = strays.Ending(self.pid, self.namespace)
         while True:
@@ -246,11 +248,23 @@ def _child(plan: Plan, command: Command, staging: str, pipes: Pipes, mask: Mask)
             for signum in RESTORED:
                 signal.signal(signum, signal.SIG_DFL)
             as_inherited()
+            _leave_group()
             _exec(command.argv, pipes.tell, mask, _told(plan, command))
     except BaseException as error:
         os.write(pipes.tell, with_notes(error).encode(errors="replace"))
     finally:
         os._exit(1)
+
+
+def _leave_group() -> None:
+    """Be a process group of our own where no terminal goes by it: who ends its whole group must not end a script.
+
+    borgmatic does so. Source: proc_pid_stat(5), field 7.
+    """
+    with open("/proc/self/stat", "rb") as file:
+        terminal = int(file.read().rpartition(b")")[2].split()[4])
+    if not terminal:
+        os.setpgid(0, 0)
 
 
 def become(argv: Sequence[str]) -> NoReturn:

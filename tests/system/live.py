@@ -220,9 +220,8 @@ class Run:
         *argv: str | Path,
         programs: Programs | None = None,
         env: Mapping[str, str] | None = None,
-        session: bool = False,
     ) -> None:
-        self.process = start(borg_lvm_argv(*argv, programs=programs), env, session=session)
+        self.process = start(borg_lvm_argv(*argv, programs=programs), env)
 
     @property
     def pid(self) -> int:

@@ -69,18 +69,12 @@ def borg_lvm(
     return run(BIN / "borg-lvm", *argv, status=status, env=env, cwd=cwd)
 
 
-def start(
-    argv: Sequence[str | Path], env: Mapping[str, str] | None = None, *, session: bool = False
-) -> subprocess.Popen[bytes]:
-    """Start a program that goes on while the test does something else; its output can be read from it.
-
-    `session`: in a session of its own, for one that sends signals to all of its process group.
-    """
+def start(argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start a program that goes on while the test does something else; its output can be read from it."""
     return subprocess.Popen(
         [str(word) for word in argv],
         env=environment(env),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        start_new_session=session,
     )

@@ -78,12 +78,12 @@ class Backup:
 def started(rig: Rig, backup: Backup, snapshot: str) -> Run:
     """Start borgmatic on frozen volumes; the first of its repositories is done when it comes to the gate.
 
-    When it is ended it sends the signal on to its process group, to whoever started it too: us, without a session.
+    When it is ended it sends the signal on to its process group, which must not be ours.
     """
     config = rig.path("config.yaml")
     config.write_text(f"snapshot: {snapshot}\n")
     words = ("run", "--config", config, "--", "borgmatic", "--config", backup.folder, "create")
-    running = Run(*words, env=backup.env, session=True)
+    running = Run(*words, env=backup.env)
     running.waited_for((backup.gate.folder / "started").exists, "the second repository's turn")
     return running
 

@@ -37,7 +37,7 @@ def overflown(rig: Rig, matic: Borgmatic, gate: Gate, volume: Volume, configs: P
     config = rig.path("config.yaml")
     config.write_text("snapshot: {size: 8M, grow: false}\n")
     words = ("--", "borgmatic", "--config", configs, "create", "compact")
-    running = Run("run", "--config", config, *words, env=matic.env, session=True)
+    running = Run("run", "--config", config, *words, env=matic.env)
     run_id = running.id()
     running.waited_for((gate.folder / "started").exists, "the first archive")
     time.sleep(3)  # looks are a second apart, and borg's times may be cut to seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -196,6 +197,14 @@ def test_a_signal_that_the_command_hands_to_its_group_is_not_sent_back(rig: Rig,
     process.send_signal(signal.SIGUSR1)
     said = finished(process)
     assert (said.status, said.out) == (0, "1\n"), said
+    assert_nothing_left(rig)
+
+
+def test_who_ends_its_whole_group_ends_no_script(rig: Rig, one: Volume) -> None:
+    """As borgmatic does; without a terminal, as from cron."""
+    ours = shlex.join(map(str, borg_lvm_argv(*on(one, "sh", "-c", "kill -TERM 0; sleep 1000"))))
+    said = finished(start(["setsid", "sh", "-c", f"{ours}; echo $?"]))
+    assert (said.status, said.out) == (0, f"{128 + signal.SIGTERM}\n"), said
     assert_nothing_left(rig)
 
 
