@@ -67,6 +67,8 @@ def test_constants_that_use_each_other_are_resolved_by_name(read: Read) -> None:
     assert read(text).sources == ("/x/y",)
     text = REPOSITORY + "constants: {a: '{b}', b: '{c}', c: x}\nsource_directories: ['/{a}', '/{b}']\n"
     assert read(text).sources == ("/{c}", "/x")
+    text = REPOSITORY + "constants: {z: '{b}', b: '{a}', a: x}\nsource_directories: ['/{z}']\n"
+    assert read(text).sources == ("/x",)
 
 
 def test_what_stands_with_a_repository_is_resolved_twice(read: Read) -> None:
