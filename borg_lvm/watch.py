@@ -32,6 +32,8 @@ MARKS = (0.25, 0.5, 0.75, 0.9)
 """Parts of a snapshot's space that are told on a terminal when they are passed."""
 
 
+WRITES_END = 5.0
+"""Seconds after a loss within which writes that began before it have ended."""
 CLOCK_STEP = 0.5
 """Seconds by which the time of day and that of the machine may differ without the clock having been set."""
 
@@ -110,7 +112,7 @@ class _Snapshot:
         self._means = means
         self._warned = False
         self._whole = False
-        self._lost = False
+        self._begun, self._lost = time.monotonic(), 0.0
         self._marks = list(MARKS)
         self._written = self._written_last = self._written_so_far()
         self._curve = Curve()
@@ -131,9 +133,7 @@ class _Snapshot:
     def look(self, now: float) -> str:
         fill = dm.fill(self._copy.dm_name, self._uuid)
         if fill.problem:
-            if not self._lost:
-                self._lost = True
-                self.story = replace(self.story, rest=self._rest(now))
+            self._note_loss(now)
             return f"the snapshot of {self._copy.origin.full_name} is lost"
         if self._copy.extents:
             look = Look(now, fill.used, fill.total)
@@ -144,11 +144,21 @@ class _Snapshot:
             self._show(course)
         return ""
 
-    def _rest(self, now: float) -> Rest | None:
-        """Return what has been written since the last look, now that it is lost."""
+    def _note_loss(self, now: float) -> None:
+        """Take note of what has been written since the last look, or since the snapshot was made.
+
+        The write that was too much is counted when it has ended, which may be some seconds later.
+        """
+        if not self._copy.extents:
+            return
         if not self.story.course:
-            return None
-        return Rest(now - self.story.course.last.time, self._written_so_far() - self._written_last)
+            self.story = replace(self.story, course=Course.begun(Look(self._begun, 0, self._copy.size)))
+        assert self.story.course
+        if not self._lost:
+            self._lost = now
+        if now - self._lost <= WRITES_END:
+            seconds = self._lost - self.story.course.last.time
+            self.story = replace(self.story, rest=Rest(seconds, self._written_so_far() - self._written_last))
 
     def growth(self) -> Steps[None] | None:
         if not self.story.course or self._whole or self._lost:
