@@ -57,7 +57,8 @@ def _unrecognized(verb: str, words: Sequence[str]) -> UsageError:
     """Return the error of words that a verb of ours does not take."""
     near = did_you_mean(words[0].partition("=")[0], options_of(verb)) if words[0].startswith("-") else ""
     name = f"borg-lvm {verb}" if verb else "borg-lvm"
-    return UsageError(f"unrecognized arguments: {' '.join(words)}", remedy=near or f"see: {name} --help")
+    remedy = f"{near} see: {name} --help".strip()
+    return UsageError(f"unrecognized arguments: {' '.join(words)}", remedy=remedy)
 
 
 def answered(work: Callable[[], int], log: Log) -> int:

@@ -287,7 +287,7 @@ def test_everything_is_live(rig: Rig, one: Volume, refused: Refuser) -> None:
 
 
 def test_repository_is_the_source(rig: Rig, one: Volume, refused: Refuser) -> None:
-    words = (str(one.at), "must be writable for borg", "itself a source", "in a folder of its own", "--path PATH")
+    words = (str(one.at), "must be writable for borg", "itself a source", "in a folder of its own")
     refused(64, "run", "--", BORG, "create", f"{one.at}::a", str(one.at), words=words)
 
 
