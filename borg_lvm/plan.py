@@ -124,7 +124,8 @@ class Plan:
     """All that a run will do.
 
     The copies are in the order in which their volumes are held. `seen` is what the survey saw at each path that is
-    opened later; `ways` says of each source, as it was given, what of its name is resolved, and where that led.
+    opened later; `ways` says of each source, as it was given, what of its name is resolved, and where that led. Sources
+    that did not exist are `absent`.
     """
 
     run_id: str
@@ -138,6 +139,7 @@ class Plan:
     applications: tuple[Covered, ...] = ()
     seen: Mapping[str, Identity] = field(default_factory=dict)
     ways: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
 
     @property
     def late(self) -> frozenset[str]:
@@ -226,6 +228,7 @@ def make(
         sources=tuple(sources),
         consistency=wishes.consistency if len(copies) > 1 else "instant",
         notes=(*resolved.notes, *_size_of_nothing(copies, wishes.size)),
+        absent=resolved.absent,
     )
 
 

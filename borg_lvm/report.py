@@ -92,6 +92,7 @@ class Outcome:
     leftovers: Leftovers = field(default_factory=Leftovers)
     kept: str = ""
     vanished: tuple[str, ...] = ()
+    appeared: tuple[str, ...] = ()
     stories: tuple[Story, ...] = ()
     pools: tuple[PoolStory, ...] = ()
     over: str = ""
@@ -116,7 +117,7 @@ class Outcome:
     def _wrong(self) -> verdict.Distrust | None:
         if not self.complete:
             return None
-        return verdict.distrust(self.plan.copies, self.fills, self.stories, self.vanished, self.over)
+        return verdict.distrust(self.plan.copies, self.fills, self.stories, self.vanished, self.over, self.appeared)
 
     def not_needed(self) -> tuple[str, ...]:
         """Say which snapshots were lost when they were not needed any more, and what had been saved before."""

@@ -6,6 +6,8 @@ that is bound back live.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +33,7 @@ ROOT_HOLES = (
 
 DECLARED = "declared live"
 """The reason of a hole that the user wants."""
+NOT_THERE = os.strerror(errno.ENOENT)
 MOST_SOURCES = 2000
 
 
@@ -66,7 +69,8 @@ class Hole:
 class Resolved:
     """What the view consists of. `live_sources` are sources that the user declared live, with the declaration.
 
-    `left_out` tells which mounts need no snapshot, of those too that come later.
+    `left_out` tells which mounts need no snapshot, of those too that come later; sources that do not exist
+    are `absent`.
     """
 
     covers: tuple[Cover, ...]
@@ -75,6 +79,7 @@ class Resolved:
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     left_out: LeftOut = field(default_factory=LeftOut)
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ class Wanted:
     """The question: these sources, these live paths (declared by the user, or needed by the command).
 
     `links` tells where those of ROOT_HOLES lead that are symbolic links. `excluded` is what the command does not enter,
-    `live_types` are the kinds of file systems that may be read live below a source.
+    `live_types` are the kinds of file systems that may be read live below a source. `skip_missing`: sources that do
+    not exist are no reason to refuse the others.
     """
 
     sources: tuple[SeenPath, ...]
@@ -92,13 +98,16 @@ class Wanted:
     links: Mapping[str, str] = field(default_factory=dict)
     excluded: tuple[Excluded, ...] = ()
     live_types: tuple[str, ...] = ()
+    skip_missing: bool = False
 
 
 def resolve(wanted: Wanted, table: Table) -> Resolved:
     """Find every cover and every hole. Linear in sources and mounts, times the depth of their paths."""
     if len(wanted.sources) > MOST_SOURCES:
         return Resolved((), (), (), (_too_many(len(wanted.sources)),), ())
-    problems = [_missing(seen) for seen in (*wanted.sources, *wanted.declared) if seen.kind == "missing"]
+    absent = [seen for seen in wanted.sources if wanted.skip_missing and seen.error == NOT_THERE]
+    missing = [seen for seen in (*wanted.sources, *wanted.declared) if seen.kind == "missing" and seen not in absent]
+    problems = [_missing(seen) for seen in missing]
     targets, live_sources = _targets(wanted)
     problems += _conflicts(targets, wanted.needed)
     live = _live(wanted, targets)
@@ -112,8 +121,13 @@ def resolve(wanted: Wanted, table: Table) -> Resolved:
         holes=tuple(hole for _, hole in sorted(holes.items()) if _is_hidden(hole, targets, covers, holes)),
         live_sources=live_sources,
         problems=tuple(problems),
-        notes=(*_notes(wanted.sources, targets), *_hidden(targets, live, table, left_out)),
+        notes=(
+            *(f"{seen.given} does not exist: nothing of it will be in the backup" for seen in absent),
+            *_notes(wanted.sources, targets),
+            *_hidden(targets, live, table, left_out),
+        ),
         left_out=left_out,
+        absent=tuple(seen.given for seen in absent),
     )
 
 
@@ -153,7 +167,7 @@ def _too_many(count: int) -> str:
 
 
 def _missing(source: SeenPath) -> str:
-    return f"{source.given}: {source.error}; check the spelling, or leave it out"
+    return f"{source.given}: {source.error}; check the spelling, leave it out, or set `missing_sources: skip`"
 
 
 def _targets(wanted: Wanted) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:

@@ -73,6 +73,10 @@ class Running:
         """Whether a process in the view has a file or a directory of a snapshot open."""
         return bool(strays.readers(self.namespace, frozenset(self.devices)))
 
+    def appeared(self) -> tuple[str, ...]:
+        """Return the sources that did not exist when the run began, and do now: what was read there was live."""
+        return tuple(_named(self.namespace, lambda: view.appeared(self.plan)) or ()) if self.plan.absent else ()
+
     def vanished(self) -> tuple[str, ...]:
         """Return the covered paths that do not show their snapshot any more: what was read there was live."""
         found = _named(

@@ -177,10 +177,10 @@ def _acquire_and_run(
     outcome.status = running.wait(watcher)
     outcome.seconds = time.monotonic() - begin
     outcome.kept = "snapshots kept" if job.keep else ""
-    outcome.vanished = running.vanished()
+    outcome.vanished, outcome.appeared = running.vanished(), running.appeared()
     outcome.fills = tuple(dm.fill(copy.dm_name, ids.get(copy.full_name, "")) for copy in plan.copies)
     outcome.over, outcome.stories, outcome.pools = watcher.over, watcher.stories(), watcher.pools()
-    outcome.sound_until = 0.0 if outcome.vanished else watcher.sound_until
+    outcome.sound_until = 0.0 if outcome.vanished or outcome.appeared else watcher.sound_until
 
 
 def _begun(

@@ -115,6 +115,10 @@ class Standing:
         """Whether somebody reads the view: nobody knows, for what is not open now may be opened next."""
         return True
 
+    def appeared(self) -> tuple[str, ...]:
+        """Return the sources that did not exist and do now: in a view below a directory of its own there are none."""
+        return ()
+
     def vanished(self) -> tuple[str, ...]:
         """Return the paths in the view that do not show their snapshot any more, unless we have taken it away."""
         if self.taken:

@@ -131,6 +131,7 @@ def survey(question: Question, settings: Settings) -> Survey:
         one_file_system=reading.one_file_system,
         excluded=reading.excluded if as_read else (),
         live_types=settings.live_types,
+        skip_missing=settings.missing_sources == "skip",
         links={path: os.path.realpath(path) for path, _ in ROOT_HOLES if os.path.islink(path)},
     )
     resolved = resolve(wanted, table)

@@ -27,7 +27,12 @@ class Distrust:
 
 
 def distrust(
-    copies: Sequence[Copy], fills: Sequence[Fill], stories: Sequence[Story], vanished: Sequence[str], over: str
+    copies: Sequence[Copy],
+    fills: Sequence[Fill],
+    stories: Sequence[Story],
+    vanished: Sequence[str],
+    over: str,
+    appeared: Sequence[str] = (),
 ) -> Distrust | None:
     """Return why what the command saved is not to be trusted; None if it is.
 
@@ -43,6 +48,11 @@ def distrust(
         gone = tuple(_gone(path) for path in vanished)
         stood = vanished[0].startswith(f"{VIEWS}/")
         return Distrust(gone, "find out who did" if stood else "name the folder above as a source")
+    if appeared:
+        came = tuple(
+            f"{path} did not exist when the run began, and appeared meanwhile: it was live" for path in appeared
+        )
+        return Distrust(came, "run it again: it exists now, and will be frozen")
     if over:
         return Distrust((over,), "make room in the thin pool (lvextend, fstrim), or let it grow (snapshot.grow_pool)")
     return None

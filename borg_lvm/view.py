@@ -137,6 +137,11 @@ def led_elsewhere(plan: Plan) -> list[str]:
     return [given for given, (way, real) in plan.ways.items() if safe_open.leads_to(way) != real]
 
 
+def appeared(plan: Plan) -> list[str]:
+    """Return the sources that did not exist, and that this process, in the view, finds now: they would be live."""
+    return [name for name in plan.absent if os.path.lexists(name)]
+
+
 def linked(plan: Plan, base: str) -> list[str]:
     """Return the sources that lead through a link in the view that stands at `base`."""
     found = []

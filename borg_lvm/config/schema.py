@@ -31,6 +31,8 @@ from borg_lvm.config.tree import Fields
 
 Consistency = Literal["instant", "per-volume"]
 """One instant for all volumes, or one for each."""
+MissingSources = Literal["refuse", "skip"]
+"""What to do about a source path that does not exist."""
 OnFailure = Literal["abort", "crash-consistent", "skip-if-absent"]
 """What to do when an application cannot be quiesced."""
 Coverage = Literal["whole", "partly", "any"]
@@ -262,6 +264,14 @@ class Settings:
             {"plugin": "postgresql", "name": "shop", "level": "checkpoint", "options": {"port": 5433}},
             {"plugin": "scripts", "on_failure": "skip-if-absent", "options": {"directory": "/etc/borg-lvm/freeze.d"}},
         ],
+    )
+    missing_sources: MissingSources = key(
+        Choice[MissingSources](get_args(MissingSources)),
+        "refuse",
+        "What to do about a source path that does not exist. `refuse`: the run is refused, and nothing is done. "
+        "`skip`: the others are frozen, and the command finds nothing there (borg and tar warn of it). A path that is "
+        "there when the command ends, and would have been read live, makes the run fail.",
+        "skip",
     )
     consistency: Consistency = key(
         Choice[Consistency](get_args(Consistency)),

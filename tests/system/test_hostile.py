@@ -50,6 +50,17 @@ def test_an_overflowed_snapshot_fails_the_run_though_the_command_succeeds(srv: P
     assert "--snapshot-size" in said.err
 
 
+def test_a_source_that_does_not_exist_may_be_skipped_and_must_not_appear(srv: Path, rig: Rig) -> None:
+    config, later = rig.path("skip.yaml"), rig.path("later")
+    config.write_text("missing_sources: skip\n")
+    command = ("run", "--config", config, "--path", srv, "--path", later, "--", "sh", "-c")
+    assert f"{later}" in borg_lvm(*command[:1], *command[3:], "true", status=69).err
+    said = borg_lvm(*command, f"ls {srv}")
+    assert f"{later} does not exist: nothing of it will be in the backup" in said.err
+    said = borg_lvm(*command, f"touch {later}", status=74)
+    assert f"{later} did not exist when the run began, and appeared meanwhile" in said.err
+
+
 @pytest.mark.soak
 def test_a_file_system_mounted_while_we_wait_is_not_forgotten(srv: Path, rig: Rig) -> None:
     (srv / "sub").mkdir()

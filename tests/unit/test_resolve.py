@@ -98,6 +98,16 @@ def test_a_source_that_is_missing_is_a_problem() -> None:
     assert problems(resolved).startswith("/gone: No such file or directory")
 
 
+def test_a_source_that_is_missing_may_be_skipped() -> None:
+    absent = SeenPath("/etc/x", "/etc/x", "missing", error="No such file or directory")
+    hidden = SeenPath("/home/x", "/home/x", "missing", error="Permission denied")
+    resolved = server().resolve("/etc", absent, hidden, skip_missing=True)
+    assert set(shown(resolved)) == {"/etc"}
+    assert resolved.absent == ("/etc/x",)
+    assert resolved.notes == ("/etc/x does not exist: nothing of it will be in the backup",)
+    assert [problem.partition(":")[0] for problem in resolved.problems] == ["/home/x"]
+
+
 def test_a_declared_path_that_is_missing_is_a_problem() -> None:
     gone = SeenPath("/gone", "/gone", "missing", error="No such file or directory")
     assert "/gone" in problems(server().resolve("/etc", declared=(gone,)))

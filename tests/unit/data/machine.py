@@ -179,7 +179,7 @@ class Machine:
         """The visible mounts."""
         return Table(self.mounts)
 
-    def resolve(self, *sources: str | SeenPath, one_file_system: bool = False, **wanted: Sequence[object]) -> Resolved:
+    def resolve(self, *sources: str | SeenPath, one_file_system: bool = False, **wanted: object) -> Resolved:
         """Resolve sources; a path stands for a folder."""
         seen = tuple(folder(source) if isinstance(source, str) else source for source in sources)
         question = Wanted(seen, one_file_system=one_file_system)
