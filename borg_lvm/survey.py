@@ -134,6 +134,8 @@ def survey(question: Question, settings: Settings) -> Survey:
         skip_missing=settings.missing_sources == "skip",
         links={path: os.path.realpath(path) for path, _ in ROOT_HOLES if os.path.islink(path)},
     )
+    if question.paths:
+        _refuse_others(wanted, reading)
     resolved = resolve(wanted, table)
     devices = [cover.mount.device for cover in resolved.covers]
     with volume_facts.speeds(devices) as speeds:
@@ -229,6 +231,27 @@ def _sources(question: Question, settings: Settings, reading: Reading) -> tuple[
         f"borg-lvm does not know which paths {reading.program} reads",
         remedy=f"name them: borg-lvm run --path PATH … -- {reading.program} … (or `paths:` in the configuration)",
     )
+
+
+def _refuse_others(wanted: Wanted, reading: Reading) -> None:
+    """Refuse sources of the command's own that no --path holds: nobody has said that they may be read live.
+
+    Where the command line is not understood, --path is all that is known.
+    """
+    named = {path for seen in (*wanted.sources, *wanted.declared) for path in (seen.real, seen.target) if path}
+    others = [
+        source
+        for source in (() if reading.problems else reading.sources)
+        for real in [look(source)]
+        if real.kind != "missing" and not named & {real.target or real.real, *mounts.above(real.target or real.real)}
+    ]
+    if others:
+        listed = ", ".join(others)
+        raise UsageError(
+            f"the command also reads {listed}, which no --path names",
+            remedy=f"leave --path out, for the command line is understood; or name {others[0]} as well, by --path "
+            "or, if it may be read live, by --live",
+        )
 
 
 def _refuse_impossible(paths: Sequence[str]) -> None:

@@ -291,6 +291,17 @@ def test_repository_is_the_source(rig: Rig, one: Volume, refused: Refuser) -> No
     refused(64, "run", "--", BORG, "create", f"{one.at}::a", str(one.at), words=words)
 
 
+def test_a_source_of_the_command_s_that_no_path_names(rig: Rig, one: Volume, refused: Refuser) -> None:
+    """It would be read live without a word."""
+    other, output = rig.path("other"), rig.path("out.tar")
+    other.mkdir()
+    words = (f"the command also reads {other}", "no --path names", "--live")
+    for path in (str(one.at), f"{one.at}/"):
+        refused(64, "run", "--path", path, "--", "tar", "-cf", output, str(one.at), other, words=words)
+    tar = ("--", "tar", "-cf", output, str(one.at), other)
+    borg_lvm("run", "--path", str(one.at), "--live", other, *tar)
+
+
 def test_inside_another_run(rig: Rig, one: Volume, refused: Refuser) -> None:
     inner: list[str | Path] = [BIN / "borg-lvm", "run", "--path", str(one.at), "--", "touch", refused.mark]
     said = borg_lvm("run", "--path", rig.path("one"), "--", *inner, status=69)
