@@ -351,6 +351,11 @@ def device_behind(name: str) -> int:
         return 0
 
 
+def is_there(name: str) -> bool:
+    """Whether there is anything at a path, as whoever reads it finds it: through links, but for one at its end."""
+    return os.path.lexists(name)
+
+
 def leads_to(name: str) -> str:
     """Return where a path leads, every link followed: to be compared, not to be opened."""
     return os.path.realpath(name)

@@ -139,7 +139,7 @@ def led_elsewhere(plan: Plan) -> list[str]:
 
 def appeared(plan: Plan) -> list[str]:
     """Return the sources that did not exist, and that this process, in the view, finds now: they would be live."""
-    return [name for name in plan.absent if os.path.lexists(name)]
+    return [name for name in plan.absent if safe_open.is_there(name)]
 
 
 def linked(plan: Plan, base: str) -> list[str]:
