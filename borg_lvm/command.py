@@ -83,7 +83,8 @@ class Reading:
     placeholder; `warnings` are the exit statuses by which the program says that it saved, though not all went well.
     `no_paths`: it is certain that the command reads no source path at all (another action, `--help`, a backup of its
     standard input alone), so that there is nothing to freeze. `afterwards`: what the program does when it has read
-    its sources (`prune`): a snapshot that is lost meanwhile does not end it, for nobody reads it any more.
+    its sources (`prune`). `reads_once`: it reads all of them in one go before that, and nothing else of it may read
+    them later: then a snapshot that is lost afterwards does not end it.
     """
 
     program: str
@@ -99,6 +100,7 @@ class Reading:
     warnings: frozenset[int] = frozenset()
     no_paths: bool = False
     afterwards: tuple[str, ...] = ()
+    reads_once: bool = False
     excluded: tuple[Excluded, ...] = ()
 
 

@@ -12,15 +12,19 @@ import fcntl
 import os
 import stat
 import struct
+import time
 from collections.abc import Collection
 from contextlib import suppress
 
 from borg_lvm import safe_open
+from borg_lvm.left_out import LeftOut
 from borg_lvm.resolve import Resolved, if_live
 from borg_lvm.volumes import FREEZABLE
 
 FS_IOC_GET_ENCRYPTION_POLICY_EX = 0xC0096616
 LONGEST_POLICY = 24
+PATIENCE = 60.0
+"""Seconds after which no more directories are looked at: a user may have made millions."""
 MOST = 20
 """So many are named; who has more has one for each user."""
 
@@ -28,28 +32,30 @@ MOST = 20
 def refusals(resolved: Resolved) -> list[str]:
     """Say which directories that would be frozen are encrypted, MOST at most of each source.
 
-    Every directory is looked at where the file system has the feature `encrypt`, which none has by default.
+    Every directory that the command enters is looked at where the file system has the feature `encrypt`, which none has
+    by default; for PATIENCE seconds at most.
     """
     left_out = {hole.path for hole in resolved.holes} | {cover.target for cover in resolved.covers}
+    end = time.monotonic() + PATIENCE
     return [
         f"{path} is encrypted by fscrypt, and locked in a snapshot: its files would not be in the backup; "
         f"{if_live(path)}"
         for cover in resolved.covers
         if cover.mount.fstype in FREEZABLE
-        for path in _encrypted(cover.target, left_out - {cover.target})
+        for path in _encrypted(cover.target, left_out - {cover.target}, resolved.left_out, end)
     ]
 
 
-def _encrypted(top: str, left_out: Collection[str]) -> list[str]:
+def _encrypted(top: str, left_out: Collection[str], excluded: LeftOut, end: float) -> list[str]:
     found: list[str] = []
     with suppress(OSError), safe_open.path(top) as folder:  # if it is gone, others say so
         if not stat.S_ISDIR((seen := os.fstat(folder)).st_mode):
             return [top] if stat.S_ISREG(seen.st_mode) and _is_encrypted_file(folder) else []
         waiting, device = [""], seen.st_dev
-        while waiting and len(found) < MOST:
+        while waiting and len(found) < MOST and time.monotonic() < end:
             inner = waiting.pop()
             path = os.path.join(top, inner).rstrip("/") or "/"
-            if path in left_out:
+            if path in left_out or excluded.excludes(path):
                 continue
             try:
                 if _is_encrypted(folder, inner, device, waiting):

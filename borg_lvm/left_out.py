@@ -27,11 +27,16 @@ class LeftOut:
         kind = next((one for one in self.types if fnmatchcase(mount.fstype, one)), "")
         if kind:
             return f"{mount.fstype}, declared live (live_types: {kind})"
+        option = self.excludes(mount.path)
+        return f"the command leaves it out ({option})" if option else ""
+
+    def excludes(self, path: str) -> str:
+        """Return the option by which the command does not enter a path below a source; empty if it does."""
         if not self.excluded:
             return ""
-        whole = [path for path in above(mount.path) if path in self.sources]
-        found = [self._excluded(given, relative(mount.path, path)) for path in whole for given in self.sources[path]]
-        return f"the command leaves it out ({found[0].option})" if found and found[0] and all(found) else ""
+        whole = [outer for outer in above(path) if outer in self.sources]
+        found = [self._excluded(given, relative(path, outer)) for outer in whole for given in self.sources[outer]]
+        return found[0].option if found and found[0] and all(found) else ""
 
     def _excluded(self, given: str, inner: str) -> Excluded | None:
         """Return what excludes the path `inner` below the source that was given by this name."""

@@ -112,7 +112,7 @@ class Outcome:
 
     def distrust(self) -> verdict.Distrust | None:
         """Return why what the command saved is not to be trusted, or why we have ended it; None if neither is so."""
-        return None if self.sound and not self.over else self._wrong()
+        return None if self.sound and (not self.over or self.status == 0) else self._wrong()
 
     def _wrong(self) -> verdict.Distrust | None:
         if not self.complete:

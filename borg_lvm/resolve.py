@@ -40,7 +40,7 @@ MOST_SOURCES = 2000
 def if_live(path: str) -> str:
     """Say how a path is left live, on the command line and for good."""
     word = shell_word(path)
-    key = f"live: [{path}]" if word == path else "live:"
+    key = f"live: [{path}]" if word == path and "," not in path else "live:"
     return f"if it may be read live: --live {word}, or `{key}` in the configuration"
 
 
@@ -108,6 +108,8 @@ def resolve(wanted: Wanted, table: Table) -> Resolved:
     absent = [seen for seen in wanted.sources if wanted.skip_missing and seen.error == NOT_THERE]
     missing = [seen for seen in (*wanted.sources, *wanted.declared) if seen.kind == "missing" and seen not in absent]
     problems = [_missing(seen) for seen in missing]
+    if any(seen.error == NOT_THERE for seen in missing if seen in wanted.sources):
+        problems.append("with `missing_sources: skip` in the configuration, sources that do not exist are left out")
     targets, live_sources = _targets(wanted)
     problems += _conflicts(targets, wanted.needed)
     live = _live(wanted, targets)
@@ -167,7 +169,7 @@ def _too_many(count: int) -> str:
 
 
 def _missing(source: SeenPath) -> str:
-    return f"{source.given}: {source.error}; check the spelling, leave it out, or set `missing_sources: skip`"
+    return f"{source.given}: {source.error}; check the spelling, or leave it out"
 
 
 def _targets(wanted: Wanted) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:

@@ -75,7 +75,10 @@ class Running:
 
     def appeared(self) -> tuple[str, ...]:
         """Return the sources that did not exist when the run began, and do now: what was read there was live."""
-        return tuple(_named(self.namespace, lambda: view.appeared(self.plan)) or ()) if self.plan.absent else ()
+        if not self.plan.absent:
+            return ()
+        found = _named(self.namespace, lambda: view.appeared(self.plan, self.devices))
+        return self.plan.absent if found is None else tuple(found)
 
     def vanished(self) -> tuple[str, ...]:
         """Return the covered paths that do not show their snapshot any more: what was read there was live."""

@@ -170,7 +170,7 @@ def _acquire_and_run(
     running = _begun(job, outcome, book, signals, log, stack)
     grower = growing.Grower(watch, book, timeout)
     ids = {name: uuid for uuid, name in book.made.items()}
-    is_read = running.is_read if surveyed.reading.afterwards else lambda: True
+    is_read = running.is_read if surveyed.reading.reads_once else None
     watcher = stack.enter_context(watching_over(plan, ids, _growth(settings), grower, log, is_read))
     clock.begin("command")
     outcome.begin, begin = time.time(), time.monotonic()

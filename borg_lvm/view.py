@@ -137,9 +137,10 @@ def led_elsewhere(plan: Plan) -> list[str]:
     return [given for given, (way, real) in plan.ways.items() if safe_open.leads_to(way) != real]
 
 
-def appeared(plan: Plan) -> list[str]:
-    """Return the sources that did not exist, and that this process, in the view, finds now: they would be live."""
-    return [name for name in plan.absent if safe_open.is_there(name)]
+def appeared(plan: Plan, devices: Sequence[int]) -> list[str]:
+    """Return the sources that did not exist, and that this process, in the view, finds live now."""
+    there = [name for name in plan.absent if safe_open.is_there(name)]
+    return [name for name in there if safe_open.device_behind(name) not in devices]
 
 
 def linked(plan: Plan, base: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What borg excludes by plain paths, in the order of its patterns: the first that fits counts.
+"""What borg excludes by plain paths, in the order of its patterns: the first that fits counts, but `pf:` before all.
 
 Sources: borg 1.2.4, 1.4.5 and 2.0.0, patterns.py. `--exclude` and `!` do not enter a folder that fits; `-` does, but
 all that lies in a folder fits as well, but for `pf:`.
@@ -19,11 +19,14 @@ OPTIONS = ("--exclude", "--exclude-from", "--pattern", "--patterns-from")
 def read(invocation: Invocation, parsed: options.Parsed, roots: Sequence[str]) -> tuple[Excluded, ...]:
     """Return what `borg create` does not read of its `roots`, by their names; a relative one is matched otherwise."""
     found: list[Excluded] = []
-    for command, pattern, style, option in _rules(invocation, parsed):
+    rules = list(_rules(invocation, parsed))
+    if any((command != "!" and style == "pf") or not pattern for command, pattern, style, _ in rules):
+        return ()  # borg asks whole paths (`pf:`) first, wherever they stand; and what cannot be read may have some
+    for command, pattern, style, option in rules:
         if command == "+":
             break
         one = _plain(pattern, style, option)
-        if one is not None and not (command == "-" and style == "pf"):
+        if one is not None:
             found.append(one)
     sources = [root for root in roots if root.startswith("/") and patterns.plain(root) == (root.rstrip("/") or "/")]
     return tuple(Excluded(one.path, one.option, one.inside, root) for one in found for root in sources)
@@ -52,9 +55,9 @@ def _commands(texts: Sequence[str], option: str) -> Iterator[tuple[str, str, str
     """Yield the rules among `+ path`, `- path`, `! path`, `P style` and `R root`."""
     default = "sh"
     for text in texts:
-        command, rest = text[:1], text[1:].strip()
+        command, rest = text[:1], text[1:].lstrip()
         if command in ("P", "p"):
-            default = rest
+            default = rest.strip()
         elif command in ("+", "-", "!"):
             yield command, *_styled(rest, default), option
 

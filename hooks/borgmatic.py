@@ -40,6 +40,8 @@ class _Answer:
     files: list[str] = field(default_factory=list)
     stored: bool = False
     reads_devices: bool = False
+    repeats: int = 0
+    """How often borgmatic may read the sources, counting hooks, of which nobody knows what they do."""
 
 
 @hookimpl
@@ -73,6 +75,7 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         dry_run=line.dry_run and not answer.problems,
         reads_devices=answer.reads_devices,
         afterwards=tuple(one for one in ("prune", "compact", "check") if one in line.actions),
+        reads_once=answer.repeats == 1,
     )
 
 
@@ -94,12 +97,17 @@ def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> Marked | None:
 def _read_files(invocation: Invocation, line: CommandLine, answer: _Answer) -> None:
     for loaded in _load(invocation, line, answer):
         answer.files += [name for name in loaded.files if name not in answer.files]
+        answer.repeats += len(loaded.repositories) + any(map(_is_hook, loaded.config))
         answer.stored |= loaded.config["bootstrap"].get("store_config_files") is not False
         try:
             for one in loaded.repositories:
                 _read_config(invocation, one, answer)
         except ConfigurationError as error:
             answer.problems.append(str(error))
+
+
+def _is_hook(name: str) -> bool:
+    return name == "commands" or name.startswith(("before_", "after_", "on_"))
 
 
 def _load(invocation: Invocation, line: CommandLine, answer: _Answer) -> Iterator[Configuration]:

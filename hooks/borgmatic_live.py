@@ -52,7 +52,7 @@ def paths(invocation: Invocation, there: Invocation, config: Config) -> Iterator
     yield _runtime(invocation, config)
     yield _state(invocation, config)
     if config.get("log_file"):
-        yield LivePath(patterns.folder_of(invocation.absolute(config["log_file"])), "borgmatic's log")
+        yield patterns.written(invocation.absolute(config["log_file"]), "borgmatic's log")
     old = invocation.absolute(expand_user(config.get("borgmatic_source_directory") or "~/.borgmatic", invocation))
     if os.path.isdir(old):
         yield LivePath(old, "borgmatic's old folder for dumps and records")

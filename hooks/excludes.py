@@ -33,6 +33,12 @@ def plain(pattern: str, option: str, endings: Sequence[str] = ("/*", "/**")) -> 
     return Excluded(path, f"{option} {pattern}", inside=bool(ending)) if path != "/" else None
 
 
+def _is_as_written(pattern: str) -> bool:
+    """Whether a pattern is a name as tar and rsync come to it: they compare text, so `//`, `/.` fit nothing."""
+    parts = pattern.split("/")
+    return "." not in parts[1:] and "" not in parts[1:]
+
+
 def lines(invocation: Invocation, path: str) -> list[str] | None:
     """Return the lines of a file of patterns as bytes come, None if it cannot be read."""
     try:
@@ -46,10 +52,11 @@ def restic(invocation: Invocation, parsed: options.Parsed) -> tuple[Excluded, ..
     found = [(pattern, "--exclude") for pattern in parsed.values("--exclude")]
     every = [*parsed.values("--exclude", "--iexclude")]
     for path in parsed.values("--exclude-file", "--iexclude-file"):
-        listed = lines(invocation, path)
-        if listed is None:
+        try:
+            text = patterns.go_text(patterns.contents(invocation, path, "restic's exclude file"))
+        except (patterns.UnreadableError, ValueError):
             return ()
-        listed = [line.strip(patterns.GO_SPACE) for line in listed]
+        listed = [line.strip(patterns.GO_SPACE) for line in patterns.go_lines(text)]
         every += listed
         if path in parsed.values("--exclude-file"):  # names of variables are put in there
             found += ((line, "--exclude-file") for line in listed if "$" not in line)
@@ -79,7 +86,7 @@ def tar(parsed: options.Parsed, words: Sequence[tuple[str, str]]) -> tuple[Exclu
 def _below(pattern: str, word: str, path: str) -> Iterator[Excluded]:
     """Yield what a pattern of tar's excludes of one source."""
     name = f"{word.rstrip('/')}/"
-    if pattern.startswith(name):
+    if pattern.startswith(name) and _is_as_written(pattern):
         one = plain(f"/{pattern.removeprefix(name)}", "--exclude")
         if one is not None:
             place = patterns.plain(f"{path}{one.path}")
@@ -99,7 +106,10 @@ def rsync(invocation: Invocation, parsed: options.Parsed, roots: Sequence[tuple[
             listed = lines(invocation, item.value or "") if item.value != "-" else None
             if listed is None or parsed.has("--from0"):
                 break
-            rules = [line.rstrip("\r") for line in listed if line and not line.startswith(("#", ";"))]
+            ends = [part for line in listed for part in line.split("\r")]  # each ends a line for rsync
+            if any("\0" in line for line in ends):
+                break
+            rules = [line for line in ends if line and not line.startswith(("#", ";"))]
         elif item.name in RSYNC_RULES:
             break
         else:
@@ -113,6 +123,8 @@ def rsync(invocation: Invocation, parsed: options.Parsed, roots: Sequence[tuple[
 def _anchored(rule: str, option: str, source: str, root: str) -> Iterator[Excluded]:
     """Yield what a rule of rsync's excludes of one source: it begins at that one's root."""
     whole = rule.removesuffix("/***")
+    if not _is_as_written(whole.removesuffix("/")):
+        return
     one = plain(whole.removesuffix("/") if whole != "/" else whole, option)
     if one is None:
         return

@@ -152,6 +152,11 @@ def folder_of(path: str) -> str:
     return os.path.dirname(path.rstrip("/")) or "/"
 
 
+def written(path: str, reason: str) -> LivePath:
+    """Return what must be live for a file that a program goes on with: it alone, or the folder in which it is made."""
+    return LivePath(path if os.path.isfile(path) else folder_of(path), reason)
+
+
 def temporary_folder(invocation: Invocation) -> LivePath:
     """Return the folder for temporary files, as most programs find it."""
     return LivePath(invocation.absolute(invocation.env.get("TMPDIR") or "/tmp"), "temporary files")  # noqa: S108

@@ -102,12 +102,14 @@ def _alias_file(invocation: Invocation) -> str | None:
     folder = "/etc/popt.d"
     names = [os.path.join(folder, name) for name in sorted(os.listdir(folder))] if os.path.isdir(folder) else []
     for path in ("/etc/popt", *names, os.path.join(invocation.home(), ".popt")):
-        try:
-            with open(path, "rb") as file:
-                if any(line.split()[:1] == [b"rsync"] for line in file):
-                    return path
-        except OSError:
+        if not os.path.lexists(path):
             continue
+        try:
+            content = patterns.contents(invocation, path, "popt's configuration")
+        except patterns.UnreadableError:
+            return path  # a pipe, say: nobody knows what rsync finds in it
+        if any(line.split()[:1] == [b"rsync"] for line in content.splitlines()):
+            return path
     return None
 
 
@@ -152,6 +154,6 @@ def _destination(
 
 def _logs(invocation: Invocation, parsed: options.Parsed) -> Iterator[LivePath]:
     for path in parsed.values("--log-file"):
-        yield LivePath(patterns.folder_of(invocation.absolute(path)), "rsync's log")
+        yield patterns.written(invocation.absolute(path), "rsync's log")
     for path in parsed.values("--write-batch", "--only-write-batch"):
         yield LivePath(patterns.folder_of(invocation.absolute(path)), "rsync's batch files")

@@ -121,10 +121,10 @@ def _live(invocation: Invocation, parsed: options.Parsed) -> Iterator[LivePath]:
         elif archive != "-" and not archive.startswith("/dev/"):
             yield LivePath(patterns.folder_of(invocation.absolute(archive)), "the archive is written there")
     for name, reason in (
-        ("--listed-incremental", "tar's snapshot file is written there"),
-        ("--index-file", "tar's index is written there"),
-        ("--volno-file", "tar's volume number is written there"),
+        ("--listed-incremental", "tar's snapshot file"),
+        ("--index-file", "tar's index"),
+        ("--volno-file", "tar's volume number"),
     ):
         for path in parsed.values(name):
             if not path.startswith("/dev/"):
-                yield LivePath(patterns.folder_of(invocation.absolute(path)), reason)
+                yield patterns.written(invocation.absolute(path), reason)

@@ -86,7 +86,11 @@ class Names:
 
     def _is_read_already(self, path: str) -> bool:
         """Tell whether this list was given before: tar passes over it then."""
-        info = os.stat(self.invocation.absolute(path))
+        try:
+            info = os.stat(self.invocation.absolute(path))
+        except OSError as error:
+            self.problems.append(f"the list {path!r} has gone ({error.strerror}); name the sources with --path")
+            return True
         again = (info.st_dev, info.st_ino) in self.lists
         self.lists.add((info.st_dev, info.st_ino))
         return again

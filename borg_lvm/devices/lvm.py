@@ -171,8 +171,16 @@ def _is_filling(volume: Volume) -> bool:
 
 
 def _ceiling(profile: str, timeout: float) -> float:
-    """Return from which fill on a thin pool gets no more volumes, by LVM's settings."""
-    found = lvm_settings.ask([lvm_settings.THRESHOLD], timeout, profile).values()
+    """Return from which fill on a thin pool gets no more volumes, by LVM's settings.
+
+    A profile that is not on this machine is none for LVM either.
+    """
+    try:
+        found = lvm_settings.ask([lvm_settings.THRESHOLD], timeout, profile).values()
+    except proc.ProgramError:
+        if not profile:
+            raise
+        return _ceiling("", timeout)
     return max(LEAST_CEILING, *(float(text) for text in found if text.isdigit()))
 
 

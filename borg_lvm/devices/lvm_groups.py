@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from borg_lvm import proc
 from borg_lvm.devices import lvm_json, lvm_settings
 from borg_lvm.devices.lvm_json import number
-from borg_lvm.devices.lvm_settings import FORM, JSON
+from borg_lvm.devices.lvm_settings import CLONES, FORM, JSON
 
 FIELDS = (
     "pv_name,pv_uuid,pv_free,pv_allocatable,pv_missing,pv_duplicate,vg_name,vg_uuid,vg_permissions,vg_exported,"
@@ -46,13 +46,15 @@ class Group:
 def report(timeout: float) -> dict[str, Group]:
     """Ask LVM for its groups, by their ids; also for those of which it lists no volume.
 
-    One process, two more for each system ID.
+    One process, two more for each system ID, one more where a disk is seen twice, which lvm.conf may allow.
     Raises: ProgramError; SnapshotError when LVM's answer cannot be read.
     """
     argv = ["pvs", "--all", "--foreign", "--shared", *JSON, "--units", "b", "--config", FORM, "--options", FIELDS]
     groups = parse(proc.run(argv, timeout=timeout))
     ids = {group.system_id for group in groups.values()} - {""}
     foreign = {one for one in ids if not lvm_settings.is_ours(one, timeout)}
+    if any(group.duplicates for group in groups.values()) and "1" in lvm_settings.ask([CLONES], timeout).values():
+        groups = {uuid: replace(group, duplicates=()) for uuid, group in groups.items()}
     return {uuid: replace(group, foreign=group.system_id in foreign) for uuid, group in groups.items()}
 
 

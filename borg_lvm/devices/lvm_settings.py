@@ -30,6 +30,7 @@ the origin is in use here. A cluster's manager has its volumes activated in this
 JSON = ("--reportformat", "json", "--nosuffix")
 EXTRA_IDS = "local/extra_system_ids"
 THRESHOLD = "activation/thin_pool_autoextend_threshold"
+CLONES = "devices/allow_changes_with_duplicate_pvs"
 
 
 def configured(lines: Iterable[str]) -> dict[str, str]:

@@ -61,8 +61,9 @@ def look_declared(path: str, table: Table) -> SeenPath:
 
     Root may not look at the FUSE file system of a user, and nobody at one whose server is gone.
     """
-    path = os.path.normpath(path)
-    return SeenPath(path, path, "dir") if table.is_mount_point(path) else look(path)
+    plain = os.path.normpath("/" + path.strip("/"))
+    known = ".." not in path.split("/") and table.is_mount_point(plain)
+    return SeenPath(path, plain, "dir") if known else look(path)
 
 
 def _block(path: str) -> str:

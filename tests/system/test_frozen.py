@@ -85,7 +85,7 @@ def test_file_moved_between_two_folders_while_the_backup_runs_is_in_it_once(rig:
             shutil.rmtree(folder)
         return borg.contents(archive)
 
-    frozen = backup("frozen", BORG_LVM, "run", "--path", first, "--path", second, "--")
+    frozen = backup("frozen", BORG_LVM, "run", "--path", first, "--path", second, "--live", between, "--")
     assert frozen == {name(first / "forth"): "forth", name(between): "", name(second / "back"): "back"}
     # Without us the one is there twice and the other not at all.
     plain = backup("plain")

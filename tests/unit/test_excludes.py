@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -191,3 +192,37 @@ def _borg(work: Path, rng: random.Random) -> list[str]:
 
 
 LINES = {"tar": _tar, "rsync": _rsync, "restic": _restic, "borg": _borg}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        # borg asks whole paths first, wherever they stand.
+        "borg create --exclude /srv/data/* --pattern '+ pf:/srv/data/secret' r::x /srv",
+        "borg create --pattern '- /srv/data' --pattern '+ pf:/srv/data/secret' r::x /srv",
+        "borg create --exclude pf:/srv/data --pattern '- pf:/srv/data' --pattern '+ /srv/data/secret' r::x /srv",
+        # tar and rsync compare text.
+        "tar --exclude=/srv//data -cf /b/x.tar /srv",
+        "tar --exclude=/srv/./data -cf /b/x.tar /srv",
+        "tar --exclude=/srv/data/. -cf /b/x.tar /srv",
+        "rsync -a --exclude=//data /srv/ /b/",
+        "rsync -a --exclude=/data/. /srv/ /b/",
+        "rsync -a --exclude=/data/./sub /srv/ /b/",
+    ],
+)
+def test_what_the_program_saves_nevertheless_is_not_excluded(line: str) -> None:
+    """Each was run: borg 1.4.5, tar 1.34, rsync 3.5.0."""
+    assert read(shlex.split(line)).excluded == ()
+
+
+def test_a_blank_at_the_end_of_borgs_pattern_is_part_of_it() -> None:
+    assert [one.path for one in read(["borg", "create", "--pattern", "- /a ", "r::x", "/"]).excluded] == ["/a "]
+
+
+def test_files_of_patterns_are_read_as_the_programs_read_them(tmp_path: Path) -> None:
+    """A mark of the byte order is no part of restic's first line; a carriage return ends one of rsync's."""
+    marked, ended = tmp_path / "marked", tmp_path / "ended"
+    marked.write_bytes(b"\xef\xbb\xbf!/srv/data\n")
+    ended.write_bytes(b"x\r+ /data\n/data\n")
+    assert read(["restic", "backup", "--exclude", "/srv/data", "--exclude-file", str(marked), "/srv"]).excluded == ()
+    assert read(["rsync", "-a", f"--exclude-from={ended}", "/srv/", "/b/"]).excluded == ()

@@ -408,7 +408,9 @@ def test_containers_that_come_and_go_meanwhile_change_no_plan() -> None:
         ("/var/lib/docker/overlay2/0123456789abcdef/merged", "overlay", ["/"], "/var/lib/docker/overlay2"),
         ("/var/lib/docker/containers/0123456789abcdef/mounts/shm", "tmpfs", ["/"], "/var/lib/docker/containers"),
         ("/snap/core/x12", "squashfs", ["/"], "/snap/core"),
-        ("/snap/core/1234", "tmpfs", ["/snap"], "/snap/core"),
+        ("/snap/core/1234", "squashfs", ["/snap"], "/snap/core"),
+        ("/srv/2024/old", "btrfs", ["/"], "/srv/2024/old"),
+        ("/home/1000/0123456789abcdef/merged", "overlay", ["/"], "/home/1000"),
         ("/snap/core/1234", "tmpfs", ["/snap/core"], "/snap/core/1234"),
         ("/snap/core/1234", "tmpfs", ["/snap/core/1234"], "/snap/core/1234"),
         ("/var/pods/12345678-1234-1234-1234-123456789abc/v/4", "tmpfs", ["/var"], "/var/pods"),
@@ -420,6 +422,6 @@ def test_the_hint_names_what_will_be_there_tomorrow(path: str, fstype: str, sour
     machine.other(path, fstype)
     resolved = machine.resolve(*sources)
     cover = next(cover for cover in resolved.covers if cover.target == path)
-    nested = path not in sources and fstype != "tmpfs"
+    nested = path not in sources and fstype not in ("tmpfs", "btrfs")
     every = f" (or --live-type {fstype}, for all of its kind)" if nested else ""
     assert consent.way_out(cover, resolved) == f"{if_live(options)}{every}"
