@@ -83,8 +83,8 @@ class Reading:
     placeholder; `warnings` are the exit statuses by which the program says that it saved, though not all went well.
     `no_paths`: it is certain that the command reads no source path at all (another action, `--help`, a backup of its
     standard input alone), so that there is nothing to freeze. `afterwards`: what the program does when it has read
-    its sources (`prune`). `reads_once`: it reads all of them in one go before that, and nothing else of it may read
-    them later: then a snapshot that is lost afterwards does not end it.
+    its sources (`prune`). `reads_once`: it reads all of them in one go before that, and what follows neither
+    reads them nor removes what was saved before: then a snapshot that is lost afterwards does not end it.
     """
 
     program: str

@@ -34,10 +34,6 @@ MARKS = (0.25, 0.5, 0.75, 0.9)
 
 WRITES_END = 5.0
 """Seconds after a loss within which writes that began before it have ended."""
-ASK_AGAIN = 2.0
-"""Seconds between two looks at who reads the snapshots."""
-READ_ALL = 10.0
-"""Seconds without a reader after which a command that reads once has read all."""
 CLOCK_STEP = 0.5
 """Seconds by which the time of day and that of the machine may differ without the clock having been set."""
 
@@ -293,8 +289,8 @@ class _PoolPart:
 class Watcher:
     """Watches the snapshots of one run. `over`: why the command must end, empty while it may go on.
 
-    `is_read` tells whether a process reads a snapshot now, of a command that does it once. If that is over, the loss of
-    one does not end the command.
+    `is_read` tells whether a process reads a snapshot now, of a command that does it once: while it says no, the loss
+    of one does not end the command.
     `sound_until` is when all snapshots were seen to be right last (Unix time).
     """
 
@@ -321,7 +317,6 @@ class Watcher:
         self._told = grower.told
         self._is_read = is_read
         self._spared = False
-        self._read_last = self._asked_last = 0.0
         self._right = Moment.now()
         self.over = ""
 
@@ -331,29 +326,17 @@ class Watcher:
         found = [(why, one.must_end) for one in self._watched if (why := one.look(moment.monotonic))]
         if not found:
             self._right = moment
-            self._see_readers(moment.monotonic)
         elif not self.over:
-            self._judge(found, moment.monotonic)
+            self._judge(found)
         if not self.over:
             self._grow_one(moment.monotonic)
         self._go_on()
         return watching.pause(_courses(self._snapshots), _courses(self._parts))
 
-    def _see_readers(self, now: float) -> None:
-        """Take note of when the snapshots were read last."""
-        if self._is_read and now - self._asked_last >= ASK_AGAIN:
-            self._asked_last = now
-            if self._is_read():
-                self._read_last = now
-
-    def _is_over(self, now: float) -> bool:
-        """Whether the command has read all: it was seen to read, and for some time now not to."""
-        return bool(self._is_read and self._read_last and now - self._read_last >= READ_ALL and not self._is_read())
-
-    def _judge(self, found: Sequence[tuple[str, bool]], now: float) -> None:
-        """End the command, unless all that is wrong is that a snapshot is lost that nobody reads any more."""
+    def _judge(self, found: Sequence[tuple[str, bool]]) -> None:
+        """End the command, unless all that is wrong is that a snapshot is lost that nobody reads."""
         must_end = [why for why, must in found if must]
-        if must_end or not self._is_over(now):
+        if must_end or not self._is_read or self._is_read():
             self.over = (must_end or [why for why, _ in found])[0]
             self._log.warning(f"{self.over}: the command is ended")
         elif not self._spared:

@@ -75,7 +75,7 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         dry_run=line.dry_run and not answer.problems,
         reads_devices=answer.reads_devices,
         afterwards=tuple(one for one in ("prune", "compact", "check") if one in line.actions),
-        reads_once=answer.repeats == 1,
+        reads_once=answer.repeats == 1 and "prune" not in line.actions,  # what was saved last is what prune keeps
     )
 
 

@@ -40,7 +40,7 @@ def overflown(rig: Rig, matic: Borgmatic, gate: Gate, volume: Volume, configs: P
     running = Run("run", "--config", config, *words, env=matic.env)
     run_id = running.id()
     running.waited_for((gate.folder / "started").exists, "the first archive")
-    time.sleep(15)  # for ten seconds nobody must have read
+    time.sleep(3)  # looks are a second apart, and borg's times may be cut to seconds
     overflow(volume)
     time.sleep(3)
     (gate.folder / "open").touch()

@@ -236,3 +236,25 @@ def test_extra_borg_options(read: Read) -> None:
     assert read(text % "--one-file-system --comment x").one_file_system
     for extra in ("--patterns-from x", "--frobnicate", "/more", "--paths-from-stdin"):
         assert read(text % extra).problems, extra
+
+
+ONE = "source_directories: [/srv]\nrepositories: [{path: /one}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "actions", "once"),
+    [
+        (ONE, ("create", "compact", "check"), True),
+        (ONE, ("create", "prune", "compact"), False),  # prune would keep a bad archive and remove a good one
+        (ONE, ("--list",), False),  # prune is one of the actions by default
+        (ONE.replace("]", ", {path: /two}]").replace("/srv, {path: /two}]", "/srv]", 1), ("create", "check"), False),
+        (ONE + "commands: [{after: action, run: [rsync -a /srv /b]}]\n", ("create", "check"), False),
+        (ONE + "after_backup: [rsync -a /srv /b]\n", ("create", "check"), False),
+    ],
+)
+def test_it_reads_once_if_nothing_of_it_may_read_again(
+    read: Read, text: str, actions: tuple[str, ...], once: bool
+) -> None:
+    reading = read(text, *actions)
+    assert reading.problems == ()
+    assert reading.reads_once == once
