@@ -127,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     form = report.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the certificate of the run as JSON")
     form.add_argument("--html", metavar="FILE", help="write a page with drawings to this file")
-    past = _verb(verbs, "history", "list past runs, and how the space of snapshots and the stalls develop")
+    past = _verb(verbs, "history", "list past runs: how full their snapshots were, and how long volumes were suspended")
     _common(past)
     past.add_argument("--json", action="store_true", help="print the certificates of all runs as JSON")
     hooks = _verb(verbs, "hooks", "list the installed plugins, and which of them are enabled")

@@ -1,4 +1,4 @@
-"""All runs that were written down, one line a run, and how the space of snapshots and the stalls develop. Pure.
+"""All runs that were written down, a line each: how full their snapshots were, how long volumes were suspended. Pure.
 
 Errors: LookupError, TypeError, ValueError and AttributeError for a certificate that is damaged.
 """
