@@ -15,6 +15,7 @@ import struct
 import time
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import replace
 
 from borg_lvm import safe_open
 from borg_lvm.left_out import LeftOut
@@ -25,25 +26,31 @@ FS_IOC_GET_ENCRYPTION_POLICY_EX = 0xC0096616
 LONGEST_POLICY = 24
 PATIENCE = 60.0
 """Seconds after which no more directories are looked at: a user may have made millions."""
+NOT_ALL = (
+    f"not all directories could be looked at within {PATIENCE:.0f} s: whether more of them are encrypted by fscrypt, "
+    "and so missing in the backup, is not known"
+)
 MOST = 20
 """So many are named; who has more has one for each user."""
 
 
-def refusals(resolved: Resolved) -> list[str]:
-    """Say which directories that would be frozen are encrypted, MOST at most of each source.
+def told(resolved: Resolved) -> Resolved:
+    """Return the same with a problem for each directory that is encrypted, MOST at most of each source.
 
     Every directory that the command enters is looked at where the file system has the feature `encrypt`, which none has
-    by default; for PATIENCE seconds at most.
+    by default; for PATIENCE seconds at most, after which a note says that not all were.
     """
     left_out = {hole.path for hole in resolved.holes} | {cover.target for cover in resolved.covers}
     end = time.monotonic() + PATIENCE
-    return [
+    problems = tuple(
         f"{path} is encrypted by fscrypt, and locked in a snapshot: its files would not be in the backup; "
         f"{if_live(path)}"
         for cover in resolved.covers
         if cover.mount.fstype in FREEZABLE
         for path in _encrypted(cover.target, left_out - {cover.target}, resolved.left_out, end)
-    ]
+    )
+    late = (NOT_ALL,) if time.monotonic() >= end else ()
+    return replace(resolved, problems=(*resolved.problems, *problems), notes=(*resolved.notes, *late))
 
 
 def _encrypted(top: str, left_out: Collection[str], excluded: LeftOut, end: float) -> list[str]:

@@ -160,7 +160,7 @@ def survey(question: Question, settings: Settings) -> Survey:
 
     make = _folders_to_make(wanted, resolved)
     seen_mounts = standing(resolved, table)
-    resolved = replace(resolved, problems=(*resolved.problems, *encrypted.refusals(resolved)))
+    resolved = encrypted.told(resolved)
     made = planned()  # what is wrong with a path is said before what is at it
     made = replace(made, seen=_identities(resolved), ways={one.given: _way(one) for one in seen})
     return Survey(made, planned, listed, make, resolved, seen_mounts, invocation, reading, past)
