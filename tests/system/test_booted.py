@@ -51,6 +51,7 @@ local_path: {SBIN}/borg-lvm-borg
 keep_daily: 7
 """
 INSTALLED = "/usr/local/lib/systemd/system"
+AUTOMOUNTS = "/etc/borg-lvm/automounts.yaml"
 DROP_IN = f"{UNITS}/borgmatic.service.d/borg-lvm.conf"
 GATED = """#!/bin/sh
 [ "$1" != create ] || { echo >/var/log/here; read -r _ </var/log/gate; }
@@ -351,6 +352,7 @@ def automount(cut: Booted, machine: Machine) -> Iterator[Path]:
     point.mkdir()
     machine.write(f"{UNITS}/srv-more.mount", f"[Mount]\nWhat={other}\nWhere={point}\nType=none\nOptions=bind\n")
     machine.write(f"{UNITS}/srv-more.automount", f"[Automount]\nWhere={point}\n")
+    machine.write(AUTOMOUNTS, "deadline: 10\n")  # not that which other tests have left in /etc
     machine.shell("modprobe autofs4 || :")
     machine.systemctl("start", "srv-more.automount")
     assert "autofs" in machine.shell(f"tail -n1 /proc/self/mountinfo; ls {point.parent}").out
@@ -361,7 +363,7 @@ def automount(cut: Booted, machine: Machine) -> Iterator[Path]:
 def test_an_automount_is_frozen_too(automount: Path, machine: Machine) -> None:
     """Below a source, and as the source itself; nothing is mounted there when the run begins."""
     for source in (DATA, automount):
-        said = machine.do("borg-lvm", "run", "--path", source, "--", "cat", automount / "file")
+        said = machine.do("borg-lvm", "run", "--config", AUTOMOUNTS, "--path", source, "--", "cat", automount / "file")
         assert said.out == "of the automount"
         assert re.search(r"frozen at .*/more", said.err)
         machine.systemctl("stop", "srv-more.mount")
@@ -371,10 +373,11 @@ def test_an_automount_is_frozen_too(automount: Path, machine: Machine) -> None:
 def test_an_automount_that_cannot_be_mounted_is_refused_by_name(automount: Path, machine: Machine) -> None:
     machine.write(f"{UNITS}/srv-more.mount.d/broken.conf", "[Mount]\nWhat=none\nType=nosuchfs\nOptions=\n")
     for source in (DATA, automount):
-        said = machine.do("borg-lvm", "run", "--path", source, "--", "true", status=69)
+        said = machine.do("borg-lvm", "run", "--config", AUTOMOUNTS, "--path", source, "--", "true", status=69)
         assert f"{automount}" in said.err
         assert "it is an automount, and nothing could be mounted there" in said.err
         machine.systemctl("reset-failed", "srv-more.mount", "srv-more.automount", status=None)
         machine.systemctl("restart", "srv-more.automount")
     machine.shell(f"rm -r {UNITS}/srv-more.mount.d; systemctl daemon-reload")
-    machine.do("borg-lvm", "run", "--live", automount, "--path", DATA, "--", "cat", DATA / "file")
+    live = ("--live", automount, "--path", DATA)
+    machine.do("borg-lvm", "run", "--config", AUTOMOUNTS, *live, "--", "cat", DATA / "file")

@@ -14,7 +14,12 @@ from tests.system.program import borg_lvm
 from tests.system.states import FILE, SETTINGS, STATES, State, configured
 from tests.system.test_check import told
 
-pytestmark = [pytest.mark.limit(300), pytest.mark.some_kernel]
+pytestmark = pytest.mark.limit(300)
+FEW = frozenset(
+    "plain external-journal second-superblock integrity external-origin missing-disk closed-disk exported "
+    "above-threshold reports volume-list".split()
+)
+"""Those that `make rest` tries: each kind of reason once. The soak tries all."""
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +29,13 @@ def usual_configuration(rig: Rig) -> Iterator[None]:
     configured("")
 
 
-@pytest.mark.parametrize("state", [*SETTINGS, *STATES], ids=lambda state: state.name)
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param(state, id=state.name, marks=[] if state.name in FEW else pytest.mark.soak)
+        for state in (*SETTINGS, *STATES)
+    ],
+)
 def test_plan_check_and_run_agree(rig: Rig, state: State) -> None:
     with tidy():
         with ExitStack() as stack:
