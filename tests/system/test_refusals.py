@@ -305,7 +305,7 @@ def test_a_source_of_the_command_s_that_no_path_names(rig: Rig, one: Volume, ref
 def test_inside_another_run(rig: Rig, one: Volume, refused: Refuser) -> None:
     inner: list[str | Path] = [BIN / "borg-lvm", "run", "--path", str(one.at), "--", "touch", refused.mark]
     said = borg_lvm("run", "--path", rig.path("one"), "--", *inner, status=69)
-    refused.judge(said, 69, (str(one.at), "it is frozen already, by the run", "inside of which we are"))
+    refused.judge(said, 69, (str(one.at), "is frozen already, by the run", "inside of which we are"))
 
 
 def test_working_directory_is_gone(rig: Rig, one: Volume, refused: Refuser) -> None:
