@@ -70,7 +70,7 @@ def test_it_can_stand_still_with_the_others(rig: Rig) -> None:
 
 def programs_on(at: Path) -> None:
     """Put on a volume what LVM needs, and the shell of this test: programs, and their libraries and Python's."""
-    names = "lvm lvs lvcreate lvremove lvextend lvmconfig dmsetup sh env cat mount umount pivot_root".split()
+    names = "lvm lvs pvs lvcreate lvremove lvextend lvmconfig dmsetup sh env cat mount umount pivot_root".split()
     programs = [Path(place) for name in names if (place := shutil.which(name))]
     linked = [*programs, Path(sys.executable), *Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("*.so")]
     said = "\n".join(run("ldd", os.path.realpath(one), status=None).out for one in linked)
