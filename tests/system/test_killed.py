@@ -458,15 +458,16 @@ def test_clean_killed_at_the_mapping(stage: Stage) -> None:
 @pytest.mark.parametrize("built", ["two"], indirect=True)
 @pytest.mark.each_kernel
 def test_set_going_by_somebody_else(stage: Stage) -> None:
-    """Then the second volume is not of the instant of the first."""
+    """Then the second volume is not of the instant of the first: with one attempt, the run fails."""
     second = stage.volumes[1]
     stage.prepare(60)
+    (stage.folder / "config.yaml").write_text("deadline: 60\nattempts: 1\n")
     stopped = STEPS["held"](stage)
     run("dmsetup", "resume", second.device)
     assert is_writable(second, seconds=10)
     assert stopped.gate
     stopped.gate.open()
-    assert "before its time" in stopped.run.end(71).err
+    assert f"somebody resumed {second.full_name} while its snapshot was taken" in stopped.run.end(71).err
     stage.write()
     assert_nothing_left(stage.rig)
 

@@ -22,20 +22,17 @@ HOLD = 3.0  # seconds for which the window is kept open: ordinary waits must be 
 
 # A borg-lvm that takes the time only when it has let go. The path in front of it is that of the real one.
 LATE = """
-import contextlib, sys, time
+import sys
 from borg_lvm.__main__ import main
 from borg_lvm.snapshots.lvm import window
 
-held = window._held
+resume = window._Hold.resume
 
-@contextlib.contextmanager
-def late(member, still):
-    with held(member, []):
-        yield
-    begin = time.monotonic()
-    still.append(time.monotonic() - begin)
+def late(hold):
+    resume(hold)
+    hold.seconds = 0.0
 
-window._held = late
+window._Hold.resume = late
 sys.argv[0] = "borg-lvm"
 sys.exit(main())
 """

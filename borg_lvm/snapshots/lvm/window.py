@@ -27,8 +27,8 @@ from borg_lvm.snapshots.lvm.arm import Member
 def take(members: Sequence[Member]) -> Instant:
     """Have the snapshots show one instant.
 
-    Raises: SnapshotError: a volume cannot be held, or somebody else has resumed one before its time. Then every volume
-    works by the table that it had.
+    Raises: SnapshotError: a volume cannot be held. BusyError: somebody else has resumed one before its time. Then every
+    volume works by the table that it had.
     """
     holds = [_Hold(member) for member in members]
     with _at_once():
