@@ -164,8 +164,7 @@ def _configuration(seen: Seen) -> Iterator[Finding]:
 
 def _refused(about: str, why: Refused) -> Iterator[Finding]:
     level: Level = "warning" if why.passing else "error"
-    for number, text in enumerate((*why.details,) or (why.message,)):
-        yield Finding(level, about, text, "" if number else why.remedy)
+    yield Finding(level, about, why.message, why.remedy, why.details)
 
 
 def _leftovers(seen: Seen) -> Iterator[Finding]:

@@ -25,6 +25,8 @@ def table(seen: Seen, findings: Sequence[Finding], *, quiet: bool = False) -> It
     shown = [finding for finding in findings if not quiet or finding.level in ("warning", "error")]
     for finding in shown:
         yield _shown(f"{MARKS[finding.level]:8} {finding.about:{width}}  {finding.message}")
+        for detail in finding.details:
+            yield _shown(f"{'':8} {'':{width}}  {detail}")
         if finding.remedy:
             yield _shown(f"{'':8} {'':{width}}  -> {finding.remedy}")
     if shown:
@@ -38,7 +40,13 @@ def data(seen: Seen, findings: Sequence[Finding]) -> dict[str, Any]:
         "works": works(findings),
         "conclusion": _conclusion(seen, findings),
         "findings": [
-            {"level": one.level, "about": one.about, "message": one.message, "remedy": one.remedy or None}
+            {
+                "level": one.level,
+                "about": one.about,
+                "message": one.message,
+                "details": list(one.details),
+                "remedy": one.remedy or None,
+            }
             for one in findings
         ],
         "plan": as_data(seen.plan) if seen.plan else None,

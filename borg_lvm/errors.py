@@ -24,7 +24,7 @@ class BorgLvmError(Exception):
     """An error that a person can act on: the message names the thing, what is wrong and what to do.
 
     `remedy` is printed on a line of its own; `details` are further lines (several sources at fault, an
-    LVM program's own words).
+    LVM program's own words); what a silent program said is no line.
     """
 
     status = 70
@@ -33,7 +33,7 @@ class BorgLvmError(Exception):
         super().__init__(message)
         self.message = message
         self.remedy = remedy
-        self.details = details
+        self.details = tuple(line for line in details if line.strip())
 
 
 def with_notes(error: BaseException) -> str:

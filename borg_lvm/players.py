@@ -199,8 +199,22 @@ def _kind(error: BorgLvmError, doing: str) -> type[QuiesceError]:
 
 
 def made(settings: Settings) -> list[Player]:
-    """Load the plugins of the configured applications and make these. Errors: ConfigError with file and line."""
-    return [_made(entry, f"applications[{number}]", settings) for number, entry in enumerate(settings.applications)]
+    """Load the plugins of the configured applications and make these.
+
+    Raises: ConfigError: with every fault of every application, each with file and line.
+    """
+    players: list[Player] = []
+    wrong: list[ConfigError] = []
+    for number, entry in enumerate(settings.applications):
+        try:
+            players.append(_made(entry, f"applications[{number}]", settings))
+        except ConfigError as error:
+            wrong.append(error)
+    if not wrong:
+        return players
+    for player in players:
+        player.close()
+    raise _together(wrong)
 
 
 def _made(entry: ApplicationEntry, where: str, settings: Settings) -> Player:
@@ -208,8 +222,18 @@ def _made(entry: ApplicationEntry, where: str, settings: Settings) -> Player:
         kind = plugins.application(entry.plugin.text)
     except ConfigError as error:
         raise _at(error, entry, f"{where}.plugin") from error
-    level = read_level(entry.level, kind.levels, f"{where}.level")
-    options = read_options(entry.options, kind.options, f"{where}.options", entry.plugin.place)
+    wrong: list[ConfigError] = []
+    try:
+        level = read_level(entry.level, kind.levels, f"{where}.level")
+    except ConfigError as error:
+        wrong.append(error)
+    try:
+        options = read_options(entry.options, kind.options, f"{where}.options", entry.plugin.place)
+    except ConfigError as error:
+        wrong.append(error)
+    if wrong:
+        first, *more = (line for one in wrong for line in (one.message, *one.details))
+        raise ConfigError(first, details=tuple(more))
     wish = Wish(entry.name, level, entry.deadline or settings.deadline, options)
     try:
         application = kind.make(wish)
@@ -223,3 +247,11 @@ def _made(entry: ApplicationEntry, where: str, settings: Settings) -> Player:
 
 def _at(error: ConfigError, entry: ApplicationEntry, key: str) -> ConfigError:
     return ConfigError(f"{entry.plugin.place}: {key}: {error.message}", remedy=error.remedy, details=error.details)
+
+
+def _together(wrong: Sequence[ConfigError]) -> ConfigError:
+    """Return one error that tells all: what is to be done belongs to a fault, so it stands right below it."""
+    if len(wrong) == 1:
+        return wrong[0]
+    lines = [line for one in wrong for line in (one.message, *one.details, *([one.remedy] if one.remedy else []))]
+    return ConfigError(f"the configuration of {len(wrong)} applications has faults", details=tuple(lines))

@@ -30,7 +30,9 @@ def check(*argv: str | Path, status: int = 0, before: tuple[str | Path, ...] = (
 def told(found: dict[str, Any], *levels: str) -> str:
     """Return what was found of these levels, with the remedies."""
     return "\n".join(
-        f"{one['about']}: {one['message']} -> {one['remedy']}" for one in found["findings"] if one["level"] in levels
+        f"{one['about']}: {' '.join([one['message'], *one['details']])} -> {one['remedy']}"
+        for one in found["findings"]
+        if one["level"] in levels
     )
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from borg_lvm import checking, checklist
+from borg_lvm import checking, checklist, checkup
 from borg_lvm.checking import Refused, Seen, Surroundings, Unnamed
 from borg_lvm.coverage import Covered, Kept
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, TAG
+from borg_lvm.errors import QuiesceError
 from borg_lvm.finding import Finding, Level
 from borg_lvm.past import Once
 from tests.unit.data import runs
@@ -99,7 +100,7 @@ def unruled() -> Seen:
         (changed(volumes=(thin(VOLUME), pool(metadata=96.0))), "warning", "96.0 % of its metadata", "extend the pool"),
         (changed(history_trouble="cannot be read"), "warning", "cannot be read", ""),
         (changed(damaged=("x.json",)), "warning", "damaged: x.json", "sets it aside"),
-        (changed(refused=Refused("no", ("/boot: not on LVM",))), "error", "/boot: not on LVM", ""),
+        (changed(refused=Refused("no", ("/boot: not on LVM",))), "error", "no", ""),
         (changed(refused=Refused("held by run x", passing=True)), "warning", "held by run x", ""),
     ],
 )  # fmt: skip
@@ -121,7 +122,17 @@ def test_what_is_well_is_no_fault() -> None:
 
 def test_a_refusal_is_told_whole() -> None:
     seen = changed(refused=Refused("cannot freeze", ("/a: x", "/b: y"), remedy="do"))
-    assert [(one.message, one.remedy) for one in found(seen)] == [("/a: x", "do"), ("/b: y", "")]
+    assert [(one.message, one.details, one.remedy) for one in found(seen)] == [
+        ("cannot freeze", ("/a: x", "/b: y"), "do")
+    ]
+    lines = list(checklist.table(seen, checking.judge(seen), quiet=True))
+    assert [line.split(maxsplit=2)[-1] for line in lines[:1]] == ["cannot freeze"]
+    assert [line.strip() for line in lines[1:4]] == ["/a: x", "/b: y", "-> do"]
+
+
+def test_what_a_silent_program_said_is_no_line() -> None:
+    seen = changed(refused=checkup.refused(QuiesceError("hook failed with status 3", details=("", " "))))
+    assert len(list(checklist.table(seen, checking.judge(seen), quiet=True))) == 3
 
 
 def test_quiet_shows_what_is_wrong_only() -> None:

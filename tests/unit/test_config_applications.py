@@ -63,6 +63,24 @@ def test_every_fault_is_told_with_its_line(tmp_path: Path, entry: str, told: str
     assert told in fault(tmp_path, f"applications:\n- {entry}\n")
 
 
+def test_the_faults_of_all_applications_are_told_at_once(tmp_path: Path) -> None:
+    told = fault(
+        tmp_path,
+        "applications:\n- plugin: postgres\n- plugin: postgresql\n- plugin: postgresql\n  name: b\n  level: soft\n"
+        "  options: {prt: 5, role: 7}\n- plugin: mariadb\n  options: {hst: 1}\n",
+    )
+    first, *others = told.splitlines()
+    assert first == "the configuration of 3 applications has faults"
+    assert [line.split(": ")[1] for line in others if line.startswith("/config.yaml")] == [
+        "applications[0].plugin",
+        "applications[2].level",
+        "applications[2].options.prt",
+        "applications[2].options.role",
+        "applications[3].options.hst",
+    ]
+    assert "did you mean 'postgresql'?" in others
+
+
 def test_a_command_that_others_can_change_is_refused(tmp_path: Path) -> None:
     script = tmp_path / "freeze"
     script.write_text("#!/bin/sh\n")
