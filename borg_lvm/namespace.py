@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from borg_lvm import kernel
 from borg_lvm.errors import UsageError
 
+LONGEST = 300.0
+"""Seconds that work in a child may take: mounting a copy replays a journal, on a slow disk."""
 _SAME, _OTHER = "same", "other"
 
 
@@ -99,7 +102,10 @@ def inside(namespace: int, work: Callable[[], str]) -> str | None:
 
 
 def apart(work: Callable[[], str]) -> str | None:
-    """Do `work` in a child, and return its answer, which must fit into a pipe (64 KiB); None if it failed."""
+    """Do `work` in a child, and return its answer, which must fit into a pipe (64 KiB).
+
+    None if it failed, or took longer than LONGEST: a path may lead to a file system that does not answer.
+    """
     answer, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -112,5 +118,9 @@ def apart(work: Callable[[], str]) -> str | None:
             os._exit(status)
     os.close(tell)
     with os.fdopen(answer, "rb") as pipe:
-        text = os.fsdecode(pipe.read())
+        if select.select([pipe], [], [], LONGEST)[0]:
+            text = os.fsdecode(pipe.read())
+        else:
+            os.kill(pid, signal.SIGKILL)
+            text = ""
     return text if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0 else None

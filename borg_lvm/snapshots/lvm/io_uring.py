@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from borg_lvm.strays import Process, devices_at, find
+from borg_lvm.strays import Process, devices_at, searched
 
 RING = "anon_inode:[io_uring]"
 REMEDY = (
@@ -21,7 +21,7 @@ REMEDY = (
 
 def suspects(devices: frozenset[int]) -> list[Process]:
     """Return the processes that have an io_uring, and these devices (`st_dev`) or files on them open for writing."""
-    return find(lambda pid: _writes_by_ring(pid, devices))
+    return searched(lambda pid: _writes(pid, devices), _has_ring)
 
 
 def told(devices: frozenset[int]) -> tuple[str, ...]:
@@ -33,12 +33,14 @@ def told(devices: frozenset[int]) -> tuple[str, ...]:
     )
 
 
-def _writes_by_ring(pid: int, devices: frozenset[int]) -> bool:
-    """Look at the open files of a process. Errors: OSError when it is gone."""
-    names = os.listdir(f"/proc/{pid}/fd")
-    if not any(_leads_to(pid, name) == RING for name in names):
-        return False
-    return any(_is_written(pid, name, devices) for name in names)
+def _has_ring(pid: int) -> bool:
+    """Look at where the descriptors of a process lead. Raises: OSError when it is gone."""
+    return any(_leads_to(pid, name) == RING for name in os.listdir(f"/proc/{pid}/fd"))
+
+
+def _writes(pid: int, devices: frozenset[int]) -> bool:
+    """Look at the open files of a process, which may wait for a stranger. Raises: OSError when it is gone."""
+    return any(_is_written(pid, name, devices) for name in os.listdir(f"/proc/{pid}/fd"))
 
 
 def _leads_to(pid: int, name: str) -> str:

@@ -1,0 +1,34 @@
+"""Work in a child: its answer, its failure, its end when it takes too long."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from borg_lvm import namespace
+
+pytestmark = pytest.mark.process
+
+
+def test_the_answer_comes_back() -> None:
+    assert namespace.apart(lambda: "é\udcff") == "é\udcff"
+
+
+def test_a_failure_is_none() -> None:
+    def work() -> str:
+        raise OSError
+
+    assert namespace.apart(work) is None
+
+
+def test_what_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(namespace, "LONGEST", 0.1)
+
+    def work() -> str:
+        time.sleep(60)
+        return ""
+
+    begin = time.monotonic()
+    assert namespace.apart(work) is None
+    assert time.monotonic() - begin < 30
