@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import kernel, namespace, safe_open, view
+from borg_lvm import view
 from borg_lvm.applications import Added
 from borg_lvm.coverage import Asked, Covered, Kept
 from borg_lvm.errors import SnapshotError, with_notes
 from borg_lvm.ledger import Ledger
+from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.plan import Copy, Plan
 
 THERE = "there"
@@ -75,10 +76,10 @@ def _written(place: Place, file: Added, staging: str) -> str:
 
     def work() -> str:
         try:
-            namespace.make_own()
-            view.mount_copy(place.copy, staging, kernel.MS_NOEXEC)
+            namespaces.make_own()
+            view.mount_copy(place.copy, staging, syscalls.MS_NOEXEC)
             write(place.inside, file, below=staging)
-            kernel.umount(staging, 0)
+            syscalls.umount(staging, 0)
         except FileExistsError:
             return THERE
         except OSError as error:
@@ -87,7 +88,7 @@ def _written(place: Place, file: Added, staging: str) -> str:
 
     os.mkdir(staging, 0o700)
     try:
-        told = namespace.apart(work)
+        told = namespaces.apart(work)
     finally:
         os.rmdir(staging)
     return "the process that wrote it was ended" if told is None else told

@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import history, metrics, proc
+from borg_lvm import history, metrics
 from borg_lvm.certificate import Certificate
 from borg_lvm.config.schema import Notification, Settings
 from borg_lvm.errors import BorgLvmError, LockedError
+from borg_lvm.linux import subprocesses
+from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
 from borg_lvm.metrics import News
 from borg_lvm.recording import ended
-from borg_lvm.signals import Signals
 
 LARGEST = 1 << 20
 
@@ -125,6 +126,6 @@ def _notify(news: News, one: Notification, log: Log) -> None:
         "BORG_LVM_ARCHIVE": (made["archive"] if made else "") or "",
     }
     try:
-        proc.run(one.command, stdin=json.dumps(made).encode() + b"\n", timeout=one.timeout, env=environment)
-    except proc.ProgramError as error:  # its arguments may hold secrets
+        subprocesses.run(one.command, stdin=json.dumps(made).encode() + b"\n", timeout=one.timeout, env=environment)
+    except subprocesses.ProgramError as error:  # its arguments may hold secrets
         log.warning("\n".join([f"a notification could not be sent: {error.brief}", *error.details]))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from borg_lvm.errors import BusyError
+from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
-from borg_lvm.signals import Signals
 
 T = TypeVar("T")
 LOOK_AGAIN = 0.2

@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import clean, history, ledger, namespace, proc, quiesce, survey, undo, unnamed
+from borg_lvm import clean, history, ledger, quiesce, survey, undo, unnamed
 from borg_lvm.checking import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import lvm, mounts
 from borg_lvm.errors import BorgLvmError, LockedError, SnapshotError
+from borg_lvm.linux import namespaces, subprocesses
 from borg_lvm.snapshots.lvm import arm
 
 PROGRAMS = (("lvm", "version"), ("dmsetup", "--version"))
@@ -85,7 +86,7 @@ def look(asked: Asked) -> Seen:
 def run_around() -> str:
     """Return the run inside of whose view we are; nothing if there is none. What it froze cannot be frozen again."""
     try:
-        if namespace.is_first():
+        if namespaces.is_first():
             return ""
         # The copies of `borg-lvm begin` are seen by everybody, at a place of their own: who sees them is in no run.
         sources = [mount.source for mount in mounts.read() if not mount.path.startswith(f"{ledger.STATE}/")]
@@ -136,7 +137,7 @@ def _no_namespace() -> str:
     if pid == 0:
         number = 1
         try:
-            namespace.make_own()
+            namespaces.make_own()
             number = 0
         except OSError as error:
             number = error.errno or 1
@@ -150,11 +151,11 @@ def _no_namespace() -> str:
 
 def _version(argv: Sequence[str]) -> str:
     """Return the version that a program tells, empty if there is no such program."""
-    if shutil.which(argv[0], path=proc.environment()["PATH"]) is None:
+    if shutil.which(argv[0], path=subprocesses.environment()["PATH"]) is None:
         return ""
     try:
-        found = _VERSION.search(proc.run(argv))
-    except proc.ProgramError:
+        found = _VERSION.search(subprocesses.run(argv))
+    except subprocesses.ProgramError:
         found = None
     return found[0] if found else "of unknown version"
 
@@ -162,10 +163,10 @@ def _version(argv: Sequence[str]) -> str:
 def _has_snapshots() -> bool:
     """Whether the kernel knows the target, or has it as a module."""
     try:
-        if re.search(r"(?m)^snapshot\s", proc.run(["dmsetup", "targets"])):
+        if re.search(r"(?m)^snapshot\s", subprocesses.run(["dmsetup", "targets"])):
             return True
-        proc.run(["modprobe", "--dry-run", "--quiet", "dm_snapshot"])
-    except proc.ProgramError:
+        subprocesses.run(["modprobe", "--dry-run", "--quiet", "dm_snapshot"])
+    except subprocesses.ProgramError:
         return False
     return True
 

@@ -20,9 +20,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from borg_lvm import proc
 from borg_lvm.applications import END_PROCESS, Intent
 from borg_lvm.errors import BusyError, QuiesceError
+from borg_lvm.linux import subprocesses
 
 PATIENCE = 5.0
 UNSEEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "unseen_main.py")
@@ -183,14 +183,14 @@ def started(
     *,
     name: str = "",
     env: Mapping[str, str] | None = None,
-    user: proc.Account | None = None,
+    user: subprocesses.Account | None = None,
     memory: int | None = None,
 ) -> Iterator[Child]:
     """Start a program, called `name` in errors; it ends with the block. `memory`: how many bytes of data it may have.
 
     Errors: ProgramError if it does not start.
     """
-    with proc.talking(argv, env=env, user=user, memory=memory) as process:
+    with subprocesses.talking(argv, env=env, user=user, memory=memory) as process:
         child = Child(process, name or argv[0])
         try:
             yield child
@@ -201,7 +201,7 @@ def started(
 
 
 @contextmanager
-def unseen(argv: Sequence[str], user: proc.Account, *, name: str = "") -> Iterator[Child]:
+def unseen(argv: Sequence[str], user: subprocesses.Account, *, name: str = "") -> Iterator[Child]:
     """Start a program as `started` does, as a user whose other processes do not get to see what it sees.
 
     They could open files in the view that it runs in, by /proc/PID/root, and so keep the snapshots in use. Of a

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import belonging, dm, kernel, ledger, luks, origins, proc, safe_open, stand, strays, undo
+from borg_lvm import belonging, ledger, luks, origins, stand, strays, undo
 from borg_lvm import release as releasing
 from borg_lvm.belonging import Known
 from borg_lvm.devices import lvm, mounts
 from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, Volume, dm_name, prefix
 from borg_lvm.devices.lvm_settings import FORM, JSON
 from borg_lvm.errors import BorgLvmError
+from borg_lvm.linux import device_mapper, safe_open, subprocesses, syscalls
 from borg_lvm.log import Log
 from borg_lvm.report import Leftovers
 from borg_lvm.snapshots.lvm import arm, expedite, group_lock
@@ -202,7 +203,7 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
         if os.path.exists(f"/dev/mapper/{name}"):
             try:
                 luks.close(name)
-            except proc.ProgramError as error:
+            except subprocesses.ProgramError as error:
                 leftovers.append(f"device {name}: {' '.join(error.details) or error.message}")
     _remove(dead, log, leftovers, timeout)
     if not leftovers:
@@ -220,7 +221,7 @@ def _remove(dead: Dead, log: Log, leftovers: Leftovers, timeout: float) -> None:
     if dead.snapshots:
         try:
             _remove_snapshots(dead, timeout)
-        except proc.ProgramError as error:
+        except subprocesses.ProgramError as error:
             if releasing.ours(dead.run_id, dead.known, timeout, kept=dead.kept):  # else somebody was faster
                 log.warning("\n".join([error.message, *error.details]))
     releasing.remove_changed(dead.run_id, dead.known, log, leftovers, timeout, kept=dead.kept)
@@ -236,7 +237,7 @@ def mend(mapped: Mapping[str, str], volumes: Sequence[Volume], log: Log, leftove
     For what nobody has a ledger of any more. `mapped` are all devices, from before the volumes were listed. Tells
     whether there was anything.
     """
-    left = [uuid for uuid in belonging.orphans(mapped, volumes) if dm.is_there(uuid)]
+    left = [uuid for uuid in belonging.orphans(mapped, volumes) if device_mapper.is_there(uuid)]
     for uuid in left:
         releasing.remove_device(uuid, leftovers)
         log.warning(f"the device {uuid} belonged to a snapshot that LVM knows nothing of")
@@ -254,7 +255,7 @@ def _set_going(dead: Dead, log: Log) -> list[str]:
         try:
             undo.run(ledger.path(dead.run_id), name, how)
             log.warning(f"resumed {name}, which a dead run may have left standing still")
-        except proc.ProgramError as error:
+        except subprocesses.ProgramError as error:
             left.append(f"application {name} may stand still: {' '.join(error.details) or error.message}")
     return left
 
@@ -301,7 +302,7 @@ def _thaw(path: str, device: int) -> bool:
             if safe_open.identity(point).device == device:
                 fd = safe_open.reopened(point, os.O_RDONLY)
                 try:
-                    kernel.thaw(fd)
+                    syscalls.thaw(fd)
                 finally:
                     os.close(fd)
                 return True
@@ -317,19 +318,19 @@ def _remove_snapshots(dead: Dead, timeout: float) -> None:
     """
     try:
         releasing.remove(dead.snapshots, timeout)
-    except proc.ProgramError as error:
+    except subprocesses.ProgramError as error:
         twice = _MADE_TWICE.search(error.stderr)
         ours = _thin_numbers(dead.snapshots, timeout) if twice else {}
         if not twice or twice[1] not in ours:
             raise
-        proc.run(["dmsetup", "message", f"{ours[twice[1]]}-tpool", "0", f"delete {twice[1]}"], timeout=timeout)
+        subprocesses.run(["dmsetup", "message", f"{ours[twice[1]]}-tpool", "0", f"delete {twice[1]}"], timeout=timeout)
         releasing.remove(dead.snapshots, timeout)
 
 
 def _thin_numbers(names: Sequence[str], timeout: float) -> dict[str, str]:
     """Return the pool (its device-mapper name) of each thin snapshot, by the snapshot's number in it."""
     argv = ["lvs", *JSON, "--config", FORM, "--options", "thin_id,vg_name,pool_lv", *names]
-    rows = lvm.rows(proc.run(argv, timeout=timeout))
+    rows = lvm.rows(subprocesses.run(argv, timeout=timeout))
     return {row["thin_id"]: dm_name(row["vg_name"], row["pool_lv"].strip("[]")) for row in rows if row["thin_id"]}
 
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
-from borg_lvm import limits, plugins
+from borg_lvm import plugins
 from borg_lvm.applications import Found, Kind
 from borg_lvm.config.later import read_options
 from borg_lvm.config.schema import ApplicationEntry, Settings
 from borg_lvm.config.sections import default
 from borg_lvm.errors import ConfigError
+from borg_lvm.linux import timeouts
 
 TIMEOUT = 60.0
 MOST = 256
@@ -53,9 +54,9 @@ def everything(settings: Settings, warn: Callable[[str], object], seconds: float
 def by_plugin(name: str, settings: Settings, seconds: float = TIMEOUT) -> list[Discovered]:
     """Ask one plugin. Errors: ConfigError when it cannot be loaded, fails, or takes too long."""
     try:
-        with limits.at_most(seconds):
+        with timeouts.at_most(seconds):
             found = plugins.discover(name)
-    except limits.OutOfTime as error:
+    except timeouts.OutOfTime as error:
         raise ConfigError(f"the plugin {name!r} took too long to look around") from error
     if not found:
         return []

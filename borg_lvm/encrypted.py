@@ -17,8 +17,8 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 
-from borg_lvm import safe_open
 from borg_lvm.left_out import LeftOut
+from borg_lvm.linux import safe_open
 from borg_lvm.resolve import Resolved, if_live
 from borg_lvm.volumes import FREEZABLE
 

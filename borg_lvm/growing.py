@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from borg_lvm import dm, locks, proc
+from borg_lvm import locks
 from borg_lvm.devices import lvm, stack
 from borg_lvm.devices.lvm_settings import SILENT
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
-from borg_lvm.proc import Steps
+from borg_lvm.linux import device_mapper, subprocesses
+from borg_lvm.linux.subprocesses import Steps
 from borg_lvm.release import GRACE
 
 
@@ -70,7 +71,7 @@ class Grower:
         return room, more
 
     def _room(self, target: Target) -> Steps[Room]:
-        text = yield from proc.stepwise(lvm.report_of([target.name]), timeout=self._timeout)
+        text = yield from subprocesses.stepwise(lvm.report_of([target.name]), timeout=self._timeout)
         (now,) = lvm.parse(text)
         return Room(max(0, now.vg_free - target.reserved), now.extent, now.size, now.metadata_size)
 
@@ -86,7 +87,7 @@ class Grower:
         try:
             with self._watch.standing_by(self._timeout, GRACE) as told:
                 try:
-                    yield from proc.stepwise(argv, timeout=self._timeout)
+                    yield from subprocesses.stepwise(argv, timeout=self._timeout)
                 finally:
                     self._set_going(uuids)
         finally:
@@ -97,7 +98,7 @@ class Grower:
         """Set going what an `lvextend` that died half-way has left suspended."""
         for uuid in uuids:
             try:
-                if dm.set_going(uuid):
+                if device_mapper.set_going(uuid):
                     self.told.append(f"resumed the device {uuid}, which lvextend had left suspended")
             except OSError as error:
                 self.told.append(f"the device {uuid} may stand still: {error.strerror}")

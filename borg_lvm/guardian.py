@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from borg_lvm import proc, safe_open
 from borg_lvm.errors import LateError, SnapshotError
-from borg_lvm.signals import undisturbed
+from borg_lvm.linux import safe_open, subprocesses
+from borg_lvm.linux.signals import undisturbed
 
 PROGRAM = os.path.join(os.path.dirname(__file__), "guardian_main.py")
 DIED = "it has ended"
@@ -166,7 +166,7 @@ def started() -> Iterator[Guardian]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,  # so that nothing is left to be written to one that has died
-            env=proc.environment(),
+            env=subprocesses.environment(),
             cwd="/",
             start_new_session=True,
         )

@@ -15,10 +15,11 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
-from borg_lvm import desk, namespace, stand, strays
+from borg_lvm import desk, stand, strays
 from borg_lvm.errors import LockedError, SnapshotError, SnapshotLostError, UsageError
+from borg_lvm.linux import namespaces
+from borg_lvm.linux.signals import raising, undisturbed
 from borg_lvm.log import Log
-from borg_lvm.signals import raising, undisturbed
 
 PROGRAM = "borg_lvm.keeper_main"
 READY = b"ready"
@@ -71,7 +72,7 @@ def begin(name: str, words: Mapping[str, object], log: Log) -> int:
 def _refuse_where_nobody_else_would_see_it() -> None:
     """Refuse a mount namespace of our own: whoever reads outside of it finds an empty folder, and saves that."""
     with suppress(OSError):
-        if not namespace.is_first():
+        if not namespaces.is_first():
             raise UsageError(
                 "this is a mount namespace of its own (a unit with a sandbox, unshare, borg-lvm run): a backup outside "
                 "of it would find the view empty",

@@ -7,8 +7,9 @@ import json
 import os
 import sys
 
-from borg_lvm import cli, desk, given, keeper, session, signals, stand, statedir, verbs
+from borg_lvm import cli, desk, given, keeper, session, stand, statedir, verbs
 from borg_lvm.errors import SnapshotError, UsageError
+from borg_lvm.linux import signals
 from borg_lvm.log import Log
 
 

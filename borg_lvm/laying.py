@@ -12,11 +12,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
-from borg_lvm import kernel, safe_open
 from borg_lvm.devices import mounts
 from borg_lvm.devices.mounts import Mount, above, relative
+from borg_lvm.linux import safe_open, syscalls
+from borg_lvm.linux.safe_open import Identity
 from borg_lvm.plan import Laid, Plan
-from borg_lvm.safe_open import Identity
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Ground:
     def _lay(self, step: Step) -> None:
         if step.kind == "hole":
             if step.target in self._live:
-                self._lay_on(step, self._live[step.target], kernel.MS_REC)
+                self._lay_on(step, self._live[step.target], syscalls.MS_REC)
             return
         assert step.laid
         if step.laid.device:

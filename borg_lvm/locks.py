@@ -15,7 +15,7 @@ from borg_lvm import statedir
 from borg_lvm.devices.lvm import Volume
 from borg_lvm.errors import LockedError, SnapshotError
 from borg_lvm.ledger import STATE
-from borg_lvm.signals import Signals
+from borg_lvm.linux.signals import Signals
 
 FOLDER = os.path.join(STATE, "locks")
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from borg_lvm import proc, safety
 from borg_lvm.errors import SnapshotError
 from borg_lvm.ledger import Ledger
+from borg_lvm.linux import permissions, subprocesses
 from borg_lvm.plan import Copy
 
 CRYPTTAB = "/etc/crypttab"
@@ -29,7 +29,7 @@ class KeyFile:
 
 def _table(mapping: str) -> list[str]:
     """Return the fields of a mapping's table, its key included: never to be logged or handed on as an argument."""
-    return proc.run(["dmsetup", "table", "--showkeys", mapping]).split()
+    return subprocesses.run(["dmsetup", "table", "--showkeys", mapping]).split()
 
 
 def _has_key(fields: list[str]) -> bool:
@@ -52,7 +52,7 @@ def key_source(mapping: str, configured: str) -> str | None:
 
 
 def _safe(path: str) -> str:
-    safety.refuse_readable_by_others(path)
+    permissions.refuse_readable_by_others(path)
     return path
 
 
@@ -101,21 +101,21 @@ def _open(copy: Copy) -> None:
             raise SnapshotError(f"the kernel does not give the key of {copy.crypt.name} any more")
         fields[6] = copy.volume_device
         table = " ".join(fields).encode()
-        proc.run(["dmsetup", "create", copy.crypt_name, "--readonly"], stdin=table)
+        subprocesses.run(["dmsetup", "create", copy.crypt_name, "--readonly"], stdin=table)
         return
     entry = crypttab().get(copy.crypt.name)
     options = entry.options if entry and entry.path == copy.key_file else ()
     argv = ["cryptsetup", "open", "--readonly", "--batch-mode", "--key-file", copy.key_file, *options]
-    proc.run([*argv, copy.volume_device, copy.crypt_name])
+    subprocesses.run([*argv, copy.volume_device, copy.crypt_name])
 
 
 def _close(copy: Copy, leftovers: list[str]) -> None:
     try:
         close(copy.crypt_name)
-    except proc.ProgramError as error:
+    except subprocesses.ProgramError as error:
         leftovers.append(f"device {copy.crypt_name}: {' '.join(error.details) or error.message}")
 
 
 def close(name: str) -> None:
     """Remove the mapping of an opened copy. Errors: ProgramError."""
-    proc.run(["dmsetup", "remove", "--retry", name])
+    subprocesses.run(["dmsetup", "remove", "--retry", name])

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from borg_lvm import dm, ledger, proc, statedir
+from borg_lvm import ledger, statedir
 from borg_lvm.devices.lvm import Volume, dm_name
 from borg_lvm.errors import SnapshotError
+from borg_lvm.linux import device_mapper, subprocesses
 from borg_lvm.snapshots.lvm import group_lock
 
 
@@ -30,7 +31,7 @@ def told(volume: Volume) -> str:
 
 def stop(volume: Volume, timeout: float) -> None:
     """Have LVM forget that a snapshot is to be merged. Raises: SnapshotError, ProgramError when that cannot be done."""
-    if dm.is_merging(dm_name(volume.vg, volume.origin)):
+    if device_mapper.is_merging(dm_name(volume.vg, volume.origin)):
         raise SnapshotError(f"{volume.full_name} is being merged into {volume.vg}/{volume.origin} already")
     path = os.path.join(ledger.STATE, f".{volume.vg}.metadata")
     try:
@@ -46,12 +47,12 @@ def stop(volume: Volume, timeout: float) -> None:
 
 
 def _write_anew(volume: Volume, path: str, timeout: float) -> None:
-    proc.run(["vgcfgbackup", "--nolocking", "--file", path, volume.vg], timeout=timeout)
+    subprocesses.run(["vgcfgbackup", "--nolocking", "--file", path, volume.vg], timeout=timeout)
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         text = unmerged(file.read(), volume.name)
     with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
-    proc.run(["vgcfgrestore", "--nolocking", "--force", "--yes", "--file", path, volume.vg], timeout=timeout)
+    subprocesses.run(["vgcfgrestore", "--nolocking", "--force", "--yes", "--file", path, volume.vg], timeout=timeout)
 
 
 def unmerged(text: str, name: str) -> str:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack, suppress
 
-from borg_lvm import dm, proc
 from borg_lvm.devices import lvm
 from borg_lvm.devices.lvm import Volume
 from borg_lvm.devices.lvm_settings import SILENT
 from borg_lvm.errors import BorgLvmError
+from borg_lvm.linux import device_mapper, subprocesses
 from borg_lvm.log import Log
 from borg_lvm.report import Leftovers
 from borg_lvm.snapshots.lvm import group_lock
@@ -26,12 +26,12 @@ PATIENCE = 10.0
 
 def suspicious(uuids: Iterable[str]) -> bool:
     """Tell, without asking LVM, whether one of these devices has the table of an origin: it may be wrong then."""
-    return any(dm.kind(uuid) == ORIGIN for uuid in uuids)
+    return any(device_mapper.kind(uuid) == ORIGIN for uuid in uuids)
 
 
 def wrong(volumes: Sequence[Volume]) -> list[Volume]:
     """Return the active volumes that are origins of snapshots for the kernel and are none for LVM."""
-    return [one for one in volumes if one.attr[0] not in "oO" and dm.kind(one.dm_uuid) == ORIGIN]
+    return [one for one in volumes if one.attr[0] not in "oO" and device_mapper.kind(one.dm_uuid) == ORIGIN]
 
 
 def put_right(uuids: Collection[str] | None, log: Log, leftovers: Leftovers, timeout: float) -> bool:
@@ -58,13 +58,13 @@ def _refreshed(volume: Volume, timeout: float) -> str:
     """Have LVM load the table that it wants; return why that could not be done."""
     why = ""
     try:
-        proc.run(["lvchange", "--refresh", "--config", SILENT, volume.full_name], timeout=timeout)
+        subprocesses.run(["lvchange", "--refresh", "--config", SILENT, volume.full_name], timeout=timeout)
     except BorgLvmError as error:
         why = " ".join([error.message, *error.details])
     with suppress(OSError):
-        dm.set_going(volume.dm_uuid)  # a refresh that was killed half-way
+        device_mapper.set_going(volume.dm_uuid)  # a refresh that was killed half-way
     with suppress(OSError):
-        dm.remove(f"{volume.dm_uuid}-real")
+        device_mapper.remove(f"{volume.dm_uuid}-real")
     still = bool(wrong([volume]))
     return (why or "LVM says that it did") if still else ""
 
@@ -75,7 +75,7 @@ def resume_left(uuid: str, vg: str, timeout: float, patience: float = PATIENCE) 
     A command of LVM's that is at work suspends volumes as well, and must not be disturbed: its lock is waited for, for
     so many seconds. Raises: OSError.
     """
-    if not dm.is_suspended(uuid):
+    if not device_mapper.is_suspended(uuid):
         return False
     with ExitStack() as stack:
         if patience:
@@ -83,7 +83,7 @@ def resume_left(uuid: str, vg: str, timeout: float, patience: float = PATIENCE) 
                 stack.enter_context(
                     group_lock.locked([vg], group_lock.directory(group_lock.settings(timeout)), patience)
                 )
-        return dm.set_going(uuid)
+        return device_mapper.set_going(uuid)
 
 
 def told(volume: Volume, why: str) -> str:

@@ -13,12 +13,12 @@ import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from borg_lvm import kernel, safe_open
 from borg_lvm.errors import SnapshotError
-from borg_lvm.safe_open import FOLDER, changed, magic, mount_id
+from borg_lvm.linux import safe_open, syscalls
+from borg_lvm.linux.safe_open import FOLDER, changed, magic, mount_id
 
-_GONE = kernel.IN_MOVE_SELF | kernel.IN_DELETE_SELF
-_NEWS = _GONE | kernel.IN_ATTRIB | kernel.IN_Q_OVERFLOW
+_GONE = syscalls.IN_MOVE_SELF | syscalls.IN_DELETE_SELF
+_NEWS = _GONE | syscalls.IN_ATTRIB | syscalls.IN_Q_OVERFLOW
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 _NO_TREE = (errno.EINVAL, errno.ENOSYS, errno.EPERM)
 _MOST_LINKS = 40
@@ -30,7 +30,7 @@ class Watch:
     """Watches every component on the way to some paths. Raises: OSError when there is no queue for it any more."""
 
     def __init__(self) -> None:
-        self._queue = kernel.inotify()
+        self._queue = syscalls.inotify()
         self._names: dict[int, str] = {}
 
     def add(self, name: str) -> None:
@@ -40,8 +40,8 @@ class Watch:
         """
         for fd, path in _trail(name):
             # A link may be linked once more, removed, and be put back: only its number of names tells.
-            link = kernel.IN_ATTRIB if stat.S_ISLNK(os.fstat(fd).st_mode) else 0
-            number = kernel.inotify_watch(self._queue, magic(fd), _GONE | link)
+            link = syscalls.IN_ATTRIB if stat.S_ISLNK(os.fstat(fd).st_mode) else 0
+            number = syscalls.inotify_watch(self._queue, magic(fd), _GONE | link)
             self._names.setdefault(number, path)
 
     def moved(self) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ def _trail(name: str) -> Iterator[tuple[int, str]]:
 def _beneath(folder: int, name: str) -> Iterator[int]:
     """Yield a descriptor of what a mount in a directory hides: it is seen in a copy of the mount below, alone."""
     try:
-        tree = kernel.open_tree(folder)
+        tree = syscalls.open_tree(folder)
     except OSError as error:
         if error.errno not in _NO_TREE:
             raise

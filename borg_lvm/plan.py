@@ -14,9 +14,9 @@ from borg_lvm.devices import lvm
 from borg_lvm.devices.lvm import RUN_TAG, TAG, Volume, prefix
 from borg_lvm.devices.mounts import RAW, Mount
 from borg_lvm.errors import SourceError
+from borg_lvm.linux.safe_open import Identity
 from borg_lvm.resolve import Hole as LiveHole
 from borg_lvm.resolve import Resolved, if_live
-from borg_lvm.safe_open import Identity
 from borg_lvm.sizing import Allotted, Known, allot, limit
 from borg_lvm.volumes import Crypt, Found, Volumes, shown_otherwise
 

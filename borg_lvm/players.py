@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from borg_lvm import limits, plugins
+from borg_lvm import plugins
 from borg_lvm.applications import Application, Kind, Probe, Wish
 from borg_lvm.config.later import read_level, read_options
 from borg_lvm.config.schema import ApplicationEntry, Settings
 from borg_lvm.coverage import Asked
 from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
+from borg_lvm.linux import timeouts
 
 T = TypeVar("T")
 CLOSE_TIMEOUT = 10.0
@@ -121,9 +122,9 @@ class Player:
     ) -> QuiesceError | None:
         """Have the plugin do something; return its failure in words that name the application, or None."""
         try:
-            with limits.at_most(seconds, stop):
+            with timeouts.at_most(seconds, stop):
                 work()
-        except limits.OutOfTime:
+        except timeouts.OutOfTime:
             late = BusyError if doing in PASSING else QuiesceError
             return late(f"{self.name}: {doing} it took longer than {seconds:g} s")
         except BorgLvmError as error:

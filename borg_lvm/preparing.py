@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
-from borg_lvm.limits import OutOfTime
+from borg_lvm.linux.signals import Signals
+from borg_lvm.linux.timeouts import OutOfTime
 from borg_lvm.players import Player
-from borg_lvm.signals import Signals
 
 T = TypeVar("T")
 LOOK_AGAIN = 0.05

@@ -18,12 +18,12 @@ from borg_lvm.coverage import Asked
 from borg_lvm.errors import BorgLvmError, BusyError, QuiesceError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger, path
-from borg_lvm.namespace import View
+from borg_lvm.linux.namespaces import View
+from borg_lvm.linux.signals import Signals
+from borg_lvm.linux.subprocesses import ProgramError
 from borg_lvm.plan import Plan
 from borg_lvm.players import Player
-from borg_lvm.proc import ProgramError
 from borg_lvm.report import Quiesced
-from borg_lvm.signals import Signals
 
 RESUME_TIMEOUT = 20.0
 APART_TIMEOUT = 600.0

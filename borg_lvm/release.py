@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from borg_lvm import belonging, dm, merging, origins, proc, safe_open, strays
+from borg_lvm import belonging, merging, origins, strays
 from borg_lvm.belonging import Known
 from borg_lvm.devices import lvm
 from borg_lvm.devices.lvm import Volume
@@ -13,6 +13,7 @@ from borg_lvm.devices.lvm_settings import IN_USE, OURS
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
+from borg_lvm.linux import device_mapper, safe_open, subprocesses
 from borg_lvm.log import Log
 from borg_lvm.plan import Plan
 from borg_lvm.report import Leftovers
@@ -30,9 +31,9 @@ def remove(names: Sequence[str], timeout: float) -> None:
     """
     argv = ["lvremove", "--yes", "--force", "--autobackup", "n", "--config", IN_USE + OURS, *names]
     try:
-        proc.run(argv, timeout=timeout)
-    except proc.ProgramError:
-        proc.run(argv, timeout=timeout)
+        subprocesses.run(argv, timeout=timeout)
+    except subprocesses.ProgramError:
+        subprocesses.run(argv, timeout=timeout)
 
 
 def remove_half_made(origins: Iterable[str]) -> None:
@@ -42,7 +43,7 @@ def remove_half_made(origins: Iterable[str]) -> None:
     """
     for uuid in origins:
         with suppress(OSError):
-            dm.remove(f"{uuid}-real")
+            device_mapper.remove(f"{uuid}-real")
 
 
 def ours(run_id: str, known: Known, timeout: float, *, kept: bool = False) -> list[Volume]:
@@ -89,7 +90,7 @@ def released(
 
 def _mark_kept(plan: Plan, log: Log, timeout: float) -> None:
     names = [copy.full_name for copy in plan.copies]
-    proc.run(["lvchange", "--autobackup", "n", "--addtag", lvm.KEEP_TAG, *names], timeout=timeout)
+    subprocesses.run(["lvchange", "--autobackup", "n", "--addtag", lvm.KEEP_TAG, *names], timeout=timeout)
     # Not to be silenced by --quiet: who is not told will not remove them.
     log.warning(f"kept {', '.join(names)}; remove with: borg-lvm clean --run {plan.run_id}")
 
@@ -105,7 +106,7 @@ def _remove_all(plan: Plan, ledger: Ledger, log: Log, leftovers: Leftovers, time
         if names:
             with log.step(f"removing the snapshot{'s' * (len(names) > 1)} of {_origins(plan)}"):
                 remove(names, timeout)
-        if complete and not any(dm.is_there(uuid) for uuid in known.uuids):
+        if complete and not any(device_mapper.is_there(uuid) for uuid in known.uuids):
             return  # LVM says so by its status, and the kernel knows none of them any more
     except BorgLvmError as error:
         log.warning("\n".join([error.message, *error.details]))
@@ -166,8 +167,8 @@ def _remove_one(volume: Volume, log: Log, timeout: float) -> None:
 def remove_device(uuid: str, leftovers: Leftovers) -> None:
     """Remove a device of a snapshot that LVM knows nothing of: a command of its own that was killed leaves such."""
     with suppress(OSError):
-        dm.remove(uuid)
-    if dm.is_there(uuid):
+        device_mapper.remove(uuid)
+    if device_mapper.is_there(uuid):
         leftovers.append(f"the device {uuid}, of which LVM knows nothing")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from borg_lvm import verdict
 from borg_lvm.coverage import Covered
-from borg_lvm.dm import Fill
 from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
+from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.resolve import DECLARED
 from borg_lvm.sizing import human

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from borg_lvm import kernel, laying, path_watch, safe_open, strays, view
+from borg_lvm import laying, path_watch, strays, view
 from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError, with_notes
 from borg_lvm.ledger import Ledger
+from borg_lvm.linux import safe_open, syscalls
+from borg_lvm.linux.namespaces import View, inside
+from borg_lvm.linux.signals import ENDING, STRAY, Signals, as_inherited, take_effect
 from borg_lvm.log import Log
-from borg_lvm.namespace import View, inside
 from borg_lvm.path_watch import Watch
 from borg_lvm.plan import Plan
-from borg_lvm.signals import ENDING, STRAY, Signals, as_inherited, take_effect
 from borg_lvm.watch import Watcher
 
 # Passed on when a process sent them to us; a terminal's reach the command by itself, being in our process group.
@@ -245,7 +246,7 @@ def _child(plan: Plan, command: Command, staging: str, pipes: Pipes, mask: Mask)
     """Become the command. Never returns and never raises: what goes wrong is told through the pipe."""
     try:
         parent = os.getppid()
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(1)
         take_effect()

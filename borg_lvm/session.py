@@ -10,29 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from borg_lvm import (
-    adding,
-    dm,
-    growing,
-    guardian,
-    ledger,
-    locks,
-    luks,
-    recording,
-    release,
-    report,
-    run,
-    safe_open,
-    stand,
-    taint,
-)
+from borg_lvm import adding, growing, guardian, ledger, locks, luks, recording, release, report, run, stand, taint
 from borg_lvm.attempts import Attempts
 from borg_lvm.certificate import Certificate
 from borg_lvm.config.schema import Settings
 from borg_lvm.desk import Desk
 from borg_lvm.errors import BusyError, SnapshotError, SourceError
+from borg_lvm.linux import device_mapper, safe_open
+from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
-from borg_lvm.signals import Signals
 from borg_lvm.snapshots.lvm import take as taking
 from borg_lvm.survey import Survey
 from borg_lvm.watch import Growth, watching_over
@@ -178,7 +164,7 @@ def _acquire_and_run(
     outcome.seconds = time.monotonic() - begin
     outcome.kept = "snapshots kept" if job.keep else ""
     outcome.vanished, outcome.appeared = running.vanished(), running.appeared()
-    outcome.fills = tuple(dm.fill(copy.dm_name, ids.get(copy.full_name, "")) for copy in plan.copies)
+    outcome.fills = tuple(device_mapper.fill(copy.dm_name, ids.get(copy.full_name, "")) for copy in plan.copies)
     outcome.over, outcome.stories, outcome.pools = watcher.over, watcher.stories(), watcher.pools()
     outcome.sound_until = 0.0 if outcome.vanished or outcome.appeared else watcher.sound_until
 

@@ -15,17 +15,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm import kernel, laying, safe_open, statedir, strays, view
+from borg_lvm import laying, statedir, strays, view
 from borg_lvm.desk import ABANDON, END, Desk
 from borg_lvm.devices import mounts
 from borg_lvm.devices.lvm import doubled, prefix
 from borg_lvm.errors import SnapshotError, SnapshotLostError, with_notes
 from borg_lvm.ledger import STATE, VIEWS, Ledger
+from borg_lvm.linux import safe_open, syscalls
+from borg_lvm.linux.namespaces import View
+from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
-from borg_lvm.namespace import View
 from borg_lvm.plan import Plan
 from borg_lvm.resolve import ROOT_HOLES
-from borg_lvm.signals import Signals
 from borg_lvm.watch import Watcher
 
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, IMMUTABLE = 0x80086601, 0x40086602, 0x10  # linux/fs.h
@@ -156,7 +157,7 @@ def take_down(base: str, run_id: str, devices: Iterable[int], log: Log) -> None:
     """Take a view away from everybody, and end the processes that still use a file of its snapshots."""
     unmount(base, run_id)
     with suppress(OSError):
-        kernel.umount(os.path.join(STATE, run_id, "view"), kernel.MNT_DETACH)
+        syscalls.umount(os.path.join(STATE, run_id, "view"), syscalls.MNT_DETACH)
     numbers = frozenset(devices)
     strays.unmount_elsewhere(numbers)
     strays.end(lambda: strays.holders(numbers), log, f"still using a snapshot after the end of the view {base}")
@@ -165,7 +166,7 @@ def take_down(base: str, run_id: str, devices: Iterable[int], log: Log) -> None:
 def unmount(base: str, run_id: str) -> None:
     """Unmount all that a run has mounted on the folder of a view, and remove that folder; no other run's."""
     while any(mount.path == base and mount.source == _source(run_id) for mount in mounts.read()):
-        kernel.umount(base, kernel.MNT_DETACH)
+        syscalls.umount(base, syscalls.MNT_DETACH)
     if not any(mount.path == base for mount in mounts.read()):
         with suppress(OSError):
             _set_immutable(base, on=False)
@@ -200,12 +201,12 @@ def _build(plan: Plan, base: str, book: Ledger, devices: Sequence[int]) -> None:
         os.mkdir(os.path.basename(base), 0, dir_fd=views)
     with suppress(OSError):  # a tmpfs of kernels before 6.0 does not know it
         _set_immutable(base, on=True)
-    flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-    kernel.mount(_source(plan.run_id), base, "tmpfs", flags, "mode=0700,size=1m")
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    syscalls.mount(_source(plan.run_id), base, "tmpfs", flags, "mode=0700,size=1m")
     # Whoever has received our /run has received this empty tmpfs, and gets nothing of what is mounted in it. Shared
     # again, with nobody: namespaces that are made from now on have a copy, from which an unmount takes it away, too.
-    kernel.mount(None, base, None, kernel.MS_PRIVATE)
-    kernel.mount(None, base, None, kernel.MS_SHARED)
+    syscalls.mount(None, base, None, syscalls.MS_PRIVATE)
+    syscalls.mount(None, base, None, syscalls.MS_SHARED)
     staging = os.path.join(book.folder, "view")
     os.mkdir(staging, 0o700)
     view.mount_copies(plan.copies, staging)
@@ -213,7 +214,7 @@ def _build(plan: Plan, base: str, book: Ledger, devices: Sequence[int]) -> None:
     with laying.Ground(plan.seen, base, todo) as ground:
         laid = ground.lay_all()
     _protect([laying.place(base, step.target) for step in laid if step.kind == "hole"])
-    kernel.umount(staging, kernel.MNT_DETACH)
+    syscalls.umount(staging, syscalls.MNT_DETACH)
     _prove(plan, base, laid, devices)
 
 
@@ -222,7 +223,7 @@ def _protect(targets: Sequence[str]) -> None:
 
     What is mounted in them has names that others may swap, so each mount is changed by its number.
     """
-    flags = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+    flags = syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV
     for mount in mounts.Table(mounts.read()).mounts if targets else ():
         if any(mount.path == target or mount.path.startswith(f"{target}/") for target in targets):
             safe_open.remount(mount.path, mount.id, flags)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from contextlib import suppress
 from dataclasses import dataclass
 
-from borg_lvm import dm, kernel, looking, safe_open
-from borg_lvm import namespace as namespaces
 from borg_lvm.devices import mounts
 from borg_lvm.laying import Step
 from borg_lvm.ledger import start_time
+from borg_lvm.linux import device_mapper, looking, safe_open, syscalls
+from borg_lvm.linux import namespaces as namespaces
 from borg_lvm.log import Log
 
 PATIENCE = 2.0
@@ -299,7 +299,7 @@ class _Spaces:
         rows = _rows(self._numbers, "self/mountinfo", self._proc)
         for row in reversed(rows):
             with suppress(OSError):
-                safe_open.unmount(mounts.plain(os.fsdecode(row[4])), kernel.MNT_DETACH, self._devices)
+                safe_open.unmount(mounts.plain(os.fsdecode(row[4])), syscalls.MNT_DETACH, self._devices)
         return bool(rows)
 
     def _enter(self, number: int) -> None:
@@ -310,7 +310,7 @@ class _Spaces:
                 namespace = os.open(f"{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
                 try:
                     if os.fstat(namespace).st_ino == number:
-                        kernel.setns(namespace, kernel.CLONE_NEWNS)
+                        syscalls.setns(namespace, syscalls.CLONE_NEWNS)
                         return
                 finally:
                     os.close(namespace)
@@ -365,7 +365,9 @@ def is_open(device: int) -> bool:
     By another device that lies on it (LUKS) does not count: that is asked about itself.
     """
     try:
-        return dm.users(device) > len(os.listdir(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/holders"))
+        return device_mapper.users(device) > len(
+            os.listdir(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/holders")
+        )
     except OSError:
         return False
 
@@ -386,7 +388,7 @@ def _unmounted(namespace: int, mounted: Sequence[Step]) -> bool:
 
 def _unmount(step: Step) -> None:
     try:
-        safe_open.unmount(step.target, kernel.MNT_DETACH if step.kind == "hole" else 0)
+        safe_open.unmount(step.target, syscalls.MNT_DETACH if step.kind == "hole" else 0)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOENT):  # not mounted (any more): an earlier try has done it
             raise

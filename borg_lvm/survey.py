@@ -7,20 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from borg_lvm import (
-    adding,
-    automounts,
-    coverage,
-    encrypted,
-    history,
-    locks,
-    namespace,
-    plan,
-    plugins,
-    safe_open,
-    volume_facts,
-    wrappers,
-)
+from borg_lvm import adding, automounts, coverage, encrypted, history, locks, plan, plugins, volume_facts, wrappers
 from borg_lvm.command import Invocation, LivePath, Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked, Coverer
@@ -28,9 +15,10 @@ from borg_lvm.devices import lvm, mounts, stack
 from borg_lvm.devices.paths import SeenPath, impossible, look, look_declared
 from borg_lvm.errors import LockedError, SourceError, UsageError, shell_word
 from borg_lvm.history import History
+from borg_lvm.linux import namespaces, safe_open
+from borg_lvm.linux.safe_open import Identity
 from borg_lvm.plan import Plan
 from borg_lvm.resolve import ROOT_HOLES, Cover, Resolved, Wanted, resolve, standing
-from borg_lvm.safe_open import Identity
 from borg_lvm.volumes import Found, Volumes
 
 LOOK_AGAIN = 0.5
@@ -114,7 +102,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     Errors: UsageError when the source paths are not known, or in a chroot; SourceError when one cannot be frozen;
     ProgramError.
     """
-    namespace.refuse_chroot()
+    namespaces.refuse_chroot()
     invocation = wrappers.peel(question.argv, os.environ, question.cwd)
     reading = plugins.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
     sources = _sources(question, settings, reading)

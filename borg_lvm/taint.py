@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import plugins, proc
+from borg_lvm import plugins
 from borg_lvm.command import NOTHING, Invocation, Marked, OnTainted, Tainted
 from borg_lvm.errors import BorgLvmError
+from borg_lvm.linux import subprocesses
 
 TIMEOUT = 1800.0
 """Seconds for each program: a repository may be large and far away."""
@@ -29,13 +30,15 @@ def mark(hooks: tuple[str, ...], invocation: Invocation, wish: OnTainted, span: 
     """
 
     def run(argv: Sequence[str], *, env: Mapping[str, str] = NOTHING) -> str:
-        return proc.run(argv, timeout=TIMEOUT, place=proc.Place({**invocation.env, **env}, invocation.cwd))
+        return subprocesses.run(
+            argv, timeout=TIMEOUT, place=subprocesses.Place({**invocation.env, **env}, invocation.cwd)
+        )
 
     tainted = Tainted(span.begin, span.end, wish, run, span.sound_until)
     by_hand = "look for what it saved and remove it by hand"
     try:
         marked = plugins.taint(hooks, invocation, tainted)
-    except proc.ProgramError as error:
+    except subprocesses.ProgramError as error:
         return Marked((f"what was saved could not be marked: {error.brief}; {by_hand}", *error.details))
     except BorgLvmError as error:
         return Marked((f"what was saved could not be marked: {error.message}; {by_hand}", *error.details))

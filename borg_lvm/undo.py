@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from borg_lvm import proc
 from borg_lvm.applications import Intent
 from borg_lvm.ledger import Entry
+from borg_lvm.linux import subprocesses
 
 PROGRAM = os.path.join(os.path.dirname(__file__), "undo_main.py")
 TIMEOUT = 60.0
@@ -25,7 +25,7 @@ def run(ledger: str, name: str, text: str) -> None:
     """Resume an application; `ledger` is told of it, if there is one. Errors: ProgramError with what failed."""
     if text == NOTHING:
         return
-    proc.run([sys.executable, "-I", "-S", PROGRAM, ledger, name, text], timeout=TIMEOUT)
+    subprocesses.run([sys.executable, "-I", "-S", PROGRAM, ledger, name, text], timeout=TIMEOUT)
 
 
 def standing(entry: Entry) -> dict[str, str]:

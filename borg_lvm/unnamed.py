@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import time
 
-from borg_lvm import discover, limits
+from borg_lvm import discover
 from borg_lvm.applications import DataPath, Probe
 from borg_lvm.checking import Unnamed
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked, Coverer
+from borg_lvm.linux import timeouts
 
 PATIENCE = 15.0
 """Seconds that all of it may take."""
@@ -27,9 +28,9 @@ def look(settings: Settings, coverer: Coverer | None) -> tuple[Unnamed, ...]:
     found = [one for one in discover.everything(settings, troubles.append, PATIENCE) if not one.configured]
     judged: list[Unnamed] = []
     try:
-        with limits.at_most(max(0.1, end - time.monotonic())):
+        with timeouts.at_most(max(0.1, end - time.monotonic())):
             judged += (_judged(one, coverer) for one in found)
-    except limits.OutOfTime:
+    except timeouts.OutOfTime:
         troubles.append("it took too long to see whether the sources hold the data of what is not configured")
     return (*judged, *(Unnamed("", unknown=told) for told in troubles))
 

@@ -32,9 +32,10 @@ def perform(
     args: argparse.Namespace, command: tuple[str, ...], settings: Settings, log: Log, held: Held | None = None
 ) -> int:
     """Do a run, also one whose command is somebody else's (`held`), and return its exit status."""
-    from borg_lvm import aftermath, clean, ledger, namespace, session, wrappers
+    from borg_lvm import aftermath, clean, ledger, session, wrappers
+    from borg_lvm.linux import namespaces
 
-    namespace.refuse_chroot()
+    namespaces.refuse_chroot()
     keep = not held and args.keep
     program = wrappers.peel(command, os.environ, "/").program
     with aftermath.told(settings, program, log) as after:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from borg_lvm.dm import Fill
+from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.plan import Copy
 from borg_lvm.sizing import SLOWEST, human, most
 from borg_lvm.watching import SHORTEST, Course, Story, duration

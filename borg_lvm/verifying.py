@@ -17,12 +17,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import NoReturn
 
-from borg_lvm import kernel, namespace, safe_open, strays
+from borg_lvm import strays
 from borg_lvm.ledger import STATE
-from borg_lvm.limits import GRACE
-from borg_lvm.namespace import View
+from borg_lvm.linux import namespaces, safe_open, syscalls
+from borg_lvm.linux.namespaces import View
+from borg_lvm.linux.signals import Signals
+from borg_lvm.linux.timeouts import GRACE
 from borg_lvm.players import Player
-from borg_lvm.signals import Signals
 
 SCRATCH = "size=256m,mode=0711"
 """The folder in memory that each gets for what it has to write. Other users may pass through it."""
@@ -99,12 +100,12 @@ def _begun(player: Player, view: View) -> Iterator[Look]:
 
 def _end(pid: int, view: View) -> None:
     """End the process, and what it has started: that is in the namespace which it has made for itself."""
-    inode = namespace.number()
+    inode = namespaces.number()
     with suppress(OSError):  # it may have ended, and what it has started may not
-        inode = namespace.number(pid)
+        inode = namespaces.number(pid)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    if inode not in (namespace.number(), os.fstat(view.namespace).st_ino):
+    if inode not in (namespaces.number(), os.fstat(view.namespace).st_ino):
         strays.kill_all_in(inode)
 
 
@@ -112,23 +113,23 @@ def _child(player: Player, view: View, tell: int) -> NoReturn:
     """Enter the view, look, and tell. Never returns and never raises."""
     try:
         parent = os.getppid()
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == parent:
             os.setsid()  # a terminal's signals are for the run
-            kernel.setns(view.namespace, kernel.CLONE_NEWNS)
+            syscalls.setns(view.namespace, syscalls.CLONE_NEWNS)
             os.write(tell, json.dumps(asdict(_look(player, view))).encode())
     finally:
         os._exit(0)
 
 
 def _look(player: Player, view: View) -> Answer:
-    namespace.make_own()
+    namespaces.make_own()
     for source, target in view.shown:
         safe_open.bind_path(source, target)
     if not all(_shows_copy(data.path, view.devices) for data in player.probe.paths):
         return Answer()
     # Over our own folder, which a plugin has no use for.
-    kernel.mount("borg-lvm", STATE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, SCRATCH)
+    syscalls.mount("borg-lvm", STATE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC, SCRATCH)
     right: list[str] = []
     look = partial(player.application.verify, STATE)
     error = player.failure("verifying", player.wish.deadline, lambda: right.append(look()))

@@ -10,17 +10,18 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
-from borg_lvm import kernel, laying, namespace, safe_open
+from borg_lvm import laying
 from borg_lvm.devices import ext, mounts
 from borg_lvm.devices.mounts import above
 from borg_lvm.errors import SnapshotError
+from borg_lvm.linux import namespaces, safe_open, syscalls
+from borg_lvm.linux.safe_open import Identity
 from borg_lvm.path_watch import Watch
 from borg_lvm.plan import Copy, Laid, Plan
-from borg_lvm.safe_open import Identity
 
 MS_UNBINDABLE = 1 << 17
-_SAFE = kernel.MS_NOSUID | kernel.MS_NODEV
-_FLAGS = {"noexec": kernel.MS_NOEXEC, "nosymfollow": kernel.MS_NOSYMFOLLOW}
+_SAFE = syscalls.MS_NOSUID | syscalls.MS_NODEV
+_FLAGS = {"noexec": syscalls.MS_NOEXEC, "nosymfollow": syscalls.MS_NOSYMFOLLOW}
 
 
 def build(plan: Plan, staging: str, cwd: str) -> None:
@@ -29,7 +30,7 @@ def build(plan: Plan, staging: str, cwd: str) -> None:
     `staging` is an empty folder of ours. Errors: OSError, with a note of what was being mounted; SnapshotError when
     a path is not what the survey saw, or a mount does not lie where the plan has it in the end.
     """
-    namespace.make_own()
+    namespaces.make_own()
     before = laying.numbers()
     mount_copies(plan.copies, staging)
     root = f"{staging}/root" if plan.pivots else ""
@@ -40,7 +41,7 @@ def build(plan: Plan, staging: str, cwd: str) -> None:
         _pivot(root)
         before = frozenset()
     else:
-        kernel.umount(staging, kernel.MNT_DETACH)
+        syscalls.umount(staging, syscalls.MNT_DETACH)
     found = [mount for mount in mounts.read() if mount.id not in before]
     wrong = [*laying.misplaced(found, laid, "", devices), *uncovered(plan, devices)]
     if wrong:
@@ -55,14 +56,16 @@ def device_numbers(plan: Plan) -> tuple[int, ...]:
 
 def mount_copies(copies: Sequence[Copy], staging: str) -> None:
     """Mount every copy in the staging area, which is never seen from inside a folder that we bind."""
-    kernel.mount("borg-lvm", staging, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, "mode=0700")
-    kernel.mount(None, staging, None, MS_UNBINDABLE)
+    syscalls.mount(
+        "borg-lvm", staging, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC, "mode=0700"
+    )
+    syscalls.mount(None, staging, None, MS_UNBINDABLE)
     for number, copy in enumerate(copies):
         if copy.raw:
             continue
         point = laying.staged(staging, number)
         os.mkdir(point)
-        mount_copy(copy, point, kernel.MS_RDONLY)
+        mount_copy(copy, point, syscalls.MS_RDONLY)
 
 
 def mount_copy(copy: Copy, point: str, flags: int) -> None:
@@ -73,7 +76,7 @@ def mount_copy(copy: Copy, point: str, flags: int) -> None:
             remedy="tell us of it, with the kernel's version: the kernel has not frozen the file system as it should",
         )
     try:
-        kernel.mount(
+        syscalls.mount(
             copy.device, point, copy.fstype, flags | _SAFE | sum(_FLAGS[word] for word in copy.flags), copy.options
         )
     except OSError as error:
@@ -84,8 +87,8 @@ def mount_copy(copy: Copy, point: str, flags: int) -> None:
 def _pivot(root: str) -> None:
     """Make the frozen root our root; the old one is detached (pivot_root(2), section NOTES)."""
     os.chdir(root)
-    kernel.pivot_root(".", ".")
-    kernel.umount(".", kernel.MNT_DETACH)
+    syscalls.pivot_root(".", ".")
+    syscalls.umount(".", syscalls.MNT_DETACH)
     os.chdir("/")
 
 

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from borg_lvm import luks, safe_open
+from borg_lvm import luks
 from borg_lvm.config.schema import Settings
 from borg_lvm.devices import ext, lvm, mounts, stack
 from borg_lvm.history import History
+from borg_lvm.linux import safe_open
 from borg_lvm.sizing import Known
 from borg_lvm.volumes import Found
 

@@ -13,15 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from borg_lvm import dm, watching
+from borg_lvm import watching
 from borg_lvm.config.size import Size
 from borg_lvm.devices import stack
 from borg_lvm.devices.lvm import Volume, dm_name
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.growing import Grower, Room, Target
+from borg_lvm.linux import device_mapper
+from borg_lvm.linux.subprocesses import Steps
 from borg_lvm.log import Log
 from borg_lvm.plan import Copy, Plan
-from borg_lvm.proc import Steps
 from borg_lvm.sizing import human
 from borg_lvm.watching import Course, Curve, Look, PoolStory, Rest, Story
 
@@ -131,7 +132,7 @@ class _Snapshot:
         return replace(self.story, written=max(0, self._written_so_far() - self._written), curve=curve)
 
     def look(self, now: float) -> str:
-        fill = dm.fill(self._copy.dm_name, self._uuid)
+        fill = device_mapper.fill(self._copy.dm_name, self._uuid)
         if fill.problem:
             self._note_loss(now)
             return f"the snapshot of {self._copy.origin.full_name} is lost"
@@ -185,7 +186,7 @@ class _Snapshot:
             self._stuck(self._means.shortage(origin, room))
             return
         self.not_before = 0.0
-        total, course = dm.fill(copy.dm_name, self._uuid).total, self.story.course
+        total, course = device_mapper.fill(copy.dm_name, self._uuid).total, self.story.course
         if not total or not course:
             return
         self._whole = total <= room.size  # LVM gives no more than can ever be used
@@ -235,7 +236,7 @@ class _PoolPart:
         return f"{self._origin.vg}/{self._origin.pool}"
 
     def look(self, now: float) -> str:
-        fill = dm.pool_fill(self._device)
+        fill = device_mapper.pool_fill(self._device)
         if fill.problem:
             return f"the thin pool {self._name} cannot be written: {fill.problem}"
         used, total = fill.data if self._what == "data" else fill.metadata

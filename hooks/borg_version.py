@@ -12,9 +12,9 @@ import time
 from contextlib import suppress
 from functools import cache
 
-from borg_lvm import proc
 from borg_lvm.command import Invocation
 from borg_lvm.devices.mounts import above
+from borg_lvm.linux import subprocesses
 
 from . import borg_options
 
@@ -76,15 +76,15 @@ def _said(process: subprocess.Popen[bytes]) -> bytes:
 @cache
 def _ask(path: str, inode: int, changed: int, owner: int) -> borg_options.Release | None:
     """Ask the program at a path, as its owner: what belongs to a user is not run as root before the run itself."""
-    user = proc.Account.of(owner) if owner != os.geteuid() else None
+    user = subprocesses.Account.of(owner) if owner != os.geteuid() else None
     try:
-        with proc.talking([path, "--version"], user=user) as process:
+        with subprocesses.talking([path, "--version"], user=user) as process:
             try:
                 said = _said(process)
             finally:
                 with suppress(ProcessLookupError):  # it has ended, as it should
                     os.killpg(process.pid, signal.SIGKILL)
-    except (OSError, proc.ProgramError, subprocess.TimeoutExpired):
+    except (OSError, subprocesses.ProgramError, subprocess.TimeoutExpired):
         return None
     words = os.fsdecode(said).split()
     return borg_options.release(words[-1]) if words else None

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from typing import Any
 
-from borg_lvm import proc
 from borg_lvm.command import Invocation, Marked, Tainted
+from borg_lvm.linux import subprocesses
 
 from . import borg, borg_lines, borg_places, borg_taint, options
 from . import borgmatic_config as configuration
@@ -57,7 +57,7 @@ def mark(invocation: Invocation, tainted: Tainted, configs: Sequence[Config], wa
         location, name = _target(config)
         try:
             marked = _mark(invocation, tainted, config, times[location, name])
-        except proc.ProgramError as error:
+        except subprocesses.ProgramError as error:
             failed = f"what was saved could not be marked: {error.brief}; remove it by hand"
             marked = Marked((failed, *error.details))
         except (ValueError, LookupError, TypeError):

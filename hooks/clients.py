@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from borg_lvm import child
 from borg_lvm.errors import QuiesceError
-from borg_lvm.proc import SYSTEM_PATH, Account
+from borg_lvm.linux.subprocesses import SYSTEM_PATH, Account
 
 MEMORY = 256 << 20
 """How many bytes of data a client may have: it keeps an answer until it is whole, and a server may never end one."""

@@ -15,12 +15,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm import child, proc
+from borg_lvm import child
 from borg_lvm.applications import Application, DataPath, Found, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
 from borg_lvm.config.sections import key, required
 from borg_lvm.devices import mounts
 from borg_lvm.errors import AbsentError, BusyError, ConfigError, QuiesceError
+from borg_lvm.linux import subprocesses
 from borg_lvm.plugins import hookimpl
 
 from .cgroups import Freezer, Group, refuse_read_only, refuse_what_is_needed
@@ -182,8 +183,8 @@ class Containers(Application):
         """Return the containers as they are now."""
         argv = [self.engine, "container", "inspect", *self.options.containers]
         try:
-            told = json.loads(proc.run(argv, timeout=TIMEOUT))
-        except proc.ProgramError as error:
+            told = json.loads(subprocesses.run(argv, timeout=TIMEOUT))
+        except subprocesses.ProgramError as error:
             raise _not_told(self.engine, error) from error
         return [Container(name, facts) for name, facts in zip(self.options.containers, told, strict=True)]
 
@@ -191,8 +192,8 @@ class Containers(Application):
         """Return the engine's version."""
         field = "{{.Server.Version}}" if self.engine == "docker" else "{{.Client.Version}}"
         try:
-            return f"{self.engine} {proc.run([self.engine, 'version', '--format', field], timeout=TIMEOUT).strip()}"
-        except proc.ProgramError as error:
+            return f"{self.engine} {subprocesses.run([self.engine, 'version', '--format', field], timeout=TIMEOUT).strip()}"
+        except subprocesses.ProgramError as error:
             raise _not_told(self.engine, error) from error
 
 
@@ -238,8 +239,8 @@ class Paused(Containers):
 
     def _unpause(self, container: Container) -> None:
         try:
-            proc.run(["/bin/sh", "-c", UNPAUSE, self.engine, container.id], timeout=TIMEOUT)
-        except proc.ProgramError as error:
+            subprocesses.run(["/bin/sh", "-c", UNPAUSE, self.engine, container.id], timeout=TIMEOUT)
+        except subprocesses.ProgramError as error:
             raise QuiesceError(f"{container.name} could not be unpaused", details=error.details) from error
 
 
@@ -254,7 +255,7 @@ def _may_hold_data(path: str, table: mounts.Table) -> bool:
     return table.of(os.path.realpath(path)).fstype not in IN_MEMORY
 
 
-def _not_told(engine: str, error: proc.ProgramError) -> QuiesceError:
+def _not_told(engine: str, error: subprocesses.ProgramError) -> QuiesceError:
     words = error.stderr.lower()
     gone = "no such" in words or "cannot connect to the docker daemon" in words or not error.returncode
     lines = error.details or (error.message,)
@@ -282,13 +283,16 @@ class Engine:
     @hookimpl
     def borg_lvm_discover(self) -> list[Found]:
         """Return the running containers that keep data on the host."""
-        if shutil.which(self.name, path=proc.SYSTEM_PATH) is None:
+        if shutil.which(self.name, path=subprocesses.SYSTEM_PATH) is None:
             return []
         try:
-            if "podman" in proc.run([self.name, "--version"], timeout=TIMEOUT).lower() and self.name != "podman":
+            if (
+                "podman" in subprocesses.run([self.name, "--version"], timeout=TIMEOUT).lower()
+                and self.name != "podman"
+            ):
                 return []  # podman by another name
-            names = proc.run([self.name, "ps", "--format", "{{.Names}}"], timeout=TIMEOUT).split()
-        except proc.ProgramError:
+            names = subprocesses.run([self.name, "ps", "--format", "{{.Names}}"], timeout=TIMEOUT).split()
+        except subprocesses.ProgramError:
             return []
         return [found for name in names for found in self._found(name)]
 

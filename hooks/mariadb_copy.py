@@ -14,8 +14,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from borg_lvm import opening
 from borg_lvm.errors import QuiesceError
+from borg_lvm.linux import opening
 
 from .sql_server import numbers
 

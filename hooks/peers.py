@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm import safety
 from borg_lvm.errors import AbsentError, QuiesceError
-from borg_lvm.opening import HANDLE
+from borg_lvm.linux import permissions
+from borg_lvm.linux.opening import HANDLE
 
 PATIENCE = 5.0
 CREDENTIALS = struct.Struct("3i")
@@ -64,7 +64,7 @@ def held(place: str, remedy: str = "") -> Iterator[Peer]:
         with knocked(f"/proc/self/fd/{handle}", place, remedy) as connection:
             _, uid, gid = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         owner = uid or info.st_uid
-        _refuse_others(place, info, safety.Owner(owner, (gid,)))
+        _refuse_others(place, info, permissions.Owner(owner, (gid,)))
         yield Peer(uid, gid, owner, f"/proc/{os.getpid()}/fd/{handle}")
     finally:
         os.close(handle)
@@ -88,11 +88,11 @@ def _absent(place: str, error: OSError, remedy: str) -> AbsentError:
     return AbsentError(f"no server listens at {place} ({error.strerror})", remedy=remedy)
 
 
-def _refuse_others(place: str, info: os.stat_result, owner: safety.Owner) -> None:
+def _refuse_others(place: str, info: os.stat_result, owner: permissions.Owner) -> None:
     """Refuse a socket whose place others could take. Who could, is on the way to it, whatever they do meanwhile."""
     try:
         now = os.lstat(place)
-        found = safety.changeable_by_others(place, owner)
+        found = permissions.changeable_by_others(place, owner)
     except OSError as error:
         raise AbsentError(f"no server listens at {place} any more ({error.strerror})") from error
     if found:

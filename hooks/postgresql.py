@@ -23,8 +23,8 @@ from borg_lvm.applications import Added, Application, DataPath, Found, Kind, Pro
 from borg_lvm.config.kinds import AbsolutePath, Text, Whole
 from borg_lvm.config.sections import key
 from borg_lvm.errors import QuiesceError
+from borg_lvm.linux.subprocesses import Account
 from borg_lvm.plugins import hookimpl
-from borg_lvm.proc import Account
 
 from . import postgresql_backup_mode as backup_mode
 from . import postgresql_copy

@@ -12,9 +12,10 @@ import re
 import struct
 from dataclasses import dataclass
 
-from borg_lvm import child, opening, safety
+from borg_lvm import child
 from borg_lvm.errors import QuiesceError
-from borg_lvm.proc import Account
+from borg_lvm.linux import opening, permissions
+from borg_lvm.linux.subprocesses import Account
 
 HEAD = struct.Struct("=QIIi")
 RUNNING = {5: "in archive recovery", 6: "in production"}
@@ -73,7 +74,7 @@ def _program(data: str, owner: int) -> str:
         raise QuiesceError("the copy is wrong: it has no postmaster.pid, as that of a running server has") from error
     try:
         program = os.path.join(os.path.dirname(os.readlink(f"/proc/{process}/exe")), "pg_controldata")
-        return "" if safety.changeable_by_others(program, safety.Owner(0)) else program
+        return "" if permissions.changeable_by_others(program, permissions.Owner(0)) else program
     except OSError:
         return ""
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from borg_lvm import safety
 from borg_lvm.applications import Application, DataPath, Found, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, Text, Whole
 from borg_lvm.config.sections import key
 from borg_lvm.errors import ConfigError, QuiesceError
+from borg_lvm.linux import permissions
 from borg_lvm.plugins import hookimpl
 
 from . import redis_copy
@@ -72,7 +72,7 @@ class Redis(Application):
         self._begin = 0.0
         self._owner: int | None = None
         if self._options.password_file:
-            safety.refuse_readable_by_others(self._options.password_file)
+            permissions.refuse_readable_by_others(self._options.password_file)
 
     def probe(self) -> Probe:
         """Connect, and ask the server where its files are."""

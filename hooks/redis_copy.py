@@ -16,9 +16,10 @@ import time
 from dataclasses import dataclass
 from typing import IO
 
-from borg_lvm import child, opening
+from borg_lvm import child
 from borg_lvm.errors import QuiesceError
-from borg_lvm.proc import SYSTEM_PATH, Account
+from borg_lvm.linux import opening
+from borg_lvm.linux.subprocesses import SYSTEM_PATH, Account
 
 ROOM = 64 << 20
 """How many bytes are read altogether, before the backup command starts; of larger files only begin and end."""

@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from borg_lvm import child, proc, safety
+from borg_lvm import child
 from borg_lvm.applications import Application, DataPath, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
 from borg_lvm.config.sections import key
 from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
+from borg_lvm.linux import permissions, subprocesses
 from borg_lvm.plugins import hookimpl
 
 TOLD = {69: AbsentError, 75: BusyError}
@@ -130,7 +131,7 @@ class Scripts(Application):
         if self.options.prepare:
             with _told():
                 # The core's own limit is shorter.
-                yield from proc.stepwise(self.options.prepare, env=self.environment("prepare"), timeout=86400.0)
+                yield from subprocesses.stepwise(self.options.prepare, env=self.environment("prepare"), timeout=86400.0)
         for command in self.commands():
             started = child.waiting(command, env=self.environment("freeze"))
             self.children.append(self.stack.enter_context(started))
@@ -195,7 +196,7 @@ class Scripts(Application):
     def run(self, argv: Sequence[str], phase: str, **more: str) -> None:
         """Run a command; its environment tells it where it is. Errors: QuiesceError, AbsentError."""
         with _told():
-            proc.run(argv, env={**self.environment(phase), **more})
+            subprocesses.run(argv, env={**self.environment(phase), **more})
 
     def environment(self, phase: str) -> Mapping[str, str]:
         """Return what a command is told: BORG_LVM_PHASE, BORG_LVM_NAME, BORG_LVM_DEADLINE (in seconds)."""
@@ -259,7 +260,7 @@ def _told() -> Iterator[None]:
     """Understand what a command says by its exit status. Errors: QuiesceError, AbsentError, BusyError."""
     try:
         yield
-    except proc.ProgramError as error:
+    except subprocesses.ProgramError as error:
         kind = TOLD.get(error.returncode or 0, QuiesceError)
         raise kind(error.message, details=error.details) from error
 
@@ -280,7 +281,7 @@ def _refuse_unsafe(path: str) -> None:
         raise ConfigError(f"{path!r} must be given with its whole path")
     if not os.access(path, os.X_OK):
         raise ConfigError(f"{path} is not there, or not executable")
-    safety.refuse_writable_by_others(path)
+    permissions.refuse_writable_by_others(path)
 
 
 def _make(wish: Wish) -> Application:

@@ -16,11 +16,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from borg_lvm import child, safety
+from borg_lvm import child
 from borg_lvm.applications import Application, DataPath, Found, Intent, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath
 from borg_lvm.config.sections import key
 from borg_lvm.errors import BusyError, QuiesceError
+from borg_lvm.linux import permissions
 
 from .clients import Client
 from .peers import held, refuse_foreign
@@ -92,7 +93,7 @@ class SqlServer(Application):
         self._mark = f"borg-lvm-{secrets.token_hex(8)}"
         self.known: Mapping[str, Any] = {}
         if self._options.defaults_file:
-            safety.refuse_readable_by_others(self._options.defaults_file)
+            permissions.refuse_readable_by_others(self._options.defaults_file)
 
     @property
     def locks(self) -> bool:

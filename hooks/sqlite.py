@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from borg_lvm import child, safety
+from borg_lvm import child
 from borg_lvm.applications import Application, DataPath, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, ListOf
 from borg_lvm.config.sections import required
 from borg_lvm.errors import AbsentError, BusyError, QuiesceError
+from borg_lvm.linux import permissions
+from borg_lvm.linux.subprocesses import Account
 from borg_lvm.plugins import hookimpl
-from borg_lvm.proc import Account
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HOLD, LOOK = os.path.join(HERE, "sqlite_hold.py"), os.path.join(HERE, "sqlite_look.py")
@@ -135,7 +136,7 @@ def _looked_at(path: str) -> os.stat_result:
 
 def _refuse_others(path: str) -> None:
     try:
-        found = safety.changeable_by_others(path, safety.Owner(0))
+        found = permissions.changeable_by_others(path, permissions.Owner(0))
     except OSError as error:
         raise QuiesceError(f"cannot look at {path}: {error.strerror}") from error
     if found:

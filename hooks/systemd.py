@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from borg_lvm import child, proc
+from borg_lvm import child
 from borg_lvm.applications import Application, DataPath, Found, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
 from borg_lvm.config.sections import key, required
 from borg_lvm.errors import AbsentError, ConfigError, QuiesceError
+from borg_lvm.linux import subprocesses
 from borg_lvm.plugins import hookimpl
 
 from .cgroups import Freezer, Group, refuse_read_only, refuse_what_is_needed
@@ -242,16 +243,16 @@ class Stopped(Units):
 
     def _start(self) -> None:
         try:
-            proc.run(["systemctl", "start", *self._names()], timeout=START_TIMEOUT)
-        except proc.ProgramError as error:
+            subprocesses.run(["systemctl", "start", *self._names()], timeout=START_TIMEOUT)
+        except subprocesses.ProgramError as error:
             raise QuiesceError(error.message, remedy="systemctl status", details=error.details) from error
 
 
 def asked(names: Sequence[str]) -> list[Unit]:
     """Ask systemd for units. Errors: AbsentError for one that it does not know, or when it does not run."""
     try:
-        told = proc.run(["systemctl", "show", f"--property={','.join(ASKED)}", "--", *names], timeout=TIMEOUT)
-    except proc.ProgramError as error:
+        told = subprocesses.run(["systemctl", "show", f"--property={','.join(ASKED)}", "--", *names], timeout=TIMEOUT)
+    except subprocesses.ProgramError as error:
         absent = not error.returncode or "systemd as init" in error.stderr or "connect to bus" in error.stderr
         kind = AbsentError if absent else QuiesceError
         raise kind("systemd does not answer", details=error.details or (error.message,)) from error

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from borg_lvm import safety
 from borg_lvm.config.schema import Settings
 from borg_lvm.config.sections import Section, build, known, merge
 from borg_lvm.config.tree import Findings, Place, Spot
 from borg_lvm.errors import ConfigError
+from borg_lvm.linux import permissions
 
 DIRECTORY = "/etc/borg-lvm"
 LARGEST = 1 << 19
@@ -71,7 +71,7 @@ def _snippets(folder: str, findings: Findings) -> list[str]:
     if not _exists(folder, findings):
         return []
     try:
-        unsafe = safety.writable_by_others(folder)
+        unsafe = permissions.writable_by_others(folder)
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
         findings.add(Place(folder), f"cannot be read: {error.strerror}")
@@ -115,7 +115,7 @@ def _content(file: str, findings: Findings) -> bytes:
         if not stat.S_ISREG(os.stat(file).st_mode):
             findings.add(Place(file), "is not a regular file")
             return b""
-        unsafe = safety.writable_by_others(file)
+        unsafe = permissions.writable_by_others(file)
         for fault in unsafe:
             findings.add(Place(file), f"not trusted: {fault}")
         if unsafe:

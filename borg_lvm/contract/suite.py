@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import adding, limits, undo
+from borg_lvm import adding, undo
 from borg_lvm.applications import Added, Application
 from borg_lvm.contract.spy import Spy
 from borg_lvm.contract.subject import Subject
 from borg_lvm.errors import AbsentError, BorgLvmError, QuiesceError
+from borg_lvm.linux import timeouts
 
 SPY = Spy()
 
@@ -82,7 +83,7 @@ class ApplicationContract:
         with self._ready(subject) as application:
             with busy:
                 start = time.monotonic()
-                with pytest.raises(QuiesceError), limits.at_most(2 * self.deadline + 5), application.quiesced():
+                with pytest.raises(QuiesceError), timeouts.at_most(2 * self.deadline + 5), application.quiesced():
                     pytest.fail("it says that it is quiesced, and cannot be")
                 assert time.monotonic() - start < 2 * self.deadline + 5, "it does not heed its deadline"
             self._assert_goes(subject, "after it has given up")

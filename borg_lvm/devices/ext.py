@@ -6,7 +6,7 @@ import os
 import struct
 from dataclasses import dataclass
 
-from borg_lvm import safe_open
+from borg_lvm.linux import safe_open
 
 FAMILY = frozenset(("ext2", "ext3", "ext4"))
 _BEGIN, _SIZE = 1024, 1024

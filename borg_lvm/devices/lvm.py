@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from borg_lvm import proc
 from borg_lvm.devices import lvm_groups, lvm_json, lvm_settings
 from borg_lvm.devices.lvm_groups import Group
 from borg_lvm.devices.lvm_json import number
 from borg_lvm.errors import SnapshotError
+from borg_lvm.linux import subprocesses
 
 FIELDS = (
     "vg_name,vg_uuid,vg_free,vg_extent_size,lv_name,lv_uuid,lv_size,lv_attr,lv_layout,lv_role,lv_active,lv_suspended,"
@@ -138,7 +138,7 @@ def report(timeout: float, select: Sequence[str] = (), *, hidden: bool = False) 
     `hidden`: also those that are parts of others, as a snapshot is that is to be merged into its origin.
     Errors: ProgramError; SnapshotError when LVM's answer cannot be read.
     """
-    return parse(proc.run(report_of(select, hidden=hidden), timeout=timeout))
+    return parse(subprocesses.run(report_of(select, hidden=hidden), timeout=timeout))
 
 
 def report_of(select: Sequence[str], *, hidden: bool = False) -> list[str]:
@@ -177,7 +177,7 @@ def _ceiling(profile: str, timeout: float) -> float:
     """
     try:
         found = lvm_settings.ask([lvm_settings.THRESHOLD], timeout, profile).values()
-    except proc.ProgramError:
+    except subprocesses.ProgramError:
         if not profile:
             raise
         return _ceiling("", timeout)

@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from borg_lvm import proc
 from borg_lvm.devices import lvm_json, lvm_settings
 from borg_lvm.devices.lvm_json import number
 from borg_lvm.devices.lvm_settings import CLONES, FORM, JSON
+from borg_lvm.linux import subprocesses
 
 FIELDS = (
     "pv_name,pv_uuid,pv_free,pv_allocatable,pv_missing,pv_duplicate,vg_name,vg_uuid,vg_permissions,vg_exported,"
@@ -50,7 +50,7 @@ def report(timeout: float) -> dict[str, Group]:
     Raises: ProgramError; SnapshotError when LVM's answer cannot be read.
     """
     argv = ["pvs", "--all", "--foreign", "--shared", *JSON, "--units", "b", "--config", FORM, "--options", FIELDS]
-    groups = parse(proc.run(argv, timeout=timeout))
+    groups = parse(subprocesses.run(argv, timeout=timeout))
     ids = {group.system_id for group in groups.values()} - {""}
     foreign = {one for one in ids if not lvm_settings.is_ours(one, timeout)}
     if any(group.duplicates for group in groups.values()) and "1" in lvm_settings.ask([CLONES], timeout).values():

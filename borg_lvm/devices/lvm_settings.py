@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from borg_lvm import proc
+from borg_lvm.linux import subprocesses
 
 PLAIN = (
     'report{compact_output=0 compact_output_cols="" aligned=1 buffered=1 headings=1 prefixes=0 '
@@ -41,7 +41,7 @@ def configured(lines: Iterable[str]) -> dict[str, str]:
 
 def is_ours(system_id: str, timeout: float) -> bool:
     """Tell whether a group of this system ID may be used here, by lvmsystemid(7). Raises: ProgramError."""
-    own = proc.run(["lvm", "systemid"], timeout=timeout).partition(":")[2].strip()
+    own = subprocesses.run(["lvm", "systemid"], timeout=timeout).partition(":")[2].strip()
     extra = ask([EXTRA_IDS], timeout).get("extra_system_ids", "")
     return system_id == own or f'"{system_id}"' in f'"{extra}"'
 
@@ -49,4 +49,4 @@ def is_ours(system_id: str, timeout: float) -> bool:
 def ask(names: Sequence[str], timeout: float, profile: str = "") -> dict[str, str]:
     """Ask LVM for its settings (`section/name`), under a metadata profile if one is named. Raises: ProgramError."""
     words = ["--metadataprofile", profile] if profile else []
-    return configured(proc.run(["lvmconfig", "--type", "full", *words, *names], timeout=timeout).splitlines())
+    return configured(subprocesses.run(["lvmconfig", "--type", "full", *words, *names], timeout=timeout).splitlines())

@@ -1,1 +1,1 @@
-"""System calls of Linux that Python does not have."""
+"""What Linux has and Python has not: system calls, device-mapper, processes; and how root opens what others own."""

@@ -67,7 +67,7 @@ FAULTS = (
     Fault(
         "unreported",  # an invalid snapshot is taken for a thin one
         "snapshot that was lost while the command ran makes the run fail",
-        "borg_lvm/dm.py",
+        "borg_lvm/linux/device_mapper.py",
         """return Fill(0, 0, f"the kernel calls it {text!r} ({kind or 'no table'})")""",
         "return Fill(0, 0)",
         ("system/test_hostile.py::test_an_overflowed_snapshot_fails_the_run_though_the_command_succeeds",),

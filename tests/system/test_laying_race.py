@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import kernel, laying, namespace, safe_open
+from borg_lvm import laying
 from borg_lvm.devices import mounts
 from borg_lvm.errors import SnapshotError
+from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.plan import Laid
 from tests.system.attacker import RUNS
 
@@ -39,7 +40,7 @@ class Ground:
             folder.mkdir(parents=True)
         (self.www / "evil").symlink_to(self.victim)
         (top / "live" / "app" / "evil").symlink_to(top)
-        kernel.mount(str(top / "live"), str(self.copy), None, kernel.MS_BIND)
+        syscalls.mount(str(top / "live"), str(self.copy), None, syscalls.MS_BIND)
 
     def exchanged(self, pair: str) -> tuple[Path, Path]:
         """Two names that the attacker exchanges."""
@@ -50,11 +51,11 @@ class Ground:
 
 @pytest.fixture
 def ground(tmp_path: Path) -> Iterator[Ground]:
-    kernel.mount("ground", str(tmp_path), "tmpfs", 0)
+    syscalls.mount("ground", str(tmp_path), "tmpfs", 0)
     try:
         yield Ground(Path(os.path.realpath(tmp_path)))
     finally:
-        kernel.umount(str(tmp_path), kernel.MNT_DETACH)
+        syscalls.umount(str(tmp_path), syscalls.MNT_DETACH)
 
 
 @contextmanager
@@ -72,7 +73,7 @@ def covered(before: frozenset[int]) -> list[str]:
 
 def by_descriptors(ground: Ground, known: safe_open.Identity) -> str:
     """Lay one cover, and say what came of it."""
-    namespace.make_own()
+    namespaces.make_own()
     before = laying.numbers()
     target = str(ground.site)
     laid = Laid(target, 0, "/live/app/www/site", target)
@@ -90,10 +91,10 @@ def by_descriptors(ground: Ground, known: safe_open.Identity) -> str:
 
 def by_name(ground: Ground) -> str:
     """Lay it as mount(2) does by itself: what the judge must be able to see."""
-    namespace.make_own()
+    namespaces.make_own()
     before = laying.numbers()
     try:
-        kernel.mount(str(ground.copy / "app"), str(ground.site), None, kernel.MS_BIND)
+        syscalls.mount(str(ground.copy / "app"), str(ground.site), None, syscalls.MS_BIND)
     except OSError:
         return "refused"
     return "led away" if any("victim" in path for path in covered(before)) else "laid"
@@ -105,9 +106,9 @@ def test_no_cover_is_ever_led_away(ground: Ground, pair: str, way: str, monkeypa
     known = safe_open.seen(str(ground.site))
     assert known
     if way == "walk":
-        monkeypatch.setattr(kernel, "openat2", refused)
+        monkeypatch.setattr(syscalls, "openat2", refused)
     with exchanging(ground.exchanged(pair)):
-        outcomes = Counter(namespace.apart(lambda: by_descriptors(ground, known)) for _ in range(TRIES))
+        outcomes = Counter(namespaces.apart(lambda: by_descriptors(ground, known)) for _ in range(TRIES))
     assert outcomes["led away"] == 0, outcomes
     assert outcomes[None] == 0, outcomes
     assert outcomes["laid"], outcomes
@@ -116,7 +117,7 @@ def test_no_cover_is_ever_led_away(ground: Ground, pair: str, way: str, monkeypa
 
 def test_by_its_name_it_is(ground: Ground) -> None:
     with exchanging(ground.exchanged("site")):
-        outcomes = Counter(namespace.apart(lambda: by_name(ground)) for _ in range(TRIES))
+        outcomes = Counter(namespaces.apart(lambda: by_name(ground)) for _ in range(TRIES))
     assert outcomes["led away"], outcomes
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm import child
-from borg_lvm.proc import Account
+from borg_lvm.linux.subprocesses import Account
 from tests.rig import Rig
 from tests.system.live import assert_nothing_left, tidy
 from tests.system.pinning import NOBODY

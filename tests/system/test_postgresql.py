@@ -20,7 +20,7 @@ import yaml
 from borg_lvm.applications import Application, Wish
 from borg_lvm.contract import ApplicationContract, Subject
 from borg_lvm.errors import QuiesceError
-from borg_lvm.proc import Account
+from borg_lvm.linux.subprocesses import Account
 from hooks import postgresql, postgresql_copy
 from tests.rig import Rig
 from tests.system.archives import Borg

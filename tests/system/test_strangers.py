@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import limits
 from borg_lvm.applications import Application, Wish
 from borg_lvm.errors import BorgLvmError, QuiesceError
+from borg_lvm.linux import timeouts
 from hooks import mariadb, postgresql, redis, sql_server, sqlite
 from tests.rig import Rig
 from tests.system.kept import BASE as KEPT
@@ -113,11 +113,11 @@ def my_cnf() -> Iterator[None]:
 def probed(application: Application, seconds: float = 60.0) -> str:
     """Have an application look where its data is; return why it refused."""
     try:
-        with limits.at_most(seconds):
+        with timeouts.at_most(seconds):
             application.probe()
     except BorgLvmError as error:
         return " ".join([error.message, *error.details])
-    except limits.OutOfTime:
+    except timeouts.OutOfTime:
         return "out of time"
     finally:
         application.close()
@@ -134,9 +134,9 @@ def apart(work: Callable[[], object]) -> tuple[int, str]:
             resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
             why = ""
             try:
-                with limits.at_most(40.0):
+                with timeouts.at_most(40.0):
                     work()
-            except (Exception, limits.OutOfTime) as error:
+            except (Exception, timeouts.OutOfTime) as error:
                 why = f"{type(error).__name__}: {error}"
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
             client = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

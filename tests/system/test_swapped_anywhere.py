@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import kernel
+from borg_lvm.linux import syscalls
 from tests.rig import Rig
 from tests.rig.needed import needed
 from tests.system.attacker import NOBODY, RUNS, exchange
@@ -113,11 +113,11 @@ def ground() -> Iterator[Ground]:
             (TOP / folder).chmod(0o700)
         tracer = rig.path("at_path")
         subprocess.run(["gcc", "-O2", "-o", tracer, SOURCE], check=True)
-        kernel.mount(str(TOP / "above" / "site"), str(above / "mounted" / "site"), None, kernel.MS_BIND)
+        syscalls.mount(str(TOP / "above" / "site"), str(above / "mounted" / "site"), None, syscalls.MS_BIND)
         try:
             yield Ground(above / "www", tracer, rig.path("table"), rig.path("calls"))
         finally:
-            kernel.umount(str(above / "mounted" / "site"))
+            syscalls.umount(str(above / "mounted" / "site"))
             assert rig.leftovers() == []
 
 

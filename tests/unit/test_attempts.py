@@ -9,8 +9,8 @@ import pytest
 
 from borg_lvm.attempts import Attempts
 from borg_lvm.errors import BorgLvmError, BusyError, InterruptedRunError, QuiesceError
+from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
-from borg_lvm.signals import Signals
 
 
 class Work:

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from borg_lvm import belonging, clean, proc
+from borg_lvm import belonging, clean
 from borg_lvm.clean import Dead, dead_runs
 from borg_lvm.devices.lvm import KEEP_TAG, Volume
 from borg_lvm.ledger import Entry, Owner
-from borg_lvm.proc import ProgramError
+from borg_lvm.linux import subprocesses
+from borg_lvm.linux.subprocesses import ProgramError
 from tests.unit.data.machine import VOLUME, thin
 
 
@@ -202,7 +203,7 @@ class Programs:
         self.calls: list[list[str]] = []
         self._words = words
         self._thin_id = thin_id
-        monkeypatch.setattr(proc, "run", self.run)
+        monkeypatch.setattr(subprocesses, "run", self.run)
 
     def run(self, argv: list[str], *, timeout: float) -> str:
         self.calls.append(argv)

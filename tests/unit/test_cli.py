@@ -149,7 +149,7 @@ def statuses(base: type[BorgLvmError] = BorgLvmError) -> Iterator[int]:
 
 
 def test_every_exit_status_is_in_the_help() -> None:
-    from borg_lvm import proc  # noqa: F401 - its error is one of ours
+    from borg_lvm.linux import subprocesses  # noqa: F401 - its error is one of ours
 
     explained = {int(word) for word in arguments.EPILOG.split() if word.isdigit()}
     assert explained == {*statuses(), errors.BUG_STATUS}

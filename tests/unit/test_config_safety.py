@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import config, safety
+from borg_lvm import config
 from borg_lvm.errors import ConfigError
+from borg_lvm.linux import permissions
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
@@ -28,13 +29,13 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 def refusal(path: Path) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
-        safety.refuse_writable_by_others(str(path))
+        permissions.refuse_writable_by_others(str(path))
     return caught.value
 
 
 def test_a_file_of_ours_is_trusted_even_below_a_sticky_directory(home: Path) -> None:
     home.parent.chmod(0o1777)
-    safety.refuse_writable_by_others(str(home / "c.yaml"))
+    permissions.refuse_writable_by_others(str(home / "c.yaml"))
     assert config.load(str(home / "c.yaml")).deadline == 5
 
 
@@ -44,7 +45,7 @@ def test_a_file_that_others_can_write(home: Path, mode: int, who: str) -> None:
     error = refusal(home / "c.yaml")
     assert error.details == (f"{home}/c.yaml can be written by {who}",)
     subprocess.run(shlex.split(error.remedy), check=True)
-    safety.refuse_writable_by_others(str(home / "c.yaml"))
+    permissions.refuse_writable_by_others(str(home / "c.yaml"))
 
 
 def test_a_directory_that_others_can_write(home: Path) -> None:
@@ -52,7 +53,7 @@ def test_a_directory_that_others_can_write(home: Path) -> None:
     error = refusal(home / "c.yaml")
     assert error.remedy == f"chmod go-w '{home}'"
     subprocess.run(shlex.split(error.remedy), check=True)
-    safety.refuse_writable_by_others(str(home / "c.yaml"))
+    permissions.refuse_writable_by_others(str(home / "c.yaml"))
 
 
 def test_a_file_directly_in_a_sticky_directory(home: Path) -> None:
@@ -71,7 +72,7 @@ def test_both_sides_of_a_link_count(home: Path) -> None:
     other = home / "other"
     other.mkdir(mode=0o755)
     (other / "link.yaml").symlink_to("../c.yaml")
-    safety.refuse_writable_by_others(str(other / "link.yaml"))
+    permissions.refuse_writable_by_others(str(other / "link.yaml"))
     other.chmod(0o777)
     assert refusal(other / "link.yaml").remedy == f"chmod go-w '{other}'"
     other.chmod(0o755)
@@ -92,13 +93,15 @@ def test_dots_are_followed_as_the_kernel_does(home: Path) -> None:
     (home / "link").symlink_to(away)
     (home / "away" / "c.yaml").write_text("")
     (home / "away" / "c.yaml").chmod(0o666)
-    assert [unsafe.path for unsafe in safety.writable_by_others(f"{home}/link/../c.yaml")] == [f"{home}/away/c.yaml"]
+    assert [unsafe.path for unsafe in permissions.writable_by_others(f"{home}/link/../c.yaml")] == [
+        f"{home}/away/c.yaml"
+    ]
 
 
 def test_a_relative_path(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
     (home / "c.yaml").chmod(0o666)
-    assert [unsafe.path for unsafe in safety.writable_by_others("./c.yaml")] == [f"{home}/c.yaml"]
+    assert [unsafe.path for unsafe in permissions.writable_by_others("./c.yaml")] == [f"{home}/c.yaml"]
 
 
 def test_links_in_a_circle_and_missing_files_are_errors(home: Path) -> None:
@@ -118,7 +121,7 @@ def test_everything_wrong_is_told_at_once(home: Path) -> None:
     assert f"{home}/c.yaml belongs to the user id 1234567" in error.details
     for command in error.remedy.split("; "):
         subprocess.run(shlex.split(command), check=True)
-    safety.refuse_writable_by_others(str(home / "c.yaml"))
+    permissions.refuse_writable_by_others(str(home / "c.yaml"))
 
 
 @as_root
@@ -127,7 +130,7 @@ def test_a_link_of_somebody_else(home: Path) -> None:
     os.chown(home / "l", 1, 1, follow_symlinks=False)
     error = refusal(home / "l")
     subprocess.run(shlex.split(error.remedy), check=True)
-    safety.refuse_writable_by_others(str(home / "l"))
+    permissions.refuse_writable_by_others(str(home / "l"))
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610])
@@ -135,10 +138,10 @@ def test_a_secret_that_others_can_read(home: Path, mode: int) -> None:
     key = home / "c.yaml"
     key.chmod(mode)
     with pytest.raises(ConfigError, match="not kept secret") as caught:
-        safety.refuse_readable_by_others(str(key))
+        permissions.refuse_readable_by_others(str(key))
     assert caught.value.remedy == f"chmod go-rwx '{key}'"
     subprocess.run(shlex.split(caught.value.remedy), check=True)
-    safety.refuse_readable_by_others(str(key))
+    permissions.refuse_readable_by_others(str(key))
 
 
 def test_unsafe_configuration_is_named_and_not_read(home: Path) -> None:

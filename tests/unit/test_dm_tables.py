@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from borg_lvm.dm import Row
+from borg_lvm.linux.device_mapper import Row
 from borg_lvm.snapshots.lvm import tables
 
 LINEAR = [Row(0, 98304, "linear", "7:0 2048"), Row(98304, 2048, "linear", "7:1 4096")]

@@ -210,7 +210,7 @@ def test_the_judge_finds_nothing_wrong_with_a_sound_house(tmp_path: Path) -> Non
         (
             "errors.py",
             "from borg_lvm import proc",
-            "borg_lvm.errors -> borg_lvm.proc -> borg_lvm.errors: imports in a circle",
+            "borg_lvm.errors -> borg_lvm.linux.subprocesses -> borg_lvm.errors: imports in a circle",
         ),
         ("config/tree.py", "from borg_lvm.config import load", "borg_lvm.config.load -> borg_lvm.config.tree"),
         ("config/tree.py", "import borg_lvm.config", "borg_lvm.config -> borg_lvm.config.load -> borg_lvm.config.tree"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm import history
-from borg_lvm.dm import Fill
+from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.log import Log
 from borg_lvm.past import Once
 from borg_lvm.report import Outcome

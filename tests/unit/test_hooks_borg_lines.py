@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from borg_lvm import proc
 from borg_lvm.command import Invocation, Reading
+from borg_lvm.linux import subprocesses
 from tests.fuzz import borg as fuzz
 
 if TYPE_CHECKING:
@@ -191,5 +191,10 @@ def test_what_belongs_to_a_user_is_not_asked_as_root(tmp_path: Path, monkeypatch
     program.chmod(0o755)
     for folder in (*tmp_path.parents[:3], tmp_path):
         folder.chmod(0o755)
-    os.chown(program, proc.NOBODY, proc.NOBODY)
-    assert borg_version.ask(Invocation((str(program), "create"), {}, "/")) == (1, 2, proc.NOBODY, borg_options.FINAL)
+    os.chown(program, subprocesses.NOBODY, subprocesses.NOBODY)
+    assert borg_version.ask(Invocation((str(program), "create"), {}, "/")) == (
+        1,
+        2,
+        subprocesses.NOBODY,
+        borg_options.FINAL,
+    )

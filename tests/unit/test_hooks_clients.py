@@ -12,7 +12,7 @@ import pytest
 
 from borg_lvm import child
 from borg_lvm.errors import QuiesceError
-from borg_lvm.proc import Account
+from borg_lvm.linux.subprocesses import Account
 from hooks import clients
 from hooks.clients import Client
 

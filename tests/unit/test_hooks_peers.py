@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import safety
 from borg_lvm.errors import AbsentError, QuiesceError
+from borg_lvm.linux import permissions
 from hooks import peers
 from hooks.resp import Client
 
@@ -90,11 +90,11 @@ def test_a_place_that_others_could_take(passage: Path, mode: int, uid: int, gid:
     top.chmod(mode)
     with listening(top / "socket"):
         place = str(top / "socket")
-        assert bool(safety.changeable_by_others(place, safety.Owner(0))) is refused
+        assert bool(permissions.changeable_by_others(place, permissions.Owner(0))) is refused
         if not mode & 0o002:
             os.chown(place, STRANGER, STRANGER)
-            assert safety.changeable_by_others(place, safety.Owner(STRANGER, (STRANGER,))) == []
-            assert safety.changeable_by_others(place, safety.Owner(0)) != []
+            assert permissions.changeable_by_others(place, permissions.Owner(STRANGER, (STRANGER,))) == []
+            assert permissions.changeable_by_others(place, permissions.Owner(0)) != []
 
 
 @root
@@ -106,7 +106,7 @@ def test_what_everybody_may_write_to_is_safe_where_nobody_may_come(passage: Path
     with listening(top / "data" / "socket"):
         for mode, safe in ((0o755, False), (0o710, True), (0o701, False), (0o700, True)):
             top.chmod(mode)
-            found = safety.changeable_by_others(str(top / "data" / "socket"), safety.Owner(0))
+            found = permissions.changeable_by_others(str(top / "data" / "socket"), permissions.Owner(0))
             assert (found == []) is safe
 
 
@@ -118,7 +118,7 @@ def test_a_link_leads_out_of_a_closed_directory(passage: Path) -> None:
     tmp.chmod(0o1777)
     (closed / "link").symlink_to(tmp)
     with listening(tmp / "socket"):
-        assert safety.changeable_by_others(str(closed / "link" / "socket"), safety.Owner(0)) != []
+        assert permissions.changeable_by_others(str(closed / "link" / "socket"), permissions.Owner(0)) != []
 
 
 @root
@@ -126,14 +126,14 @@ def test_who_is_named_in_a_list_counts_as_another(passage: Path) -> None:
     (passage / "top").mkdir()
     with listening(passage / "top" / "socket"):
         place = str(passage / "top" / "socket")
-        assert safety.changeable_by_others(place, safety.Owner(0)) == []
+        assert permissions.changeable_by_others(place, permissions.Owner(0)) == []
         entries = [(0x01, 7, -1), (0x02, 7, STRANGER), (0x04, 5, -1), (0x10, 7, -1), (0x20, 5, -1)]
         packed = b"".join(struct.pack("<HHi", *entry) for entry in entries)
         try:
             os.setxattr(passage / "top", "system.posix_acl_access", struct.pack("<I", 2) + packed)
         except OSError:
             pytest.skip("this file system has no access control lists")
-        assert "can be written by its group" in safety.changeable_by_others(place, safety.Owner(0))[0].why
+        assert "can be written by its group" in permissions.changeable_by_others(place, permissions.Owner(0))[0].why
 
 
 def test_the_other_end_of_a_connection_to_a_port() -> None:

@@ -8,12 +8,12 @@ from contextlib import suppress
 
 import pytest
 
-from borg_lvm import limits
+from borg_lvm.linux import timeouts
 
 
 def test_what_is_quick_is_left_alone() -> None:
     before = signal.getsignal(signal.SIGALRM)
-    with limits.at_most(5):
+    with timeouts.at_most(5):
         time.sleep(0.3)
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
@@ -25,7 +25,7 @@ def test_what_hangs_is_interrupted_also_if_it_catches_every_exception() -> None:
             with suppress(Exception):
                 time.sleep(60)
 
-    with pytest.raises(limits.OutOfTime), limits.at_most(0.2):
+    with pytest.raises(timeouts.OutOfTime), timeouts.at_most(0.2):
         hang()
 
 
@@ -39,21 +39,21 @@ def test_cleaning_up_is_not_interrupted_at_once() -> None:
             time.sleep(0.6)
             cleaned.append(True)
 
-    with pytest.raises(limits.OutOfTime), limits.at_most(0.1):
+    with pytest.raises(timeouts.OutOfTime), timeouts.at_most(0.1):
         work()
     assert cleaned == [True]
 
 
 def test_it_stops_when_it_is_told_to() -> None:
     start = time.monotonic()
-    with pytest.raises(limits.OutOfTime), limits.at_most(60, stop=lambda: time.monotonic() > start + 0.3):
+    with pytest.raises(timeouts.OutOfTime), timeouts.at_most(60, stop=lambda: time.monotonic() > start + 0.3):
         time.sleep(60)
 
 
 def test_a_blocked_alarm_is_heard_all_the_same() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
     try:
-        with pytest.raises(limits.OutOfTime), limits.at_most(0.2):
+        with pytest.raises(timeouts.OutOfTime), timeouts.at_most(0.2):
             time.sleep(60)
         assert signal.SIGALRM in signal.pthread_sigmask(signal.SIG_BLOCK, set())
     finally:

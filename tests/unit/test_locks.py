@@ -8,7 +8,7 @@ import pytest
 
 from borg_lvm import locks
 from borg_lvm.errors import LockedError
-from borg_lvm.signals import Signals
+from borg_lvm.linux.signals import Signals
 from tests.unit.data.machine import VOLUME
 
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from borg_lvm import looking, strays
+from borg_lvm import strays
+from borg_lvm.linux import looking
+from borg_lvm.linux.looking import Answers, answers
 from borg_lvm.log import Log
-from borg_lvm.looking import Answers, answers
 from borg_lvm.strays import Process
 
 pytestmark = pytest.mark.process

@@ -6,29 +6,29 @@ import time
 
 import pytest
 
-from borg_lvm import namespace
+from borg_lvm.linux import namespaces
 
 pytestmark = pytest.mark.process
 
 
 def test_the_answer_comes_back() -> None:
-    assert namespace.apart(lambda: "é\udcff") == "é\udcff"
+    assert namespaces.apart(lambda: "é\udcff") == "é\udcff"
 
 
 def test_a_failure_is_none() -> None:
     def work() -> str:
         raise OSError
 
-    assert namespace.apart(work) is None
+    assert namespaces.apart(work) is None
 
 
 def test_what_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(namespace, "LONGEST", 0.1)
+    monkeypatch.setattr(namespaces, "LONGEST", 0.1)
 
     def work() -> str:
         time.sleep(60)
         return ""
 
     begin = time.monotonic()
-    assert namespace.apart(work) is None
+    assert namespaces.apart(work) is None
     assert time.monotonic() - begin < 30

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import kernel, path_watch
+from borg_lvm import path_watch
 from borg_lvm.errors import SnapshotError
+from borg_lvm.linux import syscalls
 from tests.unit.trees import linked, open_files
 
 
@@ -68,6 +69,6 @@ def test_no_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused() -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(kernel, "inotify", refused)
+    monkeypatch.setattr(syscalls, "inotify", refused)
     with pytest.raises(SnapshotError, match="cannot be watched: Too many open files"), path_watch.watching([]):
         pass

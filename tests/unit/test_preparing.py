@@ -14,9 +14,9 @@ from borg_lvm.config.later import Word
 from borg_lvm.config.schema import ApplicationEntry, OnFailure
 from borg_lvm.config.tree import Place
 from borg_lvm.errors import InterruptedRunError, QuiesceError
+from borg_lvm.linux.signals import Signals
 from borg_lvm.players import Player
 from borg_lvm.preparing import prepared
-from borg_lvm.signals import Signals
 
 
 @dataclass(frozen=True)

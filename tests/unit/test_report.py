@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from borg_lvm import verdict
-from borg_lvm.dm import Fill
 from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
+from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.report import Instant, Leftovers, Outcome, Quiesced, as_data, summary, table
 from borg_lvm.watching import Course, Look, Rest, Story
 from tests.unit.data.machine import GIB, MIB, RUN, Machine

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from borg_lvm import kernel, safe_open
 from borg_lvm.errors import SnapshotError
-from borg_lvm.safe_open import Identity
+from borg_lvm.linux import safe_open, syscalls
+from borg_lvm.linux.safe_open import Identity
 from tests.unit.trees import linked, open_files
 
 
@@ -21,7 +21,7 @@ from tests.unit.trees import linked, open_files
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "openat2":
         try:
-            os.close(kernel.openat2(-1, "/", os.O_PATH, 0))
+            os.close(syscalls.openat2(-1, "/", os.O_PATH, 0))
         except OSError:
             pytest.skip("this kernel, or a sandbox around us, has no openat2")
         return
@@ -29,7 +29,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     def refused(*_: object) -> int:
         raise OSError(request.param, "openat2")
 
-    monkeypatch.setattr(kernel, "openat2", refused)
+    monkeypatch.setattr(syscalls, "openat2", refused)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import kernel, safe_open
 from borg_lvm.errors import SnapshotError
+from borg_lvm.linux import safe_open, syscalls
 
 pytestmark = pytest.mark.process
 RUNS = int(os.environ.get("BORG_LVM_RUNS", "0"))
@@ -168,7 +168,7 @@ def test_nothing_outside_is_opened_or_made(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSYS, "openat2")
 
     if not openat2:
-        monkeypatch.setattr(kernel, "openat2", missing)
+        monkeypatch.setattr(syscalls, "openat2", missing)
     ground = Ground(tmp_path)
     before = len(os.listdir("/proc/self/fd"))
     outcomes = raced(ground, WAYS, TRIES, "inside", "refused")

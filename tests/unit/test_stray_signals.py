@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from borg_lvm.signals import ENDING, STRAY
+from borg_lvm.linux.signals import ENDING, STRAY
 
 BEAR = "import os, signal, sys; from borg_lvm import signals; signals.bear_strays(); "
 ALL = "[os.kill(os.getpid(), signum) for signum in signals.STRAY]; "

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from borg_lvm import child, proc
+from borg_lvm import child
 from borg_lvm.errors import QuiesceError
-from borg_lvm.proc import ProgramError
+from borg_lvm.linux import subprocesses
+from borg_lvm.linux.subprocesses import ProgramError
 
 pytestmark = pytest.mark.process
 ENDLESS = ["/bin/sh", "-c", "exec yes"]
@@ -17,17 +18,17 @@ ONE_LINE = ["/bin/sh", "-c", "exec tr '\\0' x </dev/zero"]
 
 
 def test_a_program_that_writes_without_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proc, "MOST", 1 << 20)
+    monkeypatch.setattr(subprocesses, "MOST", 1 << 20)
     for argv in (ENDLESS, ["/bin/sh", "-c", "exec yes >&2"]):
         with pytest.raises(ProgramError, match=r"wrote more than .* and was killed"):
-            proc.run(argv, timeout=30.0)
+            subprocesses.run(argv, timeout=30.0)
 
 
 def test_a_program_that_is_stepped_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proc, "MOST", 1 << 20)
+    monkeypatch.setattr(subprocesses, "MOST", 1 << 20)
 
     def steps() -> None:
-        for _ in proc.stepwise(ENDLESS, timeout=30.0):
+        for _ in subprocesses.stepwise(ENDLESS, timeout=30.0):
             time.sleep(0.05)
 
     with pytest.raises(ProgramError, match=r"wrote more than .* and was killed"):
@@ -36,13 +37,13 @@ def test_a_program_that_is_stepped_as_well(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_is_written_and_read_comes_whole() -> None:
     much = bytes(range(256)) * 4096
-    assert proc.run(["/bin/cat"], stdin=much).encode("utf-8", "surrogateescape") == much
-    assert proc.run(["/bin/true"], stdin=much) == ""  # nobody reads it
+    assert subprocesses.run(["/bin/cat"], stdin=much).encode("utf-8", "surrogateescape") == much
+    assert subprocesses.run(["/bin/true"], stdin=much) == ""  # nobody reads it
     with pytest.raises(ProgramError, match="failed with status 3") as error:
-        proc.run(["/bin/sh", "-c", "echo no >&2; exit 3"])
+        subprocesses.run(["/bin/sh", "-c", "echo no >&2; exit 3"])
     assert error.value.details == ("no",)
     with pytest.raises(ProgramError, match=r"did not end within 0\.3 s"):
-        proc.run(["/bin/sh", "-c", "exec >&- 2>&-; sleep 60"], timeout=0.3)
+        subprocesses.run(["/bin/sh", "-c", "exec >&- 2>&-; sleep 60"], timeout=0.3)
 
 
 @pytest.mark.parametrize("argv", [ENDLESS, ONE_LINE])

@@ -61,7 +61,7 @@ def test_a_name_that_no_file_can_have_is_refused(
     path: str, told: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No system call takes it, wherever it comes from; a traceback would follow."""
-    monkeypatch.setattr("borg_lvm.namespace.refuse_chroot", lambda: None)
+    monkeypatch.setattr("borg_lvm.linux.namespaces.refuse_chroot", lambda: None)
     question = Question(("true",), "/", (path,) if place == "path" else ("/etc",))
     if place == "list":
         (tmp_path / "list").write_bytes(b"/a\n\\000/b")

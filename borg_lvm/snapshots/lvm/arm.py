@@ -17,15 +17,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 
-from borg_lvm import dm
 from borg_lvm.errors import BorgLvmError, BusyError, SnapshotError
 from borg_lvm.ledger import Ledger
+from borg_lvm.linux import device_mapper
+from borg_lvm.linux.signals import undisturbed
 from borg_lvm.plan import Copy
-from borg_lvm.signals import undisturbed
 from borg_lvm.snapshots.lvm import tables
 from borg_lvm.snapshots.lvm.create import Made, Written
 
-HIDDEN = dm.QUIET | 0x2 << 16
+HIDDEN = device_mapper.QUIET | 0x2 << 16
 """For udev: a part of a volume, not to be looked at (DISABLE_SUBSYSTEM_RULES), as LVM says of these."""
 UDEV = "/run/udev/control"
 NODES = "/dev/mapper"
@@ -48,9 +48,9 @@ class Member:
     fd: int
     waits: bool = False
     beneath: str = ""
-    own: Sequence[dm.Row] = ()
-    space: Sequence[dm.Row] = ()
-    loaded: Sequence[dm.Row] = ()
+    own: Sequence[device_mapper.Row] = ()
+    space: Sequence[device_mapper.Row] = ()
+    loaded: Sequence[device_mapper.Row] = ()
     real: str = ""
     health: str = ""
 
@@ -103,7 +103,7 @@ def _cannot(copy: Copy, error: OSError) -> SnapshotError:
 
 
 def _armed(member: Member) -> Member:
-    own = dm.table(member.origin)
+    own = device_mapper.table(member.origin)
     if not own:
         raise _changed(member)
     _refuse_suspended(member)
@@ -112,31 +112,31 @@ def _armed(member: Member) -> Member:
         if shared and member.copy.origin.attr[0] not in "oO":  # since the survey: nobody was told of what is beneath
             raise _changed(member)
         return replace(member, own=own, beneath=f"{member.origin}-real" if shared else "")
-    space = dm.table(member.snapshot)
+    space = device_mapper.table(member.snapshot)
     if not space or space[0].kind == tables.SNAPSHOT:
         raise _changed(member)
     real, waits = (own[0].arguments.split()[0], False) if shared else _real(member, own)
-    dm.create(f"{member.copy.dm_name}-cow", f"{member.snapshot}-cow")
-    dm.load(f"{member.snapshot}-cow", space)
-    dm.start(f"{member.snapshot}-cow", HIDDEN)
-    cow = dm.number(f"{member.snapshot}-cow")
+    device_mapper.create(f"{member.copy.dm_name}-cow", f"{member.snapshot}-cow")
+    device_mapper.load(f"{member.snapshot}-cow", space)
+    device_mapper.start(f"{member.snapshot}-cow", HIDDEN)
+    cow = device_mapper.number(f"{member.snapshot}-cow")
     loaded = tables.snapshot(own, real, cow, member.written.chunk)
     if not waits:
-        dm.load(member.snapshot, loaded)
+        device_mapper.load(member.snapshot, loaded)
     return replace(member, waits=waits, own=own, space=space, loaded=loaded, real=real)
 
 
-def _real(member: Member, own: Sequence[dm.Row]) -> tuple[str, bool]:
+def _real(member: Member, own: Sequence[device_mapper.Row]) -> tuple[str, bool]:
     """Make the origin's `-real`; returns its number, and whether it has to wait for the window."""
     uuid = f"{member.origin}-real"
     with suppress(OSError):
-        dm.remove(uuid)  # what a command of LVM's that was killed has left, and nothing uses
-    dm.create(f"{member.copy.origin_dm_name}-real", uuid)
+        device_mapper.remove(uuid)  # what a command of LVM's that was killed has left, and nothing uses
+    device_mapper.create(f"{member.copy.origin_dm_name}-real", uuid)
     waits = tables.must_wait(own)
     if not waits:
-        dm.load(uuid, tables.real(own), read_only=dm.is_read_only(member.origin))
-        dm.start(uuid, HIDDEN)
-    return dm.number(uuid), waits
+        device_mapper.load(uuid, tables.real(own), read_only=device_mapper.is_read_only(member.origin))
+        device_mapper.start(uuid, HIDDEN)
+    return device_mapper.number(uuid), waits
 
 
 def complete(members: Sequence[Member]) -> list[Member]:
@@ -155,23 +155,23 @@ def _completed(member: Member) -> Member:
             raise _changed(member)
         _refuse_suspended(member)
         if not member.copy.extents:
-            dm.message(member.written.pool, f"delete {member.written.number}")
+            device_mapper.message(member.written.pool, f"delete {member.written.number}")
             return member
         if member.own[0].kind == tables.ORIGIN:
             return member
-        read_only, health = dm.is_read_only(member.origin), ""
+        read_only, health = device_mapper.is_read_only(member.origin), ""
         if member.waits:
-            health = tables.health(*dm.status("", member.origin))
-            dm.load(f"{member.origin}-real", tables.real(member.own), read_only=read_only)
-            dm.load(member.snapshot, member.loaded)
-        dm.load(member.origin, tables.origin(member.own, member.real), read_only=read_only)
+            health = tables.health(*device_mapper.status("", member.origin))
+            device_mapper.load(f"{member.origin}-real", tables.real(member.own), read_only=read_only)
+            device_mapper.load(member.snapshot, member.loaded)
+        device_mapper.load(member.origin, tables.origin(member.own, member.real), read_only=read_only)
     except OSError as error:
         raise _cannot(member.copy, error) from error
     return replace(member, health=health)
 
 
 def _refuse_suspended(member: Member) -> None:
-    if dm.is_suspended(member.origin):
+    if device_mapper.is_suspended(member.origin):
         raise SnapshotError(
             f"{member.copy.origin.full_name}: somebody else has suspended it; no snapshot was taken",
             remedy=f"find out who, then: dmsetup resume {member.copy.origin_dm_name}",
@@ -179,11 +179,15 @@ def _refuse_suspended(member: Member) -> None:
 
 
 def _is_as_armed(member: Member) -> bool:
-    if dm.table(member.origin) != member.own or dm.table(member.origin, inactive=True):
+    if device_mapper.table(member.origin) != member.own or device_mapper.table(member.origin, inactive=True):
         return False
     if not member.copy.extents:
-        return not dm.is_there(member.snapshot)
-    now = dm.table(member.snapshot), dm.table(member.snapshot, inactive=True), dm.table(f"{member.snapshot}-cow")
+        return not device_mapper.is_there(member.snapshot)
+    now = (
+        device_mapper.table(member.snapshot),
+        device_mapper.table(member.snapshot, inactive=True),
+        device_mapper.table(f"{member.snapshot}-cow"),
+    )
     return now == (member.space, [] if member.waits else member.loaded, member.space)
 
 
@@ -199,22 +203,22 @@ def disarm(origin: str, snapshot: str) -> None:
     is left alone. LVM's lock should be held.
     """
     real = f"{origin}-real"
-    if dm.kind(origin) == tables.ORIGIN and dm.kind(snapshot) == tables.SNAPSHOT:
+    if device_mapper.kind(origin) == tables.ORIGIN and device_mapper.kind(snapshot) == tables.SNAPSHOT:
         return
     with suppress(OSError):
-        waiting = dm.table(origin, inactive=True)
-        if waiting and waiting == tables.origin(waiting, dm.number(real)):
-            dm.clear(origin)
+        waiting = device_mapper.table(origin, inactive=True)
+        if waiting and waiting == tables.origin(waiting, device_mapper.number(real)):
+            device_mapper.clear(origin)
     with suppress(OSError):
-        if dm.kind(snapshot) == tables.SNAPSHOT:  # of an origin that is none
-            dm.remove(snapshot)
-        elif dm.is_there(f"{snapshot}-cow"):
-            dm.clear(snapshot)
+        if device_mapper.kind(snapshot) == tables.SNAPSHOT:  # of an origin that is none
+            device_mapper.remove(snapshot)
+        elif device_mapper.is_there(f"{snapshot}-cow"):
+            device_mapper.clear(snapshot)
     with suppress(OSError):
-        dm.remove(f"{snapshot}-cow")
-    if dm.kind(origin) != tables.ORIGIN:
+        device_mapper.remove(f"{snapshot}-cow")
+    if device_mapper.kind(origin) != tables.ORIGIN:
         with suppress(OSError):
-            dm.remove(real)
+            device_mapper.remove(real)
 
 
 def prove(members: Sequence[Member]) -> None:
@@ -227,8 +231,8 @@ def prove(members: Sequence[Member]) -> None:
                     _activate(member)
         except OSError as error:
             raise SnapshotError(f"cannot activate the snapshot of {name}: {error.strerror}") from error
-        if dm.fill(member.copy.dm_name, member.snapshot).problem or (
-            member.copy.extents and dm.kind(member.origin) != tables.ORIGIN
+        if device_mapper.fill(member.copy.dm_name, member.snapshot).problem or (
+            member.copy.extents and device_mapper.kind(member.origin) != tables.ORIGIN
         ):
             raise SnapshotError(f"the snapshot of {name} was not made: somebody has changed its devices meanwhile")
 
@@ -238,14 +242,16 @@ def _activate(member: Member) -> None:
 
     With such a link, /dev/disk/by-uuid would lead to the snapshot instead of the origin.
     """
-    dm.create(member.copy.dm_name, member.snapshot, member.copy.minor)
-    rows = dm.table(member.beneath or member.origin)
-    dm.load(member.snapshot, tables.thin(rows, dm.number(member.written.pool), member.written.number))
-    dm.start(member.snapshot, dm.QUIET)
+    device_mapper.create(member.copy.dm_name, member.snapshot, member.copy.minor)
+    rows = device_mapper.table(member.beneath or member.origin)
+    device_mapper.load(
+        member.snapshot, tables.thin(rows, device_mapper.number(member.written.pool), member.written.number)
+    )
+    device_mapper.start(member.snapshot, device_mapper.QUIET)
     node = os.path.join(NODES, member.copy.dm_name)
     end = time.monotonic() + _PATIENCE
     while os.path.exists(UDEV) and not os.path.exists(node) and time.monotonic() < end:
         time.sleep(0.01)
     if not os.path.exists(node):
-        major, minor = map(int, dm.number(member.snapshot).split(":"))
+        major, minor = map(int, device_mapper.number(member.snapshot).split(":"))
         os.mknod(node, 0o060600, os.makedev(major, minor))

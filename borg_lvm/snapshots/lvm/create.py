@@ -16,12 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm import origins, proc
+from borg_lvm import origins
 from borg_lvm.devices import lvm
 from borg_lvm.devices.lvm_settings import FORM, JSON, OURS, SILENT, configured
 from borg_lvm.errors import BorgLvmError, SnapshotError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
+from borg_lvm.linux import subprocesses
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.release import GRACE
 from borg_lvm.snapshots.lvm import group_lock, shell
@@ -131,7 +132,7 @@ class Made:
         """
         groups = sorted({copy.origin.vg for copy in self.group})
         argv = ["lvs", "--nolocking", "--all", *JSON, "--units", "s", "--config", FORM + SILENT]
-        text = proc.run([*argv, "--options", _FIELDS, *groups], timeout=timeout)
+        text = subprocesses.run([*argv, "--options", _FIELDS, *groups], timeout=timeout)
         try:
             listed = {(row["vg_name"], row["lv_name"].strip("[]")): row for row in lvm.rows(text)}
             found = {copy.name: _written(copy, listed) for copy in self.group}

@@ -12,8 +12,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from borg_lvm import kernel, safe_open
 from borg_lvm.errors import SnapshotError
+from borg_lvm.linux import safe_open, syscalls
 from borg_lvm.plan import Copy, Plan
 
 
@@ -34,7 +34,7 @@ def memory_locked() -> Iterator[None]:
     Raises: SnapshotError when the memory cannot be locked: then nothing was held.
     """
     try:
-        kernel.lock_memory()
+        syscalls.lock_memory()
     except OSError as error:
         raise SnapshotError(
             f"cannot lock our memory: {error.strerror}; nothing was frozen",
@@ -43,7 +43,7 @@ def memory_locked() -> Iterator[None]:
     try:
         yield
     finally:
-        kernel.unlock_memory()
+        syscalls.unlock_memory()
 
 
 def devices(fds: Sequence[int]) -> frozenset[int]:
@@ -62,13 +62,13 @@ def frozen_by_others(group: Sequence[Copy], fds: Sequence[int]) -> list[str]:
     for copy, fd in zip(group, fds, strict=True):
         if copy.hold == "freeze":
             try:
-                kernel.freeze(fd)
+                syscalls.freeze(fd)
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
                 found.append(copy.mounted_at)
             else:
-                kernel.thaw(fd)
+                syscalls.thaw(fd)
     return found
 
 
@@ -76,7 +76,7 @@ def write_out(group: Sequence[Copy], fds: Sequence[int]) -> None:
     """Write dirty pages before the window, so that the freeze has little to wait for."""
     for copy, fd in zip(group, fds, strict=True):
         if copy.mounted_at:
-            kernel.syncfs(fd)
+            syscalls.syncfs(fd)
         else:
             os.fsync(fd)
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from borg_lvm import proc
+from borg_lvm.linux import subprocesses
 
 _PATIENCE = 5.0
 _NO_REASON = re.compile(
@@ -62,7 +62,7 @@ class LvmShell:
             more = os.read(self._process.stdout.fileno(), 65536) if ready else b""
             if not more:
                 why = "ended" if ready else f"did not end a command within {self._timeout:g} s"
-                raise proc.ProgramError(["lvm", *argv], f"shell {why}", os.fsdecode(data))
+                raise subprocesses.ProgramError(["lvm", *argv], f"shell {why}", os.fsdecode(data))
             data += more
         return os.fsdecode(data[: data.find(mark)].rpartition(b"\n")[0]).splitlines()
 
@@ -76,7 +76,7 @@ def reasons(said: Sequence[str]) -> tuple[str, ...]:
 @contextmanager
 def started(timeout: float) -> Iterator[LvmShell]:
     """Start a shell; it ends with the block, or by itself if we die: LVM first comes to the end of its command."""
-    with proc.talking(["lvm"]) as process:
+    with subprocesses.talking(["lvm"]) as process:
         try:
             yield LvmShell(process, timeout)
             assert process.stdin

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from borg_lvm.dm import STATELESS, Row
+from borg_lvm.linux.device_mapper import STATELESS, Row
 
 ORIGIN, SNAPSHOT, THIN, RAID = "snapshot-origin", "snapshot", "thin", "raid"
 

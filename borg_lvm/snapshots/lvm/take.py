@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from borg_lvm.errors import BusyError, LateError, SnapshotError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
+from borg_lvm.linux.signals import Signals
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.report import Instant
-from borg_lvm.signals import Signals
 from borg_lvm.snapshots.lvm import arm, create, expedite, io_uring, prepare, window
 
 Quiesced = Callable[[], AbstractContextManager[None]]

@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from borg_lvm import dm, kernel
 from borg_lvm.errors import BusyError, SnapshotError
+from borg_lvm.linux import device_mapper, syscalls
 from borg_lvm.linux.dm_ioctl import SUSPENDED
+from borg_lvm.linux.signals import undisturbed
 from borg_lvm.report import Instant
-from borg_lvm.signals import undisturbed
 from borg_lvm.snapshots.lvm import tables
 from borg_lvm.snapshots.lvm.arm import Member
 
@@ -81,15 +81,15 @@ class _Hold:
         self._frozen = False
         self._suspended: list[str] = []
         uuids = [member.origin, *([member.beneath] if member.beneath else [])]
-        self._suspend = [(uuid, dm.suspending(uuid)) for uuid in uuids]
-        self._resume = [dm.starting(uuid) for uuid in reversed(uuids)]
-        self._look = dm.looking(member.origin)
+        self._suspend = [(uuid, device_mapper.suspending(uuid)) for uuid in uuids]
+        self._resume = [device_mapper.starting(uuid) for uuid in reversed(uuids)]
+        self._look = device_mapper.looking(member.origin)
         if member.copy.extents:
-            real = [dm.starting(f"{member.origin}-real")] if member.waits else []
-            self._appear = [*real, dm.starting(member.snapshot, dm.QUIET)]
+            real = [device_mapper.starting(f"{member.origin}-real")] if member.waits else []
+            self._appear = [*real, device_mapper.starting(member.snapshot, device_mapper.QUIET)]
         else:
             text = f"create_snap {member.written.number} {member.written.origin}"
-            self._appear = [dm.telling(member.written.pool, text)]
+            self._appear = [device_mapper.telling(member.written.pool, text)]
 
     def suspend(self) -> None:
         """Hold the volume. Raises: SnapshotError."""
@@ -97,7 +97,7 @@ class _Hold:
         member, what = self._member, "freeze"
         try:
             if member.copy.crypt:  # the file system lies above, where device-mapper does not see it
-                kernel.freeze(member.fd)
+                syscalls.freeze(member.fd)
                 self._frozen = True
             what = "suspend"
             for uuid, suspend in self._suspend:
@@ -110,7 +110,7 @@ class _Hold:
         """Have the snapshot begin to work. Raises: SnapshotError."""
         member = self._member
         try:
-            if member.waits and tables.health(*dm.status("", member.origin)) != member.health:
+            if member.waits and tables.health(*device_mapper.status("", member.origin)) != member.health:
                 raise SnapshotError(f"a disk of {member.copy.origin.full_name} has just failed; no snapshot was taken")
             for start in self._appear:
                 start()
@@ -139,13 +139,13 @@ class _Hold:
             if self._frozen:
                 stack.callback(_thaw, self._member)
             for uuid in self._suspended:
-                stack.callback(dm.set_going, uuid)
+                stack.callback(device_mapper.set_going, uuid)
 
 
 def _thaw(member: Member) -> None:
     """Thaw what we froze. If it goes already, the snapshots are of no instant."""
     try:
-        kernel.thaw(member.fd)
+        syscalls.thaw(member.fd)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm import kernel
 from borg_lvm.errors import SnapshotError
+from borg_lvm.linux import syscalls
 
 FOLDER = os.O_PATH | os.O_DIRECTORY
 _REFUSED = (errno.ENOSYS, errno.EPERM)
@@ -41,9 +41,9 @@ def opened(path: str, at: int | None = None, flags: int = os.O_PATH) -> int:
         raise OSError(errno.EINVAL, "not a plain path", path)
     try:
         if at is None:
-            return kernel.openat2(-1, "/" + "/".join(names), flags, kernel.RESOLVE_NO_SYMLINKS)
-        beneath = kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_BENEATH
-        return kernel.openat2(at, "/".join(names) or ".", flags, beneath)
+            return syscalls.openat2(-1, "/" + "/".join(names), flags, syscalls.RESOLVE_NO_SYMLINKS)
+        beneath = syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_BENEATH
+        return syscalls.openat2(at, "/".join(names) or ".", flags, beneath)
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
@@ -203,7 +203,7 @@ def changed(name: str, why: str) -> SnapshotError:
 
 def bind(source: int, target: int, flags: int) -> None:
     """Bind what one descriptor stands for on what the other does. Raises: OSError."""
-    kernel.mount(magic(source), magic(target), None, kernel.MS_BIND | flags)
+    syscalls.mount(magic(source), magic(target), None, syscalls.MS_BIND | flags)
 
 
 def lay(source: int, folder: int, name: str, flags: int, known: Identity | None = None) -> int:
@@ -244,7 +244,7 @@ def unmount(name: str, flags: int, devices: frozenset[int] | None = None) -> Non
                     return
         os.fchdir(above)
     try:
-        kernel.umount(last or ".", flags)
+        syscalls.umount(last or ".", flags)
     finally:
         os.chdir("/")
 
@@ -254,7 +254,7 @@ def remount(name: str, mount: int, flags: int) -> None:
     with _explained(name), path(name) as fd:
         if mount_id(fd) != mount:
             raise changed(name, "something else is mounted there")
-        kernel.mount(None, magic(fd), None, kernel.MS_REMOUNT | kernel.MS_BIND | flags)
+        syscalls.mount(None, magic(fd), None, syscalls.MS_REMOUNT | syscalls.MS_BIND | flags)
 
 
 def enter(folder: str) -> None:

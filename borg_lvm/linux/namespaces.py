@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from borg_lvm import kernel
 from borg_lvm.errors import UsageError
+from borg_lvm.linux import syscalls
 
 LONGEST = 300.0
 """Seconds that work in a child may take: mounting a copy replays a journal, on a slow disk."""
@@ -65,7 +65,7 @@ def _compared() -> str:
     here = _root("/")
     fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     told = os.open("/proc/self/fdinfo", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    kernel.setns(fd, kernel.CLONE_NEWNS)  # which takes us to its root
+    syscalls.setns(fd, syscalls.CLONE_NEWNS)  # which takes us to its root
     return _SAME if _root("/", told) == here else _OTHER
 
 
@@ -84,8 +84,8 @@ def _root(path: str, told: int | None = None) -> tuple[int, int, str]:
 
 def make_own() -> None:
     """Give this process a mount namespace of its own; what is mounted there is seen nowhere else. Errors: OSError."""
-    kernel.unshare(kernel.CLONE_NEWNS)
-    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
 
 
 def inside(namespace: int, work: Callable[[], str]) -> str | None:
@@ -95,7 +95,7 @@ def inside(namespace: int, work: Callable[[], str]) -> str | None:
     """
 
     def there() -> str:
-        kernel.setns(namespace, kernel.CLONE_NEWNS)
+        syscalls.setns(namespace, syscalls.CLONE_NEWNS)
         return work()
 
     return apart(there)
@@ -111,7 +111,7 @@ def apart(work: Callable[[], str]) -> str | None:
     if pid == 0:
         status = 1
         try:
-            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
             os.write(tell, os.fsencode(work()))
             status = 0
         finally:

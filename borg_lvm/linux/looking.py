@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
-from borg_lvm import kernel
+from borg_lvm.linux import syscalls
 
 PATIENCE = 0.5
 """Seconds that one answer may take: they take less than a thousandth, and the processors may be busy."""
@@ -105,7 +105,7 @@ def _end(pid: int) -> None:
 def _child(ask: Callable[[int], bool], numbers: Sequence[int], marks: mmap.mmap, begin: int, tell: int) -> NoReturn:
     """Ask. Never returns and never raises: whoever reads the pipe sees its end."""
     try:
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         for name in os.listdir("/proc/self/fd"):
             if int(name) != tell:
                 with suppress(OSError):

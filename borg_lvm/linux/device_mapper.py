@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from borg_lvm.linux import dm_ioctl
 from borg_lvm.linux.dm_ioctl import Prepared, Request, call
-from borg_lvm.signals import undisturbed
+from borg_lvm.linux.signals import undisturbed
 
 QUIET = (0x40 | 0x4 | 0x8) << 16
 """For udev, in an event: it counts (PRIMARY_SOURCE), no links are made by what is on the device (DISABLE_DISK_RULES),
