@@ -209,7 +209,7 @@ def _command(verb: argparse.ArgumentParser) -> None:
 def _path(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("the path is empty; is a variable not set?")
-    from borg_lvm.devices.paths import impossible
+    from borg_lvm.machine.paths import impossible
 
     if why := impossible(text):
         raise argparse.ArgumentTypeError(f"{text!r}: {why}")

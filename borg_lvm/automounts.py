@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from borg_lvm.devices import mounts
-from borg_lvm.devices.mounts import Mount, Table, above
-from borg_lvm.devices.paths import look
 from borg_lvm.linux import looking, safe_open
+from borg_lvm.machine import mounts
+from borg_lvm.machine.mounts import Mount, Table, above
+from borg_lvm.machine.paths import look
 from borg_lvm.resolve import ROOT_HOLES
 
 PATIENCE = 30.0

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from borg_lvm.devices.lvm import TAG, Volume, prefix
+from borg_lvm.machine.lvm import TAG, Volume, prefix
 
 _DEVICE = re.compile(rf"-{TAG}--[0-9]{{8}}T[0-9]{{6}}--[0-9a-f]{{6}}--[0-9]+(-cow)?$")
 _UUID = len("LVM-") + 64

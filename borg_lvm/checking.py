@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from borg_lvm import group_findings, past
-from borg_lvm.devices.lvm import KEEP_TAG, Volume
-from borg_lvm.devices.lvm_groups import Group
 from borg_lvm.finding import Finding, Level
+from borg_lvm.machine.lvm import KEEP_TAG, Volume
+from borg_lvm.machine.lvm_groups import Group
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.sizing import human
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from borg_lvm import belonging, ledger, luks, origins, stand, strays, undo
 from borg_lvm import release as releasing
 from borg_lvm.belonging import Known
-from borg_lvm.devices import lvm, mounts
-from borg_lvm.devices.lvm import KEEP_TAG, RUN_TAG, Volume, dm_name, prefix
-from borg_lvm.devices.lvm_settings import FORM, JSON
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import device_mapper, safe_open, subprocesses, syscalls
 from borg_lvm.log import Log
+from borg_lvm.machine import lvm, mounts
+from borg_lvm.machine.lvm import KEEP_TAG, RUN_TAG, Volume, dm_name, prefix
+from borg_lvm.machine.lvm_settings import FORM, JSON
 from borg_lvm.report import Leftovers
 from borg_lvm.snapshots.lvm import arm, expedite, group_lock
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from borg_lvm.devices.mounts import above, relative
+from borg_lvm.machine.mounts import above, relative
 from borg_lvm.resolve import Cover, Resolved, if_live
 
 _PASSING = re.compile(r"[0-9a-f]{12,}(-init)?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

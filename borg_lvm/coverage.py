@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from borg_lvm.applications import Probe
 from borg_lvm.config.schema import Coverage
-from borg_lvm.devices.mounts import Mount, Table
+from borg_lvm.machine.mounts import Mount, Table
 from borg_lvm.resolve import Cover, Resolved
 
 

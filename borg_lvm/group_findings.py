@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from borg_lvm.devices.lvm import Volume
-from borg_lvm.devices.lvm_groups import Group
 from borg_lvm.finding import Finding, Level
+from borg_lvm.machine.lvm import Volume
+from borg_lvm.machine.lvm_groups import Group
 from borg_lvm.sizing import human
 from borg_lvm.snapshotable import group_refusal, pool_limits, pool_refusal
 

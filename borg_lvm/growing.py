@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from borg_lvm import locks
-from borg_lvm.devices import lvm, stack
-from borg_lvm.devices.lvm_settings import SILENT
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
 from borg_lvm.linux import device_mapper, subprocesses
 from borg_lvm.linux.subprocesses import Steps
+from borg_lvm.machine import block_devices, lvm
+from borg_lvm.machine.lvm_settings import SILENT
 from borg_lvm.release import GRACE
 
 
@@ -104,10 +104,10 @@ class Grower:
                 self.told.append(f"the device {uuid} may stand still: {error.strerror}")
 
 
-def _devices(names: Sequence[str]) -> list[stack.BlockDevice]:
+def _devices(names: Sequence[str]) -> list[block_devices.BlockDevice]:
     """Return the devices of these names and all of device-mapper's below them, the lowest first."""
     numbers = [os.stat(f"/dev/mapper/{name}").st_rdev for name in names]
-    found = stack.bottom_up(f"{os.major(number)}:{os.minor(number)}" for number in numbers)
+    found = block_devices.bottom_up(f"{os.major(number)}:{os.minor(number)}" for number in numbers)
     return [device for device in found if device.dm_uuid]
 
 

@@ -12,10 +12,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
-from borg_lvm.devices import mounts
-from borg_lvm.devices.mounts import Mount, above, relative
 from borg_lvm.linux import safe_open, syscalls
 from borg_lvm.linux.safe_open import Identity
+from borg_lvm.machine import mounts
+from borg_lvm.machine.mounts import Mount, above, relative
 from borg_lvm.plan import Laid, Plan
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from borg_lvm.command import Excluded
-from borg_lvm.devices.mounts import Mount, above, join, relative
+from borg_lvm.machine.mounts import Mount, above, join, relative
 
 
 @dataclass(frozen=True)

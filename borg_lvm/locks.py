@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from borg_lvm import statedir
-from borg_lvm.devices.lvm import Volume
 from borg_lvm.errors import LockedError, SnapshotError
 from borg_lvm.ledger import STATE
 from borg_lvm.linux.signals import Signals
+from borg_lvm.machine.lvm import Volume
 
 FOLDER = os.path.join(STATE, "locks")
 

@@ -12,9 +12,9 @@ import os
 from contextlib import suppress
 
 from borg_lvm import ledger, statedir
-from borg_lvm.devices.lvm import Volume, dm_name
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import device_mapper, subprocesses
+from borg_lvm.machine.lvm import Volume, dm_name
 from borg_lvm.snapshots.lvm import group_lock
 
 

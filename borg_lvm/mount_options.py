@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from borg_lvm.devices.mounts import Mount
+from borg_lvm.machine.mounts import Mount
 
 _XFS_QUOTA = frozenset(
     "uquota usrquota quota uqnoenforce qnoenforce gquota grpquota gqnoenforce pquota prjquota pqnoenforce".split()

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack, suppress
 
-from borg_lvm.devices import lvm
-from borg_lvm.devices.lvm import Volume
-from borg_lvm.devices.lvm_settings import SILENT
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import device_mapper, subprocesses
 from borg_lvm.log import Log
+from borg_lvm.machine import lvm
+from borg_lvm.machine.lvm import Volume
+from borg_lvm.machine.lvm_settings import SILENT
 from borg_lvm.report import Leftovers
 from borg_lvm.snapshots.lvm import group_lock
 

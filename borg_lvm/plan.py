@@ -10,11 +10,11 @@ from typing import Literal
 from borg_lvm import consent, coverage, mount_options
 from borg_lvm.config.size import Size
 from borg_lvm.coverage import Covered
-from borg_lvm.devices import lvm
-from borg_lvm.devices.lvm import RUN_TAG, TAG, Volume, prefix
-from borg_lvm.devices.mounts import RAW, Mount
 from borg_lvm.errors import SourceError
 from borg_lvm.linux.safe_open import Identity
+from borg_lvm.machine import lvm
+from borg_lvm.machine.lvm import RUN_TAG, TAG, Volume, prefix
+from borg_lvm.machine.mounts import RAW, Mount
 from borg_lvm.resolve import Hole as LiveHole
 from borg_lvm.resolve import Resolved, if_live
 from borg_lvm.sizing import Allotted, Known, allot, limit

@@ -7,14 +7,14 @@ from contextlib import contextmanager, suppress
 
 from borg_lvm import belonging, merging, origins, strays
 from borg_lvm.belonging import Known
-from borg_lvm.devices import lvm
-from borg_lvm.devices.lvm import Volume
-from borg_lvm.devices.lvm_settings import IN_USE, OURS
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
 from borg_lvm.linux import device_mapper, safe_open, subprocesses
 from borg_lvm.log import Log
+from borg_lvm.machine import lvm
+from borg_lvm.machine.lvm import Volume
+from borg_lvm.machine.lvm_settings import IN_USE, OURS
 from borg_lvm.plan import Plan
 from borg_lvm.report import Leftovers
 

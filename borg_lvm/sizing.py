@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from borg_lvm.config.size import Size
-from borg_lvm.devices.lvm import Volume
+from borg_lvm.machine.lvm import Volume
 from borg_lvm.past import Once, expected
 
 AUTO = Size()

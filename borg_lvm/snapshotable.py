@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from borg_lvm.devices.lvm import Volume
-from borg_lvm.devices.lvm_groups import Group
+from borg_lvm.machine.lvm import Volume
+from borg_lvm.machine.lvm_groups import Group
 
 POOL_FULL = 95.0
 """From this fill (per cent, data or metadata) on, a thin pool is too full for a backup to be started."""

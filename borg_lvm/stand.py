@@ -17,14 +17,14 @@ from dataclasses import dataclass
 
 from borg_lvm import laying, statedir, strays, view
 from borg_lvm.desk import ABANDON, END, Desk
-from borg_lvm.devices import mounts
-from borg_lvm.devices.lvm import doubled, prefix
 from borg_lvm.errors import SnapshotError, SnapshotLostError, with_notes
 from borg_lvm.ledger import STATE, VIEWS, Ledger
 from borg_lvm.linux import safe_open, syscalls
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
+from borg_lvm.machine import mounts
+from borg_lvm.machine.lvm import doubled, prefix
 from borg_lvm.plan import Plan
 from borg_lvm.resolve import ROOT_HOLES
 from borg_lvm.watch import Watcher

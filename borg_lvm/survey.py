@@ -11,12 +11,12 @@ from borg_lvm import adding, automounts, coverage, encrypted, history, locks, pl
 from borg_lvm.command import Invocation, LivePath, Reading
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked, Coverer
-from borg_lvm.devices import lvm, mounts, stack
-from borg_lvm.devices.paths import SeenPath, impossible, look, look_declared
 from borg_lvm.errors import LockedError, SourceError, UsageError, shell_word
 from borg_lvm.history import History
 from borg_lvm.linux import namespaces, safe_open
 from borg_lvm.linux.safe_open import Identity
+from borg_lvm.machine import block_devices, lvm, mounts
+from borg_lvm.machine.paths import SeenPath, impossible, look, look_declared
 from borg_lvm.plan import Plan
 from borg_lvm.resolve import ROOT_HOLES, Cover, Resolved, Wanted, resolve, standing
 from borg_lvm.volumes import Found, Volumes
@@ -128,7 +128,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     devices = [cover.mount.device for cover in resolved.covers]
     with volume_facts.speeds(devices) as speeds:
         listed = _listed(devices, settings) if resolved.covers else lvm.Inventory()
-    volumes = Volumes(listed.volumes, stack.gather(devices), listed.groups)
+    volumes = Volumes(listed.volumes, block_devices.gather(devices), listed.groups)
     found = _found(resolved, volumes)
     past = history.read()
     wishes = plan.Wishes(
@@ -140,7 +140,7 @@ def survey(question: Question, settings: Settings) -> Survey:
         key_files=volume_facts.key_sources(found, settings),
         external_journals=volume_facts.external_journals(found),
     )
-    minors = stack.taken_minors()
+    minors = block_devices.taken_minors()
 
     def planned(logs: frozenset[str] = frozenset()) -> Plan:
         made = plan.make(replace(wishes, logs=logs), resolved, sources, volumes, minors)
@@ -289,7 +289,7 @@ def _listed(devices: Sequence[str], settings: Settings) -> lvm.Inventory:
     end = time.monotonic() + settings.lock_wait
     while True:
         listed = lvm.inventory(settings.command_timeout)
-        below = {device.dm_uuid for device in stack.gather(devices).values()}
+        below = {device.dm_uuid for device in block_devices.gather(devices).values()}
         try:
             held = [volume for volume in listed.volumes if volume.suspended and volume.dm_uuid in below]
             locks.refuse_held(held, settings.lock_wait)

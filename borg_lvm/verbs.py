@@ -129,14 +129,14 @@ def _asked(args: argparse.Namespace) -> checkup.Asked:
 
 def _clean(args: argparse.Namespace, log: Log) -> int:
     from borg_lvm import clean, ledger
-    from borg_lvm.devices import lvm, stack
     from borg_lvm.errors import ReleaseError
+    from borg_lvm.machine import block_devices, lvm
     from borg_lvm.report import Leftovers
 
     given.refuse_all_but_root()
     clean.set_going(ledger.entries(), log, args.run)
     timeout = given.settings_or_defaults(args, log).command_timeout
-    mapped = stack.mapped()
+    mapped = block_devices.mapped()
     volumes = lvm.report(timeout, hidden=True)
     entries = ledger.entries()
     found = clean.dead_runs(volumes, entries, args.run)

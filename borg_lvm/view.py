@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from borg_lvm import laying
-from borg_lvm.devices import ext, mounts
-from borg_lvm.devices.mounts import above
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.linux.safe_open import Identity
+from borg_lvm.machine import ext_superblock, mounts
+from borg_lvm.machine.mounts import above
 from borg_lvm.path_watch import Watch
 from borg_lvm.plan import Copy, Laid, Plan
 
@@ -70,7 +70,7 @@ def mount_copies(copies: Sequence[Copy], staging: str) -> None:
 
 def mount_copy(copy: Copy, point: str, flags: int) -> None:
     """Mount one copy. Errors: OSError, with a note of which; SnapshotError when it lacks what is in its journal."""
-    if copy.without_journal and ext.journal(copy.device).dirty:
+    if copy.without_journal and ext_superblock.journal(copy.device).dirty:
         raise SnapshotError(
             f"the snapshot of {copy.origin.full_name} lacks what is in its journal, which is on another device",
             remedy="tell us of it, with the kernel's version: the kernel has not frozen the file system as it should",

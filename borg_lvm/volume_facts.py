@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 
 from borg_lvm import luks
 from borg_lvm.config.schema import Settings
-from borg_lvm.devices import ext, lvm, mounts, stack
 from borg_lvm.history import History
 from borg_lvm.linux import safe_open
+from borg_lvm.machine import block_devices, ext_superblock, lvm, mounts
 from borg_lvm.sizing import Known
 from borg_lvm.volumes import Found
 
@@ -19,10 +19,10 @@ from borg_lvm.volumes import Found
 def speeds(devices: Sequence[str]) -> Iterator[dict[str, float]]:
     """Give how many bytes per second are written to each device (`major:minor`) while the block goes on."""
     found: dict[str, float] = {}
-    before, begin = {device: stack.written(device) for device in devices}, time.monotonic()
+    before, begin = {device: block_devices.written(device) for device in devices}, time.monotonic()
     yield found
     seconds = max(0.01, time.monotonic() - begin)
-    found |= {device: max(0, stack.written(device) - count) / seconds for device, count in before.items()}
+    found |= {device: max(0, block_devices.written(device) - count) / seconds for device, count in before.items()}
 
 
 def known(
@@ -44,10 +44,10 @@ def external_journals(found: Sequence[tuple[mounts.Mount, Found]]) -> frozenset[
     """Return the devices of the file systems whose journal is on another one. The table of mounts does not tell."""
     devices = set()
     for mount, one in found:
-        if mount.fstype in ext.FAMILY:
+        if mount.fstype in ext_superblock.FAMILY:
             name = one.crypt.name if one.crypt else lvm.dm_name(one.volume.vg, one.volume.name)
             with suppress(OSError):  # who cannot read the disk is told by what follows
-                if ext.journal(f"/dev/mapper/{name}").elsewhere:
+                if ext_superblock.journal(f"/dev/mapper/{name}").elsewhere:
                     devices.add(mount.device)
     return frozenset(devices)
 

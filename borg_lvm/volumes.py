@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from borg_lvm import snapshotable
-from borg_lvm.devices.lvm import Volume
-from borg_lvm.devices.lvm_groups import Group
-from borg_lvm.devices.mounts import RAW, Mount
-from borg_lvm.devices.stack import BlockDevice
+from borg_lvm.machine.block_devices import BlockDevice
+from borg_lvm.machine.lvm import Volume
+from borg_lvm.machine.lvm_groups import Group
+from borg_lvm.machine.mounts import RAW, Mount
 
 FREEZABLE = frozenset(("ext2", "ext3", "ext4", "xfs"))
 

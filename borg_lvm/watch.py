@@ -15,13 +15,13 @@ from typing import Literal, Protocol
 
 from borg_lvm import watching
 from borg_lvm.config.size import Size
-from borg_lvm.devices import stack
-from borg_lvm.devices.lvm import Volume, dm_name
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.growing import Grower, Room, Target
 from borg_lvm.linux import device_mapper
 from borg_lvm.linux.subprocesses import Steps
 from borg_lvm.log import Log
+from borg_lvm.machine import block_devices
+from borg_lvm.machine.lvm import Volume, dm_name
 from borg_lvm.plan import Copy, Plan
 from borg_lvm.sizing import human
 from borg_lvm.watching import Course, Curve, Look, PoolStory, Rest, Story
@@ -123,7 +123,7 @@ class _Snapshot:
             number = os.stat(f"/dev/mapper/{dm_name(self._copy.origin.vg, self._copy.origin.name)}").st_rdev
         except OSError:
             return 0
-        return stack.written(f"{os.major(number)}:{os.minor(number)}")
+        return block_devices.written(f"{os.major(number)}:{os.minor(number)}")
 
     def told(self) -> Story:
         """Return what has become of it, until now."""

@@ -13,8 +13,8 @@ from contextlib import suppress
 from functools import cache
 
 from borg_lvm.command import Invocation
-from borg_lvm.devices.mounts import above
 from borg_lvm.linux import subprocesses
+from borg_lvm.machine.mounts import above
 
 from . import borg_options
 

@@ -19,9 +19,9 @@ from borg_lvm import child
 from borg_lvm.applications import Application, DataPath, Found, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
 from borg_lvm.config.sections import key, required
-from borg_lvm.devices import mounts
 from borg_lvm.errors import AbsentError, BusyError, ConfigError, QuiesceError
 from borg_lvm.linux import subprocesses
+from borg_lvm.machine import mounts
 from borg_lvm.plugins import hookimpl
 
 from .cgroups import Freezer, Group, refuse_read_only, refuse_what_is_needed

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from borg_lvm import laying
-from borg_lvm.devices import mounts
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import namespaces, safe_open, syscalls
+from borg_lvm.machine import mounts
 from borg_lvm.plan import Laid
 from tests.system.attacker import RUNS
 

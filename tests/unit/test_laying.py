@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from borg_lvm.devices.mounts import Mount
 from borg_lvm.laying import Step, misplaced
+from borg_lvm.machine.mounts import Mount
 from borg_lvm.plan import Laid
 
 DEVICES = (0xFD05, 0xFD06)  # 253:5, 253:6

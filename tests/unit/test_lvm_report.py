@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm.devices import lvm
-from borg_lvm.devices.lvm import FIELDS, Volume, dm_name, parse
 from borg_lvm.errors import SnapshotError
+from borg_lvm.machine import lvm
+from borg_lvm.machine.lvm import FIELDS, Volume, dm_name, parse
 from tests.unit.data.machine import GIB, MIB, VOLUME
 
 REPORT = (Path(__file__).parent / "data" / "lvs.json").read_text()
@@ -186,7 +186,7 @@ def test_the_report_asks_for_plain_bytes(monkeypatch: pytest.MonkeyPatch) -> Non
         asked.append(argv)
         return REPORT
 
-    monkeypatch.setattr("borg_lvm.devices.lvm.proc.run", answer)
+    monkeypatch.setattr("borg_lvm.machine.lvm.proc.run", answer)
     assert len(lvm.report(5, ["vg0/home"])) == 8
     (argv,) = asked
     assert argv[0] == "lvs"

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from borg_lvm.devices.mounts import Mount, Table, above, join, parse, relative, visible
 from borg_lvm.errors import SourceError
+from borg_lvm.machine.mounts import Mount, Table, above, join, parse, relative, visible
 from tests.unit.data.machine import Namespace
 
 DATA = Path(__file__).parent / "data"
@@ -121,7 +121,7 @@ def test_a_chroot_that_is_no_mount_is_told_so() -> None:
 
 
 def test_our_own_table_can_be_read() -> None:
-    from borg_lvm.devices import mounts
+    from borg_lvm.machine import mounts
 
     assert mounts.Table(mounts.read()).of("/proc").fstype == "proc"
 

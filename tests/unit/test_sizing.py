@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from borg_lvm.config import Size
-from borg_lvm.devices.lvm import Volume
+from borg_lvm.machine.lvm import Volume
 from borg_lvm.past import Once
 from borg_lvm.sizing import AUTO_LEAST, FLOOR, Known, allot, human, limit
 from tests.unit.data.machine import GIB, MIB, VOLUME

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from borg_lvm import mount_options
-from borg_lvm.devices import ext, lvm_groups
-from borg_lvm.devices.lvm import Volume
-from borg_lvm.devices.lvm_groups import Group
-from borg_lvm.devices.mounts import Mount
 from borg_lvm.errors import BusyError, SnapshotError
 from borg_lvm.group_findings import judge
+from borg_lvm.machine import ext_superblock, lvm_groups
+from borg_lvm.machine.lvm import Volume
+from borg_lvm.machine.lvm_groups import Group
+from borg_lvm.machine.mounts import Mount
 from borg_lvm.snapshotable import crowded, group_refusal, pool_refusal, unlisted, volume_refusal
 from borg_lvm.snapshots.lvm import create, shell, window
 from tests.unit.data.machine import MIB, VOLUME, pool, thin
@@ -174,16 +174,16 @@ def superblock(
 @pytest.mark.parametrize(
     ("data", "journal"),
     [
-        (superblock(), ext.Journal()),
-        (superblock(inode=0, uuid=b"x" * 16), ext.Journal(elsewhere=True)),
-        (superblock(inode=0, uuid=b"x" * 16, incompatible=4), ext.Journal(elsewhere=True, dirty=True)),
-        (superblock(compatible=0, inode=0), ext.Journal()),
-        (superblock(inode=0, uuid=b"x" * 16, magic=1), ext.Journal()),
-        (b"", ext.Journal()),
+        (superblock(), ext_superblock.Journal()),
+        (superblock(inode=0, uuid=b"x" * 16), ext_superblock.Journal(elsewhere=True)),
+        (superblock(inode=0, uuid=b"x" * 16, incompatible=4), ext_superblock.Journal(elsewhere=True, dirty=True)),
+        (superblock(compatible=0, inode=0), ext_superblock.Journal()),
+        (superblock(inode=0, uuid=b"x" * 16, magic=1), ext_superblock.Journal()),
+        (b"", ext_superblock.Journal()),
     ],
 )
-def test_where_the_journal_is(data: bytes, journal: ext.Journal) -> None:
-    assert ext.parse(data) == journal
+def test_where_the_journal_is(data: bytes, journal: ext_superblock.Journal) -> None:
+    assert ext_superblock.parse(data) == journal
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from borg_lvm.devices.mounts import above, join, relative
 from borg_lvm.laying import Step, steps
+from borg_lvm.machine.mounts import above, join, relative
 from borg_lvm.plan import Plan
 from borg_lvm.resolve import PSEUDO, ROOT_HOLES
 from tests.unit.data.machine import Machine, Namespace, folders, needed

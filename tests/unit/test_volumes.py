@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from borg_lvm.devices.lvm_groups import Group
-from borg_lvm.devices.mounts import Mount
+from borg_lvm.machine.lvm_groups import Group
+from borg_lvm.machine.mounts import Mount
 from borg_lvm.volumes import Found, Volumes
 from tests.unit.data.machine import VOLUME, Machine, pool, thin
 

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
-from borg_lvm.devices import lvm_settings
 from borg_lvm.errors import BusyError
+from borg_lvm.machine import lvm_settings
 
 LOCKS = "/run/lock/lvm"
 """Where LVM keeps its locks, unless its configuration says otherwise."""

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from typing import Literal
 
-from borg_lvm.devices.mounts import Table
+from borg_lvm.machine.mounts import Table
 
 Kind = Literal["dir", "file", "link", "missing"]
 

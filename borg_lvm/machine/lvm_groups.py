@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from borg_lvm.devices import lvm_json, lvm_settings
-from borg_lvm.devices.lvm_json import number
-from borg_lvm.devices.lvm_settings import CLONES, FORM, JSON
 from borg_lvm.linux import subprocesses
+from borg_lvm.machine import lvm_json, lvm_settings
+from borg_lvm.machine.lvm_json import number
+from borg_lvm.machine.lvm_settings import CLONES, FORM, JSON
 
 FIELDS = (
     "pv_name,pv_uuid,pv_free,pv_allocatable,pv_missing,pv_duplicate,vg_name,vg_uuid,vg_permissions,vg_exported,"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from borg_lvm.devices import lvm_groups, lvm_json, lvm_settings
-from borg_lvm.devices.lvm_groups import Group
-from borg_lvm.devices.lvm_json import number
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import subprocesses
+from borg_lvm.machine import lvm_groups, lvm_json, lvm_settings
+from borg_lvm.machine.lvm_groups import Group
+from borg_lvm.machine.lvm_json import number
 
 FIELDS = (
     "vg_name,vg_uuid,vg_free,vg_extent_size,lv_name,lv_uuid,lv_size,lv_attr,lv_layout,lv_role,lv_active,lv_suspended,"
