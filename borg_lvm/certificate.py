@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.command import Reading, Result
 from borg_lvm.coverage import Covered
 from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.plan import Copy
+from borg_lvm.plugins.backup_command import Reading, Result
 from borg_lvm.report import Outcome, Quiesced
 from borg_lvm.watching import Look, Story
 

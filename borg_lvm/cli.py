@@ -93,9 +93,9 @@ def _told(error: BorgLvmError, log: Log) -> int:
 
 def trace_plugins(log: Log) -> None:
     """Have every call of a plugin told."""
-    from borg_lvm import plugins, trace
+    from borg_lvm.plugins import manager, trace
 
-    plugins.tracing = trace.Trace(log)
+    manager.tracing = trace.Trace(log)
 
 
 def _ours(argv: Sequence[str]) -> Sequence[str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from borg_lvm.applications import Probe
 from borg_lvm.config.schema import Coverage
 from borg_lvm.machine.mounts import Mount, Table
+from borg_lvm.plugins.application import Probe
 from borg_lvm.resolve import Cover, Resolved
 
 

@@ -6,26 +6,27 @@ from collections.abc import Iterator
 from dataclasses import MISSING, replace
 from textwrap import wrap
 
-from borg_lvm import discover, plugins, quiesce
-from borg_lvm.applications import Kind
+from borg_lvm import discover, quiesce
 from borg_lvm.config.schema import ApplicationEntry, Settings
 from borg_lvm.config.sections import default, keys
 from borg_lvm.coverage import Asked
 from borg_lvm.errors import QuiesceError
+from borg_lvm.plugins import manager
+from borg_lvm.plugins.application import Kind
 
 WIDTH = 100
 
 
 def plugin(name: str, settings: Settings) -> Iterator[str]:
     """Yield what a plugin offers and what it would do here, by name. Errors: ConfigError."""
-    about, offers = plugins.about(name)
+    about, offers = manager.about(name)
     yield from wrap(f"{name}: {about}", WIDTH)
     if "borg_lvm_application" not in offers:
         yield ""
         named = "is asked in every run" if name in settings.hooks else "is not named under `hooks`, so it is not asked"
         yield from wrap(f"It knows the command line of a backup program. Here it {named}.", WIDTH)
         return
-    yield from _offer(name, plugins.application(name))
+    yield from _offer(name, manager.application(name))
     yield ""
     yield from _here(name, settings)
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
-from borg_lvm import plugins
-from borg_lvm.applications import Found, Kind
 from borg_lvm.config.later import read_options
 from borg_lvm.config.schema import ApplicationEntry, Settings
 from borg_lvm.config.sections import default
 from borg_lvm.errors import ConfigError
 from borg_lvm.linux import timeouts
+from borg_lvm.plugins import manager
+from borg_lvm.plugins.application import Found, Kind
 
 TIMEOUT = 60.0
 MOST = 256
@@ -43,7 +43,7 @@ def everything(settings: Settings, warn: Callable[[str], object], seconds: float
     """
     found = []
     end = time.monotonic() + seconds
-    for installed in plugins.installed():
+    for installed in manager.installed():
         try:
             found += by_plugin(installed.name, settings, max(0.1, end - time.monotonic()))
         except ConfigError as error:
@@ -55,12 +55,12 @@ def by_plugin(name: str, settings: Settings, seconds: float = TIMEOUT) -> list[D
     """Ask one plugin. Errors: ConfigError when it cannot be loaded, fails, or takes too long."""
     try:
         with timeouts.at_most(seconds):
-            found = plugins.discover(name)
+            found = manager.discover(name)
     except timeouts.OutOfTime as error:
         raise ConfigError(f"the plugin {name!r} took too long to look around") from error
     if not found:
         return []
-    kind = plugins.application(name)
+    kind = manager.application(name)
     entries = [entry for entry in settings.applications if entry.plugin.text == name]
     return [Discovered(name, kind, one, _configured(one, kind, entries)) for one in found[:MOST]]
 

@@ -11,10 +11,11 @@ import resource
 import signal
 from collections.abc import Sequence
 
-from borg_lvm import plugins, run
-from borg_lvm.command import Invocation
+from borg_lvm import run
 from borg_lvm.errors import UsageError
 from borg_lvm.log import Log
+from borg_lvm.plugins import manager
+from borg_lvm.plugins.backup_command import Invocation
 
 FAILED = {"borg": 2, "restic": 1}
 """The status by which each says that there is no backup: borg's docs/usage/general, restic's docs/075_scripting.
@@ -44,7 +45,7 @@ def pass_on(program: str, command: tuple[str, ...], cwd: str) -> None:
     Errors: UsageError when nobody knows what the command is; CommandNotFoundError, CommandNotExecutableError.
     """
     invocation = Invocation(command, os.environ, cwd)
-    reading = plugins.read_command((program,), invocation)
+    reading = manager.read_command((program,), invocation)
     if reading is None:
         raise UsageError(
             f"{command[0]} is not known as {program} by its name",

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from borg_lvm.command import Excluded
 from borg_lvm.machine.mounts import Mount, above, join, relative
+from borg_lvm.plugins.backup_command import Excluded
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from borg_lvm import plugins
-from borg_lvm.applications import Application, Kind, Probe, Wish
 from borg_lvm.config.later import read_level, read_options
 from borg_lvm.config.schema import ApplicationEntry, Settings
 from borg_lvm.coverage import Asked
 from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
 from borg_lvm.linux import timeouts
+from borg_lvm.plugins import manager
+from borg_lvm.plugins.application import Application, Kind, Probe, Wish
 
 T = TypeVar("T")
 CLOSE_TIMEOUT = 10.0
@@ -220,7 +220,7 @@ def made(settings: Settings) -> list[Player]:
 
 def _made(entry: ApplicationEntry, where: str, settings: Settings) -> Player:
     try:
-        kind = plugins.application(entry.plugin.text)
+        kind = manager.application(entry.plugin.text)
     except ConfigError as error:
         raise _at(error, entry, f"{where}.plugin") from error
     wrong: list[ConfigError] = []

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from borg_lvm import players, preparing, undo, verifying
-from borg_lvm.applications import Added
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked
 from borg_lvm.errors import BorgLvmError, BusyError, QuiesceError
@@ -23,6 +22,7 @@ from borg_lvm.linux.signals import Signals
 from borg_lvm.linux.subprocesses import ProgramError
 from borg_lvm.plan import Plan
 from borg_lvm.players import Player
+from borg_lvm.plugins.application import Added
 from borg_lvm.report import Quiesced
 
 RESUME_TIMEOUT = 20.0

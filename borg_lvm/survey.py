@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from borg_lvm import adding, automounts, coverage, encrypted, history, locks, plan, plugins, volume_facts, wrappers
-from borg_lvm.command import Invocation, LivePath, Reading
+from borg_lvm import adding, automounts, coverage, encrypted, history, locks, plan, volume_facts
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked, Coverer
 from borg_lvm.errors import LockedError, SourceError, UsageError, shell_word
@@ -18,6 +17,8 @@ from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import block_devices, lvm, mounts
 from borg_lvm.machine.paths import SeenPath, impossible, look, look_declared
 from borg_lvm.plan import Plan
+from borg_lvm.plugins import manager, wrappers
+from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
 from borg_lvm.resolve import ROOT_HOLES, Cover, Resolved, Wanted, resolve, standing
 from borg_lvm.volumes import Found, Volumes
 
@@ -104,7 +105,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     """
     namespaces.refuse_chroot()
     invocation = wrappers.peel(question.argv, os.environ, question.cwd)
-    reading = plugins.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
+    reading = manager.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
     sources = _sources(question, settings, reading)
     _refuse_impossible([*sources, *settings.live, *(live.path for live in reading.live)])
     table = automounts.opened(sources, one_file_system=reading.one_file_system)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import plugins
-from borg_lvm.command import NOTHING, Invocation, Marked, OnTainted, Tainted
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import subprocesses
+from borg_lvm.plugins import manager
+from borg_lvm.plugins.backup_command import NOTHING, Invocation, Marked, OnTainted, Tainted
 
 TIMEOUT = 1800.0
 """Seconds for each program: a repository may be large and far away."""
@@ -37,7 +37,7 @@ def mark(hooks: tuple[str, ...], invocation: Invocation, wish: OnTainted, span: 
     tainted = Tainted(span.begin, span.end, wish, run, span.sound_until)
     by_hand = "look for what it saved and remove it by hand"
     try:
-        marked = plugins.taint(hooks, invocation, tainted)
+        marked = manager.taint(hooks, invocation, tainted)
     except subprocesses.ProgramError as error:
         return Marked((f"what was saved could not be marked: {error.brief}; {by_hand}", *error.details))
     except BorgLvmError as error:

@@ -32,8 +32,9 @@ def perform(
     args: argparse.Namespace, command: tuple[str, ...], settings: Settings, log: Log, held: Held | None = None
 ) -> int:
     """Do a run, also one whose command is somebody else's (`held`), and return its exit status."""
-    from borg_lvm import aftermath, clean, ledger, session, wrappers
+    from borg_lvm import aftermath, clean, ledger, session
     from borg_lvm.linux import namespaces
+    from borg_lvm.plugins import wrappers
 
     namespaces.refuse_chroot()
     keep = not held and args.keep
@@ -160,7 +161,7 @@ def _clean(args: argparse.Namespace, log: Log) -> int:
 
 
 def _hooks(args: argparse.Namespace, log: Log) -> int:
-    from borg_lvm import plugins
+    from borg_lvm.plugins import manager as plugins
 
     if args.plugin:
         from borg_lvm import describe

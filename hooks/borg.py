@@ -6,9 +6,9 @@ import os
 import shlex
 from dataclasses import replace
 
-from borg_lvm import wrappers
-from borg_lvm.command import Invocation, Marked, Reading, Tainted
-from borg_lvm.plugins import hookimpl
+from borg_lvm.plugins import wrappers
+from borg_lvm.plugins.backup_command import Invocation, Marked, Reading, Tainted
+from borg_lvm.plugins.manager import hookimpl
 
 from . import borg_create, borg_lines, borg_places, borg_version, options, patterns
 from .borg_lines import Line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from borg_lvm.command import Invocation, LivePath, Reading
+from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
 
 from . import borg_excludes, borg_options, borg_places, borgmatic_roots, options, patterns
 from .borg_lines import Line

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from borg_lvm.command import Invocation
+from borg_lvm.plugins.backup_command import Invocation
 
 from . import argparse_lines, borg_options, borg_version, options
 from .borg_options import Release, Tables

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from borg_lvm.command import Invocation, LivePath
+from borg_lvm.plugins.backup_command import Invocation, LivePath
 
 from . import patterns
 

@@ -12,9 +12,9 @@ import time
 from contextlib import suppress
 from functools import cache
 
-from borg_lvm.command import Invocation
 from borg_lvm.linux import subprocesses
 from borg_lvm.machine.mounts import above
+from borg_lvm.plugins.backup_command import Invocation
 
 from . import borg_options
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from borg_lvm.command import Invocation, LivePath, Marked, Reading, Tainted
-from borg_lvm.plugins import hookimpl
+from borg_lvm.plugins.backup_command import Invocation, LivePath, Marked, Reading, Tainted
+from borg_lvm.plugins.manager import hookimpl
 
 from . import (
     borg,

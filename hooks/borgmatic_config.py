@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.command import Invocation
+from borg_lvm.plugins.backup_command import Invocation
 
 from . import borgmatic_types, borgmatic_values
 from .borgmatic_errors import NODE, PATHS, Budget, Config, ConfigurationError, usable

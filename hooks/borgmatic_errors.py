@@ -6,7 +6,7 @@ import os
 import pwd
 from typing import Any
 
-from borg_lvm.command import Invocation
+from borg_lvm.plugins.backup_command import Invocation
 
 Config = dict[str, Any]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from borg_lvm.command import Invocation, LivePath
+from borg_lvm.plugins.backup_command import Invocation, LivePath
 
 from . import borg_places, borgmatic_config, patterns
 from .borgmatic_errors import Config, expand_user

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from borg_lvm.command import LivePath
+from borg_lvm.plugins.backup_command import LivePath
 
 from . import patterns
 

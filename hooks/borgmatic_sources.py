@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from borg_lvm.command import Invocation
+from borg_lvm.plugins.backup_command import Invocation
 
 from . import patterns
 from .borgmatic_errors import PATHS, Config, ConfigurationError, expand_user, usable

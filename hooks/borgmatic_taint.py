@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from typing import Any
 
-from borg_lvm.command import Invocation, Marked, Tainted
 from borg_lvm.linux import subprocesses
+from borg_lvm.plugins.backup_command import Invocation, Marked, Tainted
 
 from . import borg, borg_lines, borg_places, borg_taint, options
 from . import borgmatic_config as configuration

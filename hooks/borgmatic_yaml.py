@@ -12,7 +12,7 @@ import re
 import stat
 from typing import Any
 
-from borg_lvm.command import Invocation
+from borg_lvm.plugins.backup_command import Invocation
 
 from .borgmatic_errors import PATHS, Budget, ConfigurationError, expand_user
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm.applications import Intent
 from borg_lvm.errors import BusyError, QuiesceError
+from borg_lvm.plugins.application import Intent
 
 from .running import Process
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from borg_lvm import child
 from borg_lvm.errors import QuiesceError
 from borg_lvm.linux.subprocesses import SYSTEM_PATH, Account
+from borg_lvm.plugins import client_process
 
 MEMORY = 256 << 20
 """How many bytes of data a client may have: it keeps an answer until it is whole, and a server may never end one."""
@@ -38,14 +38,14 @@ class Client:
 
     def started(
         self, *place: str, env: Mapping[str, str], user: Account | None = None
-    ) -> AbstractContextManager[child.Child]:
+    ) -> AbstractContextManager[client_process.Child]:
         """Connect to a place, as a user of the operating system; the session ends with the block.
 
         Errors: QuiesceError when there is neither program nor library; ProgramError when it does not start.
         """
         if shutil.which(self.program, path=SYSTEM_PATH):
             # The first option of MySQL's must be the file of others, so the place comes first.
-            return child.started([self.program, *place, *self.words], env=env, user=user, memory=MEMORY)
+            return client_process.started([self.program, *place, *self.words], env=env, user=user, memory=MEMORY)
         if importlib.util.find_spec(self.library) is None:
             pip = shlex.join([f"{os.path.dirname(sys.executable)}/pip", "install", self.package])
             raise QuiesceError(
@@ -54,4 +54,4 @@ class Client:
         # It becomes that user by itself: who may not read our Python could not start it.
         who = [f"--user={user.uid}:{user.gid}"] if user else []
         argv = [sys.executable, "-I", OURS, self.kind, *who, *place]
-        return child.started(argv, name=self.library, env=env, memory=MEMORY)
+        return client_process.started(argv, name=self.library, env=env, memory=MEMORY)

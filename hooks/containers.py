@@ -15,14 +15,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm import child
-from borg_lvm.applications import Application, DataPath, Found, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
 from borg_lvm.config.sections import key, required
 from borg_lvm.errors import AbsentError, BusyError, ConfigError, QuiesceError
 from borg_lvm.linux import subprocesses
 from borg_lvm.machine import mounts
-from borg_lvm.plugins import hookimpl
+from borg_lvm.plugins import client_process
+from borg_lvm.plugins.application import Application, DataPath, Found, Intent, Kind, Probe, Wish
+from borg_lvm.plugins.manager import hookimpl
 
 from .cgroups import Freezer, Group, refuse_read_only, refuse_what_is_needed
 
@@ -202,7 +202,7 @@ class Paused(Containers):
 
     def __init__(self, wish: Wish, engine: str) -> None:
         super().__init__(wish, engine)
-        self._children: list[child.Child] = []
+        self._children: list[client_process.Child] = []
         self._ours: list[Container] = []
 
     def intents(self) -> Sequence[Intent]:
@@ -210,7 +210,7 @@ class Paused(Containers):
         thawing = super().intents()
         self._ours = [container for container in self.active if container.status == "running"]
         for container in self._ours:
-            waiting = child.waiting([self.engine, "pause", container.id])
+            waiting = client_process.waiting([self.engine, "pause", container.id])
             self._children.append(self.stack.enter_context(waiting))
         unpausing = [Intent(("/bin/sh", "-c", UNPAUSE, self.engine, container.id)) for container in self._ours]
         # An engine that was ended half-way through may not know that it has paused something.

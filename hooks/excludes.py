@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from borg_lvm.command import Excluded, Invocation
+from borg_lvm.plugins.backup_command import Excluded, Invocation
 
 from . import options, patterns
 

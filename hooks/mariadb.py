@@ -11,9 +11,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from borg_lvm.applications import Found, Kind, Wish
 from borg_lvm.errors import QuiesceError
-from borg_lvm.plugins import hookimpl
+from borg_lvm.plugins.application import Found, Kind, Wish
+from borg_lvm.plugins.manager import hookimpl
 
 from . import mariadb_copy
 from .sql_server import Options, SqlServer, discovered, numbers

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.applications import Found, Kind
 from borg_lvm.errors import BusyError, QuiesceError
-from borg_lvm.plugins import hookimpl
+from borg_lvm.plugins.application import Found, Kind
+from borg_lvm.plugins.manager import hookimpl
 
 from .sql_server import Options, SqlServer, discovered, numbers
 

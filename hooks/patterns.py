@@ -12,7 +12,7 @@ import stat
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
-from borg_lvm.command import Invocation, LivePath
+from borg_lvm.plugins.backup_command import Invocation, LivePath
 
 LARGEST = 64 << 20
 """bytes of a list that are read: a million paths."""

@@ -18,13 +18,13 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm import child
-from borg_lvm.applications import Added, Application, DataPath, Found, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, Text, Whole
 from borg_lvm.config.sections import key
 from borg_lvm.errors import QuiesceError
 from borg_lvm.linux.subprocesses import Account
-from borg_lvm.plugins import hookimpl
+from borg_lvm.plugins import client_process
+from borg_lvm.plugins.application import Added, Application, DataPath, Found, Kind, Probe, Wish
+from borg_lvm.plugins.manager import hookimpl
 
 from . import postgresql_backup_mode as backup_mode
 from . import postgresql_copy
@@ -106,7 +106,7 @@ class PostgreSQL(Application):
         self._options: Options = wish.options
         self._level = wish.level
         self._stack = ExitStack()
-        self._psql: child.Child | None = None
+        self._psql: client_process.Child | None = None
         self._facts: Mapping[str, Any] = {}
         self._checkpoint = "0/0"
         self._slot = f"borg_lvm_{os.getpid()}_{secrets.token_hex(4)}"
@@ -159,7 +159,7 @@ class PostgreSQL(Application):
         self._ended = backup_mode.ended(told, self._segment)
         return f"backup mode from {self._ended.begin} to {self._ended.end}"
 
-    def _refuse_changes(self, psql: child.Child) -> None:
+    def _refuse_changes(self, psql: client_process.Child) -> None:
         """See that it is the same server, with its files in the same places: a new tablespace may lie anywhere."""
         now = json.loads(_query(psql, FACTS, CONNECT_TIMEOUT))
         if now["started"] != self._facts["started"]:
@@ -202,7 +202,7 @@ class PostgreSQL(Application):
         spaces = (DataPath(str(place), "tablespace") for place in facts["tablespaces"])
         return (DataPath(data, "data", labelled=self._level == BACKUP_MODE), wal, *spaces)
 
-    def _connect(self) -> child.Child:
+    def _connect(self) -> client_process.Child:
         owner = _listening(f"{self._options.socket}/.s.PGSQL.{self._options.port}")
         self._account = Account(owner.pw_uid, owner.pw_gid)
         user = _account(self._options.os_user) if self._options.os_user else owner
@@ -232,7 +232,7 @@ class PostgreSQL(Application):
                 remedy="give the service's host, which must be the folder of a socket, and its port as socket and port",
             )
 
-    def _refuse_without_checkpoint(self, psql: child.Child) -> None:
+    def _refuse_without_checkpoint(self, psql: client_process.Child) -> None:
         known = self._facts["number"] >= CHECKPOINT_ROLE_SINCE
         if not known or _query(psql, MAY_CHECKPOINT, CONNECT_TIMEOUT) != "1":
             raise QuiesceError(
@@ -241,7 +241,7 @@ class PostgreSQL(Application):
             )
 
 
-def _query(psql: child.Child, statement: str, seconds: float) -> str:
+def _query(psql: client_process.Child, statement: str, seconds: float) -> str:
     """Have one statement done; returns its only line. Errors: QuiesceError with the server's words."""
     psql.say(_marked(statement))
     return "".join(psql.lines_until(MARK, seconds))

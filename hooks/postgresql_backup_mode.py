@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.applications import Added
 from borg_lvm.errors import QuiesceError
 from borg_lvm.linux import opening
+from borg_lvm.plugins.application import Added
 
 from .postgresql_copy import position
 

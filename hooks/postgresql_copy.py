@@ -12,10 +12,10 @@ import re
 import struct
 from dataclasses import dataclass
 
-from borg_lvm import child
 from borg_lvm.errors import QuiesceError
 from borg_lvm.linux import opening, permissions
 from borg_lvm.linux.subprocesses import Account
+from borg_lvm.plugins import client_process
 
 HEAD = struct.Struct("=QIIi")
 RUNNING = {5: "in archive recovery", 6: "in production"}
@@ -83,7 +83,7 @@ def _controldata(program: str, data: str, user: Account) -> str:
     """Return what it says, on one line. It runs as the server's user, for a file of theirs names what is run."""
     if user.uid == 0:
         raise QuiesceError("its files are root's, and no PostgreSQL server runs as root")
-    with child.unseen([program, "-D", data], user) as running:
+    with client_process.unseen([program, "-D", data], user) as running:
         status = running.status(TIMEOUT)
         said = running.words()
     if status:

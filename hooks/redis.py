@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from borg_lvm.applications import Application, DataPath, Found, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, Text, Whole
 from borg_lvm.config.sections import key
 from borg_lvm.errors import ConfigError, QuiesceError
 from borg_lvm.linux import permissions
-from borg_lvm.plugins import hookimpl
+from borg_lvm.plugins.application import Application, DataPath, Found, Kind, Probe, Wish
+from borg_lvm.plugins.manager import hookimpl
 
 from . import redis_copy
 from .peers import at_port, called, held, refuse_foreign

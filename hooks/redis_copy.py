@@ -16,10 +16,10 @@ import time
 from dataclasses import dataclass
 from typing import IO
 
-from borg_lvm import child
 from borg_lvm.errors import QuiesceError
 from borg_lvm.linux import opening
 from borg_lvm.linux.subprocesses import SYSTEM_PATH, Account
+from borg_lvm.plugins import client_process
 
 ROOM = 64 << 20
 """How many bytes are read altogether, before the backup command starts; of larger files only begin and end."""
@@ -100,7 +100,7 @@ class Look:
         program = next(filter(None, programs), "")
         if not program or self._fits(path) is None:
             return BEGIN_AND_END
-        with child.unseen([program, path], Account.of(self.owner)) as running:
+        with client_process.unseen([program, path], Account.of(self.owner)) as running:
             status = running.status(max(0.1, self.end - time.monotonic()))
             said = running.words()
         if status is None or UNKNOWN in said:

@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Iterator
 
-from borg_lvm.command import Invocation, LivePath, Reading
-from borg_lvm.plugins import hookimpl
+from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
+from borg_lvm.plugins.manager import hookimpl
 
 from . import excludes, options, patterns, rsync_list
 from .rsync_options import TABLE

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from borg_lvm import child
-from borg_lvm.applications import Application, DataPath, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
 from borg_lvm.config.sections import key
 from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
 from borg_lvm.linux import permissions, subprocesses
-from borg_lvm.plugins import hookimpl
+from borg_lvm.plugins import client_process
+from borg_lvm.plugins.application import Application, DataPath, Intent, Kind, Probe, Wish
+from borg_lvm.plugins.manager import hookimpl
 
 TOLD = {69: AbsentError, 75: BusyError}
 """What a command says by its exit status: that its application is not there (EX_UNAVAILABLE), or that it cannot be
@@ -105,7 +105,7 @@ class Scripts(Application):
         self.options: Options = wish.options
         self.wish = wish
         self.stack = ExitStack()
-        self.children: list[child.Child] = []
+        self.children: list[client_process.Child] = []
         options = self.options
         others = (options.probe, options.prepare, options.confirm, options.resume, options.verify)
         for argv in (*others, *self.commands()):
@@ -133,7 +133,7 @@ class Scripts(Application):
                 # The core's own limit is shorter.
                 yield from subprocesses.stepwise(self.options.prepare, env=self.environment("prepare"), timeout=86400.0)
         for command in self.commands():
-            started = child.waiting(command, env=self.environment("freeze"))
+            started = client_process.waiting(command, env=self.environment("freeze"))
             self.children.append(self.stack.enter_context(started))
 
     def intents(self) -> Sequence[Intent]:
@@ -162,7 +162,7 @@ class Scripts(Application):
         if failed:
             raise QuiesceError(failed[0], details=tuple(failed[1:]))
 
-    def _refuse_failure(self, program: str, begun: child.Child) -> None:
+    def _refuse_failure(self, program: str, begun: client_process.Child) -> None:
         status = begun.status(self.wish.deadline)
         if status is None:
             raise BusyError(f"{program} did not end within {self.wish.deadline:g} s and was killed")

@@ -16,12 +16,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from borg_lvm import child
-from borg_lvm.applications import Application, DataPath, Found, Intent, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath
 from borg_lvm.config.sections import key
 from borg_lvm.errors import BusyError, QuiesceError
 from borg_lvm.linux import permissions
+from borg_lvm.plugins import client_process
+from borg_lvm.plugins.application import Application, DataPath, Found, Intent, Probe, Wish
 
 from .clients import Client
 from .peers import held, refuse_foreign
@@ -87,7 +87,7 @@ class SqlServer(Application):
         self._options: Options = wish.options
         self.wish = wish
         self._stack = ExitStack()
-        self._client: child.Child | None = None
+        self._client: client_process.Child | None = None
         self.owner = 0
         # Nobody's statement, which a list of processes shows, can look like the end of an answer.
         self._mark = f"borg-lvm-{secrets.token_hex(8)}"
@@ -186,7 +186,7 @@ class SqlServer(Application):
         refuse_foreign(str(facts["data"]), self.owner)
         return facts | asdict(looked(str(facts["data"])))
 
-    def _connect(self) -> child.Child:
+    def _connect(self) -> client_process.Child:
         # The very socket that was looked at: root's password is for who listens there, whatever lies there later.
         peer = self._stack.enter_context(held(self._options.socket))
         self.owner = peer.owner

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from borg_lvm import child
-from borg_lvm.applications import Application, DataPath, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, ListOf
 from borg_lvm.config.sections import required
 from borg_lvm.errors import AbsentError, BusyError, QuiesceError
 from borg_lvm.linux import permissions
 from borg_lvm.linux.subprocesses import Account
-from borg_lvm.plugins import hookimpl
+from borg_lvm.plugins import client_process
+from borg_lvm.plugins.application import Application, DataPath, Intent, Kind, Probe, Wish
+from borg_lvm.plugins.manager import hookimpl
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HOLD, LOOK = os.path.join(HERE, "sqlite_hold.py"), os.path.join(HERE, "sqlite_look.py")
@@ -48,7 +48,7 @@ class SQLite(Application):
         self._options: Options = wish.options
         self._deadline = wish.deadline
         self._stack = ExitStack()
-        self._holder: child.Child | None = None
+        self._holder: client_process.Child | None = None
         self._owner = Account(0, 0)
 
     def probe(self) -> Probe:
@@ -62,7 +62,7 @@ class SQLite(Application):
             # Who waits for a lock does not hold up others. All waits together end before the deadline.
             wait = self._deadline / (2 * len(paths))
             which = [f"{info.st_dev}:{info.st_ino}:{path}" for info, path in zip(known, paths, strict=True)]
-            started = child.unseen([HOLD, f"{wait:g}", *which], self._owner, name="sqlite")
+            started = client_process.unseen([HOLD, f"{wait:g}", *which], self._owner, name="sqlite")
             self._holder = self._stack.enter_context(started)
             self._holder.lines_until("OPEN", TIMEOUT)
         return Probe("", tuple(DataPath(path, "database") for path in paths))
@@ -103,7 +103,7 @@ class SQLite(Application):
         paths = self._options.databases
         folder = tempfile.mkdtemp(dir=scratch)
         os.chown(folder, self._owner.uid, self._owner.gid)
-        with child.unseen([LOOK, folder, str(ROOM), *paths], self._owner, name="sqlite") as program:
+        with client_process.unseen([LOOK, folder, str(ROOM), *paths], self._owner, name="sqlite") as program:
             said = program.line(self._deadline)
         mark, _, checked = said.partition(" ")
         if mark != "LOOKED":

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from borg_lvm import child
-from borg_lvm.applications import Application, DataPath, Found, Intent, Kind, Probe, Wish
 from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
 from borg_lvm.config.sections import key, required
 from borg_lvm.errors import AbsentError, ConfigError, QuiesceError
 from borg_lvm.linux import subprocesses
-from borg_lvm.plugins import hookimpl
+from borg_lvm.plugins import client_process
+from borg_lvm.plugins.application import Application, DataPath, Found, Intent, Kind, Probe, Wish
+from borg_lvm.plugins.manager import hookimpl
 
 from .cgroups import Freezer, Group, refuse_read_only, refuse_what_is_needed
 from .writing import writing_services
@@ -177,7 +177,7 @@ class Stopped(Units):
     def __init__(self, wish: Wish) -> None:
         super().__init__(wish)
         self._running: list[Unit] = []
-        self._children: list[child.Child] = []
+        self._children: list[client_process.Child] = []
 
     def units(self) -> list[Unit]:
         """Return the units, and those that are stopped with them: these are not started with them again."""
@@ -210,7 +210,7 @@ class Stopped(Units):
         self._running = [unit for unit in units if unit.runs]
         self.leave([unit for unit in units if not unit.runs])
         for unit in self._running:
-            waiting = child.waiting(["systemctl", "stop", unit.name])
+            waiting = client_process.waiting(["systemctl", "stop", unit.name])
             self._children.append(self.stack.enter_context(waiting))
 
     def intents(self) -> Sequence[Intent]:

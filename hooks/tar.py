@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from borg_lvm.command import Invocation, LivePath, Reading
-from borg_lvm.plugins import hookimpl
+from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
+from borg_lvm.plugins.manager import hookimpl
 
 from . import excludes, options, patterns, tar_names
 from .tar_options import TABLE

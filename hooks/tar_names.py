@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from borg_lvm.command import Invocation
+from borg_lvm.plugins.backup_command import Invocation
 
 from . import options, patterns
 from .tar_options import TABLE

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from borg_lvm.command import OnTainted, Result
 from borg_lvm.config.kinds import (
     AbsolutePath,
     Choice,
@@ -28,6 +27,7 @@ from borg_lvm.config.later import NOTHING, Later, Placed, Word
 from borg_lvm.config.sections import Record, key, required, section
 from borg_lvm.config.size import Size
 from borg_lvm.config.tree import Fields
+from borg_lvm.plugins.backup_command import OnTainted, Result
 
 Consistency = Literal["instant", "per-volume"]
 """One instant for all volumes, or one for each."""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from borg_lvm.applications import Application
+from borg_lvm.plugins.application import Application
 
 
 class Subject(ABC):

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from borg_lvm import adding, undo
-from borg_lvm.applications import Added, Application
 from borg_lvm.contract.spy import Spy
 from borg_lvm.contract.subject import Subject
 from borg_lvm.errors import AbsentError, BorgLvmError, QuiesceError
 from borg_lvm.linux import timeouts
+from borg_lvm.plugins.application import Added, Application
 
 SPY = Spy()
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from borg_lvm.applications import DataPath, Intent, Probe
 from borg_lvm.errors import BorgLvmError, QuiesceError
+from borg_lvm.plugins.application import DataPath, Intent, Probe
 from tests.contract.toy import Toy
 
 

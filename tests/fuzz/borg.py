@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from borg_lvm.command import Invocation, Reading
+from borg_lvm.plugins.backup_command import Invocation, Reading
 from tests.fuzz import Figures
 from tests.fuzz.borg_front import Front
 from tests.fuzz.borg_grammar import SEEDS, Grammar, write_files

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from borg_lvm.command import Invocation, Reading
+from borg_lvm.plugins.backup_command import Invocation, Reading
 from tests.fuzz import Figures
 from tests.fuzz.borgmatic_grammar import ENVIRONMENT, Files, Grammar
 from tests.fuzz.borgmatic_judge import Case, Judge, judges

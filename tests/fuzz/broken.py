@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from borg_lvm import config
-from borg_lvm.command import Invocation
 from borg_lvm.errors import ConfigError
+from borg_lvm.plugins.backup_command import Invocation
 from tests.fuzz import Figures
 from tests.fuzz.borgmatic import KIBIBYTES, SECONDS, peak, read
 from tests.fuzz.borgmatic_grammar import ENVIRONMENT, Grammar

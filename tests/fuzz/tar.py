@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from borg_lvm.command import Invocation
+from borg_lvm.plugins.backup_command import Invocation
 from tests.fuzz import Figures
 from tests.fuzz.judging import Fuzzer, Judged, call
 

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from borg_lvm import wrappers
+from borg_lvm.plugins import wrappers
 from tests.fuzz import Figures
 from tests.fuzz.judging import Fuzzer, Judged, call
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import child
 from borg_lvm.linux.subprocesses import Account
+from borg_lvm.plugins import client_process
 from tests.rig import Rig
 from tests.system.live import assert_nothing_left, tidy
 from tests.system.pinning import NOBODY
@@ -180,7 +180,7 @@ def test_none_of_our_processes_as_a_user_can_be_entered(kind: str, tmp_path: Pat
             with subprocess.Popen(words, stdout=subprocess.PIPE) as looks:
                 assert looks.stdout
                 assert looks.stdout.readline() == b"ready\n"
-                with child.unseen(argv, user) as program:
+                with client_process.unseen(argv, user) as program:
                     assert program.line(10.0) == "runs"
                     pid = program._process.pid
                     told = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines())

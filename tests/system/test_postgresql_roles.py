@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm.applications import Wish
 from borg_lvm.errors import QuiesceError
+from borg_lvm.plugins.application import Wish
 from hooks import postgresql, postgresql_backup_mode
 from tests.system.postgres import BIN, OTHERS, OWN, USER, Cluster, cluster, programs_of
 

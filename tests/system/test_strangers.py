@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm.applications import Application, Wish
 from borg_lvm.errors import BorgLvmError, QuiesceError
 from borg_lvm.linux import timeouts
+from borg_lvm.plugins.application import Application, Wish
 from hooks import mariadb, postgresql, redis, sql_server, sqlite
 from tests.rig import Rig
 from tests.system.kept import BASE as KEPT

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from borg_lvm.applications import Application, Kind, Probe, Wish
 from borg_lvm.config.later import Word
 from borg_lvm.config.schema import ApplicationEntry, OnFailure
 from borg_lvm.config.tree import Place
 from borg_lvm.errors import AbsentError, DegradedError, QuiesceError
 from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.players import Player
+from borg_lvm.plugins.application import Application, Kind, Probe, Wish
 from borg_lvm.quiesce import Troupe
 from borg_lvm.report import Outcome
 from tests.unit.data.runs import two

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.adding import write
-from borg_lvm.applications import Added
+from borg_lvm.plugins.application import Added
 
 LABEL = Added("/pg/data", "backup_label", b"START\n", os.getuid())
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from borg_lvm.applications import DataPath, Probe
 from borg_lvm.config.schema import Coverage
 from borg_lvm.coverage import Asked, Covered, Coverer, Kept, late, logs, too_late
+from borg_lvm.plugins.application import DataPath, Probe
 from tests.unit.data.machine import Machine, folders
 
 DATA, SPACE = "/var/lib/pg/data", "/space/far"

@@ -8,22 +8,23 @@ from typing import cast
 
 import pytest
 
-from borg_lvm import config, coverage, discover, players, plugins, unnamed
+from borg_lvm import config, coverage, discover, players, unnamed
 from borg_lvm.checking import Unnamed
 from borg_lvm.config.schema import Settings
 from borg_lvm.coverage import Asked, Covered, Kept
 from borg_lvm.discover import Discovered
 from borg_lvm.errors import ConfigError
 from borg_lvm.log import Log
+from borg_lvm.plugins import manager
 from hooks import writing
 from tests.unit.test_plugins import install
 
 STRANGER = """
 from dataclasses import dataclass
-from borg_lvm.applications import Found, Kind
+from borg_lvm.plugins.application import Found, Kind
 from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
 from borg_lvm.config.sections import key
-from borg_lvm.plugins import hookimpl
+from borg_lvm.plugins.manager import hookimpl
 
 @dataclass(frozen=True)
 class Options:
@@ -104,8 +105,8 @@ def test_a_plugin_that_fails_is_told_and_the_others_are_asked(
     stranger(folder, "good", """[Found("it", {"folder": "/found"})]""")
     with pytest.raises(ConfigError, match="'bad' failed to look around: ZeroDivisionError"):
         by_stranger("bad", Settings())
-    ours = [plugin for plugin in plugins.installed() if plugin.name in ("bad", "good")]
-    monkeypatch.setattr(plugins, "installed", lambda: ours)
+    ours = [plugin for plugin in manager.installed() if plugin.name in ("bad", "good")]
+    monkeypatch.setattr(manager, "installed", lambda: ours)
     found = discover.everything(Settings(), Log().warning)
     assert "'bad' failed to look around" in capfd.readouterr().err
     assert [(one.plugin, one.found.options["folder"]) for one in found] == [("good", "/found")]
@@ -128,8 +129,8 @@ def test_what_is_not_configured_is_judged_by_what_is_seen_and_never_asked(
     module = folder / "stranger_fakes.py"
     module.write_text(module.read_text().replace("make=lambda wish: wish", "make=lambda wish: 1 / 0"))
     stranger(folder, "slow", "__import__('time').sleep(600)")
-    ours = [plugin for plugin in plugins.installed() if plugin.name in ("fakes", "slow")]
-    monkeypatch.setattr(plugins, "installed", lambda: ours)
+    ours = [plugin for plugin in manager.installed() if plugin.name in ("fakes", "slow")]
+    monkeypatch.setattr(manager, "installed", lambda: ours)
     monkeypatch.setattr(unnamed, "PATIENCE", 1.0)
     begin = time.monotonic()
     found = unnamed.look(Settings(), cast("coverage.Coverer", Coverer()))

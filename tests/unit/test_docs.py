@@ -6,7 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
-from borg_lvm import arguments, errors, hookspecs
+from borg_lvm import arguments, errors
+from borg_lvm.plugins import hookspecs
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()

@@ -198,8 +198,8 @@ def test_the_judge_finds_nothing_wrong_with_a_sound_house(tmp_path: Path) -> Non
     [
         (
             "errors.py",
-            "from borg_lvm.command import X",
-            "borg_lvm.errors:1: imports upwards: borg_lvm.command (floor 1)",
+            "from borg_lvm.plugins.backup_command import X",
+            "borg_lvm.errors:1: imports upwards: borg_lvm.plugins.backup_command (floor 1)",
         ),
         ("errors.py", "from borg_lvm import plan", "imports upwards: borg_lvm.plan (floor 2) from floor 0"),
         ("errors.py", "import borg_lvm.session as s", "imports upwards: borg_lvm.session (floor 4)"),
@@ -214,12 +214,20 @@ def test_the_judge_finds_nothing_wrong_with_a_sound_house(tmp_path: Path) -> Non
         ),
         ("config/tree.py", "from borg_lvm.config import load", "borg_lvm.config.load -> borg_lvm.config.tree"),
         ("config/tree.py", "import borg_lvm.config", "borg_lvm.config -> borg_lvm.config.load -> borg_lvm.config.tree"),
-        ("command.py", "import borg_lvm.command", "borg_lvm.command -> borg_lvm.command: imports in a circle"),
+        (
+            "command.py",
+            "import borg_lvm.plugins.backup_command",
+            "borg_lvm.plugins.backup_command -> borg_lvm.plugins.backup_command: imports in a circle",
+        ),
         ("session.py", "from borg_lvm import __version__", "borg_lvm.session:1: imports the package root"),
         ("session.py", "import borg_lvm", "borg_lvm.session:1: imports the package root"),
         ("session.py", "from . import VERSION", "borg_lvm.session:1: imports the package root"),
         ("__init__.py", "from borg_lvm.errors import E", "the package root imports borg_lvm.errors"),
-        ("hookspecs.py", "from borg_lvm.command import X", "imports borg_lvm.command at run time"),
+        (
+            "hookspecs.py",
+            "from borg_lvm.plugins.backup_command import X",
+            "imports borg_lvm.plugins.backup_command at run time",
+        ),
         ("hookspecs.py", "import os", "imports os at run time"),
         ("hookspecs.py", "if TYPE_CHECKING:\n pass\nelse:\n import os", "imports os at run time"),
         ("session.py", "import hooks.borg", "imports hooks.borg; the core knows no plugin"),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from borg_lvm.command import Invocation, Reading
 from borg_lvm.linux import subprocesses
+from borg_lvm.plugins.backup_command import Invocation, Reading
 from tests.fuzz import borg as fuzz
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from borg_lvm.command import Invocation, Reading
+from borg_lvm.plugins.backup_command import Invocation, Reading
 
 if TYPE_CHECKING:
     from hooks import borgmatic

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from borg_lvm.command import Invocation, Reading
+from borg_lvm.plugins.backup_command import Invocation, Reading
 from borg_lvm.survey import _way_out
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from borg_lvm.command import Invocation
+from borg_lvm.plugins.backup_command import Invocation
 from tests.fuzz import borgmatic_judge
 
 if TYPE_CHECKING:

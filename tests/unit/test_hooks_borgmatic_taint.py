@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm.command import NOTHING, Invocation, Marked, OnTainted, Tainted
 from borg_lvm.linux.subprocesses import ProgramError
+from borg_lvm.plugins.backup_command import NOTHING, Invocation, Marked, OnTainted, Tainted
 from hooks import borgmatic
 from hooks.borgmatic_taint import CONSENT, DEFAULT_FORMAT, ENVIRONMENT
 from tests.unit.test_hooks_taint import BEGIN, END, HOST, archive, in_utc

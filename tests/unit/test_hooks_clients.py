@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from borg_lvm import child
 from borg_lvm.errors import QuiesceError
 from borg_lvm.linux.subprocesses import Account
+from borg_lvm.plugins import client_process
 from hooks import clients
 from hooks.clients import Client
 
@@ -36,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Sequence[str], Any]]:
         found.append((argv, user))
         return nullcontext()
 
-    monkeypatch.setattr(child, "started", start)
+    monkeypatch.setattr(client_process, "started", start)
     return found
 
 

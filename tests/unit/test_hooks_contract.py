@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml  # noqa: F401  (imported here, so that no plugin is the first to write its byte code)
 
-from borg_lvm.command import Invocation, Reading
+from borg_lvm.plugins.backup_command import Invocation, Reading
 
 CWD = "/work/there"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from borg_lvm.applications import Wish
 from borg_lvm.errors import QuiesceError
+from borg_lvm.plugins.application import Wish
 from hooks.mariadb import MariaDB
 from hooks.mysql import MySQL, Statement, granted, longest
 from hooks.sql_server import Folder, Options, SqlServer, looked, numbers

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from borg_lvm.command import NOTHING, Invocation, Marked, OnTainted, Tainted
+from borg_lvm.plugins.backup_command import NOTHING, Invocation, Marked, OnTainted, Tainted
 from hooks import borg, restic
 
 BEGIN = 1_790_000_000.0

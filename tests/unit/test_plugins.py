@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import plugins
 from borg_lvm.errors import ConfigError
+from borg_lvm.plugins import manager
 
 
 def install(folder: Path, package: str, entries: str, module: str = "", code: str = "") -> None:
@@ -29,8 +29,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_both_ways_find_the_same() -> None:
-    quickly = dict(offer for place in reversed(sys.path) for offer in plugins._offers(place))
-    assert quickly == {point.name: point.value for point in entry_points(group=plugins.GROUP)}
+    quickly = dict(offer for place in reversed(sys.path) for offer in manager._offers(place))
+    assert quickly == {point.name: point.value for point in entry_points(group=manager.GROUP)}
 
 
 def test_a_strangers_module_is_found_among_other_entry_points(folder: Path) -> None:
@@ -38,13 +38,13 @@ def test_a_strangers_module_is_found_among_other_entry_points(folder: Path) -> N
         "[console_scripts]\nborg_lvm = other:main\n\n[borg_lvm]\n# one of ours\nstrange = stranger_one\n\n[x]\na=b\n"
     )
     install(folder, "strange", entries, "stranger_one", '"""A stranger."""\n')
-    assert dict(plugins._offers(str(folder))) == {"strange": "stranger_one"}
-    assert plugins.load(["strange"]).get_plugin("strange").__doc__ == "A stranger."
+    assert dict(manager._offers(str(folder))) == {"strange": "stranger_one"}
+    assert manager.load(["strange"]).get_plugin("strange").__doc__ == "A stranger."
 
 
 def test_an_object_inside_a_module(folder: Path) -> None:
     install(folder, "inner", "[borg_lvm]\ninner = stranger_two:Box.plugin\n", "stranger_two", "class Box: plugin = 5\n")
-    assert plugins.load(["inner"]).get_plugin("inner") == 5
+    assert manager.load(["inner"]).get_plugin("inner") == 5
 
 
 def test_the_earlier_folder_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,22 +52,22 @@ def test_the_earlier_folder_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     install(folder / "early", "twice", "[borg_lvm]\ntwice = early_one\n", "early_one", '"""Early."""')
     monkeypatch.syspath_prepend(folder / "late")
     monkeypatch.syspath_prepend(folder / "early")
-    assert plugins.load(["twice"]).get_plugin("twice").__doc__ == "Early."
+    assert manager.load(["twice"]).get_plugin("twice").__doc__ == "Early."
 
 
 def test_a_name_that_is_nowhere_is_told(folder: Path) -> None:
     with pytest.raises(ConfigError, match="'brog' is not installed") as told:
-        plugins.load(["brog"])
+        manager.load(["brog"])
     assert told.value.remedy == "did you mean 'borg'?"
 
 
 def test_a_plugin_that_breaks_is_named(folder: Path) -> None:
     install(folder, "broken", "[borg_lvm]\nbroken = stranger_broken\n", "stranger_broken", "1 / 0\n")
     with pytest.raises(ConfigError, match=r"'broken' \(stranger_broken\) cannot be loaded: division by zero"):
-        plugins.load(["broken"])
+        manager.load(["broken"])
 
 
 def test_what_cannot_be_read_offers_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty-1.dist-info").mkdir()
-    assert dict(plugins._offers(str(tmp_path))) == {}
-    assert dict(plugins._offers(str(tmp_path / "missing"))) == {}
+    assert dict(manager._offers(str(tmp_path))) == {}
+    assert dict(manager._offers(str(tmp_path / "missing"))) == {}

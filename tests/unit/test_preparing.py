@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from borg_lvm.applications import Application, Kind, Probe, Wish
 from borg_lvm.config.later import Word
 from borg_lvm.config.schema import ApplicationEntry, OnFailure
 from borg_lvm.config.tree import Place
 from borg_lvm.errors import InterruptedRunError, QuiesceError
 from borg_lvm.linux.signals import Signals
 from borg_lvm.players import Player
+from borg_lvm.plugins.application import Application, Kind, Probe, Wish
 from borg_lvm.preparing import prepared
 
 

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from borg_lvm import child
 from borg_lvm.errors import QuiesceError
 from borg_lvm.linux import subprocesses
 from borg_lvm.linux.subprocesses import ProgramError
+from borg_lvm.plugins import client_process
 
 pytestmark = pytest.mark.process
 ENDLESS = ["/bin/sh", "-c", "exec yes"]
@@ -48,22 +48,22 @@ def test_what_is_written_and_read_comes_whole() -> None:
 
 @pytest.mark.parametrize("argv", [ENDLESS, ONE_LINE])
 def test_an_answer_without_end_is_none(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "MOST", 1 << 20)
-    with child.started(argv) as endless:
+    monkeypatch.setattr(client_process, "MOST", 1 << 20)
+    with client_process.started(argv) as endless:
         with pytest.raises(QuiesceError, match="gave an answer of more than"):
             endless.lines_until("end", 30.0)
         assert not endless.lives()
 
 
 def test_lines_without_end_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "MOST_LINES", 1000)
-    with child.started(ENDLESS) as endless, pytest.raises(QuiesceError, match="or 1000 lines"):
+    monkeypatch.setattr(client_process, "MOST_LINES", 1000)
+    with client_process.started(ENDLESS) as endless, pytest.raises(QuiesceError, match="or 1000 lines"):
         endless.lines_until("end", 30.0)
 
 
 def test_of_what_nobody_asked_for_the_end_is_kept() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with child.started(["/bin/sh", "-c", "yes | head -c 200000000; echo; echo at last"]) as wordy:
+    with client_process.started(["/bin/sh", "-c", "yes | head -c 200000000; echo; echo at last"]) as wordy:
         assert wordy.status(60.0) == 0
         assert wordy.words().endswith("y at last")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
@@ -76,7 +76,7 @@ def test_a_client_that_fails_is_quoted_with_its_reason() -> None:
         'DETAIL:  Only roles with privileges of the "pg_read_all_settings" role may examine this parameter.',
         "LINE 1: SELECT", "another row",
     )  # fmt: skip
-    with child.started(["/bin/sh", "-c", 'printf "%s\\n" "$@"', "sh", *lines]) as client:
+    with client_process.started(["/bin/sh", "-c", 'printf "%s\\n" "$@"', "sh", *lines]) as client:
         with pytest.raises(QuiesceError) as error:
             client.lines_until("end", 30.0)
         assert error.value.message == f"/bin/sh has ended: {lines[1]} {lines[2]}"

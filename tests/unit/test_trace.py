@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import plugins
-from borg_lvm.applications import Application, Kind, Probe, Wish
-from borg_lvm.command import Invocation
 from borg_lvm.errors import QuiesceError
 from borg_lvm.log import Log
-from borg_lvm.trace import Trace
+from borg_lvm.plugins import manager
+from borg_lvm.plugins.application import Application, Kind, Probe, Wish
+from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm.plugins.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def test_what_is_prepared_beside_others_is_told_when_it_ends(trace: Trace, capfd
 def test_hooks_are_told_with_who_was_asked(
     trace: Trace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(plugins, "tracing", trace)
-    plugins.read_command(["rsync", "tar"], Invocation(("tar", "-cf", "x", "/srv"), {}, str(tmp_path)))
+    monkeypatch.setattr(manager, "tracing", trace)
+    manager.read_command(["rsync", "tar"], Invocation(("tar", "-cf", "x", "/srv"), {}, str(tmp_path)))
     assert told(capfd) == ["rsync, tar: borg_lvm_read_command answered"]
-    plugins.application("sqlite")
+    manager.application("sqlite")
     assert told(capfd) == ["sqlite: borg_lvm_application answered"]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from borg_lvm import wrappers
+from borg_lvm.plugins import wrappers
 
 
 def left(*argv: str) -> tuple[str, ...]:

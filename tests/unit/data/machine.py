@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from borg_lvm import plan
-from borg_lvm.command import LivePath
 from borg_lvm.config import Size
 from borg_lvm.machine.block_devices import BlockDevice
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.mounts import Mount, Table
 from borg_lvm.machine.paths import SeenPath
+from borg_lvm.plugins.backup_command import LivePath
 from borg_lvm.resolve import Resolved, Wanted, resolve
 from borg_lvm.volumes import Volumes
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from borg_lvm import getopt_long
-from borg_lvm.command import Invocation
+from borg_lvm.plugins import getopt_long
+from borg_lvm.plugins.backup_command import Invocation
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from borg_lvm.applications import Application, Kind, Wish
 from borg_lvm.log import Log
+from borg_lvm.plugins.application import Application, Kind, Wish
 
 if TYPE_CHECKING:
     import pluggy

@@ -1,6 +1,6 @@
 """The whole hook surface, on one screen. A plugin implements what it needs and ignores the rest.
 
-    from borg_lvm.plugins import hookimpl
+    from borg_lvm.plugins.manager import hookimpl
 
     @hookimpl
     def borg_lvm_read_command(invocation):
@@ -29,8 +29,8 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from borg_lvm.applications import Found, Kind
-    from borg_lvm.command import Invocation, Marked, Reading, Tainted
+    from borg_lvm.plugins.application import Found, Kind
+    from borg_lvm.plugins.backup_command import Invocation, Marked, Reading, Tainted
 
 hookspec = pluggy.HookspecMarker("borg_lvm")
 
@@ -55,7 +55,7 @@ def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> Marked | None:
 
 @hookspec
 def borg_lvm_application() -> Kind:
-    """Describe the kind of application that this plugin quiesces (`borg_lvm.applications`).
+    """Describe the kind of application that this plugin quiesces (`borg_lvm.plugins.application`).
 
     Called once, when an entry of `applications` names the plugin. The core makes an `Application` for each entry and
     drives it: hooks alone, one for freezing and one for thawing, would leave nobody who knows what stands still.

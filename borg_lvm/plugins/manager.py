@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from borg_lvm import hookspecs
-from borg_lvm.command import Invocation, Marked, Reading, Tainted
 from borg_lvm.errors import ConfigError
+from borg_lvm.plugins import hookspecs
+from borg_lvm.plugins.backup_command import Invocation, Marked, Reading, Tainted
 
 if TYPE_CHECKING:
-    from borg_lvm.applications import Found, Kind
-    from borg_lvm.trace import Trace
+    from borg_lvm.plugins.application import Found, Kind
+    from borg_lvm.plugins.trace import Trace
 
 GROUP = "borg_lvm"
 hookimpl = pluggy.HookimplMarker(GROUP)

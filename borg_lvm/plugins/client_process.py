@@ -20,9 +20,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from borg_lvm.applications import END_PROCESS, Intent
 from borg_lvm.errors import BusyError, QuiesceError
 from borg_lvm.linux import subprocesses
+from borg_lvm.plugins.application import END_PROCESS, Intent
 
 PATIENCE = 5.0
 UNSEEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "unseen_main.py")
