@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
-from borg_lvm.config.later import read_options
+from borg_lvm.config.fields import default
+from borg_lvm.config.plugin_options import read_options
 from borg_lvm.config.schema import ApplicationEntry, Settings
-from borg_lvm.config.sections import default
 from borg_lvm.errors import ConfigError
 from borg_lvm.linux import timeouts
 from borg_lvm.plugins import manager

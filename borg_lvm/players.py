@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from borg_lvm.config.later import read_level, read_options
+from borg_lvm.config.plugin_options import read_level, read_options
 from borg_lvm.config.schema import ApplicationEntry, Settings
 from borg_lvm.coverage import Asked
 from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError

@@ -15,8 +15,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
-from borg_lvm.config.sections import key, required
+from borg_lvm.config.fields import key, required
+from borg_lvm.config.value_types import AbsolutePath, ListOf, Text
 from borg_lvm.errors import AbsentError, BusyError, ConfigError, QuiesceError
 from borg_lvm.linux import subprocesses
 from borg_lvm.machine import mounts

@@ -18,8 +18,8 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.config.kinds import AbsolutePath, Text, Whole
-from borg_lvm.config.sections import key
+from borg_lvm.config.fields import key
+from borg_lvm.config.value_types import AbsolutePath, Text, Whole
 from borg_lvm.errors import QuiesceError
 from borg_lvm.linux.subprocesses import Account
 from borg_lvm.plugins import client_process

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from borg_lvm.config.kinds import AbsolutePath, Text, Whole
-from borg_lvm.config.sections import key
+from borg_lvm.config.fields import key
+from borg_lvm.config.value_types import AbsolutePath, Text, Whole
 from borg_lvm.errors import ConfigError, QuiesceError
 from borg_lvm.linux import permissions
 from borg_lvm.plugins.application import Application, DataPath, Found, Kind, Probe, Wish

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
-from borg_lvm.config.sections import key
+from borg_lvm.config.fields import key
+from borg_lvm.config.value_types import AbsolutePath, ListOf, Text
 from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
 from borg_lvm.linux import permissions, subprocesses
 from borg_lvm.plugins import client_process

@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from borg_lvm.config.kinds import AbsolutePath
-from borg_lvm.config.sections import key
+from borg_lvm.config.fields import key
+from borg_lvm.config.value_types import AbsolutePath
 from borg_lvm.errors import BusyError, QuiesceError
 from borg_lvm.linux import permissions
 from borg_lvm.plugins import client_process

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from borg_lvm.config.kinds import AbsolutePath, ListOf
-from borg_lvm.config.sections import required
+from borg_lvm.config.fields import required
+from borg_lvm.config.value_types import AbsolutePath, ListOf
 from borg_lvm.errors import AbsentError, BusyError, QuiesceError
 from borg_lvm.linux import permissions
 from borg_lvm.linux.subprocesses import Account

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
-from borg_lvm.config.sections import key, required
+from borg_lvm.config.fields import key, required
+from borg_lvm.config.value_types import AbsolutePath, ListOf, Text
 from borg_lvm.errors import AbsentError, ConfigError, QuiesceError
 from borg_lvm.linux import subprocesses
 from borg_lvm.plugins import client_process

@@ -6,7 +6,7 @@ settings = config.load()                      # /etc/borg-lvm/config.yaml and co
 settings = config.load("/root/other.yaml")    # this file alone
 """
 
-from borg_lvm.config.load import DIRECTORY, load, with_overrides
+from borg_lvm.config.loader import DIRECTORY, load, with_overrides
 from borg_lvm.config.schema import ApplicationEntry, Consistency, LuksKey, Settings, SnapshotSettings
 from borg_lvm.config.size import Size
 

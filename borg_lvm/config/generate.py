@@ -8,9 +8,9 @@ from dataclasses import MISSING
 from pathlib import Path
 from textwrap import wrap
 
-from borg_lvm.config.kinds import ListOf
+from borg_lvm.config.fields import Key, Record, Section, default, keys
 from borg_lvm.config.schema import Settings
-from borg_lvm.config.sections import Key, Record, Section, default, keys
+from borg_lvm.config.value_types import ListOf
 
 SCHEMA = Path(__file__).parents[1] / "config.schema.json"
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"

@@ -11,7 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from borg_lvm.config.kinds import (
+from borg_lvm.config.document import Fields
+from borg_lvm.config.fields import Record, key, required, section
+from borg_lvm.config.plugin_options import NOTHING, Later, Placed, Word
+from borg_lvm.config.size import Size
+from borg_lvm.config.value_types import (
     AbsolutePath,
     Choice,
     ListOf,
@@ -23,10 +27,6 @@ from borg_lvm.config.kinds import (
     Text,
     Whole,
 )
-from borg_lvm.config.later import NOTHING, Later, Placed, Word
-from borg_lvm.config.sections import Record, key, required, section
-from borg_lvm.config.size import Size
-from borg_lvm.config.tree import Fields
 from borg_lvm.plugins.backup_command import OnTainted, Result
 
 Consistency = Literal["instant", "per-volume"]

@@ -146,7 +146,7 @@ class Application(ABC):
 class Kind:
     """What a plugin offers: its levels (the first is the default) with their meaning, its options, and how it is made.
 
-    `options` is a dataclass of keys (`borg_lvm.config.sections`). At the levels in `still` the application writes
+    `options` is a dataclass of keys (`borg_lvm.config.fields`). At the levels in `still` the application writes
     nothing at all, so its volumes may be snapshotted one after the other; at those in `apart` as well, for a restore
     puts the parts together: these are refused where all of it is of one instant. At the levels in `recovers` it does
     not bring its files into order for the instant: a restored copy recovers as after a power cut, which the certificate

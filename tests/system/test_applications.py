@@ -536,8 +536,8 @@ import os, time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from borg_lvm.plugins.application import Application, DataPath, Intent, Kind, Probe
-from borg_lvm.config.kinds import Text
-from borg_lvm.config.sections import key
+from borg_lvm.config.value_types import Text
+from borg_lvm.config.fields import key
 from borg_lvm.plugins.manager import hookimpl
 
 STILL = "FOLDER/faulty.still"

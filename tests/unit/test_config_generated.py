@@ -10,9 +10,9 @@ import pytest
 
 from borg_lvm import config
 from borg_lvm.config import Settings, generate
-from borg_lvm.config.reading import parse
-from borg_lvm.config.sections import known
-from borg_lvm.config.tree import Findings, plain
+from borg_lvm.config.document import Findings, plain
+from borg_lvm.config.fields import known
+from borg_lvm.config.yaml_parser import parse
 from borg_lvm.errors import ConfigError
 
 SCHEMA = json.loads(generate.json_schema())

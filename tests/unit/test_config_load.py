@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from borg_lvm import config
 from borg_lvm.config import LuksKey, Settings, Size
-from borg_lvm.config.sections import merge
+from borg_lvm.config.fields import merge
 from borg_lvm.errors import ConfigError
 
 

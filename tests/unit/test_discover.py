@@ -22,8 +22,8 @@ from tests.unit.test_plugins import install
 STRANGER = """
 from dataclasses import dataclass
 from borg_lvm.plugins.application import Found, Kind
-from borg_lvm.config.kinds import AbsolutePath, ListOf, Text
-from borg_lvm.config.sections import key
+from borg_lvm.config.value_types import AbsolutePath, ListOf, Text
+from borg_lvm.config.fields import key
 from borg_lvm.plugins.manager import hookimpl
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ SOUND = {
     "proc.py": "import subprocess\nfrom borg_lvm.errors import Error",
     "hookspecs.py": "from typing import TYPE_CHECKING\nimport pluggy\nif TYPE_CHECKING:\n from borg_lvm import command",
     "command.py": "import os",
-    "config/__init__.py": "from borg_lvm.config.load import load",
+    "config/__init__.py": "from borg_lvm.config.loader import load",
     "config/load.py": "from borg_lvm import errors\nfrom .tree import Node\nfrom ..proc import run\nfrom . import tree",
     "config/tree.py": "import yaml",
     "plan.py": "from borg_lvm.config import Settings\nimport borg_lvm.resolve",
@@ -212,8 +212,12 @@ def test_the_judge_finds_nothing_wrong_with_a_sound_house(tmp_path: Path) -> Non
             "from borg_lvm import proc",
             "borg_lvm.errors -> borg_lvm.linux.subprocesses -> borg_lvm.errors: imports in a circle",
         ),
-        ("config/tree.py", "from borg_lvm.config import load", "borg_lvm.config.load -> borg_lvm.config.tree"),
-        ("config/tree.py", "import borg_lvm.config", "borg_lvm.config -> borg_lvm.config.load -> borg_lvm.config.tree"),
+        ("config/tree.py", "from borg_lvm.config import load", "borg_lvm.config.loader -> borg_lvm.config.document"),
+        (
+            "config/tree.py",
+            "import borg_lvm.config",
+            "borg_lvm.config -> borg_lvm.config.loader -> borg_lvm.config.document",
+        ),
         (
             "command.py",
             "import borg_lvm.plugins.backup_command",

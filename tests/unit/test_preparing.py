@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from borg_lvm.config.later import Word
+from borg_lvm.config.document import Place
+from borg_lvm.config.plugin_options import Word
 from borg_lvm.config.schema import ApplicationEntry, OnFailure
-from borg_lvm.config.tree import Place
 from borg_lvm.errors import InterruptedRunError, QuiesceError
 from borg_lvm.linux.signals import Signals
 from borg_lvm.players import Player

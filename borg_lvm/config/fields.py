@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Generic, TypeVar, cast
 
-from borg_lvm.config.kinds import Kind
-from borg_lvm.config.tree import Fields, Node, Scalar, Spot, describe, shorten
+from borg_lvm.config.document import Fields, Node, Scalar, Spot, describe, shorten
+from borg_lvm.config.value_types import Kind
 
 T = TypeVar("T")
 

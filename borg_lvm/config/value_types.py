@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from borg_lvm.config.document import Items, Node, Scalar, Spot, describe, shorten
 from borg_lvm.config.size import PATTERN as SIZE_PATTERN
 from borg_lvm.config.size import RESERVE_PATTERN, Size
 from borg_lvm.config.size import VALID as SIZE_VALID
-from borg_lvm.config.tree import Items, Node, Scalar, Spot, describe, shorten
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from borg_lvm.config.document import Findings, Place, Spot
+from borg_lvm.config.fields import Section, build, known, merge
 from borg_lvm.config.schema import Settings
-from borg_lvm.config.sections import Section, build, known, merge
-from borg_lvm.config.tree import Findings, Place, Spot
 from borg_lvm.errors import ConfigError
 from borg_lvm.linux import permissions
 
@@ -102,7 +102,7 @@ def _read(file: str, findings: Findings) -> dict[str, object]:
     data = _content(file, findings)
     if not data:
         return {}
-    from borg_lvm.config.reading import parse
+    from borg_lvm.config.yaml_parser import parse
 
     root = parse(data, file, findings)
     if root is None:

@@ -10,7 +10,7 @@ import re
 
 import yaml
 
-from borg_lvm.config.tree import Entry, Fields, Findings, Items, Node, Place, Plain, Scalar, shorten
+from borg_lvm.config.document import Entry, Fields, Findings, Items, Node, Place, Plain, Scalar, shorten
 
 _PLAIN_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"}
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.config.kinds import Choice, Kind, Text
-from borg_lvm.config.sections import Record, known
-from borg_lvm.config.tree import Fields, Findings, Node, Place, Scalar, Spot, describe, plain
+from borg_lvm.config.document import Fields, Findings, Node, Place, Scalar, Spot, describe, plain
+from borg_lvm.config.fields import Record, known
+from borg_lvm.config.value_types import Choice, Kind, Text
 from borg_lvm.errors import ConfigError
 
 NOTHING = Fields(Place(""), {})
