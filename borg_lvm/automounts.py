@@ -14,7 +14,7 @@ from borg_lvm.linux import looking, safe_open
 from borg_lvm.machine import mounts
 from borg_lvm.machine.mounts import Mount, Table, above
 from borg_lvm.machine.paths import look
-from borg_lvm.resolve import ROOT_HOLES
+from borg_lvm.planning.view_layout import ROOT_HOLES
 
 PATIENCE = 30.0
 """Seconds that one may take: a file system may be checked first, or lie on another machine."""

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.coverage import Covered
 from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.plan import Copy
+from borg_lvm.planning.application_data import Covered
+from borg_lvm.planning.growth_policy import Look, Story
+from borg_lvm.planning.plan import Copy
 from borg_lvm.plugins.backup_command import Reading, Result
 from borg_lvm.report import Outcome, Quiesced
-from borg_lvm.watching import Look, Story
 
 VERSION = 1
 Certificate = dict[str, Any]

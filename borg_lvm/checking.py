@@ -7,12 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from borg_lvm import group_findings, past
+from borg_lvm import group_findings
 from borg_lvm.finding import Finding, Level
 from borg_lvm.machine.lvm import KEEP_TAG, Volume
 from borg_lvm.machine.lvm_groups import Group
-from borg_lvm.plan import Copy, Plan
-from borg_lvm.sizing import human
+from borg_lvm.planning import usage_estimate
+from borg_lvm.planning.plan import Copy, Plan
+from borg_lvm.planning.snapshot_size import human
 
 OLDEST_LVM = (2, 3)
 CAPABILITIES = {21: "CAP_SYS_ADMIN", 2: "CAP_DAC_READ_SEARCH", 14: "CAP_IPC_LOCK", 5: "CAP_KILL"}
@@ -91,7 +92,7 @@ class Seen:
     damaged: tuple[str, ...] = ()
     plan: Plan | None = None
     refused: Refused | None = None
-    past: Mapping[str, Sequence[past.Once]] = field(default_factory=dict)
+    usage_estimate: Mapping[str, Sequence[usage_estimate.Once]] = field(default_factory=dict)
     grows: bool = True
     unnamed: tuple[Unnamed, ...] = ()
 
@@ -257,10 +258,10 @@ def _history(seen: Seen) -> Iterator[Finding]:
             yield from _size(copy, seen.past.get(copy.origin.uuid, ()), free if seen.grows else 0)
 
 
-def _size(copy: Copy, runs: Sequence[past.Once], spare: int) -> Iterator[Finding]:
+def _size(copy: Copy, runs: Sequence[usage_estimate.Once], spare: int) -> Iterator[Finding]:
     """Judge the size of a snapshot by what past runs have needed; it may grow into `spare` bytes."""
     about = copy.origin.full_name
-    expected = past.expected(runs, 0.0)
+    expected = usage_estimate.expected(runs, 0.0)
     if expected is None:
         yield Finding(
             "note", about, f"no run is known: {human(copy.size)} for its snapshot is a guess ({copy.why_size})"

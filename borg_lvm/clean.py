@@ -13,15 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import belonging, ledger, luks, origins, stand, strays, undo
+from borg_lvm import ledger, luks, origins, stand, strays, undo
 from borg_lvm import release as releasing
-from borg_lvm.belonging import Known
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import device_mapper, safe_open, subprocesses, syscalls
 from borg_lvm.log import Log
 from borg_lvm.machine import lvm, mounts
 from borg_lvm.machine.lvm import KEEP_TAG, RUN_TAG, Volume, dm_name, prefix
 from borg_lvm.machine.lvm_settings import FORM, JSON
+from borg_lvm.planning import ownership
+from borg_lvm.planning.ownership import Known
 from borg_lvm.report import Leftovers
 from borg_lvm.snapshots.lvm import arm, expedite, group_lock
 
@@ -100,9 +101,9 @@ def _known(entry: ledger.Entry | None) -> Known:
 
 def _is_ours(volume: Volume, volumes: Sequence[Volume], entry: ledger.Entry | None) -> bool:
     known = _known(entry)
-    if belonging.is_ours(volume, volumes, known):
+    if ownership.is_ours(volume, volumes, known):
         return True
-    return not known.names and belonging.may_be_space(volume) and _is_blank(volume)
+    return not known.names and ownership.may_be_space(volume) and _is_blank(volume)
 
 
 def _is_blank(volume: Volume) -> bool:
@@ -237,7 +238,7 @@ def mend(mapped: Mapping[str, str], volumes: Sequence[Volume], log: Log, leftove
     For what nobody has a ledger of any more. `mapped` are all devices, from before the volumes were listed. Tells
     whether there was anything.
     """
-    left = [uuid for uuid in belonging.orphans(mapped, volumes) if device_mapper.is_there(uuid)]
+    left = [uuid for uuid in ownership.orphans(mapped, volumes) if device_mapper.is_there(uuid)]
     for uuid in left:
         releasing.remove_device(uuid, leftovers)
         log.warning(f"the device {uuid} belonged to a snapshot that LVM knows nothing of")

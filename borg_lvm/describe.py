@@ -9,8 +9,8 @@ from textwrap import wrap
 from borg_lvm import discover, quiesce
 from borg_lvm.config.fields import default, keys
 from borg_lvm.config.schema import ApplicationEntry, Settings
-from borg_lvm.coverage import Asked
 from borg_lvm.errors import QuiesceError
+from borg_lvm.planning.application_data import Asked
 from borg_lvm.plugins import manager
 from borg_lvm.plugins.application import Kind
 

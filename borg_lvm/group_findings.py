@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from borg_lvm.finding import Finding, Level
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.lvm_groups import Group
-from borg_lvm.sizing import human
-from borg_lvm.snapshotable import group_refusal, pool_limits, pool_refusal
+from borg_lvm.planning.snapshot_size import human
+from borg_lvm.planning.snapshotable import group_refusal, pool_limits, pool_refusal
 
 POOL_FILLING = 80.0
 """From this fill (per cent) on a thin pool is worth a word."""

@@ -19,7 +19,7 @@ from borg_lvm.certificate import VERSION as CERTIFICATE
 from borg_lvm.certificate import Certificate
 from borg_lvm.errors import ForeignStateError
 from borg_lvm.log import Log
-from borg_lvm.past import Once
+from borg_lvm.planning.usage_estimate import Once
 from borg_lvm.report import Outcome
 
 FOLDER = "/var/lib/borg-lvm/history"

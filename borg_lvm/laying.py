@@ -16,7 +16,7 @@ from borg_lvm.linux import safe_open, syscalls
 from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import mounts
 from borg_lvm.machine.mounts import Mount, above, relative
-from borg_lvm.plan import Laid, Plan
+from borg_lvm.planning.plan import Laid, Plan
 
 
 @dataclass(frozen=True)

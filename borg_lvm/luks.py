@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from borg_lvm.errors import SnapshotError
 from borg_lvm.ledger import Ledger
 from borg_lvm.linux import permissions, subprocesses
-from borg_lvm.plan import Copy
+from borg_lvm.planning.plan import Copy
 
 CRYPTTAB = "/etc/crypttab"
 FROM_KERNEL = ""

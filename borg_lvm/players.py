@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from borg_lvm.config.plugin_options import read_level, read_options
 from borg_lvm.config.schema import ApplicationEntry, Settings
-from borg_lvm.coverage import Asked
 from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
 from borg_lvm.linux import timeouts
+from borg_lvm.planning.application_data import Asked
 from borg_lvm.plugins import manager
 from borg_lvm.plugins.application import Application, Kind, Probe, Wish
 

@@ -13,14 +13,14 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from borg_lvm import players, preparing, undo, verifying
 from borg_lvm.config.schema import Settings
-from borg_lvm.coverage import Asked
 from borg_lvm.errors import BorgLvmError, BusyError, QuiesceError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger, path
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import Signals
 from borg_lvm.linux.subprocesses import ProgramError
-from borg_lvm.plan import Plan
+from borg_lvm.planning.application_data import Asked
+from borg_lvm.planning.plan import Plan
 from borg_lvm.players import Player
 from borg_lvm.plugins.application import Added
 from borg_lvm.report import Quiesced

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from borg_lvm import belonging, merging, origins, strays
-from borg_lvm.belonging import Known
+from borg_lvm import merging, origins, strays
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
@@ -15,7 +14,9 @@ from borg_lvm.log import Log
 from borg_lvm.machine import lvm
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.lvm_settings import IN_USE, OURS
-from borg_lvm.plan import Plan
+from borg_lvm.planning import ownership
+from borg_lvm.planning.ownership import Known
+from borg_lvm.planning.plan import Plan
 from borg_lvm.report import Leftovers
 
 GRACE = 2.0
@@ -53,7 +54,7 @@ def ours(run_id: str, known: Known, timeout: float, *, kept: bool = False) -> li
     """
     listed = lvm.report(timeout, hidden=True)
     left = [one for one in listed if one.dm_uuid in known.uuids or one.run_id == run_id]
-    left = [one for one in left if one.dm_uuid in known.uuids or belonging.is_ours(one, listed, known)]
+    left = [one for one in left if one.dm_uuid in known.uuids or ownership.is_ours(one, listed, known)]
     return [one for one in left if kept or lvm.KEEP_TAG not in one.tags]
 
 

@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Any
 
 from borg_lvm import verdict
-from borg_lvm.coverage import Covered
 from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
 from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.plan import Copy, Plan
-from borg_lvm.resolve import DECLARED
-from borg_lvm.sizing import human
-from borg_lvm.watching import PoolStory, Story
+from borg_lvm.planning.application_data import Covered
+from borg_lvm.planning.growth_policy import PoolStory, Story
+from borg_lvm.planning.plan import Copy, Plan
+from borg_lvm.planning.snapshot_size import human
+from borg_lvm.planning.view_layout import DECLARED
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
 from borg_lvm.machine import mounts
 from borg_lvm.machine.lvm import doubled, prefix
-from borg_lvm.plan import Plan
-from borg_lvm.resolve import ROOT_HOLES
+from borg_lvm.planning.plan import Plan
+from borg_lvm.planning.view_layout import ROOT_HOLES
 from borg_lvm.watch import Watcher
 
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, IMMUTABLE = 0x80086601, 0x40086602, 0x10  # linux/fs.h

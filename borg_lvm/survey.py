@@ -7,20 +7,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from borg_lvm import adding, automounts, coverage, encrypted, history, locks, plan, volume_facts
+from borg_lvm import adding, automounts, encrypted, history, locks, volume_facts
 from borg_lvm.config.schema import Settings
-from borg_lvm.coverage import Asked, Coverer
 from borg_lvm.errors import LockedError, SourceError, UsageError, shell_word
 from borg_lvm.history import History
 from borg_lvm.linux import namespaces, safe_open
 from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import block_devices, lvm, mounts
 from borg_lvm.machine.paths import SeenPath, impossible, look, look_declared
-from borg_lvm.plan import Plan
+from borg_lvm.planning import application_data, plan
+from borg_lvm.planning.application_data import Asked, Coverer
+from borg_lvm.planning.plan import Plan
+from borg_lvm.planning.view_layout import ROOT_HOLES, Cover, Resolved, Wanted, resolve, standing
+from borg_lvm.planning.volumes import Found, Volumes
 from borg_lvm.plugins import manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
-from borg_lvm.resolve import ROOT_HOLES, Cover, Resolved, Wanted, resolve, standing
-from borg_lvm.volumes import Found, Volumes
 
 LOOK_AGAIN = 0.5
 """Seconds between two questions whether another run still holds a volume still."""
@@ -60,12 +61,12 @@ class Survey:
         coverer = self.coverer()
         covered = tuple(coverer.cover(one) for one in asked)
         problems = [told for one, kept in zip(asked, covered, strict=True) for told in coverer.problems(one, kept)]
-        problems += coverage.too_late(covered)
+        problems += application_data.too_late(covered)
         problems += adding.refusals(asked, covered, self.plan.copies)
         if problems:
             words = "an application's data is not in this run as it must be; nothing was done"
             raise SourceError(words, details=tuple(problems))
-        made = self._with_last(coverage.logs(covered))
+        made = self._with_last(application_data.logs(covered))
         notes = (*self.plan.notes, *left_out)
         made = replace(made, applications=covered, notes=notes, seen=self.plan.seen, ways=self.plan.ways)
         return replace(self, plan=made)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from borg_lvm.certificate import Certificate
+from borg_lvm.planning.snapshot_size import human
 from borg_lvm.report import columns, shown
-from borg_lvm.sizing import human
 from borg_lvm.timeline import brief, spark
 
 HEAD = ("RUN", "BEGAN", "RESULT", "PROGRAM", "TOOK", "STILL", "USED")

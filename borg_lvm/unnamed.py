@@ -13,8 +13,8 @@ import time
 from borg_lvm import discover
 from borg_lvm.checking import Unnamed
 from borg_lvm.config.schema import Settings
-from borg_lvm.coverage import Asked, Coverer
 from borg_lvm.linux import timeouts
+from borg_lvm.planning.application_data import Asked, Coverer
 from borg_lvm.plugins.application import DataPath, Probe
 
 PATIENCE = 15.0

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.plan import Copy
-from borg_lvm.sizing import SLOWEST, human, most
-from borg_lvm.watching import SHORTEST, Course, Story, duration
+from borg_lvm.planning.growth_policy import SHORTEST, Course, Story, duration
+from borg_lvm.planning.plan import Copy
+from borg_lvm.planning.snapshot_size import SLOWEST, human, most
 
 CHUNK_SECTORS = 8
 """Sectors of a chunk of LVM's snapshots (4 KiB)."""

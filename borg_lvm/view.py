@@ -17,7 +17,7 @@ from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import ext_superblock, mounts
 from borg_lvm.machine.mounts import above
 from borg_lvm.path_watch import Watch
-from borg_lvm.plan import Copy, Laid, Plan
+from borg_lvm.planning.plan import Copy, Laid, Plan
 
 MS_UNBINDABLE = 1 << 17
 _SAFE = syscalls.MS_NOSUID | syscalls.MS_NODEV

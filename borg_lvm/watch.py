@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from borg_lvm import watching
 from borg_lvm.config.size import Size
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.growing import Grower, Room, Target
@@ -22,9 +21,10 @@ from borg_lvm.linux.subprocesses import Steps
 from borg_lvm.log import Log
 from borg_lvm.machine import block_devices
 from borg_lvm.machine.lvm import Volume, dm_name
-from borg_lvm.plan import Copy, Plan
-from borg_lvm.sizing import human
-from borg_lvm.watching import Course, Curve, Look, PoolStory, Rest, Story
+from borg_lvm.planning import growth_policy
+from borg_lvm.planning.growth_policy import Course, Curve, Look, PoolStory, Rest, Story
+from borg_lvm.planning.plan import Copy, Plan
+from borg_lvm.planning.snapshot_size import human
 
 AGAIN = 10.0
 """Seconds after which growing is tried again when it was not possible or failed."""
@@ -74,11 +74,11 @@ class _Means:
     log: Log
 
     def choose(self, wanted: int, origin: Volume, sharers: int, room: Room) -> int:
-        reserve = watching.reserved(self.growth.reserve, origin.vg_free)
-        return watching.allowed(wanted, room.extent, room.free, reserve, sharers)
+        reserve = growth_policy.reserved(self.growth.reserve, origin.vg_free)
+        return growth_policy.allowed(wanted, room.extent, room.free, reserve, sharers)
 
     def shortage(self, origin: Volume, room: Room) -> str:
-        reserve = human(watching.reserved(self.growth.reserve, origin.vg_free))
+        reserve = human(growth_policy.reserved(self.growth.reserve, origin.vg_free))
         return f"{origin.vg} has {human(room.free)} free and is to keep {reserve} (snapshot.reserve)"
 
 
@@ -165,7 +165,7 @@ class _Snapshot:
         if not self.story.course or self._whole or self._lost:
             return None
         measured = self._copy.measured and not self.story.grown
-        wanted = watching.wanted(self.story.course, self._copy.limit, measured=measured)
+        wanted = growth_policy.wanted(self.story.course, self._copy.limit, measured=measured)
         if wanted and not self._means.growth.snapshots:
             self._stuck("growing is switched off (snapshot.grow)")
             return None
@@ -192,7 +192,7 @@ class _Snapshot:
         self._whole = total <= room.size  # LVM gives no more than can ever be used
         self.story = replace(self.story, grown=total - course.first.total, stuck="")
         sizes = f"from {human(room.size)} to {human(total)}"
-        used = f"{human(course.last.used)} were used, at {watching.pace(course.speed())}"
+        used = f"{human(course.last.used)} were used, at {growth_policy.pace(course.speed())}"
         if not self._whole:
             log.info(f"{origin.full_name}: snapshot grown {sizes}; {used}", volume=origin.full_name, size=total)
 
@@ -203,14 +203,14 @@ class _Snapshot:
             self._warned = True
             used = f"{human(course.last.used)} of {human(course.last.total)}"
             name = self._copy.origin.full_name
-            told = f"{name}: the snapshot has used {used} and cannot grow: {why}; {watching.until_full(course)}"
+            told = f"{name}: the snapshot has used {used} and cannot grow: {why}; {growth_policy.until_full(course)}"
             self._means.log.warning(told)
 
     def _show(self, course: Course) -> None:
         if self._marks and course.last.part >= self._marks[0]:
             self._marks = [mark for mark in self._marks if mark > course.last.part]
             used = f"{human(course.last.used)} of {human(course.last.total)} snapshot space used"
-            self._means.log.progress(f"{self._copy.origin.full_name}: {used}; {watching.until_full(course)}")
+            self._means.log.progress(f"{self._copy.origin.full_name}: {used}; {growth_policy.until_full(course)}")
 
 
 class _PoolPart:
@@ -243,14 +243,14 @@ class _PoolPart:
         look = Look(now, used, total)
         self._course = self._course.then(look) if self._course else Course.begun(look)
         self._curve.add(look)
-        if watching.pool_is_full(self._course, may_grow=self._means.growth.pools and not self._warned):
+        if growth_policy.pool_is_full(self._course, may_grow=self._means.growth.pools and not self._warned):
             return f"{self._told()}; its volumes would not be writable any more"
-        if self._course.last.part >= watching.POOL_WARNED and not self._means.growth.pools:
+        if self._course.last.part >= growth_policy.POOL_WARNED and not self._means.growth.pools:
             self._warn(f"{self._told()}; the backup will be ended before it is full")
         return ""
 
     def growth(self) -> Steps[None] | None:
-        wanted = self._course is not None and watching.pool_must_grow(self._course)
+        wanted = self._course is not None and growth_policy.pool_must_grow(self._course)
         return self._grow() if wanted and self._means.growth.pools else None
 
     def courses(self) -> list[Course]:
@@ -263,7 +263,7 @@ class _PoolPart:
     def _told(self) -> str:
         assert self._course
         used = f"has used {100 * self._course.last.part:.1f} % of its {self._what}"
-        return f"the thin pool {self._name} {used}; {watching.until_full(self._course)}"
+        return f"the thin pool {self._name} {used}; {growth_policy.until_full(self._course)}"
 
     def _grow(self) -> Steps[None]:
         of_metadata = self._what == "metadata"
@@ -332,7 +332,7 @@ class Watcher:
         if not self.over:
             self._grow_one(moment.monotonic)
         self._go_on()
-        return watching.pause(_courses(self._snapshots), _courses(self._parts))
+        return growth_policy.pause(_courses(self._snapshots), _courses(self._parts))
 
     def _judge(self, found: Sequence[tuple[str, bool]]) -> None:
         """End the command, unless all that is wrong is that a snapshot is lost that nobody reads."""

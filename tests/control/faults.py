@@ -56,7 +56,7 @@ FAULTS = (
     Fault(
         "uncovered",  # what is mounted below a source is read live
         "mounts them\nread-only in a private mount namespace over the very same paths",
-        "borg_lvm/resolve.py",
+        "borg_lvm/planning/view_layout.py",
         'covers[path] = Cover(path, mount, mount.root, f"mounted below {targets[outer]}")',
         'holes[path] = Hole(path, f"mounted below {targets[outer]}")',
         (

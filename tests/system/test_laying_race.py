@@ -17,7 +17,7 @@ from borg_lvm import laying
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.machine import mounts
-from borg_lvm.plan import Laid
+from borg_lvm.planning.plan import Laid
 from tests.system.attacker import RUNS
 
 pytestmark = pytest.mark.limit(900)

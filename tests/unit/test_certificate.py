@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 import borg_lvm
-from borg_lvm.coverage import Covered, Kept
+from borg_lvm.planning.application_data import Covered, Kept
 from borg_lvm.plugins.backup_command import Reading
 from borg_lvm.report import Quiesced
 from tests.unit.data import runs

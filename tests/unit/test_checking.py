@@ -9,11 +9,11 @@ import pytest
 
 from borg_lvm import checking, checklist, checkup
 from borg_lvm.checking import Refused, Seen, Surroundings, Unnamed
-from borg_lvm.coverage import Covered, Kept
 from borg_lvm.errors import QuiesceError
 from borg_lvm.finding import Finding, Level
 from borg_lvm.machine.lvm import KEEP_TAG, RUN_TAG, TAG
-from borg_lvm.past import Once
+from borg_lvm.planning.application_data import Covered, Kept
+from borg_lvm.planning.usage_estimate import Once
 from tests.unit.data import runs
 from tests.unit.data.machine import GIB, MIB, VOLUME, Machine, pool, thin
 

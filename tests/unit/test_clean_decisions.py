@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from borg_lvm import belonging, clean
+from borg_lvm import clean
 from borg_lvm.clean import Dead, dead_runs
 from borg_lvm.ledger import Entry, Owner
 from borg_lvm.linux import subprocesses
 from borg_lvm.linux.subprocesses import ProgramError
 from borg_lvm.machine.lvm import KEEP_TAG, Volume
+from borg_lvm.planning import ownership
 from tests.unit.data.machine import VOLUME, thin
 
 
@@ -236,6 +237,6 @@ def test_devices_of_which_lvm_knows_nothing() -> None:
     known, gone = f"LVM-{'a' * 64}", f"LVM-{'b' * 64}"
     listed = [replace(VOLUME, vg_uuid="a" * 32, uuid="a" * 32)]
     mapped = {LIVE: gone, f"{LIVE}-cow": f"{gone}-cow", "vg0-home": f"LVM-{'c' * 64}", f"x-{LIVE}-mine": gone}
-    assert belonging.orphans(mapped, listed) == [gone, f"{gone}-cow"]
-    assert belonging.orphans({LIVE: known, f"{LIVE}-cow": f"{known}-cow"}, listed) == []
-    assert belonging.orphans({LIVE: "CRYPT-x"}, listed) == []
+    assert ownership.orphans(mapped, listed) == [gone, f"{gone}-cow"]
+    assert ownership.orphans({LIVE: known, f"{LIVE}-cow": f"{known}-cow"}, listed) == []
+    assert ownership.orphans({LIVE: "CRYPT-x"}, listed) == []

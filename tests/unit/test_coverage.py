@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from borg_lvm.config.schema import Coverage
-from borg_lvm.coverage import Asked, Covered, Coverer, Kept, late, logs, too_late
+from borg_lvm.planning.application_data import Asked, Covered, Coverer, Kept, late, logs, too_late
 from borg_lvm.plugins.application import DataPath, Probe
 from tests.unit.data.machine import Machine, folders
 

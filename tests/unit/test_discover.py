@@ -8,13 +8,14 @@ from typing import cast
 
 import pytest
 
-from borg_lvm import config, coverage, discover, players, unnamed
+from borg_lvm import config, discover, players, unnamed
 from borg_lvm.checking import Unnamed
 from borg_lvm.config.schema import Settings
-from borg_lvm.coverage import Asked, Covered, Kept
 from borg_lvm.discover import Discovered
 from borg_lvm.errors import ConfigError
 from borg_lvm.log import Log
+from borg_lvm.planning import application_data
+from borg_lvm.planning.application_data import Asked, Covered, Kept
 from borg_lvm.plugins import manager
 from hooks import writing
 from tests.unit.test_plugins import install

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from borg_lvm.left_out import LeftOut
 from borg_lvm.machine.mounts import Mount
+from borg_lvm.planning.left_out import LeftOut
 from borg_lvm.plugins.backup_command import Excluded, Invocation, Reading
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import pytest
 from borg_lvm import history
 from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.log import Log
-from borg_lvm.past import Once
+from borg_lvm.planning.growth_policy import Course, Look, Story
+from borg_lvm.planning.usage_estimate import Once
 from borg_lvm.report import Outcome
-from borg_lvm.watching import Course, Look, Story
 from tests.unit.data.machine import MIB, Machine
 
 GOOD = {

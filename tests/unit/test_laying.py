@@ -6,7 +6,7 @@ import pytest
 
 from borg_lvm.laying import Step, misplaced
 from borg_lvm.machine.mounts import Mount
-from borg_lvm.plan import Laid
+from borg_lvm.planning.plan import Laid
 
 DEVICES = (0xFD05, 0xFD06)  # 253:5, 253:6
 

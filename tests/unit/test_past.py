@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from borg_lvm.past import MOST_MORE, SAFETY, Once, expected
+from borg_lvm.planning.usage_estimate import MOST_MORE, SAFETY, Once, expected
 from tests.unit.data.machine import GIB, MIB
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from borg_lvm import plan
 from borg_lvm.config import Size
 from borg_lvm.errors import SourceError
-from borg_lvm.plan import FIRST_MINOR, MINORS, Copy, Plan
-from borg_lvm.volumes import Volumes
+from borg_lvm.planning import plan
+from borg_lvm.planning.plan import FIRST_MINOR, MINORS, Copy, Plan
+from borg_lvm.planning.volumes import Volumes
 from tests.unit.data.machine import GIB, MIB, RUN, VOLUME, Machine, folders, link, needed, pool, thin
 
 
@@ -302,7 +302,7 @@ class TestMinors:
         assert all(FIRST_MINOR <= minor < MINORS for minor in chosen.values())
 
     def test_the_last_number_is_followed_by_the_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("borg_lvm.plan.zlib.crc32", lambda data: MINORS - FIRST_MINOR - 1)
+        monkeypatch.setattr("borg_lvm.planning.plan.zlib.crc32", lambda data: MINORS - FIRST_MINOR - 1)
         assert plan._minors([VOLUME], frozenset([MINORS - 1])) == {VOLUME.uuid: FIRST_MINOR}
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from borg_lvm import plan
 from borg_lvm.errors import SourceError
 from borg_lvm.laying import steps
+from borg_lvm.planning import plan
 from tests.unit.data.machine import Machine, device
 
 NODE, NAME = "/dev/dm-7", "/dev/vg0/disk"

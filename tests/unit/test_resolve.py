@@ -10,10 +10,10 @@ from types import FrameType
 
 import pytest
 
-from borg_lvm import consent
 from borg_lvm.machine.paths import SeenPath, look
+from borg_lvm.planning import consent
+from borg_lvm.planning.view_layout import Resolved, if_live, standing
 from borg_lvm.plugins.backup_command import Excluded, LivePath
-from borg_lvm.resolve import Resolved, if_live, standing
 from tests.unit.data.machine import VOLUME, Machine, folder, folders, holes, link, needed, shown
 
 ROOT_HOLES = ["/dev", "/proc", "/run", "/sys", "/tmp"]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from borg_lvm.config import Size
 from borg_lvm.machine.lvm import Volume
-from borg_lvm.past import Once
-from borg_lvm.sizing import AUTO_LEAST, FLOOR, Known, allot, human, limit
+from borg_lvm.planning.snapshot_size import AUTO_LEAST, FLOOR, Known, allot, human, limit
+from borg_lvm.planning.usage_estimate import Once
 from tests.unit.data.machine import GIB, MIB, VOLUME
 
 

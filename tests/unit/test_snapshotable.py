@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from borg_lvm import mount_options
 from borg_lvm.errors import BusyError, SnapshotError
 from borg_lvm.group_findings import judge
 from borg_lvm.machine import ext_superblock, lvm_groups
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.lvm_groups import Group
 from borg_lvm.machine.mounts import Mount
-from borg_lvm.snapshotable import crowded, group_refusal, pool_refusal, unlisted, volume_refusal
+from borg_lvm.planning import mount_options
+from borg_lvm.planning.snapshotable import crowded, group_refusal, pool_refusal, unlisted, volume_refusal
 from borg_lvm.snapshots.lvm import create, shell, window
 from tests.unit.data.machine import MIB, VOLUME, pool, thin
 

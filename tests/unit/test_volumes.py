@@ -8,7 +8,7 @@ import pytest
 
 from borg_lvm.machine.lvm_groups import Group
 from borg_lvm.machine.mounts import Mount
-from borg_lvm.volumes import Found, Volumes
+from borg_lvm.planning.volumes import Found, Volumes
 from tests.unit.data.machine import VOLUME, Machine, pool, thin
 
 

@@ -21,7 +21,7 @@ from borg_lvm.errors import BorgLvmError, BusyError, SnapshotError
 from borg_lvm.ledger import Ledger
 from borg_lvm.linux import device_mapper
 from borg_lvm.linux.signals import undisturbed
-from borg_lvm.plan import Copy
+from borg_lvm.planning.plan import Copy
 from borg_lvm.snapshots.lvm import tables
 from borg_lvm.snapshots.lvm.create import Made, Written
 

@@ -23,7 +23,7 @@ from borg_lvm.ledger import Ledger
 from borg_lvm.linux import subprocesses
 from borg_lvm.machine import lvm
 from borg_lvm.machine.lvm_settings import FORM, JSON, OURS, SILENT, configured
-from borg_lvm.plan import Copy, Plan
+from borg_lvm.planning.plan import Copy, Plan
 from borg_lvm.release import GRACE
 from borg_lvm.snapshots.lvm import group_lock, shell
 

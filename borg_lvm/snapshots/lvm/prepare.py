@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import safe_open, syscalls
-from borg_lvm.plan import Copy, Plan
+from borg_lvm.planning.plan import Copy, Plan
 
 
 @contextmanager

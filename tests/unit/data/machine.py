@@ -6,15 +6,15 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from borg_lvm import plan
 from borg_lvm.config import Size
 from borg_lvm.machine.block_devices import BlockDevice
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.mounts import Mount, Table
 from borg_lvm.machine.paths import SeenPath
+from borg_lvm.planning import plan
+from borg_lvm.planning.view_layout import Resolved, Wanted, resolve
+from borg_lvm.planning.volumes import Volumes
 from borg_lvm.plugins.backup_command import LivePath
-from borg_lvm.resolve import Resolved, Wanted, resolve
-from borg_lvm.volumes import Volumes
 
 MIB = 1 << 20
 GIB = 1 << 30

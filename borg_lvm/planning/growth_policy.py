@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from borg_lvm.config.size import Size
-from borg_lvm.sizing import FASTEST, FLOOR, human
+from borg_lvm.planning.snapshot_size import FASTEST, FLOOR, human
 
 SHORTEST, LONGEST = 0.1, 1.0
 """Seconds between two looks: a tenth of the time that is left, within these limits."""

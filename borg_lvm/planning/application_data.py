@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from borg_lvm.config.schema import Coverage
 from borg_lvm.machine.mounts import Mount, Table
+from borg_lvm.planning.view_layout import Cover, Resolved
 from borg_lvm.plugins.application import Probe
-from borg_lvm.resolve import Cover, Resolved
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from borg_lvm.machine.mounts import above, relative
-from borg_lvm.resolve import Cover, Resolved, if_live
+from borg_lvm.planning.view_layout import Cover, Resolved, if_live
 
 _PASSING = re.compile(r"[0-9a-f]{12,}(-init)?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What the names of containers look like, of which there will be others tomorrow."""

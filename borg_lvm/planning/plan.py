@@ -7,18 +7,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from borg_lvm import consent, coverage, mount_options
 from borg_lvm.config.size import Size
-from borg_lvm.coverage import Covered
 from borg_lvm.errors import SourceError
 from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import lvm
 from borg_lvm.machine.lvm import RUN_TAG, TAG, Volume, prefix
 from borg_lvm.machine.mounts import RAW, Mount
-from borg_lvm.resolve import Hole as LiveHole
-from borg_lvm.resolve import Resolved, if_live
-from borg_lvm.sizing import Allotted, Known, allot, limit
-from borg_lvm.volumes import Crypt, Found, Volumes, shown_otherwise
+from borg_lvm.planning import application_data, consent, mount_options
+from borg_lvm.planning.application_data import Covered
+from borg_lvm.planning.snapshot_size import Allotted, Known, allot, limit
+from borg_lvm.planning.view_layout import Hole as LiveHole
+from borg_lvm.planning.view_layout import Resolved, if_live
+from borg_lvm.planning.volumes import Crypt, Found, Volumes, shown_otherwise
 
 MINORS = 1 << 20
 FIRST_MINOR = 1 << 19
@@ -144,7 +144,7 @@ class Plan:
     @property
     def late(self) -> frozenset[str]:
         """The volumes (`vg/lv`) that are snapshotted when all applications go on again."""
-        return coverage.late(self.applications)
+        return application_data.late(self.applications)
 
     @property
     def pivots(self) -> bool:

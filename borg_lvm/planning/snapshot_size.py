@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from borg_lvm.config.size import Size
 from borg_lvm.machine.lvm import Volume
-from borg_lvm.past import Once, expected
+from borg_lvm.planning.usage_estimate import Once, expected
 
 AUTO = Size()
 AUTO_SHARE = 20

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from borg_lvm import snapshotable
 from borg_lvm.machine.block_devices import BlockDevice
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.lvm_groups import Group
 from borg_lvm.machine.mounts import RAW, Mount
+from borg_lvm.planning import snapshotable
 
 FREEZABLE = frozenset(("ext2", "ext3", "ext4", "xfs"))
 

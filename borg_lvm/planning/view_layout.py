@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from borg_lvm.errors import shell_word
-from borg_lvm.left_out import LeftOut
 from borg_lvm.machine.mounts import Mount, Table, above, raw
 from borg_lvm.machine.paths import SeenPath
+from borg_lvm.planning.left_out import LeftOut
 from borg_lvm.plugins.backup_command import Excluded, LivePath
 
 # File systems that hold nothing to back up: the kernel's own windows. They stay live without a word of consent.

@@ -1,0 +1,1 @@
+"""Pure: everything decided, nothing done."""
