@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from borg_lvm import history
-from borg_lvm.certificate import Certificate
 from borg_lvm.errors import UsageError
 from borg_lvm.history import FOLDER, Record
+from borg_lvm.reporting.certificate import Certificate
 
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError)
 """What comes of showing a certificate that somebody or something has changed."""
@@ -47,16 +47,16 @@ def shown(run: str, how: Callable[[Certificate], T]) -> T:
 
 def lines(run: str) -> list[str]:
     """Return the report of a run for the terminal. Errors: UsageError."""
-    from borg_lvm import timeline
+    from borg_lvm.reporting import run_text
 
-    return shown(run, lambda found: list(timeline.lines(found)))
+    return shown(run, lambda found: list(run_text.lines(found)))
 
 
 def write_page(run: str, path: str) -> None:
     """Write the report of a run as one HTML page. Errors: UsageError."""
-    from borg_lvm import webpage
+    from borg_lvm.reporting import run_html
 
-    text = shown(run, webpage.page)
+    text = shown(run, run_html.page)
     try:
         with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
@@ -71,7 +71,7 @@ def everything() -> list[dict[str, Any]]:
 
 def overview() -> Iterator[str]:
     """Yield one line a run, then the trends. Errors: UsageError."""
-    from borg_lvm import trend
+    from borg_lvm.reporting import history_text
 
     records = _records()
     if not records:
@@ -81,16 +81,16 @@ def overview() -> Iterator[str]:
     for record in records:
         try:
             if record.certificate is not None:
-                rows.append(trend.line(record.certificate))
-                list(trend.trends([record.certificate]))
+                rows.append(history_text.line(record.certificate))
+                list(history_text.trends([record.certificate]))
                 sound.append(record.certificate)
             else:
                 problems.append(f"not shown: {record.run_id}: {record.problem}")
         except DAMAGE as error:
             problems.append(f"not shown: {_damaged({'run': record.run_id}, error).message}")
     if rows:
-        yield from trend.table(rows)
-        yield from trend.trends(sound)
+        yield from history_text.table(rows)
+        yield from history_text.trends(sound)
     yield from problems
 
 

@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import history, metrics
-from borg_lvm.certificate import Certificate
+from borg_lvm import history
 from borg_lvm.config.schema import Notification, Settings
 from borg_lvm.errors import BorgLvmError, LockedError
 from borg_lvm.linux import subprocesses
 from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
-from borg_lvm.metrics import News
 from borg_lvm.recording import ended
+from borg_lvm.reporting import prometheus
+from borg_lvm.reporting.certificate import Certificate
+from borg_lvm.reporting.prometheus import News
 
 LARGEST = 1 << 20
 
@@ -96,11 +97,11 @@ def _write_metrics(news: News, path: str, log: Log) -> None:
 def _text(news: News, path: str) -> str:
     """Return the new metrics; what the old file does not tell is looked up in the history, once."""
     previous = _previous(path)
-    if metrics.last_saved(previous) is None:
+    if prometheus.last_saved(previous) is None:
         with suppress(BorgLvmError, OSError, LookupError, TypeError, ValueError):
             past = [record.certificate for record in history.records() if record.certificate]
-            return metrics.text(news, previous, past)
-    return metrics.text(news, previous)
+            return prometheus.text(news, previous, past)
+    return prometheus.text(news, previous)
 
 
 def _previous(path: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from borg_lvm.checking import Seen
 from borg_lvm.finding import Finding, Level
 from borg_lvm.planning.plan import Plan
-from borg_lvm.report import as_data
+from borg_lvm.reporting.outcome import as_data
 
 MARKS: Mapping[Level, str] = {"ok": "ok", "note": "note", "warning": "WARNING", "error": "ERROR"}
 

@@ -23,7 +23,7 @@ from borg_lvm.machine.lvm import KEEP_TAG, RUN_TAG, Volume, dm_name, prefix
 from borg_lvm.machine.lvm_settings import FORM, JSON
 from borg_lvm.planning import ownership
 from borg_lvm.planning.ownership import Known
-from borg_lvm.report import Leftovers
+from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots.lvm import arm, expedite, group_lock
 
 PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from borg_lvm import statedir
-from borg_lvm.certificate import VERSION as CERTIFICATE
-from borg_lvm.certificate import Certificate
 from borg_lvm.errors import ForeignStateError
 from borg_lvm.log import Log
 from borg_lvm.planning.usage_estimate import Once
-from borg_lvm.report import Outcome
+from borg_lvm.reporting.certificate import VERSION as CERTIFICATE
+from borg_lvm.reporting.certificate import Certificate
+from borg_lvm.reporting.outcome import Outcome
 
 FOLDER = "/var/lib/borg-lvm/history"
 VERSION = 1

@@ -16,7 +16,7 @@ from borg_lvm.log import Log
 from borg_lvm.machine import lvm
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.lvm_settings import SILENT
-from borg_lvm.report import Leftovers
+from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots.lvm import group_lock
 
 ORIGIN = "snapshot-origin"

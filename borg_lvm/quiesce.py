@@ -23,7 +23,7 @@ from borg_lvm.planning.application_data import Asked
 from borg_lvm.planning.plan import Plan
 from borg_lvm.players import Player
 from borg_lvm.plugins.application import Added
-from borg_lvm.report import Quiesced
+from borg_lvm.reporting.outcome import Quiesced
 
 RESUME_TIMEOUT = 20.0
 APART_TIMEOUT = 600.0

@@ -17,7 +17,7 @@ from borg_lvm.machine.lvm_settings import IN_USE, OURS
 from borg_lvm.planning import ownership
 from borg_lvm.planning.ownership import Known
 from borg_lvm.planning.plan import Plan
-from borg_lvm.report import Leftovers
+from borg_lvm.reporting.outcome import Leftovers
 
 GRACE = 2.0
 """Seconds that an lvremove gets to end by itself when we are killed; then the guardian sets its origin going."""

@@ -79,15 +79,15 @@ def _plan(args: argparse.Namespace, log: Log) -> int:
     command = given.command(args)
     given.refuse_what_cannot_be_run(command[0])
 
-    from borg_lvm import report
+    from borg_lvm.reporting import outcome
 
     settings = given.settings(args)
     with given.applications(settings) as troupe:
         made = given.surveyed(args, command, settings, troupe).with_holders().plan
     if args.json:
-        output.lines([json.dumps(report.as_data(made), indent=2)])
+        output.lines([json.dumps(outcome.as_data(made), indent=2)])
     else:
-        output.lines(report.table(made))
+        output.lines(outcome.table(made))
     return 0
 
 
@@ -132,7 +132,7 @@ def _clean(args: argparse.Namespace, log: Log) -> int:
     from borg_lvm import clean, ledger
     from borg_lvm.errors import ReleaseError
     from borg_lvm.machine import block_devices, lvm
-    from borg_lvm.report import Leftovers
+    from borg_lvm.reporting.outcome import Leftovers
 
     given.refuse_all_but_root()
     clean.set_going(ledger.entries(), log, args.run)

@@ -16,7 +16,7 @@ from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.players import Player
 from borg_lvm.plugins.application import Application, Kind, Probe, Wish
 from borg_lvm.quiesce import Troupe
-from borg_lvm.report import Outcome
+from borg_lvm.reporting.outcome import Outcome
 from tests.unit.data.runs import two
 
 

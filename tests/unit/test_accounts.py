@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from borg_lvm import account, history, timeline, trend, webpage
+from borg_lvm import account, history
 from borg_lvm.errors import UsageError
+from borg_lvm.reporting import history_text, run_html, run_text
 from tests.unit.data import runs
 from tests.unit.test_certificate import places
 
@@ -36,7 +37,7 @@ def write(folder: Path, run_id: str, certificate: dict[str, Any], ending: str = 
 
 class TestReport:
     def text(self, kind: str) -> str:
-        return "\n".join(timeline.lines(runs.ALL[kind]))
+        return "\n".join(run_text.lines(runs.ALL[kind]))
 
     def test_what_was_frozen_and_what_each_application_got(self) -> None:
         text = self.text("success")
@@ -82,38 +83,38 @@ class TestReport:
             volume["volume"] = name
             volume["space"] = {"planned": 1, "total": 900 << 30, "used": 800 << 30, "grown": 800 << 30}
         for one in (long, runs.REAL):
-            for line in timeline.lines(one):
+            for line in run_text.lines(one):
                 assert len(line) <= 80, line
 
     @pytest.mark.parametrize("kind", runs.ALL)
     def test_no_name_steers_the_terminal(self, kind: str) -> None:
-        for line in timeline.lines(runs.ALL[kind]):
+        for line in run_text.lines(runs.ALL[kind]):
             assert line.replace("\udce9", "").isprintable(), line
             assert line == line.rstrip()
 
     def test_the_timeline_has_a_bar_for_each_phase_in_its_place(self) -> None:
-        bars = {line.split()[0]: line for line in timeline.timeline(runs.ALL["success"])}
+        bars = {line.split()[0]: line for line in run_text.timeline(runs.ALL["success"])}
         assert list(bars) == ["waiting", "preparing", "snapshots", "window", "view", "command", "release"]
-        assert bars["command"].count("█") == timeline.WIDTH
+        assert bars["command"].count("█") == run_text.WIDTH
         assert bars["waiting"].index("█") == bars["command"].index("█")
         assert bars["release"].index("█") == bars["command"].rindex("█")
 
     def test_the_curve_rises_from_nothing_to_what_was_used(self) -> None:
-        rows = list(timeline.chart([[0, 0, 100], [50, 50, 100], [100, 100, 100]], lambda size, _: f"{size:g} B"))
-        assert len(rows) == timeline.HEIGHT + 1
+        rows = list(run_text.chart([[0, 0, 100], [50, 50, 100], [100, 100, 100]], lambda size, _: f"{size:g} B"))
+        assert len(rows) == run_text.HEIGHT + 1
         assert "100 B ┤" in rows[0]
-        assert [row.count("█") for row in rows[:-1]] == [1, 1, *[timeline.WIDTH // 2 + 1] * 2]
+        assert [row.count("█") for row in rows[:-1]] == [1, 1, *[run_text.WIDTH // 2 + 1] * 2]
         assert rows[-1].endswith("100 s") or rows[-1].endswith("2 min")
 
     def test_numbers_as_one_line(self) -> None:
-        assert timeline.spark([0, 1, 2, 4, 8]) == "▁▁▂▄█"
-        assert timeline.spark([0, 0]) == "▁▁"
+        assert run_text.spark([0, 1, 2, 4, 8]) == "▁▁▂▄█"
+        assert run_text.spark([0, 0]) == "▁▁"
 
 
 class TestPage:
     @pytest.mark.parametrize("kind", runs.ALL)
     def test_it_is_sound_and_holds_all_that_the_terminal_shows(self, kind: str) -> None:
-        text = webpage.page(runs.ALL[kind])
+        text = run_html.page(runs.ALL[kind])
         assert "<script" not in text
         assert "http" not in text.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
         for part in text.split("<svg")[1:]:
@@ -121,7 +122,7 @@ class TestPage:
         Sound().feed(text)
 
     def test_phases_windows_and_curves_are_drawn(self) -> None:
-        text = webpage.page(runs.ALL["success"])
+        text = run_html.page(runs.ALL["success"])
         drawings = text.split("<svg")[1:]
         assert [one.split('"')[1] for one in drawings] == ["large", "small"] * 5
         first, second, third, pool, _ = drawings[::2]
@@ -137,7 +138,7 @@ class TestPage:
         made = copy.deepcopy(runs.REAL)
         if name != "real":
             made = json.loads(json.dumps(made).replace(made["volumes"][-1]["volume"], name))
-        for part in webpage.page(made).split("<svg ")[1:]:
+        for part in run_html.page(made).split("<svg ")[1:]:
             svg = "<svg " + part.split("</svg>")[0] + "</svg>"
             width = int(svg.split('viewBox="0 0 ')[1].split()[0])
             boxes = [box(text) for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
@@ -191,7 +192,7 @@ class TestHistory:
     def test_it_fits_a_terminal_of_80_columns(self) -> None:
         one = {**runs.ALL["failure"], "run": RUN}
         one["command"] = {**one["command"], "program": "borgmatic"}
-        for line in [*trend.table([trend.line(one)]), *trend.trends([one, one])]:
+        for line in [*history_text.table([history_text.line(one)]), *history_text.trends([one, one])]:
             assert len(line) <= 80, line
 
     def test_the_trend_of_each_volume(self) -> None:
@@ -199,17 +200,17 @@ class TestHistory:
         made = runs.made(later)
         made["volumes"][0]["space"]["used"] *= 2
         made["volumes"][0]["still_ms"] = 90.0
-        text = "\n".join(trend.trends([runs.ALL["success"], made]))
+        text = "\n".join(history_text.trends([runs.ALL["success"], made]))
         assert "vg0/home, oldest first:" in text
         assert "space used   ▄█  300 MiB … 600 MiB, at most 600 MiB" in text
         assert "stood still  ▄█  45 ms … 90 ms, at most 90 ms" in text
-        assert list(trend.trends([made])) == []
+        assert list(history_text.trends([made])) == []
 
     def test_the_trend_does_not_make_a_lost_snapshot_small(self) -> None:
         made = runs.made(runs.outcome())
         space = made["volumes"][0]["space"]
         made["volumes"][0]["lost"], space["used"], space["total"] = "full", 1 << 20, 600 << 20
-        text = "\n".join(trend.trends([runs.ALL["success"], made]))
+        text = "\n".join(history_text.trends([runs.ALL["success"], made]))
         assert "300 MiB … 600 MiB, at most 600 MiB" in text
         assert "lost         1 of 2: they needed more than they had" in text
 

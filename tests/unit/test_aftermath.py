@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from borg_lvm import aftermath, history, journal, metrics
+from borg_lvm import aftermath, history, journal
 from borg_lvm.config.schema import Notification, Settings
 from borg_lvm.errors import BorgLvmError, LockedError, SourceError
 from borg_lvm.log import Log
-from borg_lvm.metrics import News
+from borg_lvm.reporting import prometheus
+from borg_lvm.reporting.prometheus import News
 from tests.unit.data import runs
 
 
@@ -43,14 +44,14 @@ def samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
 class TestMetrics:
     @pytest.mark.parametrize("kind", runs.ALL)
     def test_prometheus_reads_every_kind_of_run(self, kind: str) -> None:
-        found = samples(metrics.text(news(kind), ""))
+        found = samples(prometheus.text(news(kind), ""))
         result = {labels["result"]: value for labels, value in found["borg_lvm_run_result"]}
         assert result == {name: float(name == runs.ALL[kind]["result"]) for name in result}
         assert len(result) == 4
         assert found["borg_lvm_run_status"] == [({"program": "borg"}, runs.ALL[kind]["status"])]
 
     def test_what_is_known_of_volumes_and_applications(self) -> None:
-        found = samples(metrics.text(news("success"), ""))
+        found = samples(prometheus.text(news("success"), ""))
         assert found["borg_lvm_volume_still_seconds"] == [({"volume": "vg0/home"}, 0.045), ({"volume": "vg1/srv"}, 0.1)]
         assert found["borg_lvm_snapshot_used_bytes"] == [({"volume": "vg0/home"}, 300 << 20)]
         assert found["borg_lvm_pool_used_ratio"] == [
@@ -59,31 +60,33 @@ class TestMetrics:
         ]
         assert found["borg_lvm_application_consistent"] == [({"application": "db"}, 1)]
         assert found["borg_lvm_instant_uncertainty_seconds"] == [({}, 0.123)]
-        assert samples(metrics.text(news("tainted"), ""))["borg_lvm_snapshot_lost"][0] == ({"volume": "vg0/home"}, 1)
+        assert samples(prometheus.text(news("tainted"), ""))["borg_lvm_snapshot_lost"][0] == ({"volume": "vg0/home"}, 1)
 
     def test_when_something_was_saved_last_outlives_failures(self) -> None:
-        text = metrics.text(news("success"), "")
+        text = prometheus.text(news("success"), "")
         for kind in ("failure", "tainted", "no snapshots"):
-            text = metrics.text(news(kind), text)
-            assert samples(text)[metrics.LAST_SAVED] == [({}, runs.BEGIN + 605)]
-        assert metrics.LAST_SAVED not in samples(metrics.text(news("failure"), "no metrics at all"))
+            text = prometheus.text(news(kind), text)
+            assert samples(text)[prometheus.LAST_SAVED] == [({}, runs.BEGIN + 605)]
+        assert prometheus.LAST_SAVED not in samples(prometheus.text(news("failure"), "no metrics at all"))
 
     def test_a_new_file_learns_it_from_past_runs_of_the_same_job(self) -> None:
         saved, other = copy.deepcopy(runs.ALL["warning"]), copy.deepcopy(runs.ALL["success"])
         saved["end"], other["end"] = 1000.0, 2000.0
         other["frozen"] = other["frozen"][:1]
         past = [{**saved, "end": 900.0}, saved, other, runs.ALL["tainted"]]
-        assert samples(metrics.text(news("failure"), "", past))[metrics.LAST_SAVED] == [({}, 1000.0)]
-        assert metrics.LAST_SAVED not in samples(metrics.text(news("failure"), "", [other]))
-        assert metrics.LAST_SAVED not in samples(metrics.text(replace(news("failure"), certificate=None), "", past))
+        assert samples(prometheus.text(news("failure"), "", past))[prometheus.LAST_SAVED] == [({}, 1000.0)]
+        assert prometheus.LAST_SAVED not in samples(prometheus.text(news("failure"), "", [other]))
+        assert prometheus.LAST_SAVED not in samples(
+            prometheus.text(replace(news("failure"), certificate=None), "", past)
+        )
 
-    @pytest.mark.parametrize("previous", [f"{metrics.LAST_SAVED} 1.2.3\n", f"{metrics.LAST_SAVED} e\n", "\0\xff"])
+    @pytest.mark.parametrize("previous", [f"{prometheus.LAST_SAVED} 1.2.3\n", f"{prometheus.LAST_SAVED} e\n", "\0\xff"])
     def test_damage_in_the_old_file_is_forgotten(self, previous: str) -> None:
-        assert metrics.LAST_SAVED not in samples(metrics.text(news("failure"), previous))
+        assert prometheus.LAST_SAVED not in samples(prometheus.text(news("failure"), previous))
 
     def test_odd_names_stay_what_they_are(self) -> None:
         one = replace(news("failure"), program='a"b\\c\nd\udce9')
-        ((labels, _),) = samples(metrics.text(one, ""))["borg_lvm_run_status"]
+        ((labels, _),) = samples(prometheus.text(one, ""))["borg_lvm_run_status"]
         assert labels == {"program": 'a"b\\c\nd\\udce9'}
 
 
@@ -115,7 +118,7 @@ class TestMetricsFile:
         assert stat.S_IMODE(path.stat().st_mode) == 0o644
         assert os.listdir(tmp_path) == ["borg-lvm.prom"]
         assert samples(path.read_text())["borg_lvm_run_status"] == [({"program": "borg"}, 2)]
-        assert metrics.LAST_SAVED in path.read_text()
+        assert prometheus.LAST_SAVED in path.read_text()
 
     def test_another_path_does_not_forget_when_something_was_saved(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -125,7 +128,7 @@ class TestMetricsFile:
         (tmp_path / "history" / "x.json").write_text(json.dumps({"certificate": runs.ALL["success"]}))
         end(Settings(metrics=str(tmp_path / "new.prom")), runs.ALL["failure"])
         found = samples((tmp_path / "new.prom").read_text())
-        assert found[metrics.LAST_SAVED] == [({}, runs.BEGIN + 605)]
+        assert found[prometheus.LAST_SAVED] == [({}, runs.BEGIN + 605)]
 
     def test_a_run_that_was_refused_is_told_too(self, tmp_path: Path) -> None:
         path = tmp_path / "x.prom"
@@ -147,11 +150,11 @@ class TestMetricsFile:
         assert (tmp_path / "x.prom").is_file()
 
     def test_a_link_in_its_place_is_replaced_and_not_followed(self, tmp_path: Path) -> None:
-        (tmp_path / "other").write_text(f"{metrics.LAST_SAVED} 1\n")
+        (tmp_path / "other").write_text(f"{prometheus.LAST_SAVED} 1\n")
         (tmp_path / "x.prom").symlink_to("other")
         end(Settings(metrics=str(tmp_path / "x.prom")), runs.ALL["failure"])
-        assert (tmp_path / "other").read_text() == f"{metrics.LAST_SAVED} 1\n"
-        assert metrics.LAST_SAVED not in (tmp_path / "x.prom").read_text()
+        assert (tmp_path / "other").read_text() == f"{prometheus.LAST_SAVED} 1\n"
+        assert prometheus.LAST_SAVED not in (tmp_path / "x.prom").read_text()
 
 
 @pytest.mark.process

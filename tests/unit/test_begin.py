@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import arguments, desk, keeper, stand, verdict
+from borg_lvm import arguments, desk, keeper, stand
 from borg_lvm.errors import LockedError, UsageError
+from borg_lvm.reporting import verdict
 
 
 @pytest.mark.parametrize("name", ["nightly", "a", "A-b_9", "-", "x" * 64])

@@ -16,7 +16,7 @@ import pytest
 import borg_lvm
 from borg_lvm.planning.application_data import Covered, Kept
 from borg_lvm.plugins.backup_command import Reading
-from borg_lvm.report import Quiesced
+from borg_lvm.reporting.outcome import Quiesced
 from tests.unit.data import runs
 
 assert borg_lvm.__file__

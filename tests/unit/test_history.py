@@ -14,7 +14,7 @@ from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.log import Log
 from borg_lvm.planning.growth_policy import Course, Look, Story
 from borg_lvm.planning.usage_estimate import Once
-from borg_lvm.report import Outcome
+from borg_lvm.reporting.outcome import Outcome
 from tests.unit.data.machine import MIB, Machine
 
 GOOD = {

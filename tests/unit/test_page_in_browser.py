@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import webpage
+from borg_lvm.reporting import run_html
 from tests.unit.data import runs
 
 pytestmark = [pytest.mark.process, pytest.mark.needs("chromium")]
@@ -27,7 +27,7 @@ def shown(folder: Path, page: str, width: int = 1000) -> tuple[list[str], bytes]
 
 @pytest.mark.parametrize("kind", ["success", "tainted", "no snapshots", "odd names"])
 def test_nothing_to_complain_of(tmp_path: Path, kind: str) -> None:
-    complaints, picture = shown(tmp_path, webpage.page(runs.ALL[kind]))
+    complaints, picture = shown(tmp_path, run_html.page(runs.ALL[kind]))
     assert complaints == []
     assert picture.startswith(b"\x89PNG")
 
@@ -38,7 +38,7 @@ def test_nothing_to_complain_of(tmp_path: Path, kind: str) -> None:
 )
 def test_phases_windows_and_curves_are_seen(tmp_path: Path, kind: str, width: int, parts: str) -> None:
     """On a large and on a small screen, of made-up runs and of a real one."""
-    page = webpage.page(runs.REAL if kind == "real" else runs.ALL[kind])
+    page = run_html.page(runs.REAL if kind == "real" else runs.ALL[kind])
     complaints, whole = shown(tmp_path, page, width)
     assert complaints == []
     for part in parts.split():
@@ -48,7 +48,7 @@ def test_phases_windows_and_curves_are_seen(tmp_path: Path, kind: str, width: in
 
 
 def test_each_screen_has_drawings_of_its_own(tmp_path: Path) -> None:
-    page = webpage.page(runs.REAL)
+    page = run_html.page(runs.REAL)
     large, small = (re.sub(rf'<svg class="{kind}".*?</svg>', "", page) for kind in ("large", "small"))
     for width, seen, other in ((1200, large, small), (420, small, large)):
         whole = shown(tmp_path, page, width)[1]
@@ -58,5 +58,5 @@ def test_each_screen_has_drawings_of_its_own(tmp_path: Path) -> None:
 
 def test_a_browser_that_complains_is_heard(tmp_path: Path) -> None:
     """The control: what the page forbids is told by the browser."""
-    complaints, _ = shown(tmp_path, webpage.page(runs.ALL["success"]).replace("</body>", "<script>1</script></body>"))
+    complaints, _ = shown(tmp_path, run_html.page(runs.ALL["success"]).replace("</body>", "<script>1</script></body>"))
     assert complaints

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from borg_lvm import verdict
 from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
 from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.planning.growth_policy import Course, Look, Rest, Story
-from borg_lvm.report import Instant, Leftovers, Outcome, Quiesced, as_data, summary, table
+from borg_lvm.reporting import verdict
+from borg_lvm.reporting.outcome import Instant, Leftovers, Outcome, Quiesced, as_data, summary, table
 from tests.unit.data.machine import GIB, MIB, RUN, Machine
 from tests.unit.data.runs import two
 

@@ -15,7 +15,7 @@ from borg_lvm.guardian import Guardian
 from borg_lvm.ledger import Ledger
 from borg_lvm.linux.signals import Signals
 from borg_lvm.planning.plan import Copy, Plan
-from borg_lvm.report import Instant
+from borg_lvm.reporting.outcome import Instant
 from borg_lvm.snapshots.lvm import arm, create, expedite, io_uring, prepare, window
 
 Quiesced = Callable[[], AbstractContextManager[None]]

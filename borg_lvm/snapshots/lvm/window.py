@@ -19,7 +19,7 @@ from borg_lvm.errors import BusyError, SnapshotError
 from borg_lvm.linux import device_mapper, syscalls
 from borg_lvm.linux.dm_ioctl import SUSPENDED
 from borg_lvm.linux.signals import undisturbed
-from borg_lvm.report import Instant
+from borg_lvm.reporting.outcome import Instant
 from borg_lvm.snapshots.lvm import tables
 from borg_lvm.snapshots.lvm.arm import Member
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from borg_lvm import certificate
-from borg_lvm.certificate import Ending
 from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.planning.application_data import Covered, Kept
 from borg_lvm.planning.growth_policy import Course, Look, PoolStory, Story
 from borg_lvm.planning.plan import Plan
 from borg_lvm.plugins.backup_command import Reading
-from borg_lvm.report import Instant, Outcome, Phase, Quiesced
+from borg_lvm.reporting import certificate
+from borg_lvm.reporting.certificate import Ending
+from borg_lvm.reporting.outcome import Instant, Outcome, Phase, Quiesced
 from tests.unit.data.machine import GIB, MIB, VOLUME, Machine, folders, link, pool, thin
 
 BEGIN = 1704164640.0

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from borg_lvm.certificate import Certificate
-from borg_lvm.drawing import bars, fill, safe
-from borg_lvm.timeline import (
+from borg_lvm.reporting.certificate import Certificate
+from borg_lvm.reporting.run_text import (
     Span,
     application_cells,
     brief,
@@ -22,6 +21,7 @@ from borg_lvm.timeline import (
     volume_cells,
     windows,
 )
+from borg_lvm.reporting.svg import bars, fill, safe
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --dim: #64708a; --line: #d5dae3; --paper: #fff; --phase: #5b7db1;

@@ -16,7 +16,7 @@ from borg_lvm.planning.application_data import Covered
 from borg_lvm.planning.growth_policy import Look, Story
 from borg_lvm.planning.plan import Copy
 from borg_lvm.plugins.backup_command import Reading, Result
-from borg_lvm.report import Outcome, Quiesced
+from borg_lvm.reporting.outcome import Outcome, Quiesced
 
 VERSION = 1
 Certificate = dict[str, Any]

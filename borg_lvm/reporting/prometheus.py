@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from borg_lvm.certificate import Certificate
 from borg_lvm.plugins.backup_command import Result
+from borg_lvm.reporting.certificate import Certificate
 
 LAST_SAVED = "borg_lvm_last_saved_timestamp_seconds"
 SAVED: tuple[Result, ...] = ("success", "warning")

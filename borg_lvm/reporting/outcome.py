@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from borg_lvm import verdict
 from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
 from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.planning.application_data import Covered
@@ -16,6 +15,7 @@ from borg_lvm.planning.growth_policy import PoolStory, Story
 from borg_lvm.planning.plan import Copy, Plan
 from borg_lvm.planning.snapshot_size import human
 from borg_lvm.planning.view_layout import DECLARED
+from borg_lvm.reporting import verdict
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from borg_lvm.timeline import Span, Unit, brief
+from borg_lvm.reporting.run_text import Span, Unit, brief
 
 RIGHT = 30
 ROW, TOP, TALL = 26, 8, 130

@@ -1,0 +1,1 @@
+"""Pure: text, JSON and pictures, made from data."""
