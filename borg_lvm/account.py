@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from borg_lvm import history
 from borg_lvm.errors import UsageError
-from borg_lvm.history import FOLDER, Record
 from borg_lvm.reporting.certificate import Certificate
+from borg_lvm.state import history
+from borg_lvm.state.history import FOLDER, Record
 
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError)
 """What comes of showing a certificate that somebody or something has changed."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from borg_lvm import view
 from borg_lvm.errors import SnapshotError, with_notes
-from borg_lvm.ledger import Ledger
 from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.planning.application_data import Asked, Covered, Kept
 from borg_lvm.planning.plan import Copy, Plan
 from borg_lvm.plugins.application import Added
+from borg_lvm.state.ledger import Ledger
 
 THERE = "there"
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import history
 from borg_lvm.config.schema import Notification, Settings
 from borg_lvm.errors import BorgLvmError, LockedError
 from borg_lvm.linux import subprocesses
@@ -21,6 +20,7 @@ from borg_lvm.recording import ended
 from borg_lvm.reporting import prometheus
 from borg_lvm.reporting.certificate import Certificate
 from borg_lvm.reporting.prometheus import News
+from borg_lvm.state import history
 
 LARGEST = 1 << 20
 

@@ -8,13 +8,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import clean, history, ledger, quiesce, survey, undo, unnamed
+from borg_lvm import clean, quiesce, survey, undo, unnamed
 from borg_lvm.checking import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BorgLvmError, LockedError, SnapshotError
 from borg_lvm.linux import namespaces, subprocesses
 from borg_lvm.machine import lvm, mounts
 from borg_lvm.snapshots.lvm import arm
+from borg_lvm.state import history, ledger
 
 PROGRAMS = (("lvm", "version"), ("dmsetup", "--version"))
 CRYPTSETUP = ("cryptsetup", "--version")

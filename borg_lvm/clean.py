@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import ledger, luks, origins, stand, strays, undo
+from borg_lvm import luks, origins, stand, strays, undo
 from borg_lvm import release as releasing
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import device_mapper, safe_open, subprocesses, syscalls
@@ -25,6 +25,7 @@ from borg_lvm.planning import ownership
 from borg_lvm.planning.ownership import Known
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots.lvm import arm, expedite, group_lock
+from borg_lvm.state import ledger
 
 PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))
 INTERPRETERS = re.compile(r"lvm|sh|ash|bash|dash|busybox|perl|python[\d.]*")

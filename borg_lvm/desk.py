@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm import locks, statedir
 from borg_lvm.errors import LockedError, SnapshotError, UsageError
-from borg_lvm.ledger import STATE
+from borg_lvm.state import directories, locks
+from borg_lvm.state.ledger import STATE
 
 FOLDER = os.path.join(STATE, "named")
 NAME = re.compile("[A-Za-z0-9_-]{1,64}")
@@ -68,7 +68,7 @@ class Desk:
     def close(self, status: int) -> None:
         """Write down how the run has ended."""
         with suppress(OSError):  # a full /run: whoever asks is told that nothing is known, which is an error
-            statedir.written(os.path.join(self.folder, "status"), str(status).encode())
+            directories.written(os.path.join(self.folder, "status"), str(status).encode())
 
     def forget(self) -> None:
         """Leave nothing behind: our caller is still there to hear how it ended."""
@@ -83,8 +83,8 @@ def opened(name: str) -> Iterator[Desk]:
     """
     folder = os.path.join(FOLDER, name)
     try:
-        with statedir.directory(folder, make=True):
-            lock = statedir.opened(_lock_of(name), os.O_RDWR | os.O_CREAT)
+        with directories.directory(folder, make=True):
+            lock = directories.opened(_lock_of(name), os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise _unwritten(error) from error
     try:
@@ -119,7 +119,7 @@ def _unwritten(error: OSError) -> SnapshotError:
 def is_kept(name: str) -> bool:
     """Whether a keeper of this name lives."""
     try:
-        lock = statedir.opened(_lock_of(name), os.O_RDWR)
+        lock = directories.opened(_lock_of(name), os.O_RDWR)
     except OSError:
         return False
     try:
@@ -166,14 +166,14 @@ def ask(name: str, word: str) -> Answer:
 
 def _opened(path: str) -> int:
     try:
-        return statedir.opened(path, os.O_RDONLY)
+        return directories.opened(path, os.O_RDONLY)
     except OSError:
         return -1
 
 
 def _status(path: str) -> int | None:
     try:
-        with open(statedir.opened(path, os.O_RDONLY), encoding="ascii") as file:
+        with open(directories.opened(path, os.O_RDONLY), encoding="ascii") as file:
             return int(file.read())
     except (OSError, ValueError):
         return None

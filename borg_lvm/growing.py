@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from borg_lvm import locks
 from borg_lvm.guardian import Guardian
-from borg_lvm.ledger import Ledger
 from borg_lvm.linux import device_mapper, subprocesses
 from borg_lvm.linux.subprocesses import Steps
 from borg_lvm.machine import block_devices, lvm
 from borg_lvm.machine.lvm_settings import SILENT
 from borg_lvm.release import GRACE
+from borg_lvm.state import locks
+from borg_lvm.state.ledger import Ledger
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ import json
 import os
 import sys
 
-from borg_lvm import cli, desk, given, keeper, session, stand, statedir, verbs
+from borg_lvm import cli, desk, given, keeper, session, stand, verbs
 from borg_lvm.errors import SnapshotError, UsageError
 from borg_lvm.linux import signals
 from borg_lvm.log import Log
+from borg_lvm.state import directories
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def _run(args: argparse.Namespace, at: desk.Desk, tell: int, log: Log) -> int:
         """Let our caller go; from now on we speak to a file."""
         log.info(f"the view stands at {stand.place(args.name)}")
         os.chdir("/")
-        file = statedir.opened(at.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        file = directories.opened(at.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             os.write(tell, keeper.READY)
         except OSError as error:

@@ -11,9 +11,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from borg_lvm.errors import SnapshotError
-from borg_lvm.ledger import Ledger
 from borg_lvm.linux import permissions, subprocesses
 from borg_lvm.planning.plan import Copy
+from borg_lvm.state.ledger import Ledger
 
 CRYPTTAB = "/etc/crypttab"
 FROM_KERNEL = ""

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from borg_lvm import ledger, statedir
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import device_mapper, subprocesses
 from borg_lvm.machine.lvm import Volume, dm_name
 from borg_lvm.snapshots.lvm import group_lock
+from borg_lvm.state import directories, ledger
 
 
 def told(volume: Volume) -> str:
@@ -35,7 +35,10 @@ def stop(volume: Volume, timeout: float) -> None:
         raise SnapshotError(f"{volume.full_name} is being merged into {volume.vg}/{volume.origin} already")
     path = os.path.join(ledger.STATE, f".{volume.vg}.metadata")
     try:
-        with group_lock.locked([volume.vg], _directory(timeout), timeout), statedir.directory(ledger.STATE, make=True):
+        with (
+            group_lock.locked([volume.vg], _directory(timeout), timeout),
+            directories.directory(ledger.STATE, make=True),
+        ):
             _write_anew(volume, path, timeout)
     except OSError as error:
         raise SnapshotError(

@@ -15,7 +15,6 @@ from borg_lvm import players, preparing, undo, verifying
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BorgLvmError, BusyError, QuiesceError
 from borg_lvm.guardian import Guardian
-from borg_lvm.ledger import Ledger, path
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import Signals
 from borg_lvm.linux.subprocesses import ProgramError
@@ -24,6 +23,7 @@ from borg_lvm.planning.plan import Plan
 from borg_lvm.players import Player
 from borg_lvm.plugins.application import Added
 from borg_lvm.reporting.outcome import Quiesced
+from borg_lvm.state.ledger import Ledger, path
 
 RESUME_TIMEOUT = 20.0
 APART_TIMEOUT = 600.0

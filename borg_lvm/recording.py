@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from borg_lvm import history
 from borg_lvm.errors import BUG_STATUS, BorgLvmError, LockedError
 from borg_lvm.log import Log
 from borg_lvm.reporting import certificate
 from borg_lvm.reporting.certificate import Certificate, Ending
 from borg_lvm.reporting.outcome import Outcome, Phase
+from borg_lvm.state import history
 from borg_lvm.survey import Survey
 
 

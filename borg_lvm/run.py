@@ -18,13 +18,13 @@ from typing import NoReturn
 
 from borg_lvm import laying, path_watch, strays, view
 from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError, with_notes
-from borg_lvm.ledger import Ledger
 from borg_lvm.linux import safe_open, syscalls
 from borg_lvm.linux.namespaces import View, inside
 from borg_lvm.linux.signals import ENDING, STRAY, Signals, as_inherited, take_effect
 from borg_lvm.log import Log
 from borg_lvm.path_watch import Watch
 from borg_lvm.planning.plan import Plan
+from borg_lvm.state.ledger import Ledger
 from borg_lvm.watch import Watcher
 
 # Passed on when a process sent them to us; a terminal's reach the command by itself, being in our process group.

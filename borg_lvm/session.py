@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from borg_lvm import adding, growing, guardian, ledger, locks, luks, recording, release, run, stand, taint
+from borg_lvm import adding, growing, guardian, luks, recording, release, run, stand, taint
 from borg_lvm.attempts import Attempts
 from borg_lvm.config.schema import Settings
 from borg_lvm.desk import Desk
@@ -21,6 +21,7 @@ from borg_lvm.log import Log
 from borg_lvm.reporting import outcome as report
 from borg_lvm.reporting.certificate import Certificate
 from borg_lvm.snapshots.lvm import take as taking
+from borg_lvm.state import ledger, locks
 from borg_lvm.survey import Survey
 from borg_lvm.watch import Growth, watching_over
 

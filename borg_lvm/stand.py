@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm import laying, statedir, strays, view
+from borg_lvm import laying, strays, view
 from borg_lvm.desk import ABANDON, END, Desk
 from borg_lvm.errors import SnapshotError, SnapshotLostError, with_notes
-from borg_lvm.ledger import STATE, VIEWS, Ledger
 from borg_lvm.linux import safe_open, syscalls
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import Signals
@@ -27,6 +26,8 @@ from borg_lvm.machine import mounts
 from borg_lvm.machine.lvm import doubled, prefix
 from borg_lvm.planning.plan import Plan
 from borg_lvm.planning.view_layout import ROOT_HOLES
+from borg_lvm.state import directories
+from borg_lvm.state.ledger import STATE, VIEWS, Ledger
 from borg_lvm.watch import Watcher
 
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, IMMUTABLE = 0x80086601, 0x40086602, 0x10  # linux/fs.h
@@ -197,7 +198,7 @@ def _source(run_id: str) -> str:
 
 def _build(plan: Plan, base: str, book: Ledger, devices: Sequence[int]) -> None:
     book.write("shown", path=base)
-    with statedir.directory(VIEWS, make=True) as views, suppress(FileExistsError):
+    with directories.directory(VIEWS, make=True) as views, suppress(FileExistsError):
         os.mkdir(os.path.basename(base), 0, dir_fd=views)
     with suppress(OSError):  # a tmpfs of kernels before 6.0 does not know it
         _set_immutable(base, on=True)

@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from borg_lvm import adding, automounts, encrypted, history, locks, volume_facts
+from borg_lvm import adding, automounts, encrypted, volume_facts
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import LockedError, SourceError, UsageError, shell_word
-from borg_lvm.history import History
 from borg_lvm.linux import namespaces, safe_open
 from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import block_devices, lvm, mounts
@@ -22,6 +21,8 @@ from borg_lvm.planning.view_layout import ROOT_HOLES, Cover, Resolved, Wanted, r
 from borg_lvm.planning.volumes import Found, Volumes
 from borg_lvm.plugins import manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
+from borg_lvm.state import history, locks
+from borg_lvm.state.history import History
 
 LOOK_AGAIN = 0.5
 """Seconds between two questions whether another run still holds a volume still."""

@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from borg_lvm.ledger import Entry
 from borg_lvm.linux import subprocesses
 from borg_lvm.plugins.application import Intent
+from borg_lvm.state.ledger import Entry
 
 PROGRAM = os.path.join(os.path.dirname(__file__), "undo_main.py")
 TIMEOUT = 60.0

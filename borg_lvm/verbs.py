@@ -32,9 +32,10 @@ def perform(
     args: argparse.Namespace, command: tuple[str, ...], settings: Settings, log: Log, held: Held | None = None
 ) -> int:
     """Do a run, also one whose command is somebody else's (`held`), and return its exit status."""
-    from borg_lvm import aftermath, clean, ledger, session
+    from borg_lvm import aftermath, clean, session
     from borg_lvm.linux import namespaces
     from borg_lvm.plugins import wrappers
+    from borg_lvm.state import ledger
 
     namespaces.refuse_chroot()
     keep = not held and args.keep
@@ -129,10 +130,11 @@ def _asked(args: argparse.Namespace) -> checkup.Asked:
 
 
 def _clean(args: argparse.Namespace, log: Log) -> int:
-    from borg_lvm import clean, ledger
+    from borg_lvm import clean
     from borg_lvm.errors import ReleaseError
     from borg_lvm.machine import block_devices, lvm
     from borg_lvm.reporting.outcome import Leftovers
+    from borg_lvm.state import ledger
 
     given.refuse_all_but_root()
     clean.set_going(ledger.entries(), log, args.run)

@@ -18,12 +18,12 @@ from functools import partial
 from typing import NoReturn
 
 from borg_lvm import strays
-from borg_lvm.ledger import STATE
 from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import Signals
 from borg_lvm.linux.timeouts import GRACE
 from borg_lvm.players import Player
+from borg_lvm.state.ledger import STATE
 
 SCRATCH = "size=256m,mode=0711"
 """The folder in memory that each gets for what it has to write. Other users may pass through it."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from borg_lvm import statedir
+from borg_lvm.state import directories
 
 STARTING = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system", "pty.spawn"}
 
@@ -41,7 +41,7 @@ GUARD = Guard()
 def state_lies_in_the_tests_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Let our directories lie in a test's folder as they do in /run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statedir, "ABOVE", (*statedir.ABOVE, str(tmp_path_factory.getbasetemp())))
+        patch.setattr(directories, "ABOVE", (*directories.ABOVE, str(tmp_path_factory.getbasetemp())))
         yield
 
 

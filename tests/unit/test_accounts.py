@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from borg_lvm import account, history
+from borg_lvm import account
 from borg_lvm.errors import UsageError
 from borg_lvm.reporting import history_text, run_html, run_text
+from borg_lvm.state import history
 from tests.unit.data import runs
 from tests.unit.test_certificate import places
 

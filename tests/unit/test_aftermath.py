@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from borg_lvm import aftermath, history, journal
+from borg_lvm import aftermath, journal
 from borg_lvm.config.schema import Notification, Settings
 from borg_lvm.errors import BorgLvmError, LockedError, SourceError
 from borg_lvm.log import Log
 from borg_lvm.reporting import prometheus
 from borg_lvm.reporting.prometheus import News
+from borg_lvm.state import history
 from tests.unit.data import runs
 
 

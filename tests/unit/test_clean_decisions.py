@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from borg_lvm import clean
 from borg_lvm.clean import Dead, dead_runs
-from borg_lvm.ledger import Entry, Owner
 from borg_lvm.linux import subprocesses
 from borg_lvm.linux.subprocesses import ProgramError
 from borg_lvm.machine.lvm import KEEP_TAG, Volume
 from borg_lvm.planning import ownership
+from borg_lvm.state.ledger import Entry, Owner
 from tests.unit.data.machine import VOLUME, thin
 
 

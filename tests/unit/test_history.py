@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import history
 from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.log import Log
 from borg_lvm.planning.growth_policy import Course, Look, Story
 from borg_lvm.planning.usage_estimate import Once
 from borg_lvm.reporting.outcome import Outcome
+from borg_lvm.state import history
 from tests.unit.data.machine import MIB, Machine
 
 GOOD = {

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import ledger
 from borg_lvm.errors import BorgLvmError
-from borg_lvm.ledger import Entry, Owner
+from borg_lvm.state import ledger
+from borg_lvm.state.ledger import Entry, Owner
 
 RUN = "20240102T030405-abcdef"
 

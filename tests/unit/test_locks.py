@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import locks
 from borg_lvm.errors import LockedError
 from borg_lvm.linux.signals import Signals
+from borg_lvm.state import locks
 from tests.unit.data.machine import VOLUME
 
 

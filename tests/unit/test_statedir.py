@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import desk, history, ledger, locks, statedir
+from borg_lvm import desk
 from borg_lvm.errors import ForeignStateError, SnapshotError
 from borg_lvm.log import Log
+from borg_lvm.state import directories, history, ledger, locks
 from tests.unit.data.machine import VOLUME
 from tests.unit.test_history import CERTIFICATE, outcome
 
@@ -48,7 +49,7 @@ def use_all() -> None:
         pass
     os.close(locks.opened("one", "a volume"))
     with desk.opened("x") as ours:
-        os.close(statedir.opened(ours.log, os.O_WRONLY | os.O_CREAT))
+        os.close(directories.opened(ours.log, os.O_WRONLY | os.O_CREAT))
         ours.close(0)
     history.keep(outcome(), CERTIFICATE, history.read(), Log(quiet=True))
 
@@ -138,8 +139,8 @@ def test_a_pipe_is_not_waited_for(state: Path) -> None:
 def test_a_link_where_the_system_has_one_is_followed(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As /var, which some move to a larger disk."""
     (state / "var").symlink_to("lib")
-    monkeypatch.setattr(statedir, "ABOVE", (str(state / "var"),))
-    with statedir.directory(str(state / "var" / "borg-lvm"), make=True):
+    monkeypatch.setattr(directories, "ABOVE", (str(state / "var"),))
+    with directories.directory(str(state / "var" / "borg-lvm"), make=True):
         pass
     assert (state / "lib" / "borg-lvm").is_dir()
 

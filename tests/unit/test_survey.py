@@ -8,13 +8,13 @@ import pytest
 
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import SourceError
-from borg_lvm.history import History
 from borg_lvm.machine import mounts
 from borg_lvm.machine.lvm import Inventory
 from borg_lvm.planning.application_data import Asked
 from borg_lvm.planning.plan import Plan
 from borg_lvm.plugins.application import DataPath, Probe
 from borg_lvm.plugins.backup_command import Invocation, Reading
+from borg_lvm.state.history import History
 from borg_lvm.survey import Question, Survey, survey
 from tests.unit.data.machine import Machine
 

@@ -18,12 +18,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, replace
 
 from borg_lvm.errors import BorgLvmError, BusyError, SnapshotError
-from borg_lvm.ledger import Ledger
 from borg_lvm.linux import device_mapper
 from borg_lvm.linux.signals import undisturbed
 from borg_lvm.planning.plan import Copy
 from borg_lvm.snapshots.lvm import tables
 from borg_lvm.snapshots.lvm.create import Made, Written
+from borg_lvm.state.ledger import Ledger
 
 HIDDEN = device_mapper.QUIET | 0x2 << 16
 """For udev: a part of a volume, not to be looked at (DISABLE_SUBSYSTEM_RULES), as LVM says of these."""

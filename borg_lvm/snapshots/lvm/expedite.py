@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from borg_lvm import locks
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.guardian import Guardian
-from borg_lvm.ledger import Ledger
+from borg_lvm.state import locks
+from borg_lvm.state.ledger import Ledger
 
 PATH = "/sys/kernel/rcu_expedited"
 OFF, ON = b"0", b"1"

@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from borg_lvm import statedir
 from borg_lvm.errors import LockedError, SnapshotError
-from borg_lvm.ledger import STATE
 from borg_lvm.linux.signals import Signals
 from borg_lvm.machine.lvm import Volume
+from borg_lvm.state import directories
+from borg_lvm.state.ledger import STATE
 
 FOLDER = os.path.join(STATE, "locks")
 
@@ -88,8 +88,8 @@ def _held_by_another(volume: Volume, fd: int, waited: float) -> LockedError:
 def opened(name: str, what: str) -> int:
     """Open the file of a lock; returns its descriptor. Errors: SnapshotError, which tells `what` cannot be locked."""
     try:
-        with statedir.directory(FOLDER, make=True):
-            return statedir.opened(os.path.join(FOLDER, name), os.O_RDWR | os.O_CREAT)
+        with directories.directory(FOLDER, make=True):
+            return directories.opened(os.path.join(FOLDER, name), os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise SnapshotError(
             f"cannot lock {what} in {FOLDER}: {error.strerror}; nothing was done",

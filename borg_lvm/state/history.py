@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from borg_lvm import statedir
 from borg_lvm.errors import ForeignStateError
 from borg_lvm.log import Log
 from borg_lvm.planning.usage_estimate import Once
 from borg_lvm.reporting.certificate import VERSION as CERTIFICATE
 from borg_lvm.reporting.certificate import Certificate
 from borg_lvm.reporting.outcome import Outcome
+from borg_lvm.state import directories
 
 FOLDER = "/var/lib/borg-lvm/history"
 VERSION = 1
@@ -42,7 +42,7 @@ class History:
 def read() -> History:
     """Read the history. Changes nothing."""
     try:
-        names = sorted(name for name in statedir.names(FOLDER) if name.endswith(ENDING))
+        names = sorted(name for name in directories.names(FOLDER) if name.endswith(ENDING))
     except FileNotFoundError:
         return History()
     except ForeignStateError as error:
@@ -75,7 +75,7 @@ def _parsed(path: str) -> list[tuple[str, Once]]:
 
 
 def _loaded(path: str) -> Any:
-    with open(statedir.opened(path, os.O_RDONLY), "rb") as file:
+    with open(directories.opened(path, os.O_RDONLY), "rb") as file:
         return json.loads(file.read(LARGEST))
 
 
@@ -96,14 +96,14 @@ def keep(outcome: Outcome, certificate: Certificate, history: History, log: Log)
     if history.trouble:
         log.warning(history.trouble)
     try:
-        with statedir.directory(FOLDER, make=True):
+        with directories.directory(FOLDER, make=True):
             pass
         for name in history.damaged:
             os.replace(os.path.join(FOLDER, name), os.path.join(FOLDER, name.removesuffix(ENDING) + ASIDE))
             log.warning(f"the history of a run was damaged and has been set aside: {FOLDER}/{name}")
         entry = _entry(outcome) if outcome.complete else {"version": VERSION, "run": outcome.plan.run_id}
         name = f"{outcome.plan.run_id}{ENDING if outcome.complete else FAILED}"
-        statedir.written(os.path.join(FOLDER, name), json.dumps({**entry, "certificate": certificate}).encode())
+        directories.written(os.path.join(FOLDER, name), json.dumps({**entry, "certificate": certificate}).encode())
         _forget_oldest()
     except ForeignStateError as error:
         if not history.trouble:
@@ -156,7 +156,7 @@ class Record:
 def records() -> list[Record]:
     """Read the certificates of all runs, oldest first. Changes nothing. Raises: OSError, ForeignStateError."""
     try:
-        names = sorted(name for name in statedir.names(FOLDER) if name.endswith((ENDING, FAILED)))
+        names = sorted(name for name in directories.names(FOLDER) if name.endswith((ENDING, FAILED)))
     except FileNotFoundError:
         return []
     return [_record(name) for name in names]

@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from borg_lvm import statedir
 from borg_lvm.errors import SnapshotError
+from borg_lvm.state import directories
 
 STATE = "/run/borg-lvm"
 VIEWS = os.path.join(STATE, "view")
@@ -119,8 +119,10 @@ def opened(run_id: str, command: str) -> Iterator[Ledger]:
     pid = os.getpid()
     with ExitStack() as stack:
         try:
-            with statedir.directory(hidden, make=True):
-                fd = statedir.opened(os.path.join(hidden, _LEDGER), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+            with directories.directory(hidden, make=True):
+                fd = directories.opened(
+                    os.path.join(hidden, _LEDGER), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+                )
             stack.callback(os.close, fd)
             fcntl.flock(fd, fcntl.LOCK_EX)
             ledger = Ledger(run_id, fd)
@@ -181,7 +183,7 @@ class Entry:
 def entries() -> list[Entry]:
     """Read the ledger of every run, oldest first. Raises: ForeignStateError, SnapshotError."""
     try:
-        names = sorted(statedir.names(STATE))
+        names = sorted(directories.names(STATE))
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -192,7 +194,7 @@ def entries() -> list[Entry]:
 
 def _read(run_id: str) -> Entry:
     try:
-        with open(statedir.opened(path(run_id), os.O_RDONLY), encoding="utf-8", errors="replace") as file:
+        with open(directories.opened(path(run_id), os.O_RDONLY), encoding="utf-8", errors="replace") as file:
             *lines, last = file.read().split("\n")
     except OSError:
         lines, last = [], ""
@@ -218,7 +220,7 @@ def _step(line: str) -> dict[str, Any] | None:
 
 def _is_locked(run_id: str) -> bool:
     try:
-        with open(statedir.opened(path(run_id), os.O_RDONLY), "rb") as file:
+        with open(directories.opened(path(run_id), os.O_RDONLY), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -1,0 +1,1 @@
+"""What is kept on disk: the ledgers of runs, their locks, their history."""
