@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import clean, quiesce, survey, undo, unnamed
+from borg_lvm import clean, quiesce, survey, unnamed
 from borg_lvm.checking import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BorgLvmError, LockedError, SnapshotError
@@ -16,6 +16,7 @@ from borg_lvm.linux import namespaces, subprocesses
 from borg_lvm.machine import lvm, mounts
 from borg_lvm.snapshots.lvm import arm
 from borg_lvm.state import history, ledger
+from borg_lvm.watchdog import resume
 
 PROGRAMS = (("lvm", "version"), ("dmsetup", "--version"))
 CRYPTSETUP = ("cryptsetup", "--version")
@@ -174,7 +175,7 @@ def _has_snapshots() -> bool:
 
 def _stands_still(entry: ledger.Entry) -> bool:
     """Whether a dead run may have left something standing still."""
-    return len(entry.named("thawed")) != len(entry.named("window")) or bool(undo.standing(entry))
+    return len(entry.named("thawed")) != len(entry.named("window")) or bool(resume.standing(entry))
 
 
 def _inventory(settings: Settings) -> tuple[lvm.Inventory | None, Refused | None]:

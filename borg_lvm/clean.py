@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import luks, origins, stand, strays, undo
+from borg_lvm import luks, origins, stand, strays
 from borg_lvm import release as releasing
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import device_mapper, safe_open, subprocesses, syscalls
@@ -26,6 +26,7 @@ from borg_lvm.planning.ownership import Known
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots.lvm import arm, expedite, group_lock
 from borg_lvm.state import ledger
+from borg_lvm.watchdog import resume
 
 PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))
 INTERPRETERS = re.compile(r"lvm|sh|ash|bash|dash|busybox|perl|python[\d.]*")
@@ -253,9 +254,9 @@ def _set_going(dead: Dead, log: Log) -> list[str]:
     """Set going what the run may have left standing still; returns the applications that could not be resumed."""
     _set_volumes_going(dead, log)
     left = []
-    for name, how in undo.standing(dead.entry).items() if dead.entry else ():
+    for name, how in resume.standing(dead.entry).items() if dead.entry else ():
         try:
-            undo.run(ledger.path(dead.run_id), name, how)
+            resume.run(ledger.path(dead.run_id), name, how)
             log.warning(f"resumed {name}, which a dead run may have left standing still")
         except subprocesses.ProgramError as error:
             left.append(f"application {name} may stand still: {' '.join(error.details) or error.message}")

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from borg_lvm.guardian import Guardian
 from borg_lvm.linux import device_mapper, subprocesses
 from borg_lvm.linux.subprocesses import Steps
 from borg_lvm.machine import block_devices, lvm
@@ -19,6 +18,7 @@ from borg_lvm.machine.lvm_settings import SILENT
 from borg_lvm.release import GRACE
 from borg_lvm.state import locks
 from borg_lvm.state.ledger import Ledger
+from borg_lvm.watchdog.client import Guardian
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from borg_lvm import players, preparing, undo, verifying
+from borg_lvm import players, preparing, verifying
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BorgLvmError, BusyError, QuiesceError
-from borg_lvm.guardian import Guardian
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import Signals
 from borg_lvm.linux.subprocesses import ProgramError
@@ -24,6 +23,8 @@ from borg_lvm.players import Player
 from borg_lvm.plugins.application import Added
 from borg_lvm.reporting.outcome import Quiesced
 from borg_lvm.state.ledger import Ledger, path
+from borg_lvm.watchdog import resume
+from borg_lvm.watchdog.client import Guardian
 
 RESUME_TIMEOUT = 20.0
 APART_TIMEOUT = 600.0
@@ -75,7 +76,7 @@ class Troupe:
         preparing.prepared(self._active(), signals)
         for player in self._active():
             intents = player.attempt("asking", player.entry.prepare_timeout, player.application.intents)
-            player.undo = undo.written(intents or ())
+            player.undo = resume.written(intents or ())
             if intents:
                 watch.may_quiesce(player.name, player.undo)
         return Ready(self._active(), watch, ledger, signals, leftovers)
@@ -200,7 +201,7 @@ class Ready:
         if error and player.entered:
             self._failed.append(error.message)
         try:
-            undo.run("", player.name, player.undo)
+            resume.run("", player.name, player.undo)
         except ProgramError as failed:
             told = f"{player.name} may stand still: {' '.join(failed.details) or failed.message}"
             self._leftovers.append(told)

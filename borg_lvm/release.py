@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 
 from borg_lvm import merging, origins, strays
 from borg_lvm.errors import BorgLvmError
-from borg_lvm.guardian import Guardian
 from borg_lvm.linux import device_mapper, safe_open, subprocesses
 from borg_lvm.log import Log
 from borg_lvm.machine import lvm
@@ -18,6 +17,7 @@ from borg_lvm.planning.ownership import Known
 from borg_lvm.planning.plan import Plan
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.state.ledger import Ledger
+from borg_lvm.watchdog.client import Guardian
 
 GRACE = 2.0
 """Seconds that an lvremove gets to end by itself when we are killed; then the guardian sets its origin going."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from borg_lvm import adding, growing, guardian, luks, recording, release, run, stand, taint
+from borg_lvm import adding, growing, luks, recording, release, run, stand, taint
 from borg_lvm.attempts import Attempts
 from borg_lvm.config.schema import Settings
 from borg_lvm.desk import Desk
@@ -24,6 +24,7 @@ from borg_lvm.snapshots.lvm import take as taking
 from borg_lvm.state import ledger, locks
 from borg_lvm.survey import Survey
 from borg_lvm.watch import Growth, watching_over
+from borg_lvm.watchdog import client
 
 if TYPE_CHECKING:
     from borg_lvm.quiesce import Troupe
@@ -123,7 +124,7 @@ def _acquire_and_run(
     stack.enter_context(locks.held(origins, holder, settings.lock_wait, signals))
     clock.begin("preparing")
     _make_folders(surveyed.make)
-    watch = stack.enter_context(guardian.started())
+    watch = stack.enter_context(client.started())
     book.write_process("guardian", watch.pid)
     taker = taking.Taker(plan, watch, book, signals, settings.deadline, timeout)
     tries = Attempts(settings.attempts, settings.retry_pause, signals, log)

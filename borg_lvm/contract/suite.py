@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import adding, undo
+from borg_lvm import adding
 from borg_lvm.contract.spy import Spy
 from borg_lvm.contract.subject import Subject
 from borg_lvm.errors import AbsentError, BorgLvmError, QuiesceError
 from borg_lvm.linux import timeouts
 from borg_lvm.plugins.application import Added, Application
+from borg_lvm.watchdog import resume
 
 SPY = Spy()
 
@@ -112,9 +113,9 @@ class ApplicationContract:
         pid, text = _elsewhere(lambda: subject.make(self.deadline), die)
         try:
             os.waitpid(pid, os.WUNTRACED)
-            undo.run("", "subject", text)
+            resume.run("", "subject", text)
             self._assert_goes(subject, f"after we got {signum.name} and what was registered has been run")
-            undo.run("", "subject", text)
+            resume.run("", "subject", text)
             self._assert_goes(subject, "after that has been run again")
         finally:
             with suppress(ProcessLookupError, ChildProcessError):
@@ -123,7 +124,7 @@ class ApplicationContract:
 
     def test_resuming_what_does_not_stand_still_does_nothing(self, subject: Subject) -> None:
         with self._ready(subject) as application:
-            undo.run("", "subject", undo.written(application.intents()))
+            resume.run("", "subject", resume.written(application.intents()))
         self._assert_goes(subject, "after it was resumed for nothing")
 
     def test_what_somebody_else_has_stopped_stays_so(self, subject: Subject) -> None:
@@ -134,10 +135,10 @@ class ApplicationContract:
             with self._made(subject) as application, suppress(BorgLvmError):  # it may well refuse
                 application.probe()
                 _prepare(application)
-                intents = undo.written(application.intents())
+                intents = resume.written(application.intents())
                 with application.quiesced():
                     pass
-                undo.run("", "subject", intents)
+                resume.run("", "subject", intents)
             assert not subject.write(self.moment), "it has resumed what somebody else had stopped"
         self._assert_goes(subject, "after the other has resumed it")
 
@@ -216,7 +217,7 @@ def _elsewhere(make: Callable[[], Application], work: Callable[[Application], No
             application = make()
             application.probe()
             _prepare(application)
-            os.write(tell, undo.written(application.intents()).encode() + b"\n")
+            os.write(tell, resume.written(application.intents()).encode() + b"\n")
             work(application)
         finally:
             os._exit(1)

@@ -145,7 +145,7 @@ FAULTS = (
     Fault(
         "asleep",  # the watchdog wakes up for the run and for applications, but not at the deadline of frozen volumes
         "If borg-lvm itself is killed",
-        "borg_lvm/guardian_main.py",
+        "borg_lvm/watchdog/process.py",
         "ends = [*self.holds.values(), *([self.deadline, self.loosen_at] if self.deadline else [])]",
         "ends = list(self.holds.values())",
         ("system/test_killed.py::test_deadline[two]",),

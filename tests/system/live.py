@@ -25,7 +25,7 @@ STATE = Path("/run/borg-lvm")
 PATIENCE = 120.0  # seconds for what takes half a second on a real machine
 WRAPPED = "/usr/local/sbin"  # the first folder in which borg-lvm looks for LVM's programs
 HALT, WINDOW = (Path(__file__).with_name(name) for name in ("halt.c", "window.c"))
-GUARDIAN = "borg_lvm/guardian_main.py"
+GUARDIAN = "borg_lvm/watchdog/process.py"
 
 
 @contextmanager

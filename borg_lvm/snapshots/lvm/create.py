@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 from borg_lvm import origins
 from borg_lvm.errors import BorgLvmError, SnapshotError
-from borg_lvm.guardian import Guardian
 from borg_lvm.linux import subprocesses
 from borg_lvm.machine import lvm
 from borg_lvm.machine.lvm_settings import FORM, JSON, OURS, SILENT, configured
@@ -26,6 +25,7 @@ from borg_lvm.planning.plan import Copy, Plan
 from borg_lvm.release import GRACE
 from borg_lvm.snapshots.lvm import group_lock, shell
 from borg_lvm.state.ledger import Ledger
+from borg_lvm.watchdog.client import Guardian
 
 UNTOLD = "global{activation=0} " + SILENT
 _STRICT = frozenset(("contiguous", "cling"))

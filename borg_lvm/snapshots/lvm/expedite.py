@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from borg_lvm.errors import BorgLvmError
-from borg_lvm.guardian import Guardian
 from borg_lvm.state import locks
 from borg_lvm.state.ledger import Ledger
+from borg_lvm.watchdog.client import Guardian
 
 PATH = "/sys/kernel/rcu_expedited"
 OFF, ON = b"0", b"1"

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from borg_lvm.errors import BusyError, LateError, SnapshotError
-from borg_lvm.guardian import Guardian
 from borg_lvm.linux.signals import Signals
 from borg_lvm.planning.plan import Copy, Plan
 from borg_lvm.reporting.outcome import Instant
 from borg_lvm.snapshots.lvm import arm, create, expedite, io_uring, prepare, window
 from borg_lvm.state.ledger import Ledger
+from borg_lvm.watchdog.client import Guardian
 
 Quiesced = Callable[[], AbstractContextManager[None]]
 """Holds the applications of a run still for the length of a block."""
