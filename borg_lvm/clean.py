@@ -13,8 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import luks, origins, stand, strays
-from borg_lvm import release as releasing
+from borg_lvm import stand, strays
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import device_mapper, safe_open, subprocesses, syscalls
 from borg_lvm.log import Log
@@ -24,7 +23,9 @@ from borg_lvm.machine.lvm_settings import FORM, JSON
 from borg_lvm.planning import ownership
 from borg_lvm.planning.ownership import Known
 from borg_lvm.reporting.outcome import Leftovers
-from borg_lvm.snapshots.lvm import arm, expedite, group_lock
+from borg_lvm.snapshots import luks
+from borg_lvm.snapshots import remove as releasing
+from borg_lvm.snapshots.lvm import arm, expedite, group_lock, origin_tables
 from borg_lvm.state import ledger
 from borg_lvm.watchdog import resume
 
@@ -230,8 +231,8 @@ def _remove(dead: Dead, log: Log, leftovers: Leftovers, timeout: float) -> None:
     releasing.remove_changed(dead.run_id, dead.known, log, leftovers, timeout, kept=dead.kept)
     touched = dead.told("snapshot", "origin")
     releasing.remove_half_made(touched)
-    if origins.suspicious(touched):
-        origins.put_right(touched, log, leftovers, timeout)
+    if origin_tables.suspicious(touched):
+        origin_tables.put_right(touched, log, leftovers, timeout)
 
 
 def mend(mapped: Mapping[str, str], volumes: Sequence[Volume], log: Log, leftovers: Leftovers, timeout: float) -> bool:
@@ -245,8 +246,8 @@ def mend(mapped: Mapping[str, str], volumes: Sequence[Volume], log: Log, leftove
         releasing.remove_device(uuid, leftovers)
         log.warning(f"the device {uuid} belonged to a snapshot that LVM knows nothing of")
     mended = False
-    if origins.suspicious(volume.dm_uuid for volume in volumes):
-        mended = origins.put_right(None, log, leftovers, timeout)
+    if origin_tables.suspicious(volume.dm_uuid for volume in volumes):
+        mended = origin_tables.put_right(None, log, leftovers, timeout)
     return mended or bool(left)
 
 
@@ -272,7 +273,7 @@ def _disarm(dead: Dead, timeout: float) -> None:
         if steps:
             with suppress(BorgLvmError, OSError):  # who keeps the lock for so long hangs
                 place = group_lock.directory(group_lock.settings(timeout))
-                stack.enter_context(group_lock.locked(groups, place, origins.PATIENCE))
+                stack.enter_context(group_lock.locked(groups, place, origin_tables.PATIENCE))
         for step in steps:
             if os.path.lexists(ledger.path(dead.run_id)):
                 arm.disarm(str(step["origin"]), str(step["snapshot"]))
@@ -286,11 +287,11 @@ def _set_volumes_going(dead: Dead, log: Log) -> None:
     if len(dead.entry.named("expedited")) > len(dead.entry.named("unexpedited")):
         expedite.end()
     # The lower ones first: thawing a file system writes to what lies below it.
-    patience = 0.0 if _programs(dead) else origins.PATIENCE  # they may keep LVM's lock, and hang
+    patience = 0.0 if _programs(dead) else origin_tables.PATIENCE  # they may keep LVM's lock, and hang
     for uuid in [*dead.told("below", "device"), *dead.told("snapshot", "origin")]:
         with suppress(OSError):
             vg = str(names.get(uuid) or "").partition("/")[0]
-            if origins.resume_left(uuid, vg, RESUME_TIMEOUT, patience if vg else 0.0):
+            if origin_tables.resume_left(uuid, vg, RESUME_TIMEOUT, patience if vg else 0.0):
                 log.warning(f"resumed {names.get(uuid) or uuid}, which a dead run had left suspended")
     for path, device in {str(step["path"]): int(str(step["device"])) for step in dead.entry.named("freeze")}.items():
         if _thaw(path, device):

@@ -24,8 +24,8 @@ from borg_lvm.linux.signals import ENDING, STRAY, Signals, as_inherited, take_ef
 from borg_lvm.log import Log
 from borg_lvm.path_watch import Watch
 from borg_lvm.planning.plan import Plan
+from borg_lvm.snapshots.monitor import Watcher
 from borg_lvm.state.ledger import Ledger
-from borg_lvm.watch import Watcher
 
 # Passed on when a process sent them to us; a terminal's reach the command by itself, being in our process group.
 FORWARDED = (*ENDING, *STRAY, signal.SIGWINCH)

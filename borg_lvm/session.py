@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from borg_lvm import adding, growing, luks, recording, release, run, stand, taint
+from borg_lvm import adding, recording, run, stand, taint
 from borg_lvm.attempts import Attempts
 from borg_lvm.config.schema import Settings
 from borg_lvm.desk import Desk
@@ -20,10 +20,11 @@ from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
 from borg_lvm.reporting import outcome as report
 from borg_lvm.reporting.certificate import Certificate
+from borg_lvm.snapshots import extend, luks, remove
 from borg_lvm.snapshots.lvm import take as taking
+from borg_lvm.snapshots.monitor import Growth, watching_over
 from borg_lvm.state import ledger, locks
 from borg_lvm.survey import Survey
-from borg_lvm.watch import Growth, watching_over
 from borg_lvm.watchdog import client
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _acquire_and_run(
     tries = Attempts(settings.attempts, settings.retry_pause, signals, log)
 
     def released() -> AbstractContextManager[None]:
-        return release.released(plan, watch, book, log, outcome.leftovers, keep=job.keep, timeout=timeout)
+        return remove.released(plan, watch, book, log, outcome.leftovers, keep=job.keep, timeout=timeout)
 
     def take() -> tuple[report.Instant, ...]:
         clock.begin("preparing")
@@ -157,7 +158,7 @@ def _acquire_and_run(
     _refuse_what_has_changed(surveyed)
     stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))
     running = _begun(job, outcome, book, signals, log, stack)
-    grower = growing.Grower(watch, book, timeout)
+    grower = extend.Grower(watch, book, timeout)
     ids = {name: uuid for uuid, name in book.made.items()}
     is_read = running.is_read if surveyed.reading.reads_once else None
     watcher = stack.enter_context(watching_over(plan, ids, _growth(settings), grower, log, is_read))

@@ -26,9 +26,9 @@ from borg_lvm.machine import mounts
 from borg_lvm.machine.lvm import doubled, prefix
 from borg_lvm.planning.plan import Plan
 from borg_lvm.planning.view_layout import ROOT_HOLES
+from borg_lvm.snapshots.monitor import Watcher
 from borg_lvm.state import directories
 from borg_lvm.state.ledger import STATE, VIEWS, Ledger
-from borg_lvm.watch import Watcher
 
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, IMMUTABLE = 0x80086601, 0x40086602, 0x10  # linux/fs.h
 OURS = "borg-lvm:"

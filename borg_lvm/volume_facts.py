@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from borg_lvm import luks
 from borg_lvm.config.schema import Settings
 from borg_lvm.linux import safe_open
 from borg_lvm.machine import block_devices, ext_superblock, lvm, mounts
 from borg_lvm.planning.snapshot_size import Known
 from borg_lvm.planning.volumes import Found
+from borg_lvm.snapshots import luks
 from borg_lvm.state.history import History
 
 

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from borg_lvm import arguments, luks
+from borg_lvm import arguments
 from borg_lvm.config.size import Size
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.machine import lvm, mounts, paths
 from borg_lvm.plugins import wrappers
 from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm.snapshots import luks
 from tests.fuzz import Figures
 from tests.fuzz.judging import LONGEST, MOST_MEMORY
 

@@ -16,14 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm import origins
 from borg_lvm.errors import BorgLvmError, SnapshotError
 from borg_lvm.linux import subprocesses
 from borg_lvm.machine import lvm
 from borg_lvm.machine.lvm_settings import FORM, JSON, OURS, SILENT, configured
 from borg_lvm.planning.plan import Copy, Plan
-from borg_lvm.release import GRACE
-from borg_lvm.snapshots.lvm import group_lock, shell
+from borg_lvm.snapshots.lvm import group_lock, origin_tables, shell
+from borg_lvm.snapshots.remove import GRACE
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.watchdog.client import Guardian
 
@@ -81,7 +80,7 @@ class Creator:
                 yield
             except BorgLvmError:  # LVM died; the guardian stands by until the volume goes again, for we may die as well
                 with suppress(OSError):
-                    origins.resume_left(copy.origin.dm_uuid, copy.origin.vg, self.timeout)
+                    origin_tables.resume_left(copy.origin.dm_uuid, copy.origin.vg, self.timeout)
                 raise
         self.ledger.write("thawed")
         if told:

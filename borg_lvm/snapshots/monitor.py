@@ -15,7 +15,6 @@ from typing import Literal, Protocol
 
 from borg_lvm.config.size import Size
 from borg_lvm.errors import BorgLvmError
-from borg_lvm.growing import Grower, Room, Target
 from borg_lvm.linux import device_mapper
 from borg_lvm.linux.subprocesses import Steps
 from borg_lvm.log import Log
@@ -25,6 +24,7 @@ from borg_lvm.planning import growth_policy
 from borg_lvm.planning.growth_policy import Course, Curve, Look, PoolStory, Rest, Story
 from borg_lvm.planning.plan import Copy, Plan
 from borg_lvm.planning.snapshot_size import human
+from borg_lvm.snapshots.extend import Grower, Room, Target
 
 AGAIN = 10.0
 """Seconds after which growing is tried again when it was not possible or failed."""

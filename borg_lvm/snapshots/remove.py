@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from borg_lvm import merging, origins, strays
+from borg_lvm import strays
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import device_mapper, safe_open, subprocesses
 from borg_lvm.log import Log
@@ -16,6 +16,7 @@ from borg_lvm.planning import ownership
 from borg_lvm.planning.ownership import Known
 from borg_lvm.planning.plan import Plan
 from borg_lvm.reporting.outcome import Leftovers
+from borg_lvm.snapshots.lvm import merge, origin_tables
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.watchdog.client import Guardian
 
@@ -143,7 +144,7 @@ def remove_changed(
         return
     for volume in left:
         if volume.is_merging:
-            leftovers.harms(merging.told(volume))
+            leftovers.harms(merge.told(volume))
         else:
             leftovers.append(f"snapshot {volume.full_name}")
     for uuid in known.uuids - {volume.dm_uuid for volume in left}:
@@ -154,7 +155,7 @@ def remove_changed(
 def _remove_one(volume: Volume, log: Log, timeout: float) -> None:
     try:
         if volume.is_merging:
-            merging.stop(volume, timeout)
+            merge.stop(volume, timeout)
             origin = f"{volume.vg}/{volume.origin}"
             log.warning(
                 f"{volume.full_name} was to be merged into {origin}, which would have thrown away what was written "
@@ -176,9 +177,9 @@ def remove_device(uuid: str, leftovers: Leftovers) -> None:
 def _put_right(plan: Plan, watch: Guardian, log: Log, leftovers: Leftovers, timeout: float) -> None:
     """See that the origins are on the tables that LVM knows."""
     uuids = {copy.origin.dm_uuid for copy in plan.copies}
-    if origins.suspicious(uuids):
+    if origin_tables.suspicious(uuids):
         with watch.standing_by(timeout, GRACE) as told:
-            origins.put_right(uuids, log, leftovers, timeout)
+            origin_tables.put_right(uuids, log, leftovers, timeout)
         for text in told:
             log.warning(f"while the origins were put right: {text}")
 
@@ -187,7 +188,7 @@ def _resume_origins(plan: Plan, log: Log, leftovers: Leftovers, timeout: float) 
     """Set going the origins that an `lvremove` which died half-way has left suspended."""
     for copy in plan.copies:
         try:
-            if origins.resume_left(copy.origin.dm_uuid, copy.origin.vg, timeout):
+            if origin_tables.resume_left(copy.origin.dm_uuid, copy.origin.vg, timeout):
                 log.warning(f"resumed {copy.origin.full_name}, which somebody had left suspended")
         except OSError as error:
             leftovers.append(f"{copy.origin.full_name} may stand still: {error.strerror}")
