@@ -11,13 +11,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import view
 from borg_lvm.errors import SnapshotError, with_notes
 from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.planning.application_data import Asked, Covered, Kept
 from borg_lvm.planning.plan import Copy, Plan
 from borg_lvm.plugins.application import Added
 from borg_lvm.state.ledger import Ledger
+from borg_lvm.view import mounts
 
 THERE = "there"
 
@@ -77,7 +77,7 @@ def _written(place: Place, file: Added, staging: str) -> str:
     def work() -> str:
         try:
             namespaces.make_own()
-            view.mount_copy(place.copy, staging, syscalls.MS_NOEXEC)
+            mounts.mount_copy(place.copy, staging, syscalls.MS_NOEXEC)
             write(place.inside, file, below=staging)
             syscalls.umount(staging, 0)
         except FileExistsError:

@@ -20,8 +20,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
-from borg_lvm import errors, stand, strays
+from borg_lvm import errors
 from borg_lvm.errors import BorgLvmError, UsageError
+from borg_lvm.view import host_view, lingering
 
 __all__ = ["BorgLvmError", "Options", "View", "frozen", "plan", "run"]
 
@@ -123,7 +124,7 @@ def frozen(
 
 def _refuse_to_be_ended(name: str) -> None:
     """Raise UsageError if we still use a file of a view, for whoever does is ended with it."""
-    if stand.copies(stand.place(name)) & strays.devices_of(os.getpid()):
+    if host_view.copies(host_view.place(name)) & lingering.devices_of(os.getpid()):
         raise UsageError(
             f"this process still uses a file of the view {name}, which therefore stands",
             remedy=f"close what was opened in the block before it ends; now: borg-lvm end {name}",

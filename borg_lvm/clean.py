@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from borg_lvm import stand, strays
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import device_mapper, safe_open, subprocesses, syscalls
 from borg_lvm.log import Log
@@ -27,6 +26,7 @@ from borg_lvm.snapshots import luks
 from borg_lvm.snapshots import remove as releasing
 from borg_lvm.snapshots.lvm import arm, expedite, group_lock, origin_tables
 from borg_lvm.state import ledger
+from borg_lvm.view import host_view, lingering
 from borg_lvm.watchdog import resume
 
 PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))
@@ -144,7 +144,7 @@ def _end_guardian(dead: Dead) -> None:
     All that it could still do is done here, too.
     """
     for step in dead.entry.named("guardian") if dead.entry else ():
-        guardian = strays.Process(int(str(step["pid"])), int(str(step["start"])), "guardian")
+        guardian = lingering.Process(int(str(step["pid"])), int(str(step["start"])), "guardian")
         end = time.monotonic() + GUARDIAN_PATIENCE
         while ledger.start_time(guardian.pid) == guardian.start and time.monotonic() < end:
             time.sleep(0.05)
@@ -153,15 +153,15 @@ def _end_guardian(dead: Dead) -> None:
 
 def _end_programs(dead: Dead, log: Log) -> None:
     why = f"run {dead.run_id} is dead, a program that it started is not"
-    strays.end(lambda: _programs(dead), log, why, PATIENCE)
+    lingering.end(lambda: _programs(dead), log, why, PATIENCE)
 
 
-def _programs(dead: Dead) -> list[strays.Process]:
+def _programs(dead: Dead) -> list[lingering.Process]:
     """Return the programs of LVM's that a dead run has left at work."""
     told = {(step["pid"], step["start"]) for step in dead.entry.named("program")} if dead.entry else set()
 
-    known = strays.find(lambda pid: (pid, ledger.start_time(pid)) in told)
-    others = strays.searched(lambda pid: _works_for(pid, dead.run_id), _may_be_program)
+    known = lingering.find(lambda pid: (pid, ledger.start_time(pid)) in told)
+    others = lingering.searched(lambda pid: _works_for(pid, dead.run_id), _may_be_program)
     return list(dict.fromkeys([*known, *others]))
 
 
@@ -201,7 +201,7 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
     leftovers = Leftovers(_set_going(dead, log))
     _disarm(dead, timeout)
     for base in dead.told("shown", "path"):
-        stand.take_down(base, dead.run_id, _devices(dead), log)
+        host_view.take_down(base, dead.run_id, _devices(dead), log)
     _end_processes(dead, log)
     for name in dead.told("mapping", "name"):
         if os.path.exists(f"/dev/mapper/{name}"):
@@ -346,8 +346,8 @@ def _end_processes(dead: Dead, log: Log) -> None:
     if dead.entry is None:
         return
     devices = list(_devices(dead))
-    seen = strays.end_viewers(devices, log, f"run {dead.run_id} is dead, its command is not")
-    strays.end_holders(devices, log)
+    seen = lingering.end_viewers(devices, log, f"run {dead.run_id} is dead, its command is not")
+    lingering.end_holders(devices, log)
     if seen:
         log.warning(
             f"somebody has mounted a snapshot of the dead run {dead.run_id} on {seen}; to remove it: umount {seen}"

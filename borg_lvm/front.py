@@ -11,11 +11,11 @@ import resource
 import signal
 from collections.abc import Sequence
 
-from borg_lvm import run
 from borg_lvm.errors import UsageError
 from borg_lvm.log import Log
 from borg_lvm.plugins import manager
 from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm.view import command as run
 
 FAILED = {"borg": 2, "restic": 1}
 """The status by which each says that there is no backup: borg's docs/usage/general, restic's docs/075_scripting.

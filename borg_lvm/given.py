@@ -127,22 +127,22 @@ def refuse_what_cannot_be_run(program: str) -> None:
 
 def refuse_what_cannot_stand(surveyed: Survey) -> None:
     """Raise SourceError when a plan needs what only a view of its own, with the command in it, can show."""
-    from borg_lvm import stand
+    from borg_lvm.view import host_view
 
-    told = stand.refusals(surveyed.plan)
+    told = host_view.refusals(surveyed.plan)
     if told:
         raise SourceError("not every source path can be shown on the machine itself", details=tuple(told))
 
 
 def to_be_printed(args: argparse.Namespace) -> tuple[str, ...]:
     """Return the lines that tell of the view's paths. Errors: UsageError."""
-    from borg_lvm import desk, stand
+    from borg_lvm.view import control_socket, host_view
 
-    desk.refuse_other_names(args.name)
+    control_socket.refuse_other_names(args.name)
     if args.print == "folder":
-        return (stand.place(args.name),)
+        return (host_view.place(args.name),)
     paths = [os.path.normpath(os.path.join(cwd(), path)) for path in args.path or settings(args).paths]
-    shown = tuple(stand.path(args.name, path) for path in paths)
+    shown = tuple(host_view.path(args.name, path) for path in paths)
     if args.print == "kopia":
         if len(shown) != 1:
             raise UsageError("Kopia reads only one folder at a time", remedy='--path "$KOPIA_SOURCE_PATH"')

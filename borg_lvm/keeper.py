@@ -15,11 +15,11 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
-from borg_lvm import desk, stand, strays
 from borg_lvm.errors import LockedError, SnapshotError, SnapshotLostError, UsageError
 from borg_lvm.linux import namespaces
 from borg_lvm.linux.signals import raising, undisturbed
 from borg_lvm.log import Log
+from borg_lvm.view import control_socket, host_view, lingering
 
 PROGRAM = "borg_lvm.keeper_main"
 READY = b"ready"
@@ -34,7 +34,7 @@ def begin(name: str, words: Mapping[str, object], log: Log) -> int:
 
     Errors: UsageError; LockedError when the view of this name is being read; SnapshotError; InterruptedRunError.
     """
-    desk.refuse_other_names(name)
+    control_socket.refuse_other_names(name)
     _refuse_where_nobody_else_would_see_it()
     _end_abandoned(name, log)
     report, tell = os.pipe()
@@ -107,18 +107,18 @@ def _out_of_the_unit(name: str) -> list[str]:
 
 def _end_abandoned(name: str, log: Log) -> None:
     """End an earlier view of this name that nobody has ended, and say what nobody has asked for."""
-    if desk.is_kept(name):
+    if control_socket.is_kept(name):
         _refuse_what_is_read(name)
         log.warning(f"nobody has ended the view {name}, and nobody reads it: it is ended now")
-        desk.ask(name, desk.ABANDON)
-    elif desk.is_known(name):
-        status = desk.ask(name, "").status
+        control_socket.ask(name, control_socket.ABANDON)
+    elif control_socket.is_known(name):
+        status = control_socket.ask(name, "").status
         how = "was killed" if status is None else f"ended with status {status}"
         log.warning(f"the last view {name} {how}, and nobody has asked for that (borg-lvm end {name})")
 
 
 def _refuse_what_is_read(name: str, more: str = "") -> None:
-    users = stand.users(stand.place(name))
+    users = host_view.users(host_view.place(name))
     if users:
         told = ", ".join(f"{one.name} ({one.pid})" for one in users)
         raise LockedError(
@@ -129,8 +129,8 @@ def _refuse_what_is_read(name: str, more: str = "") -> None:
 
 def _refuse_to_end_that_of_others(name: str) -> None:
     """Refuse to end what is read or about to be: `begin` may have failed just because it is somebody else's."""
-    if desk.is_kept(name):
-        if not os.path.isdir(stand.place(name)):
+    if control_socket.is_kept(name):
+        if not os.path.isdir(host_view.place(name)):
             raise LockedError(f"the view {name} is being begun by somebody else")
         _refuse_what_is_read(name, "; it still stands")
 
@@ -142,8 +142,8 @@ def end(name: str, status: int | None, log: Log) -> int:
     Errors: UsageError when there is no such view, or we stand in it; LockedError when the backup that has not begun
     cannot be the one it is for; SnapshotLostError when its keeper was killed.
     """
-    desk.refuse_other_names(name)
-    known = desk.is_known(name)
+    control_socket.refuse_other_names(name)
+    known = control_socket.is_known(name)
     if status is None and not known:
         log.info(f"there is no view {name}, and the backup has not begun: there is nothing to end")
         return 0
@@ -153,7 +153,7 @@ def end(name: str, status: int | None, log: Log) -> int:
     if status is None:
         _refuse_to_end_that_of_others(name)
         log.info(f"the backup has not begun: its view {name} is ended with status {NEVER_BEGAN}")
-    answer = desk.ask(name, f"{desk.END} {NEVER_BEGAN if status is None else status}")
+    answer = control_socket.ask(name, f"{control_socket.END} {NEVER_BEGAN if status is None else status}")
     with suppress(OSError):
         os.write(2, answer.said)
     if answer.status is None:
@@ -166,10 +166,10 @@ def end(name: str, status: int | None, log: Log) -> int:
 
 def _refuse_to_saw_off_our_branch(name: str) -> None:
     """Refuse to end a view that our caller's working directory lies in: whoever uses it is ended."""
-    base = stand.place(name)
+    base = host_view.place(name)
     with suppress(OSError):
-        shown = stand.copies(base)
-        if shown & strays.devices_of(os.getppid()):
+        shown = host_view.copies(base)
+        if shown & lingering.devices_of(os.getppid()):
             raise UsageError(
                 f"process {os.getppid()}, which has called us, uses a file of the view that it ends; it still stands",
                 remedy="cd /, and close what is open there",

@@ -7,11 +7,12 @@ import json
 import os
 import sys
 
-from borg_lvm import cli, desk, given, keeper, session, stand, verbs
+from borg_lvm import cli, given, keeper, session, verbs
 from borg_lvm.errors import SnapshotError, UsageError
 from borg_lvm.linux import signals
 from borg_lvm.log import Log
 from borg_lvm.state import directories
+from borg_lvm.view import control_socket, host_view
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
 
 
 def _keep(args: argparse.Namespace, tell: int, log: Log) -> int:
-    with desk.opened(args.name) as ours:
+    with control_socket.opened(args.name) as ours:
         status = cli.answered(lambda: _run(args, ours, tell, log), log)
         if os.path.exists(ours.log):
             ours.close(status)
@@ -40,14 +41,14 @@ def _keep(args: argparse.Namespace, tell: int, log: Log) -> int:
     return status
 
 
-def _run(args: argparse.Namespace, at: desk.Desk, tell: int, log: Log) -> int:
+def _run(args: argparse.Namespace, at: control_socket.Desk, tell: int, log: Log) -> int:
     settings = given.settings(args)
     if not (args.path or settings.paths):
         raise UsageError("there is no source path", remedy="one --path for each, or `paths:` in the configuration")
 
     def stands() -> None:
         """Let our caller go; from now on we speak to a file."""
-        log.info(f"the view stands at {stand.place(args.name)}")
+        log.info(f"the view stands at {host_view.place(args.name)}")
         os.chdir("/")
         file = directories.opened(at.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
@@ -58,7 +59,7 @@ def _run(args: argparse.Namespace, at: desk.Desk, tell: int, log: Log) -> int:
         os.close(file)
         os.close(tell)
 
-    wish = stand.Wish(args.name, args.limit or settings.view_limit, stands)
+    wish = host_view.Wish(args.name, args.limit or settings.view_limit, stands)
     return verbs.perform(args, (f"view {args.name}",), settings, log, session.Held(wish, at))
 
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from borg_lvm import adding, recording, run, stand, taint
+from borg_lvm import adding, recording, taint
 from borg_lvm.attempts import Attempts
 from borg_lvm.config.schema import Settings
-from borg_lvm.desk import Desk
 from borg_lvm.errors import BusyError, SnapshotError, SourceError
 from borg_lvm.linux import device_mapper, safe_open
 from borg_lvm.linux.signals import Signals
@@ -25,6 +24,9 @@ from borg_lvm.snapshots.lvm import take as taking
 from borg_lvm.snapshots.monitor import Growth, watching_over
 from borg_lvm.state import ledger, locks
 from borg_lvm.survey import Survey
+from borg_lvm.view import command as run
+from borg_lvm.view import host_view
+from borg_lvm.view.control_socket import Desk
 from borg_lvm.watchdog import client
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 class Held:
     """A view that is to stand where everybody sees it, and the desk at which its end is told."""
 
-    wish: stand.Wish
+    wish: host_view.Wish
     desk: Desk
 
 
@@ -175,12 +177,12 @@ def _acquire_and_run(
 
 def _begun(
     job: Job, outcome: report.Outcome, book: ledger.Ledger, signals: Signals, log: Log, stack: ExitStack
-) -> run.Running | stand.Standing:
+) -> run.Running | host_view.Standing:
     """Build the view, have applications look at their copies in it, and let the command go, whoever starts that."""
     plan = outcome.plan
     look = partial(job.troupe.verify, plan, signals) if job.troupe else None
     if job.held:
-        stood = stack.enter_context(stand.standing(job.held.wish, plan, job.held.desk, book, signals, log))
+        stood = stack.enter_context(host_view.standing(job.held.wish, plan, job.held.desk, book, signals, log))
         if look:
             stood.verify(look)
         return stood

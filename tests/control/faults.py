@@ -84,7 +84,7 @@ FAULTS = (
     Fault(
         "status",  # a command that was ended by a signal is taken for a success
         "so are its output, its terminal, its signals and its exit status",
-        "borg_lvm/run.py",
+        "borg_lvm/view/command.py",
         "return code if code >= 0 else 128 - code",
         "return max(0, code)",
         ("system/test_signals.py::test_terminated_command",),
@@ -92,7 +92,7 @@ FAULTS = (
     Fault(
         "cold-cache",  # a files cache for each run, lest two at a time should fight for one
         "archive paths, exclude patterns, borg's files cache and restic's parents are those of the plain",
-        "borg_lvm/run.py",
+        "borg_lvm/view/command.py",
         'told = {b"BORG_LVM_RUN": plan.run_id.encode()}',
         'told = {b"BORG_LVM_RUN": plan.run_id.encode(), b"BORG_FILES_CACHE_SUFFIX": plan.run_id.encode()}',
         ("system/test_paths.py::test_second_run_of_borg_hits_its_cache_for_every_file",),
@@ -126,7 +126,7 @@ FAULTS = (
     Fault(
         "writable",
         "mounts them\nread-only in a private mount namespace over the very same paths",
-        "borg_lvm/view.py",
+        "borg_lvm/view/mounts.py",
         "mount_copy(copy, point, kernel.MS_RDONLY)",
         "mount_copy(copy, point, 0)",
         (

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import laying
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.machine import mounts
 from borg_lvm.planning.plan import Laid
+from borg_lvm.view import mounting
 from tests.system.attacker import RUNS
 
 pytestmark = pytest.mark.limit(900)
@@ -74,15 +74,15 @@ def covered(before: frozenset[int]) -> list[str]:
 def by_descriptors(ground: Ground, known: safe_open.Identity) -> str:
     """Lay one cover, and say what came of it."""
     namespaces.make_own()
-    before = laying.numbers()
+    before = mounting.numbers()
     target = str(ground.site)
     laid = Laid(target, 0, "/live/app/www/site", target)
-    step = laying.Step("cover", f"{ground.copy}/app/www/site", target, laid)
+    step = mounting.Step("cover", f"{ground.copy}/app/www/site", target, laid)
     try:
-        with laying.Ground({target: known}, "", [step]) as made:
+        with mounting.Ground({target: known}, "", [step]) as made:
             done = made.lay_all()
         found = [mount for mount in mounts.read() if mount.id not in before]
-        wrong = list(laying.misplaced(found, done, "", [os.stat(ground.top).st_dev]))
+        wrong = list(mounting.misplaced(found, done, "", [os.stat(ground.top).st_dev]))
         answer = "found out" if wrong else "laid"
     except (SnapshotError, OSError):
         answer = "refused"
@@ -92,7 +92,7 @@ def by_descriptors(ground: Ground, known: safe_open.Identity) -> str:
 def by_name(ground: Ground) -> str:
     """Lay it as mount(2) does by itself: what the judge must be able to see."""
     namespaces.make_own()
-    before = laying.numbers()
+    before = mounting.numbers()
     try:
         syscalls.mount(str(ground.copy / "app"), str(ground.site), None, syscalls.MS_BIND)
     except OSError:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from borg_lvm import api, stand
+from borg_lvm import api
 from borg_lvm.errors import SnapshotLostError
+from borg_lvm.view import host_view
 
 
 def test_paths_in_a_view() -> None:
     view = api.View("x", "/run/borg-lvm/view/x")
     assert view.path("/srv/a/../b") == "/run/borg-lvm/view/x/srv/b"
-    assert view.path("/") == stand.place("x") == stand.path("x", "/")
+    assert view.path("/") == host_view.place("x") == host_view.path("x", "/")
 
 
 def test_an_error_told_is_an_error_raised() -> None:

@@ -6,20 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import arguments, desk, keeper, stand
+from borg_lvm import arguments, keeper
 from borg_lvm.errors import LockedError, UsageError
 from borg_lvm.reporting import verdict
+from borg_lvm.view import control_socket, host_view
 
 
 @pytest.mark.parametrize("name", ["nightly", "a", "A-b_9", "-", "x" * 64])
 def test_names(name: str) -> None:
-    desk.refuse_other_names(name)
+    control_socket.refuse_other_names(name)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "a\n", "ä", "x" * 65])
 def test_what_is_no_name(name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name of a view"):
-        desk.refuse_other_names(name)
+        control_socket.refuse_other_names(name)
 
 
 @pytest.mark.parametrize(("text", "status"), [("0", 0), ("2", 2), ("255", 255), ("TERM", 143), ("", None)])
@@ -53,26 +54,26 @@ def test_under_systemd_the_keeper_has_a_scope_of_its_own(tmp_path: Path, monkeyp
 
 
 def test_a_desk_is_found_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk, "FOLDER", str(tmp_path))
-    assert not desk.is_known("x")
-    with desk.opened("x") as one:
-        assert desk.is_kept("x")
+    monkeypatch.setattr(control_socket, "FOLDER", str(tmp_path))
+    assert not control_socket.is_known("x")
+    with control_socket.opened("x") as one:
+        assert control_socket.is_kept("x")
         assert one.asked(0.0) == ""
-        with pytest.raises(LockedError, match="being begun by somebody else"), desk.opened("x"):
+        with pytest.raises(LockedError, match="being begun by somebody else"), control_socket.opened("x"):
             pass
         Path(one.log).write_text("last words")
         one.close(7)
-    assert not desk.is_kept("x")
-    assert desk.ask("x", "end 0") == desk.Answer(b"last words", 7)
-    assert not desk.is_known("x")
-    with desk.opened("x"):
+    assert not control_socket.is_kept("x")
+    assert control_socket.ask("x", "end 0") == control_socket.Answer(b"last words", 7)
+    assert not control_socket.is_known("x")
+    with control_socket.opened("x"):
         pass
-    assert desk.ask("x", "end 0") == desk.Answer(b"", None)  # killed: it has left no status
+    assert control_socket.ask("x", "end 0") == control_socket.Answer(b"", None)  # killed: it has left no status
 
 
 def test_what_was_unmounted_is_told_apart_from_what_was_moved() -> None:
     moved = verdict.distrust((), (), (), ("/srv",), "")
-    unmounted = verdict.distrust((), (), (), (f"{stand.place('x')}/srv",), "")
+    unmounted = verdict.distrust((), (), (), (f"{host_view.place('x')}/srv",), "")
     assert moved
     assert unmounted
     assert "was replaced or moved" in moved.reasons[0]

@@ -31,8 +31,10 @@ def test_names_are_unique() -> None:
 
 @pytest.mark.parametrize(("find", "count"), [("no such words", 0), ("def ", "[2-9]|1.")])
 def test_an_anchor_that_is_not_there_once_is_an_error_that_says_so(find: str, count: str) -> None:
-    fault = Fault("odd", "", "borg_lvm/run.py", find, "", ())
-    with pytest.raises(AnchorError, match=rf"fault odd: borg_lvm/run.py has '{find}' ({count}) times, not once"):
+    fault = Fault("odd", "", "borg_lvm/view/command.py", find, "", ())
+    with pytest.raises(
+        AnchorError, match=rf"fault odd: borg_lvm/view/command.py has '{find}' ({count}) times, not once"
+    ):
         fault.seeded()
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from borg_lvm.laying import Step, misplaced
 from borg_lvm.machine.mounts import Mount
 from borg_lvm.planning.plan import Laid
+from borg_lvm.view.mounting import Step, misplaced
 
 DEVICES = (0xFD05, 0xFD06)  # 253:5, 253:6
 

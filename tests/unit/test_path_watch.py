@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import path_watch
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import syscalls
+from borg_lvm.view import path_watch
 from tests.unit.trees import linked, open_files
 
 

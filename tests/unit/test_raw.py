@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from borg_lvm.errors import SourceError
-from borg_lvm.laying import steps
 from borg_lvm.planning import plan
+from borg_lvm.view.mounting import steps
 from tests.unit.data.machine import Machine, device
 
 NODE, NAME = "/dev/dm-7", "/dev/vg0/disk"

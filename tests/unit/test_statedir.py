@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import desk
 from borg_lvm.errors import ForeignStateError, SnapshotError
 from borg_lvm.log import Log
 from borg_lvm.state import directories, history, ledger, locks
+from borg_lvm.view import control_socket
 from tests.unit.data.machine import VOLUME
 from tests.unit.test_history import CERTIFICATE, outcome
 
@@ -38,7 +38,7 @@ def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     lib.parent.parent.mkdir()
     monkeypatch.setattr(ledger, "STATE", str(run))
     monkeypatch.setattr(locks, "FOLDER", str(run / "locks"))
-    monkeypatch.setattr(desk, "FOLDER", str(run / "named"))
+    monkeypatch.setattr(control_socket, "FOLDER", str(run / "named"))
     monkeypatch.setattr(history, "FOLDER", str(lib))
     return tmp_path
 
@@ -48,7 +48,7 @@ def use_all() -> None:
     with ledger.opened(RUN, "borg"):
         pass
     os.close(locks.opened("one", "a volume"))
-    with desk.opened("x") as ours:
+    with control_socket.opened("x") as ours:
         os.close(directories.opened(ours.log, os.O_WRONLY | os.O_CREAT))
         ours.close(0)
     history.keep(outcome(), CERTIFICATE, history.read(), Log(quiet=True))
@@ -58,7 +58,7 @@ def use_again() -> None:
     """Use all that is kept in /run, as another run does."""
     ledger.entries()
     os.close(locks.opened("one", "a volume"))
-    with desk.opened("x"):
+    with control_socket.opened("x"):
         pass
 
 
@@ -162,5 +162,5 @@ def test_a_state_that_cannot_be_made_is_an_error_with_a_status(state: Path, monk
         locks.refuse_held([VOLUME])
     with pytest.raises(SnapshotError, match="Read-only file system"), ledger.opened(RUN, "borg"):
         pass
-    with pytest.raises(SnapshotError, match="Read-only file system"), desk.opened("x"):
+    with pytest.raises(SnapshotError, match="Read-only file system"), control_socket.opened("x"):
         pass

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from borg_lvm.laying import Step, steps
 from borg_lvm.machine.mounts import above, join, relative
 from borg_lvm.planning.plan import Plan
 from borg_lvm.planning.view_layout import PSEUDO, ROOT_HOLES
+from borg_lvm.view.mounting import Step, steps
 from tests.unit.data.machine import Machine, Namespace, folders, needed
 
 STAGING = "/run/borg-lvm/x/view"

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm import laying, strays, view
-from borg_lvm.desk import ABANDON, END, Desk
 from borg_lvm.errors import SnapshotError, SnapshotLostError, with_notes
 from borg_lvm.linux import safe_open, syscalls
 from borg_lvm.linux.namespaces import View
@@ -29,6 +27,9 @@ from borg_lvm.planning.view_layout import ROOT_HOLES
 from borg_lvm.snapshots.monitor import Watcher
 from borg_lvm.state import directories
 from borg_lvm.state.ledger import STATE, VIEWS, Ledger
+from borg_lvm.view import lingering, mounting
+from borg_lvm.view import mounts as view
+from borg_lvm.view.control_socket import ABANDON, END, Desk
 
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, IMMUTABLE = 0x80086601, 0x40086602, 0x10  # linux/fs.h
 OURS = "borg-lvm:"
@@ -57,7 +58,7 @@ def place(name: str) -> str:
 
 def path(name: str, source: str) -> str:
     """Return where a source path is found in the view of a name."""
-    return laying.place(place(name), source)
+    return mounting.place(place(name), source)
 
 
 @dataclass
@@ -105,7 +106,7 @@ class Standing:
 
     def verify(self, look: Callable[[View], None]) -> None:
         """Have the copies looked at, each at its usual path. Errors: whatever `look` raises."""
-        shown = [(laying.place(self.wish.base, laid.target), laid.target) for laid in self.plan.covers]
+        shown = [(mounting.place(self.wish.base, laid.target), laid.target) for laid in self.plan.covers]
         namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
             # A root cannot be bound on itself: then no path shows a copy, and nothing is looked at.
@@ -160,8 +161,8 @@ def take_down(base: str, run_id: str, devices: Iterable[int], log: Log) -> None:
     with suppress(OSError):
         syscalls.umount(os.path.join(STATE, run_id, "view"), syscalls.MNT_DETACH)
     numbers = frozenset(devices)
-    strays.unmount_elsewhere(numbers)
-    strays.end(lambda: strays.holders(numbers), log, f"still using a snapshot after the end of the view {base}")
+    lingering.unmount_elsewhere(numbers)
+    lingering.end(lambda: lingering.holders(numbers), log, f"still using a snapshot after the end of the view {base}")
 
 
 def unmount(base: str, run_id: str) -> None:
@@ -175,9 +176,9 @@ def unmount(base: str, run_id: str) -> None:
             os.rmdir(base)
 
 
-def users(base: str) -> list[strays.Process]:
+def users(base: str) -> list[lingering.Process]:
     """Return the processes that use a file of the view that stands there."""
-    return strays.holders(copies(base))
+    return lingering.holders(copies(base))
 
 
 def copies(base: str) -> frozenset[int]:
@@ -211,10 +212,10 @@ def _build(plan: Plan, base: str, book: Ledger, devices: Sequence[int]) -> None:
     staging = os.path.join(book.folder, "view")
     os.mkdir(staging, 0o700)
     view.mount_copies(plan.copies, staging)
-    todo = [step for step in laying.steps(plan, staging) if step.source not in dict(ROOT_HOLES)]
-    with laying.Ground(plan.seen, base, todo) as ground:
+    todo = [step for step in mounting.steps(plan, staging) if step.source not in dict(ROOT_HOLES)]
+    with mounting.Ground(plan.seen, base, todo) as ground:
         laid = ground.lay_all()
-    _protect([laying.place(base, step.target) for step in laid if step.kind == "hole"])
+    _protect([mounting.place(base, step.target) for step in laid if step.kind == "hole"])
     syscalls.umount(staging, syscalls.MNT_DETACH)
     _prove(plan, base, laid, devices)
 
@@ -230,11 +231,11 @@ def _protect(targets: Sequence[str]) -> None:
             safe_open.remount(mount.path, mount.id, flags)
 
 
-def _prove(plan: Plan, base: str, laid: Sequence[laying.Step], devices: Sequence[int]) -> None:
+def _prove(plan: Plan, base: str, laid: Sequence[mounting.Step], devices: Sequence[int]) -> None:
     """Check that what is mounted in the view, and what shows a copy anywhere, is what the plan has, and no more."""
     numbers = {f"{os.major(device)}:{os.minor(device)}" for device in devices}
     found = [mount for mount in mounts.read() if mount.device in numbers or mount.path.startswith(f"{base}/")]
-    for wrong in laying.misplaced(found, laid, base, devices):
+    for wrong in mounting.misplaced(found, laid, base, devices):
         raise SnapshotError(wrong, remedy="run it again")
 
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from contextlib import suppress
 from dataclasses import dataclass
 
-from borg_lvm.laying import Step
 from borg_lvm.linux import device_mapper, looking, safe_open, syscalls
 from borg_lvm.linux import namespaces as namespaces
 from borg_lvm.log import Log
 from borg_lvm.machine import mounts
 from borg_lvm.state.ledger import start_time
+from borg_lvm.view.mounting import Step
 
 PATIENCE = 2.0
 """Seconds between asking a process to end and forcing it."""

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from borg_lvm import laying, path_watch, strays, view
 from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError, with_notes
 from borg_lvm.linux import safe_open, syscalls
 from borg_lvm.linux.namespaces import View, inside
 from borg_lvm.linux.signals import ENDING, STRAY, Signals, as_inherited, take_effect
 from borg_lvm.log import Log
-from borg_lvm.path_watch import Watch
 from borg_lvm.planning.plan import Plan
 from borg_lvm.snapshots.monitor import Watcher
 from borg_lvm.state.ledger import Ledger
+from borg_lvm.view import lingering, mounting, mounts, path_watch
+from borg_lvm.view.path_watch import Watch
 
 # Passed on when a process sent them to us; a terminal's reach the command by itself, being in our process group.
 FORWARDED = (*ENDING, *STRAY, signal.SIGWINCH)
@@ -56,7 +56,7 @@ class Running:
         itself sends us is not sent back: borgmatic hands each signal on to its whole process group, which on a terminal
         is ours.
         """
-        ending = strays.Ending(self.pid, self.namespace)
+        ending = lingering.Ending(self.pid, self.namespace)
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -72,19 +72,19 @@ class Running:
 
     def is_read(self) -> bool:
         """Whether a process in the view has a file or a directory of a snapshot open."""
-        return bool(strays.readers(self.namespace, frozenset(self.devices)))
+        return bool(lingering.readers(self.namespace, frozenset(self.devices)))
 
     def appeared(self) -> tuple[str, ...]:
         """Return the sources that did not exist when the run began, and do now: what was read there was live."""
         if not self.plan.absent:
             return ()
-        found = _named(self.namespace, lambda: view.appeared(self.plan, self.devices))
+        found = _named(self.namespace, lambda: mounts.appeared(self.plan, self.devices))
         return self.plan.absent if found is None else tuple(found)
 
     def vanished(self) -> tuple[str, ...]:
         """Return the covered paths that do not show their snapshot any more: what was read there was live."""
         found = _named(
-            self.namespace, lambda: [*view.uncovered(self.plan, self.devices), *view.led_elsewhere(self.plan)]
+            self.namespace, lambda: [*mounts.uncovered(self.plan, self.devices), *mounts.led_elsewhere(self.plan)]
         )
         if found is None:
             return ("(the view cannot be entered any more)",)
@@ -122,7 +122,7 @@ def started(plan: Plan, command: Command, ledger: Ledger, signals: Signals, log:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
     try:
         signals.check()
-        with path_watch.watching(view.lasting(plan)) as watch:
+        with path_watch.watching(mounts.lasting(plan)) as watch:
             running = _start(plan, command, ledger, signals, mask, watch)
             try:
                 yield running
@@ -133,7 +133,7 @@ def started(plan: Plan, command: Command, ledger: Ledger, signals: Signals, log:
                         os.waitpid(running.pid, 0)
                 # From here on signals are only taken note of: a release goes on to its end.
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                strays.let_go(running.namespace, laying.steps(plan, ""), frozenset(running.devices), log)
+                lingering.let_go(running.namespace, mounting.steps(plan, ""), frozenset(running.devices), log)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -161,10 +161,10 @@ def _start(plan: Plan, command: Command, ledger: Ledger, signals: Signals, mask:
     os.close(tell)
     os.close(heed)
     try:
-        devices = view.device_numbers(plan)
+        devices = mounts.device_numbers(plan)
 
         def look(namespace: int) -> None:
-            led = _named(namespace, lambda: view.follow(plan, watch))
+            led = _named(namespace, lambda: mounts.follow(plan, watch))
             if led is None:
                 raise SnapshotError(
                     "the ways to the sources cannot be watched in the view",
@@ -250,7 +250,7 @@ def _child(plan: Plan, command: Command, staging: str, pipes: Pipes, mask: Mask)
         if os.getppid() != parent:
             os._exit(1)
         take_effect()
-        view.build(plan, staging, command.cwd)
+        mounts.build(plan, staging, command.cwd)
         os.write(pipes.tell, b"ready\n")
         if os.read(pipes.heed, 1) == b"g":  # an end of file: our parent is dead
             for signum in RESTORED:

@@ -10,14 +10,14 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
-from borg_lvm import laying
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import ext_superblock, mounts
 from borg_lvm.machine.mounts import above
-from borg_lvm.path_watch import Watch
 from borg_lvm.planning.plan import Copy, Laid, Plan
+from borg_lvm.view import mounting
+from borg_lvm.view.path_watch import Watch
 
 MS_UNBINDABLE = 1 << 17
 _SAFE = syscalls.MS_NOSUID | syscalls.MS_NODEV
@@ -31,11 +31,11 @@ def build(plan: Plan, staging: str, cwd: str) -> None:
     a path is not what the survey saw, or a mount does not lie where the plan has it in the end.
     """
     namespaces.make_own()
-    before = laying.numbers()
+    before = mounting.numbers()
     mount_copies(plan.copies, staging)
     root = f"{staging}/root" if plan.pivots else ""
     devices = device_numbers(plan)
-    with laying.Ground(plan.seen, root, laying.steps(plan, staging)) as ground:
+    with mounting.Ground(plan.seen, root, mounting.steps(plan, staging)) as ground:
         laid = ground.lay_all()
     if root:
         _pivot(root)
@@ -43,7 +43,7 @@ def build(plan: Plan, staging: str, cwd: str) -> None:
     else:
         syscalls.umount(staging, syscalls.MNT_DETACH)
     found = [mount for mount in mounts.read() if mount.id not in before]
-    wrong = [*laying.misplaced(found, laid, "", devices), *uncovered(plan, devices)]
+    wrong = [*mounting.misplaced(found, laid, "", devices), *uncovered(plan, devices)]
     if wrong:
         raise SnapshotError(wrong[0], remedy="run it again")
     safe_open.enter(cwd)
@@ -63,7 +63,7 @@ def mount_copies(copies: Sequence[Copy], staging: str) -> None:
     for number, copy in enumerate(copies):
         if copy.raw:
             continue
-        point = laying.staged(staging, number)
+        point = mounting.staged(staging, number)
         os.mkdir(point)
         mount_copy(copy, point, syscalls.MS_RDONLY)
 
@@ -99,9 +99,9 @@ def uncovered(plan: Plan, devices: Sequence[int], base: str = "") -> list[str]:
     (rename, rmdir), the kernel takes away what is mounted on it in every namespace.
     """
     return [
-        laying.place(base, laid.target)
+        mounting.place(base, laid.target)
         for laid in plan.covers
-        if not _shows(laid, laying.place(base, laid.target), devices[laid.copy], plan.seen.get(laid.target))
+        if not _shows(laid, mounting.place(base, laid.target), devices[laid.copy], plan.seen.get(laid.target))
     ]
 
 
@@ -151,7 +151,7 @@ def linked(plan: Plan, base: str) -> list[str]:
     found = []
     for given, (_, real) in plan.ways.items():
         try:
-            os.close(safe_open.opened(laying.place(base, real)))
+            os.close(safe_open.opened(mounting.place(base, real)))
         except OSError as error:
             if safe_open.is_link(error):
                 found.append(given)

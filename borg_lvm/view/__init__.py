@@ -1,0 +1,1 @@
+"""The mount namespace of a run, and the command in it."""
