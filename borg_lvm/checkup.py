@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import clean, quiesce, survey, unnamed
+from borg_lvm import clean, survey, unnamed
 from borg_lvm.checking import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BorgLvmError, LockedError, SnapshotError
 from borg_lvm.linux import namespaces, subprocesses
 from borg_lvm.machine import lvm, mounts
+from borg_lvm.quiesce import coordinator
 from borg_lvm.snapshots.lvm import arm
 from borg_lvm.state import history, ledger
 from borg_lvm.watchdog import resume
@@ -193,7 +194,7 @@ def _surveyed(asked: Asked) -> tuple[survey.Survey | None, Refused | None]:
         asked.runs()
         surveyed = survey.survey(asked.question, asked.settings)
         if asked.settings.applications:
-            with quiesce.assembled(asked.settings) as troupe:
+            with coordinator.assembled(asked.settings) as troupe:
                 surveyed = surveyed.with_applications(*troupe.probe())
         return surveyed.with_holders(), None
     except BorgLvmError as error:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import MISSING, replace
 from textwrap import wrap
 
-from borg_lvm import discover, quiesce
 from borg_lvm.config.fields import default, keys
 from borg_lvm.config.schema import ApplicationEntry, Settings
 from borg_lvm.errors import QuiesceError
 from borg_lvm.planning.application_data import Asked
 from borg_lvm.plugins import manager
 from borg_lvm.plugins.application import Kind
+from borg_lvm.quiesce import coordinator, discover
 
 WIDTH = 100
 
@@ -65,7 +65,7 @@ def _here(name: str, settings: Settings) -> Iterator[str]:
 
 def _would(entry: ApplicationEntry, settings: Settings) -> Iterator[str]:
     """Yield what a run would do for an entry: it is asked as a run asks it."""
-    with quiesce.assembled(replace(settings, applications=(entry,))) as troupe:
+    with coordinator.assembled(replace(settings, applications=(entry,))) as troupe:
         try:
             asked, left_out = troupe.probe()
         except QuiesceError as error:

@@ -20,7 +20,7 @@ from borg_lvm.log import Log
 
 if TYPE_CHECKING:
     from borg_lvm.config.schema import Settings
-    from borg_lvm.quiesce import Troupe
+    from borg_lvm.quiesce.coordinator import Troupe
     from borg_lvm.survey import Survey
 
 
@@ -81,9 +81,9 @@ def applications(settings: Settings) -> Iterator[Troupe | None]:
     if not settings.applications:
         yield None
         return
-    from borg_lvm import quiesce
+    from borg_lvm.quiesce import coordinator
 
-    with quiesce.assembled(settings) as troupe:
+    with coordinator.assembled(settings) as troupe:
         yield troupe
 
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from borg_lvm import adding, recording, taint
-from borg_lvm.attempts import Attempts
+from borg_lvm import recording, taint
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BusyError, SnapshotError, SourceError
 from borg_lvm.linux import device_mapper, safe_open
 from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
+from borg_lvm.quiesce import added_files
+from borg_lvm.quiesce.retry import Attempts
 from borg_lvm.reporting import outcome as report
 from borg_lvm.reporting.certificate import Certificate
 from borg_lvm.snapshots import extend, luks, remove
@@ -30,7 +31,7 @@ from borg_lvm.view.control_socket import Desk
 from borg_lvm.watchdog import client
 
 if TYPE_CHECKING:
-    from borg_lvm.quiesce import Troupe
+    from borg_lvm.quiesce.coordinator import Troupe
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _acquire_and_run(
     clock.begin("view")
     if job.troupe:
         job.troupe.ask_again()
-        adding.put(plan, job.troupe.added(), book)
+        added_files.put(plan, job.troupe.added(), book)
         job.troupe.close()
     _refuse_what_has_changed(surveyed)
     stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from borg_lvm import adding, automounts, encrypted, volume_facts
+from borg_lvm import automounts, encrypted, volume_facts
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import LockedError, SourceError, UsageError, shell_word
 from borg_lvm.linux import namespaces, safe_open
@@ -21,6 +21,7 @@ from borg_lvm.planning.view_layout import ROOT_HOLES, Cover, Resolved, Wanted, r
 from borg_lvm.planning.volumes import Found, Volumes
 from borg_lvm.plugins import manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
+from borg_lvm.quiesce import added_files
 from borg_lvm.state import history, locks
 from borg_lvm.state.history import History
 
@@ -63,7 +64,7 @@ class Survey:
         covered = tuple(coverer.cover(one) for one in asked)
         problems = [told for one, kept in zip(asked, covered, strict=True) for told in coverer.problems(one, kept)]
         problems += application_data.too_late(covered)
-        problems += adding.refusals(asked, covered, self.plan.copies)
+        problems += added_files.refusals(asked, covered, self.plan.copies)
         if problems:
             words = "an application's data is not in this run as it must be; nothing was done"
             raise SourceError(words, details=tuple(problems))

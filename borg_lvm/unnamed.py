@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import time
 
-from borg_lvm import discover
 from borg_lvm.checking import Unnamed
 from borg_lvm.config.schema import Settings
 from borg_lvm.linux import timeouts
 from borg_lvm.planning.application_data import Asked, Coverer
 from borg_lvm.plugins.application import DataPath, Probe
+from borg_lvm.quiesce import discover
 
 PATIENCE = 15.0
 """Seconds that all of it may take."""

@@ -113,13 +113,14 @@ def _check(args: argparse.Namespace, log: Log) -> int:
 
 def _asked(args: argparse.Namespace) -> checkup.Asked:
     """Return what `check` is to look at: without a command, the paths that are named or configured."""
-    from borg_lvm import checkup, quiesce, survey
+    from borg_lvm import checkup, survey
     from borg_lvm.config.schema import Settings
+    from borg_lvm.quiesce import coordinator
 
     command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
     try:
         settings, wrong = given.settings(args), None
-        with quiesce.assembled(settings):  # what their plugins say of the configuration
+        with coordinator.assembled(settings):  # what their plugins say of the configuration
             pass
     except ConfigError as error:
         settings, wrong = Settings(), checkup.refused(error)
@@ -206,7 +207,7 @@ def _history(args: argparse.Namespace, log: Log) -> int:
 
 
 def _discover(args: argparse.Namespace, log: Log) -> int:
-    from borg_lvm import discover
+    from borg_lvm.quiesce import discover
 
     given.refuse_all_but_root()
     settings = given.settings(args)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import adding
 from borg_lvm.contract.spy import Spy
 from borg_lvm.contract.subject import Subject
 from borg_lvm.errors import AbsentError, BorgLvmError, QuiesceError
 from borg_lvm.linux import timeouts
 from borg_lvm.plugins.application import Added, Application
+from borg_lvm.quiesce import added_files
 from borg_lvm.watchdog import resume
 
 SPY = Spy()
@@ -194,7 +194,7 @@ def _there(added: Sequence[Added]) -> Iterator[None]:
     """Have what is put into a copy lie in the original, which is looked at in its place, as long as the block lasts."""
     with ExitStack() as stack:
         for file in added:
-            adding.write(file.folder, file, below="/")
+            added_files.write(file.folder, file, below="/")
             stack.callback(os.unlink, os.path.join(file.folder, file.name))
         yield
 

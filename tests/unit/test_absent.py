@@ -13,9 +13,9 @@ from borg_lvm.config.plugin_options import Word
 from borg_lvm.config.schema import ApplicationEntry, OnFailure
 from borg_lvm.errors import AbsentError, DegradedError, QuiesceError
 from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.players import Player
 from borg_lvm.plugins.application import Application, Kind, Probe, Wish
-from borg_lvm.quiesce import Troupe
+from borg_lvm.quiesce.coordinator import Troupe
+from borg_lvm.quiesce.managed_application import Player
 from borg_lvm.reporting.outcome import Outcome
 from tests.unit.data.runs import two
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm.adding import write
 from borg_lvm.plugins.application import Added
+from borg_lvm.quiesce.added_files import write
 
 LABEL = Added("/pg/data", "backup_label", b"START\n", os.getuid())
 

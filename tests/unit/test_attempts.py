@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from borg_lvm.attempts import Attempts
 from borg_lvm.errors import BorgLvmError, BusyError, InterruptedRunError, QuiesceError
 from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
+from borg_lvm.quiesce.retry import Attempts
 
 
 class Work:

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import config, players
+from borg_lvm import config
 from borg_lvm.errors import ConfigError
-from borg_lvm.players import Player
+from borg_lvm.quiesce import managed_application
+from borg_lvm.quiesce.managed_application import Player
 
 
 def made(folder: Path, text: str) -> list[Player]:
     file = folder / "config.yaml"
     file.write_text(text)
-    return players.made(config.load(str(file)))
+    return managed_application.made(config.load(str(file)))
 
 
 def fault(folder: Path, text: str) -> str:

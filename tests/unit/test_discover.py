@@ -8,15 +8,16 @@ from typing import cast
 
 import pytest
 
-from borg_lvm import config, discover, players, unnamed
+from borg_lvm import config, unnamed
 from borg_lvm.checking import Unnamed
 from borg_lvm.config.schema import Settings
-from borg_lvm.discover import Discovered
 from borg_lvm.errors import ConfigError
 from borg_lvm.log import Log
 from borg_lvm.planning import application_data
 from borg_lvm.planning.application_data import Asked, Covered, Kept
 from borg_lvm.plugins import manager
+from borg_lvm.quiesce import discover, managed_application
+from borg_lvm.quiesce.discover import Discovered
 from hooks import writing
 from tests.unit.test_plugins import install
 
@@ -81,7 +82,7 @@ def test_what_is_printed_loads_without_change_and_is_then_configured(folder: Pat
     stranger(folder, "busy", found)
     text = printed(by_stranger("busy", Settings()), Settings())
     settings = loaded(folder, text)
-    made = players.made(settings)
+    made = managed_application.made(settings)
     assert [player.name for player in made] == ["one", "one-2", "busy"]
     assert made[0].wish.options.folder == "/srv/a: b"
     assert made[1].wish.options.words == ("- x", "y # z", "true", "5")

@@ -14,9 +14,9 @@ from borg_lvm.config.plugin_options import Word
 from borg_lvm.config.schema import ApplicationEntry, OnFailure
 from borg_lvm.errors import InterruptedRunError, QuiesceError
 from borg_lvm.linux.signals import Signals
-from borg_lvm.players import Player
 from borg_lvm.plugins.application import Application, Kind, Probe, Wish
-from borg_lvm.preparing import prepared
+from borg_lvm.quiesce.managed_application import Player
+from borg_lvm.quiesce.prepare import prepared
 
 
 @dataclass(frozen=True)

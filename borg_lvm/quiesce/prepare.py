@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from borg_lvm.linux.signals import Signals
 from borg_lvm.linux.timeouts import OutOfTime
-from borg_lvm.players import Player
+from borg_lvm.quiesce.managed_application import Player
 
 T = TypeVar("T")
 LOOK_AGAIN = 0.05

@@ -21,7 +21,7 @@ from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import Signals
 from borg_lvm.linux.timeouts import GRACE
-from borg_lvm.players import Player
+from borg_lvm.quiesce.managed_application import Player
 from borg_lvm.state.ledger import STATE
 from borg_lvm.view import lingering
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from borg_lvm import players, preparing, verifying
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BorgLvmError, BusyError, QuiesceError
 from borg_lvm.linux.namespaces import View
@@ -19,8 +18,11 @@ from borg_lvm.linux.signals import Signals
 from borg_lvm.linux.subprocesses import ProgramError
 from borg_lvm.planning.application_data import Asked
 from borg_lvm.planning.plan import Plan
-from borg_lvm.players import Player
 from borg_lvm.plugins.application import Added
+from borg_lvm.quiesce import managed_application
+from borg_lvm.quiesce import prepare as preparing
+from borg_lvm.quiesce import verify as verifying
+from borg_lvm.quiesce.managed_application import Player
 from borg_lvm.reporting.outcome import Quiesced
 from borg_lvm.state.ledger import Ledger, path
 from borg_lvm.watchdog import resume
@@ -34,7 +36,7 @@ APART_TIMEOUT = 600.0
 @contextmanager
 def assembled(settings: Settings) -> Iterator[Troupe]:
     """Load the plugins of the configured applications; let go of all connections in the end. Errors: ConfigError."""
-    troupe = Troupe(players.made(settings))
+    troupe = Troupe(managed_application.made(settings))
     try:
         yield troupe
     finally:

@@ -1,0 +1,1 @@
+"""Applications: asked, prepared, quiesced, resumed, verified."""
