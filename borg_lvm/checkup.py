@@ -8,13 +8,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import clean, survey, unnamed
+from borg_lvm import unnamed
 from borg_lvm.checking import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BorgLvmError, LockedError, SnapshotError
 from borg_lvm.linux import namespaces, subprocesses
 from borg_lvm.machine import lvm, mounts
 from borg_lvm.quiesce import coordinator
+from borg_lvm.session import cleanup, survey
 from borg_lvm.snapshots.lvm import arm
 from borg_lvm.state import history, ledger
 from borg_lvm.watchdog import resume
@@ -60,7 +61,7 @@ def look(asked: Asked) -> Seen:
     still = tuple(entry.run_id for entry in dead if _stands_still(entry))
     inventory, unlisted = (None, None) if still else _inventory(asked.settings)  # LVM would wait for what stands still
     volumes = inventory.volumes if inventory else None
-    left = tuple(found.run_id for found in clean.dead_runs(volumes or (), ledger.entries()))
+    left = tuple(found.run_id for found in cleanup.dead_runs(volumes or (), ledger.entries()))
     surveyed, why_not = (None, None) if volumes is None else _surveyed(asked)
     if surveyed and any(copy.crypt for copy in surveyed.plan.copies):
         versions["cryptsetup"] = _version(CRYPTSETUP)

@@ -21,7 +21,7 @@ from borg_lvm.log import Log
 if TYPE_CHECKING:
     from borg_lvm.config.schema import Settings
     from borg_lvm.quiesce.coordinator import Troupe
-    from borg_lvm.survey import Survey
+    from borg_lvm.session.survey import Survey
 
 
 def settings(args: argparse.Namespace) -> Settings:
@@ -89,7 +89,7 @@ def applications(settings: Settings) -> Iterator[Troupe | None]:
 
 def surveyed(args: argparse.Namespace, command: tuple[str, ...], settings: Settings, troupe: Troupe | None) -> Survey:
     """Look at the machine and make the plan. Errors: as `survey.survey`, QuiesceError."""
-    from borg_lvm import survey
+    from borg_lvm.session import survey
 
     question = survey.Question(command, cwd(), tuple(args.path or ()))
     surveyed = survey.survey(question, settings)

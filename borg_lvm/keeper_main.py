@@ -7,10 +7,11 @@ import json
 import os
 import sys
 
-from borg_lvm import cli, given, keeper, session, verbs
+from borg_lvm import cli, given, keeper, verbs
 from borg_lvm.errors import SnapshotError, UsageError
 from borg_lvm.linux import signals
 from borg_lvm.log import Log
+from borg_lvm.session import run
 from borg_lvm.state import directories
 from borg_lvm.view import control_socket, host_view
 
@@ -60,7 +61,7 @@ def _run(args: argparse.Namespace, at: control_socket.Desk, tell: int, log: Log)
         os.close(tell)
 
     wish = host_view.Wish(args.name, args.limit or settings.view_limit, stands)
-    return verbs.perform(args, (f"view {args.name}",), settings, log, session.Held(wish, at))
+    return verbs.perform(args, (f"view {args.name}",), settings, log, run.Held(wish, at))
 
 
 if __name__ == "__main__":

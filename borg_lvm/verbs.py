@@ -14,7 +14,7 @@ from borg_lvm.log import Log
 if TYPE_CHECKING:
     from borg_lvm import checkup
     from borg_lvm.config.schema import Settings
-    from borg_lvm.session import Held
+    from borg_lvm.session.run import Held
 
 
 def _run(args: argparse.Namespace, log: Log) -> int:
@@ -32,25 +32,25 @@ def perform(
     args: argparse.Namespace, command: tuple[str, ...], settings: Settings, log: Log, held: Held | None = None
 ) -> int:
     """Do a run, also one whose command is somebody else's (`held`), and return its exit status."""
-    from borg_lvm import aftermath, clean, session
     from borg_lvm.linux import namespaces
     from borg_lvm.plugins import wrappers
+    from borg_lvm.session import cleanup, notify, run
     from borg_lvm.state import ledger
 
     namespaces.refuse_chroot()
     keep = not held and args.keep
     program = wrappers.peel(command, os.environ, "/").program
-    with aftermath.told(settings, program, log) as after:
-        clean.set_going(ledger.entries(), log)
+    with notify.told(settings, program, log) as after:
+        cleanup.set_going(ledger.entries(), log)
         with given.applications(settings) as troupe:
             surveyed = given.surveyed(args, command, settings, troupe)
             if held:
                 given.refuse_what_cannot_stand(surveyed)
-            for dead in clean.dead_runs(surveyed.inventory.volumes, ledger.entries()):
-                clean.release(dead, log, settings.command_timeout)
+            for dead in cleanup.dead_runs(surveyed.inventory.volumes, ledger.entries()):
+                cleanup.release(dead, log, settings.command_timeout)
             certified = after.certificates.append
-            job = session.Job(command, given.cwd(), keep, troupe, certified, held)
-            after.status = session.perform(surveyed, job, settings, log)
+            job = run.Job(command, given.cwd(), keep, troupe, certified, held)
+            after.status = run.perform(surveyed, job, settings, log)
     return after.status
 
 
@@ -113,9 +113,10 @@ def _check(args: argparse.Namespace, log: Log) -> int:
 
 def _asked(args: argparse.Namespace) -> checkup.Asked:
     """Return what `check` is to look at: without a command, the paths that are named or configured."""
-    from borg_lvm import checkup, survey
+    from borg_lvm import checkup
     from borg_lvm.config.schema import Settings
     from borg_lvm.quiesce import coordinator
+    from borg_lvm.session import survey
 
     command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
     try:
@@ -131,27 +132,27 @@ def _asked(args: argparse.Namespace) -> checkup.Asked:
 
 
 def _clean(args: argparse.Namespace, log: Log) -> int:
-    from borg_lvm import clean
     from borg_lvm.errors import ReleaseError
     from borg_lvm.machine import block_devices, lvm
     from borg_lvm.reporting.outcome import Leftovers
+    from borg_lvm.session import cleanup
     from borg_lvm.state import ledger
 
     given.refuse_all_but_root()
-    clean.set_going(ledger.entries(), log, args.run)
+    cleanup.set_going(ledger.entries(), log, args.run)
     timeout = given.settings_or_defaults(args, log).command_timeout
     mapped = block_devices.mapped()
     volumes = lvm.report(timeout, hidden=True)
     entries = ledger.entries()
-    found = clean.dead_runs(volumes, entries, args.run)
-    for volume in clean.strangers(volumes, entries):
+    found = cleanup.dead_runs(volumes, entries, args.run)
+    for volume in cleanup.strangers(volumes, entries):
         tags = " ".join(f"--deltag {tag}" for tag in volume.tags if tag.startswith(lvm.TAG))
         log.warning(
             f"{volume.full_name} carries the tags of a run and is no snapshot of one: it is left alone; to take them "
             f"off: lvchange {tags} {volume.full_name}"
         )
-    left = Leftovers(item for dead in found for item in clean.release(dead, log, timeout))
-    mended = not args.run and clean.mend(mapped, volumes, log, left, timeout)
+    left = Leftovers(item for dead in found for item in cleanup.release(dead, log, timeout))
+    mended = not args.run and cleanup.mend(mapped, volumes, log, left, timeout)
     if left:
         raise ReleaseError("not everything could be released", details=tuple(left))
     if args.run and not found:

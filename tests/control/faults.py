@@ -75,7 +75,7 @@ FAULTS = (
     Fault(
         "leftover",  # `clean` removes snapshots, but not the space for one
         "`borg-lvm clean`, removes the rest",
-        "borg_lvm/clean.py",
+        "borg_lvm/session/cleanup.py",
         "left.setdefault(volume.run_id, []).append(volume)",
         """if volume.is_thin or volume.is_snapshot:
                 left.setdefault(volume.run_id, []).append(volume)""",

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from borg_lvm import aftermath, journal
+from borg_lvm import journal
 from borg_lvm.config.schema import Notification, Settings
 from borg_lvm.errors import BorgLvmError, LockedError, SourceError
 from borg_lvm.log import Log
 from borg_lvm.reporting import prometheus
 from borg_lvm.reporting.prometheus import News
+from borg_lvm.session import notify
 from borg_lvm.state import history
 from tests.unit.data import runs
 
@@ -95,7 +96,7 @@ def end(settings: Settings, certificate: dict[str, Any] | None = None, error: Ba
     """Have a run end."""
 
     def run() -> None:
-        with aftermath.told(settings, "borg", Log(quiet=True)) as after:
+        with notify.told(settings, "borg", Log(quiet=True)) as after:
             after.certificates += [certificate] if certificate else []
             if error:
                 raise error

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from borg_lvm import clean
-from borg_lvm.clean import Dead, dead_runs
 from borg_lvm.linux import subprocesses
 from borg_lvm.linux.subprocesses import ProgramError
 from borg_lvm.machine.lvm import KEEP_TAG, Volume
 from borg_lvm.planning import ownership
+from borg_lvm.session import cleanup
+from borg_lvm.session.cleanup import Dead, dead_runs
 from borg_lvm.state.ledger import Entry, Owner
 from tests.unit.data.machine import VOLUME, thin
 
@@ -114,7 +114,7 @@ def test_what_is_merely_tagged_is_left_alone(what: str, known: bool) -> None:
     volumes = [tagged if tagged.name == VOLUME.name else VOLUME, tagged, snapshot("b", 0)]
     entries = [entry("a", steps=({"step": "snapshot", "name": "vg0/data-of-another"},))] if known else []
     assert all(tagged.full_name not in dead.snapshots for dead in dead_runs(volumes, entries))
-    assert tagged in clean.strangers(volumes, entries)
+    assert tagged in cleanup.strangers(volumes, entries)
 
 
 def test_a_thin_snapshot_is_ours() -> None:
@@ -127,12 +127,12 @@ def test_the_space_of_a_snapshot_that_was_written_down(monkeypatch: pytest.Monke
     written = entry("a", steps=({"step": "snapshot", "name": "vg0/borg_lvm-a-0"},))
     assert left(dead_runs([VOLUME, space], [written])) == {"a": ("vg0/borg_lvm-a-0",)}
     # After a power cut there is no ledger: then there must be nothing on it.
-    monkeypatch.setattr(clean, "_is_blank", lambda volume: True)
+    monkeypatch.setattr(cleanup, "_is_blank", lambda volume: True)
     assert left(dead_runs([VOLUME, space], [])) == {"a": ("vg0/borg_lvm-a-0",)}
     assert left(dead_runs([VOLUME, space], [Entry("a", None, "", damaged=1)])) == {"a": ("vg0/borg_lvm-a-0",)}
-    monkeypatch.setattr(clean, "_is_blank", lambda volume: False)
+    monkeypatch.setattr(cleanup, "_is_blank", lambda volume: False)
     assert dead_runs([VOLUME, space], []) == []
-    assert clean.strangers([VOLUME, space], []) == [space]
+    assert cleanup.strangers([VOLUME, space], []) == [space]
 
 
 def test_kept_snapshots_stay() -> None:
@@ -217,7 +217,7 @@ class Programs:
 
 def test_what_lvcreate_made_in_the_pool_alone_is_removed_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     programs = Programs(monkeypatch, TWICE, thin_id="7")
-    clean._remove_snapshots(Dead("a", ("vg-0/borg_lvm-a-0",)), 5)
+    cleanup._remove_snapshots(Dead("a", ("vg-0/borg_lvm-a-0",)), 5)
     assert ["dmsetup", "message", "vg--0-pool-tpool", "0", "delete 7"] in programs.calls
     assert [call[0] for call in programs.calls] == ["lvremove", "lvremove", "lvs", "dmsetup", "lvremove"]
 
@@ -226,7 +226,7 @@ def test_what_lvcreate_made_in_the_pool_alone_is_removed_from_it(monkeypatch: py
 def test_what_is_not_ours_stays_in_the_pool(monkeypatch: pytest.MonkeyPatch, words: str, thin_id: str) -> None:
     programs = Programs(monkeypatch, words, thin_id)
     with pytest.raises(ProgramError):
-        clean._remove_snapshots(Dead("a", ("vg-0/borg_lvm-a-0",)), 5)
+        cleanup._remove_snapshots(Dead("a", ("vg-0/borg_lvm-a-0",)), 5)
     assert not any("message" in call for call in programs.calls)
 
 

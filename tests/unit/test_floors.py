@@ -176,7 +176,7 @@ SOUND = {
     "plan.py": "from borg_lvm.config import Settings\nimport borg_lvm.planning.view_layout",
     "resolve.py": "import os.path",
     "session.py": "from borg_lvm import plan, proc",
-    "__main__.py": "def main():\n from borg_lvm.session import run",
+    "__main__.py": "def main():\n from borg_lvm.session.run import run",
 }
 
 
@@ -202,7 +202,7 @@ def test_the_judge_finds_nothing_wrong_with_a_sound_house(tmp_path: Path) -> Non
             "borg_lvm.errors:1: imports upwards: borg_lvm.plugins.backup_command (floor 1)",
         ),
         ("errors.py", "from borg_lvm import plan", "imports upwards: borg_lvm.planning.plan (floor 2) from floor 0"),
-        ("errors.py", "import borg_lvm.session as s", "imports upwards: borg_lvm.session (floor 4)"),
+        ("errors.py", "import borg_lvm.session.run as s", "imports upwards: borg_lvm.session.run (floor 4)"),
         ("errors.py", "def f():\n from .plan import x", "borg_lvm.errors:2: imports upwards: borg_lvm.planning.plan"),
         (
             "errors.py",
@@ -227,9 +227,9 @@ def test_the_judge_finds_nothing_wrong_with_a_sound_house(tmp_path: Path) -> Non
             "import borg_lvm.plugins.backup_command",
             "borg_lvm.plugins.backup_command -> borg_lvm.plugins.backup_command: imports in a circle",
         ),
-        ("session.py", "from borg_lvm import __version__", "borg_lvm.session:1: imports the package root"),
-        ("session.py", "import borg_lvm", "borg_lvm.session:1: imports the package root"),
-        ("session.py", "from . import VERSION", "borg_lvm.session:1: imports the package root"),
+        ("session.py", "from borg_lvm import __version__", "borg_lvm.session.run:1: imports the package root"),
+        ("session.py", "import borg_lvm", "borg_lvm.session.run:1: imports the package root"),
+        ("session.py", "from . import VERSION", "borg_lvm.session.run:1: imports the package root"),
         ("__init__.py", "from borg_lvm.errors import E", "the package root imports borg_lvm.errors"),
         (
             "hookspecs.py",

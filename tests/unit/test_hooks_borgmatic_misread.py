@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from borg_lvm.plugins.backup_command import Invocation, Reading
-from borg_lvm.survey import _way_out
+from borg_lvm.session.survey import _way_out
 
 if TYPE_CHECKING:
     from hooks import borgmatic, borgmatic_roots

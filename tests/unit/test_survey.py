@@ -14,8 +14,8 @@ from borg_lvm.planning.application_data import Asked
 from borg_lvm.planning.plan import Plan
 from borg_lvm.plugins.application import DataPath, Probe
 from borg_lvm.plugins.backup_command import Invocation, Reading
+from borg_lvm.session.survey import Question, Survey, survey
 from borg_lvm.state.history import History
-from borg_lvm.survey import Question, Survey, survey
 from tests.unit.data.machine import Machine
 
 PATHS = (DataPath("/b/data", "data"), DataPath("/a/log", "redo log", log=True))

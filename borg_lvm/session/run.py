@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from borg_lvm import recording, taint
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BusyError, SnapshotError, SourceError
 from borg_lvm.linux import device_mapper, safe_open
@@ -20,11 +19,12 @@ from borg_lvm.quiesce import added_files
 from borg_lvm.quiesce.retry import Attempts
 from borg_lvm.reporting import outcome as report
 from borg_lvm.reporting.certificate import Certificate
+from borg_lvm.session import mark_tainted, recorder
+from borg_lvm.session.survey import Survey
 from borg_lvm.snapshots import extend, luks, remove
 from borg_lvm.snapshots.lvm import take as taking
 from borg_lvm.snapshots.monitor import Growth, watching_over
 from borg_lvm.state import ledger, locks
-from borg_lvm.survey import Survey
 from borg_lvm.view import command as run
 from borg_lvm.view import host_view
 from borg_lvm.view.control_socket import Desk
@@ -68,9 +68,9 @@ def perform(surveyed: Survey, job: Job, settings: Settings, log: Log) -> int:
     Errors: any BorgLvmError; whatever it is, everything that could be undone has been.
     """
     outcome = report.Outcome(surveyed.plan, since=time.time(), subject="the backup" if job.held else "the command")
-    clock = recording.Clock(outcome)
+    clock = recorder.Clock(outcome)
     log.context["run"] = surveyed.plan.run_id
-    with recording.recorded(surveyed, outcome, job.certified, log) as statuses:
+    with recorder.recorded(surveyed, outcome, job.certified, log) as statuses:
         try:
             _perform(surveyed, job, settings, log, clock)
         except Exception as error:
@@ -80,7 +80,7 @@ def perform(surveyed: Survey, job: Job, settings: Settings, log: Log) -> int:
     return statuses[0]
 
 
-def _perform(surveyed: Survey, job: Job, settings: Settings, log: Log, clock: recording.Clock) -> None:
+def _perform(surveyed: Survey, job: Job, settings: Settings, log: Log, clock: recorder.Clock) -> None:
     plan, outcome = surveyed.plan, clock.outcome
     for note in plan.notes:
         log.info(f"note: {note}")
@@ -99,9 +99,9 @@ def _perform(surveyed: Survey, job: Job, settings: Settings, log: Log, clock: re
         else:
             ledger.forget(plan.run_id)
     if outcome.distrust():
-        span = taint.Span(outcome.begin, outcome.begin + outcome.seconds, outcome.sound_until)
+        span = mark_tainted.Span(outcome.begin, outcome.begin + outcome.seconds, outcome.sound_until)
         clock.begin("marking")
-        marked = taint.mark(settings.hooks, surveyed.invocation, settings.on_tainted, span)
+        marked = mark_tainted.mark(settings.hooks, surveyed.invocation, settings.on_tainted, span)
         outcome.marked, outcome.sound = marked.lines, marked.sound
         clock.begin("")
     if told := outcome.not_needed():
@@ -117,7 +117,7 @@ def _acquire_and_run(
     log: Log,
     signals: Signals,
     stack: ExitStack,
-    clock: recording.Clock,
+    clock: recorder.Clock,
 ) -> None:
     plan, outcome = surveyed.plan, clock.outcome
     clock.begin("waiting")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from borg_lvm import automounts, encrypted, volume_facts
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import LockedError, SourceError, UsageError, shell_word
 from borg_lvm.linux import namespaces, safe_open
@@ -22,6 +21,7 @@ from borg_lvm.planning.volumes import Found, Volumes
 from borg_lvm.plugins import manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
 from borg_lvm.quiesce import added_files
+from borg_lvm.session import automounts, fscrypt, volume_facts
 from borg_lvm.state import history, locks
 from borg_lvm.state.history import History
 
@@ -152,7 +152,7 @@ def survey(question: Question, settings: Settings) -> Survey:
 
     make = _folders_to_make(wanted, resolved)
     seen_mounts = standing(resolved, table)
-    resolved = encrypted.told(resolved)
+    resolved = fscrypt.told(resolved)
     made = planned()  # what is wrong with a path is said before what is at it
     made = replace(made, seen=_identities(resolved), ways={one.given: _way(one) for one in seen})
     return Survey(made, planned, listed, make, resolved, seen_mounts, invocation, reading, past)

@@ -16,10 +16,10 @@ from borg_lvm.errors import BorgLvmError, LockedError
 from borg_lvm.linux import subprocesses
 from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
-from borg_lvm.recording import ended
 from borg_lvm.reporting import prometheus
 from borg_lvm.reporting.certificate import Certificate
 from borg_lvm.reporting.prometheus import News
+from borg_lvm.session.recorder import ended
 from borg_lvm.state import history
 
 LARGEST = 1 << 20

@@ -18,8 +18,8 @@ from borg_lvm.log import Log
 from borg_lvm.reporting import certificate
 from borg_lvm.reporting.certificate import Certificate, Ending
 from borg_lvm.reporting.outcome import Outcome, Phase
+from borg_lvm.session.survey import Survey
 from borg_lvm.state import history
-from borg_lvm.survey import Survey
 
 
 def ended(status: int, error: BaseException | None = None) -> Ending:

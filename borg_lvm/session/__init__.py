@@ -1,0 +1,1 @@
+"""One backup from top to bottom, and cleaning up after one."""
