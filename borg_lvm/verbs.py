@@ -55,25 +55,25 @@ def perform(
 
 
 def _begin(args: argparse.Namespace, log: Log) -> int:
-    from borg_lvm import keeper
+    from borg_lvm.daemon import client
 
     given.refuse_all_but_root()
     shown = given.to_be_printed(args) if args.print else ()
-    status = keeper.begin(args.name, vars(args), log)
+    status = client.begin(args.name, vars(args), log)
     if status == 0:
         try:
             output.lines(shown)
         except BorgLvmError as error:
-            keeper.end(args.name, 1, log)
+            client.end(args.name, 1, log)
             raise SnapshotError(f"where the view stands cannot be told: {error}; it was taken away") from error
     return status
 
 
 def _end(args: argparse.Namespace, log: Log) -> int:
-    from borg_lvm import keeper
+    from borg_lvm.daemon import client
 
     given.refuse_all_but_root()
-    return keeper.end(args.name, args.status, log)
+    return client.end(args.name, args.status, log)
 
 
 def _plan(args: argparse.Namespace, log: Log) -> int:

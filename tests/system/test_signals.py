@@ -263,7 +263,7 @@ def test_stray_signals_change_nothing(rig: Rig, one: Volume, program: str) -> No
 
 def keepers() -> list[int]:
     """Return the keepers that are alive."""
-    return [pid for pid, words in processes().items() if "borg_lvm.keeper_main" in words and is_alive(pid)]
+    return [pid for pid, words in processes().items() if "borg_lvm.daemon.__main__" in words and is_alive(pid)]
 
 
 def test_stray_signals_while_a_view_is_begun_and_ended(rig: Rig, one: Volume) -> None:

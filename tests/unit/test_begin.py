@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import arguments, keeper
+from borg_lvm import arguments
+from borg_lvm.daemon import client
 from borg_lvm.errors import LockedError, UsageError
 from borg_lvm.reporting import verdict
 from borg_lvm.view import control_socket, host_view
@@ -41,13 +42,13 @@ def test_what_is_no_limit(text: str) -> None:
 
 
 def test_under_systemd_the_keeper_has_a_scope_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "SYSTEMD", str(tmp_path / "none"))
-    assert keeper._out_of_the_unit("x") == []
-    monkeypatch.setattr(keeper, "SYSTEMD", str(tmp_path))
+    monkeypatch.setattr(client, "SYSTEMD", str(tmp_path / "none"))
+    assert client._out_of_the_unit("x") == []
+    monkeypatch.setattr(client, "SYSTEMD", str(tmp_path))
     monkeypatch.setattr("shutil.which", lambda _: None)
-    assert keeper._out_of_the_unit("x") == []
+    assert client._out_of_the_unit("x") == []
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/systemd-run")
-    words = keeper._out_of_the_unit("x")
+    words = client._out_of_the_unit("x")
     assert words[0] == "systemd-run"
     assert "--scope" in words
     assert words[-1] == "--"

@@ -7,7 +7,8 @@ import json
 import os
 import sys
 
-from borg_lvm import cli, given, keeper, verbs
+from borg_lvm import cli, given, verbs
+from borg_lvm.daemon import client
 from borg_lvm.errors import SnapshotError, UsageError
 from borg_lvm.linux import signals
 from borg_lvm.log import Log
@@ -53,7 +54,7 @@ def _run(args: argparse.Namespace, at: control_socket.Desk, tell: int, log: Log)
         os.chdir("/")
         file = directories.opened(at.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
-            os.write(tell, keeper.READY)
+            os.write(tell, client.READY)
         except OSError as error:
             raise SnapshotError("whoever began the view has gone: it is taken away") from error
         os.dup2(file, 2)

@@ -21,7 +21,7 @@ from borg_lvm.linux.signals import raising, undisturbed
 from borg_lvm.log import Log
 from borg_lvm.view import control_socket, host_view, lingering
 
-PROGRAM = "borg_lvm.keeper_main"
+PROGRAM = "borg_lvm.daemon.__main__"
 READY = b"ready"
 NEVER_BEGAN = 1
 """The status of a backup that has not begun."""

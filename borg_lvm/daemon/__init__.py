@@ -1,0 +1,1 @@
+"""The process between borg-lvm begin and borg-lvm end."""
