@@ -12,7 +12,7 @@ from borg_lvm.errors import BorgLvmError, ConfigError, SnapshotError, SourceErro
 from borg_lvm.log import Log
 
 if TYPE_CHECKING:
-    from borg_lvm import checkup
+    from borg_lvm.check import probe
     from borg_lvm.config.schema import Settings
     from borg_lvm.session.run import Held
 
@@ -93,27 +93,27 @@ def _plan(args: argparse.Namespace, log: Log) -> int:
 
 
 def _check(args: argparse.Namespace, log: Log) -> int:
-    from borg_lvm import checking, checklist, checkup
+    from borg_lvm.check import judge, probe, text
 
-    around = checkup.run_around()
+    around = probe.run_around()
     if around:
         told = f"inside of the run {around}, which has frozen its sources: there is nothing to look at"
         if args.json:
             output.lines([json.dumps({"works": True, "conclusion": told, "findings": [], "plan": None})])
         log.info(told)
         return 0
-    seen = checkup.look(_asked(args))
-    findings = checking.judge(seen)
+    seen = probe.look(_asked(args))
+    findings = judge.judge(seen)
     if args.json:
-        output.lines([json.dumps(checklist.data(seen, findings), indent=2)])
+        output.lines([json.dumps(text.data(seen, findings), indent=2)])
     else:
-        output.lines(checklist.table(seen, findings, quiet=args.quiet))
-    return 0 if checklist.works(findings) else SourceError.status
+        output.lines(text.table(seen, findings, quiet=args.quiet))
+    return 0 if text.works(findings) else SourceError.status
 
 
-def _asked(args: argparse.Namespace) -> checkup.Asked:
+def _asked(args: argparse.Namespace) -> probe.Asked:
     """Return what `check` is to look at: without a command, the paths that are named or configured."""
-    from borg_lvm import checkup
+    from borg_lvm.check import probe
     from borg_lvm.config.schema import Settings
     from borg_lvm.quiesce import coordinator
     from borg_lvm.session import survey
@@ -124,11 +124,11 @@ def _asked(args: argparse.Namespace) -> checkup.Asked:
         with coordinator.assembled(settings):  # what their plugins say of the configuration
             pass
     except ConfigError as error:
-        settings, wrong = Settings(), checkup.refused(error)
+        settings, wrong = Settings(), probe.refused(error)
     question = None
     if command or args.path or settings.paths:
         question = survey.Question(command or ("true",), given.cwd(), tuple(args.path or ()))
-    return checkup.Asked(settings, wrong, question, lambda: given.refuse_what_cannot_be_run((*command, "true")[0]))
+    return probe.Asked(settings, wrong, question, lambda: given.refuse_what_cannot_be_run((*command, "true")[0]))
 
 
 def _clean(args: argparse.Namespace, log: Log) -> int:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from borg_lvm import checking, checklist, checkup
-from borg_lvm.checking import Refused, Seen, Surroundings, Unnamed
+from borg_lvm.check import judge, probe, text
+from borg_lvm.check.finding import Finding, Level
+from borg_lvm.check.judge import Refused, Seen, Surroundings, Unnamed
 from borg_lvm.errors import QuiesceError
-from borg_lvm.finding import Finding, Level
 from borg_lvm.machine.lvm import KEEP_TAG, RUN_TAG, TAG
 from borg_lvm.planning.application_data import Covered, Kept
 from borg_lvm.planning.usage_estimate import Once
@@ -21,7 +21,7 @@ GOOD = Seen(Surroundings(), {"lvm": "2.03.16", "dmsetup": "1.02.185"}, "6.12", v
 
 
 def found(seen: Seen, *levels: str) -> list[Finding]:
-    return [one for one in checking.judge(seen) if one.level in (levels or ("warning", "error"))]
+    return [one for one in judge.judge(seen) if one.level in (levels or ("warning", "error"))]
 
 
 def only(seen: Seen) -> Finding:
@@ -31,8 +31,8 @@ def only(seen: Seen) -> Finding:
 
 def test_a_good_machine_has_nothing_to_complain_of() -> None:
     assert found(GOOD) == []
-    assert checklist.works(checking.judge(GOOD))
-    assert list(checklist.table(GOOD, checking.judge(GOOD)))[-1].startswith("A backup could work. Its sources were not")
+    assert text.works(judge.judge(GOOD))
+    assert list(text.table(GOOD, judge.judge(GOOD)))[-1].startswith("A backup could work. Its sources were not")
 
 
 @pytest.mark.parametrize(
@@ -109,15 +109,15 @@ def test_each_thing_that_is_wrong_is_told_with_its_remedy(seen: Seen, level: str
     assert one.level == level
     assert words in one.message
     assert remedy in one.remedy
-    assert checklist.works(checking.judge(seen)) is (level != "error")
-    conclusion = list(checklist.table(seen, checking.judge(seen)))[-1]
+    assert text.works(judge.judge(seen)) is (level != "error")
+    conclusion = list(text.table(seen, judge.judge(seen)))[-1]
     assert conclusion == "A backup would not work: 1 error." or "with 1 warning" in conclusion
 
 
 def test_what_is_well_is_no_fault() -> None:
     assert found(around(capabilities=~(1 << 2))) == []  # to override all permissions is more than to read all
     assert found(changed(volumes=(replace(thin(VOLUME), vg_free=0), replace(pool(), vg_free=0)))) == []
-    assert [one.level for one in checking.judge(around(filtered=True)) if one.about == "sandbox"] == ["note"]
+    assert [one.level for one in judge.judge(around(filtered=True)) if one.about == "sandbox"] == ["note"]
 
 
 def test_a_refusal_is_told_whole() -> None:
@@ -125,20 +125,20 @@ def test_a_refusal_is_told_whole() -> None:
     assert [(one.message, one.details, one.remedy) for one in found(seen)] == [
         ("cannot freeze", ("/a: x", "/b: y"), "do")
     ]
-    lines = list(checklist.table(seen, checking.judge(seen), quiet=True))
+    lines = list(text.table(seen, judge.judge(seen), quiet=True))
     assert [line.split(maxsplit=2)[-1] for line in lines[:1]] == ["cannot freeze"]
     assert [line.strip() for line in lines[1:4]] == ["/a: x", "/b: y", "-> do"]
 
 
 def test_what_a_silent_program_said_is_no_line() -> None:
-    seen = changed(refused=checkup.refused(QuiesceError("hook failed with status 3", details=("", " "))))
-    assert len(list(checklist.table(seen, checking.judge(seen), quiet=True))) == 3
+    seen = changed(refused=probe.refused(QuiesceError("hook failed with status 3", details=("", " "))))
+    assert len(list(text.table(seen, judge.judge(seen), quiet=True))) == 3
 
 
 def test_quiet_shows_what_is_wrong_only() -> None:
     seen = changed(dead=("r",))
-    assert list(checklist.table(GOOD, checking.judge(GOOD), quiet=True)) == []
-    assert len(list(checklist.table(seen, checking.judge(seen), quiet=True))) == 4
+    assert list(text.table(GOOD, judge.judge(GOOD), quiet=True)) == []
+    assert len(list(text.table(seen, judge.judge(seen), quiet=True))) == 4
 
 
 def test_kept_snapshots_are_named() -> None:
@@ -150,15 +150,15 @@ def test_kept_snapshots_are_named() -> None:
 
 def test_what_it_would_be_worth() -> None:
     seen = changed(plan=runs.plan())
-    last = list(checklist.table(seen, checking.judge(seen)))[-1]
+    last = list(text.table(seen, judge.judge(seen)))[-1]
     assert "vg0/home, vg1/srv at one instant; db at level checkpoint; read live: " in last
-    data = checklist.data(seen, checking.judge(seen))
+    data = text.data(seen, judge.judge(seen))
     assert data["works"] is True
     assert data["plan"]["snapshots"][0]["volume"] == "vg0/home"
     seen = changed(plan=runs.plan("per-volume"))
     assert "an instant of its own" in only(seen).message
     bare = changed(plan=replace(runs.plan(), applications=()))
-    assert "as a power cut would have left them" in list(checklist.table(bare, checking.judge(bare)))[-1]
+    assert "as a power cut would have left them" in list(text.table(bare, judge.judge(bare)))[-1]
 
 
 def test_data_of_an_application_that_no_source_covers() -> None:
@@ -174,7 +174,7 @@ def sized(needed: int, size: int, *, limit: int = 12 * GIB, free: int = 10 * GIB
     copy = replace(copy, size=size, extents=size // MIB, limit=limit, origin=replace(copy.origin, vg_free=free))
     known = {copy.origin.uuid: (Once(600.0, needed, size, **fields),)}
     seen = changed(plan=replace(plan, copies=(copy, *plan.copies[1:])), past=known)
-    return [one for one in checking.judge(seen) if one.about == copy.origin.full_name]
+    return [one for one in judge.judge(seen) if one.about == copy.origin.full_name]
 
 
 def test_a_size_is_judged_by_what_past_runs_have_needed() -> None:
@@ -197,4 +197,4 @@ def test_a_lost_snapshot_is_told() -> None:
 
 def test_escapes_in_names_are_shown() -> None:
     seen = changed(refused=Refused("x", ("/a\x1b[2J\n: no",)))
-    assert not [line for line in checklist.table(seen, checking.judge(seen)) if "\x1b" in line or "\n" in line]
+    assert not [line for line in text.table(seen, judge.judge(seen)) if "\x1b" in line or "\n" in line]

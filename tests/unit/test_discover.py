@@ -8,8 +8,9 @@ from typing import cast
 
 import pytest
 
-from borg_lvm import config, unnamed
-from borg_lvm.checking import Unnamed
+from borg_lvm import config
+from borg_lvm.check import unconfigured
+from borg_lvm.check.judge import Unnamed
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import ConfigError
 from borg_lvm.log import Log
@@ -133,13 +134,13 @@ def test_what_is_not_configured_is_judged_by_what_is_seen_and_never_asked(
     stranger(folder, "slow", "__import__('time').sleep(600)")
     ours = [plugin for plugin in manager.installed() if plugin.name in ("fakes", "slow")]
     monkeypatch.setattr(manager, "installed", lambda: ours)
-    monkeypatch.setattr(unnamed, "PATIENCE", 1.0)
+    monkeypatch.setattr(unconfigured, "PATIENCE", 1.0)
     begin = time.monotonic()
-    found = unnamed.look(Settings(), cast("coverage.Coverer", Coverer()))
+    found = unconfigured.look(Settings(), cast("coverage.Coverer", Coverer()))
     assert time.monotonic() - begin < 10
     assert found[:2] == (Unnamed("a", saved=("/saved/a",), missing=("/b: no",)), Unnamed("b"))
     assert "'slow' took too long" in found[2].unknown
-    assert unnamed.look(Settings(), None)[:2] == (Unnamed("a"), Unnamed("b"))
+    assert unconfigured.look(Settings(), None)[:2] == (Unnamed("a"), Unnamed("b"))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from borg_lvm.check.group_findings import judge
 from borg_lvm.errors import BusyError, SnapshotError
-from borg_lvm.group_findings import judge
 from borg_lvm.machine import ext_superblock, lvm_groups
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.lvm_groups import Group

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from borg_lvm.finding import Finding, Level
+from borg_lvm.check.finding import Finding, Level
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.lvm_groups import Group
 from borg_lvm.planning.snapshot_size import human

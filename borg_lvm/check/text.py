@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from borg_lvm.checking import Seen
-from borg_lvm.finding import Finding, Level
+from borg_lvm.check.finding import Finding, Level
+from borg_lvm.check.judge import Seen
 from borg_lvm.planning.plan import Plan
 from borg_lvm.reporting.outcome import as_data
 

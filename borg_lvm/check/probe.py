@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from borg_lvm import unnamed
-from borg_lvm.checking import Refused, Seen, Surroundings
+from borg_lvm.check import unconfigured
+from borg_lvm.check.judge import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BorgLvmError, LockedError, SnapshotError
 from borg_lvm.linux import namespaces, subprocesses
@@ -83,7 +83,9 @@ def look(asked: Asked) -> Seen:
         refused=why_not,
         past=past.volumes,
         grows=asked.settings.snapshot.grow,
-        unnamed=() if asked.configuration else unnamed.look(asked.settings, surveyed.coverer() if surveyed else None),
+        unnamed=()
+        if asked.configuration
+        else unconfigured.look(asked.settings, surveyed.coverer() if surveyed else None),
     )
 
 

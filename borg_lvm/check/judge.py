@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from borg_lvm import group_findings
-from borg_lvm.finding import Finding, Level
+from borg_lvm.check import group_findings
+from borg_lvm.check.finding import Finding, Level
 from borg_lvm.machine.lvm import KEEP_TAG, Volume
 from borg_lvm.machine.lvm_groups import Group
 from borg_lvm.planning import usage_estimate

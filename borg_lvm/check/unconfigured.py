@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from borg_lvm.checking import Unnamed
+from borg_lvm.check.judge import Unnamed
 from borg_lvm.config.schema import Settings
 from borg_lvm.linux import timeouts
 from borg_lvm.planning.application_data import Asked, Coverer

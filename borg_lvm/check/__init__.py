@@ -1,0 +1,1 @@
+"""Would tonight's backup work: looking, judging, telling."""
