@@ -19,7 +19,7 @@ def main() -> None:
     """Run the command line and exit with its status."""
     for fd in (0, 1, 2):
         _open_if_closed(fd)
-    from borg_lvm import cli
+    from borg_lvm.cli import main as cli
     from borg_lvm.linux import signals
 
     signals.heed_children()

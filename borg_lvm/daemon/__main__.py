@@ -7,7 +7,8 @@ import json
 import os
 import sys
 
-from borg_lvm import cli, given, verbs
+from borg_lvm.cli import main as cli
+from borg_lvm.cli import options, verbs
 from borg_lvm.daemon import client
 from borg_lvm.errors import SnapshotError, UsageError
 from borg_lvm.linux import signals
@@ -44,7 +45,7 @@ def _keep(args: argparse.Namespace, tell: int, log: Log) -> int:
 
 
 def _run(args: argparse.Namespace, at: control_socket.Desk, tell: int, log: Log) -> int:
-    settings = given.settings(args)
+    settings = options.settings(args)
     if not (args.path or settings.paths):
         raise UsageError("there is no source path", remedy="one --path for each, or `paths:` in the configuration")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from borg_lvm import arguments
+from borg_lvm.cli import parser
 from borg_lvm.config.size import Size
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.machine import lvm, mounts, paths
@@ -84,7 +84,7 @@ def _read(plugin: object, program: str) -> Callable[[list[str], str], object]:
     return read
 
 
-PARSER = arguments.parser()
+PARSER = parser.parser()
 
 
 def _arguments(words: list[str], _: str) -> object:

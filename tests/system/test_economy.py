@@ -151,6 +151,6 @@ def test_help_and_refusals_load_neither_yaml_nor_plugins(words: list[str], statu
     done = subprocess.run(argv, env=program.environment(), capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
     loaded = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")]
-    assert "borg_lvm.cli" in loaded
+    assert "borg_lvm.cli.main" in loaded
     heavy = {"yaml", "pluggy", "borg_lvm_hooks"}
     assert not [name for name in loaded if name.split(".")[0] in heavy]

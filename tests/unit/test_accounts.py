@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from borg_lvm import account
+from borg_lvm.cli import past_runs
 from borg_lvm.errors import UsageError
 from borg_lvm.reporting import history_text, run_html, run_text
 from borg_lvm.state import history
@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = tmp_path / "history"
     found.mkdir()
     monkeypatch.setattr(history, "FOLDER", str(found))
-    monkeypatch.setattr(account, "FOLDER", str(found))
+    monkeypatch.setattr(past_runs, "FOLDER", str(found))
     return found
 
 
@@ -183,7 +183,7 @@ class TestHistory:
     def test_one_line_a_run(self, folder: Path) -> None:
         for number, kind in enumerate(runs.ALL):
             write(folder, f"run{number:02}", runs.ALL[kind], ".json" if number % 2 else ".failed")
-        lines = list(account.overview())
+        lines = list(past_runs.overview())
         assert lines[0].split()[:3] == ["RUN", "BEGAN", "RESULT"]
         assert [line.split()[0] for line in lines[1 : len(runs.ALL) + 1]] == [
             f"run{n:02}" for n in range(len(runs.ALL))
@@ -216,41 +216,41 @@ class TestHistory:
         assert "lost         1 of 2: they needed more than they had" in text
 
     def test_no_run_yet(self, folder: Path) -> None:
-        assert list(account.overview()) == [f"no run has been written down yet (in {folder})"]
+        assert list(past_runs.overview()) == [f"no run has been written down yet (in {folder})"]
         with pytest.raises(UsageError, match="no run has been written down yet"):
-            account.lines("")
+            past_runs.lines("")
         folder.rmdir()
-        assert account.everything() == []
+        assert past_runs.everything() == []
 
     def test_a_folder_that_cannot_be_read(self, folder: Path) -> None:
         folder.rmdir()
         folder.write_text("")
         with pytest.raises(UsageError, match="cannot be read"):
-            account.lines("")
+            past_runs.lines("")
 
     def test_a_run_by_its_id_or_the_beginning_of_it(self, folder: Path) -> None:
         for run_id in ("20260102-a", "20260103-a", "20260103-ab"):
             write(folder, run_id, runs.ALL["success"])
-        assert account.certificate("")["run"] == "20260103-ab"
-        assert account.certificate("20260102")["run"] == "20260102-a"
-        assert account.certificate("20260103-a")["run"] == "20260103-a"
+        assert past_runs.certificate("")["run"] == "20260103-ab"
+        assert past_runs.certificate("20260102")["run"] == "20260102-a"
+        assert past_runs.certificate("20260103-a")["run"] == "20260103-a"
         with pytest.raises(UsageError, match="2 runs begin with '20260103'"):
-            account.certificate("20260103")
+            past_runs.certificate("20260103")
         with pytest.raises(UsageError, match="no run 'x' has been written down"):
-            account.certificate("x")
+            past_runs.certificate("x")
 
     def test_damaged_files_are_named_and_the_others_shown(self, folder: Path) -> None:
         write(folder, "a", runs.ALL["success"])
         (folder / "b.json").write_text("{")
         write(folder, "c", {"version": 1})
-        text = list(account.overview())
+        text = list(past_runs.overview())
         assert text[1].startswith("a ")
         assert [line[:12] for line in text[-2:]] == ["not shown: b", "not shown: t"]
         with pytest.raises(UsageError, match="is damaged"):
-            account.lines("c")
+            past_runs.lines("c")
         with pytest.raises(UsageError, match=r"b cannot be shown: .*damaged"):
-            account.lines("b")
-        assert ["problem" in one for one in account.everything()] == [False, True, False]
+            past_runs.lines("b")
+        assert ["problem" in one for one in past_runs.everything()] == [False, True, False]
 
     def test_whatever_is_damaged_in_a_certificate_is_no_bug(self, folder: Path) -> None:
         whole = json.loads(json.dumps(runs.ALL["success"]))
@@ -265,12 +265,12 @@ class TestHistory:
                 if path == ("run",) or path == ("version",):
                     continue
                 write(folder, "r", broken)
-                for show in (account.lines, lambda run: account.write_page(run, os.devnull)):
+                for show in (past_runs.lines, lambda run: past_runs.write_page(run, os.devnull)):
                     with suppress(UsageError):
                         show("r")
-                list(account.overview())
+                list(past_runs.overview())
 
     def test_a_page_that_cannot_be_written(self, folder: Path) -> None:
         write(folder, "r", runs.ALL["success"])
         with pytest.raises(UsageError, match="the page cannot be written: Is a directory"):
-            account.write_page("r", str(folder))
+            past_runs.write_page("r", str(folder))

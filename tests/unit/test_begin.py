@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import arguments
+from borg_lvm.cli import parser
 from borg_lvm.daemon import client
 from borg_lvm.errors import LockedError, UsageError
 from borg_lvm.reporting import verdict
@@ -26,19 +26,19 @@ def test_what_is_no_name(name: str) -> None:
 
 @pytest.mark.parametrize(("text", "status"), [("0", 0), ("2", 2), ("255", 255), ("TERM", 143), ("", None)])
 def test_statuses(text: str, status: int | None) -> None:
-    assert arguments.parser().parse_args(["end", "x", "--status", text]).status == status
+    assert parser.parser().parse_args(["end", "x", "--status", text]).status == status
 
 
 @pytest.mark.parametrize("text", ["256", "-1", "SIGTERM", "x", "٣", "1.0"])
 def test_what_is_no_status(text: str) -> None:
     with pytest.raises(UsageError):
-        arguments.parser().parse_args(["end", "x", f"--status={text}"])
+        parser.parser().parse_args(["end", "x", f"--status={text}"])
 
 
 @pytest.mark.parametrize("text", ["0", "604801", "nan", "x"])
 def test_what_is_no_limit(text: str) -> None:
     with pytest.raises(UsageError):
-        arguments.parser().parse_args(["begin", "x", f"--limit={text}"])
+        parser.parser().parse_args(["begin", "x", f"--limit={text}"])
 
 
 def test_under_systemd_the_keeper_has_a_scope_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

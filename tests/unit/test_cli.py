@@ -9,12 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from borg_lvm import arguments, cli, errors, verbs
+from borg_lvm import errors
+from borg_lvm.cli import main, parser, verbs
 from borg_lvm.errors import BorgLvmError, UsageError
 
 
 def command(*argv: str) -> list[str]:
-    words: list[str] = arguments.parser().parse_args(argv).command
+    words: list[str] = parser.parser().parse_args(argv).command
     return words[1:] if words[:1] == ["--"] else words
 
 
@@ -34,7 +35,7 @@ def test_the_command_is_left_as_it_is(argv: list[str], words: list[str]) -> None
 
 
 def test_options_may_be_given_more_than_once() -> None:
-    args = arguments.parser().parse_args(
+    args = parser.parser().parse_args(
         ["run", "--path", "/a", "--path", "/b", "--live", "/c", "--hook", "x", "--", "tar"]
     )
     assert (args.path, args.live, args.hook) == (["/a", "/b"], ["/c"], ["x"])
@@ -51,11 +52,11 @@ def test_options_may_be_given_more_than_once() -> None:
     ],
 )
 def test_what_comes_after_the_dashes_is_not_ours(argv: list[str], ours: list[str]) -> None:
-    assert cli._ours(argv) == ours
+    assert main._ours(argv) == ours
 
 
 def refusal(capfd: pytest.CaptureFixture[str], *argv: str) -> str:
-    assert cli.main(argv) == UsageError.status
+    assert main.main(argv) == UsageError.status
     shown = capfd.readouterr()
     assert shown.out == ""
     return shown.err
@@ -104,16 +105,16 @@ def test_only_root(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
 
 def test_a_command_that_does_not_exist(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    assert cli.main(["run", "--", "no-such-program-anywhere", "x"]) == 127
+    assert main.main(["run", "--", "no-such-program-anywhere", "x"]) == 127
     assert "nothing was done" in capfd.readouterr().err
 
 
 def test_errors_as_json(capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", "--log-json", "--fly", "--", "tar"]) == 64
+    assert main.main(["run", "--log-json", "--fly", "--", "tar"]) == 64
     line = json.loads(capfd.readouterr().err)
     assert (line["level"], line["status"]) == ("error", 64)
     assert "--fly" in line["message"]
-    cli.main(["run", "--fly", "--", "tar", "--log-json"])
+    main.main(["run", "--fly", "--", "tar", "--log-json"])
     assert capfd.readouterr().err.startswith("borg-lvm: error: ")
 
 
@@ -121,8 +122,8 @@ def test_a_bug_has_its_own_status(capfd: pytest.CaptureFixture[str], monkeypatch
     def broken() -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(cli, "parser", broken)
-    assert cli.main(["run"]) == 70
+    monkeypatch.setattr(main, "parser", broken)
+    assert main.main(["run"]) == 70
     assert "ZeroDivisionError: oops" in capfd.readouterr().err
 
 
@@ -132,8 +133,8 @@ def test_an_error_shows_its_details_and_what_to_do(
     def fail() -> None:
         raise errors.SourceError("bad", remedy="be good", details=("one", "two"))
 
-    monkeypatch.setattr(cli, "parser", fail)
-    assert cli.main([]) == 69
+    monkeypatch.setattr(main, "parser", fail)
+    assert main.main([]) == 69
     assert capfd.readouterr().err.splitlines() == [
         "borg-lvm: error: bad",
         "borg-lvm:   one",
@@ -151,9 +152,9 @@ def statuses(base: type[BorgLvmError] = BorgLvmError) -> Iterator[int]:
 def test_every_exit_status_is_in_the_help() -> None:
     from borg_lvm.linux import subprocesses  # noqa: F401 - its error is one of ours
 
-    explained = {int(word) for word in arguments.EPILOG.split() if word.isdigit()}
+    explained = {int(word) for word in parser.EPILOG.split() if word.isdigit()}
     assert explained == {*statuses(), errors.BUG_STATUS}
-    assert "128+N" in arguments.EPILOG
+    assert "128+N" in parser.EPILOG
 
 
 def test_no_status_of_ours_reads_as_a_success_or_a_warning() -> None:

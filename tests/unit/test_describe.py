@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import cli
+from borg_lvm.cli import main
 
 
 def told(folder: Path, capfd: pytest.CaptureFixture[str], name: str, text: str = "") -> str:
     file = folder / "config.yaml"
     file.write_text(text)
-    assert cli.main(["hooks", name, "--config", str(file)]) == 0
+    assert main.main(["hooks", name, "--config", str(file)]) == 0
     return " ".join(capfd.readouterr().out.split())
 
 

@@ -6,7 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
-from borg_lvm import arguments, errors
+from borg_lvm import errors
+from borg_lvm.cli import parser
 from borg_lvm.plugins import hookspecs
 
 ROOT = Path(__file__).parents[2]
@@ -14,7 +15,7 @@ REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:
-    (action,) = (a for a in arguments.parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (action,) = (a for a in parser.parser()._actions if isinstance(a, argparse._SubParsersAction))
     return dict(action.choices)
 
 
@@ -41,7 +42,7 @@ def statuses() -> set[int]:
 
 def test_every_exit_status_is_documented_and_every_documented_one_exists() -> None:
     assert {int(number) for number in re.findall(r"^\| (\d+) \|", REFERENCE, re.MULTILINE)} == statuses()
-    assert {int(number) for number in re.findall(r"(?<![\w+])(\d\d+)  ", arguments.EPILOG)} == statuses()
+    assert {int(number) for number in re.findall(r"(?<![\w+])(\d\d+)  ", parser.EPILOG)} == statuses()
 
 
 def test_no_status_of_ours_is_a_success_or_a_warning_to_borg() -> None:

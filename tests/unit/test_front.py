@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm import cli, front
+from borg_lvm.cli import drop_in, main
 from borg_lvm.errors import UsageError
 
 SCRIPTS = Path(__file__).parents[2] / "bin"
@@ -229,11 +229,13 @@ def test_descriptors_and_environment_are_handed_on(installed: Installed) -> None
 
 
 def test_statuses_are_the_programs() -> None:
-    assert [front.status("borg", number, True) for number in (64, 65, 69, 70, 71, 74, 75, 76, 77, 126, 127)] == [2] * 11
-    assert front.status("restic", 71, True) == 1
+    assert [drop_in.status("borg", number, True) for number in (64, 65, 69, 70, 71, 74, 75, 76, 77, 126, 127)] == [
+        2
+    ] * 11
+    assert drop_in.status("restic", 71, True) == 1
     for number in (0, 1, 2, 74, 100, 107, 127, 128, 255):
-        assert front.status("borg", number, False) == number
-    assert front.status("restic", 130, False) == 130
+        assert drop_in.status("borg", number, False) == number
+    assert drop_in.status("restic", 130, False) == 130
 
 
 @pytest.mark.process
@@ -250,11 +252,11 @@ def test_messages_are_as_many_as_the_programs_and_of_its_form(capfd: pytest.Capt
         (["borg", "create", "--info", "R::A", "/srv"], 2),
         (["borg", "create", "R::A", "--", "--info"], 1),
     ):
-        log = front.log("borg", words)
+        log = drop_in.log("borg", words)
         log.info("it goes on")
         log.warning("it does not")
         assert len(capfd.readouterr().err.splitlines()) == lines
-    front.log("borg", ["borg", "create", "--log-json"]).error("line\nline", status=71)
+    drop_in.log("borg", ["borg", "create", "--log-json"]).error("line\nline", status=71)
     told = json.loads(capfd.readouterr().err)
     assert {**told, "time": 0.0} == {
         "type": "log_message", "time": 0.0, "levelname": "ERROR", "name": "borg_lvm",
@@ -264,10 +266,10 @@ def test_messages_are_as_many_as_the_programs_and_of_its_form(capfd: pytest.Capt
 
 @pytest.mark.parametrize("option", [["--in-place-of", "borg"], ["--in-place-of=borg"]])
 def test_an_error_has_the_status_of_the_program(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", *option, "--no-such-option", "--", "borg", "create"]) == 2
-    assert cli.main(["run", "--no-such-option", "--", "borg", *option]) == 64  # behind the -- it is none of ours
+    assert main.main(["run", *option, "--no-such-option", "--", "borg", "create"]) == 2
+    assert main.main(["run", "--no-such-option", "--", "borg", *option]) == 64  # behind the -- it is none of ours
 
 
 def test_a_program_of_another_name_is_refused() -> None:
     with pytest.raises(UsageError, match=r"borgmatic\.real is not known as borg"):
-        front.pass_on("borg", ("/opt/borgmatic.real", "create"), "/")
+        drop_in.pass_on("borg", ("/opt/borgmatic.real", "create"), "/")

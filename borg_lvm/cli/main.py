@@ -7,11 +7,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from borg_lvm import output
-from borg_lvm.arguments import did_you_mean, options_of, parser
+from borg_lvm.cli import output
+from borg_lvm.cli.parser import did_you_mean, options_of, parser
+from borg_lvm.cli.verbs import VERBS
 from borg_lvm.errors import BUG_STATUS, BorgLvmError, ReaderGoneError, UsageError
 from borg_lvm.log import Log
-from borg_lvm.verbs import VERBS
 
 
 def main(argv: Sequence[str]) -> int:
@@ -19,9 +19,9 @@ def main(argv: Sequence[str]) -> int:
     program = _in_place_of(_ours(argv))
     if not program:
         return _main(argv)[0]
-    from borg_lvm import front
+    from borg_lvm.cli import drop_in
 
-    return front.status(program, *_main(argv))
+    return drop_in.status(program, *_main(argv))
 
 
 def _in_place_of(ours: Sequence[str]) -> str:
@@ -43,9 +43,9 @@ def _main(argv: Sequence[str]) -> tuple[int, bool]:
             raise UsageError("nothing to do", remedy="borg-lvm run -- COMMAND …, or see: borg-lvm --help")
         log = Log(as_json=args.log_json, quiet=args.quiet)
         if getattr(args, "in_place_of", None):
-            from borg_lvm import front
+            from borg_lvm.cli import drop_in
 
-            log = front.log(args.in_place_of, args.command)
+            log = drop_in.log(args.in_place_of, args.command)
         if getattr(args, "trace", False):
             trace_plugins(log)
         return VERBS[args.verb](args, log), False

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from borg_lvm import output
+from borg_lvm.cli import output
 from borg_lvm.errors import UsageError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from borg_lvm import given, output
+from borg_lvm.cli import options, output
 from borg_lvm.errors import BorgLvmError, ConfigError, SnapshotError, SourceError, UsageError
 from borg_lvm.log import Log
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 def _run(args: argparse.Namespace, log: Log) -> int:
     if args.in_place_of and args.command[1:]:
-        from borg_lvm import front
+        from borg_lvm.cli import drop_in
 
-        front.pass_on(args.in_place_of, tuple(args.command[1:]), given.cwd())
-    command = given.command(args)
-    given.refuse_what_cannot_be_run(command[0])
+        drop_in.pass_on(args.in_place_of, tuple(args.command[1:]), options.cwd())
+    command = options.command(args)
+    options.refuse_what_cannot_be_run(command[0])
 
-    return perform(args, command, given.settings(args), log)
+    return perform(args, command, options.settings(args), log)
 
 
 def perform(
@@ -42,14 +42,14 @@ def perform(
     program = wrappers.peel(command, os.environ, "/").program
     with notify.told(settings, program, log) as after:
         cleanup.set_going(ledger.entries(), log)
-        with given.applications(settings) as troupe:
-            surveyed = given.surveyed(args, command, settings, troupe)
+        with options.applications(settings) as troupe:
+            surveyed = options.surveyed(args, command, settings, troupe)
             if held:
-                given.refuse_what_cannot_stand(surveyed)
+                options.refuse_what_cannot_stand(surveyed)
             for dead in cleanup.dead_runs(surveyed.inventory.volumes, ledger.entries()):
                 cleanup.release(dead, log, settings.command_timeout)
             certified = after.certificates.append
-            job = run.Job(command, given.cwd(), keep, troupe, certified, held)
+            job = run.Job(command, options.cwd(), keep, troupe, certified, held)
             after.status = run.perform(surveyed, job, settings, log)
     return after.status
 
@@ -57,8 +57,8 @@ def perform(
 def _begin(args: argparse.Namespace, log: Log) -> int:
     from borg_lvm.daemon import client
 
-    given.refuse_all_but_root()
-    shown = given.to_be_printed(args) if args.print else ()
+    options.refuse_all_but_root()
+    shown = options.to_be_printed(args) if args.print else ()
     status = client.begin(args.name, vars(args), log)
     if status == 0:
         try:
@@ -72,19 +72,19 @@ def _begin(args: argparse.Namespace, log: Log) -> int:
 def _end(args: argparse.Namespace, log: Log) -> int:
     from borg_lvm.daemon import client
 
-    given.refuse_all_but_root()
+    options.refuse_all_but_root()
     return client.end(args.name, args.status, log)
 
 
 def _plan(args: argparse.Namespace, log: Log) -> int:
-    command = given.command(args)
-    given.refuse_what_cannot_be_run(command[0])
+    command = options.command(args)
+    options.refuse_what_cannot_be_run(command[0])
 
     from borg_lvm.reporting import outcome
 
-    settings = given.settings(args)
-    with given.applications(settings) as troupe:
-        made = given.surveyed(args, command, settings, troupe).with_holders().plan
+    settings = options.settings(args)
+    with options.applications(settings) as troupe:
+        made = options.surveyed(args, command, settings, troupe).with_holders().plan
     if args.json:
         output.lines([json.dumps(outcome.as_data(made), indent=2)])
     else:
@@ -120,15 +120,15 @@ def _asked(args: argparse.Namespace) -> probe.Asked:
 
     command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
     try:
-        settings, wrong = given.settings(args), None
+        settings, wrong = options.settings(args), None
         with coordinator.assembled(settings):  # what their plugins say of the configuration
             pass
     except ConfigError as error:
         settings, wrong = Settings(), probe.refused(error)
     question = None
     if command or args.path or settings.paths:
-        question = survey.Question(command or ("true",), given.cwd(), tuple(args.path or ()))
-    return probe.Asked(settings, wrong, question, lambda: given.refuse_what_cannot_be_run((*command, "true")[0]))
+        question = survey.Question(command or ("true",), options.cwd(), tuple(args.path or ()))
+    return probe.Asked(settings, wrong, question, lambda: options.refuse_what_cannot_be_run((*command, "true")[0]))
 
 
 def _clean(args: argparse.Namespace, log: Log) -> int:
@@ -138,9 +138,9 @@ def _clean(args: argparse.Namespace, log: Log) -> int:
     from borg_lvm.session import cleanup
     from borg_lvm.state import ledger
 
-    given.refuse_all_but_root()
+    options.refuse_all_but_root()
     cleanup.set_going(ledger.entries(), log, args.run)
-    timeout = given.settings_or_defaults(args, log).command_timeout
+    timeout = options.settings_or_defaults(args, log).command_timeout
     mapped = block_devices.mapped()
     volumes = lvm.report(timeout, hidden=True)
     entries = ledger.entries()
@@ -168,11 +168,11 @@ def _hooks(args: argparse.Namespace, log: Log) -> int:
     from borg_lvm.plugins import manager as plugins
 
     if args.plugin:
-        from borg_lvm import describe
+        from borg_lvm.cli import plugin_help
 
-        output.lines(describe.plugin(args.plugin, given.settings(args)))
+        output.lines(plugin_help.plugin(args.plugin, options.settings(args)))
         return 0
-    settings = given.settings(args)
+    settings = options.settings(args)
     named = [*settings.hooks, *(entry.plugin.text for entry in settings.applications)]
     manager = plugins.load(dict.fromkeys(named))
     for plugin in plugins.installed():
@@ -184,34 +184,34 @@ def _hooks(args: argparse.Namespace, log: Log) -> int:
 
 
 def _report(args: argparse.Namespace, log: Log) -> int:
-    from borg_lvm import account
+    from borg_lvm.cli import past_runs
 
-    given.refuse_all_but_root()
+    options.refuse_all_but_root()
     if args.html:
-        account.write_page(args.run, args.html)
+        past_runs.write_page(args.run, args.html)
     elif args.json:
-        output.lines([json.dumps(account.certificate(args.run), indent=2)])
+        output.lines([json.dumps(past_runs.certificate(args.run), indent=2)])
     else:
-        output.lines(account.lines(args.run))
+        output.lines(past_runs.lines(args.run))
     return 0
 
 
 def _history(args: argparse.Namespace, log: Log) -> int:
-    from borg_lvm import account
+    from borg_lvm.cli import past_runs
 
-    given.refuse_all_but_root()
+    options.refuse_all_but_root()
     if args.json:
-        output.lines([json.dumps(account.everything(), indent=2)])
+        output.lines([json.dumps(past_runs.everything(), indent=2)])
     else:
-        output.lines(account.overview())
+        output.lines(past_runs.overview())
     return 0
 
 
 def _discover(args: argparse.Namespace, log: Log) -> int:
     from borg_lvm.quiesce import discover
 
-    given.refuse_all_but_root()
-    settings = given.settings(args)
+    options.refuse_all_but_root()
+    settings = options.settings(args)
     found = discover.everything(settings, log.warning)
     for one in found:
         if one.configured:

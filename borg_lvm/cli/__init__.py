@@ -1,0 +1,1 @@
+"""What was typed: the command line and its subcommands."""
