@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from borg_lvm.contract import Subject
 from borg_lvm.errors import AbsentError, QuiesceError
 from borg_lvm.plugins.application import Application, DataPath, Intent, Probe
+from borg_lvm.testing import Subject
 
 SERVER = 'trap "" USR1; echo begun; while read -r line; do echo "$line" >>data; echo taken; done'
 

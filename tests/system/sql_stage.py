@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from borg_lvm.contract import Subject
 from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.testing import Subject
 from hooks.sql_server import Options, SqlServer
 from tests.rig import Rig
 from tests.system.archives import Borg

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from borg_lvm.contract import ApplicationContract, Subject
 from borg_lvm.errors import AbsentError
 from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.testing import ApplicationContract, Subject
 from hooks import containers
 from tests.rig import Rig
 from tests.system.boxes import Boxes, boxes

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm.contract import ApplicationContract, Subject
 from borg_lvm.errors import QuiesceError
+from borg_lvm.testing import ApplicationContract, Subject
 from hooks import mariadb
 from hooks.mariadb_copy import LSN
 from tests.rig import Rig

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm.contract import ApplicationContract, Subject
+from borg_lvm.testing import ApplicationContract, Subject
 from hooks import mysql
 from tests.lab.releases import program
 from tests.rig import Rig

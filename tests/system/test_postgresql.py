@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
-from borg_lvm.contract import ApplicationContract, Subject
 from borg_lvm.errors import QuiesceError
 from borg_lvm.linux.subprocesses import Account
 from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.testing import ApplicationContract, Subject
 from hooks import postgresql, postgresql_copy
 from tests.rig import Rig
 from tests.system.archives import Borg

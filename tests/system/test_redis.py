@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from borg_lvm.contract import ApplicationContract, Subject
 from borg_lvm.errors import BorgLvmError, QuiesceError
 from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.testing import ApplicationContract, Subject
 from hooks import redis, redis_copy
 from hooks.resp import Client
 from tests.rig import Rig

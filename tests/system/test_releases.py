@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm.contract import ApplicationContract, Subject
+from borg_lvm.testing import ApplicationContract, Subject
 from hooks import borg_options, options, restic
 from tests.lab.releases import program
 from tests.rig import Rig

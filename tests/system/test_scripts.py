@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from borg_lvm.contract import ApplicationContract, Subject
 from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.testing import ApplicationContract, Subject
 from hooks import scripts
 from tests.system.live import away, script
 

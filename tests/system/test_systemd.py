@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from borg_lvm.contract import ApplicationContract, Subject
 from borg_lvm.errors import AbsentError, QuiesceError
 from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.testing import ApplicationContract, Subject
 from hooks import systemd
 from tests.rig import Rig
 from tests.system.live import Programs, Run, assert_nothing_left, away, tidy, wait_for

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from borg_lvm.contract import Subject
+from borg_lvm.testing import Subject
 from tests.system.live import Programs, borg_lvm_argv
 from tests.system.program import run
 

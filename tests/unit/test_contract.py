@@ -14,7 +14,7 @@ pytestmark = pytest.mark.process
 ROOT = Path(__file__).parents[2]
 HEAD = """
 import pytest
-from borg_lvm.contract import ApplicationContract
+from borg_lvm.testing import ApplicationContract
 from tests.contract import toy, wrong
 """
 TEST = """

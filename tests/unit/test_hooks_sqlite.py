@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm.contract import ApplicationContract, Subject
 from borg_lvm.errors import AbsentError, QuiesceError
 from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.testing import ApplicationContract, Subject
 from hooks import sqlite
 
 pytestmark = pytest.mark.process

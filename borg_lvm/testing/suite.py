@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm.contract.spy import Spy
-from borg_lvm.contract.subject import Subject
 from borg_lvm.errors import AbsentError, BorgLvmError, QuiesceError
 from borg_lvm.linux import timeouts
 from borg_lvm.plugins.application import Added, Application
 from borg_lvm.quiesce import added_files
+from borg_lvm.testing.spy import Spy
+from borg_lvm.testing.subject import Subject
 from borg_lvm.watchdog import resume
 
 SPY = Spy()

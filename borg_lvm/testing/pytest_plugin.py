@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("borg_lvm.contract.suite")
+pytest.register_assert_rewrite("borg_lvm.testing.suite")
