@@ -25,7 +25,7 @@ from borg_lvm.linux import subprocesses
 from borg_lvm.plugins.application import END_PROCESS, Intent
 
 PATIENCE = 5.0
-UNSEEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "unseen_main.py")
+UNSEEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "unseen_process.py")
 MOST, MOST_LINES = 16 << 20, 100_000
 """How much one answer may be, in bytes and in lines: who says more than that never ends."""
 KEPT = 64 << 10

@@ -1,9 +1,9 @@
-"""The guardian's own process: undoes every freeze and suspend when nobody else will. Started by `guardian.py`.
+"""The guardian's own process: undoes every freeze and suspend when nobody else will. Started by `watchdog/client.py`.
 
 It is run by its path in an isolated interpreter, so it imports the standard library and its other half
-(`guardian_loosen.py`) only, and all of it before it says that it is ready. From then on it allocates little and reads
+(`watchdog/loosen.py`) only, and all of it before it says that it is ready. From then on it allocates little and reads
 no file: what it needs may lie on the very volume that stands still. All its memory is locked. It starts a program
-(`undo_main.py`) only to resume an application, when nobody else does, and after everything else has been set going:
+(`watchdog/resume_process.py`) only to resume an application, when nobody else does, and after everything else has been set going:
 that program has to be read from a disk. Strangers' processes are looked at in a child, which may hang.
 
 Protocol, one line each on standard input, each answered by one line (`ok` or `error TEXT`):
@@ -17,10 +17,10 @@ Protocol, one line each on standard input, each answered by one line (`ok` or `e
     release           everything is undone now: what a program that died in the window has left
     disarm            the window is closed; the answer is `ok`, or `acted NAME SECONDS …` when the deadline had passed
                       and something had to be undone: how long after the window's beginning that was
-    undo NAME TEXT    how an application is resumed: TEXT is handed to `undo_main.py`, with NAME and the ledger
+    undo NAME TEXT    how an application is resumed: TEXT is handed to `watchdog/resume_process.py`, with NAME and the ledger
     hold NAME SECONDS an application stands still from now on; after so many seconds it is resumed
     resumed NAME      it goes again; the answer is `ok` or `acted` when that took too long
-    ledger PATH       where `undo_main.py` writes down what it has resumed
+    ledger PATH       where `watchdog/resume_process.py` writes down what it has resumed
 A run that takes one window for each volume arms and disarms again, and once more for the removal of its snapshots.
 End of input in a window: the owner is dead; everything is undone after GRACE seconds. In the window of the snapshots
 they are 0. An lvremove that has lost its owner gets a moment to come to its end by itself.
@@ -47,7 +47,7 @@ SUSPENDED, TABLE_ONLY, WORKS = 0x2, 0x10, 0x20
 KIND = struct.Struct("=24x16s")  # of a table's first line: the type of its target
 ROOM = 4096
 STATELESS = (b"linear", b"striped", b"error", b"zero", b"thin", b"snapshot-origin", b"snapshot", b"")
-"""As in dm.py; and a table that is longer than there is room."""
+"""As in device_mapper.py; and a table that is longer than there is room."""
 MCL_CURRENT_AND_FUTURE = 3
 LOOK_AGAIN = 0.2
 PATIENT = 0.5
@@ -55,7 +55,7 @@ PATIENT = 0.5
 TRY_AGAIN = 3.0
 PATIENCE = 60.0
 HERE = os.path.dirname(os.path.abspath(__file__))
-HELPER = os.path.join(HERE, "undo_main.py")
+HELPER = os.path.join(HERE, "resume_process.py")
 HEEDED = {
     signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGCONT, signal.SIGCHLD, signal.SIGSEGV, signal.SIGBUS,
     signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS
@@ -75,7 +75,7 @@ def half(name: str) -> types.ModuleType:
     return module
 
 
-loosening = half("guardian_loosen")
+loosening = half("loosen")
 
 
 class Guardian:

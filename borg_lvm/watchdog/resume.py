@@ -11,7 +11,7 @@ from borg_lvm.linux import subprocesses
 from borg_lvm.plugins.application import Intent
 from borg_lvm.state.ledger import Entry
 
-PROGRAM = os.path.join(os.path.dirname(__file__), "undo_main.py")
+PROGRAM = os.path.join(os.path.dirname(__file__), "resume_process.py")
 TIMEOUT = 60.0
 NOTHING = "[]"
 

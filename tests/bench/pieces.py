@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.bench.clock import Series, alternate
 from tests.rig import Rig
 
-GUARDIAN = str(Path(__file__).resolve().parents[2] / "borg_lvm" / "guardian_main.py")
+GUARDIAN = str(Path(__file__).resolve().parents[2] / "borg_lvm" / "watchdog" / "process.py")
 
 
 def measured(rig: Rig, environment: Mapping[str, str], rounds: int) -> Iterator[str]:

@@ -57,7 +57,7 @@ seen = {
     "taken": taken,
     "resumed": resumed,
     "making": making,
-    "guardian": lambda: processes("cmdline", lambda text: b"guardian_main" in text),
+    "guardian": lambda: processes("cmdline", lambda text: b"watchdog/process.py" in text),
     "command": lambda: os.path.exists(told + ".begun"),
 }
 
