@@ -22,7 +22,8 @@ from typing import IO, Any
 
 from borg_lvm import errors
 from borg_lvm.errors import BorgLvmError, UsageError
-from borg_lvm.view import host_view, lingering
+from borg_lvm.linux import processes
+from borg_lvm.view import host_view
 
 __all__ = ["BorgLvmError", "Options", "View", "frozen", "plan", "run"]
 
@@ -124,7 +125,7 @@ def frozen(
 
 def _refuse_to_be_ended(name: str) -> None:
     """Raise UsageError if we still use a file of a view, for whoever does is ended with it."""
-    if host_view.copies(host_view.place(name)) & lingering.devices_of(os.getpid()):
+    if host_view.copies(host_view.place(name)) & processes.devices_of(os.getpid()):
         raise UsageError(
             f"this process still uses a file of the view {name}, which therefore stands",
             remedy=f"close what was opened in the block before it ends; now: borg-lvm end {name}",

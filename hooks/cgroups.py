@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from borg_lvm.errors import BusyError, QuiesceError
+from borg_lvm.linux import processes
 from borg_lvm.plugins.application import Intent
 
 from .running import Process
@@ -172,7 +173,7 @@ class _Hold:
     def _culprit(self) -> str:
         for pid in self._group.pids():
             with suppress(OSError, IndexError):
-                if _fields(pid)[0] == "D":
+                if processes.stat_fields(pid)[0] == b"D":
                     return f"its process {pid} ({_name(pid)}) waits in the kernel, for a disk or the network perhaps"
         return "it did not come to rest in time"
 
@@ -213,12 +214,7 @@ def _us() -> Iterator[int]:
     pid = os.getpid()
     while pid:
         yield pid
-        pid = int(_fields(pid)[1])
-
-
-def _fields(pid: int) -> list[str]:
-    """Return what the kernel tells of a process from its state on: proc_pid_stat(5), fields 3 and up."""
-    return _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        pid = int(processes.stat_fields(pid)[1])
 
 
 def _name(pid: int) -> str:

@@ -192,7 +192,8 @@ class Containers(Application):
         """Return the engine's version."""
         field = "{{.Server.Version}}" if self.engine == "docker" else "{{.Client.Version}}"
         try:
-            return f"{self.engine} {subprocesses.run([self.engine, 'version', '--format', field], timeout=TIMEOUT).strip()}"
+            version = subprocesses.run([self.engine, "version", "--format", field], timeout=TIMEOUT)
+            return f"{self.engine} {version.strip()}"
         except subprocesses.ProgramError as error:
             raise _not_told(self.engine, error) from error
 

@@ -92,7 +92,7 @@ class Seen:
     damaged: tuple[str, ...] = ()
     plan: Plan | None = None
     refused: Refused | None = None
-    usage_estimate: Mapping[str, Sequence[usage_estimate.Once]] = field(default_factory=dict)
+    past: Mapping[str, Sequence[usage_estimate.Once]] = field(default_factory=dict)
     grows: bool = True
     unnamed: tuple[Unnamed, ...] = ()
 

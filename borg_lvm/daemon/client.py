@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from borg_lvm.errors import LockedError, SnapshotError, SnapshotLostError, UsageError
-from borg_lvm.linux import namespaces
+from borg_lvm.linux import namespaces, processes
 from borg_lvm.linux.signals import raising, undisturbed
 from borg_lvm.log import Log
-from borg_lvm.view import control_socket, host_view, lingering
+from borg_lvm.view import control_socket, host_view
 
 PROGRAM = "borg_lvm.daemon.__main__"
 READY = b"ready"
@@ -169,7 +169,7 @@ def _refuse_to_saw_off_our_branch(name: str) -> None:
     base = host_view.place(name)
     with suppress(OSError):
         shown = host_view.copies(base)
-        if shown & lingering.devices_of(os.getppid()):
+        if shown & processes.devices_of(os.getppid()):
             raise UsageError(
                 f"process {os.getppid()}, which has called us, uses a file of the view that it ends; it still stands",
                 remedy="cd /, and close what is open there",

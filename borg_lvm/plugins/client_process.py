@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from borg_lvm.errors import BusyError, QuiesceError
-from borg_lvm.linux import subprocesses
+from borg_lvm.linux import processes, subprocesses
 from borg_lvm.plugins.application import END_PROCESS, Intent
 
 PATIENCE = 5.0
@@ -46,9 +46,8 @@ class Child:
     @property
     def intent(self) -> Intent:
         """What undoes all that the program holds, if nobody else does: its end."""
-        with open(f"/proc/{self._process.pid}/stat", "rb") as file:
-            start = file.read().rpartition(b")")[2].split()[19].decode()
-        return Intent((END_PROCESS, str(self._process.pid), start))
+        pid = self._process.pid
+        return Intent((END_PROCESS, str(pid), processes.stat_fields(pid)[19].decode()))
 
     def go(self) -> None:
         """Have what `waiting` has started begin. Errors: QuiesceError."""

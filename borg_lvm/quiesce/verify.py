@@ -17,13 +17,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import NoReturn
 
-from borg_lvm.linux import namespaces, safe_open, syscalls
+from borg_lvm.linux import namespaces, processes, safe_open, syscalls
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import Signals
 from borg_lvm.linux.timeouts import GRACE
 from borg_lvm.quiesce.managed_application import Player
 from borg_lvm.state.ledger import STATE
-from borg_lvm.view import lingering
 
 SCRATCH = "size=256m,mode=0711"
 """The folder in memory that each gets for what it has to write. Other users may pass through it."""
@@ -106,7 +105,7 @@ def _end(pid: int, view: View) -> None:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     if inode not in (namespaces.number(), os.fstat(view.namespace).st_ino):
-        lingering.kill_all_in(inode)
+        processes.kill_all_in(inode)
 
 
 def _child(player: Player, view: View, tell: int) -> NoReturn:

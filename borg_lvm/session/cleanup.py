@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from borg_lvm.errors import BorgLvmError
-from borg_lvm.linux import device_mapper, safe_open, subprocesses, syscalls
+from borg_lvm.linux import device_mapper, processes, safe_open, subprocesses, syscalls
 from borg_lvm.log import Log
 from borg_lvm.machine import lvm, mounts
 from borg_lvm.machine.lvm import KEEP_TAG, RUN_TAG, Volume, dm_name, prefix
@@ -22,11 +22,11 @@ from borg_lvm.machine.lvm_settings import FORM, JSON
 from borg_lvm.planning import ownership
 from borg_lvm.planning.ownership import Known
 from borg_lvm.reporting.outcome import Leftovers
-from borg_lvm.snapshots import luks
+from borg_lvm.snapshots import luks, users
 from borg_lvm.snapshots import remove as releasing
 from borg_lvm.snapshots.lvm import arm, expedite, group_lock, origin_tables
 from borg_lvm.state import ledger
-from borg_lvm.view import host_view, lingering
+from borg_lvm.view import host_view
 from borg_lvm.watchdog import resume
 
 PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))
@@ -144,24 +144,24 @@ def _end_guardian(dead: Dead) -> None:
     All that it could still do is done here, too.
     """
     for step in dead.entry.named("guardian") if dead.entry else ():
-        guardian = lingering.Process(int(str(step["pid"])), int(str(step["start"])), "guardian")
+        guardian = processes.Process(int(str(step["pid"])), int(str(step["start"])), "guardian")
         end = time.monotonic() + GUARDIAN_PATIENCE
-        while ledger.start_time(guardian.pid) == guardian.start and time.monotonic() < end:
+        while processes.start_time(guardian.pid) == guardian.start and time.monotonic() < end:
             time.sleep(0.05)
         guardian.kill(signal.SIGKILL)
 
 
 def _end_programs(dead: Dead, log: Log) -> None:
     why = f"run {dead.run_id} is dead, a program that it started is not"
-    lingering.end(lambda: _programs(dead), log, why, PATIENCE)
+    processes.end(lambda: _programs(dead), log, why, PATIENCE)
 
 
-def _programs(dead: Dead) -> list[lingering.Process]:
+def _programs(dead: Dead) -> list[processes.Process]:
     """Return the programs of LVM's that a dead run has left at work."""
     told = {(step["pid"], step["start"]) for step in dead.entry.named("program")} if dead.entry else set()
 
-    known = lingering.find(lambda pid: (pid, ledger.start_time(pid)) in told)
-    others = lingering.searched(lambda pid: _works_for(pid, dead.run_id), _may_be_program)
+    known = processes.find(lambda pid: (pid, processes.start_time(pid)) in told)
+    others = processes.searched(lambda pid: _works_for(pid, dead.run_id), _may_be_program)
     return list(dict.fromkeys([*known, *others]))
 
 
@@ -346,8 +346,8 @@ def _end_processes(dead: Dead, log: Log) -> None:
     if dead.entry is None:
         return
     devices = list(_devices(dead))
-    seen = lingering.end_viewers(devices, log, f"run {dead.run_id} is dead, its command is not")
-    lingering.end_holders(devices, log)
+    seen = users.end_viewers(devices, log, f"run {dead.run_id} is dead, its command is not")
+    users.end_holders(devices, log)
     if seen:
         log.warning(
             f"somebody has mounted a snapshot of the dead run {dead.run_id} on {seen}; to remove it: umount {seen}"

@@ -1,7 +1,7 @@
 """The watcher: looks at every snapshot while the command runs, has them grown, and says when the command must end.
 
-A look is one ioctl a snapshot, no process. What is to be done is decided in `planning/growth_policy.py`. What is gathered here goes
-into the run's certificate: `Watcher.stories`.
+A look is one ioctl a snapshot, no process. What is to be done is decided in `planning/growth_policy.py`. What is
+gathered here goes into the run's certificate: `Watcher.stories`.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from borg_lvm.planning import ownership
 from borg_lvm.planning.ownership import Known
 from borg_lvm.planning.plan import Plan
 from borg_lvm.reporting.outcome import Leftovers
+from borg_lvm.snapshots import users
 from borg_lvm.snapshots.lvm import merge, origin_tables
 from borg_lvm.state.ledger import Ledger
-from borg_lvm.view import lingering
 from borg_lvm.watchdog.client import Guardian
 
 GRACE = 2.0
@@ -104,7 +104,7 @@ def _remove_all(plan: Plan, ledger: Ledger, log: Log, leftovers: Leftovers, time
     try:
         if not complete:
             names = [volume.full_name for volume in ours(plan.run_id, known, timeout)]
-        lingering.end_holders(_devices(plan), log)
+        users.end_holders(_devices(plan), log)
         if names:
             with log.step(f"removing the snapshot{'s' * (len(names) > 1)} of {_origins(plan)}"):
                 remove(names, timeout)
@@ -112,7 +112,7 @@ def _remove_all(plan: Plan, ledger: Ledger, log: Log, leftovers: Leftovers, time
             return  # LVM says so by its status, and the kernel knows none of them any more
     except BorgLvmError as error:
         log.warning("\n".join([error.message, *error.details]))
-        lingering.end_holders(_devices(plan), log)
+        users.end_holders(_devices(plan), log)
     remove_changed(plan.run_id, known, log, leftovers, timeout)
 
 

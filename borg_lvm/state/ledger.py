@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from borg_lvm.errors import SnapshotError
+from borg_lvm.linux.processes import start_time
 from borg_lvm.state import directories
 
 STATE = "/run/borg-lvm"
@@ -60,16 +61,6 @@ def boot_id() -> str:
     """Return the id that the kernel made up at this boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
-
-
-def start_time(pid: int) -> int | None:
-    """Return when a process was started, in clock ticks since boot; None if there is none, or only a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 @dataclass

@@ -17,14 +17,14 @@ from datetime import UTC, datetime
 from typing import NoReturn
 
 from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError, with_notes
-from borg_lvm.linux import safe_open, syscalls
+from borg_lvm.linux import processes, safe_open, syscalls
 from borg_lvm.linux.namespaces import View, inside
 from borg_lvm.linux.signals import ENDING, STRAY, Signals, as_inherited, take_effect
 from borg_lvm.log import Log
 from borg_lvm.planning.plan import Plan
 from borg_lvm.snapshots.monitor import Watcher
 from borg_lvm.state.ledger import Ledger
-from borg_lvm.view import lingering, mounting, mounts, path_watch
+from borg_lvm.view import mounting, mounts, path_watch, teardown
 from borg_lvm.view.path_watch import Watch
 
 # Passed on when a process sent them to us; a terminal's reach the command by itself, being in our process group.
@@ -56,7 +56,7 @@ class Running:
         itself sends us is not sent back: borgmatic hands each signal on to its whole process group, which on a terminal
         is ours.
         """
-        ending = lingering.Ending(self.pid, self.namespace)
+        ending = teardown.Ending(self.pid, self.namespace)
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -72,7 +72,7 @@ class Running:
 
     def is_read(self) -> bool:
         """Whether a process in the view has a file or a directory of a snapshot open."""
-        return bool(lingering.readers(self.namespace, frozenset(self.devices)))
+        return bool(processes.readers(self.namespace, frozenset(self.devices)))
 
     def appeared(self) -> tuple[str, ...]:
         """Return the sources that did not exist when the run began, and do now: what was read there was live."""
@@ -133,7 +133,7 @@ def started(plan: Plan, command: Command, ledger: Ledger, signals: Signals, log:
                         os.waitpid(running.pid, 0)
                 # From here on signals are only taken note of: a release goes on to its end.
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                lingering.let_go(running.namespace, mounting.steps(plan, ""), frozenset(running.devices), log)
+                teardown.let_go(running.namespace, mounting.steps(plan, ""), frozenset(running.devices), log)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -269,9 +269,7 @@ def _leave_group() -> None:
 
     borgmatic does so. Source: proc_pid_stat(5), field 7.
     """
-    with open("/proc/self/stat", "rb") as file:
-        terminal = int(file.read().rpartition(b")")[2].split()[4])
-    if not terminal:
+    if not int(processes.stat_fields("self")[4]):  # the terminal
         os.setpgid(0, 0)
 
 

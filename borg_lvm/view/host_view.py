@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from borg_lvm.errors import SnapshotError, SnapshotLostError, with_notes
-from borg_lvm.linux import safe_open, syscalls
+from borg_lvm.linux import processes, safe_open, syscalls
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
@@ -25,9 +25,10 @@ from borg_lvm.machine.lvm import doubled, prefix
 from borg_lvm.planning.plan import Plan
 from borg_lvm.planning.view_layout import ROOT_HOLES
 from borg_lvm.snapshots.monitor import Watcher
+from borg_lvm.snapshots.users import unmount_elsewhere
 from borg_lvm.state import directories
 from borg_lvm.state.ledger import STATE, VIEWS, Ledger
-from borg_lvm.view import lingering, mounting
+from borg_lvm.view import mounting
 from borg_lvm.view import mounts as view
 from borg_lvm.view.control_socket import ABANDON, END, Desk
 
@@ -161,8 +162,8 @@ def take_down(base: str, run_id: str, devices: Iterable[int], log: Log) -> None:
     with suppress(OSError):
         syscalls.umount(os.path.join(STATE, run_id, "view"), syscalls.MNT_DETACH)
     numbers = frozenset(devices)
-    lingering.unmount_elsewhere(numbers)
-    lingering.end(lambda: lingering.holders(numbers), log, f"still using a snapshot after the end of the view {base}")
+    unmount_elsewhere(numbers)
+    processes.end(lambda: processes.holders(numbers), log, f"still using a snapshot after the end of the view {base}")
 
 
 def unmount(base: str, run_id: str) -> None:
@@ -176,9 +177,9 @@ def unmount(base: str, run_id: str) -> None:
             os.rmdir(base)
 
 
-def users(base: str) -> list[lingering.Process]:
+def users(base: str) -> list[processes.Process]:
     """Return the processes that use a file of the view that stands there."""
-    return lingering.holders(copies(base))
+    return processes.holders(copies(base))
 
 
 def copies(base: str) -> frozenset[int]:

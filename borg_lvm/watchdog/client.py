@@ -1,4 +1,4 @@
-"""Our end of the guardian: a process that undoes every freeze when we cannot (see `watchdog/process.py`).
+"""Our end of the guardian: a process that undoes every freeze when we cannot (see `process.py`).
 
 It is exec'ed, not forked, so that it holds none of our descriptors; it has a session of its own, so that a Ctrl-C
 does not reach it; and it watches a pipe, whose end tells it that we have died.
@@ -52,7 +52,7 @@ class Guardian:
         self._say(f"ledger {ledger}")
 
     def may_quiesce(self, name: str, undo: str) -> None:
-        """Tell how an application is resumed that may stand still from now on (`watchdog/resume_process.py`)."""
+        """Tell how an application is resumed that may stand still from now on (`resume_process.py`)."""
         self._say(f"undo {name} {undo}")
 
     def hold(self, name: str, seconds: float) -> None:

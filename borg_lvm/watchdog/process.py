@@ -1,10 +1,10 @@
-"""The guardian's own process: undoes every freeze and suspend when nobody else will. Started by `watchdog/client.py`.
+"""The guardian's own process: undoes every freeze and suspend when nobody else will. Started by `client.py`.
 
 It is run by its path in an isolated interpreter, so it imports the standard library and its other half
-(`watchdog/loosen.py`) only, and all of it before it says that it is ready. From then on it allocates little and reads
+(`loosen.py`) only, and all of it before it says that it is ready. From then on it allocates little and reads
 no file: what it needs may lie on the very volume that stands still. All its memory is locked. It starts a program
-(`watchdog/resume_process.py`) only to resume an application, when nobody else does, and after everything else has been set going:
-that program has to be read from a disk. Strangers' processes are looked at in a child, which may hang.
+(`resume_process.py`) only to resume an application, when nobody else does, and after everything else has been set
+going: that program has to be read from a disk. Strangers' processes are looked at in a child, which may hang.
 
 Protocol, one line each on standard input, each answered by one line (`ok` or `error TEXT`):
     freeze NAME DEVICE PATH  a file system (`st_dev`) that may be frozen from now on; PATH leads to a descriptor of our
@@ -17,10 +17,10 @@ Protocol, one line each on standard input, each answered by one line (`ok` or `e
     release           everything is undone now: what a program that died in the window has left
     disarm            the window is closed; the answer is `ok`, or `acted NAME SECONDS …` when the deadline had passed
                       and something had to be undone: how long after the window's beginning that was
-    undo NAME TEXT    how an application is resumed: TEXT is handed to `watchdog/resume_process.py`, with NAME and the ledger
+    undo NAME TEXT    how an application is resumed: TEXT is handed to `resume_process.py`, with NAME and the ledger
     hold NAME SECONDS an application stands still from now on; after so many seconds it is resumed
     resumed NAME      it goes again; the answer is `ok` or `acted` when that took too long
-    ledger PATH       where `watchdog/resume_process.py` writes down what it has resumed
+    ledger PATH       where `resume_process.py` writes down what it has resumed
 A run that takes one window for each volume arms and disarms again, and once more for the removal of its snapshots.
 End of input in a window: the owner is dead; everything is undone after GRACE seconds. In the window of the snapshots
 they are 0. An lvremove that has lost its owner gets a moment to come to its end by itself.

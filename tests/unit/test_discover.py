@@ -136,7 +136,7 @@ def test_what_is_not_configured_is_judged_by_what_is_seen_and_never_asked(
     monkeypatch.setattr(manager, "installed", lambda: ours)
     monkeypatch.setattr(unconfigured, "PATIENCE", 1.0)
     begin = time.monotonic()
-    found = unconfigured.look(Settings(), cast("coverage.Coverer", Coverer()))
+    found = unconfigured.look(Settings(), cast("application_data.Coverer", Coverer()))
     assert time.monotonic() - begin < 10
     assert found[:2] == (Unnamed("a", saved=("/saved/a",), missing=("/b: no",)), Unnamed("b"))
     assert "'slow' took too long" in found[2].unknown

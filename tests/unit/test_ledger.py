@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.errors import BorgLvmError
+from borg_lvm.linux import processes
 from borg_lvm.state import ledger
 from borg_lvm.state.ledger import Entry, Owner
 
@@ -175,7 +176,7 @@ def test_names_that_are_not_utf_8_are_written_and_read_back() -> None:
 
 class TestOwner:
     def mine(self) -> Owner:
-        start = ledger.start_time(os.getpid())
+        start = processes.start_time(os.getpid())
         assert start
         return Owner(ledger.boot_id(), os.getpid(), start)
 
@@ -191,7 +192,7 @@ class TestOwner:
         assert not Owner("another-boot", mine.pid, mine.start).is_alive()
 
     def test_a_number_that_is_free(self) -> None:
-        assert ledger.start_time(2**22 + 1) is None
+        assert processes.start_time(2**22 + 1) is None
 
     @pytest.mark.parametrize(
         ("stat", "start"),
@@ -206,8 +207,8 @@ class TestOwner:
     ) -> None:
         path = tmp_path / "stat"
         path.write_bytes(stat)
-        monkeypatch.setattr(ledger, "open", lambda name, mode: path.open("rb"), raising=False)
-        assert ledger.start_time(7) == start
+        monkeypatch.setattr(processes, "open", lambda name, mode: path.open("rb"), raising=False)
+        assert processes.start_time(7) == start
 
 
 def test_each_line_is_one_object(state: Path) -> None:

@@ -9,11 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from borg_lvm.linux import looking
+from borg_lvm.linux import looking, processes
 from borg_lvm.linux.looking import Answers, answers
+from borg_lvm.linux.processes import Process
 from borg_lvm.log import Log
-from borg_lvm.view import lingering
-from borg_lvm.view.lingering import Process
 
 pytestmark = pytest.mark.process
 HANGS, FAILS, DIES = 3, 4, 5
@@ -78,11 +77,11 @@ def test_who_is_silent_is_told_once(monkeypatch: pytest.MonkeyPatch, capfd: pyte
         order.append(numbers)
         return Answers([], [HANGS])
 
-    monkeypatch.setattr(lingering, "_SILENT", {})
-    monkeypatch.setattr(lingering, "find", lambda among: list(crowd))
-    monkeypatch.setattr(lingering, "start_time", lambda pid: pid)
+    monkeypatch.setattr(processes, "_SILENT", {})
+    monkeypatch.setattr(processes, "find", lambda among: list(crowd))
+    monkeypatch.setattr(processes, "start_time", lambda pid: pid)
     monkeypatch.setattr(looking, "answers", answered)
     for _ in range(2):
-        lingering.end(lambda: lingering.holders(frozenset({1})), Log(), "why")
+        processes.end(lambda: processes.holders(frozenset({1})), Log(), "why")
     assert order == [[HANGS, 2, 6], [2, 6, HANGS]]
     assert capfd.readouterr().err.count("p3 (3)") == 1

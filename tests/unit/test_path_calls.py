@@ -11,8 +11,10 @@ import pytest
 import borg_lvm
 
 FOREIGN = (
-    "adding clean guardian guardian_main laying namespace run session snapshots.lvm.arm snapshots.lvm.expedite "
-    "snapshots.lvm.group_lock snapshots.lvm.prepare snapshots.lvm.take stand strays survey verifying view"
+    "linux.namespaces linux.processes quiesce.added_files quiesce.verify session.cleanup session.run session.survey "
+    "snapshots.lvm.arm snapshots.lvm.expedite snapshots.lvm.group_lock snapshots.lvm.prepare snapshots.lvm.take "
+    "snapshots.users view.command view.host_view view.mounting view.mounts view.teardown watchdog.client "
+    "watchdog.process"
 ).split()
 """The modules that touch what lies below directories of others, in their order of the alphabet."""
 
@@ -21,44 +23,46 @@ BY_NAME = frozenset(
     "os.mkfifo os.mknod os.rmdir os.unlink os.remove os.rename os.replace os.link os.symlink os.chmod os.chown "
     "os.lchown os.utime os.truncate os.chdir os.chroot os.getxattr os.setxattr os.execv os.path.exists os.path.lexists "
     "os.path.isdir os.path.isfile os.path.islink os.path.ismount os.path.realpath os.path.samefile os.path.getsize "
-    "kernel.mount kernel.umount kernel.pivot_root Path pathlib.Path shutil.rmtree shutil.copy shutil.move".split()
+    "syscalls.mount syscalls.umount syscalls.pivot_root Path pathlib.Path shutil.rmtree shutil.copy shutil.move".split()
 )
 
 OURS = {
-    ("clean", "os.path.exists"): "a mapping of ours, below /dev/mapper",
-    ("clean", "open"): "the space of a snapshot of ours, below /dev/mapper; a process's words, in /proc",
-    ("clean", "os.path.lexists"): "the ledger of a run, below /run/borg-lvm",
-    ("adding", "kernel.umount"): "the run's own directory",
-    ("adding", "os.mkdir"): "the run's own directory",
-    ("adding", "os.rmdir"): "the run's own directory",
-    ("guardian_main", "os.open"): "/dev/mapper/control, and descriptors of its owner's in /proc",
-    ("namespace", "kernel.mount"): "/, which has no name above it",
-    ("namespace", "open"): "what /proc says of a descriptor",
-    ("namespace", "os.open"): "/proc, and the root directory: compared only",
-    ("run", "os.mkdir"): "the run's own directory",
+    ("session.cleanup", "os.path.exists"): "a mapping of ours, below /dev/mapper",
+    ("session.cleanup", "open"): "the space of a snapshot of ours, below /dev/mapper; a process's words, in /proc",
+    ("session.cleanup", "os.path.lexists"): "the ledger of a run, below /run/borg-lvm",
+    ("quiesce.added_files", "syscalls.umount"): "the run's own directory",
+    ("quiesce.added_files", "os.mkdir"): "the run's own directory",
+    ("quiesce.added_files", "os.rmdir"): "the run's own directory",
+    ("watchdog.process", "os.open"): "/dev/mapper/control, and descriptors of its owner's in /proc",
+    ("linux.namespaces", "syscalls.mount"): "/, which has no name above it",
+    ("linux.namespaces", "open"): "what /proc says of a descriptor",
+    ("linux.namespaces", "os.open"): "/proc, and the root directory: compared only",
+    ("view.command", "os.mkdir"): "the run's own directory",
     ("snapshots.lvm.arm", "os.mknod"): "the node of a snapshot of ours, below /dev/mapper",
     ("snapshots.lvm.arm", "os.path.exists"): "the same; udev's socket in /run/udev",
     ("snapshots.lvm.expedite", "os.open"): "a switch of the kernel's, below /sys",
     ("snapshots.lvm.group_lock", "os.open"): "LVM's own directory of locks, below /run/lock",
     ("snapshots.lvm.group_lock", "os.stat"): "the same",
-    ("stand", "kernel.mount"): "the tmpfs of the view, below /run/borg-lvm, before anything is in it",
-    ("stand", "kernel.umount"): "the same, and the run's own directory",
-    ("stand", "os.mkdir"): "below /run/borg-lvm",
-    ("stand", "os.rmdir"): "below /run/borg-lvm",
-    ("stand", "os.open"): "the directory of the view, below /run/borg-lvm",
-    ("stand", "os.path.realpath"): "refuses sources that lead through a link; opens nothing",
-    ("strays", "open"): "files of a process, in /proc",
-    ("strays", "os.listdir"): "the open files of a process, in /proc",
-    ("strays", "os.stat"): "what a process has open, in /proc",
-    ("strays", "os.open"): "files of a process, in /proc",
-    ("survey", "os.path.realpath"): "directories of the system, and where a source leads; opens nothing",
-    ("survey", "os.path.islink"): "directories of the system",
-    ("verifying", "kernel.mount"): "a scratch directory over /run/borg-lvm",
-    ("view", "kernel.mount"): "the staging area in the run's own directory, and the copies in it",
-    ("view", "kernel.umount"): "the staging area; `.` after pivot_root",
-    ("view", "kernel.pivot_root"): "`.`",
-    ("view", "os.mkdir"): "the staging area in the run's own directory",
-    ("view", "os.chdir"): "the staging area; `/`",
+    ("view.host_view", "syscalls.mount"): "the tmpfs of the view, below /run/borg-lvm, before anything is in it",
+    ("view.host_view", "syscalls.umount"): "the same, and the run's own directory",
+    ("view.host_view", "os.mkdir"): "below /run/borg-lvm",
+    ("view.host_view", "os.rmdir"): "below /run/borg-lvm",
+    ("view.host_view", "os.open"): "the directory of the view, below /run/borg-lvm",
+    ("view.host_view", "os.path.realpath"): "refuses sources that lead through a link; opens nothing",
+    ("linux.processes", "open"): "files of a process, in /proc",
+    ("linux.processes", "os.listdir"): "the open files of a process, in /proc",
+    ("linux.processes", "os.stat"): "what a process has open, in /proc",
+    ("snapshots.users", "open"): "mount tables, in /proc",
+    ("snapshots.users", "os.open"): "the same, and namespaces of processes",
+    ("snapshots.users", "os.listdir"): "processes, in /proc; what lies on a device, in /sys",
+    ("session.survey", "os.path.realpath"): "directories of the system, and where a source leads; opens nothing",
+    ("session.survey", "os.path.islink"): "directories of the system",
+    ("quiesce.verify", "syscalls.mount"): "a scratch directory over /run/borg-lvm",
+    ("view.mounts", "syscalls.mount"): "the staging area in the run's own directory, and the copies in it",
+    ("view.mounts", "syscalls.umount"): "the staging area; `.` after pivot_root",
+    ("view.mounts", "syscalls.pivot_root"): "`.`",
+    ("view.mounts", "os.mkdir"): "the staging area in the run's own directory",
+    ("view.mounts", "os.chdir"): "the staging area; `/`",
 }
 """What is called by name all the same, and why nobody else can change what that name leads to."""
 
@@ -97,7 +101,7 @@ def test_every_exception_is_used() -> None:
     [
         ("os.stat(path)", ["os.stat"]),
         ("open(f'{folder}/x')", ["open"]),
-        ("kernel.mount(None, point, None, 0)", ["kernel.mount"]),
+        ("syscalls.mount(None, point, None, 0)", ["syscalls.mount"]),
         ("def f():\n  with suppress(OSError):\n    os.makedirs(x)", ["os.makedirs"]),
         ("open('/proc/mounts')", []),
         ("open(f'/proc/{pid}/stat', 'rb')", []),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from borg_lvm.view.lingering import Process, devices_at, searched
+from borg_lvm.linux.processes import Process, devices_at, searched
 
 RING = "anon_inode:[io_uring]"
 REMEDY = (

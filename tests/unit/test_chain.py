@@ -1,4 +1,4 @@
-"""The house has floors, and imports run downwards: what DESIGN.md says of the modules, proven from their source."""
+"""Packages are a chain, and imports run one way along it: what DESIGN.md says of them, proven from their source."""
 
 from __future__ import annotations
 
@@ -12,28 +12,40 @@ import pytest
 import borg_lvm
 
 ROOT = "borg_lvm"
-FLOORS: tuple[frozenset[str], ...] = tuple(
+CHAIN: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "proc kernel linux dm signals log errors safety opening limits output statedir safe_open path_watch journal",
-        "config command devices plugins hookspecs getopt_long wrappers applications child unseen_main trace",
-        "plan consent left_out resolve report sizing volumes watching verdict past coverage certificate timeline trend "
-        "webpage drawing metrics checking checklist belonging snapshotable finding group_findings mount_options",
-        "adding attempts automounts encrypted quiesce players undo undo_main snapshots release guardian guardian_main "
-        "guardian_loosen view run verifying preparing ledger locks luks namespace looking strays survey watch growing "
-        "taint history laying recording aftermath desk stand merging origins volume_facts",
-        "session clean describe discover contract account front checkup unnamed keeper",
-        "cli arguments given verbs __main__ keeper_main api",
+        "errors journal log",
+        "linux",
+        "machine plugins",
+        "config",
+        "planning",
+        "reporting",
+        "state",
+        "watchdog",
+        "snapshots",
+        "view",
+        "quiesce",
+        "session",
+        "check daemon testing",
+        "cli api",
     )
 )
-"""Every module of the package (or folder of modules) by its floor. A new module must be placed here."""
+"""Every package, and module beside them, in the order of imports: each imports only what stands before it."""
 
+MOST = 12
 HOOKS = ("hooks", "borg_lvm_hooks")
-PURE_FLOOR = 2
-EFFECTS = ("subprocess", "ctypes", "time", "socket", "signal", f"{ROOT}.proc", f"{ROOT}.kernel")
+PURE = ("planning", "reporting", "check.judge", "check.text", "check.finding", "check.group_findings")
+EFFECTS = (
+    *("subprocess", "ctypes", "time", "socket", "signal"),
+    *(f"{ROOT}.linux.{name}" for name in ("subprocesses", "syscalls", "processes", "namespaces", "dm_ioctl")),
+)
 """What thought may not reach for: processes, the clock, the kernel."""
 
+HOOKSPECS = f"{ROOT}.plugins.hookspecs"
 HOOKSPECS_MAY_IMPORT = ("pluggy", "typing", "__future__")
+ALONE = ("watchdog.process", "watchdog.loosen", "watchdog.resume_process", "plugins.unseen_process")
+"""Programs of their own, started by their path: they import nothing of ours."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +116,18 @@ def room(name: str) -> str:
     return name.split(".")[1] if "." in name else ""
 
 
-def floor(name: str) -> int | None:
-    return next((number for number, names in enumerate(FLOORS) if room(name) in names), None)
+def place(name: str) -> int | None:
+    """The place of a module in the chain. A program, which nothing imports, may use everything."""
+    if name.endswith(".__main__"):
+        return len(CHAIN)
+    return next((number for number, names in enumerate(CHAIN) if room(name) in names), None)
 
 
 def judge(package: Path) -> list[str]:
     """Every breach of the rules in a package, in words."""
     known = modules(package)
     drawn = {name: imports(name, path, known) for name, path in known.items()}
-    breaches = [f"{name}: has no floor; place it in FLOORS" for name in known if name != ROOT and floor(name) is None]
+    breaches = [f"{name}: has no place in CHAIN" for name in known if name != ROOT and place(name) is None]
     for name, found in drawn.items():
         for item in found:
             breaches.extend(f"{name}:{item.line}: {words}" for words in _breaches(name, item))
@@ -122,7 +137,7 @@ def judge(package: Path) -> list[str]:
 
 def _breaches(name: str, item: Import) -> Iterator[str]:
     target = item.target
-    here, there = floor(name), floor(target)
+    here, there = place(name), place(target)
     if target == ROOT:
         yield "imports the package root"
     if name == ROOT and inside(target, ROOT):
@@ -130,10 +145,12 @@ def _breaches(name: str, item: Import) -> Iterator[str]:
     if inside(target, *HOOKS):
         yield f"imports {target}; the core knows no plugin"
     if inside(target, ROOT) and here is not None and there is not None and there > here:
-        yield f"imports upwards: {target} (floor {there}) from floor {here}"
-    if here == PURE_FLOOR and inside(target, *EFFECTS):
+        yield f"imports against the chain: {target}"
+    if inside(name, *(f"{ROOT}.{pure}" for pure in PURE)) and inside(target, *EFFECTS):
         yield f"is pure, but imports {target}"
-    if room(name) == "hookspecs" and item.at_run_time and not inside(target, *HOOKSPECS_MAY_IMPORT):
+    if inside(name, *(f"{ROOT}.{alone}" for alone in ALONE)) and inside(target, ROOT):
+        yield f"is started alone, but imports {target}"
+    if name == HOOKSPECS and item.at_run_time and not inside(target, *HOOKSPECS_MAY_IMPORT):
         yield f"imports {target} at run time"
 
 
@@ -160,22 +177,40 @@ def test_the_house_stands() -> None:
     assert judge(Path(borg_lvm.__file__).parent) == []
 
 
-def test_no_module_is_on_two_floors() -> None:
-    assert sum(map(len, FLOORS)) == len(frozenset().union(*FLOORS))
+def test_no_package_has_two_places() -> None:
+    assert sum(map(len, CHAIN)) == len(frozenset().union(*CHAIN))
+
+
+def test_folders_are_small() -> None:
+    assert borg_lvm.__file__
+    top = Path(borg_lvm.__file__).parent
+    for folder in {path.parent for path in top.rglob("*.py")} - {top}:
+        found = [path.name for path in folder.iterdir() if path.name not in ("__init__.py", "__pycache__")]
+        assert len(found) <= MOST, f"{folder.relative_to(top)} has {len(found)} entries; {MOST} are found at a glance"
+
+
+def test_each_package_says_what_is_in_it() -> None:
+    assert borg_lvm.__file__
+    for path in Path(borg_lvm.__file__).parent.rglob("__init__.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
 SOUND = {
     "__init__.py": '"""Nothing."""',
     "errors.py": "import sys",
-    "proc.py": "import subprocess\nfrom borg_lvm.errors import Error",
-    "hookspecs.py": "from typing import TYPE_CHECKING\nimport pluggy\nif TYPE_CHECKING:\n from borg_lvm import command",
-    "command.py": "import os",
-    "config/__init__.py": "from borg_lvm.config.loader import load",
-    "config/load.py": "from borg_lvm import errors\nfrom .tree import Node\nfrom ..proc import run\nfrom . import tree",
+    "linux/syscalls.py": "import ctypes",
+    "linux/signals.py": "from borg_lvm.errors import Error",
+    "plugins/hookspecs.py": "from typing import TYPE_CHECKING\nimport pluggy\n"
+    "if TYPE_CHECKING:\n from borg_lvm.plugins import backup_command",
+    "plugins/backup_command.py": "import os",
+    "config/__init__.py": "from borg_lvm.config.load import load",
+    "config/load.py": "from borg_lvm import errors\nfrom .tree import Node\n"
+    "from ..linux.syscalls import run\nfrom . import tree",
     "config/tree.py": "import yaml",
-    "plan.py": "from borg_lvm.config import Settings\nimport borg_lvm.planning.view_layout",
-    "resolve.py": "import os.path",
-    "session.py": "from borg_lvm import plan, proc",
+    "planning/plan.py": "from borg_lvm.config import Settings\nimport borg_lvm.planning.layout",
+    "planning/layout.py": "import os.path",
+    "session/run.py": "from borg_lvm.planning import plan\nfrom borg_lvm.linux import syscalls",
+    "watchdog/process.py": "import os",
     "__main__.py": "def main():\n from borg_lvm.session.run import run",
 }
 
@@ -198,53 +233,46 @@ def test_the_judge_finds_nothing_wrong_with_a_sound_house(tmp_path: Path) -> Non
     [
         (
             "errors.py",
-            "from borg_lvm.plugins.backup_command import X",
-            "borg_lvm.errors:1: imports upwards: borg_lvm.plugins.backup_command (floor 1)",
+            "from borg_lvm.config.tree import X",
+            "borg_lvm.errors:1: imports against the chain: borg_lvm.config",
         ),
-        ("errors.py", "from borg_lvm import plan", "imports upwards: borg_lvm.planning.plan (floor 2) from floor 0"),
-        ("errors.py", "import borg_lvm.session.run as s", "imports upwards: borg_lvm.session.run (floor 4)"),
-        ("errors.py", "def f():\n from .plan import x", "borg_lvm.errors:2: imports upwards: borg_lvm.planning.plan"),
+        ("errors.py", "from borg_lvm.planning import plan", "imports against the chain: borg_lvm.planning.plan"),
+        ("errors.py", "import borg_lvm.session.run as s", "imports against the chain: borg_lvm.session.run"),
+        ("errors.py", "def f():\n from .planning.plan import x", "borg_lvm.errors:2: imports against the chain"),
         (
             "errors.py",
             "import importlib\nimportlib.import_module('borg_lvm.planning.plan')",
-            "imports upwards: borg_lvm.planning.plan",
+            "imports against the chain",
         ),
-        ("config/tree.py", "from ..plan import x", "imports upwards: borg_lvm.planning.plan (floor 2) from floor 1"),
-        ("config/tree.py", "if TYPE_CHECKING:\n from borg_lvm import plan", "imports upwards: borg_lvm.planning.plan"),
+        ("config/tree.py", "from ..planning.plan import x", "imports against the chain: borg_lvm.planning.plan"),
+        ("config/tree.py", "if TYPE_CHECKING:\n from borg_lvm.planning import plan", "imports against the chain"),
         (
             "errors.py",
-            "from borg_lvm import proc",
-            "borg_lvm.errors -> borg_lvm.linux.subprocesses -> borg_lvm.errors: imports in a circle",
+            "from borg_lvm.linux import signals",
+            "borg_lvm.errors -> borg_lvm.linux.signals -> borg_lvm.errors: imports in a circle",
         ),
-        ("config/tree.py", "from borg_lvm.config import load", "borg_lvm.config.loader -> borg_lvm.config.document"),
-        (
-            "config/tree.py",
-            "import borg_lvm.config",
-            "borg_lvm.config -> borg_lvm.config.loader -> borg_lvm.config.document",
-        ),
-        (
-            "command.py",
-            "import borg_lvm.plugins.backup_command",
-            "borg_lvm.plugins.backup_command -> borg_lvm.plugins.backup_command: imports in a circle",
-        ),
-        ("session.py", "from borg_lvm import __version__", "borg_lvm.session.run:1: imports the package root"),
-        ("session.py", "import borg_lvm", "borg_lvm.session.run:1: imports the package root"),
-        ("session.py", "from . import VERSION", "borg_lvm.session.run:1: imports the package root"),
+        ("config/tree.py", "from borg_lvm.config import load", "borg_lvm.config.load -> borg_lvm.config.tree"),
+        ("config/tree.py", "import borg_lvm.config", "borg_lvm.config -> borg_lvm.config.load -> borg_lvm.config.tree"),
+        ("errors.py", "import borg_lvm.errors", "borg_lvm.errors -> borg_lvm.errors: imports in a circle"),
+        ("session/run.py", "from borg_lvm import __version__", "borg_lvm.session.run:1: imports the package root"),
+        ("session/run.py", "import borg_lvm", "borg_lvm.session.run:1: imports the package root"),
+        ("session/run.py", "from .. import VERSION", "borg_lvm.session.run:1: imports the package root"),
         ("__init__.py", "from borg_lvm.errors import E", "the package root imports borg_lvm.errors"),
         (
-            "hookspecs.py",
+            "plugins/hookspecs.py",
             "from borg_lvm.plugins.backup_command import X",
-            "imports borg_lvm.plugins.backup_command at run time",
+            "imports borg_lvm.plugins.backup_command at",
         ),
-        ("hookspecs.py", "import os", "imports os at run time"),
-        ("hookspecs.py", "if TYPE_CHECKING:\n pass\nelse:\n import os", "imports os at run time"),
-        ("session.py", "import hooks.borg", "imports hooks.borg; the core knows no plugin"),
-        ("session.py", "from borg_lvm_hooks import borg", "imports borg_lvm_hooks; the core knows no plugin"),
-        ("session.py", "__import__('borg_lvm_hooks.tar')", "imports borg_lvm_hooks.tar; the core knows no plugin"),
-        ("novel.py", "", "borg_lvm.novel: has no floor"),
-        ("novel/inner.py", "", "borg_lvm.novel.inner: has no floor"),
-        *[("plan.py", f"import {name}", f"is pure, but imports {name}") for name in EFFECTS],
-        *[("resolve.py", f"from {name} import x", f"is pure, but imports {name}") for name in EFFECTS],
+        ("plugins/hookspecs.py", "import os", "imports os at run time"),
+        ("plugins/hookspecs.py", "if TYPE_CHECKING:\n pass\nelse:\n import os", "imports os at run time"),
+        ("session/run.py", "import hooks.borg", "imports hooks.borg; the core knows no plugin"),
+        ("session/run.py", "from borg_lvm_hooks import borg", "imports borg_lvm_hooks; the core knows no plugin"),
+        ("session/run.py", "__import__('borg_lvm_hooks.tar')", "imports borg_lvm_hooks.tar; the core knows no plugin"),
+        ("watchdog/process.py", "from borg_lvm.errors import E", "is started alone, but imports borg_lvm.errors"),
+        ("novel.py", "", "borg_lvm.novel: has no place in CHAIN"),
+        ("novel/inner.py", "", "borg_lvm.novel.inner: has no place in CHAIN"),
+        *[("planning/plan.py", f"import {name}", f"is pure, but imports {name}") for name in EFFECTS],
+        *[("planning/layout.py", f"from {name} import x", f"is pure, but imports {name}") for name in EFFECTS],
     ],
 )
 def test_the_judge_catches_every_breach(tmp_path: Path, file: str, text: str, breach: str) -> None:

@@ -1,0 +1,196 @@
+"""Processes of the machine: found, asked what they use, and ended. Each is safe against its number being given away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from borg_lvm.linux import looking, namespaces
+from borg_lvm.log import Log
+
+PATIENCE = 2.0
+"""Seconds between asking a process to end and forcing it."""
+LOOK_AGAIN = 0.5
+"""Seconds at most between two looks whether they have ended: each is a pass over all of /proc."""
+
+
+def stat_fields(pid: int | str) -> list[bytes]:
+    """Return what the kernel tells of a process, or a thread, from its state on: proc_pid_stat(5), fields 3 and up.
+
+    Its name stands before, and may have brackets and blanks in it. Raises: OSError when there is none.
+    """
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
+
+
+def start_time(pid: int) -> int | None:
+    """Return when a process was started, in clock ticks since boot; None if there is none, or only a zombie."""
+    try:
+        fields = stat_fields(pid)
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, safe against its number being given to another."""
+
+    pid: int
+    start: int
+    name: str
+
+    def kill(self, signum: int) -> None:
+        """Send a signal, if it is still the same process."""
+        if start_time(self.pid) == self.start:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
+
+
+def find(belongs: Callable[[int], bool]) -> list[Process]:
+    """Return the processes, but us, for which `belongs(pid)` holds; those that vanish meanwhile are left out."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        with suppress(OSError):
+            pid = int(name)
+            start = start_time(pid)
+            if start is not None and belongs(pid):
+                with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                    found.append(Process(pid, start, file.read().strip()))
+    return found
+
+
+_SILENT: dict[Process, bool] = {}
+"""The processes that did not let themselves be looked at, and whether that was told: they are waited for but once."""
+
+
+def searched(asks: Callable[[int], bool], among: Callable[[int], bool] = lambda pid: True) -> list[Process]:
+    """Return the processes, but us, for which `asks(pid)` holds, which may wait for a stranger (`looking`).
+
+    `among` leaves out some, and must not wait. Who does not let himself be looked at is left out, and told by `end`.
+    """
+    found = find(among)
+    found.sort(key=lambda process: process in _SILENT)  # so that they do not hold up the others again
+    said = looking.answers(asks, [process.pid for process in found])
+    yes, silent = set(said.yes), set(said.silent)
+    for process in found:
+        if process.pid in silent:
+            if start_time(process.pid) == process.start:
+                _SILENT.setdefault(process, False)
+        else:
+            _SILENT.pop(process, None)
+    return [process for process in found if process.pid in yes]
+
+
+def _tell_silent(log: Log) -> None:
+    new = [process for process, told in _SILENT.items() if not told]
+    if new:
+        names = ", ".join(f"{process.name} ({process.pid})" for process in new)
+        log.warning(f"cannot tell whether these use a snapshot, for the kernel does not let us look at them: {names}")
+        _SILENT.update(dict.fromkeys(new, True))
+
+
+def in_namespace(namespace: int) -> list[Process]:
+    """Return the processes in the mount namespace that the descriptor stands for."""
+    inode = os.fstat(namespace).st_ino
+    return find(lambda pid: namespaces.number(pid) == inode)
+
+
+def users(namespace: int, devices: frozenset[int]) -> list[Process]:
+    """Return the processes in the namespace that use a file of one of the devices (`st_dev`)."""
+    inode = os.fstat(namespace).st_ino
+    return searched(lambda pid: _uses(pid, devices), lambda pid: namespaces.number(pid) == inode)
+
+
+def readers(namespace: int, devices: frozenset[int]) -> list[Process]:
+    """Return the processes in the namespace that have a file or a directory of one of the devices open.
+
+    Not those that only live there: whose program, libraries or working directory are on it.
+    """
+    inode = os.fstat(namespace).st_ino
+    return searched(
+        lambda pid: any(devices & found for found in _open_devices(pid)), lambda pid: namespaces.number(pid) == inode
+    )
+
+
+def holders(devices: frozenset[int]) -> list[Process]:
+    """Return the processes, wherever they are, that use a file of one of the devices (`st_dev`)."""
+    return searched(lambda pid: _uses(pid, devices)) if devices else []
+
+
+def devices_of(pid: int) -> set[int]:
+    """Return the devices of a process's root, working directory, program, open files and mapped files.
+
+    A device that is open itself counts as well. For us and who has called us: others may have us wait for ever.
+    """
+    return {device for found in _devices_of(pid) for device in found}
+
+
+def _uses(pid: int, devices: frozenset[int]) -> bool:
+    """Whether a process uses one of the devices. May wait for ever: its maps are looked at if nothing else tells."""
+    return any(devices & found for found in _devices_of(pid))
+
+
+def _devices_of(pid: int) -> Iterator[set[int]]:
+    base = f"/proc/{pid}"
+    yield from (devices_at(f"{base}/{link}") for link in ("cwd", "root", "exe"))
+    yield from _open_devices(pid)
+    with open(f"{base}/maps", "rb") as maps:
+        numbers = {line.split(None, 5)[3] for line in maps}
+    yield {os.makedev(*(int(part, 16) for part in number.split(b":"))) for number in numbers}
+
+
+def _open_devices(pid: int) -> Iterator[set[int]]:
+    folder = f"/proc/{pid}/fd"
+    yield from (devices_at(f"{folder}/{name}") for name in os.listdir(folder))
+
+
+def devices_at(path: str) -> set[int]:
+    """Return the device that a file is on, and the one that it is, if it is any; none if it is gone."""
+    with suppress(OSError):
+        info = os.stat(path)
+        return {info.st_dev, info.st_rdev} if stat.S_ISBLK(info.st_mode) else {info.st_dev}
+    return set()
+
+
+def end(processes: Callable[[], Sequence[Process]], log: Log, why: str, patience: float = PATIENCE) -> None:
+    """End processes: ask, wait, force. Each is named in the log, and so is who cannot be looked at."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        sent: set[Process] = set()
+        deadline, pause = time.monotonic() + patience, 0.05
+        while found := processes():
+            _send(signum, [process for process in found if process not in sent], log, why)
+            sent.update(found)  # what they have started meanwhile gets it too
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(pause)
+            pause = min(pause * 1.5, LOOK_AGAIN)
+        else:
+            break
+    _tell_silent(log)
+
+
+def _send(signum: signal.Signals, processes: Sequence[Process], log: Log, why: str) -> None:
+    if processes:
+        names = ", ".join(f"{process.name} ({process.pid})" for process in processes)
+        log.warning(f"{why}: sending {signum.name} to {names}")
+    for process in processes:
+        process.kill(signum)
+
+
+def kill_all_in(inode: int) -> None:
+    """Kill all that is in the mount namespace of this number, and see it go; what cannot be killed is left."""
+    deadline = time.monotonic() + PATIENCE
+    while found := find(lambda pid: namespaces.number(pid) == inode):
+        for process in found:
+            process.kill(signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.01)

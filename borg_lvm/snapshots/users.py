@@ -1,0 +1,158 @@
+"""Who still sees a snapshot, or keeps it open, and ending that: in whatever namespace, and where nothing shows it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Collection, Mapping, Set
+from contextlib import suppress
+
+from borg_lvm.linux import device_mapper, looking, namespaces, processes, safe_open, syscalls
+from borg_lvm.linux.processes import Process
+from borg_lvm.log import Log
+from borg_lvm.machine import mounts
+
+SETTLING = 1.0
+"""Seconds in which a device's users go by themselves: udev looks at it, and what was killed is still ending."""
+UNMOUNTING = 5.0
+"""Seconds that unmounting in one namespace may take."""
+
+
+def end_viewers(devices: Collection[int], log: Log, why: str) -> str:
+    """End the processes that see one of these devices mounted, whatever namespace they are in.
+
+    When the machine itself sees one, because somebody has mounted it to look at it, that would be every process there
+    is: then nothing is ended, and where it is mounted is returned.
+    """
+    if not devices:
+        return ""
+    seen = mounted(devices)
+    if not seen:
+        processes.end(lambda: _viewers(devices), log, why)
+    return seen
+
+
+def _viewers(devices: Collection[int]) -> list[Process]:
+    spaces = _Spaces(devices)
+    showing = frozenset(looking.answers(spaces.show, list(spaces.pids)).yes)
+    return processes.find(lambda pid: namespaces.number(pid) in showing) if showing else []
+
+
+def mounted(devices: Collection[int]) -> str:
+    """Return a place where we, or the machine's first process, see one of these devices mounted, else nothing."""
+    numbers = _told(devices)
+    return _mounted(numbers, "/proc/self/mountinfo") or _mounted(numbers, "/proc/1/mountinfo")
+
+
+def _mounted(numbers: Set[bytes], table: str, folder: int | None = None) -> str:
+    rows = _rows(numbers, table, folder)
+    return os.fsdecode(rows[0][4]) if rows else ""
+
+
+def _rows(numbers: Set[bytes], table: str, folder: int | None = None) -> list[list[bytes]]:
+    """Return the rows of a mount table that show one of these devices (`major:minor`)."""
+    with open(os.open(table, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
+        rows = (line.split(b" ", 5) for line in file)
+        return [row for row in rows if row[2] in numbers]
+
+
+def _told(devices: Collection[int]) -> frozenset[bytes]:
+    return frozenset(f"{os.major(device)}:{os.minor(device)}".encode() for device in devices)
+
+
+class _Spaces:
+    """The mount namespaces that there are, and what is to be done in each by a child of `looking`'s.
+
+    Each table of mounts is read once, and whole: by who has entered the namespace. Anybody may have thousands of mounts
+    in a namespace of theirs, thousands of processes in it, and in each of them another root, which hides mounts.
+    """
+
+    def __init__(self, devices: Collection[int]) -> None:
+        self._devices = frozenset(devices)
+        self._numbers = _told(devices)
+        self._proc = -1
+        self.pids = _by_namespace()
+
+    def show(self, number: int) -> bool:
+        """Whether one of the devices is mounted in a namespace. Raises: OSError."""
+        self._enter(number)
+        return bool(_mounted(self._numbers, "self/mountinfo", self._proc))
+
+    def unmount(self, number: int) -> bool:
+        """Unmount the devices in a namespace; tell whether there was one. Raises: OSError."""
+        self._enter(number)
+        rows = _rows(self._numbers, "self/mountinfo", self._proc)
+        for row in reversed(rows):
+            with suppress(OSError):
+                safe_open.unmount(mounts.plain(os.fsdecode(row[4])), syscalls.MNT_DETACH, self._devices)
+        return bool(rows)
+
+    def _enter(self, number: int) -> None:
+        if self._proc < 0:  # a namespace need not have one, or may have something else there
+            self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for pid in self.pids[number]:
+            with suppress(OSError):  # it has ended, and another one has not
+                namespace = os.open(f"{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+                try:
+                    if os.fstat(namespace).st_ino == number:
+                        syscalls.setns(namespace, syscalls.CLONE_NEWNS)
+                        return
+                finally:
+                    os.close(namespace)
+        raise OSError(errno.ESRCH, "nobody lives in the mount namespace", str(number))
+
+
+def _by_namespace() -> Mapping[int, list[int]]:
+    """Return the processes by the number of their mount namespace."""
+    found: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError):
+                found.setdefault(namespaces.number(int(name)), []).append(int(name))
+    return found
+
+
+def unmount_elsewhere(devices: Collection[int]) -> None:
+    """Unmount these devices in all mount namespaces.
+
+    A namespace that is made while they are mounted where everybody sees them gets a copy of that, and may be one that
+    nothing is passed on to.
+    """
+    if devices:
+        spaces = _Spaces(devices)
+        looking.answers(spaces.unmount, list(spaces.pids), UNMOUNTING)
+
+
+def end_holders(devices: Collection[int], log: Log) -> None:
+    """End the processes that keep these devices (`st_dev` of what was mounted) in use though nothing shows them.
+
+    A user's process in the view can be entered by others of the same user, who can keep open what they find there.
+    Those that cannot be looked at are named and left alone: they may be anybody's, and only busy. Nobody is ended when
+    the machine itself has one mounted. Never raises: a release goes on.
+    """
+    with suppress(OSError):
+        held = _in_use(devices)
+        if held and not mounted(held):
+            processes.end(lambda: processes.holders(held), log, "still using a snapshot after its view has gone")
+
+
+def _in_use(devices: Collection[int]) -> frozenset[int]:
+    """Return those of the devices that something has open; waits a moment for them to be let go of."""
+    end = time.monotonic() + SETTLING
+    while (held := frozenset(filter(is_open, devices))) and time.monotonic() < end:
+        time.sleep(0.02)
+    return held
+
+
+def is_open(device: int) -> bool:
+    """Whether a device of device-mapper's (`st_rdev`) is open or mounted; not if it is gone.
+
+    By another device that lies on it (LUKS) does not count: that is asked about itself.
+    """
+    try:
+        return device_mapper.users(device) > len(
+            os.listdir(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/holders")
+        )
+    except OSError:
+        return False
