@@ -1,6 +1,6 @@
 """Tables of borgmatic's options: those of 1.7.7 (Debian 12) to 2.1.10, in which no name has two meanings.
 
-`tests/unit/test_hooks_borgmatic_tables.py` compares them with the borgmatics that are installed.
+`tests/unit/hooks/commands/test_borgmatic_tables.py` compares them with the borgmatics that are installed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The demo ends well, and shows what it promises. Its parts are tried in tests/unit/test_demo.py."""
+"""The demo ends well, and shows what it promises. Its parts are tried in tests/unit/project/test_demo.py."""
 
 from __future__ import annotations
 

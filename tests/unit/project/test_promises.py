@@ -12,7 +12,7 @@ from tests.lab.suite.choose import chosen
 from tests.lab.suite.collect import collected
 from tests.system.promises import PROMISES, Promise, marks, proves
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 README = " ".join((ROOT / "README.md").read_text().split())
 PROOFS = sorted({proof for promise in PROMISES for proof in promise.proofs + promise.both})
 

@@ -14,7 +14,7 @@ from borg_lvm.log import Log
 from borg_lvm.state import directories, history, ledger, locks
 from borg_lvm.view import control_socket
 from tests.unit.data.machine import VOLUME
-from tests.unit.test_history import CERTIFICATE, outcome
+from tests.unit.state.test_history import CERTIFICATE, outcome
 
 RUN = "20240102T030405-abcdef"
 NOBODY = 65534

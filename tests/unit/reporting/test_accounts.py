@@ -18,7 +18,7 @@ from borg_lvm.errors import UsageError
 from borg_lvm.reporting import history_text, run_html, run_text
 from borg_lvm.state import history
 from tests.unit.data import runs
-from tests.unit.test_certificate import places
+from tests.unit.reporting.test_certificate import places
 
 RUN = runs.ALL["success"]["run"]
 

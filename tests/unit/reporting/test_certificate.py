@@ -21,7 +21,7 @@ from tests.unit.data import runs
 
 assert borg_lvm.__file__
 SCHEMA = json.loads((Path(borg_lvm.__file__).parent / "certificate.schema.json").read_text())
-PAGE = (Path(__file__).parents[2] / "docs" / "certificate.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "certificate.md").read_text()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 

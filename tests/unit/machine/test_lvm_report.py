@@ -14,7 +14,7 @@ from borg_lvm.machine import lvm
 from borg_lvm.machine.lvm import FIELDS, Volume, dm_name, parse
 from tests.unit.data.machine import GIB, MIB, VOLUME
 
-REPORT = (Path(__file__).parent / "data" / "lvs.json").read_text()
+REPORT = (Path(__file__).parents[1] / "data" / "lvs.json").read_text()
 
 
 def named(name: str, text: str = REPORT) -> Volume:

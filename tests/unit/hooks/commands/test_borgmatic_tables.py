@@ -39,7 +39,7 @@ def harmless() -> st.SearchStrategy[list[str]]:
 @settings(deadline=None)
 @given(st.lists(harmless()), st.lists(harmless()))
 def test_options_do_not_change_the_sources(before: list[list[str]], after: list[list[str]]) -> None:
-    file = Path(__file__).with_name("borgmatic-example.yaml")
+    file = Path(__file__).parents[2] / "data" / "borgmatic-example.yaml"
     argv = ("borgmatic", "-c", str(file), *chain(*before), "create", *chain(*after))
     reading = borgmatic.borg_lvm_read_command(Invocation(argv, {"HOME": "/root/home"}, "/work"))
     assert reading is not None

@@ -20,7 +20,7 @@ from borg_lvm.plugins import manager
 from borg_lvm.quiesce import discover, managed_application
 from borg_lvm.quiesce.discover import Discovered
 from hooks import writing
-from tests.unit.test_plugins import install
+from tests.unit.plugins.test_manager import install
 
 STRANGER = """
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ import yaml
 from borg_lvm import config
 from borg_lvm.errors import ConfigError
 
-CONTRIB = Path(__file__).parents[2] / "contrib"
+CONTRIB = Path(__file__).parents[3] / "contrib"
 BIN = Path(sys.executable).parent
 UNITS = CONTRIB / "systemd"
 INSTALLED = re.compile(r"/usr/local/sbin/(?=borg-lvm)|/usr/bin/(?=borgmatic)")

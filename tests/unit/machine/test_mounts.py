@@ -16,7 +16,7 @@ from borg_lvm.errors import SourceError
 from borg_lvm.machine.mounts import Mount, Table, above, join, parse, relative, visible
 from tests.unit.data.machine import Namespace
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 
 
 def recorded(name: str) -> list[Mount]:

@@ -10,7 +10,7 @@ from borg_lvm import errors
 from borg_lvm.cli import parser
 from borg_lvm.plugins import hookspecs
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 
 

@@ -11,7 +11,7 @@ from tests.contract.wrong import CAUGHT
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.process
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HEAD = """
 import pytest
 from borg_lvm.testing import ApplicationContract

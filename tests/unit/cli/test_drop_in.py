@@ -16,7 +16,7 @@ import pytest
 from borg_lvm.cli import drop_in, main
 from borg_lvm.errors import UsageError
 
-SCRIPTS = Path(__file__).parents[2] / "bin"
+SCRIPTS = Path(__file__).parents[3] / "bin"
 PASSED, ASKED = "the program:", "borg-lvm:"
 
 

@@ -13,7 +13,7 @@ from borg_lvm.linux.subprocesses import ProgramError
 from borg_lvm.plugins.backup_command import NOTHING, Invocation, Marked, OnTainted, Tainted
 from hooks import borgmatic
 from hooks.borgmatic_taint import CONSENT, DEFAULT_FORMAT, ENVIRONMENT
-from tests.unit.test_hooks_taint import BEGIN, END, HOST, archive, in_utc
+from tests.unit.hooks.commands.test_taint import BEGIN, END, HOST, archive, in_utc
 
 SOURCES = "source_directories: [/srv]\n"
 
