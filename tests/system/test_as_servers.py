@@ -22,6 +22,13 @@ SHARE = {
     "watched": ("test_watched.py", "test_a_thin_pool_grows_if_it_may or test_a_snapshot_that_cannot_grow"),
 }
 """By name: a file, and which of its tests (pytest's -k)."""
+ONCE = {("scanning", "instant"), ("scanning", "killed"), ("listing", "kinds"), ("listing", "watched")}
+"""Each share once, and each server twice; the soak has them all."""
+ROWS = [
+    pytest.param(server, name, id=f"{server}-{name}", marks=[] if (server, name) in ONCE else pytest.mark.soak)
+    for server in config.SERVERS
+    for name in SHARE
+]
 
 
 @contextmanager
@@ -43,8 +50,7 @@ def lvmpolld() -> Iterator[None]:
 
 
 @pytest.mark.some_kernel
-@pytest.mark.parametrize("name", SHARE)
-@pytest.mark.parametrize("server", config.SERVERS)
+@pytest.mark.parametrize(("server", "name"), ROWS)
 def test_it_works_as_on_a_server(server: str, name: str) -> None:
     file, wanted = SHARE[name]
     with udev.running(), lvmpolld():

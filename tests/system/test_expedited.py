@@ -51,6 +51,7 @@ def test_it_is_on_in_the_window_and_off_after(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_somebody_elses_wish_stays(rig: Rig) -> None:
     SWITCH.write_text("1")
     with tidy():
@@ -71,6 +72,7 @@ def test_the_guardian_puts_it_back(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+@pytest.mark.soak
 def test_clean_puts_it_back(rig: Rig) -> None:
     with tidy():
         live, _ = in_the_window(rig)

@@ -16,7 +16,7 @@ from tests.system.live import assert_nothing_left, tidy
 from tests.system.program import borg_lvm, run
 from tests.system.tables import assert_same, tables
 
-pytestmark = [pytest.mark.limit(600), pytest.mark.each_kernel]
+pytestmark = [pytest.mark.limit(600), pytest.mark.each_series]
 NESTS = not os.uname().release.startswith(("5.", "6.1."))
 
 

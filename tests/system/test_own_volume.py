@@ -84,7 +84,7 @@ def programs_on(at: Path) -> None:
             shutil.copy2(os.path.realpath(path), target)
 
 
-@pytest.mark.each_kernel
+@pytest.mark.each_series
 def test_the_whole_system_stands_still_together(rig: Rig) -> None:
     """`/`, `/usr`, `/var` and `/home`, with LVM's own programs and libraries on `/usr`, and ours on `/home`."""
     root = Root(rig, home=256, usr=256)

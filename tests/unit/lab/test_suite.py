@@ -41,6 +41,7 @@ class TestChosen:
         assert (counted[EVERYWHERE], counted[SERIES]) == (3, 2)
         assert counted[PLAIN] == 1
         assert full["uml-6.1"][0] == PLAIN
+        assert not set(ROWS) & set(full["6.12"])
 
     @pytest.mark.parametrize("kernels", [KERNELS, KERNELS[:1]])
     def test_test_and_rest_are_full(self, kernels: list[str]) -> None:
