@@ -60,7 +60,7 @@ FAULTS = (
         'covers[path] = Cover(path, mount, mount.root, f"mounted below {targets[outer]}")',
         'holes[path] = Hole(path, f"mounted below {targets[outer]}")',
         (
-            "unit/test_resolve.py::test_the_root_with_everything_below",
+            "unit/planning/test_view_layout.py::test_the_root_with_everything_below",
             "system/test_root.py::test_root_is_frozen_with_all_that_is_mounted_below[nested]",
         ),
     ),
@@ -127,7 +127,7 @@ FAULTS = (
         "writable",
         "mounts them\nread-only in a private mount namespace over the very same paths",
         "borg_lvm/view/mounts.py",
-        "mount_copy(copy, point, kernel.MS_RDONLY)",
+        "mount_copy(copy, point, syscalls.MS_RDONLY)",
         "mount_copy(copy, point, 0)",
         (
             "system/test_kinds.py::test_kind[thick-ext4]",
@@ -140,7 +140,10 @@ FAULTS = (
         "hooks/options.py",
         "if not found:\n            self.unknown.append(text)",
         "if not found:\n            self.items.append(Given(text))",
-        ("unit/test_hooks_options.py::test_the_unknown_is_reported", "system/test_refusals.py::test_command_lines"),
+        (
+            "unit/hooks/commands/test_options.py::test_the_unknown_is_reported",
+            "system/test_refusals.py::test_command_lines",
+        ),
     ),
     Fault(
         "asleep",  # the watchdog wakes up for the run and for applications, but not at the deadline of frozen volumes

@@ -242,7 +242,7 @@ def test_statuses_are_the_programs() -> None:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGINT", "SIGSEGV"])
 def test_a_command_that_a_signal_ended_ends_us_in_the_same_way(name: str) -> None:
     number = getattr(signal, name)
-    code = f"from borg_lvm import front; front.status('borg', {128 + number}, False)"
+    code = f"from borg_lvm.cli import drop_in; drop_in.status('borg', {128 + number}, False)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -number
 
 

@@ -25,9 +25,9 @@ def folder(tmp_path: Path) -> Path:
 def said(folder: Path, argv: tuple[str, ...], out: int) -> tuple[int, str]:
     """Run borg-lvm with this standard output; return its status and what it said on standard error."""
     code = (
-        "import sys; from borg_lvm import account, cli, history, statedir; "
-        f"statedir.ABOVE = ({str(folder.parent)!r},); history.FOLDER = account.FOLDER = {str(folder)!r}; "
-        "sys.exit(cli.main(sys.argv[1:]))"
+        "import sys; from borg_lvm.cli import main, past_runs; from borg_lvm.state import directories, history; "
+        f"directories.ABOVE = ({str(folder.parent)!r},); history.FOLDER = past_runs.FOLDER = {str(folder)!r}; "
+        "sys.exit(main.main(sys.argv[1:]))"
     )
     done = subprocess.run([sys.executable, "-c", code, *argv], stdout=out, stderr=subprocess.PIPE, check=False)
     return done.returncode, done.stderr.decode()

@@ -10,7 +10,7 @@ import pytest
 
 from borg_lvm.linux.signals import ENDING, STRAY
 
-BEAR = "import os, signal, sys; from borg_lvm import signals; signals.bear_strays(); "
+BEAR = "import os, signal, sys; from borg_lvm.linux import signals; signals.bear_strays(); "
 ALL = "[os.kill(os.getpid(), signum) for signum in signals.STRAY]; "
 
 
@@ -54,7 +54,7 @@ def test_one_that_waits_takes_effect_in_a_child_of_ours(signum: signal.Signals) 
     """As Ctrl-C that came while the view was built: without it our handler would take note of it, for nobody."""
     code = f"""
 import os, signal
-from borg_lvm import signals
+from borg_lvm.linux import signals
 signal.signal({int(signum)}, signal.SIG_DFL)  # nohup and a shell's & have it ignored, which stays so
 with signals.Signals():
     signal.pthread_sigmask(signal.SIG_BLOCK, {{{int(signum)}}})

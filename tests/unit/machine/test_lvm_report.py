@@ -186,7 +186,7 @@ def test_the_report_asks_for_plain_bytes(monkeypatch: pytest.MonkeyPatch) -> Non
         asked.append(argv)
         return REPORT
 
-    monkeypatch.setattr("borg_lvm.machine.lvm.proc.run", answer)
+    monkeypatch.setattr("borg_lvm.machine.lvm.subprocesses.run", answer)
     assert len(lvm.report(5, ["vg0/home"])) == 8
     (argv,) = asked
     assert argv[0] == "lvs"

@@ -74,7 +74,7 @@ class TestKeySource:
         key.chmod(0o600)
         (tmp_path / "crypttab").write_text(f"home_crypt /dev/vg0/home {key} luks\n")
         monkeypatch.setattr(luks, "CRYPTTAB", str(tmp_path / "crypttab"))
-        monkeypatch.setattr("borg_lvm.snapshots.luks.safety.refuse_readable_by_others", self.refuse)
+        monkeypatch.setattr("borg_lvm.snapshots.luks.permissions.refuse_readable_by_others", self.refuse)
         return key
 
     @staticmethod
@@ -89,7 +89,7 @@ class TestKeySource:
             assert argv == ["dmsetup", "table", "--showkeys", mapping]
             return table + "\n"
 
-        monkeypatch.setattr("borg_lvm.snapshots.luks.proc.run", answer)
+        monkeypatch.setattr("borg_lvm.snapshots.luks.subprocesses.run", answer)
         return luks.key_source(mapping, given)
 
     def test_the_kernel_gives_the_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
