@@ -108,7 +108,7 @@ FAULTS = (
     Fault(
         "torn",  # MariaDB enters the first stage of its backup lock, but not the one that blocks commits
         "are quiesced around the instant and always set going again",
-        "hooks/mariadb.py",
+        "hooks/applications/mysql/mariadb.py",
         '"BACKUP STAGE START;", "BACKUP STAGE BLOCK_COMMIT;"',
         '"BACKUP STAGE START;",',
         ("system/test_mariadb.py::TestContract::test_it_stands_still_and_goes_on",),
@@ -137,7 +137,7 @@ FAULTS = (
     Fault(
         "guessed",  # an unknown option is taken for one without a value
         "No silent fall-back",
-        "hooks/options.py",
+        "hooks/commands/parsers/options.py",
         "if not found:\n            self.unknown.append(text)",
         "if not found:\n            self.items.append(Given(text))",
         (

@@ -14,17 +14,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from borg_lvm.plugins.backup_command import Invocation, Reading
+from borg_lvm_hooks.commands.borg import plugin as borg
 from tests.fuzz import Figures
 from tests.fuzz.borg_front import Front
 from tests.fuzz.borg_grammar import SEEDS, Grammar, write_files
-
-if TYPE_CHECKING:
-    from hooks import borg
-else:
-    from borg_lvm_hooks import borg
 
 JUDGE = Path(__file__).with_name("borg_judge.py")
 LONGEST = 2.0

@@ -9,16 +9,11 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm_hooks.commands.borg import plugin as borg
 from tests.fuzz import Figures
 from tests.fuzz.borg_grammar import Grammar, write_files
-
-if TYPE_CHECKING:
-    from hooks import borg
-else:
-    from borg_lvm_hooks import borg
 
 LONGEST = 2.0
 LARGEST = 100 << 10  # KiB

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from hooks import argparse_lines, borg_options, options
-else:
-    from borg_lvm_hooks import argparse_lines, borg_options, options
+from borg_lvm_hooks.commands.borg import option_tables
+from borg_lvm_hooks.commands.parsers import argparse_lines, options
 
 SEEDS: list[list[str]] = [
     ["create", "--patterns=roots", "r::a", "-"],
@@ -92,7 +89,7 @@ class Grammar:
 
     def __init__(self, chance: random.Random, cwd: str) -> None:
         self.chance, self.cwd = chance, cwd
-        self.tables = borg_options.every()
+        self.tables = option_tables.every()
 
     def line(self, two: bool) -> list[str]:
         """Return a line, more often than not one of this major version."""
@@ -101,7 +98,7 @@ class Grammar:
             return self._with_lock(tables)
         return self._create(tables)
 
-    def _create(self, tables: borg_options.Tables) -> list[str]:
+    def _create(self, tables: option_tables.Tables) -> list[str]:
         chance = self.chance
         main = self._options(tables.main, (0, 0, 0, 0, 1, 2))
         words = [self._location(tables.borg2), *self._paths()]
@@ -117,7 +114,7 @@ class Grammar:
             chance.shuffle(line)
         return line
 
-    def _with_lock(self, tables: borg_options.Tables) -> list[str]:
+    def _with_lock(self, tables: option_tables.Tables) -> list[str]:
         repository = ["-r", "repo"] if tables.borg2 else ["repo"]
         wrapper = self.chance.choice([[]] * 5 + [["nice", "-n", "10"], ["--"]])
         before, inner = self._options(tables.with_lock, (0, 0, 1)), self._create(tables)

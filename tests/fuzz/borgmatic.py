@@ -10,17 +10,12 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from borg_lvm.plugins.backup_command import Invocation, Reading
+from borg_lvm_hooks.commands.borgmatic import plugin as borgmatic
 from tests.fuzz import Figures
 from tests.fuzz.borgmatic_grammar import ENVIRONMENT, Files, Grammar
 from tests.fuzz.borgmatic_judge import Case, Judge, judges
-
-if TYPE_CHECKING:
-    from hooks import borgmatic
-else:
-    from borg_lvm_hooks import borgmatic
 
 SECONDS = 2
 KIBIBYTES = 100 << 10

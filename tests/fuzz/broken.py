@@ -9,19 +9,14 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from borg_lvm import config
 from borg_lvm.errors import ConfigError
 from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm_hooks.commands.borgmatic import types
 from tests.fuzz import Figures
 from tests.fuzz.borgmatic import KIBIBYTES, SECONDS, peak, read
 from tests.fuzz.borgmatic_grammar import ENVIRONMENT, Grammar
-
-if TYPE_CHECKING:
-    from hooks import borgmatic_types
-else:
-    from borg_lvm_hooks import borgmatic_types
 
 VALUES = [
     *("5", "-1", "1.5", ".inf", ".nan", "null", "true", "''", "[]", "{}", "[[]]", "[{}]", "{a: {b: c}}", "[null]", "x"),
@@ -118,7 +113,7 @@ class Breaker:
 
     def settings(self) -> str:
         """Return settings of borgmatic's, each with any value."""
-        names = sorted(borgmatic_types.TEXTS | borgmatic_types.SWITCHES | borgmatic_types.LISTS)
+        names = sorted(types.TEXTS | types.SWITCHES | types.LISTS)
         names += ["repositories", "bootstrap", "extra_borg_options", "constants", "location", "storage", "hooks", "<<"]
         names += ["sqlite_databases", "commands", "lvm", "before_backup", "store_config_files", "{create: 1}", "5"]
         chosen = self.random.sample(names, 4)

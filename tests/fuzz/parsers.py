@@ -11,7 +11,6 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from borg_lvm.cli import parser
 from borg_lvm.config.size import Size
@@ -20,13 +19,11 @@ from borg_lvm.machine import lvm, mounts, paths
 from borg_lvm.plugins import wrappers
 from borg_lvm.plugins.backup_command import Invocation
 from borg_lvm.snapshots import luks
+from borg_lvm_hooks.commands.restic import plugin as restic
+from borg_lvm_hooks.commands.rsync import plugin as rsync
+from borg_lvm_hooks.commands.tar import plugin as tar
 from tests.fuzz import Figures
 from tests.fuzz.judging import LONGEST, MOST_MEMORY
-
-if TYPE_CHECKING:
-    from hooks import restic, rsync, tar
-else:
-    from borg_lvm_hooks import restic, rsync, tar
 
 DATA = Path(__file__).parents[1] / "unit/data"
 WORDS = (

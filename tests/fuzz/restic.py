@@ -10,16 +10,12 @@ import random
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm_hooks.commands.parsers import options
+from borg_lvm_hooks.commands.restic import plugin as restic
 from tests.fuzz import Figures
 from tests.fuzz.judging import Fuzzer, Judged, call
-
-if TYPE_CHECKING:
-    from hooks import options, restic
-else:
-    from borg_lvm_hooks import options, restic
 
 SEEDS = (
     "backup -vr /repo exists m1 m2",

@@ -7,16 +7,13 @@ import random
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm_hooks.commands.parsers import options
+from borg_lvm_hooks.commands.rsync import option_table
+from borg_lvm_hooks.commands.rsync import plugin as rsync
 from tests.fuzz import Figures
 from tests.fuzz.judging import Fuzzer, Judged, call
-
-if TYPE_CHECKING:
-    from hooks import options, rsync, rsync_options
-else:
-    from borg_lvm_hooks import options, rsync, rsync_options
 
 SEEDS = (
     "-a --files-from=list src/ dst",
@@ -142,7 +139,7 @@ def _option(rng: random.Random) -> list[str]:
             (["B", "700"], ["B700"], ["e", "ssh"], ["essh"], ["e=ssh"], ["f", "- z"], ["T", "/tmp"], [""])
         )
         return [f"-{letters}{tail[0]}", *tail[1:]]
-    option = rng.choice([one for one in rsync_options.TABLE.options if one.name not in LEFT_OUT])
+    option = rng.choice([one for one in option_table.TABLE.options if one.name not in LEFT_OUT])
     name = rng.choice(option.names)
     if option.takes is not options.Takes.VALUE:
         return [name]

@@ -9,16 +9,11 @@ import random
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm_hooks.commands.tar import plugin as tar
 from tests.fuzz import Figures
 from tests.fuzz.judging import Fuzzer, Judged, call
-
-if TYPE_CHECKING:
-    from hooks import tar
-else:
-    from borg_lvm_hooks import tar
 
 # What the lists of the seeds hold; the others are made by chance.
 LISTS = {

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from hooks.resp import Client
+from borg_lvm_hooks.applications.redis.resp import Client
 from tests.rig import Rig
 from tests.system import kept, maria
 from tests.system.archives import Borg

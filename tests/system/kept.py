@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from borg_lvm.errors import BorgLvmError
-from hooks.resp import Client
+from borg_lvm_hooks.applications.redis.resp import Client
 from tests.system.live import unmarked, wait_for
 
 BASE = Path("/run/borg-lvm-test-redis")

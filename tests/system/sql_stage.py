@@ -13,7 +13,7 @@ import yaml
 
 from borg_lvm.plugins.application import Application, Wish
 from borg_lvm.testing import Subject
-from hooks.sql_server import Options, SqlServer
+from borg_lvm_hooks.applications.mysql.sql_server import Options, SqlServer
 from tests.rig import Rig
 from tests.system.archives import Borg
 from tests.system.live import Programs, away, borg_lvm_argv, finished, tidy, wait_for

@@ -14,7 +14,7 @@ import yaml
 from borg_lvm.errors import AbsentError
 from borg_lvm.plugins.application import Application, Wish
 from borg_lvm.testing import ApplicationContract, Subject
-from hooks import containers
+from borg_lvm_hooks.applications import containers
 from tests.rig import Rig
 from tests.system.boxes import Boxes, boxes
 from tests.system.live import Programs, Run, assert_nothing_left, away, tidy, wait_for

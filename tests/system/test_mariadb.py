@@ -13,8 +13,8 @@ import pytest
 
 from borg_lvm.errors import QuiesceError
 from borg_lvm.testing import ApplicationContract, Subject
-from hooks import mariadb
-from hooks.mariadb_copy import LSN
+from borg_lvm_hooks.applications.mysql import mariadb
+from borg_lvm_hooks.applications.mysql.verify_mariadb import LSN
 from tests.rig import Rig
 from tests.system.live import Programs, assert_nothing_left, hidden, wait_for
 from tests.system.maria import BASE, Position, Server, client

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.testing import ApplicationContract, Subject
-from hooks import mysql
+from borg_lvm_hooks.applications.mysql import mysql
 from tests.lab.releases import program
 from tests.rig import Rig
 from tests.system.live import Programs, assert_nothing_left, hidden, installed, wait_for

@@ -21,7 +21,8 @@ from borg_lvm.errors import QuiesceError
 from borg_lvm.linux.subprocesses import Account
 from borg_lvm.plugins.application import Application, Wish
 from borg_lvm.testing import ApplicationContract, Subject
-from hooks import postgresql, postgresql_copy
+from borg_lvm_hooks.applications.postgresql import plugin as postgresql
+from borg_lvm_hooks.applications.postgresql import verify
 from tests.rig import Rig
 from tests.system.archives import Borg
 from tests.system.bank import HOT, Bank
@@ -382,8 +383,8 @@ class Copied:
 
     def look(self) -> str:
         user = pwd.getpwnam("postgres")
-        known = postgresql_copy.Known(self.system, self.begin, Account(user.pw_uid, user.pw_gid))
-        return postgresql_copy.verify(str(self.data), known)
+        known = verify.Known(self.system, self.begin, Account(user.pw_uid, user.pw_gid))
+        return verify.verify(str(self.data), known)
 
 
 @pytest.mark.soak

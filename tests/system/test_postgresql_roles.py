@@ -13,7 +13,8 @@ import pytest
 
 from borg_lvm.errors import QuiesceError
 from borg_lvm.plugins.application import Wish
-from hooks import postgresql, postgresql_backup_mode
+from borg_lvm_hooks.applications.postgresql import backup_mode
+from borg_lvm_hooks.applications.postgresql import plugin as postgresql
 from tests.system.postgres import BIN, OTHERS, OWN, USER, Cluster, cluster, programs_of
 
 pytestmark = [pytest.mark.limit(600), pytest.mark.soak, pytest.mark.needs("postgresql")]
@@ -58,7 +59,7 @@ def probed(options: postgresql.Options, level: str) -> postgresql.PostgreSQL:
 def test_backup_mode_takes_no_more_than_its_own_two_functions(major: str) -> None:
     with running(major) as server:
         number = int(server.sql("show server_version_num"))
-        begin, end = postgresql_backup_mode.functions(number)
+        begin, end = backup_mode.functions(number)
         options = postgresql.Options(socket=str(server.sockets), role="weak")
 
         def refused(told: str) -> None:
@@ -72,7 +73,7 @@ def test_backup_mode_takes_no_more_than_its_own_two_functions(major: str) -> Non
         server.sql(f"grant execute on function {begin} to weak")
         refused("the role weak may not call pg_.*backup.* and pg_.*backup")
         server.sql(f"grant execute on function {end} to weak")
-        if number >= postgresql_backup_mode.NAMES_SINCE:
+        if number >= backup_mode.NAMES_SINCE:
             _as_before_15(server)
         server.sql("create function public.pg_backup_stop(int) returns int language sql as 'select 1'")
         server.sql("revoke execute on function public.pg_backup_stop(int) from public")

@@ -19,8 +19,9 @@ import yaml
 from borg_lvm.errors import BorgLvmError, QuiesceError
 from borg_lvm.plugins.application import Application, Wish
 from borg_lvm.testing import ApplicationContract, Subject
-from hooks import redis, redis_copy
-from hooks.resp import Client
+from borg_lvm_hooks.applications.redis import plugin as redis
+from borg_lvm_hooks.applications.redis import verify
+from borg_lvm_hooks.applications.redis.resp import Client
 from tests.rig import Rig
 from tests.system.kept import ALWAYS, BASE, Server, counted
 from tests.system.live import Gate, Programs, Run, assert_nothing_left, away, tidy, wait_for
@@ -184,7 +185,7 @@ def test_a_wrong_copy_is_told(tmp_path: Path) -> None:
     """And a right one that lacks its end is not taken for one: a server that starts on it leaves that out."""
     live, copy = tmp_path / "live", tmp_path / "copy"
     server = Server(live, "live", *ALWAYS)
-    known = redis_copy.Known(str(copy / "dump.rdb"), str(copy / f"{LOGS}.manifest"), 0)
+    known = verify.Known(str(copy / "dump.rdb"), str(copy / f"{LOGS}.manifest"), 0)
     try:
         for number in range(20):
             server.do("SET", f"key{number}", "a value\r\n$7\r\n*3\r\n")
@@ -194,20 +195,20 @@ def test_a_wrong_copy_is_told(tmp_path: Path) -> None:
         for missing in range(0, 100, 7):  # more than a command
             copied()
             (copy / f"{LOGS}.1.incr.aof").write_bytes(log[: len(log) - missing])
-            assert redis_copy.verify(known, 60.0) == "append-only file, 2 of its 2 files read to the end"
+            assert verify.verify(known, 60.0) == "append-only file, 2 of its 2 files read to the end"
         for what, (name, change, told) in WRONG.items():
             copied()
             (copy / name).write_bytes(change((live / name).read_bytes()))
             with pytest.raises(QuiesceError, match=told):
-                pytest.fail(f"{what} was found right: {redis_copy.verify(known, 60.0)}")
+                pytest.fail(f"{what} was found right: {verify.verify(known, 60.0)}")
         copied()
         dump = replace(known, manifest="")
-        assert redis_copy.verify(dump, 60.0) == "dump.rdb with its checksum"
+        assert verify.verify(dump, 60.0) == "dump.rdb with its checksum"
         with pytest.raises(QuiesceError, match="is of an earlier save"):
-            redis_copy.verify(replace(dump, saved=int(time.time()) + 10), 60.0)
+            verify.verify(replace(dump, saved=int(time.time()) + 10), 60.0)
         (copy / "dump.rdb").unlink()
         with pytest.raises(QuiesceError, match="cannot be read"):
-            redis_copy.verify(dump, 60.0)
+            verify.verify(dump, 60.0)
     finally:
         server.end()
         shutil.rmtree(BASE)

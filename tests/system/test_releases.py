@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.testing import ApplicationContract, Subject
-from hooks import borg_options, options, restic
+from borg_lvm_hooks.commands.borg import option_tables
+from borg_lvm_hooks.commands.parsers import options
+from borg_lvm_hooks.commands.restic import plugin as restic
 from tests.lab.releases import program
 from tests.rig import Rig
 from tests.system import test_redis
@@ -38,7 +40,7 @@ def told(name: str, *words: str) -> list[tuple[str, bool]]:
     ("name", "command", "options_of"),
     [
         ("restic", "backup", restic.BACKUP_TABLE.by_name),
-        ("borg2", "create", borg_options.every()[-1].create.by_name),
+        ("borg2", "create", option_tables.every()[-1].create.by_name),
     ],
 )
 def test_no_option_is_unknown(name: str, command: str, options_of: Mapping[str, options.Option]) -> None:

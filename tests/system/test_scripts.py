@@ -17,7 +17,7 @@ import pytest
 
 from borg_lvm.plugins.application import Application, Wish
 from borg_lvm.testing import ApplicationContract, Subject
-from hooks import scripts
+from borg_lvm_hooks.applications import scripts
 from tests.system.live import away, script
 
 FOLDER = Path("/run/borg-lvm-test-scripts")

@@ -23,7 +23,10 @@ import pytest
 from borg_lvm.errors import BorgLvmError, QuiesceError
 from borg_lvm.linux import timeouts
 from borg_lvm.plugins.application import Application, Wish
-from hooks import mariadb, postgresql, redis, sql_server, sqlite
+from borg_lvm_hooks.applications.mysql import mariadb, sql_server
+from borg_lvm_hooks.applications.postgresql import plugin as postgresql
+from borg_lvm_hooks.applications.redis import plugin as redis
+from borg_lvm_hooks.applications.sqlite import plugin as sqlite
 from tests.rig import Rig
 from tests.system.kept import BASE as KEPT
 from tests.system.kept import Server

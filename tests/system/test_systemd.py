@@ -15,7 +15,7 @@ import yaml
 from borg_lvm.errors import AbsentError, QuiesceError
 from borg_lvm.plugins.application import Application, Wish
 from borg_lvm.testing import ApplicationContract, Subject
-from hooks import systemd
+from borg_lvm_hooks.applications import systemd
 from tests.rig import Rig
 from tests.system.live import Programs, Run, assert_nothing_left, away, tidy, wait_for
 from tests.system.program import BIN, Said, borg_lvm, run

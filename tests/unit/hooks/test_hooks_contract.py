@@ -52,7 +52,7 @@ EACH = pytest.mark.parametrize("name", sorted(SAMPLES))
 
 
 def read(name: str, argv: Sequence[str], **env: str) -> Reading | None:
-    module = importlib.import_module(f"borg_lvm_hooks.{name}")
+    module = importlib.import_module(f"borg_lvm_hooks.commands.{name}.plugin")
     invocation = Invocation(tuple(argv), {"HOME": "/root/home", **env}, CWD)
     answer: Reading | None = module.borg_lvm_read_command(invocation)
     return answer
@@ -130,7 +130,7 @@ def test_names_that_are_not_utf8_survive(name: str, tmp_path: Path) -> None:
 @EACH
 def test_nothing_is_started_or_written(name: str, tmp_path: Path) -> None:
     argv = SAMPLES[name].command(tmp_path, ["/etc", "/var"])
-    importlib.import_module(f"borg_lvm_hooks.{name}")
+    importlib.import_module(f"borg_lvm_hooks.commands.{name}.plugin")
     with listening() as heard:
         must_read(name, argv)
         must_read(name, SAMPLES[name].idle)
@@ -195,7 +195,7 @@ def test_problems_and_notes_are_sentences(name: str, tmp_path: Path) -> None:
 
 @EACH
 def test_the_module_says_in_one_line_what_it_does(name: str) -> None:
-    module = importlib.import_module(f"borg_lvm_hooks.{name}")
+    module = importlib.import_module(f"borg_lvm_hooks.commands.{name}.plugin")
     first = (module.__doc__ or "").splitlines()[0]
     assert first.startswith("Reads ")
     assert first.endswith(".")
@@ -204,5 +204,5 @@ def test_the_module_says_in_one_line_what_it_does(name: str) -> None:
 
 @EACH
 def test_importing_the_plugin_brings_no_yaml(name: str) -> None:
-    source = Path(importlib.import_module(f"borg_lvm_hooks.{name}").__file__ or "").read_text()
+    source = Path(importlib.import_module(f"borg_lvm_hooks.commands.{name}.plugin").__file__ or "").read_text()
     assert "\nimport yaml" not in source

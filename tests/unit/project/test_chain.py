@@ -267,7 +267,11 @@ def test_the_judge_finds_nothing_wrong_with_a_sound_house(tmp_path: Path) -> Non
         ("plugins/hookspecs.py", "if TYPE_CHECKING:\n pass\nelse:\n import os", "imports os at run time"),
         ("session/run.py", "import hooks.borg", "imports hooks.borg; the core knows no plugin"),
         ("session/run.py", "from borg_lvm_hooks import borg", "imports borg_lvm_hooks; the core knows no plugin"),
-        ("session/run.py", "__import__('borg_lvm_hooks.tar')", "imports borg_lvm_hooks.tar; the core knows no plugin"),
+        (
+            "session/run.py",
+            "__import__('borg_lvm_hooks.tar')",
+            "imports borg_lvm_hooks.tar; the core knows no plugin",
+        ),
         ("watchdog/process.py", "from borg_lvm.errors import E", "is started alone, but imports borg_lvm.errors"),
         ("novel.py", "", "borg_lvm.novel: has no place in CHAIN"),
         ("novel/inner.py", "", "borg_lvm.novel.inner: has no place in CHAIN"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,7 +19,7 @@ def files(folder: str) -> list[Path]:
 
 def test_each_package_is_named() -> None:
     found = {path.parent for folder in ("borg_lvm", "hooks") for path in files(folder)}
-    packages = {"borg_lvm_hooks" if str(path) == "hooks" else str(path).replace("/", ".") for path in found}
+    packages = {re.sub(r"^hooks\b", "borg_lvm_hooks", str(path)).replace("/", ".") for path in found}
     assert packages == set(SETUPTOOLS["packages"])
 
 
@@ -35,5 +36,5 @@ def test_a_source_distribution_takes_the_whole_checkout() -> None:
     taken += ["pyproject.toml", "MANIFEST.in"]  # setuptools takes these
     made = [line.strip("/") for line in (CHECKOUT / ".gitignore").read_text().splitlines() if line[:1] != "#"]
     for path in CHECKOUT.iterdir():
-        if path.name != ".git" and not any(fnmatch(path.name, pattern) for pattern in made):
+        if path.name != ".git" and not path.is_symlink() and not any(fnmatch(path.name, pattern) for pattern in made):
             assert any(fnmatch(path.name, pattern) for pattern in taken), path.name

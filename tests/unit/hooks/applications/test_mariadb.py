@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from hooks import mariadb_copy
+from borg_lvm_hooks.applications.mysql import verify_mariadb
 
 
 def test_its_checksum() -> None:
     """The examples of RFC 3720, appendix B.4."""
-    assert mariadb_copy.crc32c(bytes(32)) == 0x8A9136AA
-    assert mariadb_copy.crc32c(b"\xff" * 32) == 0x62A8AB43
-    assert mariadb_copy.crc32c(bytes(range(32))) == 0x46DD794E
+    assert verify_mariadb.crc32c(bytes(32)) == 0x8A9136AA
+    assert verify_mariadb.crc32c(b"\xff" * 32) == 0x62A8AB43
+    assert verify_mariadb.crc32c(bytes(range(32))) == 0x46DD794E
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ def test_its_checksum() -> None:
     ],
 )
 def test_servers_whose_redo_log_is_known(version: str, known: bool) -> None:
-    assert mariadb_copy.is_known(version) == known
+    assert verify_mariadb.is_known(version) == known

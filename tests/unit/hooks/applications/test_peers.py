@@ -15,8 +15,8 @@ import pytest
 
 from borg_lvm.errors import AbsentError, QuiesceError
 from borg_lvm.linux import permissions
-from hooks import peers
-from hooks.resp import Client
+from borg_lvm_hooks.applications import peers
+from borg_lvm_hooks.applications.redis.resp import Client
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to others")
 STRANGER = 4711

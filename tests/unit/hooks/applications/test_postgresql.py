@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from borg_lvm.errors import QuiesceError
-from hooks import postgresql_backup_mode as backup_mode
+from borg_lvm_hooks.applications.postgresql import backup_mode
 
 MIB = 1 << 20
 # As told by a server of version 15, with WAL files of 1 MiB.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hooks import postgresql_copy
+from borg_lvm_hooks.applications.postgresql import verify
 
 
 @pytest.mark.parametrize(
@@ -15,4 +15,4 @@ from hooks import postgresql_copy
     ],
 )
 def test_a_wrong_checksum_is_found_in_the_words_of_every_version(said: str) -> None:
-    assert postgresql_copy.DAMAGED in f"{said} Database system identifier: 7577"
+    assert verify.DAMAGED in f"{said} Database system identifier: 7577"

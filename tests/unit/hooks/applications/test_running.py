@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hooks import cgroups, running
-from hooks.running import Process
+from borg_lvm_hooks.applications import cgroups, running
+from borg_lvm_hooks.applications.running import Process
 
 pytestmark = pytest.mark.process
 NAMED = """

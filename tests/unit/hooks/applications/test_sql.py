@@ -9,9 +9,9 @@ import pytest
 
 from borg_lvm.errors import QuiesceError
 from borg_lvm.plugins.application import Wish
-from hooks.mariadb import MariaDB
-from hooks.mysql import MySQL, Statement, granted, longest
-from hooks.sql_server import Folder, Options, SqlServer, looked, numbers
+from borg_lvm_hooks.applications.mysql.mariadb import MariaDB
+from borg_lvm_hooks.applications.mysql.mysql import MySQL, Statement, granted, longest
+from borg_lvm_hooks.applications.mysql.sql_server import Folder, Options, SqlServer, looked, numbers
 
 # What MySQL 9.7 says.
 PROCESSES = """5\tevent_scheduler\tlocalhost\tNULL\tDaemon\t60\tWaiting on empty queue\tNULL

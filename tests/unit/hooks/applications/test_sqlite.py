@@ -15,7 +15,7 @@ import pytest
 from borg_lvm.errors import AbsentError, QuiesceError
 from borg_lvm.plugins.application import Application, Wish
 from borg_lvm.testing import ApplicationContract, Subject
-from hooks import sqlite
+from borg_lvm_hooks.applications.sqlite import plugin as sqlite
 
 pytestmark = pytest.mark.process
 

@@ -6,16 +6,12 @@ import argparse
 import contextlib
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-if TYPE_CHECKING:
-    from hooks import argparse_lines, options
-else:
-    from borg_lvm_hooks import argparse_lines, options
+from borg_lvm_hooks.commands.parsers import argparse_lines, options
 
 NAMES = argparse_lines.Names(
     options.Table("""

@@ -10,19 +10,16 @@ import sys
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from borg_lvm.plugins.backup_command import Invocation, Reading
+from borg_lvm_hooks.commands.borg import create, option_tables
+from borg_lvm_hooks.commands.borg import plugin as borg
+from borg_lvm_hooks.commands.parsers import options
 from tests.fuzz import borg as fuzz
-
-if TYPE_CHECKING:
-    from hooks import borg, borg_create, borg_options, options
-else:
-    from borg_lvm_hooks import borg, borg_create, borg_options, options
 
 
 def read(*args: str, cwd: str = "/work", **env: str) -> Reading:
@@ -196,8 +193,8 @@ def test_a_dry_run_is_told() -> None:
 
 # Options that change what is read; all others may stand anywhere.
 TELLING = {"--help", "--pattern", "--patterns-from", "--repo", "--one-file-system", "--dry-run"}
-TELLING |= {borg_create.CONTENT, *borg_create.ELSEWHERE}
-OLD, NEW = borg_options.tables((1, 4, 5, borg_options.FINAL)), borg_options.tables((2, 0, 0, 25))
+TELLING |= {create.CONTENT, *create.ELSEWHERE}
+OLD, NEW = option_tables.tables((1, 4, 5, option_tables.FINAL)), option_tables.tables((2, 0, 0, 25))
 
 
 def harmless() -> st.SearchStrategy[list[str]]:
@@ -249,10 +246,10 @@ def test_the_tables_are_those_of_the_installed_borg(interpreter: str, program: s
     if asked.returncode:
         pytest.skip(f"this borg cannot be asked: {asked.stderr.decode().splitlines()[-1]}")
     said = json.loads(asked.stdout)
-    number = borg_options.release(said["version"])
+    number = option_tables.release(said["version"])
     assert number
     assert number[0] == (2 if program == "borg2" else 1)
-    tables = borg_options.tables(number)
+    tables = option_tables.tables(number)
     for command, names in {"main": tables.main, "create": tables.create, "with-lock": tables.with_lock}.items():
         asked_for = {name: takes for names_of_one, takes in said[command] for name in names_of_one}
         assert {name: option.takes.value for name, option in names.by_name.items()} == asked_for, command

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from borg_lvm.linux import subprocesses
 from borg_lvm.plugins.backup_command import Invocation, Reading
+from borg_lvm_hooks.commands.borg import option_tables, version
+from borg_lvm_hooks.commands.borg import plugin as borg
 from tests.fuzz import borg as fuzz
-
-if TYPE_CHECKING:
-    from hooks import borg, borg_options, borg_version
-else:
-    from borg_lvm_hooks import borg, borg_options, borg_version
 
 
 def read(*args: str, program: str = "/no/such/borg", cwd: str = "/work") -> Reading:
@@ -28,7 +24,7 @@ def read(*args: str, program: str = "/no/such/borg", cwd: str = "/work") -> Read
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What each borg says that it is, without a process."""
     release: list[str] = []
-    monkeypatch.setattr(borg_version, "ask", lambda _: borg_options.release(release[0]) if release else None)
+    monkeypatch.setattr(version, "ask", lambda _: option_tables.release(release[0]) if release else None)
     return release
 
 
@@ -132,7 +128,7 @@ def test_names_that_are_none_are_told(path: str) -> None:
     assert read("create", "--patterns-from", path, "r::a", "/etc").problems
     read("create", "r::a", path)
     read(path, path, program=f"{path}/borg")
-    assert borg_version.ask(Invocation((path, "create"), {"PATH": path}, path)) is None
+    assert version.ask(Invocation((path, "create"), {"PATH": path}, path)) is None
 
 
 def test_options_that_others_add_are_read_for_all_releases() -> None:
@@ -145,17 +141,17 @@ def test_options_that_others_add_are_read_for_all_releases() -> None:
 
 def test_releases_are_read_as_borg_prints_them() -> None:
     ordered = ["1.1.18", "1.2.4", "1.4.5rc1", "1.4.5", "2.0.0b5", "2.0.0b25", "2.0.0", "2.1.0"]
-    assert sorted(map(borg_options.release, ordered), key=lambda number: number or ()) == [
-        borg_options.release(text) for text in ordered
+    assert sorted(map(option_tables.release, ordered), key=lambda number: number or ()) == [
+        option_tables.release(text) for text in ordered
     ]
-    assert borg_options.release("1.4.1.dev3+gabc123") == borg_options.release("1.4.1")
-    assert borg_options.release("nonsense") is None
+    assert option_tables.release("1.4.1.dev3+gabc123") == option_tables.release("1.4.1")
+    assert option_tables.release("nonsense") is None
 
 
 @pytest.mark.process
 def test_each_installed_borg_says_its_release() -> None:
     for path, _ in fuzz.installed():
-        number = borg_version.ask(Invocation((path, "create"), {}, "/"))
+        number = version.ask(Invocation((path, "create"), {}, "/"))
         assert number
         assert number[0] == (2 if path.endswith("2") else 1)
 
@@ -169,7 +165,7 @@ def test_a_program_is_asked_once_until_it_is_another_one(tmp_path: Path) -> None
         program.write_text(f"#!/bin/sh\necho x >>{asked}\necho borg {release}\n")
         program.chmod(0o755)
         os.utime(program, ns=(number, number))
-        assert [borg_version.ask(invocation) for _ in range(3)] == [borg_options.release(release)] * 3
+        assert [version.ask(invocation) for _ in range(3)] == [option_tables.release(release)] * 3
         assert asked.read_text() == "x\n" * number
 
 
@@ -178,8 +174,8 @@ def test_a_program_that_does_not_answer_is_left_after_a_while(tmp_path: Path, mo
     program = tmp_path / "borg"
     program.write_text("#!/bin/sh\nsleep 1000\n")
     program.chmod(0o755)
-    monkeypatch.setattr(borg_version, "TIMEOUT", 0.2)
-    assert borg_version.ask(Invocation((str(program), "create"), {}, "/")) is None
+    monkeypatch.setattr(version, "TIMEOUT", 0.2)
+    assert version.ask(Invocation((str(program), "create"), {}, "/")) is None
 
 
 @pytest.mark.process
@@ -192,9 +188,9 @@ def test_what_belongs_to_a_user_is_not_asked_as_root(tmp_path: Path, monkeypatch
     for folder in (*tmp_path.parents[:3], tmp_path):
         folder.chmod(0o755)
     os.chown(program, subprocesses.NOBODY, subprocesses.NOBODY)
-    assert borg_version.ask(Invocation((str(program), "create"), {}, "/")) == (
+    assert version.ask(Invocation((str(program), "create"), {}, "/")) == (
         1,
         2,
         subprocesses.NOBODY,
-        borg_options.FINAL,
+        option_tables.FINAL,
     )

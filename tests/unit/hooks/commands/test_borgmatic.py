@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from borg_lvm.plugins.backup_command import Invocation, Reading
-
-if TYPE_CHECKING:
-    from hooks import borgmatic
-else:
-    from borg_lvm_hooks import borgmatic
+from borg_lvm_hooks.commands.borgmatic import plugin as borgmatic
 
 Read = Callable[..., Reading]
 REPOSITORY = "repositories: [{path: /srv/r}]\n"

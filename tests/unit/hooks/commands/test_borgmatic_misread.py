@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from borg_lvm.plugins.backup_command import Invocation, Reading
 from borg_lvm.session.survey import _way_out
-
-if TYPE_CHECKING:
-    from hooks import borgmatic, borgmatic_roots
-else:
-    from borg_lvm_hooks import borgmatic, borgmatic_roots
+from borg_lvm_hooks.commands.borgmatic import additions
+from borg_lvm_hooks.commands.borgmatic import plugin as borgmatic
 
 Read = Callable[..., Reading]
 REPOSITORY = "repositories: [{path: /srv/r}]\n"
@@ -127,7 +123,7 @@ def runtime(tmp_path: Path) -> Path:
 
 def test_a_users_directory_is_not_borgmatics_runtime_directory(runtime: Path) -> None:
     def split(root: str, *lists: str, **env: str) -> tuple[str, ...]:
-        return borgmatic_roots.split([root], lists, env).sources
+        return additions.split([root], lists, env).sources
 
     ours = f"{runtime}/./borgmatic/postgresql_databases"
     assert split(ours, f"{runtime}/./borgmatic/tmpk2j4") == ()

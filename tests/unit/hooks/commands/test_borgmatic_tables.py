@@ -7,27 +7,24 @@ import json
 import subprocess
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm_hooks.commands.borgmatic import option_tables, types
+from borg_lvm_hooks.commands.borgmatic import plugin as borgmatic
+from borg_lvm_hooks.commands.parsers import options
 from tests.fuzz import borgmatic_judge
 
-if TYPE_CHECKING:
-    from hooks import borgmatic, borgmatic_schema, borgmatic_types, options
-else:
-    from borg_lvm_hooks import borgmatic, borgmatic_schema, borgmatic_types, options
-
-TABLE = options.Table(*borgmatic_schema.table())
+TABLE = options.Table(*option_tables.table())
 TELLING = """--help --version --config --override completion director --repositor --patterns --local --one-file
     --no-one-file --skip --default --no-default --borg --temp --user --log-file --no-constants --no-extra""".split()
 
 
 def harmless() -> st.SearchStrategy[list[str]]:
-    silent = [option for option in TABLE.options if option.name not in borgmatic_schema.SHORT_ACTIONS]
+    silent = [option for option in TABLE.options if option.name not in option_tables.SHORT_ACTIONS]
     known = [option for option in silent if not any(word in option.name for word in TELLING)]
 
     def spell(option: options.Option) -> list[str]:
@@ -71,7 +68,7 @@ def test_the_tables_are_those_of_the_installed_borgmatic(interpreter: str) -> No
     said = json.loads(asked.stdout)
     for names, takes_value in said["options"]:
         for name in names:
-            switch = borgmatic_schema.part(name)
+            switch = option_tables.part(name)
             if name == "-nc":  # stands for --no-color
                 continue
             if switch is None:
@@ -79,10 +76,10 @@ def test_the_tables_are_those_of_the_installed_borgmatic(interpreter: str) -> No
                 assert option is not None, f"borgmatic has a new option {name}"
                 switch = option.takes is options.Takes.NOTHING
             assert switch != takes_value, name
-    unknown = {name for name in said["actions"] if not name.startswith("-")} - borgmatic_schema.ALL_ACTIONS
+    unknown = {name for name in said["actions"] if not name.startswith("-")} - option_tables.ALL_ACTIONS
     assert unknown == set()
     if "location" not in said["types"] and said["types"]:
         texts = {name for name, kind in said["types"].items() if kind == "string"}
-        assert texts - set(borgmatic_schema.TEXTS) <= {"archive_list_format", "file_list_format", "match_archives"}
-        assert texts >= borgmatic_types.TEXTS
-        assert {name for name, kind in said["types"].items() if kind == "boolean"} >= borgmatic_types.SWITCHES
+        assert texts - set(option_tables.TEXTS) <= {"archive_list_format", "file_list_format", "match_archives"}
+        assert texts >= types.TEXTS
+        assert {name for name, kind in said["types"].items() if kind == "boolean"} >= types.SWITCHES

@@ -11,8 +11,8 @@ import pytest
 
 from borg_lvm.linux.subprocesses import ProgramError
 from borg_lvm.plugins.backup_command import NOTHING, Invocation, Marked, OnTainted, Tainted
-from hooks import borgmatic
-from hooks.borgmatic_taint import CONSENT, DEFAULT_FORMAT, ENVIRONMENT
+from borg_lvm_hooks.commands.borgmatic import plugin as borgmatic
+from borg_lvm_hooks.commands.borgmatic.taint import CONSENT, DEFAULT_FORMAT, ENVIRONMENT
 from tests.unit.hooks.commands.test_taint import BEGIN, END, HOST, archive, in_utc
 
 SOURCES = "source_directories: [/srv]\n"

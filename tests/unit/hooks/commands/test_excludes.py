@@ -8,18 +8,17 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from borg_lvm.machine.mounts import Mount
 from borg_lvm.planning.left_out import LeftOut
 from borg_lvm.plugins.backup_command import Excluded, Invocation, Reading
-
-if TYPE_CHECKING:
-    from hooks import borg, excludes, restic, rsync, tar
-else:
-    from borg_lvm_hooks import borg, excludes, restic, rsync, tar
+from borg_lvm_hooks.commands.borg import plugin as borg
+from borg_lvm_hooks.commands.parsers import excludes
+from borg_lvm_hooks.commands.restic import plugin as restic
+from borg_lvm_hooks.commands.rsync import plugin as rsync
+from borg_lvm_hooks.commands.tar import plugin as tar
 
 PLUGINS = {"borg": borg, "restic": restic, "rsync": rsync, "tar": tar}
 

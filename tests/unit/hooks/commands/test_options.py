@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-if TYPE_CHECKING:
-    from hooks import options
-    from hooks.options import Given, Word
-else:
-    from borg_lvm_hooks import options
-    from borg_lvm_hooks.options import Given, Word
+from borg_lvm_hooks.commands.parsers import options
+from borg_lvm_hooks.commands.parsers.options import Given, Word
 
 TABLE = options.Table("""
     -v --verbose

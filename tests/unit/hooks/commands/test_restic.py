@@ -7,18 +7,14 @@ import re
 import subprocess
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from borg_lvm.plugins.backup_command import Invocation, Reading
-
-if TYPE_CHECKING:
-    from hooks import options, patterns, restic
-else:
-    from borg_lvm_hooks import options, patterns, restic
+from borg_lvm_hooks.commands.parsers import options, patterns
+from borg_lvm_hooks.commands.restic import plugin as restic
 
 
 def read(*args: str, cwd: str = "/work", **env: str) -> Reading:

@@ -7,18 +7,15 @@ import re
 import subprocess
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from borg_lvm.plugins.backup_command import Invocation, Reading
-
-if TYPE_CHECKING:
-    from hooks import options, rsync, rsync_options
-else:
-    from borg_lvm_hooks import options, rsync, rsync_options
+from borg_lvm_hooks.commands.parsers import options
+from borg_lvm_hooks.commands.rsync import option_table
+from borg_lvm_hooks.commands.rsync import plugin as rsync
 
 
 def read(*args: str, cwd: str = "/work", **env: str) -> Reading:
@@ -158,7 +155,7 @@ TELLING = {
 
 
 def harmless() -> st.SearchStrategy[list[str]]:
-    known = [option for option in rsync_options.TABLE.options if option.name not in TELLING]
+    known = [option for option in option_table.TABLE.options if option.name not in TELLING]
 
     def spell(option: options.Option) -> list[str]:
         return [option.name, "1"] if option.takes is options.Takes.VALUE else [option.name]
@@ -184,7 +181,7 @@ def test_the_table_is_that_of_the_installed_rsync() -> None:
         for name, _ in names:
             if name == "--no-OPTION":
                 continue
-            option = rsync_options.TABLE.by_name.get(name)
+            option = option_table.TABLE.by_name.get(name)
             assert option is not None, f"rsync has a new option {name}"
             assert (option.takes is options.Takes.VALUE) == value, name
             seen += 1

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import pytest
 
 from borg_lvm.plugins.backup_command import NOTHING, Invocation, Marked, OnTainted, Tainted
-from hooks import borg, restic
+from borg_lvm_hooks.commands.borg import plugin as borg
+from borg_lvm_hooks.commands.restic import plugin as restic
 
 BEGIN = 1_790_000_000.0
 END = BEGIN + 600

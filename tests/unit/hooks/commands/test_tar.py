@@ -9,18 +9,16 @@ import subprocess
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from borg_lvm.plugins.backup_command import Invocation, Reading
-
-if TYPE_CHECKING:
-    from hooks import options, tar, tar_names, tar_options
-else:
-    from borg_lvm_hooks import options, tar, tar_names, tar_options
+from borg_lvm_hooks.commands.parsers import options
+from borg_lvm_hooks.commands.tar import names as tar_names
+from borg_lvm_hooks.commands.tar import option_table
+from borg_lvm_hooks.commands.tar import plugin as tar
 
 
 def read(*args: str, cwd: str = "/work", **env: str) -> Reading:
@@ -185,7 +183,7 @@ TELLING = {
 
 
 def harmless() -> st.SearchStrategy[list[str]]:
-    known = [option for option in tar_options.TABLE.options if option.name not in TELLING]
+    known = [option for option in option_table.TABLE.options if option.name not in TELLING]
 
     def spell(option: options.Option) -> list[str]:
         return [option.name, "1"] if option.takes is options.Takes.VALUE else [option.name]
@@ -218,7 +216,7 @@ def test_the_table_is_that_of_the_installed_tar() -> None:
         names = re.findall(r"(?<![\w\[])(-[^-,\s]|--[\w-]+)(\[?=)?", match[1])
         value = next((takes for _, takes in names if takes), "")
         for name, _ in names:
-            option = tar_options.TABLE.by_name.get(name)
+            option = option_table.TABLE.by_name.get(name)
             assert option is not None, f"tar has a new option {name}"
             assert option.takes.value == {"": "nothing", "=": "a value", "[=": "a value, or none"}[value], name
             seen += 1

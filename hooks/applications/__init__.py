@@ -1,0 +1,1 @@
+"""Applications: how each is found, quiesced, resumed and looked at in its snapshot."""

@@ -1,0 +1,314 @@
+"""Holds units of systemd still while the instant passes: their processes are frozen, or the units are stopped.
+
+Freezing takes milliseconds and is not noticed by what runs in the unit; stopping gives it the time for a clean end.
+What was frozen or stopped before is left as it is, and must stay so until the snapshots are there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from borg_lvm.config.fields import key, required
+from borg_lvm.config.value_types import AbsolutePath, ListOf, Text
+from borg_lvm.errors import AbsentError, ConfigError, QuiesceError
+from borg_lvm.linux import subprocesses
+from borg_lvm.plugins import client_process
+from borg_lvm.plugins.application import Application, DataPath, Found, Intent, Kind, Probe, Wish
+from borg_lvm.plugins.manager import hookimpl
+from borg_lvm_hooks.applications.cgroups import Freezer, Group, refuse_read_only, refuse_what_is_needed
+from borg_lvm_hooks.applications.writing import writing_services
+
+TIMEOUT = 30.0
+START_TIMEOUT = 18.0
+KINDS = {"freeze": ("service", "scope", "slice"), "stop": ("service", "socket", "timer", "path", "target")}
+STOPPED_WITH_IT = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf")
+"""Who is stopped when a unit is. Source: systemd.unit(5), Mapping of unit properties to their inverses."""
+ASKED = (
+    *("Id", "LoadState", "ActiveState", "ControlGroup", "CanStart", "CanStop", "Transient", "TriggeredBy"),
+    *("WatchdogUSec", "StateChangeTimestampMonotonic", *STOPPED_WITH_IT),
+)
+UNITS_OF_TIME = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which units, and where they keep their data."""
+
+    units: tuple[str, ...] = required(
+        ListOf(Text("the name of a unit", r"[A-Za-z0-9:_.\\@-]+"), "a list of names of units", unique="name"),
+        "The units, with their endings (`.service`), in the order in which they are held still; they are set going in "
+        "the reverse order. At the level freeze: services, scopes and slices, a slice with all that is in it. At the "
+        "level stop: services, sockets, timers, paths and targets.",
+        ["shop-worker.service", "shop@berlin.service"],
+    )
+    paths: tuple[str, ...] = key(
+        ListOf(AbsolutePath(), "a list of absolute paths"),
+        (),
+        "Where they keep their data; systemd does not know. A run that does not have all of it in its snapshots is "
+        "refused.",
+        ["/var/lib/shop"],
+    )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit as systemd describes it."""
+
+    facts: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """Its name, which may be another than the one it was asked for by."""
+        return self.facts["Id"]
+
+    @property
+    def group(self) -> Group:
+        """Its control group, where it has one."""
+        return Group(self.name, self.facts["ControlGroup"])
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is neither inactive nor failed."""
+        return self.facts["ActiveState"] not in ("inactive", "failed")
+
+    @property
+    def watchdog(self) -> float:
+        """After how many seconds of silence systemd ends it; 0: never."""
+        found = re.findall(r"([0-9.]+)(us|ms|s|min|h|d|w)\b", self.facts["WatchdogUSec"])
+        return sum(float(number) * UNITS_OF_TIME[unit] for number, unit in found)
+
+    def others(self, *names: str) -> Iterator[str]:
+        """Yield the units that are named under some of its properties."""
+        for name in names:
+            yield from self.facts[name].split()
+
+
+class Units(Application):
+    """The units of an entry."""
+
+    def __init__(self, wish: Wish) -> None:
+        self.wish = wish
+        self.options: Options = wish.options
+        self.stack = ExitStack()
+        self.idle: dict[str, str] = {}
+
+    def probe(self) -> Probe:
+        """Ask systemd for all units. Errors: AbsentError for an unknown one."""
+        notes = [note for unit in self.units() for note in self.examine(unit)]
+        return Probe("", tuple(DataPath(path, "configured") for path in self.options.paths), tuple(notes))
+
+    def units(self) -> list[Unit]:
+        """Return the units as they are now."""
+        return asked(self.options.units)
+
+    def examine(self, unit: Unit) -> Iterator[str]:
+        """Yield what a person should know; refuse what must not stand still."""
+        raise NotImplementedError
+
+    def leave(self, units: Sequence[Unit]) -> None:
+        """Remember the units that do not run, and so need nothing."""
+        self.idle = {unit.name: unit.facts["StateChangeTimestampMonotonic"] for unit in units}
+
+    def confirm(self) -> str:
+        """See that what did not run has not been started meanwhile."""
+        for unit in asked(list(self.idle)) if self.idle else ():
+            if unit.runs or unit.facts["StateChangeTimestampMonotonic"] != self.idle[unit.name]:
+                raise QuiesceError(f"{unit.name} was started before the snapshots were there", remedy="run it again")
+        return ""
+
+    def close(self) -> None:
+        """End what has not begun."""
+        self.stack.close()
+
+
+class Frozen(Units):
+    """Units whose processes are frozen."""
+
+    def __init__(self, wish: Wish) -> None:
+        super().__init__(wish)
+        self._freezer = Freezer(())
+
+    def examine(self, unit: Unit) -> Iterator[str]:
+        """Refuse what we need; and what systemd would kill for its silence."""
+        if not unit.group.exists:
+            yield f"{unit.name} does not run: it is left so"
+            return
+        refuse_what_is_needed(unit.group)
+        refuse_read_only(unit.group)
+        if unit.group.is_held:
+            yield f"{unit.name} is frozen by somebody else: it is left so"
+        # The last sign of life may be half of that time ago.
+        if 0 < unit.watchdog < 2 * self.wish.deadline:
+            raise QuiesceError(
+                f"systemd ends {unit.name} when it hears nothing of it for {unit.watchdog:g} s (WatchdogSec)",
+                remedy=f"give this entry a deadline of {unit.watchdog / 2:g} s or less, or use the level stop",
+            )
+
+    def intents(self) -> Sequence[Intent]:
+        """Decide what is frozen by us, and return what thaws it."""
+        units = self.units()
+        self.leave([unit for unit in units if not unit.group.exists])
+        groups = [unit.group for unit in units if unit.group.exists]
+        for group in groups:
+            refuse_what_is_needed(group)
+        self._freezer = Freezer(groups)
+        return self._freezer.intents()
+
+    @contextmanager
+    def quiesced(self) -> Iterator[None]:
+        """Freeze them. No program is started for it."""
+        with self._freezer.frozen(self.wish.deadline):
+            yield
+
+    def confirm(self) -> str:
+        """See that they were frozen all the time."""
+        self._freezer.confirm()
+        return super().confirm()
+
+
+class Stopped(Units):
+    """Units that are stopped and started again."""
+
+    def __init__(self, wish: Wish) -> None:
+        super().__init__(wish)
+        self._running: list[Unit] = []
+        self._children: list[client_process.Child] = []
+
+    def units(self) -> list[Unit]:
+        """Return the units, and those that are stopped with them: these are not started with them again."""
+        found = {unit.name: unit for unit in super().units()}
+        more = list(found.values())
+        while more:
+            names = {name for unit in more for name in unit.others(*STOPPED_WITH_IT)} - set(found)
+            more = [unit for unit in asked(sorted(names)) if unit.runs and unit.name not in found] if names else []
+            found.update((unit.name, unit) for unit in more)
+        return list(found.values())
+
+    def examine(self, unit: Unit) -> Iterator[str]:
+        """Refuse what we need, and what could not be started again."""
+        if not unit.runs:
+            yield f"{unit.name} does not run: it is left so"
+            return
+        if unit.group.exists:
+            refuse_what_is_needed(unit.group)
+        lasts = unit.facts["Transient"] != "yes" and unit.facts["LoadState"] == "loaded"
+        if not lasts or "no" in (unit.facts["CanStart"], unit.facts["CanStop"]):
+            raise QuiesceError(f"{unit.name} could not be started again", remedy="use the level freeze")
+        if unit.name not in self.options.units:
+            yield f"{unit.name} is stopped with it, and started again"
+        for trigger in set(unit.others("TriggeredBy")) - set(self.options.units):
+            yield f"{trigger} may start {unit.name} meanwhile, and then the run fails; name it before that one"
+
+    def prepare(self) -> None:
+        """Start what stops them, and have it wait: so the guardian knows how to end it."""
+        units = self.units()
+        self._running = [unit for unit in units if unit.runs]
+        self.leave([unit for unit in units if not unit.runs])
+        for unit in self._running:
+            waiting = client_process.waiting(["systemctl", "stop", unit.name])
+            self._children.append(self.stack.enter_context(waiting))
+
+    def intents(self) -> Sequence[Intent]:
+        """Have the guardian end what stops them, and have systemd start them: it goes on with that by itself."""
+        start = Intent(("systemctl", "start", "--no-block", *self._names()))
+        return [start, *(begun.intent for begun in self._children)] if self._running else []
+
+    @contextmanager
+    def quiesced(self) -> Iterator[None]:
+        """Stop them one after the other, start them together, which systemd does in the order that they need."""
+        with ExitStack() as stack:
+            if self._running:
+                stack.callback(self._start)
+            for unit, begun in zip(self._running, self._children, strict=True):
+                stack.callback(begun.kill)
+                begun.go()
+                status = begun.status(self.wish.deadline)
+                if status:
+                    raise QuiesceError(f"{unit.name} could not be stopped", details=(begun.words(),))
+                if status is None:
+                    raise QuiesceError(f"{unit.name} did not stop within {self.wish.deadline:g} s")
+                if unit.group.exists and unit.group.is_populated:
+                    raise QuiesceError(f"processes of {unit.name} live on when it is stopped (KillMode=)")
+            # What confirm compares with: systemd counts every change.
+            self.leave(asked([*self._names(), *self.idle]) if self._running else [])
+            yield
+
+    def _names(self) -> list[str]:
+        return [unit.name for unit in reversed(self._running)]
+
+    def _start(self) -> None:
+        try:
+            subprocesses.run(["systemctl", "start", *self._names()], timeout=START_TIMEOUT)
+        except subprocesses.ProgramError as error:
+            raise QuiesceError(error.message, remedy="systemctl status", details=error.details) from error
+
+
+def asked(names: Sequence[str]) -> list[Unit]:
+    """Ask systemd for units. Errors: AbsentError for one that it does not know, or when it does not run."""
+    try:
+        told = subprocesses.run(["systemctl", "show", f"--property={','.join(ASKED)}", "--", *names], timeout=TIMEOUT)
+    except subprocesses.ProgramError as error:
+        absent = not error.returncode or "systemd as init" in error.stderr or "connect to bus" in error.stderr
+        kind = AbsentError if absent else QuiesceError
+        raise kind("systemd does not answer", details=error.details or (error.message,)) from error
+    blocks = [block.split("\n") for block in told.rstrip("\n").split("\n\n")]
+    units = [Unit(dict.fromkeys(ASKED, "") | dict(line.split("=", 1) for line in lines)) for lines in blocks]
+    for name, unit in zip(names, units, strict=True):
+        if unit.facts["LoadState"] == "not-found":
+            raise AbsentError(f"there is no unit {name}", remedy="systemctl list-units")
+    return units
+
+
+def _make(wish: Wish) -> Application:
+    options: Options = wish.options
+    kinds = KINDS[wish.level]
+    if not options.units:
+        raise ConfigError("units must name at least one")
+    for name in options.units:
+        stem, _, kind = name.rpartition(".")
+        if not stem or kind not in kinds:
+            endings = ", ".join(f".{ending}" for ending in kinds)
+            raise ConfigError(f"{name!r} must end in one of {endings} at the level {wish.level}")
+        if name == "-.slice":
+            raise ConfigError("'-.slice' holds everything, and so ourselves", remedy="name a slice below it")
+        if stem.endswith("@"):
+            instance = f"{stem}NAME.{kind}"
+            slice_name = f"system-{stem[:-1]}.slice"
+            raise ConfigError(
+                f"{name!r} is a template, of which nothing runs",
+                remedy=f"name an instance, {instance}; at the level freeze {slice_name} holds all of them",
+            )
+    return Frozen(wish) if wish.level == "freeze" else Stopped(wish)
+
+
+_LEVELS = {
+    "freeze": "all processes of the units are frozen while the instant passes, for milliseconds (cgroup v2)",
+    "stop": "the units are stopped before the instant, with a clean end, and started after it",
+}
+
+
+@hookimpl
+def borg_lvm_application() -> Kind:
+    """Return the kind."""
+    return Kind(levels=_LEVELS, options=Options, make=_make, still=frozenset(_LEVELS), recovers=frozenset({"freeze"}))
+
+
+@hookimpl
+def borg_lvm_discover() -> list[Found]:
+    """Return the services that have files of logical volumes open for writing, and no plugin of their own."""
+    if not os.path.isdir("/run/systemd/system"):
+        return []
+    return [
+        Found(
+            f"{unit} has files open for writing in {', '.join(folders)}; see whether these are all of its paths",
+            {"units": (unit,), "paths": folders},
+            identity=("units",),
+            name=unit.removesuffix(".service").replace("@", "-").replace(":", "-").replace("\\", "-"),
+            data=folders,
+        )
+        for unit, folders in sorted(writing_services().items())
+    ]

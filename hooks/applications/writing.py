@@ -1,0 +1,54 @@
+"""Finds the services that write files of logical volumes: for `borg-lvm discover`."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from borg_lvm_hooks.applications.cgroups import NEEDED
+from borg_lvm_hooks.applications.running import Process, processes
+
+KNOWN = ("postgres", "postmaster", "mariadbd", "redis-server", "valkey-server")
+"""Servers that have a plugin of their own."""
+ENGINES = ("dockerd", "containerd", "containerd-shim", "podman", "conmon")
+"""Who is asked to pause others must not stand still."""
+NO_DATA = ("/var/log/", "/var/cache/", "/var/tmp/", "/tmp/")  # noqa: S108
+DEPTH = 3
+
+
+def writing_services() -> dict[str, tuple[str, ...]]:
+    """Return the folders in which services have files of logical volumes open for writing, by the service."""
+    ours = Process(os.getpid(), "").unit()
+    found: dict[str, set[str]] = {}
+    others = {ours}
+    for process in processes():
+        unit = process.unit()
+        if process.name in (*NEEDED, *KNOWN, *ENGINES) and process.is_what_it_says:
+            others.add(unit)
+        elif unit:
+            found.setdefault(unit, set()).update(_folders(process))
+    return {unit: tuple(sorted(folders)) for unit, folders in found.items() if folders and unit not in others}
+
+
+def _folders(process: Process) -> set[str]:
+    found = set()
+    for number, path in process.files():
+        with suppress(OSError, ValueError):
+            if not path.startswith("/") or path.startswith(NO_DATA) or not process.writes(number):
+                continue
+            if _is_on_a_volume(os.stat(f"/proc/{process.pid}/fd/{number}")):
+                found.add(folder_of(path))
+    return found
+
+
+def folder_of(path: str) -> str:
+    """Return the folder that a file belongs to: /var/lib/shop for all below it, /srv/shop too."""
+    parts = path.split("/")[1:-1]
+    depth = DEPTH if parts[:1] == ["var"] else DEPTH - 1
+    return "/" + "/".join(parts[:depth])
+
+
+def _is_on_a_volume(info: os.stat_result) -> bool:
+    """Whether a file is on a device of the device-mapper."""
+    device = f"/sys/dev/block/{os.major(info.st_dev)}:{os.minor(info.st_dev)}/dm"
+    return os.path.exists(device)

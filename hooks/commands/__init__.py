@@ -1,0 +1,1 @@
+"""Backup commands: what each of them reads and writes, and marking what it saved."""

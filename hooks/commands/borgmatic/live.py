@@ -1,0 +1,84 @@
+"""What must stay live for a borgmatic and its borg: the repository, caches, records, the runtime directory.
+
+Sources: borgmatic 2.1.10, config/paths.py, borg/environment.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+from borg_lvm.plugins.backup_command import Invocation, LivePath
+from borg_lvm_hooks.commands.borg import places
+from borg_lvm_hooks.commands.borgmatic import configuration
+from borg_lvm_hooks.commands.borgmatic.limits import Config, expand_user
+from borg_lvm_hooks.commands.parsers import patterns
+
+NONE: Mapping[str, str] = {}
+
+
+def always(invocation: Invocation) -> Iterator[LivePath]:
+    """Yield what borgmatic and borg write whatever the configuration says."""
+    yield from places.folders(invocation)
+    yield _state(invocation, NONE)
+    yield _runtime(invocation, NONE)
+
+
+def repository(invocation: Invocation, there: Invocation, config: Config) -> LivePath | None:
+    """Return the repository, if it is a local one."""
+    path = places.local_repository(expand_user(_location(config), invocation))
+    return None if path is None else LivePath(there.absolute(path), "the repository")
+
+
+def _location(config: Config) -> str:
+    return str(config["repository"].get("path") or "")
+
+
+def paths(invocation: Invocation, there: Invocation, config: Config) -> Iterator[LivePath]:
+    """Yield what borg and borgmatic write for one repository; borg runs in the directory of `there`."""
+    settings = {variable: str(config[name]) for name, variable in configuration.ENVIRONMENT.items() if name in config}
+    env = {**invocation.env, **settings}
+    runner = Invocation(invocation.argv, env, there.cwd)
+    local = repository(invocation, there, config)
+    if local is not None:
+        yield local
+    elif _location(config):
+        yield patterns.ssh_folder()
+    command = config.get("encryption_passcommand") or env.get("BORG_PASSCOMMAND") or ""
+    yield from patterns.secrets_folder(invocation, command)
+    yield from places.folders(runner)
+    yield patterns.temporary_folder(runner)
+    yield _runtime(invocation, config)
+    yield _state(invocation, config)
+    if config.get("log_file"):
+        yield patterns.written(invocation.absolute(config["log_file"]), "borgmatic's log")
+    old = invocation.absolute(expand_user(config.get("borgmatic_source_directory") or "~/.borgmatic", invocation))
+    if os.path.isdir(old):
+        yield LivePath(old, "borgmatic's old folder for dumps and records")
+
+
+def _runtime(invocation: Invocation, config: Mapping[str, str]) -> LivePath:
+    """Return the folder in which borgmatic makes its temporary folder (config/paths.py)."""
+    env = invocation.env
+    base = (
+        config.get("user_runtime_directory")
+        or env.get("XDG_RUNTIME_DIR")
+        or env.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+        or env.get("TMPDIR")
+        or env.get("TEMP")
+        or "/tmp"  # noqa: S108
+    )
+    return LivePath(invocation.absolute(expand_user(base, invocation)), "borgmatic's runtime folder", make=True)
+
+
+def _state(invocation: Invocation, config: Mapping[str, str]) -> LivePath:
+    """Return the folder of borgmatic's records, as of the last checks (config/paths.py)."""
+    env = invocation.env
+    base = (
+        config.get("user_state_directory")
+        or env.get("XDG_STATE_HOME")
+        or env.get("STATE_DIRECTORY", "").partition(":")[0]
+        or "~/.local/state"
+    )
+    path = os.path.join(expand_user(base, invocation), "borgmatic")
+    return LivePath(invocation.absolute(path), "borgmatic's records", make=True)

@@ -1,0 +1,1 @@
+"""What several backup commands share: readers of options, of lists and of patterns."""

@@ -1,0 +1,295 @@
+"""Reads the command lines of restic: `restic backup`, with its lists of files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+from borg_lvm.plugins.backup_command import Invocation, LivePath, Marked, Reading, Tainted
+from borg_lvm.plugins.manager import hookimpl
+from borg_lvm_hooks.commands.parsers import excludes, options, patterns
+from borg_lvm_hooks.commands.restic import pflag
+
+# Options of every command: restic 0.14.0 (restic help) to 0.19 (internal/global/global.go).
+GLOBAL = """
+    --cacert=
+    --cache-dir=
+    --cleanup-cache
+    --compression=
+    --http-user-agent=
+    --insecure-no-password
+    --insecure-tls
+    --json
+    --key-hint=
+    --limit-download=
+    --limit-upload=
+    --no-cache
+    --no-extra-verify
+    --no-lock
+    -o --option=
+    --pack-size=
+    --password-command=
+    -p --password-file=
+    -q --quiet
+    -r --repo=
+    --repository-file=
+    --retry-lock=
+    --stuck-request-timeout=
+    --tls-client-cert=
+    -v --verbose[=]
+"""
+
+# Options of `restic backup`: the same versions (cmd/restic/cmd_backup.go, internal/filter/exclude.go).
+BACKUP = """
+    -n --dry-run
+    -e --exclude=
+    --exclude-caches
+    --exclude-cloud-files
+    --exclude-file=
+    --exclude-if-present=
+    --exclude-larger-than=
+    --files-from=
+    --files-from-raw=
+    --files-from-verbatim=
+    -f --force
+    -g --group-by=
+    -H --host=
+    --hostname=
+    --iexclude=
+    --iexclude-file=
+    --ignore-ctime
+    --ignore-inode
+    --no-scan
+    -x --one-file-system
+    --parent=
+    --read-concurrency=
+    --skip-if-unchanged
+    --stdin
+    --stdin-filename=
+    --stdin-from-command
+    --tag=
+    --time=
+    --use-fs-snapshot
+    --with-atime
+"""
+
+# What cobra knows while it looks for the command's word; it adds --help when it has found that.
+GLOBAL_TABLE = options.Table(GLOBAL)
+OTHER_TABLE = options.Table(GLOBAL, "-h --help\n--version")
+BACKUP_TABLE = options.Table(GLOBAL, "-h --help", BACKUP)
+
+# Backends that are reached over the network (internal/backend/all).
+REMOTE = ("azure:", "b2:", "gs:", "rclone:", "rest:", "s3:", "sftp:", "swift:")
+# What Go's strconv.ParseBool takes for true and false.
+TRUE = ("1", "t", "T", "TRUE", "true", "True")
+FALSE = ("0", "f", "F", "FALSE", "false", "False")
+
+
+@hookimpl
+def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
+    """Read `restic … backup …`."""
+    if not is_restic(invocation.program):
+        return None
+    command = pflag.find_command(invocation.argv[1:], GLOBAL_TABLE)
+    action = command.word
+    if action == "backup":
+        return _backup(invocation, command)
+    before = pflag.read(command.before, OTHER_TABLE)
+    problems = options.complaints("restic", before)
+    said = f"restic {action}" if action else "restic without a command"
+    problems.append(f"{said} reads no source paths; run it without borg-lvm")
+    sure = len(problems) == 1
+    live = _live(invocation, before, problems)
+    return Reading("restic", action, live=patterns.unique(live), problems=tuple(problems), no_paths=sure)
+
+
+@hookimpl
+def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> Marked | None:
+    """Mark the snapshot that `restic backup` has made."""
+    if not is_restic(invocation.program):
+        return None
+    command = pflag.find_command(invocation.argv[1:], GLOBAL_TABLE)
+    reading = _backup(invocation, command)
+    parsed = pflag.read(command.rest, BACKUP_TABLE)
+    if command.word != "backup" or reading.problems or parsed.has("--time"):
+        told = "borg-lvm cannot tell which snapshot this run has made: look for it (restic snapshots), and forget it"
+        return Marked((told,))
+    if reading.dry_run:
+        return Marked()
+    from borg_lvm_hooks.commands.restic import taint
+
+    return taint.mark(invocation, tainted, reading.sources, parsed)
+
+
+def is_restic(program: str) -> bool:
+    """Tell whether a program of this name is restic: `restic`, a released file as `restic_0.18.0_linux_amd64`."""
+    return re.fullmatch(r"restic(_\d[\w.]*)?", program) is not None
+
+
+def _backup(invocation: Invocation, command: pflag.Command) -> Reading:
+    parsed = pflag.read(command.rest, BACKUP_TABLE)
+    problems = options.complaints("restic", parsed)
+    if command.unsure:
+        problems.append(
+            "the value of an option before the word backup is 'backup' as well, and versions of restic differ in which"
+            " of both they take for the command; write the option behind it"
+        )
+    sure = not problems  # only a line that was understood may run without us
+    problems += _switch_problems(parsed)
+    if _on(parsed, "--help"):
+        problems.append("restic backup --help reads no source paths; run it without borg-lvm")
+    sources: tuple[str, ...] = ()
+    nothing = any(_on(parsed, name) for name in ("--help", "--stdin", "--stdin-from-command"))
+    if _on(parsed, "--stdin") or _on(parsed, "--stdin-from-command"):
+        problems.append("restic reads standard input or a command's output, no source paths; run it without borg-lvm")
+    else:
+        sources = tuple(_source(invocation, path) for path in _targets(invocation, parsed, problems))
+        if not sources and not problems:
+            problems.append("restic backup is given no paths to read; name the sources with --path")
+    live = _live(invocation, parsed, problems)
+    repository = [item for item in live if item.reason == "the repository"]
+    return Reading(
+        "restic",
+        "backup",
+        sources,
+        live=patterns.beside(live, sources),
+        problems=(*problems, *patterns.output_clashes("restic", repository, sources)),
+        one_file_system=_on(parsed, "--one-file-system"),
+        dry_run=sure and _on(parsed, "--dry-run"),
+        warnings=frozenset((3,)),  # some files could not be read
+        no_paths=sure and nothing,
+        excluded=excludes.restic(invocation, parsed),
+    )
+
+
+def _on(parsed: options.Parsed, name: str) -> bool:
+    """Tell whether a switch is on: the last mention counts, `--switch=false` turns it off."""
+    state = False
+    for item in parsed.given():
+        if item.name == name:
+            state = item.value not in FALSE
+    return state
+
+
+def _switch_problems(parsed: options.Parsed) -> list[str]:
+    switches = {option.name for option in BACKUP_TABLE.options if option.takes is options.Takes.NOTHING}
+    return [
+        f"restic's option {item.name} cannot be {item.value!r}; restic itself will refuse this command line"
+        for item in parsed.given()
+        if item.name in switches and item.value is not None and item.value not in (*TRUE, *FALSE)
+    ]
+
+
+def _source(invocation: Invocation, path: str) -> str:
+    """Return the path that restic reads: it takes `..` out by name before it looks at the disk."""
+    if ".." in path.split("/"):
+        path = os.path.normpath(path)
+    return invocation.absolute(path)
+
+
+def _targets(invocation: Invocation, parsed: options.Parsed, problems: list[str]) -> list[str]:
+    """Collect the targets in restic's own order (collectTargets in cmd_backup.go): the lists, then the words."""
+    targets: list[str] = []
+    for option, reader in (
+        ("--files-from", _globs),
+        ("--files-from-verbatim", _verbatim),
+        ("--files-from-raw", _raw),
+    ):
+        for path in parsed.values(option):
+            if path == "-":
+                problems.append(
+                    f"restic's option {option} - takes the paths from standard input, which borg-lvm cannot read"
+                    " without taking it away from restic; name the sources with --path"
+                )
+                continue
+            try:
+                content = patterns.contents(invocation, path, f"restic's {option} list")
+                targets += reader(invocation, content)
+            except patterns.UnreadableError as error:
+                problems.append(str(error))
+            except patterns.BadGlobError as error:
+                problems.append(f"restic's list {path!r} has a pattern that restic will refuse: {error}")
+    return targets + list(parsed.words)
+
+
+def _globs(invocation: Invocation, content: bytes) -> list[str]:
+    found = []
+    for line in patterns.go_lines(patterns.go_text(content)):
+        pattern = line.strip(patterns.GO_SPACE)
+        if pattern and not pattern.startswith("#"):
+            found += patterns.go_glob(invocation.cwd, pattern)
+    return found
+
+
+def _verbatim(invocation: Invocation, content: bytes) -> list[str]:
+    return [line for line in patterns.go_lines(patterns.go_text(content)) if line]
+
+
+def _raw(invocation: Invocation, content: bytes) -> list[str]:
+    if content and (not content.endswith(b"\0") or b"\0\0" in content or content.startswith(b"\0")):
+        raise patterns.UnreadableError(
+            "restic's --files-from-raw list must have a zero byte after each name and no empty names; restic itself"
+            " will refuse it"
+        )
+    return [os.fsdecode(name) for name in content.split(b"\0")[:-1]]
+
+
+def _live(invocation: Invocation, parsed: options.Parsed, problems: list[str]) -> list[LivePath]:
+    """Collect what restic writes: a local repository, its cache, temporary files, what its backends write."""
+    live = list(_repository(invocation, _location(invocation, parsed, problems)))
+    if not _on(parsed, "--no-cache"):
+        live.append(LivePath(_cache(invocation, parsed), "restic's cache", make=True))
+    live.append(patterns.temporary_folder(invocation))
+    command = parsed.last("--password-command") or invocation.env.get("RESTIC_PASSWORD_COMMAND")
+    live += patterns.secrets_folder(invocation, command)
+    return live
+
+
+def _location(invocation: Invocation, parsed: options.Parsed, problems: list[str]) -> str:
+    env = invocation.env
+    location = parsed.last("--repo")
+    file = parsed.last("--repository-file")
+    if location is None and file is None:
+        location, file = env.get("RESTIC_REPOSITORY"), env.get("RESTIC_REPOSITORY_FILE")
+    if location or not file:
+        return location or ""
+    try:
+        content = patterns.contents(invocation, file, "restic's repository file")
+    except patterns.UnreadableError as error:
+        problems.append(str(error))
+        return ""
+    return patterns.go_text(content).strip(patterns.GO_SPACE)
+
+
+def _repository(invocation: Invocation, location: str) -> Iterator[LivePath]:
+    if location.startswith("sftp:"):
+        yield patterns.ssh_folder()
+    elif location.startswith("rclone:"):
+        yield from _rclone(invocation, location.removeprefix("rclone:"))
+    elif location and not location.startswith(REMOTE):
+        yield LivePath(invocation.absolute(location.removeprefix("local:")), "the repository")
+
+
+def _rclone(invocation: Invocation, remote: str) -> Iterator[LivePath]:
+    """Yield what rclone writes: its configuration (tokens are renewed there), its cache, a local folder."""
+    env, home = invocation.env, invocation.home()
+    configuration = env.get("RCLONE_CONFIG")
+    if configuration:
+        yield LivePath(patterns.folder_of(invocation.absolute(configuration)), "rclone's configuration")
+    else:
+        folder = os.path.join(env.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "rclone")
+        yield LivePath(invocation.absolute(folder), "rclone's configuration", make=True)
+    cache = os.path.join(env.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "rclone")
+    yield LivePath(invocation.absolute(env.get("RCLONE_CACHE_DIR") or cache), "rclone's cache", make=True)
+    folder = remote.removeprefix(":local:")
+    if folder != remote or remote.startswith(("/", "./", "../")):
+        yield LivePath(invocation.absolute(folder), "the repository")
+
+
+def _cache(invocation: Invocation, parsed: options.Parsed) -> str:
+    """Return the cache's folder as restic finds it (internal/backend/cache/dir.go)."""
+    env = invocation.env
+    given = parsed.last("--cache-dir") or env.get("RESTIC_CACHE_DIR")
+    default = os.path.join(env.get("XDG_CACHE_HOME") or os.path.join(invocation.home(), ".cache"), "restic")
+    return invocation.absolute(given or default)

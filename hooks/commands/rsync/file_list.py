@@ -1,0 +1,73 @@
+"""Reads the list of `rsync --files-from=LIST FOLDER DESTINATION`: its names lie below the one source.
+
+Source: rsync(1), --files-from; rsync 3.2.7 to 3.5.0: read_line in io.c, sanitize_path in util1.c.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm_hooks.commands.parsers import options, patterns
+
+
+def sources(
+    invocation: Invocation, parsed: options.Parsed, folders: Sequence[str], problems: list[str]
+) -> Iterator[str]:
+    """Yield the paths of the list that counts, the last one; what keeps it from being read goes into `problems`."""
+    path = parsed.last("--files-from") or ""
+    if len(folders) != 1:
+        problems.append(
+            "rsync takes one source folder beside --files-from, to which the names in the list are relative; leave the"
+            " others out"
+        )
+    elif path == "-" or ":" in path.partition("/")[0] or not _is_regular(invocation.absolute(path)):
+        yield folders[0]  # a list that only rsync can read names nothing outside
+    else:
+        yield from _listed(invocation, path, folders[0], problems, zeros=is_on(parsed, "--from0", "--no-from0"))
+
+
+def _is_regular(path: str) -> bool:
+    """Tell whether we may read the list: what is read from a pipe is taken away from rsync."""
+    return os.path.isfile(path) or not os.path.exists(path)
+
+
+def is_on(parsed: options.Parsed, switch: str, opposite: str) -> bool:
+    """Tell whether a switch is on: of it and its opposite the last counts."""
+    names = [item.name for item in parsed.given() if item.name in (switch, opposite)]
+    return names[-1:] == [switch]
+
+
+def _listed(invocation: Invocation, path: str, folder: str, problems: list[str], *, zeros: bool) -> Iterator[str]:
+    try:
+        content = patterns.text(invocation, path, "rsync's list of files")
+    except patterns.UnreadableError as error:
+        problems.append(str(error))
+        return
+    if "\0" in content and not zeros:
+        problems.append(f"rsync's list {path!r} has zero bytes, at which its names end; read it with --from0")
+        return
+    names = [name for name in _names(content, zeros=zeros) if name]
+    if not names:
+        problems.append(f"rsync's list {path!r} is empty; there is nothing to freeze")
+    for name in names:
+        inner = _without_dots(name)
+        yield f"{folder.rstrip('/')}/{inner}" if inner else folder
+
+
+def _names(content: str, *, zeros: bool) -> list[str]:
+    """Split a list by zero bytes, or by the ends of lines; comments are left out of both."""
+    return [name for name in re.split(r"\0" if zeros else r"[\r\n]", content) if not name.startswith(("#", ";"))]
+
+
+def _without_dots(name: str) -> str:
+    """Return a name as rsync takes it: relative, and `..` never leads out of the source."""
+    parts: list[str] = []
+    for part in name.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)

@@ -1,0 +1,225 @@
+"""The options of rsync."""
+
+from __future__ import annotations
+
+from borg_lvm_hooks.commands.parsers import options
+
+# All options: rsync 3.2.7 to 3.5.0 (long_options in options.c, rsync --help); on one line, all names mean the same.
+TABLE = options.Table("""
+    --help
+    -V --version
+    -v --verbose
+    --no-verbose --no-v
+    --info=
+    --debug=
+    --stderr=
+    --msgs2stderr
+    --no-msgs2stderr
+    -q --quiet
+    --motd
+    --no-motd
+    --stats
+    -h --human-readable
+    --no-human-readable --no-h
+    -n --dry-run
+    -a --archive
+    -r --recursive
+    --no-recursive --no-r
+    --inc-recursive --i-r
+    --no-inc-recursive --no-i-r
+    -d --dirs
+    --no-dirs --no-d
+    --old-dirs --old-d
+    -p --perms
+    --no-perms --no-p
+    -E --executability
+    -A --acls
+    --no-acls --no-A
+    -X --xattrs
+    --no-xattrs --no-X
+    -t --times
+    --no-times --no-t
+    -U --atimes
+    --no-atimes --no-U
+    --open-noatime
+    --no-open-noatime
+    -N --crtimes
+    --no-crtimes --no-N
+    -O --omit-dir-times
+    --no-omit-dir-times --no-O
+    -J --omit-link-times
+    --no-omit-link-times --no-J
+    -@ --modify-window=
+    --super
+    --no-super
+    --fake-super
+    -o --owner
+    --no-owner --no-o
+    -g --group
+    --no-group --no-g
+    --no-D
+    --drop-D
+    --devices
+    --no-devices
+    --copy-devices
+    --write-devices
+    --no-write-devices
+    --specials
+    --no-specials
+    -l --links
+    --no-links --no-l
+    -L --copy-links
+    --copy-unsafe-links
+    --safe-links
+    --insecure-links
+    --no-insecure-links
+    --confine-root=
+    --munge-links
+    --no-munge-links
+    -k --copy-dirlinks
+    -K --keep-dirlinks
+    -H --hard-links
+    --no-hard-links --no-H
+    -R --relative
+    --no-relative --no-R
+    --implied-dirs --i-d
+    --no-implied-dirs --no-i-d
+    --chmod=
+    -I --ignore-times
+    --size-only
+    -x --one-file-system
+    --no-one-file-system --no-x
+    -u --update
+    --existing --ignore-non-existing
+    --ignore-existing
+    --max-size=
+    --min-size=
+    --max-alloc=
+    -S --sparse
+    --no-sparse --no-S
+    --preallocate
+    --inplace
+    --no-inplace
+    --append
+    --append-verify
+    --no-append
+    --del
+    --delete
+    --delete-before
+    --delete-during
+    --delete-delay
+    --delete-after
+    --delete-excluded
+    --delete-missing-args
+    --ignore-missing-args
+    --remove-sent-files
+    --remove-source-files
+    --force
+    --no-force
+    --ignore-errors
+    --no-ignore-errors
+    --max-delete=
+    -f --filter=
+    --exclude=
+    --include=
+    --exclude-from=
+    --include-from=
+    -C --cvs-exclude
+    -W --whole-file
+    --no-whole-file --no-W
+    -c --checksum
+    --no-checksum --no-c
+    --checksum-choice --cc=
+    -B --block-size=
+    --compare-dest=
+    --copy-dest=
+    --link-dest=
+    -y --fuzzy
+    --no-fuzzy --no-y
+    -z --compress
+    --old-compress
+    --new-compress
+    --no-compress --no-z
+    --compress-choice --zc=
+    --skip-compress=
+    --compress-level --zl=
+    --compress-threads --zt=
+    --progress
+    --no-progress
+    --partial
+    --no-partial
+    --partial-dir=
+    --delay-updates
+    --no-delay-updates
+    -m --prune-empty-dirs
+    --no-prune-empty-dirs --no-m
+    --log-file=
+    --log-file-format=
+    --out-format --log-format=
+    -i --itemize-changes
+    --no-itemize-changes --no-i
+    --bwlimit=
+    --no-bwlimit
+    -b --backup
+    --no-backup
+    --backup-dir=
+    --suffix=
+    --list-only
+    --read-batch=
+    --write-batch=
+    --only-write-batch=
+    --files-from=
+    -0 --from0
+    --no-from0
+    --old-args
+    --no-old-args
+    -s --secluded-args --protect-args
+    --no-secluded-args --no-protect-args --no-s
+    --trust-sender
+    --numeric-ids
+    --no-numeric-ids
+    --usermap=
+    --groupmap=
+    --chown=
+    --timeout=
+    --no-timeout
+    --contimeout=
+    --no-contimeout
+    --fsync
+    --stop-after --time-limit=
+    --stop-at=
+    -e --rsh=
+    --rsync-path=
+    -T --temp-dir=
+    --iconv=
+    --no-iconv
+    -4 --ipv4
+    -6 --ipv6
+    -8 --8-bit-output
+    --no-8-bit-output --no-8
+    --mkpath
+    --no-mkpath
+    --qsort
+    --copy-as=
+    --address=
+    --port=
+    --sockopts=
+    --password-file=
+    --early-input=
+    --blocking-io
+    --no-blocking-io
+    --outbuf=
+    -M --remote-option=
+    --protocol=
+    --checksum-seed=
+    --server
+    --sender
+    --config=
+    --daemon
+    --dparam=
+    --detach
+    --no-detach
+    -D
+    -F
+    -P
+""")
