@@ -146,7 +146,7 @@ def test_who_looks_at_a_database_is_not_entered_by_its_owner(source: Path, tmp_p
     config = tmp_path / "config.yaml"
     entry = {"plugin": "sqlite", "options": {"databases": [database]}}
     config.write_text(json.dumps({"applications": [entry]}))
-    with Attacker("enter", database, "sqlite_look") as user:
+    with Attacker("enter", database, "sqlite/look.py") as user:
         for _ in range(3):
             said = borg_lvm("run", "--config", config, "--path", source.parent, "--", "true")
             assert "SIG" not in said.err

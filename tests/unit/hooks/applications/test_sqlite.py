@@ -70,7 +70,7 @@ class Databases(Subject):
     def lose(self) -> bool:
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             words = words_of(path)
-            if b"sqlite_hold.py" in words and str(self.paths[-1]).encode() in words:
+            if b"sqlite/hold.py" in words and str(self.paths[-1]).encode() in words:
                 os.kill(int(path.parent.name), signal.SIGKILL)
                 # Its command line goes first, its locks later, and only then can it be seen to be dead.
                 while b") Z " not in (words_of(path.with_name("stat")) or b") Z "):
