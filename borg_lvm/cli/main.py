@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from itertools import pairwise
 
 from borg_lvm.cli import output
 from borg_lvm.cli.parser import did_you_mean, options_of, parser
-from borg_lvm.cli.verbs import VERBS
 from borg_lvm.errors import BUG_STATUS, BorgLvmError, ReaderGoneError, UsageError
 from borg_lvm.log import Log
 
@@ -48,7 +48,8 @@ def _main(argv: Sequence[str]) -> tuple[int, bool]:
             log = drop_in.log(args.in_place_of, args.command)
         if getattr(args, "trace", False):
             trace_plugins(log)
-        return VERBS[args.verb](args, log), False
+        command = import_module(f"borg_lvm.cli.commands.{args.verb}")
+        return int(command.perform(args, log)), False
     except (Exception, KeyboardInterrupt) as error:
         return failed(error, log), True
 

@@ -8,7 +8,8 @@ import os
 import sys
 
 from borg_lvm.cli import main as cli
-from borg_lvm.cli import options, verbs
+from borg_lvm.cli import options
+from borg_lvm.cli.commands import run as run_command
 from borg_lvm.daemon import client
 from borg_lvm.errors import SnapshotError, UsageError
 from borg_lvm.linux import signals
@@ -63,7 +64,7 @@ def _run(args: argparse.Namespace, at: control_socket.Desk, tell: int, log: Log)
         os.close(tell)
 
     wish = host_view.Wish(args.name, args.limit or settings.view_limit, stands)
-    return verbs.perform(args, (f"view {args.name}",), settings, log, run.Held(wish, at))
+    return run_command.backup(args, (f"view {args.name}",), settings, log, run.Held(wish, at))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from borg_lvm import errors
-from borg_lvm.cli import main, parser, verbs
+from borg_lvm.cli import main, parser
 from borg_lvm.errors import BorgLvmError, UsageError
 
 
@@ -203,8 +204,16 @@ def test_help_and_refusals_load_next_to_nothing(argv: list[str], status: int) ->
     }
     assert heavy == set()
     ours = {name for name in loaded if name.startswith("borg_lvm.")}
-    light = ("cli", "cli.main", "cli.options", "cli.output", "cli.parser", "cli.verbs", "errors", "log")
-    assert ours == {f"borg_lvm.{name}" for name in light}
+    light = {"cli", "cli.main", "cli.output", "cli.parser", "errors", "log"}
+    asked = {"cli.commands", f"cli.commands.{argv[0]}", "cli.options"} if argv else set()
+    assert ours - {f"borg_lvm.{name}" for name in light} <= {f"borg_lvm.{name}" for name in asked}
+    if "--help" in argv:
+        assert not ours & {f"borg_lvm.{name}" for name in asked}
+
+
+def test_each_command_has_its_file() -> None:
+    files = {path.stem for path in (Path(main.__file__).parent / "commands").glob("*.py")}
+    assert files - {"__init__"} == set(parser.NAMES)
 
 
 @pytest.mark.process
@@ -212,4 +221,4 @@ def test_help_names_every_verb() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "borg_lvm", "--help"], capture_output=True, text=True, check=True, timeout=60
     )
-    assert all(verb in done.stdout for verb in (*verbs.VERBS, "exit status"))
+    assert all(verb in done.stdout for verb in (*parser.NAMES, "exit status"))

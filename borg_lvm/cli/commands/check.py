@@ -1,0 +1,47 @@
+"""`borg-lvm check`: would tonight's backup work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from borg_lvm.check import judge, probe, text
+from borg_lvm.cli import options, output
+from borg_lvm.config.schema import Settings
+from borg_lvm.errors import ConfigError, SourceError
+from borg_lvm.log import Log
+from borg_lvm.quiesce import coordinator
+from borg_lvm.session import survey
+
+
+def perform(args: argparse.Namespace, log: Log) -> int:
+    """Print what was found; return 0 if a backup would work."""
+    around = probe.run_around()
+    if around:
+        told = f"inside of the run {around}, which has frozen its sources: there is nothing to look at"
+        if args.json:
+            output.lines([json.dumps({"works": True, "conclusion": told, "findings": [], "plan": None})])
+        log.info(told)
+        return 0
+    seen = probe.look(_asked(args))
+    findings = judge.judge(seen)
+    if args.json:
+        output.lines([json.dumps(text.data(seen, findings), indent=2)])
+    else:
+        output.lines(text.table(seen, findings, quiet=args.quiet))
+    return 0 if text.works(findings) else SourceError.status
+
+
+def _asked(args: argparse.Namespace) -> probe.Asked:
+    """Return what `check` is to look at: without a command, the paths that are named or configured."""
+    command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
+    try:
+        settings, wrong = options.settings(args), None
+        with coordinator.assembled(settings):  # what their plugins say of the configuration
+            pass
+    except ConfigError as error:
+        settings, wrong = Settings(), probe.refused(error)
+    question = None
+    if command or args.path or settings.paths:
+        question = survey.Question(command or ("true",), options.cwd(), tuple(args.path or ()))
+    return probe.Asked(settings, wrong, question, lambda: options.refuse_what_cannot_be_run((*command, "true")[0]))

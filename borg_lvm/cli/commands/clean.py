@@ -1,0 +1,41 @@
+"""`borg-lvm clean`: what crashed runs have left is removed."""
+
+from __future__ import annotations
+
+import argparse
+
+from borg_lvm.cli import options
+from borg_lvm.errors import ReleaseError, UsageError
+from borg_lvm.log import Log
+from borg_lvm.machine import block_devices, lvm
+from borg_lvm.reporting.outcome import Leftovers
+from borg_lvm.session import cleanup
+from borg_lvm.state import ledger
+
+
+def perform(args: argparse.Namespace, log: Log) -> int:
+    """Remove leftovers; raise ReleaseError if some cannot be removed."""
+    options.refuse_all_but_root()
+    cleanup.set_going(ledger.entries(), log, args.run)
+    timeout = options.settings_or_defaults(args, log).command_timeout
+    mapped = block_devices.mapped()
+    volumes = lvm.report(timeout, hidden=True)
+    entries = ledger.entries()
+    found = cleanup.dead_runs(volumes, entries, args.run)
+    for volume in cleanup.strangers(volumes, entries):
+        tags = " ".join(f"--deltag {tag}" for tag in volume.tags if tag.startswith(lvm.TAG))
+        log.warning(
+            f"{volume.full_name} carries the tags of a run and is no snapshot of one: it is left alone; to take them "
+            f"off: lvchange {tags} {volume.full_name}"
+        )
+    left = Leftovers(item for dead in found for item in cleanup.release(dead, log, timeout))
+    mended = not args.run and cleanup.mend(mapped, volumes, log, left, timeout)
+    if left:
+        raise ReleaseError("not everything could be released", details=tuple(left))
+    if args.run and not found:
+        raise UsageError(f"no run {args.run} has left anything behind (or it still goes on)", remedy="see: lvs -o+tags")
+    if not found and not mended:
+        log.info("nothing to clean")
+    for run_id in sorted({volume.run_id for volume in volumes if lvm.KEEP_TAG in volume.tags} - {args.run}):
+        log.info(f"the snapshots of run {run_id} are kept; to remove them: borg-lvm clean --run {run_id}")
+    return 0

@@ -1,0 +1,24 @@
+"""`borg-lvm discover`: the configuration for the applications that run here."""
+
+from __future__ import annotations
+
+import argparse
+
+from borg_lvm.cli import options, output
+from borg_lvm.log import Log
+from borg_lvm.quiesce import discover
+
+
+def perform(args: argparse.Namespace, log: Log) -> int:
+    """Print what could be added to the configuration."""
+    options.refuse_all_but_root()
+    settings = options.settings(args)
+    found = discover.everything(settings, log.warning)
+    for one in found:
+        if one.configured:
+            log.info(f"{one.found.told}: configured already, as {one.configured}")
+    new = [one for one in found if not one.configured]
+    output.lines(discover.written(new, settings))
+    if not found:
+        log.info("nothing runs here that an installed plugin finds")
+    return 0

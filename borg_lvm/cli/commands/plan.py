@@ -1,0 +1,26 @@
+"""`borg-lvm plan`: what `run` would do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from borg_lvm.cli import options, output
+from borg_lvm.log import Log
+
+
+def perform(args: argparse.Namespace, log: Log) -> int:
+    """Print the plan of a run."""
+    command = options.command(args)
+    options.refuse_what_cannot_be_run(command[0])
+
+    from borg_lvm.reporting import outcome
+
+    settings = options.settings(args)
+    with options.applications(settings) as troupe:
+        made = options.surveyed(args, command, settings, troupe).with_holders().plan
+    if args.json:
+        output.lines([json.dumps(outcome.as_data(made), indent=2)])
+    else:
+        output.lines(outcome.table(made))
+    return 0

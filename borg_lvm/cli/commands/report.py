@@ -1,0 +1,21 @@
+"""`borg-lvm report`: details of a past run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from borg_lvm.cli import options, output, past_runs
+from borg_lvm.log import Log
+
+
+def perform(args: argparse.Namespace, log: Log) -> int:
+    """Print the certificate of a run, or write it as a page."""
+    options.refuse_all_but_root()
+    if args.html:
+        past_runs.write_page(args.run, args.html)
+    elif args.json:
+        output.lines([json.dumps(past_runs.certificate(args.run), indent=2)])
+    else:
+        output.lines(past_runs.lines(args.run))
+    return 0

@@ -1,0 +1,51 @@
+"""`borg-lvm run`: the backup command on snapshots of its sources."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from borg_lvm.cli import options
+from borg_lvm.log import Log
+
+if TYPE_CHECKING:
+    from borg_lvm.config.schema import Settings
+    from borg_lvm.session.run import Held
+
+
+def perform(args: argparse.Namespace, log: Log) -> int:
+    """Run the command; return its exit status, or ours."""
+    if args.in_place_of and args.command[1:]:
+        from borg_lvm.cli import drop_in
+
+        drop_in.pass_on(args.in_place_of, tuple(args.command[1:]), options.cwd())
+    command = options.command(args)
+    options.refuse_what_cannot_be_run(command[0])
+    return backup(args, command, options.settings(args), log)
+
+
+def backup(
+    args: argparse.Namespace, command: tuple[str, ...], settings: Settings, log: Log, held: Held | None = None
+) -> int:
+    """Do a run, also one whose command is somebody else's (`held`), and return its exit status."""
+    from borg_lvm.linux import namespaces
+    from borg_lvm.plugins import wrappers
+    from borg_lvm.session import cleanup, notify, run
+    from borg_lvm.state import ledger
+
+    namespaces.refuse_chroot()
+    keep = not held and args.keep
+    program = wrappers.peel(command, os.environ, "/").program
+    with notify.told(settings, program, log) as after:
+        cleanup.set_going(ledger.entries(), log)
+        with options.applications(settings) as troupe:
+            surveyed = options.surveyed(args, command, settings, troupe)
+            if held:
+                options.refuse_what_cannot_stand(surveyed)
+            for dead in cleanup.dead_runs(surveyed.inventory.volumes, ledger.entries()):
+                cleanup.release(dead, log, settings.command_timeout)
+            certified = after.certificates.append
+            job = run.Job(command, options.cwd(), keep, troupe, certified, held)
+            after.status = run.perform(surveyed, job, settings, log)
+    return after.status
