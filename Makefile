@@ -14,7 +14,7 @@ TESTS ?=
 
 SERVER := /opt/borg-lvm
 
-.PHONY: help install setup setup-test releases lint unit system test test-full rest control shell demo soak fuzz bench fresh clean
+.PHONY: help install setup setup-test releases lint unit pythons changelog system test test-full rest control shell demo soak fuzz bench fresh clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -40,10 +40,11 @@ setup-test:
 releases: ## programs of other releases of Debian, which the soak tries
 	@$(PYTHON) -m tests.lab.releases
 
-lint: setup-test ## ruff and mypy
+lint: setup-test ## ruff, mypy, codespell
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check borg_lvm hooks tests
 	@$(VENV)/mypy
+	@$(VENV)/codespell
 
 unit: setup-test ## tests that need no root
 	@$(VENV)/python -m pytest -q -n auto tests/unit
@@ -80,6 +81,13 @@ FUZZ ?=
 CASES ?= 2000
 fuzz: setup-test ## our readers of command lines beside those of the programs, on random lines
 	@$(VENV)/python -m tests.fuzz $(FUZZ) --cases $(CASES) $(if $(SEED),--seed $(SEED))
+
+pythons: setup-test ## the unit tests on every Python from 3.11 on that is installed
+	@$(PYTHON) -m tests.lab.pythons
+
+changelog: setup-test ## what is not released yet, as it will stand in CHANGELOG.md
+	@$(VENV)/python -m pip install --quiet --disable-pip-version-check "towncrier>=24.7"
+	@$(VENV)/towncrier build --draft --version unreleased 2>/dev/null
 
 bench: releases ## how long volumes and applications are frozen
 	@$(SETUP) full $(SHELL_KERNEL)
