@@ -9,12 +9,9 @@ import pytest
 
 from tests.control.faults import CHECKOUT, FAULTS, AnchorError, Fault
 from tests.control.seeded import reason, seed
-from tests.lab.suite.choose import chosen
-from tests.lab.suite.collect import collected
 from tests.system.promises import PROMISES
 
 UNIT = [test for fault in FAULTS for test in fault.tests if test.startswith("unit/")]
-SYSTEM = [test for fault in FAULTS for test in fault.tests if test.startswith("system/")]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
@@ -57,12 +54,3 @@ def test_which_unit_tests_are_named() -> None:
         tree = ast.parse((CHECKOUT / "tests" / file).read_text())
         defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         assert [name for name in names if name.partition("[")[0] not in defined] == []
-
-
-@pytest.mark.process
-def test_make_test_runs_every_system_test_that_is_named() -> None:
-    files = sorted({f"tests/{test.partition('::')[0]}" for test in SYSTEM})
-    run = [item.name.removeprefix("tests/") for item in chosen("test", ["uml-6.1"], collected(files))["uml-6.1"]]
-    assert [
-        test for test in SYSTEM if not any(name == test or name.startswith((f"{test}[", f"{test}::")) for name in run)
-    ] == []

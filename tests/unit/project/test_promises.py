@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.control.faults import FAULTS
 from tests.lab.suite.choose import chosen
 from tests.lab.suite.collect import collected
 from tests.system.promises import PROMISES, Promise, marks, proves
@@ -42,9 +43,14 @@ def test_a_proof_gives_its_markers() -> None:
 
 
 @pytest.mark.process
-def test_make_test_runs_every_proof_and_every_victim_of_the_kill_table() -> None:
+def test_make_test_runs_every_proof_every_victim_of_the_kill_table_and_what_finds_the_seeded_faults() -> None:
+    """One test, for collecting takes seconds."""
     items = collected([])
     run = [item.name.removeprefix("tests/system/") for item in chosen("test", ["uml-6.1"], items)["uml-6.1"]]
     assert [proof for proof in PROOFS if not any(proves(proof, name) for name in run)] == []
     killed = {re.split(r"[-\]]", name)[-2] for name in run if name.startswith("test_killed.py::test_killed[")}
     assert killed == {"us", "helper", "guardian", "both", "all"}
+    seeded = {test.removeprefix("system/") for fault in FAULTS for test in fault.tests if test.startswith("system/")}
+    assert [
+        test for test in seeded if not any(name.startswith((f"{test}[", f"{test}::")) or name == test for name in run)
+    ] == []
