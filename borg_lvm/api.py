@@ -92,7 +92,7 @@ def run(command: Sequence[str], *, paths: Sequence[str] = (), options: Options =
 
     `paths` are its source paths, if it is not a program whose command line borg-lvm understands. Its standard input and
     output are ours; its standard error is passed on. A signal that ended it gives 128 and its number.
-    Errors: BorgLvmError, also when the command ran but what it saved is not to be trusted (its `status` is 74).
+    Errors: BorgLvmError, also when the command ran but what it saved is invalid (its `status` is 74).
     """
     words = ["run", *_paths(paths), *options._words(), "--", *command]
     status, _ = _borg_lvm(words, inherit=True)
@@ -108,7 +108,7 @@ def frozen(
     `name` gives the view a path that is the same each time; without one it has a new one. It stands for `limit` seconds
     at most. An exception that ends the block is passed on when all is released.
     Errors: BorgLvmError before the block when nothing could be frozen; after it, with the status 74, when what was read
-    in it is not to be trusted, or with 64 when this process still uses a file of it: then it still stands.
+    in it is invalid, or with 64 when this process still uses a file of it: then it still stands.
     """
     name = name or f"python-{os.getpid()}-{os.urandom(4).hex()}"
     more = ["--limit", f"{limit:g}"] if limit is not None else []

@@ -111,7 +111,7 @@ class BusyError(QuiesceError):
 
 
 class SnapshotLostError(BorgLvmError):
-    """A snapshot overflowed or vanished while the command ran: what it saved is not to be trusted."""
+    """A snapshot overflowed or vanished while the command ran: what it saved is invalid."""
 
     status = 74
 

@@ -170,10 +170,10 @@ def _refused(about: str, why: Refused) -> Iterator[Finding]:
 
 def _leftovers(seen: Seen) -> Iterator[Finding]:
     for run in seen.still:
-        message = f"the run {run} is dead, and has left volumes or applications standing still"
+        message = f"interrupted run {run}: volumes are still suspended, or applications still quiesced"
         yield Finding("error", "leftovers", message, "borg-lvm clean")
     for run in sorted(set(seen.dead) - set(seen.still)):
-        yield Finding("warning", "leftovers", f"the run {run} is dead, and has left something behind", "borg-lvm clean")
+        yield Finding("warning", "leftovers", f"leftovers of interrupted run {run}", "borg-lvm clean")
     kept: defaultdict[str, list[str]] = defaultdict(list)
     for volume in seen.volumes or ():
         if KEEP_TAG in volume.tags and volume.run_id:
@@ -263,9 +263,7 @@ def _size(copy: Copy, runs: Sequence[usage_estimate.Once], spare: int) -> Iterat
     about = copy.origin.full_name
     expected = usage_estimate.expected(runs, 0.0)
     if expected is None:
-        yield Finding(
-            "note", about, f"no run is known: {human(copy.size)} for its snapshot is a guess ({copy.why_size})"
-        )
+        yield Finding("note", about, f"first run: {human(copy.size)} snapshot ({copy.why_size}), measured from then on")
         return
     told = expected.why.format(human(expected.used))
     reach = min(copy.limit, copy.size + max(0, spare))

@@ -211,7 +211,7 @@ class Notification:
         ListOf(Choice[Result](get_args(Result)), "a list of results", unique="result", least=1),
         ("warning", "failure", "tainted"),
         "The results that are told: `success`, `warning` (something was saved, but not all went well), `failure` (also "
-        "a run that was refused), `tainted` (what was saved is not to be trusted).",
+        "a run that was refused), `tainted` (what was saved is invalid).",
         ["failure", "tainted"],
     )
     timeout: float = key(
@@ -276,7 +276,7 @@ class Settings:
     consistency: Consistency = key(
         Choice[Consistency](get_args(Consistency)),
         "instant",
-        "`instant`: all volumes are frozen together, so that every file is seen at one single instant. `per-volume`: "
+        "`instant`: all volumes are frozen together, so that every file is read as it was at one instant. `per-volume`: "
         "each volume is seen at an instant of its own, which is enough when no application spreads its data over "
         "several volumes. Less than what is asked for here is an error, never a silent fallback.",
         "per-volume",

@@ -52,7 +52,7 @@ def _run(args: argparse.Namespace, at: control_socket.Desk, tell: int, log: Log)
 
     def stands() -> None:
         """Let our caller go; from now on we speak to a file."""
-        log.info(f"the view stands at {host_view.place(args.name)}")
+        log.info(f"snapshots mounted at {host_view.place(args.name)}")
         os.chdir("/")
         file = directories.opened(at.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:

@@ -87,7 +87,7 @@ class Coverer:
         if missing and len(missing) == len(covered.kept):
             if asked.coverage != "any":
                 yield (
-                    f"{asked.name}: would be quiesced for nothing, none of its data is in this run: "
+                    f"{asked.name}: none of its data is among the sources: "
                     f"{'; '.join(missing)}; name it as a source, or allow it with `coverage: any`"
                 )
         elif missing and (asked.apart or asked.coverage == "whole"):

@@ -28,7 +28,7 @@ class Player:
 
     `patient`: another attempt follows if it is busy now, so that the run need not go on without it yet. `stood`: it was
     there and stood still once, so it is not absent, whatever it says later. `unseen`: it was not there when it was to
-    say where its data is. `verified` is what was found right in its copy, `wrong` what was found wrong if the run goes
+    say where its data is. `verified` is what was verified in the snapshot, `wrong` what was found wrong if the run goes
     on with it.
     """
 

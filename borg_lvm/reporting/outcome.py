@@ -79,7 +79,7 @@ class Outcome:
     """What has become of a plan so far. `status` is the command's exit status, None while it has none.
 
     The command began at `begin` (Unix time) and took so many `seconds`. `over` says why we have ended it, if we have;
-    `marked` what has become of what it saved, if it is not to be trusted. The run itself began at `since` (Unix time).
+    `marked` what has become of what it saved, if it is invalid. The run itself began at `since` (Unix time).
     `subject` is what the command is called: nothing is known of one that others have run between `begin` and `end`.
     All snapshots were right until `sound_until` (Unix time); `sound`: all that was saved had been finished by then.
     """
@@ -111,7 +111,7 @@ class Outcome:
         return self.status is not None and len(self.fills) == len(self.plan.copies)
 
     def distrust(self) -> verdict.Distrust | None:
-        """Return why what the command saved is not to be trusted, or why we have ended it; None if neither is so."""
+        """Return why what the command saved is invalid, or why we have ended it; None if neither is so."""
         return None if self.sound and (not self.over or self.status == 0) else self._wrong()
 
     def _wrong(self) -> verdict.Distrust | None:
@@ -134,9 +134,9 @@ class Outcome:
         """
         found = self.distrust()
         if found:
-            told = "was not carried on to its end" if self.sound else "is not to be trusted"
+            told = "BACKUP INCOMPLETE" if self.sound else "BACKUP INVALID"
             raise SnapshotLostError(
-                f"the backup {told} ({self.subject} ended with status {self.status})",
+                f"{told} ({self.subject} ended with status {self.status})",
                 details=(*found.reasons, *self.marked),
                 remedy=found.remedy,
             )
@@ -144,7 +144,7 @@ class Outcome:
         self.refuse_harm()
         if self.leftovers and self.status == 0:
             raise ReleaseError(
-                f"{self.subject} succeeded, but not everything could be released", remedy="borg-lvm clean"
+                f"{self.subject} succeeded, but not everything could be removed", remedy="borg-lvm clean"
             )
         if self.status == 0:
             self._refuse_degraded()
@@ -184,7 +184,7 @@ def summary(outcome: Outcome) -> Iterator[tuple[str, dict[str, object]]]:
         yield f"frozen at {moment} ({_window(instant.seconds)}): {', '.join(instant.names)}", {}
     for one in outcome.applications:
         done = f"not quiesced: {one.out}" if one.out else f"quiesced ({one.level}) for {one.seconds:.2f} s"
-        right = f"found right in its copy: {one.verified}" if one.verified else ""
+        right = f"verified in the snapshot: {one.verified}" if one.verified else ""
         more = [] if one.out else [one.remark, right, one.wrong]
         text = shown("; ".join([f"{one.name}: {done}", *filter(None, more)]))
         yield text, {"application": one.name}
@@ -197,7 +197,7 @@ def summary(outcome: Outcome) -> Iterator[tuple[str, dict[str, object]]]:
     for hole in plan.holes:
         if hole.reason == DECLARED:
             yield shown(f"not frozen, as declared: {hole.path}"), {}
-    released = outcome.kept or ("not everything could be released" if outcome.leftovers else "everything released")
+    released = outcome.kept or ("not everything could be removed" if outcome.leftovers else "all snapshots removed")
     text = f"{outcome.subject} ended with status {outcome.status} after {outcome.seconds:.1f} s; {released}"
     yield text, {"status": outcome.status, "seconds": round(outcome.seconds, 3)}
 
@@ -222,9 +222,9 @@ def table(plan: Plan) -> Iterator[str]:
     yield from columns([("VOLUME", "FILE SYSTEM", "KIND", "SPACE", "WHY"), *rows])
     yield "They exist until the command has ended."
     yield ""
-    yield "Seen frozen by the command, under the same paths:"
+    yield "Read from snapshots, under the same paths:"
     yield from columns(
-        [("PATH", "VOLUME", "BECAUSE"), *((f.target, _origin(plan, f.copy), f.because) for f in plan.covers)]
+        [("PATH", "VOLUME", "REASON"), *((f.target, _origin(plan, f.copy), f.because) for f in plan.covers)]
     )
     if plan.applications:
         yield ""
@@ -233,8 +233,8 @@ def table(plan: Plan) -> Iterator[str]:
     live = [(hole.path, hole.reason) for hole in plan.holes] + [(p, f"declared: {why}") for p, why in plan.live_sources]
     if live:
         yield ""
-        yield "Left live:"
-        yield from columns([("PATH", "BECAUSE"), *live])
+        yield "Read from the live file system:"
+        yield from columns([("PATH", "REASON"), *live])
     for note in plan.notes:
         yield f"Note: {shown(note)}"
 

@@ -64,7 +64,7 @@ def page(certificate: Certificate) -> str:
             (one["name"], one["level"], *application_cells(one)) for one in certificate["applications"]
         ]),
         *_section("Seen frozen", ("path", "volume"), [(one["path"], one["volume"]) for one in certificate["frozen"]]),
-        *_section("Left live", ("path", "because"), [(one["path"], one["because"]) for one in certificate["live"]]),
+        *_section("Read from the live file system", ("path", "because"), [(one["path"], one["because"]) for one in certificate["live"]]),
     ]  # fmt: skip
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     return "\n".join(

@@ -68,7 +68,11 @@ def lines(certificate: Certificate) -> Iterator[str]:
     """Yield the report."""
     yield from _head(certificate)
     yield from _table("Seen frozen:", ("PATH", "VOLUME"), [(f["path"], f["volume"]) for f in certificate["frozen"]])
-    yield from _table("Left live:", ("PATH", "BECAUSE"), [(one["path"], one["because"]) for one in certificate["live"]])
+    yield from _table(
+        "Read from the live file system:",
+        ("PATH", "REASON"),
+        [(one["path"], one["because"]) for one in certificate["live"]],
+    )
     names = ("VOLUME", "FILE SYSTEM", "STOOD STILL", "SPACE USED", "GROWN")
     yield from _table("Volumes:", names, [_volume(one) for one in certificate["volumes"]])
     yield from _applications(certificate["applications"])
@@ -117,7 +121,7 @@ def told(certificate: Certificate) -> str:
         "success": "success",
         "warning": "saved, with a warning",
         "failure": "failure",
-        "tainted": "TAINTED, what it saved is not to be trusted",
+        "tainted": "TAINTED, what it saved is invalid",
     }
     return f"{words[certificate['result']]} (status {certificate['status']})"
 
@@ -169,7 +173,7 @@ def still(one: dict[str, Any]) -> str:
 
 def remarks(one: dict[str, Any]) -> list[str]:
     """Return what else there is to tell of an application."""
-    right = f"found right in its copy: {one['verified']}" if one.get("verified") else ""
+    right = f"verified in the snapshot: {one['verified']}" if one.get("verified") else ""
     told = [one["why"] or one["remark"] or "", right, *(f"not saved: {path}" for path in one["not_saved"])]
     return [word for word in told if word]
 

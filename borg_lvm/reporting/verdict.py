@@ -1,4 +1,4 @@
-"""Why a backup is not to be trusted, in words that help whoever is woken by them. Pure."""
+"""Why a backup is invalid, in words that help whoever is woken by them. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def distrust(
     over: str,
     appeared: Sequence[str] = (),
 ) -> Distrust | None:
-    """Return why what the command saved is not to be trusted; None if it is.
+    """Return why what the command saved is invalid; None if it is.
 
     `fills` and `stories` belong to `copies`; `over` says why we have ended the command, if we have. Without stories
     nobody has watched.

@@ -35,7 +35,7 @@ def mark(hooks: tuple[str, ...], invocation: Invocation, wish: OnTainted, span: 
         )
 
     tainted = Tainted(span.begin, span.end, wish, run, span.sound_until)
-    by_hand = "look for what it saved and remove it by hand"
+    by_hand = "delete what this run saved"
     try:
         marked = manager.taint(hooks, invocation, tainted)
     except subprocesses.ProgramError as error:
@@ -44,4 +44,4 @@ def mark(hooks: tuple[str, ...], invocation: Invocation, wish: OnTainted, span: 
         return Marked((f"what was saved could not be marked: {error.message}; {by_hand}", *error.details))
     except Exception as error:  # a stranger's plugin may fail in any way
         return Marked((f"what was saved could not be marked: {type(error).__name__}: {error}; {by_hand}",))
-    return marked or Marked((f"borg-lvm does not know what {invocation.program} saves: {by_hand}",))
+    return marked or Marked((f"cannot mark what `{invocation.program}` wrote: {by_hand}",))

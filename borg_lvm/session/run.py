@@ -95,7 +95,7 @@ def _perform(surveyed: Survey, job: Job, settings: Settings, log: Log, clock: re
         if job.troupe:
             outcome.applications = job.troupe.told()
         if outcome.leftovers:
-            log.warning("\n".join(["not everything could be released; later: borg-lvm clean", *outcome.leftovers]))
+            log.warning("\n".join(["not everything could be removed; later: borg-lvm clean", *outcome.leftovers]))
         else:
             ledger.forget(plan.run_id)
     if outcome.distrust():

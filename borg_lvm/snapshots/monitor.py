@@ -176,7 +176,7 @@ class _Snapshot:
 
     def _grow(self, wanted: int) -> Steps[None]:
         copy, origin, log = self._copy, self._copy.origin, self._means.log
-        self.story = replace(self.story, stuck="LVM was asked for more, and had not done it yet")
+        self.story = replace(self.story, stuck="it filled up before lvextend finished")
         devices = (dm_name(origin.vg, origin.name), copy.dm_name)
         target = Target(copy.full_name, origin.vg_uuid, devices, reserved=origin.vg_reserved)
         room, more = yield from self._means.grower.grow(

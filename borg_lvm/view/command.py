@@ -52,7 +52,7 @@ class Running:
     def wait(self, watcher: Watcher) -> int:
         """Wait for the command, passing signals on, and return its exit status as a shell would give it.
 
-        It is ended as soon as the watcher says that what it reads is not to be trusted any more. What the command
+        It is ended as soon as the watcher says that what it reads is invalid any more. What the command
         itself sends us is not sent back: borgmatic hands each signal on to its whole process group, which on a terminal
         is ours.
         """

@@ -77,7 +77,7 @@ class Standing:
     def wait(self, watcher: Watcher) -> int:
         """Wait until the end is told, and return the status that is told with it.
 
-        A view whose snapshots are not to be trusted is taken away at once, so that whoever reads it fails.
+        A view whose snapshots are invalid is taken away at once, so that whoever reads it fails.
         Errors: SnapshotLostError when it has stood for too long, or the next `begin` wants its place;
         InterruptedRunError when a signal ends us: whoever reads it then has not come to an end either.
         """

@@ -21,6 +21,6 @@ else
     if told /usr/local/sbin/borg-lvm end ninja --status $?; then
         info "saved /srv, from one instant"
     else
-        error "the backup of /srv failed, or is not to be trusted: see above, and borg-lvm report"
+        error "the backup of /srv failed, or is invalid: see above, and borg-lvm report"
     fi
 fi

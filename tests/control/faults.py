@@ -107,7 +107,7 @@ FAULTS = (
     ),
     Fault(
         "torn",  # MariaDB enters the first stage of its backup lock, but not the one that blocks commits
-        "are quiesced around the instant and always set going again",
+        "are quiesced around the instant and always resumed",
         "hooks/applications/mysql/mariadb.py",
         '"BACKUP STAGE START;", "BACKUP STAGE BLOCK_COMMIT;"',
         '"BACKUP STAGE START;",',
@@ -115,7 +115,7 @@ FAULTS = (
     ),
     Fault(
         "resumed-early",  # applications are resumed before the snapshots are made
-        "are quiesced around the instant and always set going again",
+        "are quiesced around the instant and always resumed",
         "borg_lvm/snapshots/lvm/take.py",
         "with _explained(fds), quiesced(), made.locked(PATIENCE):",
         """with quiesced():

@@ -92,7 +92,7 @@ PROMISES = (
         both=("test_hostile.py::test_an_overflowed_snapshot_fails_the_run_though_the_command_succeeds",),
     ),
     Promise(
-        "are quiesced around the instant and always set going again",
+        "are quiesced around the instant and always resumed",
         proofs=(
             "test_applications.py::test_they_are_quiesced_in_order_and_resumed_in_reverse",
             "test_applications.py::test_a_failure_ends_the_run_with_all_resumed",

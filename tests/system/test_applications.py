@@ -315,7 +315,7 @@ def test_an_application_looks_at_its_copy_and_not_at_what_is_live(rig: Rig) -> N
         assert (rig.path("data") / "file").read_text() == "late\n"
         assert stage.calls()[-1] == "looked at one"
         assert "trace: db: verify: done, " in said.err
-        assert f"; found right in its copy: {stage.folder}/look" in said.err
+        assert f"; verified in the snapshot: {stage.folder}/look" in said.err
         web, db = certificates.read()["applications"]
         assert (web["verified"], db["verified"], db["consistency"]) == (None, f"{stage.folder}/look", "application")
         assert not list(rig.path("data").glob("mine"))
@@ -356,7 +356,7 @@ def test_a_copy_in_a_view_that_stands_is_looked_at_too(rig: Rig) -> None:
         (rig.path("data") / "file").write_text("one")
         borg_lvm(*words)
         assert (rig.path("data") / "file").read_text() == "late\n"
-        assert f"; found right in its copy: {stage.folder}/look" in borg_lvm("end", "looked").err
+        assert f"; verified in the snapshot: {stage.folder}/look" in borg_lvm("end", "looked").err
         stage.check()
 
 
@@ -665,7 +665,7 @@ def test_two_databases_of_sqlite_belong_together(rig: Rig) -> None:
             stop.set()
             writer.join()
         assert "sqlite: quiesced (lock) for " in said.err
-        assert "found right in its copy: quick_check of 2 of 2 databases" in said.err
+        assert "verified in the snapshot: quick_check of 2 of 2 databases" in said.err
         counts = set()
         for path in paths:
             with closing(sqlite3.connect(rig.path("copy") / path.name)) as database:
@@ -688,7 +688,7 @@ def test_what_it_keeps_must_be_in_the_run(rig: Rig) -> None:
         assert stage.run().out == "one"
         stage.entries[0]["options"]["paths"] = paths[1:]
         said = stage.run(status=69)
-        assert "for nothing" in said.err
+        assert "none of its data is among the sources" in said.err
         stage.entries[0]["coverage"] = "any"
         shown = borg_lvm("plan", *stage.config(), "--", "true").out
         assert "not saved: " in shown

@@ -76,7 +76,7 @@ def test_archives_are_those_of_the_plain_command_and_the_second_hits_the_cache(r
     create("plain", source)
     for name in ("one", "two"):
         said = begin(source)
-        assert "everything released" not in said.err
+        assert "all snapshots removed" not in said.err
         (source / "file0").unlink()
         (data / "file0").write_text("too late")
         (data / "added").write_text("too late")
@@ -86,7 +86,7 @@ def test_archives_are_those_of_the_plain_command_and_the_second_hits_the_cache(r
         (data / "added").unlink()
         said = end()
         assert "frozen at" in said.err
-        assert "everything released" in said.err
+        assert "all snapshots removed" in said.err
     assert borg.paths("two") == borg.paths("plain")
     contents = borg.contents("two")
     assert [contents[f"{str(folder)[1:]}/file0"] for folder in (source, data)] == ["0 0", "1 0"]
@@ -231,7 +231,7 @@ def test_a_lost_snapshot_takes_the_view_away_and_fails_the_end(rig: Rig) -> None
     borg = Borg.made(rig.path("borg"))
     assert run("borg", "create", borg.archive("a"), f"{VIEW}/nightly/.{source}", env=borg.env, status=None).status != 0
     said = end(status=74)
-    assert "is not to be trusted" in said.err
+    assert "BACKUP INVALID" in said.err
 
 
 @pytest.mark.soak
@@ -264,7 +264,7 @@ def test_a_private_namespace_that_began_meanwhile_holds_nothing(rig: Rig) -> Non
             wait_for(told.exists, "the namespace")
             assert (Path(f"/proc/{other.pid}/root") / str(shown)[1:] / "file0").read_text() == "0 0"
             said = end()
-            assert "everything released" in said.err
+            assert "all snapshots removed" in said.err
             assert other.poll() is None  # it has lost its copy of the view, not its life
         finally:
             other.kill()
@@ -386,14 +386,14 @@ def test_borgmatic_with_begin_and_end_as_its_commands(rig: Rig) -> None:
     Path(env["HOME"]).mkdir()
     config = borgmatics(rig, borg, source)
     said = run("borgmatic", "--config", config, "create", "-v", "1", env=env)
-    assert "everything released" in said.out + said.err
+    assert "all snapshots removed" in said.out + said.err
     (name,) = run("borg", "list", "--short", borg.repository, env=borg.env).out.split()
     assert f"{str(source)[1:]}/file0" in borg.paths(name)
     # A backup that fails still has its view ended, and stays failed.
     shutil.move(borg.repository, rig.path("elsewhere"))
     said = run("borgmatic", "--config", config, "create", "-v", "1", env=env, status=None)
     assert said.status != 0
-    assert "everything released" in said.out + said.err
+    assert "all snapshots removed" in said.out + said.err
     shutil.move(rig.path("elsewhere"), borg.repository)
     # A view that cannot be made stops the backup.
     wrong = borgmatics(rig, borg, Path("/proc"))

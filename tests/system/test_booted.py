@@ -157,7 +157,7 @@ def test_five_commands_make_a_nightly_backup_and_a_night_that_was_missed_is_made
     night: str, machine: Machine
 ) -> None:
     assert machine.show(UNIT, "Result", "ExecMainStatus") == SUCCESS
-    assert re.search(r"(?s)frozen at .*everything released", machine.messages(UNIT))
+    assert re.search(r"(?s)frozen at .*all snapshots removed", machine.messages(UNIT))
     (archive,) = machine.do("borg", "list", "--short", "/backup/repo").out.split()
     assert machine.do("borg", "extract", "--stdout", f"/backup/repo::{archive}", "srv/file").out == "content"
     timer = machine.show("borg-lvm@nightly.timer", "NextElapseUSecRealtime", "ActiveState", "LastTriggerUSec")
@@ -182,13 +182,13 @@ def test_a_service_that_discover_has_found_stands_still(night: str, machine: Mac
 
 def test_the_journal_has_the_documented_fields(night: str, machine: Machine) -> None:
     (last,) = machine.journal(f"--unit={UNIT}", "BORG_LVM_STATUS=0")
-    assert "everything released" in last["MESSAGE"]
+    assert "all snapshots removed" in last["MESSAGE"]
     of_run = machine.journal(f"BORG_LVM_RUN={last['BORG_LVM_RUN']}")
     assert {(entry["_SYSTEMD_UNIT"], entry["_TRANSPORT"]) for entry in of_run} == {(UNIT, "journal")}
     assert {"BORG_LVM_VOLUME", "PRIORITY", "SYSLOG_IDENTIFIER"} <= {name for entry in of_run for name in entry}
     assert not [entry["MESSAGE"] for entry in of_run if entry["MESSAGE"].startswith("borg-lvm: ")]
     plain = machine.messages(UNIT)
-    assert plain.count("everything released") == 1  # not as a line as well
+    assert plain.count("all snapshots removed") == 1  # not as a line as well
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ def test_borgmatic_backs_up_with_the_drop_in_and_fails_without(
         machine.systemctl("start", "borgmatic.service", status=1)
     assert machine.do("borg", "list", REPOSITORY).out == ""
     machine.systemctl("start", "borgmatic.service")
-    assert "everything released" in machine.messages("borgmatic.service")
+    assert "all snapshots removed" in machine.messages("borgmatic.service")
     (archive,) = machine.do("borg", "list", "--short", REPOSITORY).out.split()
     assert "srv/file" in machine.do("borg", "list", "--short", f"{REPOSITORY}::{archive}").out.splitlines()
     assert cut.snapshots() == []
@@ -304,7 +304,7 @@ def test_a_backup_in_a_sandbox_between_begin_and_end(cut: Booted, machine: Machi
     machine.write(f"{UNITS}/{unit}.d/test.conf", f"[Service]\nExecStart=\nExecStart={command}\n{own}")
     machine.systemctl("start", unit)
     told = machine.messages(unit)
-    assert "the view stands at /run/borg-lvm/view/around" in told
+    assert "snapshots mounted at /run/borg-lvm/view/around" in told
     assert "the backup ended with status 0" in told
     (archive,) = machine.do("borg", "list", "--short", repository).out.split()
     paths = machine.do("borg", "list", "--short", f"{repository}::{archive}").out.splitlines()

@@ -116,7 +116,7 @@ def test_a_lost_snapshot_ends_it_and_what_was_finished_is_sound(rig: Rig, dmeven
         assert f"{backup.first}: borg's archive {made} was finished before that: it is sound" in said.err
         assert f"{backup.second}: borg has saved no archive in this run" in said.err
         assert backup.archives(backup.second) == {}
-        assert "the backup is not to be trusted" in said.err
+        assert "BACKUP INVALID" in said.err
         assert "give the snapshot more room" in said.err
         assert SECRET not in said.err
         assert_nothing_left(rig)

@@ -141,7 +141,7 @@ def test_backupninja_saves_one_instant_and_reports_what_fails(rig: Rig) -> None:
 
     shutil.move(borg.repository, rig.path("elsewhere"))
     told = ninja.fails(1)
-    assert "Error: the backup of /srv failed, or is not to be trusted" in told
+    assert "Error: the backup of /srv failed, or is invalid" in told
     assert f"Error: Repository {borg.repository} does not exist." in told
     assert_nothing_left(rig)
 

@@ -101,7 +101,7 @@ def test_borgmatic_with_local_path_saves_the_same_from_one_instant(rig: Rig) -> 
     ) as passing:
         (sources[0] / "file0").write_text("too late")
         (sources[1] / "file5").write_text("too late")
-    assert passing.said.out.count("everything released") + passing.said.err.count("everything released") == 2
+    assert passing.said.out.count("all snapshots removed") + passing.said.err.count("all snapshots removed") == 2
     first, second = (archives(borg, repository)[-1] for repository in repositories)
     assert files(borg, repositories[0], first) == plain[0]
     # Two repositories are two runs, of two instants: what came between is in the second.
@@ -111,7 +111,7 @@ def test_borgmatic_with_local_path_saves_the_same_from_one_instant(rig: Rig) -> 
     assert contents == {f"{str(sources[0])[1:]}/file0": "srv 0", f"{str(sources[1])[1:]}/file0": "home 0"}
     # borgmatic's own actions and its dry run never come to us.
     said = run("borgmatic", "--config", config, "create", "--dry-run", "-v", "1", env=env)
-    assert "everything released" not in said.out + said.err
+    assert "all snapshots removed" not in said.out + said.err
     said = run("borgmatic", "--config", config, "list", "--json", env=env)
     assert [len(repository["archives"]) for repository in json.loads(said.out)] == [2, 2]
 
@@ -157,7 +157,7 @@ def test_a_pass_phrase_on_a_descriptor_and_json_are_borgs(rig: Rig) -> None:
     assert json.loads(said.out)["archive"]["name"] == "a"
     messages = [json.loads(line) for line in said.err.splitlines()]
     ours = [message for message in messages if message.get("name") == "borg_lvm"]
-    assert any("everything released" in message["message"] for message in ours)
+    assert any("all snapshots removed" in message["message"] for message in ours)
     assert {message["type"] for message in ours} == {"log_message"}
     run(FRONT, "create", f"{repositories[0]}::b", sources[0], env=borg.env | {"BORG_PASSCOMMAND": f"echo {SECRET}"})
     assert archives(borg, repositories[0]) == ["a", "b"]
@@ -192,7 +192,7 @@ def test_inside_of_a_run_it_is_the_program_itself(rig: Rig) -> None:
     restic = Restic.made(rig.path("restic"))
     command = ("sh", "-c", script, "sh", FRONT, RESTIC)
     said = run(BIN / "borg-lvm", "run", "--path", source, "--", *command, env=borg.env | restic.env)
-    assert said.err.count("everything released") == 1
+    assert said.err.count("all snapshots removed") == 1
     assert borg.contents("a")[f"{source[1:]}/file0"] == "srv 0"
     assert f"{source}/file0" in restic.paths()
 
@@ -225,7 +225,7 @@ def test_in_place_of_restic(rig: Rig) -> None:
     assert restic.paths() == paths
     assert len(run(RESTIC, "snapshots", "--json", env=restic.env).out) > 100
     dry = run(RESTIC, "backup", "--dry-run", "--verbose", source, env=restic.env)
-    assert "everything released" not in dry.err
+    assert "all snapshots removed" not in dry.err
     refused = run(RESTIC, "backup", "/proc", env=restic.env, status=1)
     assert "cannot freeze every source path" in refused.err
     nowhere = restic.env | {"RESTIC_REPOSITORY": "/no/such"}

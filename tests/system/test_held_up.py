@@ -55,5 +55,5 @@ def test_a_call_that_sleeps_is_woken(rig: Rig, fs: str, luks: int | None) -> Non
             running = Run("run", "--config", rig.path("config.yaml"), "--path", volume.at, "--", "true")
             running.step("thawed")
             assert is_writable(volume, seconds=5)
-            assert "everything released" in running.end(0).err
+            assert "all snapshots removed" in running.end(0).err
         assert_nothing_left(rig)

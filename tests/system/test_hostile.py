@@ -101,7 +101,7 @@ def test_a_parent_that_ignores_its_children_does_not_make_failures_successes(srv
     python = BIN / "python"
     ours = (python, BIN / "borg-lvm")  # a shell between, where the path has blanks, would handle SIGCHLD itself
     said = run(python, "-c", ignoring, *ours, "run", "--path", srv, "--", python, "-c", shown, status=3)
-    assert "everything released" in said.err
+    assert "all snapshots removed" in said.err
     assert said.out == "True\n", "the command no longer finds SIGCHLD ignored, as it was for us"
 
 

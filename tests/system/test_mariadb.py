@@ -32,7 +32,7 @@ def test_a_server_over_three_volumes_comes_back_whole_and_at_a_known_position(ri
             with stage.server.busy():
                 said = stage.backup(f"copy{number}")
             assert "mariadb: quiesced (lock) for " in said.err
-            assert "; found right in its copy: redo log from checkpoint " in said.err
+            assert "; verified in the snapshot: redo log from checkpoint " in said.err
             position = Position.told(said)
             assert stage.judge(f"copy{number}", position) == []
         # The same from a position that is three transactions too late: the judge must see that something is missing.

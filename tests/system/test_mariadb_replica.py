@@ -138,7 +138,7 @@ def test_the_copy_of_a_replica_goes_on_where_it_was(rig: Rig) -> None:
         stage.replica.start()
         wait_for(lambda: stage.replica.sql(REACHED), "the replica")
         said = stage.backup("true")
-        assert re.search(r" s; replicated up to GTID \S+; found right in its copy: redo log ", said.err), said
+        assert re.search(r" s; replicated up to GTID \S+; verified in the snapshot: redo log ", said.err), said
         stage.replica.end()
         assert_nothing_left(rig)
 

@@ -107,7 +107,7 @@ def outcome_of_ours(rig: Rig, volume: Volume, borg: Borg, number: int, expected:
         assert said.status == 0, said
         return "grown" if "snapshot grown" in said.err else "calm"
     assert said.status == 74, said
-    assert "the backup is not to be trusted" in said.err
+    assert "BACKUP INVALID" in said.err
     return "tainted" if TAINTED + name in kept else "ended"
 
 

@@ -109,7 +109,7 @@ def test_end_does_not_wait_for_who_cannot_be_looked_at(source: Path) -> None:
         time.sleep(1)
         with within(PATIENT):
             said = ends(started("end", "nightly"))
-    assert "everything released" in said
+    assert "all snapshots removed" in said
     assert said.count("does not let us look at them: python3") == 1
 
 
@@ -204,7 +204,7 @@ def test_what_a_user_keeps_open_is_closed(source: Path) -> None:
         said = borg_lvm("run", "--path", source.parent, "--", *in_the_view())
         assert user.heard("holds", 1)
         assert f"sending SIGTERM to python3 ({user.process.pid})" in said.err
-        assert "everything released" in said.err
+        assert "all snapshots removed" in said.err
 
 
 @pytest.mark.usefixtures("fuse")
@@ -239,7 +239,7 @@ def test_a_copy_of_the_view_is_found_though_its_processes_have_other_roots(sourc
     )
     said = borg_lvm("run", "--path", source.parent, "--", "sh", "-c", hides)
     assert "copies of the view live on in other namespaces: sending SIGTERM to python3" in said.err
-    assert "everything released" in said.err
+    assert "all snapshots removed" in said.err
 
 
 def test_mounts_of_others_are_counted_once(source: Path) -> None:

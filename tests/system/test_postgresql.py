@@ -165,7 +165,7 @@ def test_a_standby_comes_back_whole_and_is_kept_from_backup_mode(rig: Rig) -> No
             config = configured(entry_for(standby))
             create = ["borg", "create", server.borg.archive("0"), *map(str, server.volumes)]
             said = borg_lvm("run", "--config", config, "--", *create, env=server.borg.env)
-            assert "found right in its copy: pg_control with its checksum, WAL from " in said.err
+            assert "verified in the snapshot: pg_control with its checksum, WAL from " in said.err
             assert standby.sql("select pg_is_in_recovery()") == "t"
             config = configured({**entry_for(standby), "level": "backup-mode"})
             words: list[str | Path] = ["--config", config, "--consistency", "per-volume", *server.paths, "--", "true"]
@@ -181,7 +181,7 @@ def assert_comes_back_whole(server: Served, number: int) -> None:
     """Check that a copy is whole, and that the plugin has had its part in it."""
     verdict, said = server.copied(number, "--config", CONFIG)
     assert "postgresql: quiesced (checkpoint) for " in said.err
-    assert "found right in its copy: pg_control with its checksum, WAL from " in said.err
+    assert "verified in the snapshot: pg_control with its checksum, WAL from " in said.err
     assert verdict.is_clean, verdict
 
 

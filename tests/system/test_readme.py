@@ -39,7 +39,7 @@ def test_the_commands_of_readme_work(rig: Rig) -> None:
     for words in commands():
         said = run(*words)
         if words[1] == "run":
-            assert "everything released" in said.err
+            assert "all snapshots removed" in said.err
     listed = run("borg", "list", "--short", "/backup/repo").out.split()
     assert len(listed) == 1
     assert "srv/file" in run("borg", "list", "--short", f"/backup/repo::{listed[0]}").out.splitlines()

@@ -94,7 +94,7 @@ def test_the_append_only_file_holds_every_acknowledged_write(rig: Rig, level: st
             said = stage.backup(rig.path("copy"))
             after = stage.acknowledged + 1
         assert f"redis: quiesced ({level}) for " in said.err
-        assert "found right in its copy: append-only file, 2 of its 2 files read to the end" in said.err
+        assert "verified in the snapshot: append-only file, 2 of its 2 files read to the end" in said.err
         assert before <= counted(rig.path("copy"), "--appendonly", "yes") <= after
         stage.server.do("INCR", "n")
         shutil.rmtree(rig.path("copy"))
@@ -112,7 +112,7 @@ def test_without_an_append_only_file_the_last_save_is_from_just_before(rig: Rig)
             before = stage.acknowledged
             said = stage.backup(rig.path("copy"))
             after = stage.acknowledged + 1
-        assert "found right in its copy: dump.rdb with its checksum" in said.err
+        assert "verified in the snapshot: dump.rdb with its checksum" in said.err
         assert before <= counted(rig.path("copy")) <= after
         stage.entry["level"] = "pause"
         assert "keeps none" in stage.backup(rig.path("other"), status=71).err
@@ -149,7 +149,7 @@ def test_a_save_that_goes_on_already_is_waited_for(rig: Rig) -> None:
         stage.server.do("CONFIG", "SET", "rdb-key-save-delay", "50000")  # microseconds for each key
         stage.server.do("BGSAVE")
         stage.server.do("SET", "n", "7")
-        assert "found right in its copy: dump.rdb with its checksum" in stage.backup(rig.path("copy")).err
+        assert "verified in the snapshot: dump.rdb with its checksum" in stage.backup(rig.path("copy")).err
         assert counted(rig.path("copy")) == 7
         stage.server.end()
         assert_nothing_left(rig)

@@ -109,7 +109,7 @@ def test_valkeys_dump_is_looked_at_by_its_own_program(rig: Rig, valkey: None, ch
         stage.server.do("SET", "word", "x" * 100)
         said = stage.backup(rig.path("copy"))
         looked = "dump.rdb with its checksum" if checker != "none" else "dump.rdb, begin and end"
-        assert f"found right in its copy: {looked}" in said.err
+        assert f"verified in the snapshot: {looked}" in said.err
         assert (rig.path("copy") / "dump.rdb").read_bytes().startswith(b"VALKEY")
         stage.server.end()
         assert_nothing_left(rig)

@@ -72,7 +72,7 @@ def test_who_cannot_ask_the_repository_says_so(rig: Rig) -> None:
             program.write_text(program.read_text().replace("exec", '[ "$1" = create ] || exit 2\nexec'))
         assert archives(borg) == {"a"}
         assert "what was saved could not be marked: " in said[0].err
-        assert "remove it by hand" in said[0].err
+        assert "delete what this run saved" in said[0].err
 
 
 @pytest.mark.parametrize(

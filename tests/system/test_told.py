@@ -129,7 +129,7 @@ def test_a_run_that_becomes_full_meanwhile_stops_no_release(rig: Rig) -> None:
             gate.reached(process=running.process)
             fill(STATE)
             gate.open()
-            assert "everything released" in running.end(0).err
+            assert "all snapshots removed" in running.end(0).err
             assert not list(STATE.glob("*/ledger"))
         assert_nothing_left(rig)
 
@@ -188,7 +188,7 @@ def test_journald_gets_fields(rig: Rig) -> None:
             run_id = certificates.read()["run"]
             found = wait_for(lambda: entries(f"BORG_LVM_RUN={run_id}"), "the journal's entries")
             print(found)
-            last = next(one for one in found if "everything released" in one["MESSAGE"])
+            last = next(one for one in found if "all snapshots removed" in one["MESSAGE"])
             assert (last["PRIORITY"], last["SYSLOG_IDENTIFIER"], last["BORG_LVM_STATUS"]) == ("6", "borg-lvm", "0")
             assert last["_TRANSPORT"] == "journal"
             assert int(last["__REALTIME_TIMESTAMP"]) / 1e6 >= start

@@ -75,7 +75,7 @@ KINDS: list[Kind] = ["thick", "thin"]
 def test_a_merge_is_stopped(rig: Rig, one: Volume) -> None:
     said = during(rig, one, lambda name: run("lvconvert", "-y", "--merge", name))
     assert "was to be merged into" in said
-    assert "everything released" in said
+    assert "all snapshots removed" in said
     assert_live_data_survives(one)
     assert_nothing_left(rig)
 
@@ -86,7 +86,7 @@ def test_a_merge_that_cannot_be_stopped_is_status_76(rig: Rig, one: Volume) -> N
     programs.fail("vgcfgrestore")
     said = during(rig, one, lambda name: run("lvconvert", "-y", "--merge", name), 76, programs)
     assert "all that was written to it since the snapshot is lost. To stop that: " in said
-    assert "everything released" not in said
+    assert "all snapshots removed" not in said
     mended = borg_lvm("clean")
     assert "was to be merged into" in mended.err
     assert_live_data_survives(one)
@@ -124,7 +124,7 @@ def renamed_and_untagged(name: str) -> None:
 @pytest.mark.parametrize("one", KINDS, indirect=True)
 def test_a_snapshot_is_known_whatever_it_is_called(rig: Rig, one: Volume, change: Callable[[str], None]) -> None:
     said = during(rig, one, change)
-    assert "everything released" in said
+    assert "all snapshots removed" in said
     left = run("lvs", "--noheadings", "-o", "lv_name", one.group.name).out.split()
     assert not [name for name in left if "somebodys" in name or "borg_lvm" in name]
     assert_nothing_left(rig)

@@ -57,7 +57,7 @@ def test_it_stops_no_backup(home: Path, served: bool, declared: bool) -> None:
         said = borg_lvm("run", *live, "--path", home, "--", "sh", "-c", f"cat {home}/file; ls -A {home}/nas")
     assert said.out == "frozen"
     assert ("not even root may read it" in said.err) == (not declared)
-    assert "everything released" in said.err
+    assert "all snapshots removed" in said.err
 
 
 def test_what_root_may_read_is_refused_and_can_be_declared(home: Path) -> None:

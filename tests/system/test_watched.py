@@ -65,7 +65,7 @@ def test_a_snapshot_that_cannot_grow_ends_the_command_at_once(rig: Rig) -> None:
         said = running.end(74)
         print(said)
         assert told.read_text() == "ended\n"
-        assert "the backup is not to be trusted" in said.err
+        assert "BACKUP INVALID" in said.err
         assert f"it could not grow: {volume.group.name} has " in said.err
         assert "--snapshot-size " in said.err
         assert_nothing_left(rig)

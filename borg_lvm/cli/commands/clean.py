@@ -31,7 +31,7 @@ def perform(args: argparse.Namespace, log: Log) -> int:
     left = Leftovers(item for dead in found for item in cleanup.release(dead, log, timeout))
     mended = not args.run and cleanup.mend(mapped, volumes, log, left, timeout)
     if left:
-        raise ReleaseError("not everything could be released", details=tuple(left))
+        raise ReleaseError("not everything could be removed", details=tuple(left))
     if args.run and not found:
         raise UsageError(f"no run {args.run} has left anything behind (or it still goes on)", remedy="see: lvs -o+tags")
     if not found and not mended:

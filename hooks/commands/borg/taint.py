@@ -135,6 +135,6 @@ class Borg:
             self._run("delete", self._archive(name))
             return f"borg's archive {name} has been deleted"
         if self._tainted.wish == "keep" or name.startswith(PREFIX):
-            return f"borg's archive {name} is not to be trusted: delete it"
+            return f"borg's archive {name} is invalid: delete it"
         self._run("rename", self._archive(name), PREFIX + name)
         return f"borg's archive {name} is now called {PREFIX}{name}: delete it"

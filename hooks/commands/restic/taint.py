@@ -52,7 +52,7 @@ def _mark(program: str, common: Sequence[str], name: str, names: str, tainted: T
     if tainted.wish == "rename":
         tainted.run([program, *common, "tag", "--add", TAG, name])
         return f"restic's snapshot {names} has now the tag {TAG} (and another id): forget it"
-    return f"restic's snapshot {names} is not to be trusted: forget it"
+    return f"restic's snapshot {names} is invalid: forget it"
 
 
 def _option(item: options.Given) -> str:

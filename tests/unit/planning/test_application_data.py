@@ -107,7 +107,7 @@ def test_how_much_must_be_there(coverage: Coverage, partly: bool, nothing: bool)
     assert bool(problems) == partly
     _, problems = judge(asked(DATA, SPACE, coverage=coverage), "/more")
     assert bool(problems) == nothing
-    assert not problems or "quiesced for nothing" in problems[0]
+    assert not problems or "none of its data is among the sources" in problems[0]
 
 
 def test_data_of_several_instants_is_refused_unless_nothing_is_written() -> None:

@@ -63,7 +63,7 @@ class TestReport:
     @pytest.mark.parametrize(
         ("kind", "words"),
         [
-            ("tainted", "TAINTED, what it saved is not to be trusted (status 74)"),
+            ("tainted", "TAINTED, what it saved is invalid (status 74)"),
             ("tainted", "LOST"),
             ("tainted", "borg's archive is gone"),
             ("no snapshots", "no snapshot was taken"),

@@ -93,8 +93,8 @@ class TestSummary:
         assert "not frozen, as declared: /a\\nb (--live /\\x1b)" in self.lines(told)
 
     def test_the_end(self) -> None:
-        assert self.lines(outcome(3))[-1] == "the command ended with status 3 after 12.3 s; everything released"
-        assert self.lines(outcome(0, (GOOD, Fill(0, 0)), "x"))[-1].endswith("not everything could be released")
+        assert self.lines(outcome(3))[-1] == "the command ended with status 3 after 12.3 s; all snapshots removed"
+        assert self.lines(outcome(0, (GOOD, Fill(0, 0)), "x"))[-1].endswith("not everything could be removed")
         kept = replace(outcome(), kept="snapshots kept")
         assert self.lines(kept)[-1].endswith("; snapshots kept")
 
@@ -121,7 +121,7 @@ class TestTable:
 
     def test_nothing_is_left_live(self) -> None:
         machine = Machine()
-        assert "Left live:" not in list(table(machine.plan(machine.resolve("/etc"))))
+        assert "Read from the live file system:" not in list(table(machine.plan(machine.resolve("/etc"))))
 
     def test_names_that_would_steer_the_terminal(self) -> None:
         machine = Machine()
@@ -232,7 +232,7 @@ class TestLost:
         assert replace(sound, over="the snapshot is lost").judge() == 0  # it had ended by itself
         ended = replace(sound, over="the thin pool vg1/pool is nearly full", status=143)
         assert ended.not_needed() == ()
-        with pytest.raises(SnapshotLostError, match="was not carried on to its end"):
+        with pytest.raises(SnapshotLostError, match="BACKUP INCOMPLETE"):
             ended.judge()
 
     def test_a_pool_that_would_have_been_full(self) -> None:

@@ -82,7 +82,7 @@ def test_borgs_archive_gets_a_name_that_no_pattern_of_the_host_matches() -> None
 
 def test_borgs_archive_is_deleted_or_only_named() -> None:
     repository = Repository(archive("h-1"))
-    assert repository.told(BORG, "keep") == ["borg's archive h-1 is not to be trusted: delete it"]
+    assert repository.told(BORG, "keep") == ["borg's archive h-1 is invalid: delete it"]
     assert repository.changes == []
     assert repository.told(BORG, "delete") == ["borg's archive h-1 has been deleted"]
     assert repository.changes == [["borg", "delete", "--lock-wait=9", "/repo::h-1"]]
