@@ -276,9 +276,9 @@ class Settings:
     consistency: Consistency = key(
         Choice[Consistency](get_args(Consistency)),
         "instant",
-        "`instant`: all volumes are frozen together, so that every file is read as it was at one instant. `per-volume`: "
-        "each volume is seen at an instant of its own, which is enough when no application spreads its data over "
-        "several volumes. Less than what is asked for here is an error, never a silent fallback.",
+        "`instant`: all volumes are frozen together, so that every file is read as it was at one instant. "
+        "`per-volume`: each volume is seen at an instant of its own, which is enough when no application spreads its "
+        "data over several volumes. Less than what is asked for here is an error, never a silent fallback.",
         "per-volume",
     )
     snapshot: SnapshotSettings = section(SnapshotSettings, "How snapshots are made.")

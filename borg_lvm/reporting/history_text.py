@@ -67,7 +67,7 @@ def trends(certificates: Sequence[Certificate]) -> Iterator[str]:
             yield f"  lost         {losses} of {len(latest)}: they needed more than they had"
         if len(still) > 1:
             times = [brief(milliseconds / 1000) for milliseconds in (still[0], still[-1], max(still))]
-            yield f"  stood still  {spark(still)}  {times[0]} … {times[1]}, at most {times[2]}"
+            yield f"  suspended  {spark(still)}  {times[0]} … {times[1]}, at most {times[2]}"
 
 
 def _number(value: float | None) -> float | None:

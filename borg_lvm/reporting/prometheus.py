@@ -81,7 +81,7 @@ def _certified(made: Certificate) -> Iterator[tuple[str, str, Sequence[Sample]]]
         yield "borg_lvm_instant_uncertainty_seconds", told, [({}, max(windows))]
     volumes, applications = made["volumes"], made["applications"]
     still = [(_volume(one), one["still_ms"] / 1000) for one in volumes if one["still_ms"] is not None]
-    yield "borg_lvm_volume_still_seconds", "How long a volume stood still, at most.", still
+    yield "borg_lvm_volume_still_seconds", "How long a volume was suspended, at most.", still
     yield (
         "borg_lvm_snapshot_lost",
         "Whether its snapshot was lost.",
@@ -99,7 +99,7 @@ def _certified(made: Certificate) -> Iterator[tuple[str, str, Sequence[Sample]]]
     parts = [(labels, used / total if total else 0.0) for labels, (_, used, total) in full]
     yield "borg_lvm_pool_used_ratio", "Part of a thin pool that was used when the command had ended.", parts
     held = [({"application": one["name"]}, one["still_ms"] / 1000) for one in applications]
-    yield "borg_lvm_application_still_seconds", "How long an application stood still.", held
+    yield "borg_lvm_application_still_seconds", "How long an application was quiesced.", held
     sound = [({"application": one["name"]}, float(_as_wished(one))) for one in applications]
     yield (
         "borg_lvm_application_consistent",

@@ -56,15 +56,19 @@ def page(certificate: Certificate) -> str:
         _phases(certificate),
         *_before_the_command(certificate),
         *_fills(certificate),
-        *_section("Volumes", ("volume", "file system", "stood still", "space used", "grown"), [
+        *_section("Volumes", ("volume", "file system", "quiesced for", "space used", "grown"), [
             (one["volume"], one["filesystem"] + (" on LUKS" if one["luks"] else ""), *volume_cells(one))
             for one in certificate["volumes"]
         ]),
-        *_section("Applications", ("name", "level", "consistency", "stood still", "remark"), [
+        *_section("Applications", ("name", "level", "consistency", "quiesced for", "remark"), [
             (one["name"], one["level"], *application_cells(one)) for one in certificate["applications"]
         ]),
-        *_section("Seen frozen", ("path", "volume"), [(one["path"], one["volume"]) for one in certificate["frozen"]]),
-        *_section("Read from the live file system", ("path", "because"), [(one["path"], one["because"]) for one in certificate["live"]]),
+        *_section("Read from snapshots", ("path", "volume"), [
+            (one["path"], one["volume"]) for one in certificate["frozen"]
+        ]),
+        *_section("Read from the live file system", ("path", "reason"), [
+            (one["path"], one["because"]) for one in certificate["live"]
+        ]),
     ]  # fmt: skip
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     return "\n".join(
@@ -136,7 +140,7 @@ def _before_the_command(certificate: Certificate) -> list[str]:
             if still.get(name) is not None
         ]
     return [
-        "<h2>Up to the command, and how long each volume stood still at most</h2>",
+        "<h2>Up to the command, and how long each volume was suspended at most</h2>",
         bars("up to the command", rows),
     ]
 

@@ -67,13 +67,14 @@ def brief(seconds: float) -> str:
 def lines(certificate: Certificate) -> Iterator[str]:
     """Yield the report."""
     yield from _head(certificate)
-    yield from _table("Seen frozen:", ("PATH", "VOLUME"), [(f["path"], f["volume"]) for f in certificate["frozen"]])
+    frozen = [(one["path"], one["volume"]) for one in certificate["frozen"]]
+    yield from _table("Read from snapshots:", ("PATH", "VOLUME"), frozen)
     yield from _table(
         "Read from the live file system:",
         ("PATH", "REASON"),
         [(one["path"], one["because"]) for one in certificate["live"]],
     )
-    names = ("VOLUME", "FILE SYSTEM", "STOOD STILL", "SPACE USED", "GROWN")
+    names = ("VOLUME", "FILE SYSTEM", "SUSPENDED", "SPACE USED", "GROWN")
     yield from _table("Volumes:", names, [_volume(one) for one in certificate["volumes"]])
     yield from _applications(certificate["applications"])
     yield ""
@@ -180,7 +181,7 @@ def remarks(one: dict[str, Any]) -> list[str]:
 
 def _applications(applications: Sequence[dict[str, Any]]) -> Iterator[str]:
     rows = [(one["name"], one["level"], still(one), one["consistency"]) for one in applications]
-    yield from _table("Applications:", ("NAME", "LEVEL", "STOOD STILL", "CONSISTENCY"), rows)
+    yield from _table("Applications:", ("NAME", "LEVEL", "QUIESCED", "CONSISTENCY"), rows)
     for one in applications:  # on lines of their own, which may be long
         yield shown(f"  {one['name']}: {'; '.join([CONSISTENCY[one['consistency']], *remarks(one)])}")
 

@@ -204,7 +204,7 @@ class TestHistory:
         text = "\n".join(history_text.trends([runs.ALL["success"], made]))
         assert "vg0/home, oldest first:" in text
         assert "space used   ▄█  300 MiB … 600 MiB, at most 600 MiB" in text
-        assert "stood still  ▄█  45 ms … 90 ms, at most 90 ms" in text
+        assert "suspended  ▄█  45 ms … 90 ms, at most 90 ms" in text
         assert list(history_text.trends([made])) == []
 
     def test_the_trend_does_not_make_a_lost_snapshot_small(self) -> None:
