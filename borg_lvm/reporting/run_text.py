@@ -104,7 +104,7 @@ def _head(certificate: Certificate) -> Iterator[str]:
         yield shown(f"  {line}")
     released = certificate["released"]
     yield {
-        "released": "  everything was released",
+        "released": "  all snapshots were removed",
         "kept": shown(f"  kept: {', '.join(released['snapshots'])}"),
         "incomplete": shown(f"  not released: {', '.join(released['left'])}"),
     }[released["state"]]
