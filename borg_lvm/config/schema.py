@@ -178,7 +178,7 @@ class ApplicationEntry:
     deadline: float = key(
         Seconds(0, 60),
         0.0,
-        "How many seconds this application may stand still at most. When it has passed, it is set going again and the "
+        "How many seconds this application may be quiesced at most. When it has passed, it is resumed and the "
         "run fails. 0: as long as the general `deadline`.",
         3,
     )
@@ -186,7 +186,7 @@ class ApplicationEntry:
         Seconds(1, 3600),
         300.0,
         "How many seconds connecting to it, and then preparing it, may take: a database's checkpoint, for instance. "
-        "Nothing stands still meanwhile.",
+        "Nothing is quiesced meanwhile.",
         600,
     )
     options: Fields = key(Later(), NOTHING, "The plugin's own options.", {"socket": "/run/postgresql", "port": 5433})
@@ -300,8 +300,8 @@ class Settings:
     deadline: float = key(
         Seconds(1, 60),
         10.0,
-        "How many seconds applications and file systems may stand still at most. When it has passed, they are set "
-        "going again at once, and the run fails.",
+        "How many seconds applications may be quiesced and volumes suspended at most. When it has passed, they are "
+        "resumed at once, and the run fails.",
         5,
     )
     attempts: int = key(

@@ -158,7 +158,7 @@ def end(name: str, status: int | None, log: Log) -> int:
         os.write(2, answer.said)
     if answer.status is None:
         raise SnapshotLostError(
-            f"the keeper of the view {name} was killed: nobody has watched its snapshots since",
+            f"the view daemon {name} was killed: nobody has watched its snapshots since",
             remedy="remove what was saved from it; borg-lvm clean releases what it has left",
         )
     return answer.status

@@ -205,7 +205,7 @@ class Ready:
         try:
             resume.run("", player.name, player.undo)
         except ProgramError as failed:
-            told = f"{player.name} may stand still: {' '.join(failed.details) or failed.message}"
+            told = f"{player.name} may still be quiesced: {' '.join(failed.details) or failed.message}"
             self._leftovers.append(told)
             return False
         return True

@@ -61,7 +61,7 @@ class Attempts:
     def _wait(self, error: BusyError) -> None:
         self.done += 1
         told = f"attempt {self.done + 1} of {self.most} begins in {self.pause:g} s"
-        self.log.info("\n".join([f"{error.message}; everything goes again, {told}", *error.details]))
+        self.log.info("\n".join([f"{error.message}; everything is resumed, {told}", *error.details]))
         end = time.monotonic() + self.pause
         while (left := end - time.monotonic()) > 0:
             self.signals.check()

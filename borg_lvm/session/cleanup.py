@@ -258,9 +258,9 @@ def _set_going(dead: Dead, log: Log) -> list[str]:
     for name, how in resume.standing(dead.entry).items() if dead.entry else ():
         try:
             resume.run(ledger.path(dead.run_id), name, how)
-            log.warning(f"resumed {name}, which a dead run may have left standing still")
+            log.warning(f"resumed {name}, which an interrupted run may have left quiesced")
         except subprocesses.ProgramError as error:
-            left.append(f"application {name} may stand still: {' '.join(error.details) or error.message}")
+            left.append(f"application {name} may still be quiesced: {' '.join(error.details) or error.message}")
     return left
 
 

@@ -101,7 +101,7 @@ class Grower:
                 if device_mapper.set_going(uuid):
                     self.told.append(f"resumed the device {uuid}, which lvextend had left suspended")
             except OSError as error:
-                self.told.append(f"the device {uuid} may stand still: {error.strerror}")
+                self.told.append(f"the device {uuid} may still be suspended: {error.strerror}")
 
 
 def _devices(names: Sequence[str]) -> list[block_devices.BlockDevice]:

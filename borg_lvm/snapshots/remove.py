@@ -191,4 +191,4 @@ def _resume_origins(plan: Plan, log: Log, leftovers: Leftovers, timeout: float) 
             if origin_tables.resume_left(copy.origin.dm_uuid, copy.origin.vg, timeout):
                 log.warning(f"resumed {copy.origin.full_name}, which somebody had left suspended")
         except OSError as error:
-            leftovers.append(f"{copy.origin.full_name} may stand still: {error.strerror}")
+            leftovers.append(f"{copy.origin.full_name} may still be suspended: {error.strerror}")

@@ -101,7 +101,7 @@ class ApplicationContract:
     def test_nothing_is_written_while_it_stands_still(self, subject: Subject) -> None:
         with self._ready(subject) as application, SPY.listening() as heard, application.quiesced():
             application.confirm()
-        assert heard == [], "what it does while disks stand still"
+        assert heard == [], "what it does while volumes are suspended"
 
     @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
     def test_it_is_resumed_without_us(self, subject: Subject, signum: signal.Signals) -> None:

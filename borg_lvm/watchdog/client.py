@@ -63,13 +63,13 @@ class Guardian:
         """Tell that an application goes again; the answer is empty, or why its standstill is worth nothing."""
         answer = self._ask(f"resumed {name}")
         if answer == "acted":
-            return "it stood still for longer than its deadline, and the guardian has set it going again"
-        return "" if answer == "ok" else f"the guardian: {answer}"
+            return "it was quiesced for longer than its deadline, and the watchdog has resumed it"
+        return "" if answer == "ok" else f"the watchdog: {answer}"
 
     def forget_mounts(self) -> None:
         """Tell that no file system will be frozen any more: the guardian lets go of their mounts."""
         if self._ask("forget") == DIED:
-            raise SnapshotError("the guardian died before the command was started; what was made has been removed")
+            raise SnapshotError("the watchdog died before the command was started; what was made has been removed")
 
     @contextmanager
     def window(self, deadline: float) -> Iterator[None]:
@@ -101,9 +101,9 @@ class Guardian:
             if answer == "ok":
                 answer = self._ask("disarm")
             if answer.startswith("acted"):
-                told.append(f"the guardian set going again {_told(answer)}")
+                told.append(f"the watchdog resumed {_told(answer)}")
             elif answer != "ok":
-                told.append(f"the guardian: {answer}")
+                told.append(f"the watchdog: {answer}")
 
     def _disarm(self, deadline: float, error: Exception | None = None) -> None:
         """End the window. What the guardian had to do explains an error in the window better than that one does."""
@@ -111,11 +111,11 @@ class Guardian:
         details = (str(error), *getattr(error, "details", ())) if error else ()
         if answer == DIED:
             raise SnapshotError(
-                "the guardian died while volumes stood still; what was made has been removed", details=details
+                "the watchdog died while volumes were suspended; what was made has been removed", details=details
             ) from error
         if answer != "ok":
             raise LateError(
-                f"the window took longer than {deadline:g} s: the guardian set going again {_told(answer)}",
+                f"the window took longer than {deadline:g} s: the watchdog resumed {_told(answer)}",
                 remedy="look for what is slow (disks, lvcreate), or allow more time with `deadline:`",
                 details=details,
             ) from error
@@ -123,7 +123,7 @@ class Guardian:
     def _say(self, line: str) -> None:
         answer = self._ask(line)
         if answer != "ok":
-            raise SnapshotError(f"the guardian refused {line!r}: {answer}; nothing was frozen")
+            raise SnapshotError(f"the watchdog refused {line!r}: {answer}; nothing was frozen")
 
     def _ask(self, line: str) -> str:
         if "\n" in line:
@@ -144,7 +144,7 @@ class Guardian:
         answer = self._answer()
         if answer != word:
             raise SnapshotError(
-                f"the guardian did not start: {answer}; nothing was frozen",
+                f"the watchdog did not start: {answer}; nothing was frozen",
                 remedy="it must be able to lock its memory (LimitMEMLOCK= of a systemd unit, CAP_IPC_LOCK)",
             )
 
@@ -153,7 +153,7 @@ def _told(answer: str) -> str:
     """Say what the guardian has acted on, from its answer: `acted vg/lv 10.02 …`."""
     words = answer.split()[1:]
     pairs = dict(zip(words[::2], words[1::2], strict=False))  # a volume may have been held in two ways
-    return ", ".join(f"{name}, which had stood still for {seconds} s" for name, seconds in pairs.items())
+    return ", ".join(f"{name}, which had been held for {seconds} s" for name, seconds in pairs.items())
 
 
 @contextmanager

@@ -84,10 +84,10 @@ def refuse_what_is_needed(group: Group) -> None:
     ours = set(_us())  # the first process of all is among them
     for pid in group.pids():
         if pid in ours:
-            raise QuiesceError(f"{group.name} must not stand still: borg-lvm itself was started in it")
+            raise QuiesceError(f"{group.name} must not be frozen: borg-lvm itself was started in it")
         name = _name(pid)
         if name in NEEDED and Process(pid, name).is_what_it_says:
-            raise QuiesceError(f"{group.name} must not stand still: {name} runs in it, and {NEEDED[name]}")
+            raise QuiesceError(f"{group.name} must not be frozen: {name} runs in it, and {NEEDED[name]}")
 
 
 def refuse_read_only(group: Group) -> None:
@@ -161,7 +161,7 @@ class _Hold:
     def confirm(self) -> None:
         changed = any(events & select.POLLPRI for _, events in self._poll.poll(0))
         if not self._is_frozen() or changed:
-            raise BusyError(f"{self._group.name} was set going before the snapshots were there")
+            raise BusyError(f"{self._group.name} was thawed before the snapshots were taken")
 
     def _is_frozen(self) -> bool:
         try:

@@ -44,7 +44,7 @@ class Options:
     quiesce: tuple[str, ...] = key(
         _COMMAND,
         (),
-        "The command that quiesces the application. It ends with status 0 when the application stands still; 69 says "
+        "The command that quiesces the application. It ends with status 0 when the application is quiesced; 69 says "
         "that the application is not there, 75 that it cannot be quiesced now (the run tries again, see `attempts`), "
         "any other status that it failed.",
         ["/usr/local/sbin/shopctl", "pause"],
@@ -73,14 +73,14 @@ class Options:
     prepare: tuple[str, ...] = key(
         _COMMAND,
         (),
-        "A command that is run before anything stands still: for what takes long.",
+        "A command that is run before anything is quiesced: for what takes long.",
         ["/usr/local/sbin/shopctl", "flush"],
     )
     confirm: tuple[str, ...] = key(
         _COMMAND,
         (),
         "A command that is run after the instant and before the application is resumed. Its status is 0 if the "
-        "application stood still all the time.",
+        "application was quiesced all the time.",
         ["/usr/local/sbin/shopctl", "is-paused"],
     )
     verify: tuple[str, ...] = key(

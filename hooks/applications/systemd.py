@@ -40,7 +40,7 @@ class Options:
 
     units: tuple[str, ...] = required(
         ListOf(Text("the name of a unit", r"[A-Za-z0-9:_.\\@-]+"), "a list of names of units", unique="name"),
-        "The units, with their endings (`.service`), in the order in which they are held still; they are set going in "
+        "The units, with their endings (`.service`), in the order in which they are frozen; they are thawed in "
         "the reverse order. At the level freeze: services, scopes and slices, a slice with all that is in it. At the "
         "level stop: services, sockets, timers, paths and targets.",
         ["shop-worker.service", "shop@berlin.service"],

@@ -126,7 +126,7 @@ def is_tried_again(stage: Stage, statement: str, waiting: str, between: str) -> 
         said = finished(live)
     assert said.status == 0, said
     assert "Lock wait timeout exceeded" in said.err
-    assert "everything goes again, attempt 2 of 3 begins in 1 s" in said.err
+    assert "everything is resumed, attempt 2 of 3 begins in 1 s" in said.err
     assert f"{stage.entry['plugin']}: quiesced (lock) for " in said.err
     stage.server.sql("INSERT INTO isam (word) VALUES ('after')")
     stage.server.end()

@@ -153,7 +153,7 @@ def test_one_that_cannot_be_resumed_is_told_and_left_to_clean(rig: Rig) -> None:
     with tidy():
         stage = two(rig, THAW="[ -e FOLDER/mended ] || exit 5")
         said = stage.run(status=71)
-        assert "db may stand still" in said.err
+        assert "db may still be quiesced" in said.err
         assert stage.still() == ["db"]
         (stage.folder / "mended").touch()
         borg_lvm("clean")
@@ -235,7 +235,7 @@ def test_one_that_is_busy_is_tried_again_with_all_going_between(rig: Rig, phase:
         stage.entry("db", stage.shop("db", **{phase: ONCE}))
         said = stage.run()
         assert said.out == "one"
-        assert "everything goes again, attempt 2 of 3 begins in 1 s" in said.err
+        assert "everything is resumed, attempt 2 of 3 begins in 1 s" in said.err
         calls = stage.calls()
         assert calls[-6:] == ["web freeze", "db freeze", "web confirm", "db confirm", "db thaw", "web thaw"]
         assert calls.count("db freeze") == 2
@@ -280,7 +280,7 @@ def test_what_could_not_be_resumed_is_not_stopped_again(rig: Rig) -> None:
         stage.attempts = 3
         said = stage.run(status=71)
         assert f"error: db: {stage.folder}/db failed with status 75" in said.err  # the first failure comes first
-        assert f"db may stand still: {stage.folder}/db failed with status 5" in said.err
+        assert f"db may still be quiesced: {stage.folder}/db failed with status 5" in said.err
         assert stage.calls().count("db freeze") == 1
         (stage.folder / "mended").touch()
         borg_lvm("clean")

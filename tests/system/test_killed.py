@@ -305,7 +305,7 @@ def test_killed(stage: Stage, step: str, victims: Victims) -> None:
     kill(stopped, victims)
     if victims in ("helper", "guardian"):
         go_on(stopped)  # who lives must see to it that all goes on and nothing is left
-        told = "the guardian died" if victims == "guardian" else "(was ended by signal 9|shell ended)"
+        told = "the watchdog died" if victims == "guardian" else "(was ended by signal 9|shell ended)"
         assert re.search(told, stopped.run.end(71).err)
     if step in WINDOW and victims != "all":  # nobody has cleaned yet; whoever lives is enough
         stuck = [volume.name for volume in stage.volumes if not is_writable(volume, seconds=DEADLINE + MORE)]
@@ -510,7 +510,7 @@ def test_the_shortest_deadline(stage: Stage) -> None:
     assert stopped.gate
     stopped.gate.open()
     said = stopped.run.end(71).err
-    told = rf"longer than {SHORT} s: the guardian set going again \S+/\S+, which had stood still for (\S+) s"
+    told = rf"longer than {SHORT} s: the watchdog resumed \S+/\S+, which had been held for (\S+) s"
     found = re.search(told, said)
     assert found, said
     assert SHORT <= float(found[1]) <= SHORT + MORE

@@ -164,15 +164,15 @@ def test_what_we_need_is_refused(rig: Rig, manager: Manager) -> None:
         group = CGROUPS / "system.slice" / UNIT
         inside = ["sh", "-ec", f'echo $$ >{group}/cgroup.procs; exec "$@"', "sh", str(BIN / "borg-lvm")]
         said = run(*inside, "run", *stage.config(), "--", "true", status=71)
-        assert f"{UNIT} must not stand still: borg-lvm itself was started in it" in said.err
+        assert f"{UNIT} must not be frozen: borg-lvm itself was started in it" in said.err
         shutil.copy("/bin/sleep", BASE / "dmeventd")  # a link would be sleep by another name
         manager.add("needed.service", f"{BASE}/dmeventd 10000")
         for level in ("freeze", "stop"):
             stage.level = level
             stage.options["units"] = ["needed.service"]
-            assert "needed.service must not stand still: dmeventd runs in it" in stage.run(status=71).err
+            assert "needed.service must not be frozen: dmeventd runs in it" in stage.run(status=71).err
         stage.level, stage.options["units"] = "freeze", ["system.slice"]
-        assert "system.slice must not stand still: dmeventd runs in it" in stage.run(status=71).err
+        assert "system.slice must not be frozen: dmeventd runs in it" in stage.run(status=71).err
         manager.remove("needed.service")
         assert "systemd: quiesced (freeze) for " in stage.run().err
         manager.do("stop", UNIT)

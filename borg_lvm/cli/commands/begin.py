@@ -20,5 +20,7 @@ def perform(args: argparse.Namespace, log: Log) -> int:
             output.lines(shown)
         except BorgLvmError as error:
             client.end(args.name, 1, log)
-            raise SnapshotError(f"where the view stands cannot be told: {error}; it was taken away") from error
+            raise SnapshotError(
+                f"the place of the mounted snapshots cannot be printed: {error}; it was taken away"
+            ) from error
     return status

@@ -28,7 +28,7 @@ def told(devices: frozenset[int]) -> tuple[str, ...]:
     """Tell of each, in the words of an error's details."""
     return tuple(
         f"{process.name} ({process.pid}) has an io_uring, and files open for writing on these volumes: what it had "
-        "begun to write to one may have waited for another, which stood still already"
+        "begun to write to one may have waited for another, which was suspended already"
         for process in suspects(devices)
     )
 
