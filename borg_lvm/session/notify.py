@@ -17,46 +17,43 @@ from borg_lvm.linux import subprocesses
 from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
 from borg_lvm.reporting import prometheus
-from borg_lvm.reporting.certificate import Certificate
 from borg_lvm.reporting.prometheus import News
-from borg_lvm.session.recorder import ended
+from borg_lvm.session.recorder import RunResult, ended
 from borg_lvm.state import history
 
 LARGEST = 1 << 20
 
 
 @dataclass
-class Aftermath:
-    """What is known of a run so far, for the time after it: its exit status, and its certificate if it has one."""
+class Notice:
+    """What is to be notified of: how a run has ended, if it came to begin at all."""
 
-    status: int = 0
-    certificates: list[Certificate] = field(default_factory=list)
+    result: RunResult = field(default_factory=lambda: RunResult(0))
 
 
 @contextmanager
-def told(settings: Settings, program: str, log: Log) -> Iterator[Aftermath]:
+def told(settings: Settings, program: str, log: Log) -> Iterator[Notice]:
     """Have told what comes of a run in the block, also when it is refused; nothing is told of it unless configured."""
-    after = Aftermath()
+    notice = Notice()
     error: BaseException | None = None
     try:
-        yield after
+        yield notice
     except BaseException as caught:
         error = caught
         raise
     finally:
         if settings.metrics or settings.notify:
             with Signals():  # whoever wants us to end now gets what the run has earned, when this is done
-                _tell(_news(after, program, error), settings, log)
+                _tell(_news(notice.result, program, error), settings, log)
 
 
-def _news(after: Aftermath, program: str, error: BaseException | None) -> News:
-    if after.certificates and not isinstance(error, LockedError):
-        made = after.certificates[0]
+def _news(result: RunResult, program: str, error: BaseException | None) -> News:
+    if (made := result.certificate) and not isinstance(error, LockedError):
         message = made["error"]["message"] if made["error"] else ""
         return News(
             made["result"], made["status"], made["end"], made["host"], made["command"]["program"], message, made
         )
-    ending = ended(after.status, error)
+    ending = ended(result.status, error)
     return News(
         "failure" if ending.status else "success", ending.status, ending.end, ending.host, program, ending.message
     )

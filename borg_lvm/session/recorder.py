@@ -9,8 +9,6 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from borg_lvm.errors import BUG_STATUS, BorgLvmError, LockedError
@@ -34,32 +32,27 @@ def ended(status: int, error: BaseException | None = None) -> Ending:
     return Ending(host, now, BUG_STATUS, f"a bug in borg-lvm: {type(error).__name__}: {error}")
 
 
-@contextmanager
-def recorded(
-    surveyed: Survey, outcome: Outcome, certified: Callable[[Certificate], None], log: Log
-) -> Iterator[list[int]]:
-    """Write down what comes of a run in the block, which puts the command's exit status into the list."""
-    statuses: list[int] = []
+@dataclass(frozen=True)
+class RunResult:
+    """How a run has ended: its exit status, its certificate if it has one, and the error that has ended it, if any."""
+
+    status: int
+    certificate: Certificate | None = None
     error: BaseException | None = None
-    try:
-        yield statuses
-    except BaseException as caught:
-        error = caught
-        raise
-    finally:
-        if not isinstance(error, LockedError):
-            _record(surveyed, outcome, ended(statuses[0] if statuses else BUG_STATUS, error), certified, log)
 
 
-def _record(
-    surveyed: Survey, outcome: Outcome, ending: Ending, certified: Callable[[Certificate], None], log: Log
-) -> None:
+def recorded(surveyed: Survey, outcome: Outcome, status: int, error: BaseException | None, log: Log) -> RunResult:
+    """Write down what came of a run, whose command ended with `status` unless an error has ended it."""
+    ending = ended(status, error)
+    if isinstance(error, LockedError):
+        return RunResult(ending.status, None, error)
+    made = None
     try:
         made = certificate.made(outcome, surveyed.reading, ending)
-        certified(made)
         history.keep(outcome, made, surveyed.history, log)
-    except Exception as error:
-        log.warning(f"the run could not be written down: {type(error).__name__}: {error}; the backup is not concerned")
+    except Exception as bug:
+        log.warning(f"the run could not be written down: {type(bug).__name__}: {bug}; the backup is not concerned")
+    return RunResult(ending.status, made, error)
 
 
 @dataclass

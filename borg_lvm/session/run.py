@@ -1,34 +1,37 @@
-"""The page that reads like a run: each line acquires something that undoes itself, in reverse, in every case."""
+"""The page that reads like a run: each step acquires something that undoes itself, in reverse, in every case."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from borg_lvm.config.schema import Settings
-from borg_lvm.errors import BusyError, SnapshotError, SourceError
+from borg_lvm.errors import BUG_STATUS, BusyError, SnapshotError, SourceError
 from borg_lvm.linux import device_mapper, safe_open
 from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
 from borg_lvm.quiesce import added_files
 from borg_lvm.quiesce.retry import Attempts
-from borg_lvm.reporting import outcome as report
-from borg_lvm.reporting.certificate import Certificate
+from borg_lvm.reporting.outcome import Instant, Outcome, summary
 from borg_lvm.session import mark_tainted, recorder
+from borg_lvm.session.recorder import Clock, RunResult
 from borg_lvm.session.survey import Survey
 from borg_lvm.snapshots import extend, luks, remove
 from borg_lvm.snapshots.lvm import take as taking
-from borg_lvm.snapshots.monitor import Growth, watching_over
+from borg_lvm.snapshots.monitor import Growth, Watcher, watching_over
 from borg_lvm.state import ledger, locks
-from borg_lvm.view import command as run
-from borg_lvm.view import host_view
+from borg_lvm.state.ledger import Ledger
+from borg_lvm.view import command, host_view
+from borg_lvm.view.command import Command, Running
 from borg_lvm.view.control_socket import Desk
+from borg_lvm.view.host_view import Standing
 from borg_lvm.watchdog import client
+from borg_lvm.watchdog.client import Guardian
 
 if TYPE_CHECKING:
     from borg_lvm.quiesce.coordinator import Troupe
@@ -43,17 +46,16 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Job:
+class RunRequest:
     """The command to run and where, and the applications that are quiesced for it, if there are any.
 
-    `certified` is handed the certificate of the run. `held`: the command is somebody else's, between `begin` and `end`.
+    `held`: the command is somebody else's, between `begin` and `end`.
     """
 
     argv: tuple[str, ...]
     cwd: str
     keep: bool = False
     troupe: Troupe | None = None
-    certified: Callable[[Certificate], None] = lambda _: None
     held: Held | None = None
 
     @property
@@ -62,139 +64,185 @@ class Job:
         return self.argv[0]
 
 
-def perform(surveyed: Survey, job: Job, settings: Settings, log: Log) -> int:
-    """Carry out the plan of a survey and return the command's exit status.
+def perform(surveyed: Survey, request: RunRequest, settings: Settings, log: Log) -> RunResult:
+    """Carry out the plan of a survey; everything that can be undone has been when it returns.
 
-    Errors: any BorgLvmError; whatever it is, everything that could be undone has been.
+    What has ended the run, if it has failed, is in the result: whoever wants it raised does so.
     """
-    outcome = report.Outcome(surveyed.plan, since=time.time(), subject="the backup" if job.held else "the command")
-    clock = recorder.Clock(outcome)
+    outcome = Outcome(surveyed.plan, since=time.time(), subject="the backup" if request.held else "the command")
     log.context["run"] = surveyed.plan.run_id
-    with recorder.recorded(surveyed, outcome, job.certified, log) as statuses:
-        try:
-            _perform(surveyed, job, settings, log, clock)
-        except Exception as error:
-            outcome.refuse_harm(error)
-            raise
-        statuses.append(outcome.judge())
-    return statuses[0]
-
-
-def _perform(surveyed: Survey, job: Job, settings: Settings, log: Log, clock: recorder.Clock) -> None:
-    plan, outcome = surveyed.plan, clock.outcome
-    for note in plan.notes:
-        log.info(f"note: {note}")
+    status, failure = BUG_STATUS, None
     try:
-        with Signals() as signals, ExitStack() as stack:
-            try:
-                _acquire_and_run(surveyed, job, settings, log, signals, stack, clock)
-            finally:
-                clock.begin("release")
-    finally:
-        clock.begin("")
-        if job.troupe:
-            outcome.applications = job.troupe.told()
-        if outcome.leftovers:
-            log.warning("\n".join(["not everything could be removed; later: borg-lvm clean", *outcome.leftovers]))
-        else:
-            ledger.forget(plan.run_id)
-    if outcome.distrust():
-        span = mark_tainted.Span(outcome.begin, outcome.begin + outcome.seconds, outcome.sound_until)
-        clock.begin("marking")
-        marked = mark_tainted.mark(settings.hooks, surveyed.invocation, settings.on_tainted, span)
-        outcome.marked, outcome.sound = marked.lines, marked.sound
-        clock.begin("")
-    if told := outcome.not_needed():
-        log.warning("\n".join(told))
-    for line, fields in report.summary(outcome):
-        log.info(line, **fields)
+        status = _Run(surveyed, request, settings, log, outcome).perform()
+    except BaseException as error:
+        failure = error
+    return recorder.recorded(surveyed, outcome, status, failure, log)
 
 
-def _acquire_and_run(
-    surveyed: Survey,
-    job: Job,
-    settings: Settings,
-    log: Log,
-    signals: Signals,
-    stack: ExitStack,
-    clock: recorder.Clock,
-) -> None:
-    plan, outcome = surveyed.plan, clock.outcome
-    clock.begin("waiting")
-    origins = [copy.origin for copy in plan.copies]
-    timeout = settings.command_timeout
-    book = stack.enter_context(ledger.opened(plan.run_id, job.program))
-    holder = f"run {plan.run_id}, pid {os.getpid()}, {job.program}"
-    stack.enter_context(locks.held(origins, holder, settings.lock_wait, signals))
-    clock.begin("preparing")
-    _make_folders(surveyed.make)
-    watch = stack.enter_context(client.started())
-    book.write_process("guardian", watch.pid)
-    taker = taking.Taker(plan, watch, book, signals, settings.deadline, timeout)
-    tries = Attempts(settings.attempts, settings.retry_pause, signals, log)
+@dataclass
+class _Run:
+    """A run: what it is given, and what it holds while it goes on."""
 
-    def released() -> AbstractContextManager[None]:
-        return remove.released(plan, watch, book, log, outcome.leftovers, keep=job.keep, timeout=timeout)
+    surveyed: Survey
+    request: RunRequest
+    settings: Settings
+    log: Log
+    outcome: Outcome
+    clock: Clock = field(init=False)
+    stack: ExitStack = field(init=False)
+    signals: Signals = field(init=False)
+    ledger: Ledger = field(init=False)
+    watchdog: Guardian = field(init=False)
 
-    def take() -> tuple[report.Instant, ...]:
-        clock.begin("preparing")
-        quiesced: taking.Quiesced = nullcontext
-        if job.troupe:
-            ready = job.troupe.prepare(watch, book, signals, outcome.leftovers, patient=tries.another)
-            quiesced = ready.quiesced
-        clock.begin("snapshots")
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.outcome)
+        self.plan = self.surveyed.plan
+
+    def perform(self) -> int:
+        """Do it all; return the command's exit status. Raises: BorgLvmError, with everything undone that can be."""
         try:
-            with log.step(f"snapshot of {', '.join(volume.full_name for volume in origins)}"):
+            for note in self.plan.notes:
+                self.log.info(f"note: {note}")
+            try:
+                self._backup()
+            finally:
+                self._end()
+            self._mark()
+            for line, fields in summary(self.outcome):
+                self.log.info(line, **fields)
+        except Exception as error:
+            self.outcome.refuse_harm(error)
+            raise
+        return self.outcome.judge()
+
+    def _backup(self) -> None:
+        with Signals() as self.signals, ExitStack() as self.stack:
+            try:
+                self._acquire()
+                self._take_snapshots()
+                self._open_snapshots()
+                running = self._mount_view()
+                self._wait(running, self.stack.enter_context(self._monitor(running)))
+            finally:
+                self.clock.begin("release")
+
+    def _acquire(self) -> None:
+        """Have the ledger, the locks and the watchdog."""
+        plan, hold = self.plan, self.stack.enter_context
+        self.clock.begin("waiting")
+        self.ledger = hold(ledger.opened(plan.run_id, self.request.program))
+        holder = f"run {plan.run_id}, pid {os.getpid()}, {self.request.program}"
+        origins = [copy.origin for copy in plan.copies]
+        hold(locks.held(origins, holder, self.settings.lock_wait, self.signals))
+        self.clock.begin("preparing")
+        _make_folders(self.surveyed.make)
+        self.watchdog = hold(client.started())
+        self.ledger.write_process("guardian", self.watchdog.pid)
+
+    def _take_snapshots(self) -> None:
+        """Quiesce, take the snapshots and resume, anew while an application is busy; they are removed in the end."""
+        tries = Attempts(self.settings.attempts, self.settings.retry_pause, self.signals, self.log)
+        timeout = self.settings.command_timeout
+        taker = taking.Taker(self.plan, self.watchdog, self.ledger, self.signals, self.settings.deadline, timeout)
+        take = partial(self._attempt, taker, tries)
+        self.outcome.instants = self.stack.enter_context(tries.kept(self._removed, take, self.outcome.leftovers))
+
+    def _attempt(self, taker: taking.Taker, tries: Attempts) -> tuple[Instant, ...]:
+        self.clock.begin("preparing")
+        quiesced: taking.Quiesced = nullcontext
+        troupe, leftovers = self.request.troupe, self.outcome.leftovers
+        if troupe:
+            ready = troupe.prepare(self.watchdog, self.ledger, self.signals, leftovers, patient=tries.another)
+            quiesced = ready.quiesced
+        self.clock.begin("snapshots")
+        names = ", ".join(copy.origin.full_name for copy in self.plan.copies)
+        try:
+            with self.log.step(f"snapshot of {names}"):
                 return taker.take(quiesced)
         except BusyError:
-            clock.begin("waiting")
-            if job.troupe:
-                job.troupe.close()
+            self.clock.begin("waiting")
+            if troupe:
+                troupe.close()
             raise
 
-    outcome.instants = stack.enter_context(tries.kept(released, take, outcome.leftovers))
-    clock.begin("view")
-    if job.troupe:
-        job.troupe.ask_again()
-        added_files.put(plan, job.troupe.added(), book)
-        job.troupe.close()
-    _refuse_what_has_changed(surveyed)
-    stack.enter_context(luks.opened(plan.copies, book, outcome.leftovers))
-    running = _begun(job, outcome, book, signals, log, stack)
-    grower = extend.Grower(watch, book, timeout)
-    ids = {name: uuid for uuid, name in book.made.items()}
-    is_read = running.is_read if surveyed.reading.reads_once else None
-    watcher = stack.enter_context(watching_over(plan, ids, _growth(settings), grower, log, is_read))
-    clock.begin("command")
-    outcome.begin, begin = time.time(), time.monotonic()
-    outcome.status = running.wait(watcher)
-    outcome.seconds = time.monotonic() - begin
-    outcome.kept = "snapshots kept" if job.keep else ""
-    outcome.vanished, outcome.appeared = running.vanished(), running.appeared()
-    outcome.fills = tuple(device_mapper.fill(copy.dm_name, ids.get(copy.full_name, "")) for copy in plan.copies)
-    outcome.over, outcome.stories, outcome.pools = watcher.over, watcher.stories(), watcher.pools()
-    outcome.sound_until = 0.0 if outcome.vanished or outcome.appeared else watcher.sound_until
+    def _removed(self) -> AbstractContextManager[None]:
+        timeout, leftovers = self.settings.command_timeout, self.outcome.leftovers
+        return remove.released(
+            self.plan, self.watchdog, self.ledger, self.log, leftovers, keep=self.request.keep, timeout=timeout
+        )
 
+    def _open_snapshots(self) -> None:
+        """Do what is left to do with the snapshots themselves: files that a restore needs, LUKS."""
+        self.clock.begin("view")
+        if troupe := self.request.troupe:
+            troupe.ask_again()
+            added_files.put(self.plan, troupe.added(), self.ledger)
+            troupe.close()
+        _refuse_what_has_changed(self.surveyed)
+        self.stack.enter_context(luks.opened(self.plan.copies, self.ledger, self.outcome.leftovers))
 
-def _begun(
-    job: Job, outcome: report.Outcome, book: ledger.Ledger, signals: Signals, log: Log, stack: ExitStack
-) -> run.Running | host_view.Standing:
-    """Build the view, have applications look at their copies in it, and let the command go, whoever starts that."""
-    plan = outcome.plan
-    look = partial(job.troupe.verify, plan, signals) if job.troupe else None
-    if job.held:
-        stood = stack.enter_context(host_view.standing(job.held.wish, plan, job.held.desk, book, signals, log))
-        if look:
-            stood.verify(look)
-        return stood
-    moment = outcome.instants[0].begin if len(outcome.instants) == 1 else None
-    command = run.Command(job.argv, job.cwd, moment, look)
-    return stack.enter_context(run.started(plan, command, book, signals, log))
+    def _mount_view(self) -> Running | Standing:
+        """Build the view, have applications look at their snapshots in it, and let the command go."""
+        request, plan = self.request, self.plan
+        look = partial(request.troupe.verify, plan, self.signals) if request.troupe else None
+        if held := request.held:
+            view = host_view.standing(held.wish, plan, held.desk, self.ledger, self.signals, self.log)
+            standing = self.stack.enter_context(view)
+            if look:
+                standing.verify(look)
+            return standing
+        moment = self.outcome.instants[0].begin if len(self.outcome.instants) == 1 else None
+        wanted = Command(request.argv, request.cwd, moment, look)
+        return self.stack.enter_context(command.started(plan, wanted, self.ledger, self.signals, self.log))
 
+    def _monitor(self, running: Running | Standing) -> AbstractContextManager[Watcher]:
+        """Watch the snapshots, and extend them."""
+        wishes = self.settings.snapshot
+        grower = extend.Grower(self.watchdog, self.ledger, self.settings.command_timeout)
+        growth = Growth(wishes.grow, wishes.grow_pool, wishes.reserve)
+        is_read = running.is_read if self.surveyed.reading.reads_once else None
+        return watching_over(self.plan, self._ids(), growth, grower, self.log, is_read)
 
-def _growth(settings: Settings) -> Growth:
-    wishes = settings.snapshot
-    return Growth(wishes.grow, wishes.grow_pool, wishes.reserve)
+    def _wait(self, running: Running | Standing, monitor: Watcher) -> None:
+        """Wait for the end of the command; note what it has seen, and how its snapshots fared."""
+        outcome = self.outcome
+        self.clock.begin("command")
+        outcome.begin, begin = time.time(), time.monotonic()
+        outcome.status = running.wait(monitor)
+        outcome.seconds = time.monotonic() - begin
+        outcome.kept = "snapshots kept" if self.request.keep else ""
+        outcome.vanished, outcome.appeared = running.vanished(), running.appeared()
+        ids = self._ids()
+        copies = self.plan.copies
+        outcome.fills = tuple(device_mapper.fill(copy.dm_name, ids.get(copy.full_name, "")) for copy in copies)
+        outcome.over, outcome.stories, outcome.pools = monitor.over, monitor.stories(), monitor.pools()
+        outcome.sound_until = 0.0 if outcome.vanished or outcome.appeared else monitor.sound_until
+
+    def _ids(self) -> dict[str, str]:
+        return {name: uuid for uuid, name in self.ledger.made.items()}
+
+    def _end(self) -> None:
+        """When all is undone: what came of the applications, and what is left; the ledger is kept if anything is."""
+        self.clock.begin("")
+        if self.request.troupe:
+            self.outcome.applications = self.request.troupe.told()
+        if self.outcome.leftovers:
+            told = ["not everything could be removed; later: borg-lvm clean", *self.outcome.leftovers]
+            self.log.warning("\n".join(told))
+        else:
+            ledger.forget(self.plan.run_id)
+
+    def _mark(self) -> None:
+        """Have the plugins mark what was saved from a lost snapshot."""
+        outcome = self.outcome
+        if outcome.distrust():
+            span = mark_tainted.Span(outcome.begin, outcome.begin + outcome.seconds, outcome.sound_until)
+            self.clock.begin("marking")
+            marked = mark_tainted.mark(self.settings.hooks, self.surveyed.invocation, self.settings.on_tainted, span)
+            outcome.marked, outcome.sound = marked.lines, marked.sound
+            self.clock.begin("")
+        if told := outcome.not_needed():
+            self.log.warning("\n".join(told))
 
 
 def _refuse_what_has_changed(surveyed: Survey) -> None:

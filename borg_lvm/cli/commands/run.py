@@ -37,7 +37,7 @@ def backup(
     namespaces.refuse_chroot()
     keep = not held and args.keep
     program = wrappers.peel(command, os.environ, "/").program
-    with notify.told(settings, program, log) as after:
+    with notify.told(settings, program, log) as notice:
         cleanup.set_going(ledger.entries(), log)
         with options.applications(settings) as troupe:
             surveyed = options.surveyed(args, command, settings, troupe)
@@ -45,7 +45,8 @@ def backup(
                 options.refuse_what_cannot_stand(surveyed)
             for dead in cleanup.dead_runs(surveyed.inventory.volumes, ledger.entries()):
                 cleanup.release(dead, log, settings.command_timeout)
-            certified = after.certificates.append
-            job = run.Job(command, options.cwd(), keep, troupe, certified, held)
-            after.status = run.perform(surveyed, job, settings, log)
-    return after.status
+            request = run.RunRequest(command, options.cwd(), keep, troupe, held)
+            notice.result = result = run.perform(surveyed, request, settings, log)
+        if result.error:
+            raise result.error
+    return result.status

@@ -24,6 +24,7 @@ from borg_lvm.log import Log
 from borg_lvm.reporting import prometheus
 from borg_lvm.reporting.prometheus import News
 from borg_lvm.session import notify
+from borg_lvm.session.recorder import RunResult
 from borg_lvm.state import history
 from tests.unit.data import runs
 
@@ -96,8 +97,8 @@ def end(settings: Settings, certificate: dict[str, Any] | None = None, error: Ba
     """Have a run end."""
 
     def run() -> None:
-        with notify.told(settings, "borg", Log(quiet=True)) as after:
-            after.certificates += [certificate] if certificate else []
+        with notify.told(settings, "borg", Log(quiet=True)) as notice:
+            notice.result = RunResult(0, certificate)
             if error:
                 raise error
 
