@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -239,7 +240,8 @@ def _attributes(text: str) -> str:
 
 
 def _percent(text: str) -> float | None:
+    """Return how full a volume is. LVM writes more than 100 of a snapshot that was made smaller than its content."""
     percent = float(text) if text else None
-    if percent is not None and not 0 <= percent <= 100:
+    if percent is not None and not 0 <= percent < math.inf:
         raise ValueError("not a percentage")
-    return percent
+    return percent if percent is None else min(percent, 100.0)
