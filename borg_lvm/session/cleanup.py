@@ -29,7 +29,7 @@ from borg_lvm.state import ledger
 from borg_lvm.view import host_view
 from borg_lvm.watchdog import resume
 
-PROGRAMS = frozenset(("lvcreate", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))
+PROGRAMS = frozenset(("lvcreate", "lvconvert", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))
 INTERPRETERS = re.compile(r"lvm|sh|ash|bash|dash|busybox|perl|python[\d.]*")
 """What may have one of them as its first argument, by the name that the kernel knows."""
 PATIENCE = 20.0

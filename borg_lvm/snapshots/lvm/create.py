@@ -60,7 +60,8 @@ class Creator:
     def create(self, group: Sequence[Copy]) -> Made:
         """Have LVM make the snapshots of a group. Raises: SnapshotError, ProgramError."""
         with shell.started(self.timeout) as ours:
-            self.ledger.write_process("program", ours.pid)
+            if ours.pid:  # programs are known by their arguments
+                self.ledger.write_process("program", ours.pid)
             said = {}
             for copy in group:
                 with self._guarded(copy):

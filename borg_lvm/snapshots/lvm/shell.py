@@ -1,7 +1,7 @@
 """A warm `lvm` shell: LVM's commands without the start of a program for each.
 
 A command in it takes a tenth of the time of a program. The shell gives no exit status, so whoever uses it looks at what
-came of a command. Source: lvm(8).
+came of a command. An LVM that was built without readline has no shell: there each command is a program. Source: lvm(8).
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ _NO_REASON = re.compile(
     r"No such command 'borg-lvm-end-"
 )
 """What LVM says of its work where nothing is wrong; the first is of `lvconvert`, and means the snapshot's own space."""
+
+
+class _EndedError(subprocesses.ProgramError):
+    """The shell is there no more."""
 
 
 class LvmShell:
@@ -61,10 +65,31 @@ class LvmShell:
             ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, end - time.monotonic()))
             more = os.read(self._process.stdout.fileno(), 65536) if ready else b""
             if not more:
-                why = "ended" if ready else f"did not end a command within {self._timeout:g} s"
-                raise subprocesses.ProgramError(["lvm", *argv], f"shell {why}", os.fsdecode(data))
+                if ready:
+                    raise _EndedError(["lvm", *argv], "shell ended", os.fsdecode(data))
+                why = f"shell did not end a command within {self._timeout:g} s"
+                raise subprocesses.ProgramError(["lvm", *argv], why, os.fsdecode(data))
             data += more
         return os.fsdecode(data[: data.find(mark)].rpartition(b"\n")[0]).splitlines()
+
+
+class LvmPrograms:
+    """LVM's commands where it has no shell: a program for each, of which no more is told than the shell would tell."""
+
+    pid = None
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+
+    def run(self, argv: Sequence[str]) -> list[str]:
+        """Run one command, as `LvmShell.run`. Errors: ProgramError when it did not end by itself."""
+        try:
+            said = subprocesses.run(argv, timeout=self._timeout)
+        except subprocesses.ProgramError as error:
+            if not error.returncode:
+                raise
+            said = error.stderr
+        return [line.strip() for line in said.splitlines()]
 
 
 def reasons(said: Sequence[str]) -> tuple[str, ...]:
@@ -74,11 +99,11 @@ def reasons(said: Sequence[str]) -> tuple[str, ...]:
 
 
 @contextmanager
-def started(timeout: float) -> Iterator[LvmShell]:
+def started(timeout: float) -> Iterator[LvmShell | LvmPrograms]:
     """Start a shell; it ends with the block, or by itself if we die: LVM first comes to the end of its command."""
     with subprocesses.talking(["lvm"]) as process:
         try:
-            yield LvmShell(process, timeout)
+            yield _ready(process, timeout)
             assert process.stdin
             process.stdin.close()
             process.wait(_PATIENCE)
@@ -86,3 +111,10 @@ def started(timeout: float) -> Iterator[LvmShell]:
             pass
         finally:
             process.kill()
+
+
+def _ready(process: subprocess.Popen[bytes], timeout: float) -> LvmShell | LvmPrograms:
+    try:
+        return LvmShell(process, timeout)
+    except _EndedError:
+        return LvmPrograms(timeout)

@@ -1,0 +1,58 @@
+"""LVM's commands in a shell of its own, and where it has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from borg_lvm.linux import subprocesses
+from borg_lvm.snapshots.lvm import shell
+
+pytestmark = pytest.mark.process
+HELP = "  Please supply an LVM command."
+LIKE_A_SHELL = r"""#!/bin/sh
+while read -r verb rest; do echo "  did $verb"; echo "  No such command '$verb'" >&2; done
+"""
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(subprocesses, "SYSTEM_PATH", f"{tmp_path}:/usr/bin:/bin")
+    return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def test_the_usual_shell(programs: Path) -> None:
+    write(programs / "lvm", LIKE_A_SHELL)
+    with shell.started(10) as ours:
+        assert ours.pid
+        assert ours.run(["lvs"])[0] == "did lvs"
+
+
+def test_an_lvm_without_a_shell_runs_a_program_for_each_command(programs: Path) -> None:
+    """As NixOS builds it (`--disable-readline`)."""
+    write(programs / "lvm", f"#!/bin/sh\necho '{HELP}' >&2\nexit 3\n")
+    write(programs / "lvcreate", '#!/bin/sh\necho "  made $*"\n')
+    write(programs / "lvconvert", "#!/bin/sh\necho '  Not so.' >&2\nexit 5\n")
+    with shell.started(10) as ours:
+        assert ours.pid is None
+        assert ours.run(["lvcreate", "--name", "a b"]) == ["made --name a b"]
+        assert ours.run(["lvconvert"]) == ["Not so."]
+
+
+def test_a_program_that_does_not_end_is_an_error(programs: Path) -> None:
+    write(programs / "lvm", "#!/bin/sh\nexit 3\n")
+    write(programs / "lvcreate", "#!/bin/sh\nexec sleep 60\n")
+    with shell.started(0.3) as ours, pytest.raises(subprocesses.ProgramError, match="did not end within"):
+        ours.run(["lvcreate"])
+
+
+def test_a_shell_that_hangs_is_no_lvm_without_one(programs: Path) -> None:
+    write(programs / "lvm", "#!/bin/sh\nexec sleep 60\n")
+    with pytest.raises(subprocesses.ProgramError, match="shell did not end a command"), shell.started(0.3):
+        pass
