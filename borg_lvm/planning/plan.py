@@ -305,7 +305,8 @@ def _no_key(found: Found, mount: Mount) -> str:
     return (
         f"{mount.path}: it lies on {found.volume.full_name}, which is encrypted, and the kernel does not give the key "
         f"of the mapping {found.crypt.name}: name a key file, in /etc/crypttab or under `luks:` in the configuration "
-        f"(`volume: {found.volume.full_name}`); {if_live(mount.path)}"
+        f"(`volume: {found.volume.full_name}`), and a detached header, if it has one, in /etc/crypttab (`header=`); "
+        f"{if_live(mount.path)}"
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import permissions, subprocesses
+from borg_lvm.machine.paths import look
 from borg_lvm.planning.plan import Copy
 from borg_lvm.state.ledger import Ledger
 
@@ -37,16 +38,24 @@ def _has_key(fields: list[str]) -> bool:
     return len(fields) > 6 and fields[2] == "crypt" and not fields[4].startswith(":")
 
 
+def _is_detached(fields: list[str]) -> bool:
+    """Whether the header is not on the volume itself: the data begins where the header would be."""
+    return len(fields) > 7 and fields[2] == "crypt" and fields[7] == "0"
+
+
 def key_source(mapping: str, configured: str) -> str | None:
     """Tell what opens a copy of this mapping: a key file's path, FROM_KERNEL, or None if nothing does.
 
-    A configured key file comes first, then the kernel, then /etc/crypttab. Errors: ConfigError for a key file that
-    others can read.
+    A configured key file comes first, then the kernel, then /etc/crypttab. None of the files opens a volume whose
+    header is elsewhere, unless /etc/crypttab names it. Errors: ConfigError for a key file that others can read.
     """
+    fields = _table(mapping)
+    if not configured and _has_key(fields):
+        return FROM_KERNEL
+    if _is_detached(fields) and not _header(mapping):
+        return FROM_KERNEL if _has_key(fields) else None
     if configured:
         return _safe(configured)
-    if _has_key(_table(mapping)):
-        return FROM_KERNEL
     entry = crypttab().get(mapping)
     return _safe(entry.path) if entry else None
 
@@ -61,24 +70,44 @@ def crypttab(text: str | None = None) -> Mapping[str, KeyFile]:
 
     Left out are a key on another device (`/key:LABEL=stick`) and an argument for a script (`keyscript=`).
     """
+    found = {}
+    for name, path, options in _entries(text):
+        script = any(option.startswith("keyscript=") for option in options)
+        if script or ":" in path or not path.startswith("/") or path.startswith("/dev/"):
+            continue
+        passed = tuple(f"--{option}" for option in options if option.startswith(("keyfile-offset=", "keyfile-size=")))
+        found[name] = KeyFile(path, passed)
+    return found
+
+
+def headers(text: str | None = None) -> Mapping[str, str]:
+    """Read which headers /etc/crypttab names, by the mapping's name; not those on another device (`/h:LABEL=stick`)."""
+    return {
+        name: option.removeprefix("header=")
+        for name, _, options in _entries(text)
+        for option in options
+        if option.startswith("header=/") and ":" not in option
+    }
+
+
+def _header(mapping: str) -> str:
+    """Return the file or device that holds a mapping's header, if that is not its volume and it is there."""
+    path = headers().get(mapping, "")
+    return path if path and look(path).kind != "missing" else ""
+
+
+def _entries(text: str | None) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield the name, the key and the options of each entry of /etc/crypttab."""
     if text is None:
         try:
             with open(CRYPTTAB, encoding="utf-8", errors="surrogateescape") as file:
                 text = file.read()
         except OSError:
-            return {}
-    found = {}
+            return
     for line in text.splitlines():
         fields = line.split()
-        if len(fields) < 3 or fields[0].startswith("#"):
-            continue
-        path, options = fields[2], fields[3].split(",") if len(fields) > 3 else []
-        script = any(option.startswith("keyscript=") for option in options)
-        if script or ":" in path or not path.startswith("/") or path.startswith("/dev/"):
-            continue
-        passed = tuple(f"--{option}" for option in options if option.startswith(("keyfile-offset=", "keyfile-size=")))
-        found[fields[0]] = KeyFile(path, passed)
-    return found
+        if len(fields) >= 3 and not fields[0].startswith("#"):
+            yield fields[0], fields[2], fields[3].split(",") if len(fields) > 3 else []
 
 
 @contextmanager
@@ -105,7 +134,8 @@ def _open(copy: Copy) -> None:
         return
     entry = crypttab().get(copy.crypt.name)
     options = entry.options if entry and entry.path == copy.key_file else ()
-    argv = ["cryptsetup", "open", "--readonly", "--batch-mode", "--key-file", copy.key_file, *options]
+    header = ["--header", path] if (path := _header(copy.crypt.name)) else []
+    argv = ["cryptsetup", "open", "--readonly", "--batch-mode", "--key-file", copy.key_file, *options, *header]
     subprocesses.run([*argv, copy.volume_device, copy.crypt_name])
 
 

@@ -43,6 +43,16 @@ def test_what_looks_like_a_key_file_and_is_none(name: str) -> None:
     assert name not in crypttab(TABLE)
 
 
+def test_the_entries_that_name_a_header() -> None:
+    table = """\
+a_crypt /dev/vg0/a /etc/keys/a.key luks,header=/etc/luks/a.img,discard
+b_crypt /dev/vg0/b none header=/etc/luks/b.img
+c_crypt /dev/vg0/c /etc/keys/c.key luks,header=/c.img:LABEL=STICK
+d_crypt /dev/vg0/d /etc/keys/d.key luks
+"""
+    assert dict(luks.headers(table)) == {"a_crypt": "/etc/luks/a.img", "b_crypt": "/etc/luks/b.img"}
+
+
 def test_an_empty_table() -> None:
     assert crypttab("") == {}
     assert crypttab("\n \n#\n") == {}
@@ -61,6 +71,7 @@ def test_a_table_that_is_not_utf_8(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 KEY = "00" * 64
+DETACHED = "0 20971520 crypt aes-xts-plain64 :64:logon:cryptsetup:5f0c-d0 0 254:3 0"
 GIVEN = f"0 20971520 crypt aes-xts-plain64 {KEY} 0 254:3 32768 1 allow_discards"
 NAMED = "0 20971520 crypt aes-xts-plain64 :64:logon:cryptsetup:5f0c-d0 0 254:3 32768"
 
@@ -97,6 +108,18 @@ class TestKeySource:
 
     def test_the_kernel_only_names_it(self, monkeypatch: pytest.MonkeyPatch, machine: Path) -> None:
         assert self.source(monkeypatch, NAMED) == str(machine)
+
+    @pytest.mark.parametrize("given", [False, True])
+    def test_a_header_that_is_elsewhere_must_be_named(
+        self, monkeypatch: pytest.MonkeyPatch, machine: Path, tmp_path: Path, *, given: bool
+    ) -> None:
+        key = str(machine) if given else ""
+        assert self.source(monkeypatch, DETACHED, given=key) is None
+        line = f"home_crypt /dev/vg0/home {machine} luks,header={tmp_path}/header\n"
+        (tmp_path / "crypttab").write_text(line)
+        assert self.source(monkeypatch, DETACHED, given=key) is None
+        (tmp_path / "header").touch()
+        assert self.source(monkeypatch, DETACHED, given=key) == str(machine)
 
     def test_nobody_knows_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert self.source(monkeypatch, NAMED, "other_crypt") is None
