@@ -17,14 +17,14 @@ POOL_FILLING = 80.0
 
 def judge(volumes: Sequence[Volume], groups: Mapping[str, Group], ours: Collection[str] | None) -> Iterator[Finding]:
     """Yield what there is to say; `ours` are the names of the groups that are to be backed up, if that is known."""
-    members: defaultdict[str, list[Volume]] = defaultdict(list)
+    members: defaultdict[tuple[str, str], list[Volume]] = defaultdict(list)  # by name, and there may be two of one
     for volume in volumes:
-        members[volume.vg].append(volume)
+        members[volume.vg, volume.vg_uuid].append(volume)
     if not members:
         yield Finding("error", "LVM", "there is no logical volume that we can see", "see: lvs --all; vgscan")
-    for name, some in sorted(members.items()):
+    for (name, uuid), some in sorted(members.items()):
         level: Level = "warning" if ours is None or name in ours else "note"
-        yield _group(some, groups.get(some[0].vg_uuid), level)
+        yield _group(some, groups.get(uuid), level)
         yield from _pools(some)
 
 

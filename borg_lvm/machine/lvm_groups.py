@@ -6,7 +6,7 @@ Source of the fields: pvs(8), lvmreport(7).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from borg_lvm.linux import subprocesses
@@ -27,7 +27,7 @@ class Group:
     `duplicates` are devices that show a physical volume once more, `reserved` the free bytes on physical volumes from
     which nothing may be allocated (`pvchange --allocatable n`). `most` is how many volumes it may have, 0 for any.
     `system_id` is that of the host that may use it, `foreign` whether that is another one; `lock_type` is that of a
-    group which hosts share.
+    group which hosts share. `namesake` is the id of another group of the same name, which this host may use as well.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Group:
     lock_type: str = ""
     most: int = 0
     volumes: int = 0
+    namesake: str = ""
 
 
 def report(timeout: float) -> dict[str, Group]:
@@ -55,7 +56,19 @@ def report(timeout: float) -> dict[str, Group]:
     foreign = {one for one in ids if not lvm_settings.is_ours(one, timeout)}
     if any(group.duplicates for group in groups.values()) and "1" in lvm_settings.ask([CLONES], timeout).values():
         groups = {uuid: replace(group, duplicates=()) for uuid, group in groups.items()}
-    return {uuid: replace(group, foreign=group.system_id in foreign) for uuid, group in groups.items()}
+    return with_namesakes({uuid: replace(one, foreign=one.system_id in foreign) for uuid, one in groups.items()})
+
+
+def with_namesakes(groups: Mapping[str, Group]) -> dict[str, Group]:
+    """Return the groups, each with another one of its name; LVM takes this host's before another host's. Pure."""
+    ours: defaultdict[str, list[str]] = defaultdict(list)
+    for uuid, group in groups.items():
+        if not group.foreign:
+            ours[group.name].append(uuid)
+    return {
+        uuid: replace(group, namesake=next((other for other in ours[group.name] if other != uuid), ""))
+        for uuid, group in groups.items()
+    }
 
 
 def parse(text: str) -> dict[str, Group]:

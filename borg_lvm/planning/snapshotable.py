@@ -61,6 +61,8 @@ def group_refusal(group: Group) -> str:
         f"--removemissing {name}": group.missing,
         f"has a disk that LVM sees a second time, as {_first(group.duplicates)}, so LVM changes nothing in it; take "
         "the clone away, or hide it from LVM (global_filter in lvm.conf, or lvmdevices --deldev)": group.duplicates,
+        f"has the name of another volume group (its id: {group.namesake}), so LVM does nothing by that name; take the "
+        f"disk of the other away, or give it a new name: vgrename {group.namesake} NAME": group.namesake,
         f"is exported, so LVM does nothing with it; if it belongs here: vgimport {name}": group.exported,
         f"belongs to the host {group.system_id!r}, by its system ID; if that does not use it any more, make it this "
         "host's (lvmsystemid(7))": group.foreign,

@@ -50,7 +50,7 @@ class Volumes:
         self._stack = stack
         self._devices = {device.dm_uuid: device for device in stack.values()}
         self._by_uuid = {volume.dm_uuid: volume for volume in volumes}
-        self._by_name = {(volume.vg, volume.name): volume for volume in volumes}
+        self._by_name = {(volume.vg_uuid, volume.name): volume for volume in volumes}
 
     def find(self, mount: Mount) -> Found | str:
         """Return the volume below a mount, or say in one clause why it cannot be frozen."""
@@ -109,7 +109,7 @@ class Volumes:
         return next((self._stack[number] for number in device.slaves if number in self._stack), device)
 
     def _refusal(self, volume: Volume, device: BlockDevice) -> str:
-        pool = self._by_name.get((volume.vg, volume.pool)) if volume.is_thin else None
+        pool = self._by_name.get((volume.vg_uuid, volume.pool)) if volume.is_thin else None
         reason = snapshotable.volume_refusal(volume, self._groups.get(volume.vg_uuid), pool)
         if not reason and (volume.suspended or device.suspended):
             reason = f"is suspended; find out who suspended it, then: dmsetup resume {device.dm_name}"

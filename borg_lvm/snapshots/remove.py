@@ -23,6 +23,8 @@ from borg_lvm.watchdog.client import Guardian
 GRACE = 2.0
 """Seconds that an lvremove gets to end by itself when we are killed; then the guardian sets its origin going."""
 
+LVREMOVE = ("lvremove", "--yes", "--force", "--autobackup", "n", "--config", IN_USE + OURS)
+
 
 def remove(names: Sequence[str], timeout: float) -> None:
     """Remove snapshots (`vg/lv`), all in one command; in a second one what the first could not.
@@ -31,11 +33,20 @@ def remove(names: Sequence[str], timeout: float) -> None:
     the snapshot: then the first attempt takes the two apart, and the second removes.
     Errors: ProgramError, which holds LVM's reasons.
     """
-    argv = ["lvremove", "--yes", "--force", "--autobackup", "n", "--config", IN_USE + OURS, *names]
+    argv = [*LVREMOVE, *names]
     try:
         subprocesses.run(argv, timeout=timeout)
     except subprocesses.ProgramError:
         subprocesses.run(argv, timeout=timeout)
+
+
+def remove_by_id(volume: Volume, timeout: float) -> None:
+    """Remove a snapshot whose group has the name of another one since: LVM does nothing by that name.
+
+    Errors: ProgramError.
+    """
+    chosen = f'vg_uuid="{volume.vg_uuid}" && lv_uuid="{volume.uuid}"'
+    subprocesses.run([*LVREMOVE, "--select", chosen], timeout=timeout)
 
 
 def remove_half_made(origins: Iterable[str]) -> None:
@@ -161,7 +172,10 @@ def _remove_one(volume: Volume, log: Log, timeout: float) -> None:
                 f"{volume.full_name} was to be merged into {origin}, which would have thrown away what was written "
                 "since: stopped"
             )
-        remove([volume.full_name], timeout)
+        try:
+            remove([volume.full_name], timeout)
+        except subprocesses.ProgramError:
+            remove_by_id(volume, timeout)
     except BorgLvmError as error:
         log.warning("\n".join([error.message, *error.details]))
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tests.rig import Rig, disks, volumes
 from tests.rig.tools import change
-from tests.system.live import wait_for
+from tests.rig.volumes import Group
+from tests.system.live import crypttab, installed, wait_for
 from tests.system.program import run
 
 FILE = "file"
@@ -78,6 +79,27 @@ def external_journal_luks(rig: Rig, stack: ExitStack) -> Path:
     run("mkfs.ext4", "-q", "-b", "4096", "-O", "journal_dev", journal.device)
     mkfs = ("mkfs.ext4", "-q", "-b", "4096", "-J", f"device={journal.device}")
     return made(rig, stack, volume.top, mkfs=mkfs)
+
+
+def detached_header(rig: Rig, stack: ExitStack, option: str = ",header={header}") -> Path:
+    """LUKS2 with its header in a file."""
+    volume, header = rig.volume("data", mib=32), rig.path("header")
+    key = Path("/run") / f"{volume.group.name}.key"  # what lies below /dev counts as a device
+    key.write_bytes(os.urandom(32))
+    stack.callback(key.unlink)
+    key.chmod(0o400)
+    header.write_bytes(bytes(16 << 20))
+    name = f"{volume.group.name}-detached"
+    weak = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
+    run("cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", *weak, "--header", header, volume.device, key)
+    run("cryptsetup", "open", "--header", header, "--key-file", key, volume.device, name)
+    stack.callback(run, "cryptsetup", "close", name)
+    stack.enter_context(crypttab(rig, f"{name} {volume.device} {key} luks{option.format(header=header)}"))
+    return made(rig, stack, f"/dev/mapper/{name}")
+
+
+def unnamed_header(rig: Rig, stack: ExitStack) -> Path:
+    return detached_header(rig, stack, "")
 
 
 def second_superblock(rig: Rig, stack: ExitStack) -> Path:
@@ -208,6 +230,38 @@ def seen_twice(rig: Rig, stack: ExitStack) -> Path:
     stack.callback(run, "losetup", "--detach", clone)
     rig._remember()
     return at
+
+
+def namesake(rig: Rig, stack: ExitStack) -> Path:
+    """Another group of the same name."""
+    group, plug_in = with_namesake(rig)
+    at = data(rig, group=group)
+    stack.callback(plug_in, b"")
+    plug_in()
+    return at
+
+
+def with_namesake(rig: Rig) -> tuple[Group, Callable[..., None]]:
+    """Make a group, and another one of its name on a disk that is empty until it is plugged in; `b""` unplugs it."""
+    group, other = rig.group(), rig.disk(64)
+    with wiped(group.disks[0]):
+        run("vgcreate", "-q", "-s", "1m", group.name, other)
+        with open(other, "rb") as disk:
+            kept = disk.read(1 << 20)
+        overwrite(other, b"")
+
+    def plug_in(content: bytes = kept) -> None:
+        overwrite(other, content)
+        run("pvscan", "--cache", other)
+
+    return group, plug_in
+
+
+def overwrite(device: str, content: bytes) -> None:
+    """Have a disk begin with this, and with zeros after it."""
+    with open(device, "r+b") as disk:
+        disk.write(content.ljust(1 << 20, b"\0"))
+        os.fsync(disk)
 
 
 def closed_disk(rig: Rig, stack: ExitStack) -> Path:
@@ -343,11 +397,38 @@ def setting(text: str) -> Callable[[Rig, ExitStack], Path]:
     return build
 
 
+def shrunk_snapshot(rig: Rig, stack: ExitStack) -> Path:
+    """Somebody else's snapshot that was made smaller than what it holds, in another group."""
+    at, group = data(rig), rig.group().name
+    change("lvcreate", group, "-n", "other", "-L", "32m")
+    change("lvcreate", f"{group}/other", "-s", "-n", "small", "-L", "32m")
+    run("dd", "if=/dev/urandom", f"of=/dev/{group}/other", "bs=1M", "count=20", "conv=fsync")
+    change("lvresize", f"{group}/small", "--force", "-L", "16m")
+    assert float(run("lvs", "--noheadings", "-o", "data_percent", f"{group}/small").out) > 100
+    rig._remember()
+    return at
+
+
+def no_shell(rig: Rig, stack: ExitStack) -> Path:
+    """An LVM that was built without readline, as NixOS has it: `lvm` alone only tells how it is used."""
+    at, stub = data(rig), rig.path("lvm-stub") / "lvm"
+    stub.parent.mkdir()
+    refuse = '[ $# = 0 ] && echo "  Please supply an LVM command." >&2 && exit 3'
+    stub.write_text(f'#!/bin/sh\n{refuse}\nexec /sbin/lvm "$@"\n')
+    stub.chmod(0o755)
+    stack.enter_context(installed(stub))
+    return at
+
+
 PLAIN = State("plain", lambda rig, stack: data(rig))
 STATES = (
     PLAIN,
+    State("shrunk-snapshot", shrunk_snapshot),
+    State("no-shell", no_shell),
     State("external-journal", external_journal),
     State("external-journal-luks", external_journal_luks),
+    State("detached-header", detached_header),
+    State("unnamed-header", unnamed_header, ("a detached header", "in /etc/crypttab (`header=`)")),
     State("second-superblock", second_superblock),
     State("journal-not-loaded", journal_not_loaded),
     State("xfs-log", xfs_log, ("its log on another device",)),
@@ -362,6 +443,7 @@ STATES = (
     State("partial-raid", partial_raid, ("misses the physical volume",)),
     State("failed-leg", failed_leg),
     State("seen-twice", seen_twice, ("sees a second time", "/dev/loop")),
+    State("namesake", namesake, ("has the name of another volume group", "vgrename")),
     State("closed-disk", closed_disk, ("7.0 MiB free", "799 MiB more are on disks with", "--allocatable n")),
     State("pvmove", moved, ("is being moved to another disk", "pvmove --abort")),
     State("most-volumes", most_volumes, ("may have 1 volumes", "vgchange --logicalvolume 2")),

@@ -12,6 +12,7 @@ from tests.rig import Rig
 from tests.rig.volumes import Volume
 from tests.system.live import Gate, Programs, Run, assert_nothing_left, is_alive, ledgers, tidy, usual_signals
 from tests.system.program import borg_lvm, run, start
+from tests.system.states import with_namesake
 
 
 @pytest.fixture
@@ -181,3 +182,21 @@ def test_dead_snapshot_that_somebody_has_mounted(rig: Rig, one: Volume) -> None:
         run("umount", rig.path("look"))
     borg_lvm("clean")
     assert_nothing_left(rig)
+
+
+@pytest.mark.soak
+def test_a_group_of_the_same_name_that_comes_during_a_run(rig: Rig) -> None:
+    """As when a clone's disk is plugged in: LVM does nothing by that name, and the snapshot is removed all the same."""
+    group, plug_in = with_namesake(rig)
+    with tidy(), usual_signals():
+        volume = rig.volume("one", fs="ext4", mib=32, at=rig.path("one"), group=group)
+        (rig.path("one") / "file").write_text("old")
+        live, gate = held(rig, volume)
+        plug_in()
+        try:
+            gate.open()
+            assert live.end().out == "old"
+            assert snapshots() == set()
+        finally:
+            plug_in(b"")
+        assert_nothing_left(rig)

@@ -29,6 +29,7 @@ GROUP = Group("vg0")
         ({}, ""),
         ({"missing": ("a", "b")}, "misses the physical volume a (and 1 more)"),
         ({"duplicates": ("/dev/sdb",)}, "sees a second time, as /dev/sdb"),
+        ({"namesake": "other-id"}, "vgrename other-id NAME"),
         ({"exported": True}, "vgimport vg0"),
         ({"foreign": True, "system_id": "other"}, "belongs to the host 'other'"),
         ({"system_id": "ours"}, ""),
@@ -141,6 +142,22 @@ def test_the_report_of_groups() -> None:
     assert report(
         {"vg_exported": "exported", "vg_permissions": "read-only", "vg_lock_type": "none", "max_lv": "7"}
     ) == {"v": Group("vg0", exported=True, writable=False, most=7, volumes=2)}
+
+
+def test_groups_of_one_name() -> None:
+    """LVM does nothing by such a name, unless all others of it are other hosts'."""
+    groups = report({}, {"vg_uuid": "w", "pv_uuid": "p2"}, {"vg_uuid": "x", "pv_uuid": "p3", "vg_name": "vg1"})
+    found = lvm_groups.with_namesakes(groups)
+    assert {uuid: group.namesake for uuid, group in found.items()} == {"v": "w", "w": "v", "x": ""}
+    foreign = groups | {"w": replace(groups["w"], foreign=True)}
+    assert lvm_groups.with_namesakes(foreign)["v"].namesake == ""
+
+
+def test_check_tells_groups_of_one_name_apart() -> None:
+    other = replace(VOLUME, vg_uuid="other", uuid="other", vg_free=0)
+    told = list(judge([VOLUME, other], {VOLUME.vg_uuid: GROUP, "other": replace(GROUP, exported=True)}, None))
+    assert [one.about for one in told] == ["group vg0", "group vg0"]
+    assert "is exported" in "".join(one.message for one in told)
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,12 @@ class TestThin:
         assert "vg0/pool" in answer
         assert what in answer
 
+    def test_a_full_pool_of_another_group_of_the_same_name(self) -> None:
+        machine, mount = self.machine(40.0, 10.0)
+        other = replace(pool(99.0, 10.0), vg_uuid="another group", uuid="another pool")
+        found = Volumes((*machine.volumes.values(), other), machine.stack).find(mount)
+        assert isinstance(found, Found), found
+
     def test_a_pool_whose_fill_is_not_known(self) -> None:
         machine, mount = self.machine()
         machine.volumes["vg0/pool"] = replace(machine.volumes["vg0/pool"], data_percent=None, metadata_percent=None)
