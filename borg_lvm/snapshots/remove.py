@@ -157,10 +157,19 @@ def remove_changed(
         if volume.is_merging:
             leftovers.harms(merge.told(volume))
         else:
-            leftovers.append(f"snapshot {volume.full_name}")
+            leftovers.append(f"snapshot {volume.full_name}{_held(volume)}")
     for uuid in known.uuids - {volume.dm_uuid for volume in left}:
         remove_device(uuid, leftovers)
         remove_device(f"{uuid}-cow", leftovers)
+
+
+def _held(volume: Volume) -> str:
+    """Return what keeps LVM from removing a volume, and what to do, if another device does."""
+    with suppress(OSError):
+        names = users.lying_on(safe_open.own_device_number(f"/dev/mapper/{lvm.dm_name(volume.vg, volume.name)}"))
+        if names:
+            return f", on which the device {', '.join(names)} lies; first: dmsetup remove {' '.join(names)}"
+    return ""
 
 
 def _remove_one(volume: Volume, log: Log, timeout: float) -> None:

@@ -156,3 +156,14 @@ def is_open(device: int) -> bool:
         )
     except OSError:
         return False
+
+
+def lying_on(device: int) -> list[str]:
+    """Return the names of device-mapper's devices that lie on this one (`st_rdev`), as kpartx makes some."""
+    found = []
+    with suppress(OSError):
+        folder = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/holders"
+        for holder in sorted(os.listdir(folder)):
+            with open(f"{folder}/{holder}/dm/name", encoding="utf-8", errors="replace") as file:
+                found.append(file.read().strip())
+    return found

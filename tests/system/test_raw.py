@@ -45,6 +45,19 @@ def test_a_name_that_leads_elsewhere_meanwhile_fails_the_run(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+def test_a_device_that_was_laid_on_the_snapshot_is_named(rig: Rig) -> None:
+    """As kpartx does it, for the partitions of a virtual machine: LVM only says that the snapshot is in use."""
+    disk = rig.volume("disk", mib=16)
+    name = f"{disk.group.name}-part1"
+    script = f'dmsetup create {name} --table "0 2048 linear {disk.device} 0"'
+    with tidy():
+        said = borg_lvm("run", "--path", disk.device, "--", "sh", "-ec", script, status=76)
+        assert f"on which the device {name} lies; first: dmsetup remove {name}" in said.err, said
+        run("dmsetup", "remove", name)
+        borg_lvm("clean")
+        assert_nothing_left(rig)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

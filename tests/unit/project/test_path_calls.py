@@ -52,7 +52,7 @@ OURS = {
     ("linux.processes", "open"): "files of a process, in /proc",
     ("linux.processes", "os.listdir"): "the open files of a process, in /proc",
     ("linux.processes", "os.stat"): "what a process has open, in /proc",
-    ("snapshots.users", "open"): "mount tables, in /proc",
+    ("snapshots.users", "open"): "mount tables, in /proc; names of devices, in /sys",
     ("snapshots.users", "os.open"): "the same, and namespaces of processes",
     ("snapshots.users", "os.listdir"): "processes, in /proc; what lies on a device, in /sys",
     ("session.survey", "os.path.realpath"): "directories of the system, and where a source leads; opens nothing",
