@@ -81,7 +81,7 @@ class Seen:
     surroundings: Surroundings
     versions: Mapping[str, str]
     kernel: str = ""
-    snapshot_target: bool = True
+    no_snapshots: tuple[str, str] = ("", "")
     volumes: Sequence[Volume] | None = ()
     groups: Mapping[str, Group] = field(default_factory=dict)
     unlisted: Refused | None = None
@@ -149,9 +149,9 @@ def _sandbox(seen: Seen) -> Iterator[Finding]:
 
 
 def _kernel(seen: Seen) -> Iterator[Finding]:
-    if not seen.snapshot_target:
-        message = "it cannot make snapshots: the target `snapshot` of device-mapper is neither there nor a module"
-        yield Finding("error", "kernel", message, "modprobe dm_snapshot; install the kernel's package of modules")
+    why, remedy = seen.no_snapshots
+    if why:
+        yield Finding("error", "kernel", why, remedy)
     elif seen.surroundings.mapper or not seen.surroundings.root:
         yield Finding("ok", "kernel", seen.kernel)
 

@@ -15,7 +15,7 @@ from borg_lvm.errors import BorgLvmError, LockedError, SnapshotError
 from borg_lvm.linux import namespaces, subprocesses
 from borg_lvm.machine import lvm, mounts
 from borg_lvm.quiesce import coordinator
-from borg_lvm.session import cleanup, survey
+from borg_lvm.session import cleanup, snapshot_target, survey
 from borg_lvm.snapshots.lvm import arm
 from borg_lvm.state import history, ledger
 from borg_lvm.watchdog import resume
@@ -70,7 +70,7 @@ def look(asked: Asked) -> Seen:
         surroundings=around,
         versions=versions,
         kernel=release,
-        snapshot_target=_has_snapshots(),
+        no_snapshots=snapshot_target.refusal(),
         volumes=volumes,
         groups=inventory.groups if inventory else {},
         unlisted=unlisted,
@@ -164,17 +164,6 @@ def _version(argv: Sequence[str]) -> str:
     except subprocesses.ProgramError:
         found = None
     return found[0] if found else "of unknown version"
-
-
-def _has_snapshots() -> bool:
-    """Whether the kernel knows the target, or has it as a module."""
-    try:
-        if re.search(r"(?m)^snapshot\s", subprocesses.run(["dmsetup", "targets"])):
-            return True
-        subprocesses.run(["modprobe", "--dry-run", "--quiet", "dm_snapshot"])
-    except subprocesses.ProgramError:
-        return False
-    return True
 
 
 def _stands_still(entry: ledger.Entry) -> bool:

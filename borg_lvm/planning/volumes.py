@@ -114,7 +114,10 @@ class Volumes:
         if not reason and (volume.suspended or device.suspended):
             reason = f"is suspended; find out who suspended it, then: dmsetup resume {device.dm_name}"
         if not reason and not volume.active:
-            reason = f"is not active; lvchange --activate y {volume.full_name}"
+            reason = (  # for the kernel has its device
+                "LVM takes for inactive, though it is in use: global/activation is 0 in its configuration; set it to 1 "
+                "(lvm.conf(5))"
+            )
         return f"it lies on {volume.full_name}, which {reason}" if reason else ""
 
     def _not_listed(self, device: BlockDevice) -> str:

@@ -21,9 +21,11 @@ from borg_lvm.planning.volumes import Found, Volumes
 from borg_lvm.plugins import manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
 from borg_lvm.quiesce import added_files
-from borg_lvm.session import automounts, fscrypt, volume_facts
+from borg_lvm.session import automounts, fscrypt, snapshot_target, volume_facts
 from borg_lvm.state import history, locks
 from borg_lvm.state.history import History
+from borg_lvm.view import mounts as view_mounts
+from borg_lvm.view import path_watch
 
 LOOK_AGAIN = 0.5
 """Seconds between two questions whether another run still holds a volume still."""
@@ -154,7 +156,10 @@ def survey(question: Question, settings: Settings) -> Survey:
     seen_mounts = standing(resolved, table)
     resolved = fscrypt.told(resolved)
     made = planned()  # what is wrong with a path is said before what is at it
+    snapshot_target.refuse_missing(made.copies)
     made = replace(made, seen=_identities(resolved), ways={one.given: _way(one) for one in seen})
+    with path_watch.watching(view_mounts.lasting(made)):
+        pass  # as the command's start does: what is missing for it is said before anything is done
     return Survey(made, planned, listed, make, resolved, seen_mounts, invocation, reading, past)
 
 

@@ -22,11 +22,12 @@ SLOW = Path("/sys/module/dm_mirror/parameters/raid1_resync_throttle")
 
 @dataclass(frozen=True)
 class State:
-    """A state and how it is built; `words` are in the refusal, without them a run works."""
+    """A state and how it is built; `words` are in the refusal, which has this `status`; without them a run works."""
 
     name: str
     build: Callable[[Rig, ExitStack], Path]
     words: tuple[str, ...] = ()
+    status: int = 69
 
 
 def configured(text: str) -> None:
@@ -65,6 +66,29 @@ def made(rig: Rig, stack: ExitStack, device: str, *options: str, mkfs: tuple[str
     """Make a file system on a device and mount it."""
     run(*mkfs, device)
     return mounted(rig, stack, device, *options)
+
+
+def no_module(rig: Rig, stack: ExitStack) -> Path:
+    """The package of the kernel was upgraded, and the machine was not booted since."""
+    at, empty = data(rig), rig.path("modules")
+    run("modprobe", "--remove", "dm_snapshot", status=None)
+    empty.mkdir()
+    run("mount", "--bind", empty, "/lib/modules")
+    stack.callback(run, "umount", "/lib/modules")
+    rig._remember()
+    return at
+
+
+def sysctl(name: str, value: str) -> Callable[[Rig, ExitStack], Path]:
+    """Return what makes a volume on a machine whose kernel was told this."""
+
+    def build(rig: Rig, stack: ExitStack) -> Path:
+        at, switch = data(rig), Path("/proc/sys", name)
+        stack.callback(switch.write_text, switch.read_text())
+        switch.write_text(value)
+        return at
+
+    return build
 
 
 def external_journal(rig: Rig, stack: ExitStack) -> Path:
@@ -425,6 +449,9 @@ STATES = (
     PLAIN,
     State("shrunk-snapshot", shrunk_snapshot),
     State("no-shell", no_shell),
+    State("no-inotify", sysctl("fs/inotify/max_user_instances", "0"), ("raise fs.inotify.max_user_instances",), 71),
+    State("few-watches", sysctl("fs/inotify/max_user_watches", "1"), ("raise fs.inotify.max_user_watches",), 71),
+    State("no-module", no_module, ("dm_snapshot is not loaded", "are gone", "nothing was done")),
     State("external-journal", external_journal),
     State("external-journal-luks", external_journal_luks),
     State("detached-header", detached_header),
@@ -471,5 +498,6 @@ SETTINGS = (
     State("verbose", setting("log { verbose = 3 indent = 0 } tags { hosttags = 1 }")),
     State("silent", setting('log { silent = 1 prefix = ">>" command_names = 1 level = 7 file = "/dev/null" }')),
     State("volume-list", setting('activation { volume_list = [ "other" ] }')),
+    State("not-activating", setting("global { activation = 0 }"), ("LVM takes for inactive", "global/activation is 0")),
     State("read-only-list", setting('activation { read_only_volume_list = [ "@borg_lvm", "@*" ] }')),
 )

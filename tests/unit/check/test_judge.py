@@ -89,7 +89,7 @@ def unruled() -> Seen:
         (around(read_only=("/run/x",)), "error", "/run/x cannot be written", "ReadWritePaths=/run/x"),
         (around(namespace="Operation not permitted"), "error", "no private mount namespace", "RestrictNamespaces=no"),
         (unruled(), "warning", "links of udev's by content", "contrib/udev/12-borg-lvm.rules"),
-        (changed(snapshot_target=False), "error", "cannot make snapshots", "modprobe dm_snapshot"),
+        (changed(no_snapshots=("it cannot make snapshots", "reboot")), "error", "cannot make snapshots", "reboot"),
         (changed(configuration=Refused("bad", remedy="chmod")), "error", "bad", "chmod"),
         (changed(still=("r",), dead=("r",), volumes=None), "error", "still suspended", "borg-lvm clean"),
         (changed(dead=("r",)), "warning", "leftovers of interrupted run", "borg-lvm clean"),

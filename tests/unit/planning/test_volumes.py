@@ -155,7 +155,7 @@ def test_a_mount_point_with_a_line_break() -> None:
         ({"attr": "Swi-aos---", "origin": "root"}, "being merged"),
         ({"attr": "swi-aos---", "origin": "root"}, "itself a snapshot (of vg0/root)"),
         ({"suspended": True}, "dmsetup resume vg0-home"),
-        ({"active": False}, "lvchange --activate y vg0/home"),
+        ({"active": False}, "global/activation is 0"),
     ],
 )
 def test_a_volume_that_is_in_no_state_for_it(facts: dict[str, object], words: str) -> None:
