@@ -35,7 +35,8 @@ def _group(members: Sequence[Volume], group: Group | None, level: Level) -> Find
         why, _, remedy = refusal.partition("; ")
         return Finding(level, about, f"it {why}", remedy)
     thick = [one for one in members if not one.is_thin and not one.is_snapshot and "pool" not in one.layout]
-    reserved = f", and {human(one.vg_reserved)} where nothing may be allocated" if one.vg_reserved else ""
+    why = " for it, or where logical blocks are larger" if one.vg_coarse else ""
+    reserved = f", and {human(one.vg_reserved)} where nothing may be allocated{why}" if one.vg_reserved else ""
     if one.vg_free >= one.extent or not thick:
         return Finding("ok", about, f"{human(one.vg_free)} free for snapshots{reserved}")
     remedy = f"vgextend {one.vg} DEVICE, or shrink or remove a volume of it"

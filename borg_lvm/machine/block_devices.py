@@ -112,3 +112,10 @@ def _dm_major() -> str:
     with open("/proc/devices", encoding="ascii") as file:
         rows = (line.split() for line in file)
         return next((row[0] for row in rows if len(row) == 2 and row[1] == "device-mapper"), "")
+
+
+def logical_block(number: int) -> int:
+    """Return the logical block size of a device (`st_rdev`) in bytes. Raises: OSError, ValueError."""
+    path = f"{SYSFS}/{os.major(number)}:{os.minor(number)}/queue/logical_block_size"
+    with open(path, encoding="ascii") as file:
+        return int(file.read())

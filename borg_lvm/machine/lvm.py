@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from borg_lvm.errors import SnapshotError
-from borg_lvm.linux import subprocesses
-from borg_lvm.machine import lvm_groups, lvm_json, lvm_settings
-from borg_lvm.machine.lvm_groups import Group
+from borg_lvm.linux import safe_open, subprocesses
+from borg_lvm.machine import block_devices, lvm_groups, lvm_json, lvm_settings
+from borg_lvm.machine.lvm_groups import Disk, Group
 from borg_lvm.machine.lvm_json import number
 
 FIELDS = (
@@ -21,6 +21,8 @@ TAG = "borg_lvm"
 RUN_TAG = "borg_lvm.run="
 ATTRIBUTES = 10
 KEEP_TAG = "borg_lvm.keep"
+SECTOR = 512
+"""The least that a logical block has, in bytes."""
 LEAST_CEILING = 50.0
 """LVM takes a lower threshold for this one. Source: lvm.conf(5), thin_pool_autoextend_threshold."""
 
@@ -30,8 +32,9 @@ class Volume:
     """A logical volume. Sizes are bytes; percentages 0 to 100, None where LVM reports none.
 
     `vg_free` is what its group has free, `vg_reserved` what it has free besides, where LVM may allocate nothing,
-    `vg_policy` how LVM allocates in it. `modules` are the kernel's that it needs. `ceiling`: a thin pool that is fuller
-    (per cent) gets no more volumes.
+    `vg_policy` how LVM allocates in it, `vg_disks` from which disks alone it may for a snapshot (none: from all),
+    `vg_coarse` whether others have larger logical blocks. `modules` are the kernel's that it needs. `ceiling`: a thin
+    pool that is fuller (per cent) gets no more volumes.
     """
 
     vg: str
@@ -60,6 +63,8 @@ class Volume:
     ceiling: float = 100.0
     vg_reserved: int = 0
     vg_policy: str = "normal"
+    vg_disks: tuple[str, ...] = ()
+    vg_coarse: bool = False
 
     @property
     def full_name(self) -> str:
@@ -155,14 +160,37 @@ def inventory(timeout: float) -> Inventory:
     """
     volumes, groups = report(timeout), lvm_groups.report(timeout)
     ceilings = {profile: _ceiling(profile, timeout) for profile in {one.profile for one in volumes if _is_filling(one)}}
-    return Inventory(tuple(_completed(one, groups.get(one.vg_uuid), ceilings) for one in volumes), groups)
+    return Inventory(tuple(completed(one, groups.get(one.vg_uuid), ceilings) for one in volumes), groups)
 
 
-def _completed(volume: Volume, group: Group | None, ceilings: Mapping[str, float]) -> Volume:
+def completed(volume: Volume, group: Group | None, ceilings: Mapping[str, float]) -> Volume:
     """Return a volume with what its group, and LVM's settings, say of it."""
     ceiling = ceilings[volume.profile] if _is_filling(volume) else volume.ceiling
-    reserved = group.reserved if group else 0
-    return replace(volume, ceiling=ceiling, vg_free=max(0, volume.vg_free - reserved), vg_reserved=reserved)
+    disks = group.disks if group else ()
+    coarse = _coarse(volume, disks)
+    reserved = sum(disk.free for disk in coarse) + (group.reserved if group else 0)
+    return replace(
+        volume,
+        ceiling=ceiling,
+        vg_free=max(0, volume.vg_free - reserved),
+        vg_reserved=reserved,
+        vg_disks=tuple(disk.name for disk in disks if disk not in coarse) if coarse else (),
+        vg_coarse=bool(coarse),
+    )
+
+
+def _coarse(volume: Volume, disks: Sequence[Disk]) -> tuple[Disk, ...]:
+    """Return the disks whose logical blocks are larger than a volume's.
+
+    A snapshot has the larger blocks of its origin and its space, and no file system with smaller ones can be mounted.
+    """
+    if volume.is_thin or all(disk.block <= SECTOR for disk in disks):
+        return ()
+    try:
+        own = block_devices.logical_block(safe_open.own_device_number(f"/dev/mapper/{dm_name(volume.vg, volume.name)}"))
+    except (OSError, ValueError):  # it is not active
+        return ()
+    return tuple(disk for disk in disks if disk.block > own)
 
 
 def _is_filling(volume: Volume) -> bool:

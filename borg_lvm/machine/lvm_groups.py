@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from borg_lvm.linux import subprocesses
-from borg_lvm.machine import lvm_json, lvm_settings
+from borg_lvm.linux import safe_open, subprocesses
+from borg_lvm.machine import block_devices, lvm_json, lvm_settings
 from borg_lvm.machine.lvm_json import number
 from borg_lvm.machine.lvm_settings import CLONES, FORM, JSON
 
@@ -21,6 +21,15 @@ FIELDS = (
 
 
 @dataclass(frozen=True)
+class Disk:
+    """A physical volume from which LVM may allocate: its free bytes, and its logical block size, 0 if not known."""
+
+    name: str
+    free: int
+    block: int = 0
+
+
+@dataclass(frozen=True)
 class Group:
     """A volume group. `missing` are the ids of physical volumes that cannot be found.
 
@@ -28,6 +37,7 @@ class Group:
     which nothing may be allocated (`pvchange --allocatable n`). `most` is how many volumes it may have, 0 for any.
     `system_id` is that of the host that may use it, `foreign` whether that is another one; `lock_type` is that of a
     group which hosts share. `namesake` is the id of another group of the same name, which this host may use as well.
+    `disks` are those on which there is free space.
     """
 
     name: str
@@ -42,6 +52,7 @@ class Group:
     most: int = 0
     volumes: int = 0
     namesake: str = ""
+    disks: tuple[Disk, ...] = ()
 
 
 def report(timeout: float) -> dict[str, Group]:
@@ -51,7 +62,7 @@ def report(timeout: float) -> dict[str, Group]:
     Raises: ProgramError; SnapshotError when LVM's answer cannot be read.
     """
     argv = ["pvs", "--all", "--foreign", "--shared", *JSON, "--units", "b", "--config", FORM, "--options", FIELDS]
-    groups = parse(subprocesses.run(argv, timeout=timeout))
+    groups = {uuid: _with_blocks(one) for uuid, one in parse(subprocesses.run(argv, timeout=timeout)).items()}
     ids = {group.system_id for group in groups.values()} - {""}
     foreign = {one for one in ids if not lvm_settings.is_ours(one, timeout)}
     if any(group.duplicates for group in groups.values()) and "1" in lvm_settings.ask([CLONES], timeout).values():
@@ -83,8 +94,22 @@ def parse(text: str) -> dict[str, Group]:
         raise lvm_json.unreadable(text, "pv") from error
 
 
+def _with_blocks(group: Group) -> Group:
+    """Return a group with the block sizes of its disks."""
+    return replace(group, disks=tuple(replace(one, block=_block(one.name)) for one in group.disks))
+
+
+def _block(name: str) -> int:
+    try:
+        return block_devices.logical_block(safe_open.own_device_number(name))
+    except (OSError, ValueError):
+        return 0
+
+
 def _group(rows: Sequence[dict[str, str]]) -> Group:
     first = rows[0]
+    there = [row for row in rows if not (row["pv_duplicate"] or row["pv_missing"])]
+    open_ = [Disk(row["pv_name"], number(row["pv_free"] or "0")) for row in there if row["pv_allocatable"]]
     closed = [row for row in rows if not (row["pv_allocatable"] or row["pv_duplicate"])]
     return Group(
         name=first["vg_name"],
@@ -97,4 +122,5 @@ def _group(rows: Sequence[dict[str, str]]) -> Group:
         lock_type=first["vg_lock_type"] if first["vg_lock_type"] != "none" else "",
         most=number(first["max_lv"] or "0"),
         volumes=number(first["lv_count"] or "0"),
+        disks=tuple(one for one in open_ if one.free),
     )

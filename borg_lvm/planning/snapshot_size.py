@@ -89,9 +89,9 @@ def allot(volumes: Sequence[Volume], size: Size, known: Known | None = None) -> 
 
     Returns the space by volume uuid, and one problem for each group that has not enough.
     """
-    groups: defaultdict[str, list[Volume]] = defaultdict(list)
+    groups: defaultdict[tuple[str, ...], list[Volume]] = defaultdict(list)
     for volume in volumes:
-        groups[volume.vg_uuid].append(volume)
+        groups[volume.vg_uuid, str(volume.vg_coarse), *volume.vg_disks].append(volume)
     allotted: dict[str, Allotted] = {}
     problems = []
     for members in groups.values():
@@ -200,7 +200,8 @@ def _too_little(members: Sequence[Volume], needed: int, size: str) -> str:
     names = ", ".join(volume.name for volume in members)
     more = f", {human(needed - free)} more" if free else ""
     reserved = members[0].vg_reserved
-    elsewhere = f" ({human(reserved)} more are on disks with `pvchange --allocatable n`)" if reserved else ""
+    why = " or with larger logical blocks" if members[0].vg_coarse else ""
+    elsewhere = f" ({human(reserved)} more are on disks with `pvchange --allocatable n`{why})" if reserved else ""
     return (
         f"volume group {members[0].vg} has {human(free)} free{elsewhere}; snapshots of {names} with size {size} "
         f"need at least {human(needed)}{more}: add a disk (vgextend), shrink or remove a volume, or ask for less with "

@@ -36,7 +36,7 @@ class Target:
     """What is to grow: `name` (`vg/lv`), its group's id, the option of `lvextend` that makes it grow.
 
     `devices` are the device-mapper names of what LVM may suspend meanwhile. `reserved` bytes of what its group has free
-    are where LVM may allocate nothing.
+    are where LVM may allocate nothing; `disks` are those from which alone it may (none: from all).
     """
 
     name: str
@@ -44,6 +44,7 @@ class Target:
     devices: tuple[str, ...]
     option: str = "--size"
     reserved: int = 0
+    disks: tuple[str, ...] = ()
 
 
 class Grower:
@@ -82,7 +83,7 @@ class Grower:
         for uuid in uuids:
             self._ledger.write("below", device=uuid)
         self._ledger.write("window")
-        argv = ["lvextend", "--yes", target.option, f"+{more}b", "--config", SILENT, target.name]
+        argv = ["lvextend", "--yes", target.option, f"+{more}b", "--config", SILENT, target.name, *target.disks]
         told: list[str] = []
         try:
             with self._watch.standing_by(self._timeout, GRACE) as told:

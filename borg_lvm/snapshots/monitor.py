@@ -178,7 +178,7 @@ class _Snapshot:
         copy, origin, log = self._copy, self._copy.origin, self._means.log
         self.story = replace(self.story, stuck="it filled up before lvextend finished")
         devices = (dm_name(origin.vg, origin.name), copy.dm_name)
-        target = Target(copy.full_name, origin.vg_uuid, devices, reserved=origin.vg_reserved)
+        target = Target(copy.full_name, origin.vg_uuid, devices, reserved=origin.vg_reserved, disks=origin.vg_disks)
         room, more = yield from self._means.grower.grow(
             target, lambda room: self._means.choose(wanted, origin, self._sharers, room)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.rig import Rig, disks, volumes
+from tests.rig.names import is_ours
 from tests.rig.tools import change
 from tests.rig.volumes import Group
 from tests.system.live import crypttab, installed, wait_for
 from tests.system.program import run
 
 FILE = "file"
+LOOP_SET_BLOCK_SIZE = 0x4C09  # linux/loop.h
 SLOW = Path("/sys/module/dm_mirror/parameters/raid1_resync_throttle")
 """Per cent of the time in which a mirror may be filled."""
 
@@ -297,6 +300,31 @@ def closed_disk(rig: Rig, stack: ExitStack) -> Path:
     return at
 
 
+def larger_blocks(rig: Rig, stack: ExitStack, mib: int = 40) -> Path:
+    """A volume on a disk of so many MiB; its group has a larger one, with larger logical blocks.
+
+    A snapshot whose space is there has such blocks as well, and the file system (with blocks of 1 KiB) has not.
+    """
+    group = rig.group(mib=mib)
+    at, disk = data(rig, group=group), rig.disk(800)
+    with open(disk, "rb") as loop:
+        fcntl.ioctl(loop, LOOP_SET_BLOCK_SIZE, 4096)
+    run("vgextend", "-q", "--config", "devices/allow_mixed_block_sizes=1", group.name, disk)
+    return at
+
+
+def room_in_pieces(rig: Rig, stack: ExitStack) -> Path:
+    """The same with enough room on the first disk, but in two pieces: LVM would take the one on the other."""
+    at = larger_blocks(rig, stack, 96)
+    (group,) = {name for name in run("vgs", "--noheadings", "-o", "vg_name").out.split() if is_ours(name)}
+    disk = run("vgs", "--noheadings", "-o", "pv_name", "--sort", "pv_size", group).out.split()[0]
+    for name, size in (("gap", "27m"), ("part", "4m")):
+        run("lvcreate", "-q", "-y", "-n", name, "-L", size, group, disk)
+    change("lvremove", f"{group}/gap")
+    rig._remember()
+    return at
+
+
 def moved(rig: Rig, stack: ExitStack) -> Path:
     """A volume under pvmove, which is not done when it looks first, and looks again long after the test."""
     group = rig.group(disks=2)
@@ -472,6 +500,8 @@ STATES = (
     State("seen-twice", seen_twice, ("sees a second time", "/dev/loop")),
     State("namesake", namesake, ("has the name of another volume group", "vgrename")),
     State("closed-disk", closed_disk, ("7.0 MiB free", "799 MiB more are on disks with", "--allocatable n")),
+    State("room-in-pieces", room_in_pieces),
+    State("larger-blocks", larger_blocks, ("7.0 MiB free", "799 MiB more", "larger logical blocks")),
     State("pvmove", moved, ("is being moved to another disk", "pvmove --abort")),
     State("most-volumes", most_volumes, ("may have 1 volumes", "vgchange --logicalvolume 2")),
     State("contiguous", contiguous),

@@ -166,7 +166,7 @@ def _commands(copy: Copy, plan: Plan) -> Iterator[list[str]]:
     if copy.extents:
         policy = ["--alloc", "normal"] if copy.origin.vg_policy in _STRICT else []
         space = ["--zero", "y", "--wipesignatures", "y", "--extents", str(copy.extents), *policy]
-        yield [*make, *space, *minor, copy.origin.vg]
+        yield [*make, *space, *minor, copy.origin.vg, *copy.origin.vg_disks]
         convert = ["lvconvert", "--type", "snapshot", "--yes", "--zero", "n", "--config", UNTOLD]
         yield [*convert, copy.origin.full_name, copy.full_name]
     else:

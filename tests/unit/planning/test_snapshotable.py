@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from borg_lvm.check.group_findings import judge
+from borg_lvm.config import Size
 from borg_lvm.errors import BusyError, SnapshotError
-from borg_lvm.machine import ext_superblock, lvm_groups
+from borg_lvm.machine import ext_superblock, lvm, lvm_groups
 from borg_lvm.machine.lvm import Volume
-from borg_lvm.machine.lvm_groups import Group
+from borg_lvm.machine.lvm_groups import Disk, Group
 from borg_lvm.machine.mounts import Mount
 from borg_lvm.planning import mount_options
+from borg_lvm.planning.snapshot_size import allot
 from borg_lvm.planning.snapshotable import crowded, group_refusal, pool_refusal, unlisted, volume_refusal
 from borg_lvm.snapshots.lvm import create, shell, window
 from tests.unit.data.machine import MIB, VOLUME, pool, thin
@@ -137,11 +139,43 @@ def test_the_report_of_groups() -> None:
         {"pv_name": "/dev/sdc", "pv_allocatable": "", "pv_free": "", "pv_duplicate": "duplicate"},
         {"pv_name": "/dev/sdd", "vg_uuid": "", "vg_name": ""},
     )
-    expected = Group("vg0", missing=("gone",), duplicates=("/dev/sdc",), reserved=4 * MIB, volumes=2)
+    disks = (Disk("/dev/sda", 8 * MIB),)
+    expected = Group("vg0", missing=("gone",), duplicates=("/dev/sdc",), reserved=4 * MIB, volumes=2, disks=disks)
     assert report(*rows) == {"v": expected}
     assert report(
         {"vg_exported": "exported", "vg_permissions": "read-only", "vg_lock_type": "none", "max_lv": "7"}
-    ) == {"v": Group("vg0", exported=True, writable=False, most=7, volumes=2)}
+    ) == {"v": Group("vg0", exported=True, writable=False, most=7, volumes=2, disks=disks)}
+
+
+@pytest.mark.parametrize(
+    ("own", "blocks", "disks", "free"),
+    [
+        (512, (512, 512), (), 28),
+        (512, (512, 4096), ("/dev/a",), 8),
+        (512, (4096, 4096), (), 0),
+        (4096, (4096, 4096), (), 28),
+        (4096, (512, 4096), (), 28),
+        (512, (512, 0), (), 28),
+        (OSError("not active"), (512, 4096), (), 28),
+    ],
+)
+def test_space_is_taken_from_disks_with_no_larger_blocks(
+    monkeypatch: pytest.MonkeyPatch, own: object, blocks: tuple[int, int], disks: tuple[str, ...], free: int
+) -> None:
+    """A snapshot on a disk with blocks of 4 KiB has such, and a file system with smaller ones cannot be mounted."""
+
+    def block(number: int) -> object:
+        if isinstance(own, OSError):
+            raise own
+        return own
+
+    monkeypatch.setattr("borg_lvm.machine.lvm.safe_open.own_device_number", lambda name: 0)
+    monkeypatch.setattr("borg_lvm.machine.lvm.block_devices.logical_block", block)
+    group = replace(GROUP, disks=(Disk("/dev/a", 8 * MIB, blocks[0]), Disk("/dev/b", 20 * MIB, blocks[1])))
+    found = lvm.completed(replace(VOLUME, vg_free=28 * MIB), group, {})
+    assert (found.vg_disks, found.vg_free, found.vg_reserved) == (disks, free * MIB, (28 - free) * MIB)
+    _, problems = allot([found], Size("bytes", 12 * MIB))
+    assert any("or with larger logical blocks" in one for one in problems) is (free < 12)
 
 
 def test_groups_of_one_name() -> None:
