@@ -2,73 +2,29 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-from tests.rig import Rig, disks, volumes
-from tests.rig.names import is_ours
+from tests.rig import Rig, volumes
 from tests.rig.tools import change
-from tests.rig.volumes import Group
-from tests.system.live import crypttab, installed, wait_for
+from tests.system.building import FILE, State, configured, data, group_of, made, mounted
+from tests.system.disk_states import (
+    closed_disk,
+    contiguous,
+    failed_leg,
+    larger_blocks,
+    missing_disk,
+    moved,
+    namesake,
+    partial_raid,
+    room_in_pieces,
+    seen_twice,
+)
+from tests.system.live import crypttab, installed
+from tests.system.pool_states import above_profile, above_threshold, full_pool, little_metadata
 from tests.system.program import run
-
-FILE = "file"
-LOOP_SET_BLOCK_SIZE = 0x4C09  # linux/loop.h
-SLOW = Path("/sys/module/dm_mirror/parameters/raid1_resync_throttle")
-"""Per cent of the time in which a mirror may be filled."""
-
-
-@dataclass(frozen=True)
-class State:
-    """A state and how it is built; `words` are in the refusal, which has this `status`; without them a run works."""
-
-    name: str
-    build: Callable[[Rig, ExitStack], Path]
-    words: tuple[str, ...] = ()
-    status: int = 69
-
-
-def configured(text: str) -> None:
-    """Have LVM's configuration say something more."""
-    path = Path(os.environ["LVM_SYSTEM_DIR"], "lvmlocal.conf")
-    if text:
-        path.write_text(f"{text}\n")
-    else:
-        path.unlink(missing_ok=True)
-
-
-def mounted(rig: Rig, stack: ExitStack, device: str, *options: str) -> Path:
-    """Mount a device."""
-    at = rig.path("data")
-    at.mkdir()
-    run("mount", *options, device, at)
-    stack.callback(run, "umount", at)
-    rig._remember()
-    return at
-
-
-def group_of(rig: Rig) -> str:
-    """Return the name of the group of which the rig makes its volumes."""
-    assert rig._group
-    return rig._group.name
-
-
-def data(rig: Rig, **wanted: object) -> Path:
-    """Make a volume with an ext4 on it, and return where that is mounted."""
-    volume = rig.volume("data", fs="ext4", mib=32, at=rig.path("data"), **wanted)  # type: ignore[arg-type]
-    assert volume.at
-    return volume.at
-
-
-def made(rig: Rig, stack: ExitStack, device: str, *options: str, mkfs: tuple[str, ...] = ("mkfs.ext4", "-q")) -> Path:
-    """Make a file system on a device and mount it."""
-    run(*mkfs, device)
-    return mounted(rig, stack, device, *options)
 
 
 def no_module(rig: Rig, stack: ExitStack) -> Path:
@@ -204,166 +160,9 @@ def read_only(rig: Rig, stack: ExitStack) -> Path:
     return mounted(rig, stack, volume.device, "-o", "ro")
 
 
-@contextmanager
-def wiped(device: str) -> Iterator[None]:
-    """Have LVM not know a disk."""
-    with open(device, "r+b") as disk:
-        kept = disk.read(1 << 20)
-        disk.seek(0)
-        disk.write(bytes(1 << 20))
-        os.fsync(disk)
-    try:
-        yield
-    finally:
-        with open(device, "r+b") as disk:
-            disk.write(kept)
-            os.fsync(disk)
-
-
-def missing_disk(rig: Rig, stack: ExitStack) -> Path:
-    group = rig.group(disks=2)
-    at = data(rig, group=group)
-    stack.enter_context(wiped(group.disks[1]))
-    return at
-
-
-def partial_raid(rig: Rig, stack: ExitStack) -> Path:
-    group = rig.group(disks=2)
-    at = data(rig, group=group, kind="raid1")
-    stack.enter_context(wiped(group.disks[1]))
-    return at
-
-
-def failed_leg(rig: Rig, stack: ExitStack) -> Path:
-    """A disk of a RAID that has failed, and is there again: `lvs` says that a refresh is needed."""
-    group = rig.group(disks=2)
-    at = data(rig, group=group, kind="raid1")
-    leg = f"{group.name}-data_rimage_1"
-    table = run("dmsetup", "table", leg).out.strip()
-    for text in (f"0 {table.split()[1]} error", table):
-        run("dmsetup", "suspend", leg)
-        run("dmsetup", "load", leg, stdin=f"{text}\n")
-        run("dmsetup", "resume", leg)
-        (at / "written").write_bytes(bytes(1 << 20))
-        os.sync()
-    return at
-
-
-def seen_twice(rig: Rig, stack: ExitStack) -> Path:
-    group = rig.group()
-    at = data(rig, group=group)
-    backing = Path(f"/sys/block/{Path(group.disks[0]).name}/loop/backing_file").read_text().strip()
-    clone = disks.attached(Path(backing))
-    stack.callback(run, "losetup", "--detach", clone)
-    rig._remember()
-    return at
-
-
-def namesake(rig: Rig, stack: ExitStack) -> Path:
-    """Another group of the same name."""
-    group, plug_in = with_namesake(rig)
-    at = data(rig, group=group)
-    stack.callback(plug_in, b"")
-    plug_in()
-    return at
-
-
-def with_namesake(rig: Rig) -> tuple[Group, Callable[..., None]]:
-    """Make a group, and another one of its name on a disk that is empty until it is plugged in; `b""` unplugs it."""
-    group, other = rig.group(), rig.disk(64)
-    with wiped(group.disks[0]):
-        run("vgcreate", "-q", "-s", "1m", group.name, other)
-        with open(other, "rb") as disk:
-            kept = disk.read(1 << 20)
-        overwrite(other, b"")
-
-    def plug_in(content: bytes = kept) -> None:
-        overwrite(other, content)
-        run("pvscan", "--cache", other)
-
-    return group, plug_in
-
-
-def overwrite(device: str, content: bytes) -> None:
-    """Have a disk begin with this, and with zeros after it."""
-    with open(device, "r+b") as disk:
-        disk.write(content.ljust(1 << 20, b"\0"))
-        os.fsync(disk)
-
-
-def closed_disk(rig: Rig, stack: ExitStack) -> Path:
-    group = rig.group(mib=40)
-    at = data(rig, group=group)
-    disk = rig.disk(800)
-    run("vgextend", "-q", group.name, disk)
-    run("pvchange", "-q", "--allocatable", "n", disk)
-    return at
-
-
-def larger_blocks(rig: Rig, stack: ExitStack, mib: int = 40) -> Path:
-    """A volume on a disk of so many MiB; its group has a larger one, with larger logical blocks.
-
-    A snapshot whose space is there has such blocks as well, and the file system (with blocks of 1 KiB) has not.
-    """
-    group = rig.group(mib=mib)
-    at, disk = data(rig, group=group), rig.disk(800)
-    with open(disk, "rb") as loop:
-        fcntl.ioctl(loop, LOOP_SET_BLOCK_SIZE, 4096)
-    run("vgextend", "-q", "--config", "devices/allow_mixed_block_sizes=1", group.name, disk)
-    return at
-
-
-def room_in_pieces(rig: Rig, stack: ExitStack) -> Path:
-    """The same with enough room on the first disk, but in two pieces: LVM would take the one on the other."""
-    at = larger_blocks(rig, stack, 96)
-    (group,) = {name for name in run("vgs", "--noheadings", "-o", "vg_name").out.split() if is_ours(name)}
-    disk = run("vgs", "--noheadings", "-o", "pv_name", "--sort", "pv_size", group).out.split()[0]
-    for name, size in (("gap", "27m"), ("part", "4m")):
-        run("lvcreate", "-q", "-y", "-n", name, "-L", size, group, disk)
-    change("lvremove", f"{group}/gap")
-    rig._remember()
-    return at
-
-
-def moved(rig: Rig, stack: ExitStack) -> Path:
-    """A volume under pvmove, which is not done when it looks first, and looks again long after the test."""
-    group = rig.group(disks=2)
-    volume = rig.volume("data", fs="ext4", mib=256, at=rig.path("data"), group=group)
-    assert volume.at
-    run("modprobe", "dm_mirror")
-    SLOW.write_text("1")
-    stack.callback(SLOW.write_text, "100")
-    argv = ["pvmove", "--interval", "250", "--name", "data", *group.disks]
-    moving = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    stack.callback(moving.wait)
-    stack.callback(moving.kill)
-    stack.callback(run, "pvmove", "--abort", status=None)
-    wait_for(lambda: "pvmove0" in run("dmsetup", "ls").out, "pvmove")
-    rig._remember()
-    return volume.at
-
-
 def most_volumes(rig: Rig, stack: ExitStack) -> Path:
     at = data(rig)
     run("vgchange", "-q", "--logicalvolume", "1", group_of(rig))
-    return at
-
-
-def contiguous(rig: Rig, stack: ExitStack) -> Path:
-    """A group whose free space is in pieces, while its policy wants it in one."""
-    group = rig.group(mib=64)
-    at = data(rig, group=group)
-    for number in range(4):
-        change("lvcreate", group.name, "-n", f"part{number}", "-L", "4m")
-    change("lvcreate", group.name, "-n", "rest", "-l", "100%FREE")
-    for number in (0, 2):
-        change("lvremove", f"{group.name}/part{number}")
-    change("lvremove", f"{group.name}/rest")
-    change("lvcreate", group.name, "-n", "rest", "-L", "4m")
-    run("vgchange", "-q", "--alloc", "contiguous", group.name)
-    free = int(float(run("vgs", "--noheadings", "--nosuffix", "--units", "m", "-o", "vg_free", group.name).out))
-    change("lvcreate", group.name, "-n", "more", "-L", f"{free - 16}m")
-    rig._remember()
     return at
 
 
@@ -391,51 +190,6 @@ def read_only_group(rig: Rig, stack: ExitStack) -> Path:
 
 def foreign(rig: Rig, stack: ExitStack) -> Path:
     return metadata_with(rig, stack, 'status = ["RESIZEABLE"', 'system_id = "elsewhere"\nstatus = ["RESIZEABLE"')
-
-
-def filled(rig: Rig, mib: int) -> Path:
-    """Make a thin volume in a pool of which so much is used (of 64 MiB)."""
-    at = data(rig, kind="thin")
-    other = rig.volume("other", kind="thin", mib=64)
-    run("dd", "if=/dev/zero", f"of={other.device}", "bs=1M", f"count={mib}", "conv=fsync")
-    return at
-
-
-def above_threshold(rig: Rig, stack: ExitStack) -> Path:
-    at = filled(rig, 45)
-    configured("activation { thin_pool_autoextend_threshold = 60 }")
-    return at
-
-
-def above_profile(rig: Rig, stack: ExitStack) -> Path:
-    at = filled(rig, 45)
-    profiles = Path(os.environ["LVM_SYSTEM_DIR"], "profile")
-    profiles.mkdir()
-    (profiles / "early.profile").write_text("activation { thin_pool_autoextend_threshold = 60 }\n")
-    run("lvchange", "-q", "--metadataprofile", "early", f"{group_of(rig)}/pool")
-    return at
-
-
-def little_metadata(rig: Rig, stack: ExitStack) -> Path:
-    """A pool with little metadata, of which LVM wants a quarter free; each thin device takes a block."""
-    group = rig.group(disks=2)
-    argv = ["--type", "thin-pool", "-n", "pool", "-L", "64m", "--poolmetadatasize", "2m", "-c", "64k", "-Zn"]
-    change("lvcreate", group.name, *argv)
-    at = data(rig, group=group, kind="thin")
-    made = f'for n in $(seq 1001 1400); do dmsetup message {group.name}-pool-tpool 0 "create_thin $n" || exit; done'
-    run("sh", "-c", made)
-    return at
-
-
-def full_pool(rig: Rig, stack: ExitStack) -> Path:
-    at = data(rig, kind="thin")
-    other = rig.volume("other", kind="thin", mib=128)
-    run("lvchange", "-q", "--errorwhenfull", "y", f"{group_of(rig)}/pool")
-    with suppress(OSError), open(other.device, "wb", buffering=0) as device:
-        for _ in range(128):
-            device.write(bytes(1 << 20))
-            os.fsync(device)
-    return at
 
 
 def setting(text: str) -> Callable[[Rig, ExitStack], Path]:

@@ -9,9 +9,10 @@ from contextlib import ExitStack
 import pytest
 
 from tests.rig import Rig
+from tests.system.building import FILE, State, configured
 from tests.system.live import assert_nothing_left, ledgers, tidy
 from tests.system.program import borg_lvm
-from tests.system.states import FILE, SETTINGS, STATES, State, configured
+from tests.system.states import SETTINGS, STATES
 from tests.system.test_check import told
 
 pytestmark = pytest.mark.limit(300)
