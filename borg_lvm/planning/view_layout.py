@@ -253,10 +253,12 @@ def _nested(
 ) -> tuple[dict[str, Cover], dict[str, Hole]]:
     """Decide about every mount below a target that is no target itself: it is covered too, or it is a hole.
 
-    What is mounted below a live path is left to it.
+    What is mounted below a live path is left to it. `one_file_system`: a program knows a file system by its device
+    number, so it enters a bind mount of the one that it began in.
     """
     covers: dict[str, Cover] = {}
     holes: dict[str, Hole] = {}
+    own = {target: table.of(target).device for target in targets} if one_file_system else {}
     for mount in table.mounts:
         path = mount.path
         outer = next((outer for outer in (path, *above(path)) if outer in targets or outer in live), None)
@@ -266,13 +268,18 @@ def _nested(
             continue
         if mount.fstype in PSEUDO and not mount.is_trigger:
             holes[path] = Hole(path, f"{mount.fstype}, nothing to back up")
-        elif one_file_system:
+        elif one_file_system and (mount.device != own[outer] or _below_another(path, outer, holes)):
             holes[path] = Hole(path, "another file system, which the command does not enter")
         elif why := left_out.reason(mount):
             holes[path] = Hole(path, why)
         else:
             covers[path] = Cover(path, mount, mount.root, f"mounted below {targets[outer]}")
     return covers, holes
+
+
+def _below_another(path: str, outer: str, holes: Mapping[str, Hole]) -> bool:
+    """Tell whether the way from a target to a mount leads through what the command does not enter."""
+    return any(folder in holes for folder in above(path) if len(folder) > len(outer))
 
 
 def _own(

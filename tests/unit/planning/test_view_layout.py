@@ -299,6 +299,27 @@ class TestOneFileSystem:
         assert shown(resolved) == {"/": "254:0:/", "/home/anna": "254:1:/anna"}
         assert "/home" in holes(resolved)
 
+    def test_a_bind_mount_of_the_same_one_is_covered(self) -> None:
+        machine = server()
+        machine.mount("/srv/www", root="/data/www")
+        machine.mount("/srv/www/again", root="/")
+        resolved = machine.resolve("/srv", one_file_system=True)
+        assert shown(resolved) == {"/srv": "254:0:/srv", "/srv/www": "254:0:/data/www", "/srv/www/again": "254:0:/"}
+        assert holes(resolved) == []
+
+    def test_a_bind_mount_that_lies_on_another_one_is_not_reached(self) -> None:
+        machine = server()
+        machine.mount("/var/www", root="/data/www")
+        resolved = machine.resolve("/", one_file_system=True)
+        assert set(shown(resolved)) == {"/"}
+        assert "/var/www" not in holes(resolved)  # /var is bound with all that is mounted there
+
+    def test_a_bind_mount_that_is_excluded_stays_live(self) -> None:
+        machine = server()
+        machine.mount("/srv/www", root="/data/www")
+        resolved = machine.resolve("/srv", one_file_system=True, excluded=(Excluded("/srv/www", "--exclude"),))
+        assert holes(resolved) == ["/srv/www"]
+
     def test_a_named_one_between_two_live_ones(self) -> None:
         machine = server()
         machine.mount("/var/lib/pg", "vg0/pg")
