@@ -1,12 +1,13 @@
-"""How a user lets a mount be read live, in words that will be right tomorrow as well. Pure."""
+"""What a user is told of live paths: how to leave one live, tomorrow as well, and which are not read then. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from borg_lvm.machine.mounts import above, relative
-from borg_lvm.planning.view_layout import Cover, Resolved, if_live
+from borg_lvm.machine.mounts import Table, above, join, relative
+from borg_lvm.planning.view_layout import DECLARED, Cover, Resolved, Wanted, if_live
 
 _PASSING = re.compile(r"[0-9a-f]{12,}(-init)?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What the names of containers look like, of which there will be others tomorrow."""
@@ -41,3 +42,55 @@ def _stable(cover: Cover, resolved: Resolved, passing: Sequence[re.Pattern[str]]
         if any(pattern.fullmatch(name) for pattern in passing):
             return outer
     return cover.target
+
+
+def unread(wanted: Wanted, resolved: Resolved, table: Table) -> Resolved:
+    """Return the same with what `--one-file-system` does to live paths on the file system of their source.
+
+    The program compares device numbers, and a snapshot has another one than the live file system: it does not enter
+    what it would enter without us. What the user wants to be read, and is not, is a problem; of what the command needs
+    live he is told.
+    """
+    if not wanted.one_file_system:
+        return resolved
+    lost = dict(_not_entered(wanted, resolved, table))
+    problems = tuple(
+        f"{path}: it is to be read live, but the command is told to stay on one file system, and does not enter a live "
+        "path below a snapshot: name it as a source as well, or exclude it from the backup"
+        for path, reason in lost.items()
+        if reason == DECLARED
+    )
+    needed = [f"{path} ({reason})" for path, reason in lost.items() if reason != DECLARED]
+    notes = (
+        "the command is told to stay on one file system, and does not enter a live path below a snapshot. Not in the "
+        f"backup: {', '.join(needed)}. To save one, name it as a source and declare it live (--live)"
+        if needed
+        else "",
+    )
+    return replace(
+        resolved,
+        problems=(*resolved.problems, *problems),
+        notes=(*resolved.notes, *filter(None, notes)),
+    )
+
+
+def _not_entered(wanted: Wanted, resolved: Resolved, table: Table) -> Iterator[tuple[str, str]]:
+    """Yield the live paths that the command would read if nothing were frozen, with the reason why they are live.
+
+    Most programs read a file wherever it lies, and what is not there yet is empty.
+    """
+    needed = [seen for seen, live in wanted.needed if seen.kind in ("file", "missing") or live.unsaved]
+    passed = {one.target or one.real for one in needed}
+    for one in wanted.declared:
+        passed -= {one.target or one.real}
+        if one.kind == "file" and not wanted.skips_files:
+            passed |= {one.target or one.real}
+    sources = resolved.left_out.sources
+    for hole in resolved.holes:
+        source = next((outer for outer in above(hole.path) if outer in sources), None)
+        if source is None or hole.path in sources or hole.path in passed:
+            continue
+        same = table.of(hole.path).device == table.of(source).device
+        inside = join(hole.path, "*")  # also when only what lies in it is excluded
+        if same and not resolved.left_out.excludes(inside):
+            yield hole.path, hole.reason

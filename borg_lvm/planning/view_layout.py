@@ -88,13 +88,14 @@ class Wanted:
 
     `links` tells where those of ROOT_HOLES lead that are symbolic links. `excluded` is what the command does not enter,
     `live_types` are the kinds of file systems that may be read live below a source. `skip_missing`: sources that do
-    not exist are no reason to refuse the others.
+    not exist are no reason to refuse the others. `skips_files`: to it a single file may be another file system as well.
     """
 
     sources: tuple[SeenPath, ...]
     declared: tuple[SeenPath, ...] = ()
     needed: tuple[tuple[SeenPath, LivePath], ...] = ()
     one_file_system: bool = False
+    skips_files: bool = False
     links: Mapping[str, str] = field(default_factory=dict)
     excluded: tuple[Excluded, ...] = ()
     live_types: tuple[str, ...] = ()

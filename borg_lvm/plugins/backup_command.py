@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, Protocol
 
@@ -48,12 +48,22 @@ class LivePath:
     """A path that the command must find live (and writable), though it may lie below a source path.
 
     `make`: a directory that the program would make itself when it is missing (a cache); we make it before the
-    snapshot, because inside the read-only view the program could not.
+    snapshot, because inside the read-only view the program could not. `written`: the names in it that the program
+    writes, if it only reads the rest, so that this may be shown frozen; None where that is not known. `unsaved`: the
+    program itself leaves the path out of what it saves.
     """
 
     path: str
     reason: str
     make: bool = False
+    written: tuple[str, ...] | None = None
+    unsaved: bool = False
+
+    def least(self) -> tuple[LivePath, ...]:
+        """Return the paths of it that must be live even if the rest is shown frozen."""
+        if self.written is None:
+            return (self,)
+        return tuple(replace(self, path=os.path.join(self.path, name), written=None) for name in self.written)
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,8 @@ class Reading:
     `sources` are absolute paths, in the order given, as written (not resolved). `problems` are whole sentences
     that say which option cannot be followed and what to do instead; a run with a problem is refused unless the
     user names the sources by `--path`. `one_file_system` tells that the command does not enter file systems
-    mounted below a source, so these need no snapshot; `excluded` are paths that it does not enter, so that what is
+    mounted below a source, so these need no snapshot, and `skips_files` that it then leaves out single files that are
+    mounted there as well; `excluded` are paths that it does not enter, so that what is
     mounted there needs none either; `dry_run` that it is certain to save nothing; `reads_devices` that it saves what
     is on a device, not its name. `archive` is what the archive will be called, if the command line says so without a
     placeholder; `warnings` are the exit statuses by which the program says that it saved, though not all went well.
@@ -94,6 +105,7 @@ class Reading:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     one_file_system: bool = False
+    skips_files: bool = False
     dry_run: bool = False
     reads_devices: bool = False
     archive: str = ""

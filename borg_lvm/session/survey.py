@@ -13,7 +13,7 @@ from borg_lvm.linux import namespaces, safe_open
 from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import block_devices, lvm, mounts
 from borg_lvm.machine.paths import SeenPath, impossible, look, look_declared
-from borg_lvm.planning import application_data, plan
+from borg_lvm.planning import application_data, consent, plan
 from borg_lvm.planning.application_data import Asked, Coverer
 from borg_lvm.planning.plan import Plan
 from borg_lvm.planning.view_layout import ROOT_HOLES, Cover, Resolved, Wanted, resolve, standing
@@ -121,8 +121,9 @@ def survey(question: Question, settings: Settings) -> Survey:
     wanted = Wanted(
         sources=seen,
         declared=tuple(look_declared(path, table) for path in settings.live),
-        needed=tuple((look(live.path), live) for live in (*reading.live, *_sockets(os.environ))),
+        needed=tuple((look(live.path), live) for live in (*_needed(reading), *_sockets(os.environ))),
         one_file_system=reading.one_file_system,
+        skips_files=reading.skips_files,
         excluded=reading.excluded if as_read else (),
         live_types=settings.live_types,
         skip_missing=settings.missing_sources == "skip",
@@ -154,7 +155,7 @@ def survey(question: Question, settings: Settings) -> Survey:
 
     make = _folders_to_make(wanted, resolved)
     seen_mounts = standing(resolved, table)
-    resolved = fscrypt.told(resolved)
+    resolved = consent.unread(wanted, fscrypt.told(resolved), table)
     made = planned()  # what is wrong with a path is said before what is at it
     snapshot_target.refuse_missing(made.copies)
     made = replace(made, seen=_identities(resolved), ways={one.given: _way(one) for one in seen})
@@ -205,6 +206,15 @@ def _way(one: SeenPath) -> tuple[str, str]:
     if one.device:
         return os.path.dirname(one.given), os.path.dirname(one.real)
     return one.given, one.target or one.real
+
+
+def _needed(reading: Reading) -> Iterator[LivePath]:
+    """Yield what the command must find live.
+
+    With --one-file-system it does not enter what is live below a snapshot: that has another device number.
+    """
+    for live in reading.live:
+        yield from live.least() if reading.one_file_system else (live,)
 
 
 def _sockets(environment: Mapping[str, str]) -> Iterator[LivePath]:

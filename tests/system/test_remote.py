@@ -80,6 +80,18 @@ def test_a_repository_on_another_host_with_an_agent(top: Path, host: Host, rig: 
     assert "transaction" in host.run("cat", f"{HOME}/repository/transactions").out
 
 
+@pytest.mark.needs("ssh")
+def test_with_one_file_system_the_folder_of_ssh_is_saved(top: Path, host: Host) -> None:
+    host.admit(key(top / "root/.ssh/id_ed25519"), borg_serve())
+    env = usual(top) | {"BORG_REPO": f"ssh://root@other{HOME}/repository"}
+    run("borg", "init", "--encryption", "repokey-blake2", env=env)
+    os.sync()
+    run(*RUN, "borg", "create", "-x", "::one", top, env=env)
+    found = in_tar(run("borg", "export-tar", "::one", "-", env=env))
+    names = {path.rpartition("/")[2] for path in found if "/root/.ssh/" in path}
+    assert names >= {"config", "id_ed25519", "known_hosts"}
+
+
 @pytest.mark.soak
 @pytest.mark.needs("ssh", "restic")
 def test_restic_over_sftp(top: Path, host: Host) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from borg_lvm.plugins.backup_command import Invocation, LivePath
 from borg_lvm_hooks.commands.parsers import patterns
@@ -40,7 +41,12 @@ def local_repository(repository: str) -> str | None:
     """
     if not repository or is_remote(repository):
         return None
-    return patterns.before_placeholder(repository.removeprefix("file://").partition("::")[0])
+    return patterns.before_placeholder(plain_repository(repository))
+
+
+def plain_repository(repository: str) -> str:
+    """Return the path in a local repository's location, with the placeholders that are in it."""
+    return repository.removeprefix("file://").partition("::")[0]
 
 
 def repository_clash(invocation: Invocation, repository: str, sources: tuple[str, ...]) -> list[str]:
@@ -55,7 +61,7 @@ def live(invocation: Invocation, repository: str, borg2: bool = False) -> Iterat
     """Yield what borg writes besides: the repository and its own folders (helpers/fs.py of borg 1.4 and 2)."""
     path = local_repository(repository)
     if path is not None:
-        yield LivePath(invocation.absolute(path), "the repository")
+        yield LivePath(invocation.absolute(path), "the repository", unsaved=path == plain_repository(repository))
     elif repository:
         yield patterns.ssh_folder()
     yield from patterns.secrets_folder(invocation, invocation.env.get("BORG_PASSCOMMAND"))
@@ -66,7 +72,9 @@ def live(invocation: Invocation, repository: str, borg2: bool = False) -> Iterat
 def folders(invocation: Invocation, borg2: bool = False) -> Iterator[LivePath]:
     """Yield borg's cache, configuration, security, keys and data folders; borg 2 alone has the last.
 
-    Of BORG_BASE_DIR borg 2's pre-releases take `.cache` and `.config` as they are, without a folder `borg` in them.
+    Of its configuration borg 1 writes the records of known repositories alone; its cache and a local repository it
+    never saves (`skip_inodes` in archiver.py). Of BORG_BASE_DIR borg 2's pre-releases take `.cache` and `.config` as
+    they are, without a folder `borg` in them.
     """
     env = invocation.env
     base = env.get("BORG_BASE_DIR")
@@ -76,16 +84,19 @@ def folders(invocation: Invocation, borg2: bool = False) -> Iterator[LivePath]:
             return os.path.join(base, *default)
         return env.get(variable, os.path.join(invocation.home(), *default))
 
-    def folder(variable: str, default: str, reason: str) -> LivePath:
-        return LivePath(invocation.absolute(env.get(variable, default)), reason, make=True)
+    def folder(variable: str, default: str, reason: str, written: tuple[str, ...] | None = None) -> LivePath:
+        return LivePath(invocation.absolute(env.get(variable, default)), reason, make=True, written=written)
 
     own = "" if borg2 and base else "borg"
-    yield folder("BORG_CACHE_DIR", os.path.join(home("XDG_CACHE_HOME", ".cache"), own).rstrip("/"), "borg's cache")
-    yield folder("BORG_CONFIG_DIR", os.path.join(home("XDG_CONFIG_HOME", ".config"), own).rstrip("/"), CONFIGURATION)
+    cache = os.path.join(home("XDG_CACHE_HOME", ".cache"), own).rstrip("/")
+    yield replace(folder("BORG_CACHE_DIR", cache, "borg's cache"), unsaved=True)
+    records = None if borg2 else () if "BORG_SECURITY_DIR" in env else ("security",)
+    settings = os.path.join(home("XDG_CONFIG_HOME", ".config"), own).rstrip("/")
+    yield folder("BORG_CONFIG_DIR", settings, CONFIGURATION, records)
     if "BORG_SECURITY_DIR" in env:
         yield folder("BORG_SECURITY_DIR", "", "borg's record of known repositories")
     if "BORG_KEYS_DIR" in env:
-        yield folder("BORG_KEYS_DIR", "", "borg's keys")
+        yield folder("BORG_KEYS_DIR", "", "borg's keys", None if borg2 else ())
     if "BORG_KEY_FILE" in env:
         yield LivePath(invocation.absolute(env["BORG_KEY_FILE"]), "borg's key")
     data = os.path.join(home("XDG_DATA_HOME", ".local", "share"), "borg")

@@ -26,8 +26,11 @@ def always(invocation: Invocation) -> Iterator[LivePath]:
 
 def repository(invocation: Invocation, there: Invocation, config: Config) -> LivePath | None:
     """Return the repository, if it is a local one."""
-    path = places.local_repository(expand_user(_location(config), invocation))
-    return None if path is None else LivePath(there.absolute(path), "the repository")
+    location = expand_user(_location(config), invocation)
+    path = places.local_repository(location)
+    if path is None:
+        return None
+    return LivePath(there.absolute(path), "the repository", unsaved=path == places.plain_repository(location))
 
 
 def _location(config: Config) -> str:

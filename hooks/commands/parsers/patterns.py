@@ -11,6 +11,7 @@ import re
 import stat
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from borg_lvm.plugins.backup_command import Invocation, LivePath
 
@@ -119,14 +120,19 @@ def _above(path: str) -> Iterator[str]:
 
 
 def unique(live: Iterable[LivePath]) -> tuple[LivePath, ...]:
-    """Name each live path but once, in order; made if any mention wants it made."""
+    """Name each live path but once, in order; made if any mention wants it made, frozen only as far as all allow."""
     merged: dict[str, LivePath] = {}
     for item in live:
         known = merged.get(item.path)
         if known is None:
             merged[item.path] = item
-        elif item.make and not known.make:
-            merged[item.path] = LivePath(known.path, known.reason, make=True)
+        else:
+            merged[item.path] = replace(
+                known,
+                make=known.make or item.make,
+                written=known.written if known.written == item.written else None,
+                unsaved=known.unsaved and item.unsaved,
+            )
     return tuple(merged.values())
 
 
@@ -163,8 +169,12 @@ def temporary_folder(invocation: Invocation) -> LivePath:
 
 
 def ssh_folder() -> LivePath:
-    """Return ssh's own folder: it writes known hosts and control sockets there. It does not ask for `$HOME`."""
-    return LivePath(os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".ssh"), "ssh's known hosts and control sockets")
+    """Return ssh's own folder: it writes known hosts and control sockets there. It does not ask for `$HOME`.
+
+    It also works, with a warning for a host that it does not know yet, where it cannot write them.
+    """
+    folder = os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".ssh")
+    return LivePath(folder, "ssh's known hosts and control sockets", written=())
 
 
 def secrets_folder(invocation: Invocation, *commands: str | None) -> Iterator[LivePath]:

@@ -156,6 +156,7 @@ def _backup(invocation: Invocation, command: pflag.Command) -> Reading:
         live=patterns.beside(live, sources),
         problems=(*problems, *patterns.output_clashes("restic", repository, sources)),
         one_file_system=_on(parsed, "--one-file-system"),
+        skips_files=True,
         dry_run=sure and _on(parsed, "--dry-run"),
         warnings=frozenset((3,)),  # some files could not be read
         no_paths=sure and nothing,

@@ -12,7 +12,7 @@ import pytest
 
 from borg_lvm.machine.paths import SeenPath, look
 from borg_lvm.planning import consent
-from borg_lvm.planning.view_layout import Resolved, if_live, standing
+from borg_lvm.planning.view_layout import Resolved, Wanted, if_live, resolve, standing
 from borg_lvm.plugins.backup_command import Excluded, LivePath
 from tests.unit.data.machine import VOLUME, Machine, folder, folders, holes, link, needed, shown
 
@@ -319,6 +319,48 @@ class TestOneFileSystem:
         machine.mount("/srv/www", root="/data/www")
         resolved = machine.resolve("/srv", one_file_system=True, excluded=(Excluded("/srv/www", "--exclude"),))
         assert holes(resolved) == ["/srv/www"]
+
+    def unread(self, *sources: str, **wanted: object) -> Resolved:
+        """What becomes of live paths below the sources."""
+        machine = server()
+        seen = Wanted(folders(*sources), **{"one_file_system": True, **wanted})  # type: ignore[arg-type]
+        return consent.unread(seen, resolve(seen, machine.table()), machine.table())
+
+    def test_a_declared_path_that_is_not_entered_then_is_refused(self) -> None:
+        resolved = self.unread("/srv", declared=folders("/srv/enc"))
+        assert "/srv/enc: it is to be read live, but" in problems(resolved)
+        assert "name it as a source as well, or exclude it" in problems(resolved)
+
+    @pytest.mark.parametrize(
+        ("sources", "wanted"),
+        [
+            (["/srv", "/srv/enc"], {}),  # what is named is entered
+            (["/srv"], {"excluded": (Excluded("/srv/enc", "--exclude"),)}),
+            (["/srv"], {"excluded": (Excluded("/srv/enc", "--exclude", inside=True),)}),
+            (["/srv"], {"one_file_system": False}),
+            (["/"], {"declared": folders("/home/enc")}),  # it is not entered in a plain run either
+            (["/srv"], {"declared": (SeenPath("/srv/socket", "/srv/socket", "file"),)}),
+        ],
+    )
+    def test_unless_it_is_read_or_would_not_be_read_anyway(self, sources: list[str], wanted: dict[str, object]) -> None:
+        resolved = self.unread(*sources, **{"declared": folders("/srv/enc"), **wanted})
+        assert resolved.problems == ()
+
+    def test_a_declared_file_is_refused_where_the_program_skips_files_too(self) -> None:
+        resolved = self.unread("/srv", declared=(SeenPath("/srv/f", "/srv/f", "file"),), skips_files=True)
+        assert "/srv/f: it is to be read live, but" in problems(resolved)
+
+    def test_the_user_is_told_of_what_is_needed(self) -> None:
+        resolved = self.unread("/", needed=needed("/root/.cache/restic"))
+        told = next(note for note in resolved.notes if "stay on one file system" in note)
+        assert "/root/.cache/restic (cache), /sys (the kernel), /tmp (the command's temporary files)" in told
+        assert "/run" not in told  # which lies on another one
+        assert resolved.problems == ()
+
+    def test_not_of_what_the_program_does_not_save_or_has_still_to_make(self) -> None:
+        repository = (folder("/srv/r"), LivePath("/srv/r", "the repository", unsaved=True))
+        cache = (SeenPath("/srv/c", "/srv/c", "missing"), LivePath("/srv/c", "cache", make=True))
+        assert self.unread("/srv", needed=(repository, cache)).notes == ()
 
     def test_a_named_one_between_two_live_ones(self) -> None:
         machine = server()
