@@ -243,7 +243,9 @@ def _nothing_to_do(resolved: Resolved) -> SourceError:
     return SourceError(
         "there is nothing to freeze; nothing was done",
         details=(*live, *resolved.notes),
-        remedy="run the command without borg-lvm, or name another source path",
+        remedy="name with --path what is to be frozen below it, or run the command without borg-lvm"
+        if resolved.live_sources
+        else "run the command without borg-lvm, or name another source path",
     )
 
 

@@ -89,6 +89,7 @@ class Wanted:
     `links` tells where those of ROOT_HOLES lead that are symbolic links. `excluded` is what the command does not enter,
     `live_types` are the kinds of file systems that may be read live below a source. `skip_missing`: sources that do
     not exist are no reason to refuse the others. `skips_files`: to it a single file may be another file system as well.
+    `named`: the user has named the sources that are to be frozen, of those that the command reads.
     """
 
     sources: tuple[SeenPath, ...]
@@ -96,6 +97,7 @@ class Wanted:
     needed: tuple[tuple[SeenPath, LivePath], ...] = ()
     one_file_system: bool = False
     skips_files: bool = False
+    named: bool = False
     links: Mapping[str, str] = field(default_factory=dict)
     excluded: tuple[Excluded, ...] = ()
     live_types: tuple[str, ...] = ()
@@ -176,14 +178,20 @@ def _missing(source: SeenPath) -> str:
 def _targets(wanted: Wanted) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
     """Return the paths to be frozen, each with the source as it was given, and the sources declared live.
 
-    Of a link that is what it leads to; the link itself is left to what lies above it.
+    Of a link that is what it leads to; the link itself is left to what lies above it. A source below a declared path is
+    live with it, unless that is a source itself, or the user has named those that are to be frozen: then who declares a
+    root folder live that is not on LVM means the rest of it.
     """
     declared = {_behind(seen): seen.given for seen in reversed(wanted.declared)}
+    whole = {_behind(seen) for seen in wanted.sources}
     targets: dict[str, str] = {}
     live_sources = []
     for source in wanted.sources:
         path = _behind(source)
-        over = next((declared[outer] for outer in (path, *above(path)) if outer in declared), None)
+        over = declared.get(path) or next(
+            (declared[outer] for outer in above(path) if outer in declared and not (wanted.named or outer in whole)),
+            None,
+        )
         if source.kind == "missing" or source.error:
             continue
         if over is None:

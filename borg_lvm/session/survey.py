@@ -124,6 +124,7 @@ def survey(question: Question, settings: Settings) -> Survey:
         needed=tuple((look(live.path), live) for live in (*_needed(reading), *_sockets(os.environ))),
         one_file_system=reading.one_file_system,
         skips_files=reading.skips_files,
+        named=not as_read,
         excluded=reading.excluded if as_read else (),
         live_types=settings.live_types,
         skip_missing=settings.missing_sources == "skip",
@@ -132,6 +133,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     if question.paths:
         _refuse_others(wanted, reading)
     resolved = resolve(wanted, table)
+    resolved = replace(resolved, live_sources=(*resolved.live_sources, *_read_live(wanted, resolved, reading)))
     devices = [cover.mount.device for cover in resolved.covers]
     with volume_facts.speeds(devices) as speeds:
         listed = _listed(devices, settings) if resolved.covers else lvm.Inventory()
@@ -259,6 +261,18 @@ def _refuse_others(wanted: Wanted, reading: Reading) -> None:
             remedy=f"leave --path out, for the command line is understood; or name {others[0]} as well, by --path "
             "or, if it may be read live, by --live",
         )
+
+
+def _read_live(wanted: Wanted, resolved: Resolved, reading: Reading) -> Iterator[tuple[str, str]]:
+    """Yield the sources of the command's own that are declared live, where the user names those to be frozen."""
+    declared = {seen.target or seen.real: seen.given for seen in wanted.declared}
+    frozen = {cover.target for cover in resolved.covers}
+    for source in reading.sources if wanted.named else ():
+        real = look(source)
+        ways = [real.target or real.real, *mounts.above(real.target or real.real)]
+        over = next((path for path in ways if path in declared or path in frozen), None)
+        if over in declared and real.kind != "missing":
+            yield source, declared[over]
 
 
 def _refuse_impossible(paths: Sequence[str]) -> None:

@@ -189,6 +189,18 @@ class TestLive:
         assert resolved.live_sources == (("/home/anna/mail", "/home"),)
         assert holes(resolved) == []
 
+    def test_a_source_below_a_source_that_is_declared(self) -> None:
+        resolved = server().resolve("/", "/home", declared=folders("/"), needed=needed("/home/cache"))
+        assert shown(resolved) == {"/home": "254:1:/"}
+        assert resolved.live_sources == (("/", "/"),)
+        assert holes(resolved) == ["/home/cache"]
+
+    def test_declared_above_a_source_that_the_user_names(self) -> None:
+        resolved = server().resolve("/home/anna", declared=folders("/"), named=True)
+        assert shown(resolved) == {"/home/anna": "254:1:/anna"}
+        resolved = server().resolve("/home/anna", "/etc", declared=folders("/home/anna"), named=True)
+        assert set(shown(resolved)) == {"/etc"}
+
     def test_a_live_mount_below_a_source_needs_no_snapshot(self) -> None:
         machine = server()
         machine.other("/home/nas", "nfs4")
