@@ -19,6 +19,7 @@ class SeenPath:
     `real` is the path with every link on the way resolved, but not a link at its very end: that is the thing
     itself (`kind` is then `link`, and `target` is where it leads). `error` tells why nothing could be seen, there or
     behind the link. `device` is the `major:minor` of a block device, there or behind the link; else empty.
+    `regular`: there is a regular file, and no link to one.
     """
 
     given: str
@@ -27,6 +28,7 @@ class SeenPath:
     target: str = ""
     error: str = ""
     device: str = ""
+    regular: bool = False
 
 
 def impossible(path: str) -> str:
@@ -53,7 +55,8 @@ def look(path: str) -> SeenPath:
         target = os.path.realpath(real)
         dangling = "" if os.path.exists(target) else "it leads nowhere"
         return SeenPath(path, real, "link", target, dangling, _block(target))
-    return SeenPath(path, real, "dir" if stat.S_ISDIR(mode) else "file", device=_block(real))
+    kind: Kind = "dir" if stat.S_ISDIR(mode) else "file"
+    return SeenPath(path, real, kind, device=_block(real), regular=stat.S_ISREG(mode))
 
 
 def look_declared(path: str, table: Table) -> SeenPath:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from borg_lvm.config.schema import Settings
-from borg_lvm.errors import LockedError, SourceError, UsageError, shell_word
+from borg_lvm.errors import LockedError, SourceError
 from borg_lvm.linux import namespaces, safe_open
 from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import block_devices, lvm, mounts
-from borg_lvm.machine.paths import SeenPath, impossible, look, look_declared
+from borg_lvm.machine.paths import SeenPath, look, look_declared
 from borg_lvm.planning import application_data, consent, plan
 from borg_lvm.planning.application_data import Asked, Coverer
 from borg_lvm.planning.plan import Plan
@@ -21,7 +21,7 @@ from borg_lvm.planning.volumes import Found, Volumes
 from borg_lvm.plugins import manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
 from borg_lvm.quiesce import added_files
-from borg_lvm.session import automounts, fscrypt, snapshot_target, volume_facts
+from borg_lvm.session import automounts, command_sources, fscrypt, snapshot_target, volume_facts
 from borg_lvm.state import history, locks
 from borg_lvm.state.history import History
 from borg_lvm.view import mounts as view_mounts
@@ -111,13 +111,14 @@ def survey(question: Question, settings: Settings) -> Survey:
     namespaces.refuse_chroot()
     invocation = wrappers.peel(question.argv, os.environ, question.cwd)
     reading = manager.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
-    sources = _sources(question, settings, reading)
-    _refuse_impossible([*sources, *settings.live, *(live.path for live in reading.live)])
+    named = [os.path.join(question.cwd, path) for path in question.paths]
+    sources = command_sources.sources(named, settings, reading)
+    command_sources.refuse_impossible([*sources, *settings.live, *(live.path for live in reading.live)])
     table = automounts.opened(sources, one_file_system=reading.one_file_system)
     seen = tuple(look(path) for path in sources)
     as_read = sources == reading.sources  # those that the user names, or the configuration, are meant as they are
     if as_read:
-        _refuse_devices(reading, seen)
+        command_sources.refuse_devices(reading, seen)
     wanted = Wanted(
         sources=seen,
         declared=tuple(look_declared(path, table) for path in settings.live),
@@ -131,9 +132,12 @@ def survey(question: Question, settings: Settings) -> Survey:
         links={path: os.path.realpath(path) for path, _ in ROOT_HOLES if os.path.islink(path)},
     )
     if question.paths:
-        _refuse_others(wanted, reading)
+        command_sources.refuse_others(wanted, reading)
     resolved = resolve(wanted, table)
-    resolved = replace(resolved, live_sources=(*resolved.live_sources, *_read_live(wanted, resolved, reading)))
+    resolved = replace(
+        resolved, live_sources=(*resolved.live_sources, *command_sources.read_live(wanted, resolved, reading))
+    )
+    command_sources.refuse_standard_input(resolved)
     devices = [cover.mount.device for cover in resolved.covers]
     with volume_facts.speeds(devices) as speeds:
         listed = _listed(devices, settings) if resolved.covers else lvm.Inventory()
@@ -223,87 +227,6 @@ def _sockets(environment: Mapping[str, str]) -> Iterator[LivePath]:
     """Yield the sockets that any command may talk to: nobody listens at the frozen copy of a socket."""
     if environment.get("SSH_AUTH_SOCK", "").startswith("/"):
         yield LivePath(environment["SSH_AUTH_SOCK"], "the ssh agent's socket")
-
-
-def _sources(question: Question, settings: Settings, reading: Reading) -> tuple[str, ...]:
-    if question.paths:
-        return tuple(os.path.join(question.cwd, path) for path in question.paths)
-    if reading.problems:
-        raise UsageError(
-            f"borg-lvm cannot tell which paths this {reading.program} command reads",
-            details=reading.problems,
-            remedy=_way_out(reading.problems),
-        )
-    if reading.sources or settings.paths:
-        return reading.sources or settings.paths
-    raise UsageError(
-        f"borg-lvm does not know which paths {reading.program} reads",
-        remedy=f"name them: borg-lvm run --path PATH … -- {reading.program} … (or `paths:` in the configuration)",
-    )
-
-
-def _refuse_others(wanted: Wanted, reading: Reading) -> None:
-    """Refuse sources of the command's own that no --path holds: nobody has said that they may be read live.
-
-    Where the command line is not understood, --path is all that is known.
-    """
-    named = {path for seen in (*wanted.sources, *wanted.declared) for path in (seen.real, seen.target) if path}
-    others = [
-        source
-        for source in (() if reading.problems else reading.sources)
-        for real in [look(source)]
-        if real.kind != "missing" and not named & {real.target or real.real, *mounts.above(real.target or real.real)}
-    ]
-    if others:
-        listed = ", ".join(others)
-        raise UsageError(
-            f"the command also reads {listed}, which no --path names",
-            remedy=f"leave --path out, for the command line is understood; or name {others[0]} as well, by --path "
-            "or, if it may be read live, by --live",
-        )
-
-
-def _read_live(wanted: Wanted, resolved: Resolved, reading: Reading) -> Iterator[tuple[str, str]]:
-    """Yield the sources of the command's own that are declared live, where the user names those to be frozen."""
-    declared = {seen.target or seen.real: seen.given for seen in wanted.declared}
-    frozen = {cover.target for cover in resolved.covers}
-    for source in reading.sources if wanted.named else ():
-        real = look(source)
-        ways = [real.target or real.real, *mounts.above(real.target or real.real)]
-        over = next((path for path in ways if path in declared or path in frozen), None)
-        if over in declared and real.kind != "missing":
-            yield source, declared[over]
-
-
-def _refuse_impossible(paths: Sequence[str]) -> None:
-    """Refuse names that no file can have: no system call takes them."""
-    wrong = tuple(f"{path!r}: {why}" for path in paths if (why := impossible(path)))
-    if wrong:
-        raise SourceError("no file can have such a name; nothing was done", details=wrong)
-
-
-def _refuse_devices(reading: Reading, sources: Sequence[SeenPath]) -> None:
-    """Refuse what would not save what the user means: the name of a device, or devices below a folder, read live."""
-    name = reading.program
-    if reading.reads_devices:
-        wrong = [seen for seen in sources if not seen.device]
-        why = f"{name} also reads the devices and named pipes that it finds there, which stay live"
-        remedy = "give devices to a command of their own; if there are none below the others, name these with --path"
-    else:
-        wrong = [seen for seen in sources if seen.device]
-        why = f"{name} saves the name of this device, not what is on it"
-        hint = "give it --read-special" if name == "borg" else "read it by a program that does"
-        remedy = f"{hint}, as in: borg-lvm run --path {shell_word(wrong[0].given)} -- …" if wrong else ""
-    if wrong and sources:
-        told = tuple(f"{seen.given}: {why}" for seen in wrong)
-        raise UsageError("the command would not save what is frozen", details=told, remedy=remedy)
-
-
-def _way_out(problems: Sequence[str]) -> str:
-    """Return the remedy that all problems have in common, unless one has a remedy of its own."""
-    if all("--path" in problem for problem in problems):
-        return "name them yourself: borg-lvm run --path PATH … -- COMMAND …"
-    return ""
 
 
 def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
+from tests.system.archives import Borg
 from tests.system.live import assert_nothing_left, tidy
-from tests.system.program import borg_lvm, run
+from tests.system.program import OURS, borg_lvm, run
 from tests.system.writers import ROOM, Writer, gap, writing
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
@@ -56,6 +57,32 @@ def test_a_device_that_was_laid_on_the_snapshot_is_named(rig: Rig) -> None:
         run("dmsetup", "remove", name)
         borg_lvm("clean")
         assert_nothing_left(rig)
+
+
+def test_what_the_shell_has_opened_before_is_refused(rig: Rig) -> None:
+    device = rig.volume("disk", mib=16).device
+    said = run("sh", "-c", f"{OURS} run --path {device} -- head -c3 <{device}", status=64)
+    assert "the standard input is the live device" in said.err
+    script = f"head -c6 <{device}"
+    Path(device).write_bytes(b"before")
+    assert borg_lvm("run", "--path", device, "--", "sh", "-c", script).out == "before"
+    assert rig.leftovers() == []
+
+
+@pytest.mark.parametrize("special", ["file", "pipe"])
+def test_a_file_is_saved_beside_a_device_and_a_pipe_is_not(rig: Rig, special: str) -> None:
+    disk, at = rig.volume("disk", mib=16), rig.volume("files", fs="ext4", at=rig.path("files")).at
+    assert at
+    borg = Borg.made(rig.path("borg"))
+    create = ("borg", "create", "--read-special", borg.archive("a"), at / special, disk.device)
+    if special == "pipe":
+        os.mkfifo(at / special)
+        assert "which stay live" in borg_lvm("plan", "--", *create, status=64, env=borg.env).err
+        return
+    (at / special).write_text("text")
+    borg_lvm("run", "--", *create, env=borg.env)
+    assert borg.contents("a")[f"{at}/file".removeprefix("/")] == "text"
+    assert rig.leftovers() == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.plugins.backup_command import Invocation, Reading
-from borg_lvm.session.survey import _way_out
+from borg_lvm.session.command_sources import _way_out
 from borg_lvm_hooks.commands.borgmatic import additions
 from borg_lvm_hooks.commands.borgmatic import plugin as borgmatic
 
