@@ -1,4 +1,4 @@
-"""Automounts at and below sources are mounted before the mounts are looked at.
+"""Automounts at and below sources, and on the way to live paths, are mounted before the mounts are looked at.
 
 What a trigger mounts later appears where its daemon lives, and never in the view: there the folder would be empty.
 Source: Documentation/filesystems/autofs.rst.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 from borg_lvm.linux import looking, safe_open
@@ -22,17 +23,20 @@ DEEPEST = 8
 """How many automounts may lie one below the other."""
 
 
-def opened(sources: Sequence[str], *, one_file_system: bool) -> Table:
-    """Open the triggers at and below the sources; return the mounts that there are then.
+def opened(sources: Sequence[str], live: Sequence[str] = (), *, one_file_system: bool) -> Table:
+    """Open the triggers at and below the sources, and on the way to live paths; return the mounts that there are then.
 
-    What cannot be mounted is still a trigger, which the plan refuses by its name. With `one_file_system` the command
-    does not enter what lies below. Raises: OSError.
+    What cannot be mounted is still a trigger, which the plan refuses by its name below a source. With `one_file_system`
+    the command does not enter what lies below. Live paths are taken by their names, links resolved: nobody may look at
+    one whose server is gone. Raises: OSError.
     """
     tried: set[str] = set()
     table = Table(mounts.read())
     for _ in range(DEEPEST):
-        paths = _real(sources) if any(mount.is_trigger for mount in table.mounts) else set()
-        waiting = [mount.path for mount in _concerned(table, paths, one_file_system) if mount.path not in tried]
+        triggers = any(mount.is_trigger for mount in table.mounts)
+        paths, ways = (_real(sources), _ways(live)) if triggers else (set(), set())
+        concerned = _concerned(table, paths, ways, one_file_system)
+        waiting = [mount.path for mount in concerned if mount.path not in tried]
         if not waiting:
             break
         looking.answers(partial(_open, waiting), range(len(waiting)), PATIENCE)
@@ -41,19 +45,40 @@ def opened(sources: Sequence[str], *, one_file_system: bool) -> Table:
     return table
 
 
+@contextmanager
+def held(live: Sequence[str]) -> Iterator[None]:
+    """Have what automounts mount on the way to live paths stand for the block: an idle one is unmounted after a while.
+
+    What cannot be mounted is left to the command, which finds out. Raises: OSError.
+    """
+    with ExitStack() as stack:
+        triggers = {mount.path for mount in mounts.read() if mount.is_trigger} & _ways(live)
+        table = opened((), live, one_file_system=False) if triggers else None
+        for mount in table.mounts if table else ():
+            if mount.path in triggers and not mount.is_trigger:
+                with suppress(OSError):  # not by O_PATH, which would mount nothing where it has just been unmounted
+                    stack.callback(os.close, safe_open.opened(mount.path, None, os.O_RDONLY | os.O_DIRECTORY))
+        yield
+
+
+def _ways(paths: Sequence[str]) -> set[str]:
+    """Return the paths and all folders above them."""
+    return {folder for path in paths for folder in (path, *above(path))}
+
+
 def _real(sources: Sequence[str]) -> set[str]:
     seen = [look(source) for source in sources]
     return {one.target or one.real for one in seen}
 
 
-def _concerned(table: Table, paths: set[str], one_file_system: bool) -> Iterator[Mount]:
+def _concerned(table: Table, paths: set[str], ways_to_live: set[str], one_file_system: bool) -> Iterator[Mount]:
     live = {path for path, _ in ROOT_HOLES}
     for mount in table.mounts:
         if not mount.is_trigger:
             continue
         ways = (mount.path, *above(mount.path))
         outer = next((path for path in ways if path in paths or path in live), None)
-        if outer in paths and (outer == mount.path or not one_file_system):
+        if mount.path in ways_to_live or (outer in paths and (outer == mount.path or not one_file_system)):
             yield mount
 
 

@@ -18,7 +18,7 @@ from borg_lvm.log import Log
 from borg_lvm.quiesce import added_files
 from borg_lvm.quiesce.retry import Attempts
 from borg_lvm.reporting.outcome import Instant, Outcome, summary
-from borg_lvm.session import mark_tainted, recorder
+from borg_lvm.session import automounts, mark_tainted, recorder
 from borg_lvm.session.recorder import Clock, RunResult
 from borg_lvm.session.survey import Survey
 from borg_lvm.snapshots import extend, luks, remove
@@ -135,6 +135,7 @@ class _Run:
         origins = [copy.origin for copy in plan.copies]
         hold(locks.held(origins, holder, self.settings.lock_wait, self.signals))
         self.clock.begin("preparing")
+        hold(automounts.held(self.surveyed.live))
         _make_folders(self.surveyed.make)
         self.watchdog = hold(client.started())
         self.ledger.write_process("guardian", self.watchdog.pid)

@@ -44,7 +44,8 @@ class Question:
 class Survey:
     """The plan, the volumes that were seen on the way, and folders to be made before the snapshot.
 
-    `planned` makes the plan anew, from what was seen, with volumes (`vg/lv`) that are to be held still last.
+    `planned` makes the plan anew, from what was seen, with volumes (`vg/lv`) that are to be held still last. `live` are
+    all paths that must be live, links resolved, wherever they lie.
     """
 
     plan: Plan
@@ -56,6 +57,7 @@ class Survey:
     invocation: Invocation
     reading: Reading
     history: History
+    live: tuple[str, ...] = ()
 
     def with_applications(self, asked: Sequence[Asked], left_out: Sequence[str]) -> Survey:
         """Return the survey with applications in its plan, and why some are `left_out` among its notes.
@@ -114,7 +116,9 @@ def survey(question: Question, settings: Settings) -> Survey:
     named = [os.path.join(question.cwd, path) for path in question.paths]
     sources = command_sources.sources(named, settings, reading)
     command_sources.refuse_impossible([*sources, *settings.live, *(live.path for live in reading.live)])
-    table = automounts.opened(sources, one_file_system=reading.one_file_system)
+    needed = [look(one.path) for one in reading.live]
+    live = (*map(os.path.normpath, settings.live), *(one.target or one.real for one in needed))
+    table = automounts.opened(sources, live, one_file_system=reading.one_file_system)
     seen = tuple(look(path) for path in sources)
     as_read = sources == reading.sources  # those that the user names, or the configuration, are meant as they are
     if as_read:
@@ -167,7 +171,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     made = replace(made, seen=_identities(resolved), ways={one.given: _way(one) for one in seen})
     with path_watch.watching(view_mounts.lasting(made)):
         pass  # as the command's start does: what is missing for it is said before anything is done
-    return Survey(made, planned, listed, make, resolved, seen_mounts, invocation, reading, past)
+    return Survey(made, planned, listed, make, resolved, seen_mounts, invocation, reading, past, live)
 
 
 def _afterwards(reading: Reading) -> list[str]:

@@ -381,3 +381,25 @@ def test_an_automount_that_cannot_be_mounted_is_refused_by_name(automount: Path,
     machine.shell(f"rm -r {UNITS}/srv-more.mount.d; systemctl daemon-reload")
     live = ("--live", automount, "--path", DATA)
     machine.do("borg-lvm", "run", "--config", AUTOMOUNTS, *live, "--", "cat", DATA / "file")
+
+
+def test_an_idle_automount_that_the_command_writes_to_is_mounted(machine: Machine) -> None:
+    """It is unmounted again soon, also while the command has not come to it yet."""
+    point, archive = Path("/run/repository"), Path("/run/repository/saved.tar")
+    machine.shell(f"mkdir -p {point} /run/elsewhere")
+    what = "What=/run/elsewhere\nType=none\nOptions=bind\n"
+    machine.write(f"{UNITS}/run-repository.mount", f"[Mount]\nWhere={point}\n{what}")
+    machine.write(f"{UNITS}/run-repository.automount", f"[Automount]\nWhere={point}\nTimeoutIdleSec=1\n")
+    machine.write(AUTOMOUNTS, "deadline: 10\n")
+    machine.shell("modprobe autofs4 || :; systemctl daemon-reload")
+    machine.systemctl("start", "run-repository.automount")
+    script = f'sleep 4; exec tar -cf {archive} "$1"'
+    run = ("borg-lvm", "run", "--config", AUTOMOUNTS)
+    machine.do(*run, "--", "tar", "-cf", archive, DATA / "file")
+    assert "srv/file" in machine.do("tar", "-tf", "/run/elsewhere/saved.tar").out
+    machine.systemctl("stop", "run-repository.mount")
+    machine.systemctl("restart", "run-repository.automount")
+    machine.shell("rm /run/elsewhere/saved.tar")
+    machine.do(*run, "--live", point, "--path", DATA, "--", "sh", "-c", script, "sh", DATA / "file")
+    assert "srv/file" in machine.do("tar", "-tf", "/run/elsewhere/saved.tar").out
+    machine.systemctl("stop", "run-repository.automount", "run-repository.mount")
