@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from borg_lvm.machine.mounts import Table, above, join, relative
+from borg_lvm.machine.paths import SeenPath
 from borg_lvm.planning.view_layout import DECLARED, Cover, Resolved, Wanted, if_live
+from borg_lvm.plugins.backup_command import LivePath
 
 _PASSING = re.compile(r"[0-9a-f]{12,}(-init)?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What the names of containers look like, of which there will be others tomorrow."""
@@ -25,6 +28,21 @@ def way_out(cover: Cover, resolved: Resolved) -> str:
         return if_live(_stable(cover, resolved, (_PASSING,)))
     stable = _stable(cover, resolved, (_PASSING, _NUMBER))
     return f"{if_live(stable)} (or --live-type {kind}, for all of its kind)"
+
+
+def unwritable(resolved: Resolved, beside: Iterable[tuple[SeenPath, LivePath]]) -> Iterator[str]:
+    """Refuse each file that the command reads by writing beside it, if it or its folder is frozen.
+
+    The folder counts as well as the file: a live file beside a frozen log of its own would be read as a broken one.
+    """
+    frozen = {cover.target for cover in resolved.covers}
+    known = frozen | {hole.path for hole in resolved.holes}
+    for seen, live in beside:
+        path = seen.target or seen.real
+        folder = os.path.dirname(path)
+        nearest = [next((outer for outer in (one, *above(one)) if outer in known), "") for one in (path, folder)]
+        if seen.kind != "missing" and frozen & {*nearest}:
+            yield f"{live.path}: {live.reason}; {if_live(folder)}"
 
 
 def _stable(cover: Cover, resolved: Resolved, passing: Sequence[re.Pattern[str]]) -> str:

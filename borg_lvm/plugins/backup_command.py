@@ -96,6 +96,8 @@ class Reading:
     standard input alone), so that there is nothing to freeze. `afterwards`: what the program does when it has read
     its sources (`prune`). `reads_once`: it reads all of them in one go before that, and what follows neither
     reads them nor removes what was saved before: then a snapshot that is lost afterwards does not end it.
+    `writes_beside` are files that the program cannot read without writing into their folder: a run that would freeze
+    one is refused.
     """
 
     program: str
@@ -114,6 +116,7 @@ class Reading:
     afterwards: tuple[str, ...] = ()
     reads_once: bool = False
     excluded: tuple[Excluded, ...] = ()
+    writes_beside: tuple[LivePath, ...] = ()
 
 
 Result = Literal["success", "warning", "failure", "tainted"]

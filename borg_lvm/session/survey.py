@@ -142,6 +142,8 @@ def survey(question: Question, settings: Settings) -> Survey:
         resolved, live_sources=(*resolved.live_sources, *command_sources.read_live(wanted, resolved, reading))
     )
     command_sources.refuse_standard_input(resolved)
+    beside = consent.unwritable(resolved, [(look(live.path), live) for live in reading.writes_beside])
+    resolved = replace(resolved, problems=(*resolved.problems, *beside))
     devices = [cover.mount.device for cover in resolved.covers]
     with volume_facts.speeds(devices) as speeds:
         listed = _listed(devices, settings) if resolved.covers else lvm.Inventory()

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.limit(600), pytest.mark.needs("sqlite")]  # seconds; a
 
 RUN = (BORG_LVM, "run", "--")
 IN_PLACE = {"local_path": "borg-lvm-borg"}
+SHOP = "shop/shop.sqlite"
 
 
 @pytest.fixture
@@ -30,7 +32,8 @@ def top(rig: Rig) -> Iterator[Path]:
         at = rig.volume("data", fs="ext4", at=rig.path("data")).at
         assert at
         (at / "file").write_text("text")
-        database = sqlite3.connect(at / "shop.sqlite")
+        (at / "shop").mkdir()
+        database = sqlite3.connect(at / SHOP)
         database.execute("pragma journal_mode=wal")
         database.execute("create table goods (name)")
         database.execute("insert into goods values ('first')")
@@ -47,7 +50,7 @@ def everything_below(top: Path, **more: object) -> tuple[Borgmatic, Path]:
     Its runtime folder with the pipes, its repository, home, log and configuration: nothing is out of the way.
     """
     matic = Borgmatic.made(top / "backup")
-    dumped: dict[str, object] = {"sqlite_databases": [{"name": "shop", "path": str(top / "shop.sqlite")}]}
+    dumped: dict[str, object] = {"sqlite_databases": [{"name": "shop", "path": str(top / SHOP)}]}
     log: dict[str, object] = {"log_file": str(top / "backup/log/borgmatic.log"), "log_file_verbosity": 1}
     (top / "backup/log").mkdir()
     return matic, matic.configured([top], dumped | log | more)
@@ -80,9 +83,23 @@ def assert_bootstraps(matic: Borgmatic, config: Path, top: Path) -> None:
 
 def test_in_a_run(rig: Rig, top: Path) -> None:
     matic, config = everything_below(top)
-    said = matic.create(config, *RUN)
-    assert "sqlite_databases are dumped from the frozen files" in said.err
+    said = matic.create(config, BORG_LVM, "run", "--live", top / "shop", "--")
+    assert "sqlite_databases are dumped live" in said.err
     assert_all_is_there(matic, config, top)
+
+
+def test_a_frozen_file_is_not_dumped(rig: Rig, top: Path) -> None:
+    """SQLite cannot make the files beside a database that nobody has open: its dump is empty, and its status 0."""
+    with closing(sqlite3.connect(top / "idle.sqlite")) as database:
+        database.executescript("pragma journal_mode=wal; create table goods (name); insert into goods values ('x')")
+    assert not (top / "idle.sqlite-wal").exists()
+    matic = Borgmatic.made(rig.path("backup"))
+    config = matic.configured([top], {"sqlite_databases": [{"name": "idle", "path": str(top / "idle.sqlite")}]})
+    said = matic.create(config, *RUN, status=None)
+    dumps = [text for name in matic.archives() for text in matic.borg.contents(name).values() if "goods" in text]
+    assert (said.status, dumps) == (69, []), said
+    assert f"{top}/idle.sqlite: borgmatic's sqlite_databases dump it" in said.err
+    assert f"--live {top}" in said.err
 
 
 @pytest.mark.soak
@@ -99,7 +116,7 @@ def test_a_refusal_does_not_hang_with_a_dump_under_way(rig: Rig, top: Path) -> N
     matic, _ = everything_below(top)
     elsewhere = rig.path("not on lvm")
     elsewhere.mkdir()
-    dumped: dict[str, object] = {"sqlite_databases": [{"name": "shop", "path": str(top / "shop.sqlite")}]}
+    dumped: dict[str, object] = {"sqlite_databases": [{"name": "shop", "path": str(top / SHOP)}]}
     begin = time.monotonic()
     said = matic.create(matic.configured([elsewhere], dumped | IN_PLACE), status=1)
     assert "cannot freeze every source path" in said.out + said.err

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from borg_lvm.plugins.backup_command import Invocation, LivePath
 from borg_lvm_hooks.commands.borg import places
-from borg_lvm_hooks.commands.borgmatic import configuration
+from borg_lvm_hooks.commands.borgmatic import configuration, types
 from borg_lvm_hooks.commands.borgmatic.limits import Config, expand_user
 from borg_lvm_hooks.commands.parsers import patterns
 
@@ -58,6 +58,21 @@ def paths(invocation: Invocation, there: Invocation, config: Config) -> Iterator
     old = invocation.absolute(expand_user(config.get("borgmatic_source_directory") or "~/.borgmatic", invocation))
     if os.path.isdir(old):
         yield LivePath(old, "borgmatic's old folder for dumps and records")
+
+
+def sqlite(invocation: Invocation, there: Invocation, config: Config) -> Iterator[LivePath]:
+    """Yield the databases that `sqlite3 … .dump` reads (hooks/data_source/sqlite.py).
+
+    Where it may not write it cannot make the index of the log (WAL) nor roll a journal back: it then prints an empty
+    dump, with status 0. Older releases of borgmatic start it in their own folder.
+    """
+    why = (
+        "borgmatic's sqlite_databases dump it, and where SQLite cannot write beside a database the dump may be empty,"
+        " with status 0; take it out of sqlite_databases, for its file is in the backup, as it was at the instant"
+    )
+    for name, entries in types.databases(config):
+        for path in [str(entry["path"]) for entry in entries if name == "sqlite_databases" and entry.get("path")]:
+            yield from (LivePath(one, why) for one in {there.absolute(path): 0, invocation.absolute(path): 0})
 
 
 def _runtime(invocation: Invocation, config: Mapping[str, str]) -> LivePath:

@@ -27,6 +27,7 @@ class _Answer:
 
     sources: list[str] = field(default_factory=list)
     live: list[LivePath] = field(default_factory=list)
+    writes_beside: list[LivePath] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     repositories: list[LivePath] = field(default_factory=list)
@@ -69,6 +70,7 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         dry_run=line.dry_run and not answer.problems,
         reads_devices=answer.reads_devices,
         afterwards=tuple(one for one in ("prune", "compact", "check") if one in line.actions),
+        writes_beside=tuple(dict.fromkeys(answer.writes_beside)),
         reads_once=answer.repeats == 1 and "prune" not in line.actions,  # what was saved last is what prune keeps
     )
 
@@ -139,6 +141,7 @@ def _read_config(invocation: Invocation, config: Config, answer: _Answer) -> Non
     answer.one_file_system.append(bool(config.get("one_file_system")))
     _hooks(config, answer)
     _dumps(config, answer)
+    answer.writes_beside += borgmatic_live.sqlite(invocation, reader.there, config)
     answer.live += borgmatic_live.paths(invocation, reader.there, config)
     answer.repositories += filter(None, [borgmatic_live.repository(invocation, reader.there, config)])
 
@@ -174,15 +177,9 @@ def _hooks(config: Config, answer: _Answer) -> None:
 
 
 def _dumps(config: Config, answer: _Answer) -> None:
-    """Say of which moment the dumps are: borgmatic runs inside the view, where a file of SQLite may be a frozen one."""
-    for name, entries in types.databases(config):
-        paths = [str(entry.get("path")) for entry in entries] if name == "sqlite_databases" else []
-        if paths and all(any(patterns.inside(path, source) for source in answer.sources) for path in paths):
-            answer.notes.append(
-                f"borgmatic's {name} are dumped from the frozen files, of the same instant as all others"
-            )
-        else:
-            answer.notes.append(
-                f"borgmatic's {name} are dumped live while the backup runs, not at the frozen instant; the dump and the"
-                " files are of different moments"
-            )
+    """Say of which moment the dumps are. No file of SQLite's that is frozen is among them: `writes_beside`."""
+    for name, _ in types.databases(config):
+        answer.notes.append(
+            f"borgmatic's {name} are dumped live while the backup runs, not at the frozen instant; the dump and the"
+            " files are of different moments"
+        )

@@ -500,3 +500,19 @@ def test_the_hint_names_what_will_be_there_tomorrow(path: str, fstype: str, sour
     nested = path not in sources and fstype not in ("tmpfs", "btrfs")
     every = f" (or --live-type {fstype}, for all of its kind)" if nested else ""
     assert consent.way_out(cover, resolved) == f"{if_live(options)}{every}"
+
+
+def test_a_file_beside_which_the_command_writes_is_not_frozen() -> None:
+    def refused(resolved: Resolved, path: str = "/srv/app/db") -> list[str]:
+        seen = SeenPath(path, path, "missing" if path == "/none" else "file")
+        return list(consent.unwritable(resolved, [(seen, LivePath(path, "it is dumped"))]))
+
+    machine = server()
+    why = f"/srv/app/db: it is dumped; {if_live('/srv/app')}"
+    assert refused(machine.resolve("/srv")) == [why]
+    assert refused(machine.resolve("/")) == [why]
+    assert refused(machine.resolve(SeenPath("/srv/app/db", "/srv/app/db", "file"))) == [why]
+    assert refused(machine.resolve("/srv", declared=folders("/srv/app/db"))) == [why], "its log is beside it"
+    assert refused(machine.resolve("/srv", declared=folders("/srv/app"))) == []
+    assert refused(machine.resolve("/etc")) == []
+    assert refused(machine.resolve("/"), "/none") == []

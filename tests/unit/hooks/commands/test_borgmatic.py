@@ -162,10 +162,12 @@ def test_repositories_may_have_their_own_options(read: Read) -> None:
     assert {"/a", "/root/.ssh", "/c2", "/root/home/.cache/borg"} <= set(live(reading))
 
 
-def test_of_which_moment_a_dump_is(read: Read) -> None:
-    text = REPOSITORY + "source_directories: [/srv]\nsqlite_databases: [{name: a, path: /srv/a}, {name: b, path: %s}]\n"
-    assert "sqlite_databases are dumped from the frozen files" in " ".join(read(text % "/srv/b").notes)
-    assert "sqlite_databases are dumped live" in " ".join(read(text % "/opt/b").notes)
+def test_a_database_of_sqlite_is_dumped_where_sqlite_can_write(read: Read, tmp_path: Path) -> None:
+    text = REPOSITORY + "source_directories: [/srv]\nsqlite_databases: [{name: a, path: /srv/a}, {name: b, path: b}]\n"
+    reading = read(text + f"working_directory: {tmp_path}/w\n")
+    assert [one.path for one in reading.writes_beside] == ["/srv/a", f"{tmp_path}/w/b", f"{tmp_path}/b"]
+    assert "sqlite_databases are dumped live" in " ".join(reading.notes)
+    assert read(text.replace("sqlite", "mysql")).writes_beside == ()
 
 
 def test_what_gnupg_needs_is_live_where_a_command_tells_the_pass_phrase(read: Read, tmp_path: Path) -> None:
