@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from borg_lvm.config.schema import Settings
@@ -21,7 +21,7 @@ from borg_lvm.planning.volumes import Found, Volumes
 from borg_lvm.plugins import manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
 from borg_lvm.quiesce import added_files
-from borg_lvm.session import automounts, command_sources, fscrypt, snapshot_target, volume_facts
+from borg_lvm.session import automounts, command_sources, fscrypt, live_paths, snapshot_target, volume_facts
 from borg_lvm.state import history, locks
 from borg_lvm.state.history import History
 from borg_lvm.view import mounts as view_mounts
@@ -123,10 +123,14 @@ def survey(question: Question, settings: Settings) -> Survey:
     as_read = sources == reading.sources  # those that the user names, or the configuration, are meant as they are
     if as_read:
         command_sources.refuse_devices(reading, seen)
+    declared = tuple(look_declared(path, table) for path in settings.live)
     wanted = Wanted(
         sources=seen,
-        declared=tuple(look_declared(path, table) for path in settings.live),
-        needed=tuple((look(live.path), live) for live in (*_needed(reading), *_sockets(os.environ))),
+        declared=declared,
+        needed=(
+            *((look(live.path), live) for live in _needed(reading)),
+            *live_paths.for_any(os.environ, (*seen, *declared)),
+        ),
         one_file_system=reading.one_file_system,
         skips_files=reading.skips_files,
         named=not as_read,
@@ -227,12 +231,6 @@ def _needed(reading: Reading) -> Iterator[LivePath]:
     """
     for live in reading.live:
         yield from live.least() if reading.one_file_system else (live,)
-
-
-def _sockets(environment: Mapping[str, str]) -> Iterator[LivePath]:
-    """Yield the sockets that any command may talk to: nobody listens at the frozen copy of a socket."""
-    if environment.get("SSH_AUTH_SOCK", "").startswith("/"):
-        yield LivePath(environment["SSH_AUTH_SOCK"], "the ssh agent's socket")
 
 
 def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:

@@ -53,6 +53,9 @@ def paths(invocation: Invocation, there: Invocation, config: Config) -> Iterator
     yield patterns.temporary_folder(runner)
     yield _runtime(invocation, config)
     yield _state(invocation, config)
+    for _, entries in types.databases(config):
+        for socket in [str(entry["socket_path"]) for entry in entries if entry.get("socket_path")]:
+            yield LivePath(there.absolute(socket), "the database server's socket")
     if config.get("log_file"):
         yield patterns.written(invocation.absolute(config["log_file"]), "borgmatic's log")
     old = invocation.absolute(expand_user(config.get("borgmatic_source_directory") or "~/.borgmatic", invocation))

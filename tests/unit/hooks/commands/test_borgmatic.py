@@ -170,6 +170,11 @@ def test_a_database_of_sqlite_is_dumped_where_sqlite_can_write(read: Read, tmp_p
     assert read(text.replace("sqlite", "mysql")).writes_beside == ()
 
 
+def test_the_socket_of_a_database_server_is_live(read: Read) -> None:
+    text = REPOSITORY + "source_directories: [/srv]\nmariadb_databases: [{name: all, socket_path: /srv/sql/sock}]\n"
+    assert "/srv/sql/sock" in live(read(text))
+
+
 def test_what_gnupg_needs_is_live_where_a_command_tells_the_pass_phrase(read: Read, tmp_path: Path) -> None:
     (tmp_path / ".gnupg").mkdir()
     text = REPOSITORY + "source_directories: [/etc]\n"
