@@ -146,6 +146,13 @@ def _read_config(invocation: Invocation, config: Config, answer: _Answer) -> Non
     answer.repositories += filter(None, [borgmatic_live.repository(invocation, reader.there, config)])
 
 
+def _is_before(name: object, value: object) -> bool:
+    """Tell whether a setting runs commands before the backup, in the old form or in that of borgmatic 2."""
+    if name == "commands" and isinstance(value, list):
+        return any(isinstance(entry, dict) and "before" in entry for entry in value)
+    return str(name).startswith("before_") and bool(value)
+
+
 def _extra_options(config: Config, answer: _Answer) -> None:
     """Read the options for `borg create` in the configuration: some of them change what is read."""
     extra = (config.get("extra_borg_options") or {}).get("create") or ""
@@ -170,6 +177,11 @@ def _hooks(config: Config, answer: _Answer) -> None:
             )
     if any(str(name).startswith(("before_", "after_")) or name in ("commands", "on_error") for name in config):
         answer.notes.append("borgmatic's own commands run inside the view: below a source they can read but not write")
+    if any(_is_before(name, value) for name, value in config.items()):
+        answer.notes.append(
+            "borgmatic's own commands run after the instant: an application that they stop was still running when its"
+            " files were frozen; name it under `applications:` to have it stand still then (borg-lvm discover)"
+        )
     answer.reads_devices |= bool(config.get("read_special"))
     program = os.path.basename(config.get("local_path") or "borg")
     if program.startswith("borg-lvm") and program != "borg-lvm-borg":  # which is borg itself inside of a run

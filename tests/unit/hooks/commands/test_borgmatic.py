@@ -224,6 +224,14 @@ def test_other_snapshots_are_refused(read: Read) -> None:
     assert read(text % "-borg").problems == ()
 
 
+def test_an_application_that_a_hook_stops_was_running_at_the_instant(read: Read) -> None:
+    text = REPOSITORY + "source_directories: [/etc]\n"
+    for early in ("before_backup: [x]", "before_everything: [x]", "commands: [{before: action, run: [x]}]"):
+        assert "still running when its files were frozen" in " ".join(read(text + early).notes), early
+    for late in ("after_backup: [x]", "on_error: [x]", "commands: [{after: action, run: [x]}]", "before_backup: []"):
+        assert "still running" not in " ".join(read(text + late).notes), late
+
+
 def test_dumps_commands_and_stored_files_are_told(read: Read) -> None:
     text = REPOSITORY + "source_directories: [/etc]\npostgresql_databases: [{name: all}]\nbefore_backup: [x]\n"
     notes = " ".join(read(text).notes)
