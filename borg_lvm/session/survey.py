@@ -18,7 +18,7 @@ from borg_lvm.planning.application_data import Asked, Coverer
 from borg_lvm.planning.plan import Plan
 from borg_lvm.planning.view_layout import ROOT_HOLES, Cover, Resolved, Wanted, resolve, standing
 from borg_lvm.planning.volumes import Found, Volumes
-from borg_lvm.plugins import manager, wrappers
+from borg_lvm.plugins import elsewhere, manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
 from borg_lvm.quiesce import added_files
 from borg_lvm.session import automounts, command_sources, fscrypt, live_paths, snapshot_target, volume_facts
@@ -112,6 +112,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     """
     namespaces.refuse_chroot()
     invocation = wrappers.peel(question.argv, os.environ, question.cwd)
+    elsewhere.refuse(invocation)
     reading = manager.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
     named = [os.path.join(question.cwd, path) for path in question.paths]
     sources = command_sources.sources(named, settings, reading)
@@ -123,6 +124,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     as_read = sources == reading.sources  # those that the user names, or the configuration, are meant as they are
     if as_read:
         command_sources.refuse_devices(reading, seen)
+    elsewhere.refuse_raw(invocation, [one.device for one in seen])
     declared = tuple(look_declared(path, table) for path in settings.live)
     wanted = Wanted(
         sources=seen,
