@@ -75,7 +75,8 @@ class Seen:
 
     `volumes` is None when LVM could not be asked (`unlisted` says why). `dead` are runs that are no more and have left
     something, `still` those that have left something standing still. `plan` is None when there is none: `refused` says
-    why, or nothing was asked for.
+    why, or nothing was asked for. `unbootable` is the initramfs that cannot activate the root volume when it has a
+    snapshot.
     """
 
     surroundings: Surroundings
@@ -95,6 +96,7 @@ class Seen:
     past: Mapping[str, Sequence[usage_estimate.Once]] = field(default_factory=dict)
     grows: bool = True
     unnamed: tuple[Unnamed, ...] = ()
+    unbootable: str = ""
 
 
 def judge(seen: Seen) -> tuple[Finding, ...]:
@@ -154,6 +156,14 @@ def _kernel(seen: Seen) -> Iterator[Finding]:
         yield Finding("error", "kernel", why, remedy)
     elif seen.surroundings.mapper or not seen.surroundings.root:
         yield Finding("ok", "kernel", seen.kernel)
+    if seen.unbootable:
+        yield Finding(
+            "warning",
+            "kernel",
+            f"{seen.unbootable} has no dm-snapshot: with the snapshot that a power cut leaves of the root volume, the"
+            " machine would not boot",
+            "add dm_snapshot to /etc/initramfs-tools/modules; update-initramfs -u (dracut: add_drivers; dracut -f)",
+        )
 
 
 def _configuration(seen: Seen) -> Iterator[Finding]:

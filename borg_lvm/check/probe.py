@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from borg_lvm.check import unconfigured
+from borg_lvm.check import initramfs, unconfigured
 from borg_lvm.check.judge import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BorgLvmError, LockedError, SnapshotError
@@ -66,10 +66,12 @@ def look(asked: Asked) -> Seen:
     if surveyed and any(copy.crypt for copy in surveyed.plan.copies):
         versions["cryptsetup"] = _version(CRYPTSETUP)
     past = surveyed.history if surveyed else history.read()
+    plan = surveyed.plan if surveyed else None
     return Seen(
         surroundings=around,
         versions=versions,
         kernel=release,
+        unbootable=initramfs.without_snapshots(release) if initramfs.concerned(plan) else "",
         no_snapshots=snapshot_target.refusal(),
         volumes=volumes,
         groups=inventory.groups if inventory else {},
@@ -79,7 +81,7 @@ def look(asked: Asked) -> Seen:
         configuration=asked.configuration,
         history_trouble=past.trouble,
         damaged=past.damaged,
-        plan=surveyed.plan if surveyed else None,
+        plan=plan,
         refused=why_not,
         past=past.volumes,
         grows=asked.settings.snapshot.grow,

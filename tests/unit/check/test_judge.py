@@ -54,6 +54,13 @@ def test_what_is_not_configured_is_told_with_what_discovers_it(unnamed: Unnamed,
     assert ("borg-lvm discover" in one.remedy) is bool(unnamed.told)
 
 
+def test_a_machine_that_would_not_boot_is_told() -> None:
+    one = only(changed(unbootable="/boot/initrd.img-6.1"))
+    assert (one.level, one.about) == ("warning", "kernel")
+    assert one.message.startswith("/boot/initrd.img-6.1 has no dm-snapshot")
+    assert "update-initramfs" in one.remedy
+
+
 def test_a_service_that_writes_elsewhere_is_not_worth_a_word() -> None:
     assert found(changed(unnamed=(Unnamed("x.service", is_server=False, missing=("/a: no",)),))) == []
 
