@@ -116,7 +116,8 @@ def survey(question: Question, settings: Settings) -> Survey:
     reading = manager.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
     named = [os.path.join(question.cwd, path) for path in question.paths]
     sources = command_sources.sources(named, settings, reading)
-    command_sources.refuse_impossible([*sources, *settings.live, *(live.path for live in reading.live)])
+    named_live = (live.path for live in (*reading.live, *reading.writes_beside))
+    command_sources.refuse_impossible([*sources, *settings.live, *named_live])
     needed = [look(one.path) for one in reading.live]
     live = (*map(os.path.normpath, settings.live), *(one.target or one.real for one in needed))
     table = automounts.opened(sources, live, one_file_system=reading.one_file_system)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_the_volume_of_logs_is_held_last(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(("path", "told"), [("/a\0b", "zero byte"), ("/a\ud800b", "UTF-8")])
-@pytest.mark.parametrize("place", ["path", "live", "list"])
+@pytest.mark.parametrize("place", ["path", "live", "list", "database"])
 def test_a_name_that_no_file_can_have_is_refused(
     path: str, told: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,6 +68,11 @@ def test_a_name_that_no_file_can_have_is_refused(
         (tmp_path / "list").write_bytes(b"/a\n\\000/b")
         question = Question(("tar", "-cf", "-", "-T", str(tmp_path / "list")), "/")
         told = "zero byte"
+    if place == "database":
+        said = {"repositories": [{"path": "/r"}], "source_directories": ["/a"], "sqlite_databases": [{"path": "/b\0"}]}
+        (tmp_path / "config.yaml").write_text(json.dumps(said))
+        question = Question(("borgmatic", "-c", str(tmp_path / "config.yaml"), "create"), "/")
+        told = "zero byte"
     with pytest.raises(SourceError, match="no file can have such a name") as caught:
-        survey(question, Settings(hooks=("tar",), live=(path,) if place == "live" else ()))
+        survey(question, Settings(hooks=("tar", "borgmatic"), live=(path,) if place == "live" else ()))
     assert told in caught.value.details[0]
