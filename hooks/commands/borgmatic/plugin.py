@@ -180,7 +180,7 @@ def _hooks(config: Config, answer: _Answer) -> None:
     if any(_is_before(name, value) for name, value in config.items()):
         answer.notes.append(
             "borgmatic's own commands run after the instant: an application that they stop was still running when its"
-            " files were frozen; name it under `applications:` to have it stand still then (borg-lvm discover)"
+            " files were frozen; name it under `applications:` to have it quiesced then (borg-lvm discover)"
         )
     answer.reads_devices |= bool(config.get("read_special"))
     program = os.path.basename(config.get("local_path") or "borg")

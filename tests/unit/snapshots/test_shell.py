@@ -12,7 +12,9 @@ from borg_lvm.snapshots.lvm import shell
 pytestmark = pytest.mark.process
 HELP = "  Please supply an LVM command."
 LIKE_A_SHELL = r"""#!/bin/sh
-while read -r verb rest; do echo "  did $verb"; echo "  No such command '$verb'" >&2; done
+while read -r verb rest; do
+    case $verb in borg-lvm-end*) echo "  No such command '$verb'" >&2 ;; *) echo "  did $verb" ;; esac
+done
 """
 
 

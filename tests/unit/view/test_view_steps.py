@@ -62,7 +62,9 @@ def promised(path: str, frozen: list[str], live: list[str], machine: Machine, on
         return ("live",)
     mount = machine.namespace.of(path)
     below = mount.path != nearest and nearest in above(mount.path)
-    if below and (mount.fstype in PSEUDO or one):
+    ways = [place for place in (path, *above(path)) if place == nearest or nearest in above(place)]
+    devices = {machine.namespace.of(place).device for place in ways}  # with one, no other file system is entered
+    if below and (mount.fstype in PSEUDO or (one and len(devices) > 1)):
         return ("live",)
     name = next(name for name, device in machine.on.items() if device == mount.device)
     return "frozen", name, mount.inside(path)
@@ -92,7 +94,8 @@ def test_every_path_shows_what_is_promised(
         else:
             machine.mount(path, what, root=root)
     resolved = machine.resolve(*sources, declared=folders(*declared), needed=needed(*live), one_file_system=one)
-    frozen = [path for path in sources if not any(place in declared for place in (path, *above(path)))]
+    outer = {path: [place for place in above(path) if place in declared and place not in sources] for path in sources}
+    frozen = [path for path in sources if path not in declared and not outer[path]]
     assume(not resolved.problems)
     assume(all(machine.namespace.of(path).fstype != "proc" for path in frozen))
     assume(frozen)
