@@ -79,7 +79,7 @@ def plan(
 ) -> dict[str, Any]:
     """Return what `run` would do, and do nothing: the object that `borg-lvm plan --json` prints.
 
-    Without a command, `paths` are what is asked about. Errors: BorgLvmError.
+    Without a command, `paths` are what is asked about. Raises: BorgLvmError.
     """
     words = ["plan", "--json", *_paths(paths), *options._words(), "--", *(command or ("true",))]
     _, out = _borg_lvm(words)
@@ -92,7 +92,7 @@ def run(command: Sequence[str], *, paths: Sequence[str] = (), options: Options =
 
     `paths` are its source paths, if it is not a program whose command line borg-lvm understands. Its standard input and
     output are ours; its standard error is passed on. A signal that ended it gives 128 and its number.
-    Errors: BorgLvmError, also when the command ran but what it saved is invalid (its `status` is 74).
+    Raises: BorgLvmError, also when the command ran but what it saved is invalid (its `status` is 74).
     """
     words = ["run", *_paths(paths), *options._words(), "--", *command]
     status, _ = _borg_lvm(words, inherit=True)
@@ -107,7 +107,7 @@ def frozen(
 
     `name` gives the view a path that is the same each time; without one it has a new one. It stands for `limit` seconds
     at most. An exception that ends the block is passed on when all is released.
-    Errors: BorgLvmError before the block when nothing could be frozen; after it, with the status 74, when what was read
+    Raises: BorgLvmError before the block when nothing could be frozen; after it, with the status 74, when what was read
     in it is invalid, or with 64 when this process still uses a file of it: then it still stands.
     """
     name = name or f"python-{os.getpid()}-{os.urandom(4).hex()}"
@@ -139,7 +139,7 @@ def _paths(paths: Sequence[str]) -> list[str]:
 
 
 def _borg_lvm(words: Sequence[str], *, inherit: bool = False) -> tuple[int, str]:
-    """Run borg-lvm; return its exit status and what it wrote. Errors: BorgLvmError if it says that it has failed."""
+    """Run borg-lvm; return its exit status and what it wrote. Raises: BorgLvmError if it says that it has failed."""
     verb, *rest = words
     argv = [sys.executable, "-P", "-m", "borg_lvm", verb, "--log-json", *rest]
     with subprocess.Popen(

@@ -12,7 +12,7 @@ from borg_lvm.check.finding import Finding, Level
 from borg_lvm.machine.lvm import KEEP_TAG, Volume
 from borg_lvm.machine.lvm_groups import Group
 from borg_lvm.planning import usage_estimate
-from borg_lvm.planning.plan import Copy, Plan
+from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.planning.snapshot_size import human
 
 OLDEST_LVM = (2, 3)
@@ -268,7 +268,7 @@ def _history(seen: Seen) -> Iterator[Finding]:
             yield from _size(copy, seen.past.get(copy.origin.uuid, ()), free if seen.grows else 0)
 
 
-def _size(copy: Copy, runs: Sequence[usage_estimate.Once], spare: int) -> Iterator[Finding]:
+def _size(copy: Snapshot, runs: Sequence[usage_estimate.Once], spare: int) -> Iterator[Finding]:
     """Judge the size of a snapshot by what past runs have needed; it may grow into `spare` bytes."""
     about = copy.origin.full_name
     expected = usage_estimate.expected(runs, 0.0)

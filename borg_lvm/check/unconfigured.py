@@ -13,7 +13,7 @@ import time
 from borg_lvm.check.judge import Unnamed
 from borg_lvm.config.schema import Settings
 from borg_lvm.linux import timeouts
-from borg_lvm.planning.application_data import Asked, Coverer
+from borg_lvm.planning.application_data import Coverer, ProbedApplication
 from borg_lvm.plugins.application import DataPath, Probe
 from borg_lvm.quiesce import discover
 
@@ -46,10 +46,10 @@ def _judged(one: discover.Discovered, coverer: Coverer | None) -> Unnamed:
     return Unnamed(told, is_server, saved, missing)
 
 
-def _asked(one: discover.Discovered) -> Asked:
+def _asked(one: discover.Discovered) -> ProbedApplication:
     """Return it as if it had been asked."""
     level = one.found.level or next(iter(one.kind.levels))
-    return Asked(
+    return ProbedApplication(
         name=one.found.name or one.plugin,
         plugin=one.plugin,
         level=level,

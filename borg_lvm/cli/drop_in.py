@@ -42,7 +42,7 @@ def log(program: str, words: Sequence[str]) -> Log:
 def pass_on(program: str, command: tuple[str, ...], cwd: str) -> None:
     """Become the command if it is sure that it saves no files; never returns then.
 
-    Errors: UsageError when nobody knows what the command is; CommandNotFoundError, CommandNotExecutableError.
+    Raises: UsageError when nobody knows what the command is; CommandNotFoundError, CommandNotExecutableError.
     """
     invocation = Invocation(command, os.environ, cwd)
     reading = manager.read_command((program,), invocation)

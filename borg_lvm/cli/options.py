@@ -20,12 +20,12 @@ from borg_lvm.log import Log
 
 if TYPE_CHECKING:
     from borg_lvm.config.schema import Settings
-    from borg_lvm.quiesce.coordinator import Troupe
+    from borg_lvm.quiesce.coordinator import Applications
     from borg_lvm.session.survey import Survey
 
 
 def settings(args: argparse.Namespace) -> Settings:
-    """Return the configuration with what the command line says otherwise. Errors: ConfigError, UsageError."""
+    """Return the configuration with what the command line says otherwise. Raises: ConfigError, UsageError."""
     from borg_lvm import config
 
     settings = config.load(args.config)
@@ -61,7 +61,7 @@ def _live(args: argparse.Namespace, settings: Settings) -> tuple[str, ...]:
 
 
 def command(args: argparse.Namespace) -> tuple[str, ...]:
-    """Return the command that is to be run, if we may. Errors: UsageError."""
+    """Return the command that is to be run, if we may. Raises: UsageError."""
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise UsageError("there is no command to run", remedy=f"borg-lvm {args.verb} [options] -- COMMAND …")
@@ -76,7 +76,7 @@ def refuse_all_but_root() -> None:
 
 
 @contextmanager
-def applications(settings: Settings) -> Iterator[Troupe | None]:
+def applications(settings: Settings) -> Iterator[Applications | None]:
     """Load what knows the configured applications; None, and nothing is loaded, if there are none."""
     if not settings.applications:
         yield None
@@ -87,8 +87,10 @@ def applications(settings: Settings) -> Iterator[Troupe | None]:
         yield troupe
 
 
-def surveyed(args: argparse.Namespace, command: tuple[str, ...], settings: Settings, troupe: Troupe | None) -> Survey:
-    """Look at the machine and make the plan. Errors: as `survey.survey`, QuiesceError."""
+def surveyed(
+    args: argparse.Namespace, command: tuple[str, ...], settings: Settings, troupe: Applications | None
+) -> Survey:
+    """Look at the machine and make the plan. Raises: as `survey.survey`, QuiesceError."""
     from borg_lvm.session import survey
 
     question = survey.Question(command, cwd(), tuple(args.path or ()))
@@ -97,7 +99,7 @@ def surveyed(args: argparse.Namespace, command: tuple[str, ...], settings: Setti
 
 
 def cwd() -> str:
-    """Return the working directory. Errors: UsageError."""
+    """Return the working directory. Raises: UsageError."""
     try:
         return os.getcwd()
     except OSError as error:
@@ -135,7 +137,7 @@ def refuse_what_cannot_stand(surveyed: Survey) -> None:
 
 
 def to_be_printed(args: argparse.Namespace) -> tuple[str, ...]:
-    """Return the lines that tell of the view's paths. Errors: UsageError."""
+    """Return the lines that tell of the view's paths. Raises: UsageError."""
     from borg_lvm.view import control_socket, host_view
 
     control_socket.refuse_other_names(args.name)

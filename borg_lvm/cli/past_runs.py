@@ -19,7 +19,7 @@ T = TypeVar("T")
 def certificate(run: str) -> Certificate:
     """Return the certificate of a run, by its id or a beginning of it that no other has; or of the last one.
 
-    Errors: UsageError.
+    Raises: UsageError.
     """
     records = _records()
     if not records:
@@ -37,7 +37,7 @@ def certificate(run: str) -> Certificate:
 
 
 def shown(run: str, how: Callable[[Certificate], T]) -> T:
-    """Return what `how` makes of the certificate of a run. Errors: UsageError."""
+    """Return what `how` makes of the certificate of a run. Raises: UsageError."""
     found = certificate(run)
     try:
         return how(found)
@@ -46,14 +46,14 @@ def shown(run: str, how: Callable[[Certificate], T]) -> T:
 
 
 def lines(run: str) -> list[str]:
-    """Return the report of a run for the terminal. Errors: UsageError."""
+    """Return the report of a run for the terminal. Raises: UsageError."""
     from borg_lvm.reporting import run_text
 
     return shown(run, lambda found: list(run_text.lines(found)))
 
 
 def write_page(run: str, path: str) -> None:
-    """Write the report of a run as one HTML page. Errors: UsageError."""
+    """Write the report of a run as one HTML page. Raises: UsageError."""
     from borg_lvm.reporting import run_html
 
     text = shown(run, run_html.page)
@@ -65,12 +65,12 @@ def write_page(run: str, path: str) -> None:
 
 
 def everything() -> list[dict[str, Any]]:
-    """Return all certificates, oldest first; what cannot be read is told by a `problem`. Errors: UsageError."""
+    """Return all certificates, oldest first; what cannot be read is told by a `problem`. Raises: UsageError."""
     return [record.certificate or {"run": record.run_id, "problem": record.problem} for record in _records()]
 
 
 def overview() -> Iterator[str]:
-    """Yield one line a run, then the trends. Errors: UsageError."""
+    """Yield one line a run, then the trends. Raises: UsageError."""
     from borg_lvm.reporting import history_text
 
     records = _records()

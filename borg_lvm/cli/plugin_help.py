@@ -9,16 +9,16 @@ from textwrap import wrap
 from borg_lvm.config.fields import default, keys
 from borg_lvm.config.schema import ApplicationEntry, Settings
 from borg_lvm.errors import QuiesceError
-from borg_lvm.planning.application_data import Asked
+from borg_lvm.planning.application_data import ProbedApplication
 from borg_lvm.plugins import manager
-from borg_lvm.plugins.application import Kind
+from borg_lvm.plugins.application import ApplicationType
 from borg_lvm.quiesce import coordinator, discover
 
 WIDTH = 100
 
 
 def plugin(name: str, settings: Settings) -> Iterator[str]:
-    """Yield what a plugin offers and what it would do here, by name. Errors: ConfigError."""
+    """Yield what a plugin offers and what it would do here, by name. Raises: ConfigError."""
     about, offers = manager.about(name)
     yield from wrap(f"{name}: {about}", WIDTH)
     if "borg_lvm_application" not in offers:
@@ -31,7 +31,7 @@ def plugin(name: str, settings: Settings) -> Iterator[str]:
     yield from _here(name, settings)
 
 
-def _offer(name: str, kind: Kind) -> Iterator[str]:
+def _offer(name: str, kind: ApplicationType) -> Iterator[str]:
     yield ""
     yield f"{name} quiesces an application. In the configuration:"
     yield ""
@@ -76,7 +76,7 @@ def _would(entry: ApplicationEntry, settings: Settings) -> Iterator[str]:
             yield from _asked(one)
 
 
-def _asked(one: Asked) -> Iterator[str]:
+def _asked(one: ProbedApplication) -> Iterator[str]:
     yield f"level {one.level}: {one.does}"
     if one.probe.version:
         yield f"version {one.probe.version}"

@@ -22,7 +22,7 @@ LARGEST = 1 << 19
 def load(path: str | None = None, *, directory: str = DIRECTORY) -> Settings:
     """Read one named file, or the files of the default directory; without any, all is default.
 
-    Errors: ConfigError that tells every fault of every file, with its line.
+    Raises: ConfigError that tells every fault of every file, with its line.
     """
     findings = Findings()
     files = _default_files(directory, findings) if path is None else [path]

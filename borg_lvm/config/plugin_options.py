@@ -76,7 +76,7 @@ def read_options(options: Fields, declared: type, where: str, otherwise: Place) 
     """Read a plugin's options: an instance of the dataclass that it declares them in.
 
     `where` is the section's key (`applications[0].options`); `otherwise` is the place to be blamed when no options are
-    given. Errors: ConfigError with every fault, each with its line.
+    given. Raises: ConfigError with every fault, each with its line.
     """
     findings = Findings()
     section = options if options.place.file else Fields(otherwise, options.entries)
@@ -88,7 +88,7 @@ def read_options(options: Fields, declared: type, where: str, otherwise: Place) 
 
 
 def read_level(level: Word | None, levels: Mapping[str, str], where: str) -> str:
-    """Return the level that was chosen, or the first. Errors: ConfigError with the line."""
+    """Return the level that was chosen, or the first. Raises: ConfigError with the line."""
     if level is None:
         return next(iter(levels))
     try:

@@ -35,7 +35,7 @@ class Size:
     def parse(cls, text: str) -> Size:
         """Read `auto`, `5G`, `1.5 TiB`, `20%ORIGIN`, `50%FREE` or `200%USED`; units are powers of 1024, in either case.
 
-        Errors: ValueError, whose message says what is wrong with the text and what would be valid.
+        Raises: ValueError, whose message says what is wrong with the text and what would be valid.
         """
         if not re.fullmatch(PATTERN, text):
             raise ValueError(_complaint(text))

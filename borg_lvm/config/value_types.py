@@ -32,7 +32,7 @@ class Kind(Generic[T]):
             return None
 
     def take(self, scalar: Scalar) -> T:
-        """Return the value of a single word or number. Errors: ValueError with the whole complaint."""
+        """Return the value of a single word or number. Raises: ValueError with the whole complaint."""
         raise NotImplementedError
 
     def schema(self) -> dict[str, object]:

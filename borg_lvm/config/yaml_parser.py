@@ -123,7 +123,7 @@ class _Planter:
         return self._done[id(node)]
 
     def _size(self, node: yaml.Node) -> int:
-        """Return how many values a node is, with all that is in it. Errors: _TooLargeError."""
+        """Return how many values a node is, with all that is in it. Raises: _TooLargeError."""
         children = node.value if isinstance(node, yaml.CollectionNode) else []
         parts = [part for child in children for part in (child if isinstance(child, tuple) else (child,))]
         size = 1 + sum(self._sizes.get(id(part), 1) for part in parts)

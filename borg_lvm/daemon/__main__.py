@@ -45,7 +45,7 @@ def _keep(args: argparse.Namespace, tell: int, log: Log) -> int:
     return status
 
 
-def _run(args: argparse.Namespace, at: control_socket.Desk, tell: int, log: Log) -> int:
+def _run(args: argparse.Namespace, at: control_socket.ControlSocket, tell: int, log: Log) -> int:
     settings = options.settings(args)
     if not (args.path or settings.paths):
         raise UsageError("there is no source path", remedy="one --path for each, or `paths:` in the configuration")
@@ -63,7 +63,7 @@ def _run(args: argparse.Namespace, at: control_socket.Desk, tell: int, log: Log)
         os.close(file)
         os.close(tell)
 
-    wish = host_view.Wish(args.name, args.limit or settings.view_limit, stands)
+    wish = host_view.ViewRequest(args.name, args.limit or settings.view_limit, stands)
     return run_command.backup(args, (f"view {args.name}",), settings, log, run.Held(wish, at))
 
 

@@ -32,7 +32,7 @@ SYSTEMD = "/run/systemd/system"
 def begin(name: str, words: Mapping[str, object], log: Log) -> int:
     """Have a view stand, and return; `words` are the parsed command line. Returns the keeper's status if it fails.
 
-    Errors: UsageError; LockedError when the view of this name is being read; SnapshotError; InterruptedRunError.
+    Raises: UsageError; LockedError when the view of this name is being read; SnapshotError; InterruptedRunError.
     """
     control_socket.refuse_other_names(name)
     _refuse_where_nobody_else_would_see_it()
@@ -139,7 +139,7 @@ def end(name: str, status: int | None, log: Log) -> int:
     """Tell that the backup from a view has ended, with this status; wait until all is released; return its status.
 
     No status: the backup has not begun, maybe because `begin` has failed. Then no view is as well.
-    Errors: UsageError when there is no such view, or we stand in it; LockedError when the backup that has not begun
+    Raises: UsageError when there is no such view, or we stand in it; LockedError when the backup that has not begun
     cannot be the one it is for; SnapshotLostError when its keeper was killed.
     """
     control_socket.refuse_other_names(name)

@@ -30,12 +30,12 @@ class View:
 
 
 def number(pid: int | str = "self") -> int:
-    """Return the number of a process's mount namespace. Errors: OSError when the process has ended."""
+    """Return the number of a process's mount namespace. Raises: OSError when the process has ended."""
     return os.stat(f"/proc/{pid}/ns/mnt").st_ino
 
 
 def is_first() -> bool:
-    """Whether we are in the mount namespace of the server's first process. Errors: OSError where nobody tells."""
+    """Whether we are in the mount namespace of the server's first process. Raises: OSError where nobody tells."""
     return number() == number(1)
 
 
@@ -83,7 +83,7 @@ def _root(path: str, told: int | None = None) -> tuple[int, int, str]:
 
 
 def make_own() -> None:
-    """Give this process a mount namespace of its own; what is mounted there is seen nowhere else. Errors: OSError."""
+    """Give this process a mount namespace of its own; what is mounted there is seen nowhere else. Raises: OSError."""
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
 

@@ -19,7 +19,7 @@ def plain(path: str, owner: int | None = None) -> IO[bytes]:
     """Open a plain file for reading; `owner` is the user id that it must belong to.
 
     The last component may be no link; whoever owns a directory before it can lead to another file of the same owner.
-    Errors: OSError, with a reason in words when it is no plain file or another user's.
+    Raises: OSError, with a reason in words when it is no plain file or another user's.
     """
     handle = os.open(path, HANDLE)
     try:

@@ -54,7 +54,7 @@ def changeable_by_others(path: str, owner: Owner) -> list[Unsafe]:
     What everybody may write to, below a directory that the others may not enter, is out of their reach. A socket may be
     written to by all: that is what it is for.
 
-    Errors: OSError when a step is missing or cannot be looked at.
+    Raises: OSError when a step is missing or cannot be looked at.
     """
     found: list[Unsafe] = []
     steps = list(_steps(path))
@@ -86,7 +86,7 @@ def writable_by_others(path: str) -> list[Unsafe]:
     A sticky directory such as /tmp is harmless on the way to a directory: nobody else can rename that one. It
     is not harmless as the home of a file (anybody can plant a link there), nor as the path itself.
 
-    Errors: OSError when a step is missing or cannot be looked at.
+    Raises: OSError when a step is missing or cannot be looked at.
     """
     steps = list(_steps(path))
     found: list[Unsafe] = []
@@ -100,7 +100,7 @@ def writable_by_others(path: str) -> list[Unsafe]:
 def readable_by_others(path: str) -> list[Unsafe]:
     """Return what is wrong with a file that must stay secret: all that lets others change it, or read it.
 
-    Errors: OSError when a step is missing or cannot be looked at.
+    Raises: OSError when a step is missing or cannot be looked at.
     """
     found = writable_by_others(path)
     if os.stat(path).st_mode & (stat.S_IRWXG | stat.S_IRWXO):

@@ -94,7 +94,7 @@ def run(
 
     `stdin` is how secrets are handed over (never by argument); `timeout` is in seconds; without a `place` the
     environment is scrubbed, and `env` is added to it.
-    Errors: ProgramError when it cannot be started, fails, is still running at the time limit or writes without end
+    Raises: ProgramError when it cannot be started, fails, is still running at the time limit or writes without end
     (it is killed, with what it has started).
     """
     try:
@@ -192,7 +192,7 @@ def stepwise(
     """Run a program as `run` does, but yield while it runs; its end shows by SIGCHLD too.
 
     What it writes goes into memory: nobody reads a pipe meanwhile. Signals that we block it blocks as well.
-    Errors: as for `run`. One that is not waited for to its end is killed, with what it has started.
+    Raises: as for `run`. One that is not waited for to its end is killed, with what it has started.
     """
     end = time.monotonic() + timeout
     with _memory() as out, _memory() as err:
@@ -243,7 +243,7 @@ def talking(
 
     `env` is added to the environment; `user` is who it runs as, if not as root; `memory` is how many bytes of data it
     may have.
-    Errors: ProgramError when it cannot be started.
+    Raises: ProgramError when it cannot be started.
     """
     try:
         process = subprocess.Popen(

@@ -142,7 +142,7 @@ def report(timeout: float, select: Sequence[str] = (), *, hidden: bool = False) 
     """Ask LVM for its volumes, or for those named in `select` (`vg/lv` or `vg`). One process.
 
     `hidden`: also those that are parts of others, as a snapshot is that is to be merged into its origin.
-    Errors: ProgramError; SnapshotError when LVM's answer cannot be read.
+    Raises: ProgramError; SnapshotError when LVM's answer cannot be read.
     """
     return parse(subprocesses.run(report_of(select, hidden=hidden), timeout=timeout))
 
@@ -261,7 +261,7 @@ def _volume(row: dict[str, str]) -> Volume:
 
 
 def _attributes(text: str) -> str:
-    """Return the letters of lv_attr: ten of them since LVM 2.02.99. Errors: ValueError."""
+    """Return the letters of lv_attr: ten of them since LVM 2.02.99. Raises: ValueError."""
     if len(text) < ATTRIBUTES:
         raise ValueError("too few attributes")
     return text

@@ -21,7 +21,7 @@ def unreadable(text: str, kind: str) -> SnapshotError:
 
 
 def number(text: str, least: int = 0) -> int:
-    """Return a number of bytes or of a device, no larger than the kernel's own. Errors: ValueError."""
+    """Return a number of bytes or of a device, no larger than the kernel's own. Raises: ValueError."""
     found = int(text)
     if not least <= found < 1 << 64:
         raise ValueError("not a number of LVM's")
@@ -29,7 +29,7 @@ def number(text: str, least: int = 0) -> int:
 
 
 def _texts(row: object) -> dict[str, str]:
-    """Return a row if LVM has written it: all fields are texts, numbers too. Errors: ValueError."""
+    """Return a row if LVM has written it: all fields are texts, numbers too. Raises: ValueError."""
     if not isinstance(row, dict) or not all(isinstance(value, str) for value in row.values()):
         raise ValueError("not a row of texts")
     return row

@@ -91,7 +91,7 @@ def read() -> list[Mount]:
 def parse(text: str) -> list[Mount]:
     """Parse a mount table, in its order (a mount comes after the one that it stands on).
 
-    Errors: SourceError for one that proc(5) does not describe.
+    Raises: SourceError for one that proc(5) does not describe.
     """
     try:
         return [_parse_line(line) for line in text.split("\n") if line]
@@ -182,7 +182,7 @@ class Table:
     def of(self, path: str) -> Mount:
         """Return the mount that `path` (absolute, links resolved) lies on.
 
-        Errors: SourceError when not even the root folder is a mount, as after a plain chroot(8).
+        Raises: SourceError when not even the root folder is a mount, as after a plain chroot(8).
         """
         found = next((self._by_path[folder] for folder in (path, *above(path)) if folder in self._by_path), None)
         if found is None:

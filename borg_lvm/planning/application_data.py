@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 from borg_lvm.config.schema import Coverage
 from borg_lvm.machine.mounts import Mount, Table
-from borg_lvm.planning.view_layout import Cover, Resolved
+from borg_lvm.planning.view_layout import FrozenPath, Resolved
 from borg_lvm.plugins.application import Probe
 
 
 @dataclass(frozen=True)
-class Asked:
+class ProbedApplication:
     """An application as it was found: what it told of itself, with every path's links resolved (empty: not there).
 
     `still`: at its level it writes nothing, so that its volumes need not be of one instant. `apart`: they must not be.
@@ -52,7 +52,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Covered:
+class PlannedApplication:
     """An application of the plan."""
 
     name: str
@@ -73,15 +73,17 @@ class Coverer:
         self._volumes = volumes
         self._consistency = consistency
 
-    def cover(self, asked: Asked) -> Covered:
+    def cover(self, asked: ProbedApplication) -> PlannedApplication:
         """Find the snapshot that holds each of its paths."""
         found = zip(asked.probe.paths, asked.real, strict=True)
         kept = tuple(
             replace(self._kept(data.path, data.what, real), after=data.after, log=data.log) for data, real in found
         )
-        return Covered(asked.name, asked.plugin, asked.level, asked.does, asked.probe.version, kept, asked.probe.notes)
+        return PlannedApplication(
+            asked.name, asked.plugin, asked.level, asked.does, asked.probe.version, kept, asked.probe.notes
+        )
 
-    def problems(self, asked: Asked, covered: Covered) -> Iterator[str]:
+    def problems(self, asked: ProbedApplication, covered: PlannedApplication) -> Iterator[str]:
         """Yield what is wrong, in the words of an error."""
         missing = [f"{kept.path} ({kept.what}): {kept.missing}" for kept in covered.kept if kept.missing]
         if missing and len(missing) == len(covered.kept):
@@ -144,12 +146,12 @@ class Coverer:
         return [mount for mount in self._table.mounts if mount.path.startswith(base) and mount.device not in devices]
 
 
-def late(applications: Sequence[Covered]) -> frozenset[str]:
+def late(applications: Sequence[PlannedApplication]) -> frozenset[str]:
     """Return the volumes (`vg/lv`) that are snapshotted when all applications go on again."""
     return frozenset(kept.volume for one in applications for kept in one.kept if kept.after and kept.volume)
 
 
-def logs(applications: Sequence[Covered]) -> frozenset[str]:
+def logs(applications: Sequence[PlannedApplication]) -> frozenset[str]:
     """Return the volumes (`vg/lv`) of logs that applications keep apart from their data, unless one's are another's."""
     apart, data = set[str](), set[str]()
     for one in applications:
@@ -160,7 +162,7 @@ def logs(applications: Sequence[Covered]) -> frozenset[str]:
     return frozenset(apart - data)
 
 
-def too_late(applications: Sequence[Covered]) -> Iterator[str]:
+def too_late(applications: Sequence[PlannedApplication]) -> Iterator[str]:
     """Yield which data would be snapshotted when its application goes on again, and must not be."""
     logs = {kept.volume: (one, kept) for one in applications for kept in one.kept if kept.after and kept.volume}
     for one in applications:
@@ -176,7 +178,7 @@ def too_late(applications: Sequence[Covered]) -> Iterator[str]:
                 )
 
 
-def _place(cover: Cover) -> tuple[str, str]:
+def _place(cover: FrozenPath) -> tuple[str, str]:
     return cover.mount.device, cover.inside
 
 

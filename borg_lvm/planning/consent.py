@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from borg_lvm.machine.mounts import Table, above, join, relative
 from borg_lvm.machine.paths import SeenPath
-from borg_lvm.planning.view_layout import DECLARED, Cover, Resolved, Wanted, if_live
+from borg_lvm.planning.view_layout import DECLARED, FrozenPath, Resolved, Wanted, if_live
 from borg_lvm.plugins.backup_command import LivePath
 
 _PASSING = re.compile(r"[0-9a-f]{12,}(-init)?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"x?[0-9]+")
 _OF_CONTAINERS = frozenset("overlay squashfs".split())
 
 
-def way_out(cover: Cover, resolved: Resolved) -> str:
+def way_out(cover: FrozenPath, resolved: Resolved) -> str:
     """Say how a path is left live, tomorrow as well: containers get new names every day."""
     if cover.because == cover.target:
         return if_live(cover.target)
@@ -45,7 +45,7 @@ def unwritable(resolved: Resolved, beside: Iterable[tuple[SeenPath, LivePath]]) 
             yield f"{live.path}: {live.reason}; {if_live(folder)}"
 
 
-def _stable(cover: Cover, resolved: Resolved, passing: Sequence[re.Pattern[str]]) -> str:
+def _stable(cover: FrozenPath, resolved: Resolved, passing: Sequence[re.Pattern[str]]) -> str:
     """Return the folder that stays when the container has another name: never one that anything else lies in.
 
     What is frozen otherwise must not be declared live, nor what contains it.

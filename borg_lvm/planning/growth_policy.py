@@ -31,7 +31,7 @@ POOL_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Look:
+class Sample:
     """One look: when (seconds, of any clock), and how much of how much is used (bytes, or blocks of a pool)."""
 
     time: float
@@ -45,24 +45,24 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Course:
+class FillHistory:
     """How a snapshot, or a part of a pool, has filled: its first look and the latest ones, oldest first."""
 
-    first: Look
-    latest: tuple[Look, ...]
+    first: Sample
+    latest: tuple[Sample, ...]
 
     @classmethod
-    def begun(cls, look: Look) -> Course:
+    def begun(cls, look: Sample) -> FillHistory:
         """Return the course of which this is the first look."""
         return cls(look, (look,))
 
-    def then(self, look: Look) -> Course:
+    def then(self, look: Sample) -> FillHistory:
         """Return the course with one more look; what is older than is remembered goes, but for one."""
         kept = [old for old in self.latest if look.time - old.time <= REMEMBERED] or [self.last]
-        return Course(self.first, (*kept, look))
+        return FillHistory(self.first, (*kept, look))
 
     @property
-    def last(self) -> Look:
+    def last(self) -> Sample:
         """The latest look."""
         return self.latest[-1]
 
@@ -93,28 +93,28 @@ class Rest:
 
 
 @dataclass(frozen=True)
-class Story:
+class SnapshotStatistics:
     """What has become of a snapshot: how it filled (None for a thin one), its growth in bytes, what held that up.
 
     `written` are the bytes that were written to the volume meanwhile. `curve` are some looks, the first and the last
     among them. `rest` is what came at its loss, if that was seen.
     """
 
-    course: Course | None = None
+    course: FillHistory | None = None
     grown: int = 0
     stuck: str = ""
     written: int = 0
-    curve: tuple[Look, ...] = ()
+    curve: tuple[Sample, ...] = ()
     rest: Rest | None = None
 
 
 @dataclass(frozen=True)
-class PoolStory:
+class PoolStatistics:
     """How the data or the metadata (`what`) of a thin pool (`vg/lv`) filled, in the pool's blocks."""
 
     name: str
     what: str
-    curve: tuple[Look, ...]
+    curve: tuple[Sample, ...]
 
 
 @dataclass
@@ -122,10 +122,10 @@ class Curve:
     """Some of the looks at a snapshot, spread over the time: at most `most`, however long the command runs."""
 
     most: int = 60
-    looks: list[Look] = field(default_factory=list)
+    looks: list[Sample] = field(default_factory=list)
     every: float = 0.0
 
-    def add(self, look: Look) -> None:
+    def add(self, look: Sample) -> None:
         """Take note of a look, unless one was just before; of several alike the first and the last are enough.
 
         When there are too many, every second one goes.
@@ -141,22 +141,22 @@ class Curve:
             self.every = 2 * (self.looks[-1].time - self.looks[0].time) / len(self.looks)
             del self.looks[1::2]
 
-    def with_last(self, look: Look) -> tuple[Look, ...]:
+    def with_last(self, look: Sample) -> tuple[Sample, ...]:
         """Return them, the last one too."""
         return (*self.looks, look) if self.looks and look.time > self.looks[-1].time else tuple(self.looks)
 
 
-def _speed(looks: Sequence[Look], window: float, least: float = 0.001) -> float:
+def _speed(looks: Sequence[Sample], window: float, least: float = 0.001) -> float:
     *earlier, last = looks
     since = next((old for old in earlier if last.time - old.time <= window), (*earlier, last)[-2 if earlier else -1])
     return max(0.0, (last.used - since.used) / max(least, last.time - since.time))
 
 
-def _left(look: Look, speed: float) -> float:
+def _left(look: Sample, speed: float) -> float:
     return (look.total - look.used) / speed if speed > 0 else float("inf")
 
 
-def pause(snapshots: Sequence[Course], pools: Sequence[Course]) -> float:
+def pause(snapshots: Sequence[FillHistory], pools: Sequence[FillHistory]) -> float:
     """Return the seconds until the next look: the faster one fills, and the less room a snapshot has, the sooner.
 
     The fastest burst must not have filled more than half of the room until then.
@@ -166,7 +166,7 @@ def pause(snapshots: Sequence[Course], pools: Sequence[Course]) -> float:
     return max(SHORTEST, min([LONGEST, *soon]))
 
 
-def wanted(course: Course, most: int, *, measured: bool = False) -> int:
+def wanted(course: FillHistory, most: int, *, measured: bool = False) -> int:
     """Return by how many bytes a thick snapshot is to grow now, 0 for not at all; `most` is all that it can use.
 
     `measured`: its size comes of what the last runs have used, so that no burst is a surprise before that is reached.
@@ -191,17 +191,17 @@ def allowed(bytes_wanted: int, extent: int, free: int, reserve: int, sharers: in
     return min(-(-bytes_wanted // extent), share) * extent
 
 
-def pool_must_grow(course: Course) -> bool:
+def pool_must_grow(course: FillHistory) -> bool:
     """Whether a pool that may grow is to do so now."""
     return course.last.part >= POOL_GROWN or course.steady_left() <= 2 * POOL_SECONDS
 
 
-def pool_is_full(course: Course, *, may_grow: bool) -> bool:
+def pool_is_full(course: FillHistory, *, may_grow: bool) -> bool:
     """Whether the command must end now, so that the pool's own volumes can go on writing."""
     return course.last.part >= POOL_FULL or (not may_grow and course.steady_left() <= POOL_SECONDS)
 
 
-def until_full(course: Course) -> str:
+def until_full(course: FillHistory) -> str:
     """Say when it will be full at this speed."""
     seconds = course.left()
     if seconds == float("inf"):

@@ -14,11 +14,11 @@ from borg_lvm.machine import lvm
 from borg_lvm.machine.lvm import RUN_TAG, TAG, Volume, prefix
 from borg_lvm.machine.mounts import RAW, Mount
 from borg_lvm.planning import application_data, consent, mount_options
-from borg_lvm.planning.application_data import Covered
+from borg_lvm.planning.application_data import PlannedApplication
 from borg_lvm.planning.snapshot_size import Allotted, Known, allot, limit
 from borg_lvm.planning.view_layout import Hole as LiveHole
 from borg_lvm.planning.view_layout import Resolved, if_live
-from borg_lvm.planning.volumes import Crypt, Found, Volumes, shown_otherwise
+from borg_lvm.planning.volumes import Crypt, SnapshotCandidate, Volumes, shown_otherwise
 
 MINORS = 1 << 20
 FIRST_MINOR = 1 << 19
@@ -26,7 +26,7 @@ FIRST_MINOR = 1 << 19
 
 
 @dataclass(frozen=True)
-class Copy:
+class Snapshot:
     """A snapshot to be made of one volume, and how its file system is mounted.
 
     `extents` is 0 for a thin snapshot, which needs no space of its own; it may grow up to `limit` bytes. `measured`:
@@ -129,14 +129,14 @@ class Plan:
     """
 
     run_id: str
-    copies: tuple[Copy, ...]
+    copies: tuple[Snapshot, ...]
     covers: tuple[Laid, ...]
     holes: tuple[LiveHole, ...]
     live_sources: tuple[tuple[str, str], ...]
     sources: tuple[str, ...]
     consistency: str
     notes: tuple[str, ...] = ()
-    applications: tuple[Covered, ...] = ()
+    applications: tuple[PlannedApplication, ...] = ()
     seen: Mapping[str, Identity] = field(default_factory=dict)
     ways: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
@@ -181,7 +181,7 @@ def make(
 ) -> Plan:
     """Decide everything.
 
-    Errors: SourceError with every reason why a source cannot be frozen, all of them at once; or when there is nothing
+    Raises: SourceError with every reason why a source cannot be frozen, all of them at once; or when there is nothing
     to freeze at all, for then the command would read everything live under our name.
     """
     problems = list(resolved.problems)
@@ -232,7 +232,7 @@ def make(
     )
 
 
-def _size_of_nothing(copies: Sequence[Copy], size: Size) -> Iterator[str]:
+def _size_of_nothing(copies: Sequence[Snapshot], size: Size) -> Iterator[str]:
     """Yield a note when a size was asked for and no snapshot has one."""
     if size.basis != "auto" and not any(copy.extents for copy in copies):
         yield f"the snapshot size {size} is of no use here: thin snapshots take what they need from their pool"
@@ -249,7 +249,9 @@ def _nothing_to_do(resolved: Resolved) -> SourceError:
     )
 
 
-def _ordered(members: Sequence[Found], logs: Collection[str], below: Mapping[str, frozenset[str]]) -> list[Found]:
+def _ordered(
+    members: Sequence[SnapshotCandidate], logs: Collection[str], below: Mapping[str, frozenset[str]]
+) -> list[SnapshotCandidate]:
     """Return the volumes in the order in which they are held: logs (`vg/lv`) last, what lies on another before that.
 
     Whoever is suspended first writes what is dirty to what lies below. And the order matters to a program that writes
@@ -262,7 +264,7 @@ def _ordered(members: Sequence[Found], logs: Collection[str], below: Mapping[str
     return sorted(members, key=lambda one: (-len(below[one.volume.dm_uuid] & uuids), one.volume.full_name in logs))
 
 
-def _written_while_held(held: Sequence[Found], below: Mapping[str, frozenset[str]]) -> Iterator[str]:
+def _written_while_held(held: Sequence[SnapshotCandidate], below: Mapping[str, frozenset[str]]) -> Iterator[str]:
     """Yield what cannot be held together: a volume whose own metadata are read or written then, on another of them."""
     names = {one.volume.dm_uuid: one.volume.full_name for one in held}
     for one in held:
@@ -276,9 +278,9 @@ def _written_while_held(held: Sequence[Found], below: Mapping[str, frozenset[str
             )
 
 
-def _found(resolved: Resolved, volumes: Volumes, problems: list[str]) -> dict[str, tuple[Found, Mount]]:
+def _found(resolved: Resolved, volumes: Volumes, problems: list[str]) -> dict[str, tuple[SnapshotCandidate, Mount]]:
     """Return the volume of each cover's device, once for each device; what cannot be frozen goes into `problems`."""
-    found: dict[str, tuple[Found, Mount]] = {}
+    found: dict[str, tuple[SnapshotCandidate, Mount]] = {}
     for cover in sorted(
         resolved.covers, key=lambda cover: cover.mount.fstype == RAW
     ):  # a file system on it says how to hold it
@@ -293,7 +295,7 @@ def _found(resolved: Resolved, volumes: Volumes, problems: list[str]) -> dict[st
     return found
 
 
-def _named_twice(found: Mapping[str, tuple[Found, Mount]]) -> Iterator[str]:
+def _named_twice(found: Mapping[str, tuple[SnapshotCandidate, Mount]]) -> Iterator[str]:
     """Yield what is wrong with a volume that is to be copied as it is, and once more by the LUKS mapping on it."""
     seen: dict[str, Mount] = {}
     for one, mount in found.values():
@@ -302,7 +304,7 @@ def _named_twice(found: Mapping[str, tuple[Found, Mount]]) -> Iterator[str]:
             yield f"{mount.path} and {other.path} are both on {one.volume.full_name}; name one of them"
 
 
-def _no_key(found: Found, mount: Mount) -> str:
+def _no_key(found: SnapshotCandidate, mount: Mount) -> str:
     assert found.crypt
     return (
         f"{mount.path}: it lies on {found.volume.full_name}, which is encrypted, and the kernel does not give the key "
@@ -325,9 +327,11 @@ def _minors(volumes: Sequence[Volume], taken: frozenset[int]) -> dict[str, int]:
     return chosen
 
 
-def _copy(number: int, found: Found, mount: Mount, wishes: Wishes, space: Allotted | None, minor: int | None) -> Copy:
+def _copy(
+    number: int, found: SnapshotCandidate, mount: Mount, wishes: Wishes, space: Allotted | None, minor: int | None
+) -> Snapshot:
     crypt, lone = found.crypt, mount.device in wishes.external_journals
-    return Copy(
+    return Snapshot(
         origin=found.volume,
         name=f"{prefix(wishes.run_id)}{number}",
         extents=space.extents if space else 0,

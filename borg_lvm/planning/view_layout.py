@@ -45,7 +45,7 @@ def if_live(path: str) -> str:
 
 
 @dataclass(frozen=True)
-class Cover:
+class FrozenPath:
     """A path that the view covers with `inside` of the file system mounted at `mount`.
 
     If the path is a block device, with that of the copy (`mount.fstype` is then `raw`).
@@ -73,7 +73,7 @@ class Resolved:
     are `absent`.
     """
 
-    covers: tuple[Cover, ...]
+    covers: tuple[FrozenPath, ...]
     holes: tuple[Hole, ...]
     live_sources: tuple[tuple[str, str], ...]
     problems: tuple[str, ...]
@@ -259,13 +259,13 @@ def _live(wanted: Wanted, targets: Mapping[str, str]) -> dict[str, Hole]:
 
 def _nested(
     targets: Mapping[str, str], live: Mapping[str, Hole], table: Table, left_out: LeftOut, *, one_file_system: bool
-) -> tuple[dict[str, Cover], dict[str, Hole]]:
+) -> tuple[dict[str, FrozenPath], dict[str, Hole]]:
     """Decide about every mount below a target that is no target itself: it is covered too, or it is a hole.
 
     What is mounted below a live path is left to it. `one_file_system`: a program knows a file system by its device
     number, so it enters a bind mount of the one that it began in.
     """
-    covers: dict[str, Cover] = {}
+    covers: dict[str, FrozenPath] = {}
     holes: dict[str, Hole] = {}
     own = {target: table.of(target).device for target in targets} if one_file_system else {}
     for mount in table.mounts:
@@ -282,7 +282,7 @@ def _nested(
         elif why := left_out.reason(mount):
             holes[path] = Hole(path, why)
         else:
-            covers[path] = Cover(path, mount, mount.root, f"mounted below {targets[outer]}")
+            covers[path] = FrozenPath(path, mount, mount.root, f"mounted below {targets[outer]}")
     return covers, holes
 
 
@@ -292,8 +292,8 @@ def _below_another(path: str, outer: str, holes: Mapping[str, Hole]) -> bool:
 
 
 def _own(
-    targets: Mapping[str, str], nested: Mapping[str, Cover], holes: Mapping[str, Hole], table: Table
-) -> dict[str, Cover]:
+    targets: Mapping[str, str], nested: Mapping[str, FrozenPath], holes: Mapping[str, Hole], table: Table
+) -> dict[str, FrozenPath]:
     """Return the covers of the targets themselves; one that an outer cover shows already needs none."""
     mounts = {target: table.of(target) for target in targets} | {path: cover.mount for path, cover in nested.items()}
     covers = {}
@@ -301,19 +301,23 @@ def _own(
         mount = mounts[target]
         outer = next((outer for outer in above(target) if outer in mounts or outer in holes), None)
         if outer is None or outer in holes or mounts[outer].id != mount.id:
-            covers[target] = Cover(target, mount, mount.inside(target), given)
+            covers[target] = FrozenPath(target, mount, mount.inside(target), given)
     return covers
 
 
-def _devices(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> dict[str, Cover]:
+def _devices(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> dict[str, FrozenPath]:
     """Return the covers of the targets that are block devices themselves."""
     found = {_behind(seen): seen.device for seen in sources if seen.device}
     return {
-        path: Cover(path, raw(device, path), "/", targets[path]) for path, device in found.items() if path in targets
+        path: FrozenPath(path, raw(device, path), "/", targets[path])
+        for path, device in found.items()
+        if path in targets
     }
 
 
-def _is_hidden(hole: Hole, targets: Mapping[str, str], covers: Mapping[str, Cover], holes: Mapping[str, Hole]) -> bool:
+def _is_hidden(
+    hole: Hole, targets: Mapping[str, str], covers: Mapping[str, FrozenPath], holes: Mapping[str, Hole]
+) -> bool:
     """Tell whether a cover would hide this path: a hole is bound with all that is mounted below it."""
     outer = next((path for path in above(hole.path) if path in targets or path in covers or path in holes), None)
     return outer is not None and outer not in holes

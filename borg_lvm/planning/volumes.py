@@ -26,7 +26,7 @@ class Crypt:
 
 
 @dataclass(frozen=True)
-class Found:
+class SnapshotCandidate:
     """A volume that can be snapshotted for a mount, and the LUKS mapping between, if there is one.
 
     `raw`: the volume itself is the source, whatever is on it.
@@ -52,7 +52,7 @@ class Volumes:
         self._by_uuid = {volume.dm_uuid: volume for volume in volumes}
         self._by_name = {(volume.vg_uuid, volume.name): volume for volume in volumes}
 
-    def find(self, mount: Mount) -> Found | str:
+    def find(self, mount: Mount) -> SnapshotCandidate | str:
         """Return the volume below a mount, or say in one clause why it cannot be frozen."""
         if mount.fstype == RAW:
             return self._find_raw(mount.device)
@@ -75,7 +75,7 @@ class Volumes:
                     waiting.append(self._stack[number])
         return frozenset(filter(None, found.values()))
 
-    def _find_below(self, mount: Mount) -> Found | str:
+    def _find_below(self, mount: Mount) -> SnapshotCandidate | str:
         device = self._stack.get(mount.device)
         if device is None:
             return f"its {mount.fstype} file system lies on {mount.source}, which is no block device that we can see"
@@ -91,9 +91,9 @@ class Volumes:
             return self._not_listed(device)
         if reason := _bad_file_system(mount, volume):
             return reason
-        return self._refusal(volume, device) or Found(volume, crypt)
+        return self._refusal(volume, device) or SnapshotCandidate(volume, crypt)
 
-    def _find_raw(self, number: str) -> Found | str:
+    def _find_raw(self, number: str) -> SnapshotCandidate | str:
         device = self._stack.get(number)
         if device is not None and device.dm_uuid.startswith("CRYPT-"):
             return f"it is the mapping {device.dm_name}; name the logical volume below it, or a folder on it"
@@ -102,7 +102,7 @@ class Volumes:
             return self._not_listed(device)
         if device is None or volume is None:
             return f"it is the block device {number}, which is not a logical volume"
-        return self._refusal(volume, device) or Found(volume, None, raw=True)
+        return self._refusal(volume, device) or SnapshotCandidate(volume, None, raw=True)
 
     def _below(self, device: BlockDevice) -> BlockDevice:
         """Return the one device below a mapping, or the mapping itself if none can be seen."""

@@ -1,10 +1,10 @@
-"""What a plugin for an application implements: a server, a unit, anything that writes files and can stand still.
+"""What a plugin for an application implements: a server, a unit, anything that writes files and can be quiesced.
 
-A plugin's hook `borg_lvm_application` returns a `Kind`; for each entry of `applications:` in the configuration the
-core makes an `Application` of it, and drives that through its life: *probe* (where is the data?), *prepare* (what is
-slow and blocks nobody), *intents* (what somebody else needs to undo it), *quiesced* (it stands still), *confirm* (it
-did so all the time), *close*, *verify* (is its copy right?). docs/plugins.md has a whole plugin, and the tests that it
-must pass.
+A plugin's hook `borg_lvm_application` returns an `ApplicationType`; for each entry of `applications:` in the
+configuration the core makes an `Application` of it, and drives that through its life: *probe* (where is the data?),
+*prepare* (what is slow and blocks nobody), *intents* (what somebody else needs to undo it), *quiesced* (it stands
+still), *confirm* (it did so all the time), *close*, *verify* (is its copy right?). docs/plugins.md has a whole plugin,
+and the tests that it must pass.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Intent:
 
 
 @dataclass(frozen=True)
-class Wish:
+class ApplicationSettings:
     """An entry of the configuration as its plugin gets it; `deadline` in seconds is how long it may stand still."""
 
     name: str
@@ -143,7 +143,7 @@ class Application(ABC):
 
 
 @dataclass(frozen=True)
-class Kind:
+class ApplicationType:
     """What a plugin offers: its levels (the first is the default) with their meaning, its options, and how it is made.
 
     `options` is a dataclass of keys (`borg_lvm.config.fields`). At the levels in `still` the application writes
@@ -155,14 +155,14 @@ class Kind:
 
     levels: Mapping[str, str]
     options: type
-    make: Callable[[Wish], Application]
+    make: Callable[[ApplicationSettings], Application]
     still: frozenset[str] = frozenset()
     apart: frozenset[str] = frozenset()
     recovers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
-class Found:
+class DiscoveredApplication:
     """An application that a plugin has found running here, as the entry of the configuration that would cover it.
 
     `told` says what was found, and what must still be looked after, in a sentence or two. `options` are the plugin's

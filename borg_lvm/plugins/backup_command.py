@@ -129,7 +129,7 @@ class Runs(Protocol):
     """Runs a program where the command ran, and returns what it wrote to its standard output.
 
     Its environment is that of the command, and what is in `env` besides: secrets stay there.
-    Errors: ProgramError, which may be left to the core.
+    Raises: ProgramError, which may be left to the core.
     """
 
     def __call__(self, argv: Sequence[str], *, env: Mapping[str, str] = NOTHING) -> str:

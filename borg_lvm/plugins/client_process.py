@@ -50,11 +50,11 @@ class Child:
         return Intent((END_PROCESS, str(pid), processes.stat_fields(pid)[19].decode()))
 
     def go(self) -> None:
-        """Have what `waiting` has started begin. Errors: QuiesceError."""
+        """Have what `waiting` has started begin. Raises: QuiesceError."""
         self.say("go\n")
 
     def say(self, text: str) -> None:
-        """Write to its standard input. Errors: QuiesceError when it has ended."""
+        """Write to its standard input. Raises: QuiesceError when it has ended."""
         assert self._process.stdin
         if self._process.stdin.closed:
             raise QuiesceError(f"{self._name} has ended")
@@ -66,7 +66,7 @@ class Child:
     def line(self, seconds: float) -> str:
         """Return the next line that it says.
 
-        Errors: BusyError when it says nothing within so many seconds, QuiesceError when it ends.
+        Raises: BusyError when it says nothing within so many seconds, QuiesceError when it ends.
         """
         end = time.monotonic() + seconds
         while b"\n" not in self._waiting:
@@ -87,7 +87,7 @@ class Child:
     def lines_until(self, mark: str, seconds: float) -> list[str]:
         """Return the lines that it says before the line `mark`; each may take so many seconds.
 
-        Errors: BusyError when it says nothing for so long, QuiesceError when it ends: with its errors, or else all that
+        Raises: BusyError when it says nothing for so long, QuiesceError when it ends: with its errors, or else all that
         it said.
         """
         lines: list[str] = []
@@ -117,7 +117,7 @@ class Child:
     def end(self) -> None:
         """Close its input and wait for its end; kill it if it does not come to that soon. A second time does nothing.
 
-        Errors: QuiesceError when it had to be killed, or fails.
+        Raises: QuiesceError when it had to be killed, or fails.
         """
         assert self._process.stdin
         if self._process.returncode is not None:
@@ -187,7 +187,7 @@ def started(
 ) -> Iterator[Child]:
     """Start a program, called `name` in errors; it ends with the block. `memory`: how many bytes of data it may have.
 
-    Errors: ProgramError if it does not start.
+    Raises: ProgramError if it does not start.
     """
     with subprocesses.talking(argv, env=env, user=user, memory=memory) as process:
         child = Child(process, name or argv[0])
@@ -205,7 +205,7 @@ def unseen(argv: Sequence[str], user: subprocesses.Account, *, name: str = "") -
 
     They could open files in the view that it runs in, by /proc/PID/root, and so keep the snapshots in use. Of a
     program whose name ends with `.py`, `main` is called in an isolated interpreter that has loaded it as root.
-    Errors: ProgramError if no interpreter starts; what else goes wrong is said on a line, with an exit status of 1.
+    Raises: ProgramError if no interpreter starts; what else goes wrong is said on a line, with an exit status of 1.
     """
     who = [str(user.uid), str(user.gid), ",".join(map(str, user.groups))]
     with started([sys.executable, "-I", "-S", UNSEEN, *who, *argv], name=name or argv[0]) as child:

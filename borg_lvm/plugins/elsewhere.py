@@ -45,7 +45,7 @@ GROUPS = frozenset("compose container".split())
 
 
 def refuse(invocation: Invocation) -> None:
-    """Refuse a command whose files another process would read, where its mounts are not ours. Errors: UsageError."""
+    """Refuse a command whose files another process would read, where its mounts are not ours. Raises: UsageError."""
     name = invocation.program
     who, words = ELSEWHERE.get(name, ("", frozenset[str]()))
     if name == "docker" and _is_podman(invocation):
@@ -69,7 +69,7 @@ def refuse(invocation: Invocation) -> None:
 def refuse_raw(invocation: Invocation, devices: Sequence[str]) -> None:
     """Refuse a program that reads the device of a file system, unless each source is one: no folder's is covered.
 
-    dump(8) looks for it in the tables of mounts and of fstab, and finds the live one. Errors: UsageError.
+    dump(8) looks for it in the tables of mounts and of fstab, and finds the live one. Raises: UsageError.
     """
     name = invocation.program
     if (name in RAW or name.startswith("partclone.")) and not all(devices):

@@ -29,7 +29,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from borg_lvm.plugins.application import Found, Kind
+    from borg_lvm.plugins.application import ApplicationType, DiscoveredApplication
     from borg_lvm.plugins.backup_command import Invocation, Marked, Reading, Tainted
 
 hookspec = pluggy.HookspecMarker("borg_lvm")
@@ -54,7 +54,7 @@ def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> Marked | None:
 
 
 @hookspec
-def borg_lvm_application() -> Kind:
+def borg_lvm_application() -> ApplicationType:
     """Describe the kind of application that this plugin quiesces (`borg_lvm.plugins.application`).
 
     Called once, when an entry of `applications` names the plugin. The core makes an `Application` for each entry and
@@ -64,8 +64,8 @@ def borg_lvm_application() -> Kind:
 
 
 @hookspec
-def borg_lvm_discover() -> Sequence[Found]:
-    """Find applications of this plugin's kind that run here, each as an entry of the configuration (`Found`).
+def borg_lvm_discover() -> Sequence[DiscoveredApplication]:
+    """Find applications of this plugin's kind that run here, each as an entry of the configuration.
 
     Called for `borg-lvm discover`, `check` and `hooks NAME`. Changes nothing, connects to no process that is not root's
     (it may be a stranger's), and leaves out what it cannot see. All plugins together have a short time.

@@ -22,7 +22,7 @@ from borg_lvm.plugins import hookspecs
 from borg_lvm.plugins.backup_command import Invocation, Marked, Reading, Tainted
 
 if TYPE_CHECKING:
-    from borg_lvm.plugins.application import Found, Kind
+    from borg_lvm.plugins.application import ApplicationType, DiscoveredApplication
     from borg_lvm.plugins.trace import Trace
 
 GROUP = "borg_lvm"
@@ -82,7 +82,7 @@ def _offers(folder: str) -> Iterator[tuple[str, str]]:
 def load(names: Iterable[str]) -> pluggy.PluginManager:
     """Import and register the named plugins.
 
-    Errors: ConfigError for a name that is not installed, a plugin that cannot be imported, a hook whose name
+    Raises: ConfigError for a name that is not installed, a plugin that cannot be imported, a hook whose name
     or arguments do not exist.
     """
     manager = pluggy.PluginManager(GROUP)
@@ -138,16 +138,16 @@ def taint(names: Sequence[str], invocation: Invocation, tainted: Tainted) -> Mar
     return answer
 
 
-def application(name: str) -> Kind:
-    """Ask the named plugin which kind of application it quiesces. Errors: ConfigError."""
-    offers: list[Kind] = load([name]).hook.borg_lvm_application()
+def application(name: str) -> ApplicationType:
+    """Ask the named plugin which kind of application it quiesces. Raises: ConfigError."""
+    offers: list[ApplicationType] = load([name]).hook.borg_lvm_application()
     if not offers:
         raise ConfigError(f"the plugin {name!r} quiesces no application", remedy="borg-lvm hooks tells what each does")
     return tracing.kind(offers[0]) if tracing else offers[0]
 
 
-def discover(name: str) -> list[Found]:
-    """Ask the named plugin for what runs here. Errors: ConfigError, also when it fails."""
+def discover(name: str) -> list[DiscoveredApplication]:
+    """Ask the named plugin for what runs here. Raises: ConfigError, also when it fails."""
     manager = load([name])
     try:
         return [found for answer in manager.hook.borg_lvm_discover() for found in answer]

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from borg_lvm.log import Log
-from borg_lvm.plugins.application import Application, Kind, Wish
+from borg_lvm.plugins.application import Application, ApplicationSettings, ApplicationType
 
 if TYPE_CHECKING:
     import pluggy
@@ -43,10 +43,10 @@ class Trace:
 
         manager.add_hookcall_monitoring(before, after)
 
-    def kind(self, kind: Kind) -> Kind:
+    def kind(self, kind: ApplicationType) -> ApplicationType:
         """Return a kind of which all calls of its applications are told."""
 
-        def make(wish: Wish) -> Application:
+        def make(wish: ApplicationSettings) -> Application:
             application = self.call(wish.name, "make", kind.make, wish)
             own: dict[str, Callable[..., Any]] = {"quiesced": self._block, "prepare": self._steps}
             for name in vars(Application):

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from borg_lvm.errors import SnapshotError, with_notes
 from borg_lvm.linux import namespaces, safe_open, syscalls
-from borg_lvm.planning.application_data import Asked, Covered, Kept
-from borg_lvm.planning.plan import Copy, Plan
+from borg_lvm.planning.application_data import Kept, PlannedApplication, ProbedApplication
+from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.plugins.application import Added
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.view import mounts
@@ -26,11 +26,13 @@ THERE = "there"
 class Place:
     """A copy, and a folder in its file system."""
 
-    copy: Copy
+    copy: Snapshot
     inside: str
 
 
-def refusals(asked: Sequence[Asked], covered: Sequence[Covered], copies: Sequence[Copy]) -> Iterator[str]:
+def refusals(
+    asked: Sequence[ProbedApplication], covered: Sequence[PlannedApplication], copies: Sequence[Snapshot]
+) -> Iterator[str]:
     """Yield why something could not be put into a copy. Pure."""
     unfit = {one.origin.full_name: "encrypted" if one.crypt else "copied as it is" for one in copies if not _fits(one)}
     for one, found in zip(asked, covered, strict=True):
@@ -42,13 +44,13 @@ def refusals(asked: Sequence[Asked], covered: Sequence[Covered], copies: Sequenc
                 )
 
 
-def _fits(copy: Copy) -> bool:
+def _fits(copy: Snapshot) -> bool:
     """Tell whether a copy can be mounted writable."""
     return not (copy.crypt or copy.raw)
 
 
 def put(plan: Plan, added: Mapping[str, Sequence[Added]], book: Ledger) -> None:
-    """Write all of it, by the names of the applications. Errors: SnapshotError."""
+    """Write all of it, by the names of the applications. Raises: SnapshotError."""
     for one in plan.applications:
         for file in added.get(one.name, ()):
             place = _place(plan.copies, one.kept, file.folder)
@@ -64,7 +66,7 @@ def put(plan: Plan, added: Mapping[str, Sequence[Added]], book: Ledger) -> None:
                 raise SnapshotError(f"{one.name}: {file.name} cannot be put into its copy: {told}")
 
 
-def _place(copies: Iterable[Copy], kept: Iterable[Kept], folder: str) -> Place | None:
+def _place(copies: Iterable[Snapshot], kept: Iterable[Kept], folder: str) -> Place | None:
     """Find where in which copy a folder is. Pure."""
     found = next((one for one in kept if one.path == folder and one.volume), None)
     copy = next((copy for copy in copies if found and copy.origin.full_name == found.volume), None)
@@ -97,7 +99,7 @@ def _written(place: Place, file: Added, staging: str) -> str:
 def write(folder: str, file: Added, below: str) -> None:
     """Write a file for the owner alone of a folder below another one, through no link.
 
-    Errors: OSError, also when the folder is not its owner's: whoever tells us of it may want root to write elsewhere.
+    Raises: OSError, also when the folder is not its owner's: whoever tells us of it may want root to write elsewhere.
     """
     with safe_open.path(below) as top, safe_open.path(folder, top, safe_open.FOLDER) as place:
         owner = os.fstat(place).st_uid

@@ -16,17 +16,17 @@ from borg_lvm.errors import BorgLvmError, BusyError, QuiesceError
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import Signals
 from borg_lvm.linux.subprocesses import ProgramError
-from borg_lvm.planning.application_data import Asked
+from borg_lvm.planning.application_data import ProbedApplication
 from borg_lvm.planning.plan import Plan
 from borg_lvm.plugins.application import Added
 from borg_lvm.quiesce import managed_application
 from borg_lvm.quiesce import prepare as preparing
 from borg_lvm.quiesce import verify as verifying
-from borg_lvm.quiesce.managed_application import Player
-from borg_lvm.reporting.outcome import Quiesced
+from borg_lvm.quiesce.managed_application import ManagedApplication
+from borg_lvm.reporting.outcome import ApplicationResult
 from borg_lvm.state.ledger import Ledger, path
 from borg_lvm.watchdog import resume
-from borg_lvm.watchdog.client import Guardian
+from borg_lvm.watchdog.client import Watchdog
 
 RESUME_TIMEOUT = 20.0
 APART_TIMEOUT = 600.0
@@ -34,35 +34,35 @@ APART_TIMEOUT = 600.0
 
 
 @contextmanager
-def assembled(settings: Settings) -> Iterator[Troupe]:
-    """Load the plugins of the configured applications; let go of all connections in the end. Errors: ConfigError."""
-    troupe = Troupe(managed_application.made(settings))
+def assembled(settings: Settings) -> Iterator[Applications]:
+    """Load the plugins of the configured applications; let go of all connections in the end. Raises: ConfigError."""
+    troupe = Applications(managed_application.made(settings))
     try:
         yield troupe
     finally:
         troupe.close()
 
 
-class Troupe:
+class Applications:
     """All applications of a run."""
 
-    def __init__(self, members: Sequence[Player]) -> None:
+    def __init__(self, members: Sequence[ManagedApplication]) -> None:
         self._members = members
         self._used = False
 
-    def probe(self) -> tuple[tuple[Asked, ...], tuple[str, ...]]:
-        """Ask all where they keep what; returns that, and why some take no part. Errors: QuiesceError."""
+    def probe(self) -> tuple[tuple[ProbedApplication, ...], tuple[str, ...]]:
+        """Ask all where they keep what; returns that, and why some take no part. Raises: QuiesceError."""
         for player in self._members:
             player.ask()
         left_out = tuple(f"{player.out}; it is not quiesced" for player in self._members if player.out)
         return tuple(player.asked() for player in self._active()), left_out
 
     def prepare(
-        self, watch: Guardian, ledger: Ledger, signals: Signals, leftovers: list[str], *, patient: bool = False
+        self, watch: Watchdog, ledger: Ledger, signals: Signals, leftovers: list[str], *, patient: bool = False
     ) -> Ready:
         """Do what takes long, and tell the guardian how each is resumed; all begin anew if it is not the first time.
 
-        `patient`: another attempt follows if one is busy. Errors: QuiesceError, InterruptedRunError.
+        `patient`: another attempt follows if one is busy. Raises: QuiesceError, InterruptedRunError.
         """
         watch.writes_to(path(ledger.run_id))
         for player in self._active():
@@ -84,12 +84,12 @@ class Troupe:
         return Ready(self._active(), watch, ledger, signals, leftovers)
 
     def ask_again(self) -> None:
-        """See that who was absent still is, now that all snapshots are there. Errors: QuiesceError."""
+        """See that who was absent still is, now that all snapshots are there. Raises: QuiesceError."""
         for player in self._members:
             player.ask_again()
 
     def added(self) -> dict[str, Sequence[Added]]:
-        """Return what is to be put into the copy of each, by its name. Errors: QuiesceError."""
+        """Return what is to be put into the copy of each, by its name. Raises: QuiesceError."""
         found = {}
         for player in self._active():
             added = player.attempt("asking", player.entry.prepare_timeout, player.application.added)
@@ -100,7 +100,7 @@ class Troupe:
     def verify(self, plan: Plan, signals: Signals, view: View) -> None:
         """Have those whose data is all in the view look at their copies there.
 
-        Errors: QuiesceError when one is wrong, unless the run may go on with it; InterruptedRunError.
+        Raises: QuiesceError when one is wrong, unless the run may go on with it; InterruptedRunError.
         """
         whole = {one.name for one in plan.applications if one.kept and not any(kept.missing for kept in one.kept)}
         verifying.looked([player for player in self._active() if player.looks and player.name in whole], view, signals)
@@ -110,10 +110,10 @@ class Troupe:
         for player in self._members:
             player.close()
 
-    def told(self) -> tuple[Quiesced, ...]:
+    def told(self) -> tuple[ApplicationResult, ...]:
         """Return what has become of each."""
         return tuple(
-            Quiesced(
+            ApplicationResult(
                 player.name,
                 player.wish.level,
                 player.seconds,
@@ -128,7 +128,7 @@ class Troupe:
             for player in self._members
         )
 
-    def _active(self) -> list[Player]:
+    def _active(self) -> list[ManagedApplication]:
         return [player for player in self._members if not player.out]
 
 
@@ -136,7 +136,12 @@ class Ready:
     """Applications that can be quiesced now; what could not be resumed goes into `leftovers`."""
 
     def __init__(
-        self, members: Sequence[Player], watch: Guardian, ledger: Ledger, signals: Signals, leftovers: list[str]
+        self,
+        members: Sequence[ManagedApplication],
+        watch: Watchdog,
+        ledger: Ledger,
+        signals: Signals,
+        leftovers: list[str],
     ) -> None:
         self._members = members
         self._watch = watch
@@ -149,7 +154,7 @@ class Ready:
     def quiesced(self) -> Iterator[None]:
         """Hold all applications still for the length of the block, then have each prove that it did stand still.
 
-        Errors: QuiesceError; BusyError when another attempt may succeed. Whatever happens, all are resumed; those that
+        Raises: QuiesceError; BusyError when another attempt may succeed. Whatever happens, all are resumed; those that
         could not be are told in the error.
         """
         try:
@@ -171,7 +176,7 @@ class Ready:
         if self._failed:
             raise QuiesceError(self._failed[0], details=tuple(self._failed[1:]))
 
-    def _enter(self, player: Player) -> None:
+    def _enter(self, player: ManagedApplication) -> None:
         """Quiesce one: first in the ledger, then with the guardian, then in fact."""
         player.attempted = True
         player.seconds = -time.monotonic()
@@ -181,7 +186,7 @@ class Ready:
         if player.out:
             self._resume(player)
 
-    def _resume(self, player: Player) -> None:
+    def _resume(self, player: ManagedApplication) -> None:
         """Resume one. What goes wrong does not stop the others. A second time does nothing."""
         if not player.attempted:
             return
@@ -195,7 +200,7 @@ class Ready:
             with suppress(BorgLvmError):  # a full /run must not stop us
                 self._ledger.write("resumed", name=player.name)
 
-    def _goes_again(self, player: Player) -> bool:
+    def _goes_again(self, player: ManagedApplication) -> bool:
         """Resume one by itself; if it had not come so far, or fails, by what was written down as well."""
         error = player.leave(RESUME_TIMEOUT)
         if player.entered and error is None:

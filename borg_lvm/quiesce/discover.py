@@ -18,7 +18,7 @@ from borg_lvm.config.schema import ApplicationEntry, Settings
 from borg_lvm.errors import ConfigError
 from borg_lvm.linux import timeouts
 from borg_lvm.plugins import manager
-from borg_lvm.plugins.application import Found, Kind
+from borg_lvm.plugins.application import ApplicationType, DiscoveredApplication
 
 TIMEOUT = 60.0
 MOST = 256
@@ -31,8 +31,8 @@ class Discovered:
     """An application that was found, its plugin, and the entry that covers it already, if there is one."""
 
     plugin: str
-    kind: Kind
-    found: Found
+    kind: ApplicationType
+    found: DiscoveredApplication
     configured: str = ""
 
 
@@ -52,7 +52,7 @@ def everything(settings: Settings, warn: Callable[[str], object], seconds: float
 
 
 def by_plugin(name: str, settings: Settings, seconds: float = TIMEOUT) -> list[Discovered]:
-    """Ask one plugin. Errors: ConfigError when it cannot be loaded, fails, or takes too long."""
+    """Ask one plugin. Raises: ConfigError when it cannot be loaded, fails, or takes too long."""
     try:
         with timeouts.at_most(seconds):
             found = manager.discover(name)
@@ -65,7 +65,7 @@ def by_plugin(name: str, settings: Settings, seconds: float = TIMEOUT) -> list[D
     return [Discovered(name, kind, one, _configured(one, kind, entries)) for one in found[:MOST]]
 
 
-def _configured(found: Found, kind: Kind, entries: Sequence[ApplicationEntry]) -> str:
+def _configured(found: DiscoveredApplication, kind: ApplicationType, entries: Sequence[ApplicationEntry]) -> str:
     """Return the name of the entry that covers it."""
     for entry in entries:
         options = read_options(entry.options, kind.options, f"{entry.name}.options", entry.plugin.place)
@@ -75,7 +75,7 @@ def _configured(found: Found, kind: Kind, entries: Sequence[ApplicationEntry]) -
     return ""
 
 
-def _value(found: Found, kind: Kind, name: str) -> Any:
+def _value(found: DiscoveredApplication, kind: ApplicationType, name: str) -> Any:
     return found.options[name] if name in found.options else default(kind.options, name)
 
 

@@ -12,9 +12,9 @@ from borg_lvm.config.plugin_options import read_level, read_options
 from borg_lvm.config.schema import ApplicationEntry, Settings
 from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
 from borg_lvm.linux import timeouts
-from borg_lvm.planning.application_data import Asked
+from borg_lvm.planning.application_data import ProbedApplication
 from borg_lvm.plugins import manager
-from borg_lvm.plugins.application import Application, Kind, Probe, Wish
+from borg_lvm.plugins.application import Application, ApplicationSettings, ApplicationType, Probe
 
 T = TypeVar("T")
 CLOSE_TIMEOUT = 10.0
@@ -23,7 +23,7 @@ PASSING = ("quiescing", "confirming")
 
 
 @dataclass
-class Player:
+class ManagedApplication:
     """An application and how it fares. `out` says why it takes no part any more; the run goes on without it.
 
     `patient`: another attempt follows if it is busy now, so that the run need not go on without it yet. `stood`: it was
@@ -33,8 +33,8 @@ class Player:
     """
 
     entry: ApplicationEntry
-    kind: Kind
-    wish: Wish
+    kind: ApplicationType
+    wish: ApplicationSettings
     application: Application
     probe: Probe = field(default_factory=lambda: Probe("", ()))
     undo: str = ""
@@ -73,7 +73,7 @@ class Player:
         return self.wish.level in self.kind.apart
 
     def ask(self) -> None:
-        """Have it say where its data is. Errors: QuiesceError."""
+        """Have it say where its data is. Raises: QuiesceError."""
         found = self.attempt("probing", self.entry.prepare_timeout, self.application.probe)
         if found is not None:
             self.probe = found
@@ -82,7 +82,7 @@ class Player:
     def ask_again(self) -> None:
         """Refuse it if it was not there when it was asked, and is now: its data may be saved, of no known state.
 
-        Errors: QuiesceError, unless the run may go on; then it does not count as absent any more.
+        Raises: QuiesceError, unless the run may go on; then it does not count as absent any more.
         """
         if not self.unseen:
             return
@@ -103,7 +103,7 @@ class Player:
     ) -> T | None:
         """Have the plugin do something, for so long at most; if it fails, do as the configuration says.
 
-        Errors: QuiesceError, unless the run may go on without this application: then `out` tells why.
+        Raises: QuiesceError, unless the run may go on without this application: then `out` tells why.
         """
         answer: list[T] = []
         error = self.failure(doing, seconds, lambda: answer.append(work()), stop)
@@ -140,13 +140,13 @@ class Player:
         return type(self.application).verify is not Application.verify
 
     def judge(self, wrong: Sequence[str], remedy: str = "") -> None:
-        """Take note of what was found wrong with its copy, if anything. Errors: QuiesceError, unless it may be so."""
+        """Take note of what was found wrong with its copy, if anything. Raises: QuiesceError, unless it may be so."""
         if wrong and self.entry.on_failure != "crash-consistent":
             raise QuiesceError(wrong[0], details=tuple(wrong[1:]), remedy=remedy)
         self.wrong = " ".join(wrong)
 
     def renew(self) -> None:
-        """Begin anew with a new object of the plugin's, for each is quiesced but once. Errors: QuiesceError."""
+        """Begin anew with a new object of the plugin's, for each is quiesced but once. Raises: QuiesceError."""
         self.close()
         self.block, self.attempted, self.entered = None, False, False
         self.seconds, self.remark = 0.0, ""
@@ -161,7 +161,7 @@ class Player:
             self.failure("closing", CLOSE_TIMEOUT, self.application.close)
 
     def enter(self) -> None:
-        """Quiesce it. Errors: QuiesceError, as `attempt`."""
+        """Quiesce it. Raises: QuiesceError, as `attempt`."""
 
         def work() -> None:
             self.block = self.application.quiesced()
@@ -175,10 +175,10 @@ class Player:
         block = self.block
         return self.failure("resuming", seconds, lambda: block and block.__exit__(None, None, None))
 
-    def asked(self) -> Asked:
+    def asked(self) -> ProbedApplication:
         """Return what it told, for the plan."""
         paths = (data.path for data in self.probe.paths)
-        return Asked(
+        return ProbedApplication(
             name=self.name,
             plugin=self.entry.plugin.text,
             level=self.wish.level,
@@ -199,12 +199,12 @@ def _kind(error: BorgLvmError, doing: str) -> type[QuiesceError]:
     return BusyError if busy and doing in PASSING else QuiesceError
 
 
-def made(settings: Settings) -> list[Player]:
+def made(settings: Settings) -> list[ManagedApplication]:
     """Load the plugins of the configured applications and make these.
 
     Raises: ConfigError: with every fault of every application, each with file and line.
     """
-    players: list[Player] = []
+    players: list[ManagedApplication] = []
     wrong: list[ConfigError] = []
     for number, entry in enumerate(settings.applications):
         try:
@@ -218,7 +218,7 @@ def made(settings: Settings) -> list[Player]:
     raise _together(wrong)
 
 
-def _made(entry: ApplicationEntry, where: str, settings: Settings) -> Player:
+def _made(entry: ApplicationEntry, where: str, settings: Settings) -> ManagedApplication:
     try:
         kind = manager.application(entry.plugin.text)
     except ConfigError as error:
@@ -235,7 +235,7 @@ def _made(entry: ApplicationEntry, where: str, settings: Settings) -> Player:
     if wrong:
         first, *more = (line for one in wrong for line in (one.message, *one.details))
         raise ConfigError(first, details=tuple(more))
-    wish = Wish(entry.name, level, entry.deadline or settings.deadline, options)
+    wish = ApplicationSettings(entry.name, level, entry.deadline or settings.deadline, options)
     try:
         application = kind.make(wish)
     except ConfigError as error:
@@ -243,7 +243,7 @@ def _made(entry: ApplicationEntry, where: str, settings: Settings) -> Player:
     except Exception as error:  # a stranger's plugin may fail in any way
         told = f"the plugin {entry.plugin.text!r} failed: {type(error).__name__}: {error}"
         raise _at(ConfigError(told), entry, where) from error
-    return Player(entry, kind, wish, application)
+    return ManagedApplication(entry, kind, wish, application)
 
 
 def _at(error: ConfigError, entry: ApplicationEntry, key: str) -> ConfigError:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from borg_lvm.linux.signals import Signals
 from borg_lvm.linux.timeouts import OutOfTime
-from borg_lvm.quiesce.managed_application import Player
+from borg_lvm.quiesce.managed_application import ManagedApplication
 
 T = TypeVar("T")
 LOOK_AGAIN = 0.05
@@ -24,12 +24,12 @@ LOOK_AGAIN = 0.05
 class Preparation:
     """One that has begun: its steps, and when (monotonic) it must be over."""
 
-    player: Player
+    player: ManagedApplication
     steps: Iterator[None]
     end: float
 
     def goes_on(self, signals: Signals) -> bool:
-        """Do its next step; tell whether another follows. Errors: QuiesceError, InterruptedRunError."""
+        """Do its next step; tell whether another follows. Raises: QuiesceError, InterruptedRunError."""
 
         def step() -> bool:
             more = next(self.steps, self) is not self
@@ -46,8 +46,8 @@ class Preparation:
             self.player.failure("preparing", self.player.entry.prepare_timeout, close)
 
 
-def prepared(players: Sequence[Player], signals: Signals) -> None:
-    """Have all prepare; who fails is out, if it may be. Errors: QuiesceError, InterruptedRunError."""
+def prepared(players: Sequence[ManagedApplication], signals: Signals) -> None:
+    """Have all prepare; who fails is out, if it may be. Raises: QuiesceError, InterruptedRunError."""
     with ExitStack() as stack:
         waiting: list[Preparation] = []
         for player in players:
@@ -62,7 +62,7 @@ def prepared(players: Sequence[Player], signals: Signals) -> None:
             waiting = [one for one in waiting if one.goes_on(signals)]
 
 
-def _attempt(player: Player, work: Callable[[], T], end: float, signals: Signals) -> T | None:
+def _attempt(player: ManagedApplication, work: Callable[[], T], end: float, signals: Signals) -> T | None:
     def stop() -> bool:
         return bool(signals.caught) or time.monotonic() > end
 

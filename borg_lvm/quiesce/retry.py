@@ -41,7 +41,7 @@ class Attempts:
     ) -> Iterator[T]:
         """Do the work under a duty to release what it makes, anew while an application is busy; hold the last duty.
 
-        Errors: BusyError when it is so at the last attempt, or when `leftovers` tells of something that could not be
+        Raises: BusyError when it is so at the last attempt, or when `leftovers` tells of something that could not be
         released; InterruptedRunError; whatever the work raises.
         """
         with ExitStack() as stack:

@@ -21,7 +21,7 @@ from borg_lvm.linux import namespaces, processes, safe_open, syscalls
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import Signals
 from borg_lvm.linux.timeouts import GRACE
-from borg_lvm.quiesce.managed_application import Player
+from borg_lvm.quiesce.managed_application import ManagedApplication
 from borg_lvm.state.ledger import STATE
 
 SCRATCH = "size=256m,mode=0711"
@@ -31,10 +31,10 @@ MOST = 1 << 20
 """How many bytes an answer may have."""
 
 
-def looked(players: Sequence[Player], view: View, signals: Signals) -> None:
+def looked(players: Sequence[ManagedApplication], view: View, signals: Signals) -> None:
     """Have these applications look at their copies; each player knows then what came of it.
 
-    Errors: QuiesceError when a copy is wrong, unless the run may go on with it; InterruptedRunError.
+    Raises: QuiesceError when a copy is wrong, unless the run may go on with it; InterruptedRunError.
     """
     with ExitStack() as stack:
         looks = [(player, stack.enter_context(_begun(player, view))) for player in players]
@@ -65,7 +65,7 @@ class Look:
     end: float
 
     def answer(self, signals: Signals) -> Answer | None:
-        """Wait for its answer; None if there is none. Errors: InterruptedRunError."""
+        """Wait for its answer; None if there is none. Raises: InterruptedRunError."""
         told = b""
         while time.monotonic() < self.end and len(told) <= MOST:
             signals.check()
@@ -82,7 +82,7 @@ class Look:
 
 
 @contextmanager
-def _begun(player: Player, view: View) -> Iterator[Look]:
+def _begun(player: ManagedApplication, view: View) -> Iterator[Look]:
     """Start the process; it is gone in the end, and with it all that it has mounted."""
     hear, tell = os.pipe()
     pid = os.fork()
@@ -108,7 +108,7 @@ def _end(pid: int, view: View) -> None:
         processes.kill_all_in(inode)
 
 
-def _child(player: Player, view: View, tell: int) -> NoReturn:
+def _child(player: ManagedApplication, view: View, tell: int) -> NoReturn:
     """Enter the view, look, and tell. Never returns and never raises."""
     try:
         parent = os.getppid()
@@ -121,7 +121,7 @@ def _child(player: Player, view: View, tell: int) -> NoReturn:
         os._exit(0)
 
 
-def _look(player: Player, view: View) -> Answer:
+def _look(player: ManagedApplication, view: View) -> Answer:
     namespaces.make_own()
     for source, target in view.shown:
         safe_open.bind_path(source, target)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.planning.application_data import Covered
-from borg_lvm.planning.growth_policy import Look, Story
-from borg_lvm.planning.plan import Copy
+from borg_lvm.planning.application_data import PlannedApplication
+from borg_lvm.planning.growth_policy import Sample, SnapshotStatistics
+from borg_lvm.planning.plan import Snapshot
 from borg_lvm.plugins.backup_command import Reading, Result
-from borg_lvm.reporting.outcome import Outcome, Quiesced
+from borg_lvm.reporting.outcome import ApplicationResult, Outcome
 
 VERSION = 1
 Certificate = dict[str, Any]
@@ -96,7 +96,7 @@ def judged(outcome: Outcome, reading: Reading, ending: Ending) -> Result:
 
 def _volumes(outcome: Outcome) -> Iterator[dict[str, Any]]:
     copies = outcome.plan.copies
-    stories = outcome.stories or (Story(),) * len(copies)
+    stories = outcome.stories or (SnapshotStatistics(),) * len(copies)
     pairs = (pair for one in outcome.instants for pair in zip(one.names, one.still, strict=True))
     still = {name: _ms(seconds) for name, seconds in pairs}
     for number, (copy, story) in enumerate(zip(copies, stories, strict=True)):
@@ -115,11 +115,11 @@ def _volumes(outcome: Outcome) -> Iterator[dict[str, Any]]:
         }
 
 
-def _curve(looks: Sequence[Look]) -> list[list[float]]:
+def _curve(looks: Sequence[Sample]) -> list[list[float]]:
     return [[round(look.time - looks[0].time, 1), look.used, look.total] for look in looks]
 
 
-def _space(copy: Copy, story: Story, fill: Fill) -> dict[str, Any] | None:
+def _space(copy: Snapshot, story: SnapshotStatistics, fill: Fill) -> dict[str, Any] | None:
     """Return how the space of a thick snapshot was used; a thin one has none. `fill` is the very last look."""
     if not copy.extents:
         return None
@@ -134,7 +134,7 @@ def _space(copy: Copy, story: Story, fill: Fill) -> dict[str, Any] | None:
     }
 
 
-def _application(one: Quiesced, outcome: Outcome, *, saved: bool) -> dict[str, Any]:
+def _application(one: ApplicationResult, outcome: Outcome, *, saved: bool) -> dict[str, Any]:
     known = next((covered for covered in outcome.plan.applications if covered.name == one.name), None)
     return {
         "name": one.name,
@@ -148,7 +148,7 @@ def _application(one: Quiesced, outcome: Outcome, *, saved: bool) -> dict[str, A
     }
 
 
-def _consistency(one: Quiesced, known: Covered | None, outcome: Outcome) -> str:
+def _consistency(one: ApplicationResult, known: PlannedApplication | None, outcome: Outcome) -> str:
     """Say what a restore of an application's files can count on.
 
     One that was not quiesced, or not in a way that orders its files, is crash-consistent if all that it told of shows

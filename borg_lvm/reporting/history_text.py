@@ -1,6 +1,6 @@
 """All runs that were written down, a line each: how full their snapshots were, how long volumes were suspended. Pure.
 
-Errors: LookupError, TypeError, ValueError and AttributeError for a certificate that is damaged.
+Raises: LookupError, TypeError, ValueError and AttributeError for a certificate that is damaged.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from typing import Any
 
 from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
 from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.planning.application_data import Covered
-from borg_lvm.planning.growth_policy import PoolStory, Story
-from borg_lvm.planning.plan import Copy, Plan
+from borg_lvm.planning.application_data import PlannedApplication
+from borg_lvm.planning.growth_policy import PoolStatistics, SnapshotStatistics
+from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.planning.snapshot_size import human
 from borg_lvm.planning.view_layout import DECLARED
 from borg_lvm.reporting import verdict
@@ -41,7 +41,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Quiesced:
+class ApplicationResult:
     """What became of an application: how long it was held still, in seconds, or why it was not (`out`).
 
     `absent`: it was not there at all, which the configuration allows without further ado. `remark` is what a restore
@@ -93,12 +93,12 @@ class Outcome:
     kept: str = ""
     vanished: tuple[str, ...] = ()
     appeared: tuple[str, ...] = ()
-    stories: tuple[Story, ...] = ()
-    pools: tuple[PoolStory, ...] = ()
+    stories: tuple[SnapshotStatistics, ...] = ()
+    pools: tuple[PoolStatistics, ...] = ()
     over: str = ""
     begin: float = 0.0
     marked: Sequence[str] = ()
-    applications: tuple[Quiesced, ...] = ()
+    applications: tuple[ApplicationResult, ...] = ()
     since: float = 0.0
     subject: str = "the command"
     phases: list[Phase] = field(default_factory=list)
@@ -129,7 +129,7 @@ class Outcome:
     def judge(self) -> int:
         """Return the command's exit status if everything else is as promised.
 
-        Errors: SnapshotLostError; ReleaseError when something is left that harms live data, or when the command
+        Raises: SnapshotLostError; ReleaseError when something is left that harms live data, or when the command
         succeeded and something could not be released; DegradedError.
         """
         found = self.distrust()
@@ -239,7 +239,7 @@ def table(plan: Plan) -> Iterator[str]:
         yield f"Note: {shown(note)}"
 
 
-def _applications(applications: Sequence[Covered]) -> Iterator[str]:
+def _applications(applications: Sequence[PlannedApplication]) -> Iterator[str]:
     rows = [(one.name, one.plugin, one.version, f"{one.level}: {one.does}") for one in applications]
     yield from columns([("NAME", "PLUGIN", "VERSION", "LEVEL"), *rows])
     kept = [(one.name, k.path, k.what, k.volume or f"not saved: {k.missing}") for one in applications for k in one.kept]
@@ -258,7 +258,7 @@ def _consistency(plan: Plan) -> str:
     return "one after the other (per-volume):" if plan.consistency == "per-volume" else "all of one instant:"
 
 
-def _room(copy: Copy) -> str:
+def _room(copy: Snapshot) -> str:
     return human(copy.size) if copy.extents else "-"
 
 

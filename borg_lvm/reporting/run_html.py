@@ -1,6 +1,6 @@
 """The certificate of a run as one self-contained HTML page, with drawings in SVG and without any script. Pure.
 
-Errors: as in `reporting/run_text.py`, for a certificate that is damaged.
+Raises: as in `reporting/run_text.py`, for a certificate that is damaged.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The certificate of a run for people, in the terminal: what was frozen, what each application got, when what was done.
 
-Pure. Errors: LookupError, TypeError, ValueError and AttributeError for a certificate that is damaged.
+Pure. Raises: LookupError, TypeError, ValueError and AttributeError for a certificate that is damaged.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.planning.growth_policy import SHORTEST, Course, Story, duration
-from borg_lvm.planning.plan import Copy
+from borg_lvm.planning.growth_policy import SHORTEST, FillHistory, SnapshotStatistics, duration
+from borg_lvm.planning.plan import Snapshot
 from borg_lvm.planning.snapshot_size import SLOWEST, human, most
 
 CHUNK_SECTORS = 8
@@ -27,9 +27,9 @@ class Distrust:
 
 
 def distrust(
-    copies: Sequence[Copy],
+    copies: Sequence[Snapshot],
     fills: Sequence[Fill],
-    stories: Sequence[Story],
+    stories: Sequence[SnapshotStatistics],
     vanished: Sequence[str],
     over: str,
     appeared: Sequence[str] = (),
@@ -39,7 +39,7 @@ def distrust(
     `fills` and `stories` belong to `copies`; `over` says why we have ended the command, if we have. Without stories
     nobody has watched.
     """
-    told = stories or (Story(),) * len(copies)
+    told = stories or (SnapshotStatistics(),) * len(copies)
     lost = [loss for loss in map(Loss, copies, fills, told) if loss.fill.problem]
     if lost:
         lines = (line for loss in lost for line in loss.told())
@@ -62,9 +62,9 @@ def distrust(
 class Loss:
     """A snapshot that was lost: what the kernel says of it in the end, and how it had filled until then."""
 
-    copy: Copy
+    copy: Snapshot
     fill: Fill
-    story: Story
+    story: SnapshotStatistics
 
     def told(self) -> Iterator[str]:
         """Yield what is known of how it was lost."""
@@ -116,7 +116,7 @@ class Loss:
         size = f"--snapshot-size {_amount(wanted)}"
         return f"{grow}give the snapshot more room, {size}{certain}{extend}; or run at a quieter hour"
 
-    def _enough(self, course: Course) -> int:
+    def _enough(self, course: FillHistory) -> int:
         """Return the bytes that would have done: what was used, and what LVM needs to follow what came then.
 
         At least twice what it had, and at most what can ever be used.

@@ -19,7 +19,7 @@ STANDARD_INPUT = 0
 def sources(named: Sequence[str], settings: Settings, reading: Reading) -> tuple[str, ...]:
     """Return what is to be frozen: what the user has named, else what the command reads.
 
-    Errors: UsageError when that is not known.
+    Raises: UsageError when that is not known.
     """
     if named:
         return tuple(named)

@@ -28,21 +28,21 @@ from borg_lvm.state import ledger, locks
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.view import command, host_view
 from borg_lvm.view.command import Command, Running
-from borg_lvm.view.control_socket import Desk
+from borg_lvm.view.control_socket import ControlSocket
 from borg_lvm.view.host_view import Standing
 from borg_lvm.watchdog import client
-from borg_lvm.watchdog.client import Guardian
+from borg_lvm.watchdog.client import Watchdog
 
 if TYPE_CHECKING:
-    from borg_lvm.quiesce.coordinator import Troupe
+    from borg_lvm.quiesce.coordinator import Applications
 
 
 @dataclass(frozen=True)
 class Held:
     """A view that is to stand where everybody sees it, and the desk at which its end is told."""
 
-    wish: host_view.Wish
-    desk: Desk
+    wish: host_view.ViewRequest
+    desk: ControlSocket
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RunRequest:
     argv: tuple[str, ...]
     cwd: str
     keep: bool = False
-    troupe: Troupe | None = None
+    troupe: Applications | None = None
     held: Held | None = None
 
     @property
@@ -92,7 +92,7 @@ class _Run:
     stack: ExitStack = field(init=False)
     signals: Signals = field(init=False)
     ledger: Ledger = field(init=False)
-    watchdog: Guardian = field(init=False)
+    watchdog: Watchdog = field(init=False)
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.outcome)

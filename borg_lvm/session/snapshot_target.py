@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from borg_lvm.errors import SourceError
 from borg_lvm.linux import subprocesses
-from borg_lvm.planning.plan import Copy
+from borg_lvm.planning.plan import Snapshot
 
 MODULE = "dm_snapshot"
 LOADED = f"/sys/module/{MODULE}"
@@ -16,10 +16,10 @@ CLOSED = "/proc/sys/kernel/modules_disabled"
 MODULES = "/lib/modules"
 
 
-def refuse_missing(copies: Iterable[Copy]) -> None:
+def refuse_missing(copies: Iterable[Snapshot]) -> None:
     """See that the kernel can make the snapshots of a plan; thin ones need no more than their origins do.
 
-    Errors: SourceError.
+    Raises: SourceError.
     """
     why, remedy = refusal() if any(copy.extents for copy in copies) else ("", "")
     if why:

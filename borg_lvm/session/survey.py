@@ -14,10 +14,10 @@ from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import block_devices, lvm, mounts
 from borg_lvm.machine.paths import SeenPath, look, look_declared
 from borg_lvm.planning import application_data, consent, plan
-from borg_lvm.planning.application_data import Asked, Coverer
+from borg_lvm.planning.application_data import Coverer, ProbedApplication
 from borg_lvm.planning.plan import Plan
-from borg_lvm.planning.view_layout import ROOT_HOLES, Cover, Resolved, Wanted, resolve, standing
-from borg_lvm.planning.volumes import Found, Volumes
+from borg_lvm.planning.view_layout import ROOT_HOLES, FrozenPath, Resolved, Wanted, resolve, standing
+from borg_lvm.planning.volumes import SnapshotCandidate, Volumes
 from borg_lvm.plugins import elsewhere, manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
 from borg_lvm.quiesce import added_files
@@ -59,10 +59,10 @@ class Survey:
     history: History
     live: tuple[str, ...] = ()
 
-    def with_applications(self, asked: Sequence[Asked], left_out: Sequence[str]) -> Survey:
+    def with_applications(self, asked: Sequence[ProbedApplication], left_out: Sequence[str]) -> Survey:
         """Return the survey with applications in its plan, and why some are `left_out` among its notes.
 
-        Errors: SourceError when the data of one is not in this run as the configuration wants it.
+        Raises: SourceError when the data of one is not in this run as the configuration wants it.
         """
         coverer = self.coverer()
         covered = tuple(coverer.cover(one) for one in asked)
@@ -107,7 +107,7 @@ def new_run_id() -> str:
 def survey(question: Question, settings: Settings) -> Survey:
     """Read the command line, the mounts and the volumes, and decide everything.
 
-    Errors: UsageError when the source paths are not known, or in a chroot; SourceError when one cannot be frozen;
+    Raises: UsageError when the source paths are not known, or in a chroot; SourceError when one cannot be frozen;
     ProgramError.
     """
     namespaces.refuse_chroot()
@@ -197,7 +197,7 @@ def _afterwards(reading: Reading) -> list[str]:
 def _identities(resolved: Resolved) -> dict[str, Identity]:
     """Return what is there now at each path that is opened later, and see that it is where the plan takes it to be.
 
-    Errors: SnapshotError.
+    Raises: SnapshotError.
     """
     wanted: dict[str, int | None] = {hole.path: None for hole in resolved.holes}
     for cover in resolved.covers:
@@ -213,7 +213,7 @@ def _identities(resolved: Resolved) -> dict[str, Identity]:
     return {path: identity for path, identity in found.items() if identity}
 
 
-def _opened_for(cover: Cover) -> tuple[str, ...]:
+def _opened_for(cover: FrozenPath) -> tuple[str, ...]:
     return (cover.target,) if cover.mount.fstype == mounts.RAW else (cover.target, cover.mount.path)
 
 
@@ -247,7 +247,7 @@ def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:
 def _listed(devices: Sequence[str], settings: Settings) -> lvm.Inventory:
     """Ask LVM for the volumes. One below these devices that another run holds still just now is waited for.
 
-    Nobody must be told to resume it: it goes again by itself. Errors: LockedError; as `lvm.inventory`.
+    Nobody must be told to resume it: it goes again by itself. Raises: LockedError; as `lvm.inventory`.
     """
     end = time.monotonic() + settings.lock_wait
     while True:
@@ -264,7 +264,7 @@ def _listed(devices: Sequence[str], settings: Settings) -> lvm.Inventory:
         return listed
 
 
-def _found(resolved: Resolved, volumes: Volumes) -> list[tuple[mounts.Mount, Found]]:
+def _found(resolved: Resolved, volumes: Volumes) -> list[tuple[mounts.Mount, SnapshotCandidate]]:
     """Return what can be snapshotted of the covers, with its mount; the plan says why the rest cannot."""
     answers = [(cover.mount, volumes.find(cover.mount)) for cover in resolved.covers]
     return [(mount, answer) for mount, answer in answers if not isinstance(answer, str)]

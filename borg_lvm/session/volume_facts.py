@@ -10,7 +10,7 @@ from borg_lvm.config.schema import Settings
 from borg_lvm.linux import safe_open
 from borg_lvm.machine import block_devices, ext_superblock, lvm, mounts
 from borg_lvm.planning.snapshot_size import Known
-from borg_lvm.planning.volumes import Found
+from borg_lvm.planning.volumes import SnapshotCandidate
 from borg_lvm.snapshots import luks
 from borg_lvm.state.history import History
 
@@ -26,7 +26,10 @@ def speeds(devices: Sequence[str]) -> Iterator[dict[str, float]]:
 
 
 def known(
-    found: Sequence[tuple[mounts.Mount, Found]], settings: Settings, past: History, speeds: Mapping[str, float]
+    found: Sequence[tuple[mounts.Mount, SnapshotCandidate]],
+    settings: Settings,
+    past: History,
+    speeds: Mapping[str, float],
 ) -> Known:
     """Gather what else decides on the sizes of snapshots."""
     mounted = {one.volume.uuid: mount for mount, one in found}
@@ -40,7 +43,7 @@ def known(
     )
 
 
-def external_journals(found: Sequence[tuple[mounts.Mount, Found]]) -> frozenset[str]:
+def external_journals(found: Sequence[tuple[mounts.Mount, SnapshotCandidate]]) -> frozenset[str]:
     """Return the devices of the file systems whose journal is on another one. The table of mounts does not tell."""
     devices = set()
     for mount, one in found:
@@ -52,10 +55,10 @@ def external_journals(found: Sequence[tuple[mounts.Mount, Found]]) -> frozenset[
     return frozenset(devices)
 
 
-def key_sources(found: Sequence[tuple[mounts.Mount, Found]], settings: Settings) -> dict[str, str]:
+def key_sources(found: Sequence[tuple[mounts.Mount, SnapshotCandidate]], settings: Settings) -> dict[str, str]:
     """Return what opens the copy of each encrypted volume (`vg/lv`): a key file, or the empty text for the kernel.
 
-    Errors: ConfigError for a key file that others can read.
+    Raises: ConfigError for a key file that others can read.
     """
     configured = {entry.volume: entry.key_file for entry in settings.luks}
     sources = {}

@@ -18,7 +18,7 @@ from borg_lvm.machine.lvm_settings import SILENT
 from borg_lvm.snapshots.remove import GRACE
 from borg_lvm.state import locks
 from borg_lvm.state.ledger import Ledger
-from borg_lvm.watchdog.client import Guardian
+from borg_lvm.watchdog.client import Watchdog
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Target:
 class Grower:
     """Grows what belongs to one run. `told` gets what else there is to tell."""
 
-    def __init__(self, watch: Guardian, ledger: Ledger, timeout: float) -> None:
+    def __init__(self, watch: Watchdog, ledger: Ledger, timeout: float) -> None:
         self._watch = watch
         self._ledger = ledger
         self._timeout = timeout
@@ -60,7 +60,7 @@ class Grower:
         """Grow by the bytes that `choose` makes of the room that there is; returns both.
 
         One run at a time asks and takes, so that the reserve of a group holds.
-        Errors: ProgramError, SnapshotError.
+        Raises: ProgramError, SnapshotError.
         """
         with _group_lock(target.vg_uuid) as lock:
             while not locks.taken(lock):
@@ -114,7 +114,7 @@ def _devices(names: Sequence[str]) -> list[block_devices.BlockDevice]:
 
 @contextmanager
 def _group_lock(vg_uuid: str) -> Iterator[int]:
-    """Open the lock of a volume group, which is let go at the end. Errors: SnapshotError."""
+    """Open the lock of a volume group, which is let go at the end. Raises: SnapshotError."""
     fd = locks.opened(f"group-{vg_uuid}", "the volume group")
     try:
         yield fd

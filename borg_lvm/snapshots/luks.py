@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import permissions, subprocesses
 from borg_lvm.machine.paths import look
-from borg_lvm.planning.plan import Copy
+from borg_lvm.planning.plan import Snapshot
 from borg_lvm.state.ledger import Ledger
 
 CRYPTTAB = "/etc/crypttab"
@@ -47,7 +47,7 @@ def key_source(mapping: str, configured: str) -> str | None:
     """Tell what opens a copy of this mapping: a key file's path, FROM_KERNEL, or None if nothing does.
 
     A configured key file comes first, then the kernel, then /etc/crypttab. None of the files opens a volume whose
-    header is elsewhere, unless /etc/crypttab names it. Errors: ConfigError for a key file that others can read.
+    header is elsewhere, unless /etc/crypttab names it. Raises: ConfigError for a key file that others can read.
     """
     fields = _table(mapping)
     if not configured and _has_key(fields):
@@ -111,7 +111,7 @@ def _entries(text: str | None) -> Iterator[tuple[str, str, list[str]]]:
 
 
 @contextmanager
-def opened(copies: tuple[Copy, ...], ledger: Ledger, leftovers: list[str]) -> Iterator[None]:
+def opened(copies: tuple[Snapshot, ...], ledger: Ledger, leftovers: list[str]) -> Iterator[None]:
     """Open the copy of every LUKS volume; closed again in reverse, also where the snapshot itself is kept."""
     with ExitStack() as stack:
         for copy in copies:
@@ -122,7 +122,7 @@ def opened(copies: tuple[Copy, ...], ledger: Ledger, leftovers: list[str]) -> It
         yield
 
 
-def _open(copy: Copy) -> None:
+def _open(copy: Snapshot) -> None:
     assert copy.crypt
     if copy.key_file == FROM_KERNEL:
         fields = _table(copy.crypt.name)
@@ -139,7 +139,7 @@ def _open(copy: Copy) -> None:
     subprocesses.run([*argv, copy.volume_device, copy.crypt_name])
 
 
-def _close(copy: Copy, leftovers: list[str]) -> None:
+def _close(copy: Snapshot, leftovers: list[str]) -> None:
     try:
         close(copy.crypt_name)
     except subprocesses.ProgramError as error:
@@ -147,5 +147,5 @@ def _close(copy: Copy, leftovers: list[str]) -> None:
 
 
 def close(name: str) -> None:
-    """Remove the mapping of an opened copy. Errors: ProgramError."""
+    """Remove the mapping of an opened copy. Raises: ProgramError."""
     subprocesses.run(["dmsetup", "remove", "--retry", name])

@@ -21,8 +21,8 @@ from borg_lvm.log import Log
 from borg_lvm.machine import block_devices
 from borg_lvm.machine.lvm import Volume, dm_name
 from borg_lvm.planning import growth_policy
-from borg_lvm.planning.growth_policy import Course, Curve, Look, PoolStory, Rest, Story
-from borg_lvm.planning.plan import Copy, Plan
+from borg_lvm.planning.growth_policy import Curve, FillHistory, PoolStatistics, Rest, Sample, SnapshotStatistics
+from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.planning.snapshot_size import human
 from borg_lvm.snapshots.extend import Grower, Room, Target
 
@@ -95,7 +95,7 @@ class _Watched(Protocol):
     def growth(self) -> Steps[None] | None:
         """Return what makes it grow, if that is to be done now."""
 
-    def courses(self) -> list[Course]:
+    def courses(self) -> list[FillHistory]:
         """Return how it has filled so far."""
 
 
@@ -104,10 +104,10 @@ class _Snapshot:
 
     must_end = False
 
-    def __init__(self, copy: Copy, uuid: str, sharers: int, means: _Means) -> None:
+    def __init__(self, copy: Snapshot, uuid: str, sharers: int, means: _Means) -> None:
         self._uuid = uuid
         self.not_before = 0.0
-        self.story = Story()
+        self.story = SnapshotStatistics()
         self._copy = copy
         self._sharers = sharers
         self._means = means
@@ -125,7 +125,7 @@ class _Snapshot:
             return 0
         return block_devices.written(f"{os.major(number)}:{os.minor(number)}")
 
-    def told(self) -> Story:
+    def told(self) -> SnapshotStatistics:
         """Return what has become of it, until now."""
         self.look(time.monotonic())
         curve = self._curve.with_last(self.story.course.last) if self.story.course else ()
@@ -137,8 +137,8 @@ class _Snapshot:
             self._note_loss(now)
             return f"the snapshot of {self._copy.origin.full_name} is lost"
         if self._copy.extents:
-            look = Look(now, fill.used, fill.total)
-            course = self.story.course.then(look) if self.story.course else Course.begun(look)
+            look = Sample(now, fill.used, fill.total)
+            course = self.story.course.then(look) if self.story.course else FillHistory.begun(look)
             self.story = replace(self.story, course=course)
             self._curve.add(look)
             self._written_last = self._written_so_far()
@@ -153,7 +153,7 @@ class _Snapshot:
         if not self._copy.extents:
             return
         if not self.story.course:
-            self.story = replace(self.story, course=Course.begun(Look(self._begun, 0, self._copy.size)))
+            self.story = replace(self.story, course=FillHistory.begun(Sample(self._begun, 0, self._copy.size)))
         assert self.story.course
         if not self._lost:
             self._lost = now
@@ -171,7 +171,7 @@ class _Snapshot:
             return None
         return self._grow(wanted) if wanted else None
 
-    def courses(self) -> list[Course]:
+    def courses(self) -> list[FillHistory]:
         return [self.story.course] if self.story.course and not self._lost else []
 
     def _grow(self, wanted: int) -> Steps[None]:
@@ -206,7 +206,7 @@ class _Snapshot:
             told = f"{name}: the snapshot has used {used} and cannot grow: {why}; {growth_policy.until_full(course)}"
             self._means.log.warning(told)
 
-    def _show(self, course: Course) -> None:
+    def _show(self, course: FillHistory) -> None:
         if self._marks and course.last.part >= self._marks[0]:
             self._marks = [mark for mark in self._marks if mark > course.last.part]
             used = f"{human(course.last.used)} of {human(course.last.total)} snapshot space used"
@@ -223,13 +223,13 @@ class _PoolPart:
         self._origin = origin
         self._what = what
         self._means = means
-        self._course: Course | None = None
+        self._course: FillHistory | None = None
         self._curve = Curve()
         self._warned = False
 
-    def told(self) -> PoolStory:
+    def told(self) -> PoolStatistics:
         """Return how it filled."""
-        return PoolStory(self._name, self._what, self._curve.with_last(self._course.last) if self._course else ())
+        return PoolStatistics(self._name, self._what, self._curve.with_last(self._course.last) if self._course else ())
 
     @property
     def _name(self) -> str:
@@ -240,8 +240,8 @@ class _PoolPart:
         if fill.problem:
             return f"the thin pool {self._name} cannot be written: {fill.problem}"
         used, total = fill.data if self._what == "data" else fill.metadata
-        look = Look(now, used, total)
-        self._course = self._course.then(look) if self._course else Course.begun(look)
+        look = Sample(now, used, total)
+        self._course = self._course.then(look) if self._course else FillHistory.begun(look)
         self._curve.add(look)
         if growth_policy.pool_is_full(self._course, may_grow=self._means.growth.pools and not self._warned):
             return f"{self._told()}; its volumes would not be writable any more"
@@ -253,7 +253,7 @@ class _PoolPart:
         wanted = self._course is not None and growth_policy.pool_must_grow(self._course)
         return self._grow() if wanted and self._means.growth.pools else None
 
-    def courses(self) -> list[Course]:
+    def courses(self) -> list[FillHistory]:
         return [self._course] if self._course else []
 
     @property
@@ -352,11 +352,11 @@ class Watcher:
         """
         return self._right.time if self._right.agrees(Moment.now()) else 0.0
 
-    def stories(self) -> tuple[Story, ...]:
+    def stories(self) -> tuple[SnapshotStatistics, ...]:
         """Return what has become of each snapshot, in the order of the plan."""
         return tuple(one.told() for one in self._snapshots)
 
-    def pools(self) -> tuple[PoolStory, ...]:
+    def pools(self) -> tuple[PoolStatistics, ...]:
         """Return how each thin pool filled, its data and its metadata."""
         return tuple(one.told() for one in self._parts)
 
@@ -395,7 +395,7 @@ class Watcher:
             self._log.warning(f"while a snapshot grew: {self._told.pop(0)}")
 
 
-def _courses(watched: Sequence[_Watched]) -> list[Course]:
+def _courses(watched: Sequence[_Watched]) -> list[FillHistory]:
     return [course for one in watched for course in one.courses()]
 
 

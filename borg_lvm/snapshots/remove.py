@@ -18,7 +18,7 @@ from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots import users
 from borg_lvm.snapshots.lvm import merge, origin_tables
 from borg_lvm.state.ledger import Ledger
-from borg_lvm.watchdog.client import Guardian
+from borg_lvm.watchdog.client import Watchdog
 
 GRACE = 2.0
 """Seconds that an lvremove gets to end by itself when we are killed; then the guardian sets its origin going."""
@@ -31,7 +31,7 @@ def remove(names: Sequence[str], timeout: float) -> None:
 
     An origin that was set going in the middle of an `lvcreate` is a plain volume again, below which LVM does not find
     the snapshot: then the first attempt takes the two apart, and the second removes.
-    Errors: ProgramError, which holds LVM's reasons.
+    Raises: ProgramError, which holds LVM's reasons.
     """
     argv = [*LVREMOVE, *names]
     try:
@@ -43,7 +43,7 @@ def remove(names: Sequence[str], timeout: float) -> None:
 def remove_by_id(volume: Volume, timeout: float) -> None:
     """Remove a snapshot whose group has the name of another one since: LVM does nothing by that name.
 
-    Errors: ProgramError.
+    Raises: ProgramError.
     """
     chosen = f'vg_uuid="{volume.vg_uuid}" && lv_uuid="{volume.uuid}"'
     subprocesses.run([*LVREMOVE, "--select", chosen], timeout=timeout)
@@ -72,7 +72,7 @@ def ours(run_id: str, known: Known, timeout: float, *, kept: bool = False) -> li
 
 @contextmanager
 def released(
-    plan: Plan, watch: Guardian, ledger: Ledger, log: Log, leftovers: Leftovers, *, keep: bool, timeout: float
+    plan: Plan, watch: Watchdog, ledger: Ledger, log: Log, leftovers: Leftovers, *, keep: bool, timeout: float
 ) -> Iterator[None]:
     """Hold the duty to remove the snapshots of a plan, whichever of them will be made, and to prove them gone.
 
@@ -197,7 +197,7 @@ def remove_device(uuid: str, leftovers: Leftovers) -> None:
         leftovers.append(f"the device {uuid}, of which LVM knows nothing")
 
 
-def _put_right(plan: Plan, watch: Guardian, log: Log, leftovers: Leftovers, timeout: float) -> None:
+def _put_right(plan: Plan, watch: Watchdog, log: Log, leftovers: Leftovers, timeout: float) -> None:
     """See that the origins are on the tables that LVM knows."""
     uuids = {copy.origin.dm_uuid for copy in plan.copies}
     if origin_tables.suspicious(uuids):

@@ -63,7 +63,7 @@ def read() -> History:
 
 
 def _parsed(path: str) -> list[tuple[str, Once]]:
-    """Return what a file tells of each volume. Errors: OSError; ValueError, TypeError, LookupError for nonsense."""
+    """Return what a file tells of each volume. Raises: OSError; ValueError, TypeError, LookupError for nonsense."""
     data = _loaded(path)
     if data["version"] != VERSION:
         return []  # of another version of ours, which will want it again

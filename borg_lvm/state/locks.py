@@ -25,7 +25,7 @@ def held(volumes: Sequence[Volume], holder: str, wait: float, signals: Signals) 
     """Hold the lock of every volume, waiting at most `wait` seconds in all, or until a signal comes.
 
     Taken in the order of the volumes' ids, so that two runs cannot wait for each other.
-    Errors: LockedError, which says who holds the volume; InterruptedRunError.
+    Raises: LockedError, which says who holds the volume; InterruptedRunError.
     """
     deadline = time.monotonic() + wait
     with ExitStack() as stack:
@@ -86,7 +86,7 @@ def _held_by_another(volume: Volume, fd: int, waited: float) -> LockedError:
 
 
 def opened(name: str, what: str) -> int:
-    """Open the file of a lock; returns its descriptor. Errors: SnapshotError, which tells `what` cannot be locked."""
+    """Open the file of a lock; returns its descriptor. Raises: SnapshotError, which tells `what` cannot be locked."""
     try:
         with directories.directory(FOLDER, make=True):
             return directories.opened(os.path.join(FOLDER, name), os.O_RDWR | os.O_CREAT)

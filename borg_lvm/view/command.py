@@ -116,7 +116,7 @@ class Command:
 def started(plan: Plan, command: Command, ledger: Ledger, signals: Signals, log: Log) -> Iterator[Running]:
     """Build the view, start the command in it, and in the end take the view away.
 
-    Errors: SnapshotError when the view cannot be built; CommandNotFoundError and CommandNotExecutableError; whatever
+    Raises: SnapshotError when the view cannot be built; CommandNotFoundError and CommandNotExecutableError; whatever
     `look` raises; InterruptedRunError for a signal that came meanwhile.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
@@ -274,7 +274,7 @@ def _leave_group() -> None:
 
 
 def become(argv: Sequence[str]) -> NoReturn:
-    """Replace us by a command, in all respects as we were started. Errors: as for `started`."""
+    """Replace us by a command, in all respects as we were started. Raises: as for `started`."""
     for signum in RESTORED:
         signal.signal(signum, signal.SIG_DFL)
     as_inherited()

@@ -37,7 +37,7 @@ def refuse_other_names(name: str) -> None:
 
 
 @dataclass
-class Desk:
+class ControlSocket:
     """The keeper's side. Whoever has asked for the end waits until the keeper's process is gone."""
 
     folder: str
@@ -76,10 +76,10 @@ class Desk:
 
 
 @contextmanager
-def opened(name: str) -> Iterator[Desk]:
+def opened(name: str) -> Iterator[ControlSocket]:
     """Be the keeper of a view, for the length of the block. What an earlier one has left is thrown away.
 
-    Errors: LockedError when there is one already; SnapshotError when `/run` cannot be written.
+    Raises: LockedError when there is one already; SnapshotError when `/run` cannot be written.
     """
     folder = os.path.join(FOLDER, name)
     try:
@@ -100,7 +100,7 @@ def opened(name: str) -> Iterator[Desk]:
             except OSError as error:
                 raise _unwritten(error) from error
             bell.listen(8)
-            yield Desk(folder, bell, lock)
+            yield ControlSocket(folder, bell, lock)
     finally:
         os.close(lock)
 

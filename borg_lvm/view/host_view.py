@@ -30,7 +30,7 @@ from borg_lvm.state import directories
 from borg_lvm.state.ledger import STATE, VIEWS, Ledger
 from borg_lvm.view import mounting
 from borg_lvm.view import mounts as view
-from borg_lvm.view.control_socket import ABANDON, END, Desk
+from borg_lvm.view.control_socket import ABANDON, END, ControlSocket
 
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, IMMUTABLE = 0x80086601, 0x40086602, 0x10  # linux/fs.h
 OURS = "borg-lvm:"
@@ -39,7 +39,7 @@ ENDED = 143
 
 
 @dataclass(frozen=True)
-class Wish:
+class ViewRequest:
     """A view to be: its name, for how many seconds it may stand, and what is done when it does."""
 
     name: str
@@ -66,10 +66,10 @@ def path(name: str, source: str) -> str:
 class Standing:
     """A view that stands, and the desk at which its end is told."""
 
-    wish: Wish
+    wish: ViewRequest
     plan: Plan
     devices: tuple[int, ...]
-    desk: Desk
+    desk: ControlSocket
     signals: Signals
     log: Log
     taken: bool = False
@@ -78,7 +78,7 @@ class Standing:
         """Wait until the end is told, and return the status that is told with it.
 
         A view whose snapshots are invalid is taken away at once, so that whoever reads it fails.
-        Errors: SnapshotLostError when it has stood for too long, or the next `begin` wants its place;
+        Raises: SnapshotLostError when it has stood for too long, or the next `begin` wants its place;
         InterruptedRunError when a signal ends us: whoever reads it then has not come to an end either.
         """
         self.wish.stands()
@@ -106,7 +106,7 @@ class Standing:
         )
 
     def verify(self, look: Callable[[View], None]) -> None:
-        """Have the copies looked at, each at its usual path. Errors: whatever `look` raises."""
+        """Have the copies looked at, each at its usual path. Raises: whatever `look` raises."""
         shown = [(mounting.place(self.wish.base, laid.target), laid.target) for laid in self.plan.covers]
         namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -136,8 +136,10 @@ class Standing:
 
 
 @contextmanager
-def standing(wish: Wish, plan: Plan, desk: Desk, book: Ledger, signals: Signals, log: Log) -> Iterator[Standing]:
-    """Have a view stand for the length of the block. Errors: SnapshotError when it cannot be built."""
+def standing(
+    wish: ViewRequest, plan: Plan, desk: ControlSocket, book: Ledger, signals: Signals, log: Log
+) -> Iterator[Standing]:
+    """Have a view stand for the length of the block. Raises: SnapshotError when it cannot be built."""
     devices = view.device_numbers(plan)
     signals.check()
     try:
@@ -241,7 +243,7 @@ def _prove(plan: Plan, base: str, laid: Sequence[mounting.Step], devices: Sequen
 
 
 def _set_immutable(folder: str, *, on: bool) -> None:
-    """Set or clear the flag of chattr(1), +i. Errors: OSError where the file system does not know it."""
+    """Set or clear the flag of chattr(1), +i. Raises: OSError where the file system does not know it."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         (flags,) = struct.unpack("i", fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(4)))

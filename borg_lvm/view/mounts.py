@@ -15,7 +15,7 @@ from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import ext_superblock, mounts
 from borg_lvm.machine.mounts import above
-from borg_lvm.planning.plan import Copy, Laid, Plan
+from borg_lvm.planning.plan import Laid, Plan, Snapshot
 from borg_lvm.view import mounting
 from borg_lvm.view.path_watch import Watch
 
@@ -27,7 +27,7 @@ _FLAGS = {"noexec": syscalls.MS_NOEXEC, "nosymfollow": syscalls.MS_NOSYMFOLLOW}
 def build(plan: Plan, staging: str, cwd: str) -> None:
     """Build the view around this process, which must be alone in it, and enter the working directory there.
 
-    `staging` is an empty folder of ours. Errors: OSError, with a note of what was being mounted; SnapshotError when
+    `staging` is an empty folder of ours. Raises: OSError, with a note of what was being mounted; SnapshotError when
     a path is not what the survey saw, or a mount does not lie where the plan has it in the end.
     """
     namespaces.make_own()
@@ -50,11 +50,11 @@ def build(plan: Plan, staging: str, cwd: str) -> None:
 
 
 def device_numbers(plan: Plan) -> tuple[int, ...]:
-    """Return the device number of each copy (`st_dev` of what is on it). Errors: OSError."""
+    """Return the device number of each copy (`st_dev` of what is on it). Raises: OSError."""
     return tuple(safe_open.own_device_number(copy.device) for copy in plan.copies)
 
 
-def mount_copies(copies: Sequence[Copy], staging: str) -> None:
+def mount_copies(copies: Sequence[Snapshot], staging: str) -> None:
     """Mount every copy in the staging area, which is never seen from inside a folder that we bind."""
     syscalls.mount(
         "borg-lvm", staging, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC, "mode=0700"
@@ -68,8 +68,8 @@ def mount_copies(copies: Sequence[Copy], staging: str) -> None:
         mount_copy(copy, point, syscalls.MS_RDONLY)
 
 
-def mount_copy(copy: Copy, point: str, flags: int) -> None:
-    """Mount one copy. Errors: OSError, with a note of which; SnapshotError when it lacks what is in its journal."""
+def mount_copy(copy: Snapshot, point: str, flags: int) -> None:
+    """Mount one copy. Raises: OSError, with a note of which; SnapshotError when it lacks what is in its journal."""
     if copy.without_journal and ext_superblock.journal(copy.device).dirty:
         raise SnapshotError(
             f"the snapshot of {copy.origin.full_name} lacks what is in its journal, which is on another device",

@@ -20,7 +20,7 @@ PROGRAM = os.path.join(os.path.dirname(__file__), "process.py")
 DIED = "it has ended"
 
 
-class Guardian:
+class Watchdog:
     """A guardian that is ready. Register what may stand still *before* it does."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
@@ -75,7 +75,7 @@ class Guardian:
     def window(self, deadline: float) -> Iterator[None]:
         """Hold the time in which something may stand still, at most `deadline` seconds.
 
-        Errors: LateError when the guardian had to act: then the snapshots are of no instant; SnapshotError.
+        Raises: LateError when the guardian had to act: then the snapshots are of no instant; SnapshotError.
         """
         self._say(f"arm {deadline:g} 0")
         try:
@@ -157,7 +157,7 @@ def _told(answer: str) -> str:
 
 
 @contextmanager
-def started() -> Iterator[Guardian]:
+def started() -> Iterator[Watchdog]:
     """Start a guardian and wait until it is ready; it ends with the block, undoing what still stands still."""
     with undisturbed():  # which it inherits: until it ignores stray signals, they wait
         process = subprocess.Popen(
@@ -171,4 +171,4 @@ def started() -> Iterator[Guardian]:
             start_new_session=True,
         )
     with process:
-        yield Guardian(process)
+        yield Watchdog(process)

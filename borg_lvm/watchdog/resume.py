@@ -22,7 +22,7 @@ def written(intents: Sequence[Intent]) -> str:
 
 
 def run(ledger: str, name: str, text: str) -> None:
-    """Resume an application; `ledger` is told of it, if there is one. Errors: ProgramError with what failed."""
+    """Resume an application; `ledger` is told of it, if there is one. Raises: ProgramError with what failed."""
     if text == NOTHING:
         return
     subprocesses.run([sys.executable, "-I", "-S", PROGRAM, ledger, name, text], timeout=TIMEOUT)

@@ -13,9 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm.errors import BusyError, QuiesceError
-from borg_lvm.linux import processes
-from borg_lvm.plugins.application import Intent
+from borg_lvm.plugin_api import BusyError, Intent, QuiesceError, processes
 from borg_lvm_hooks.applications.running import Process
 
 ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
@@ -69,7 +67,7 @@ class Group:
 
 
 def root() -> str:
-    """Return where cgroup v2 is. Errors: QuiesceError."""
+    """Return where cgroup v2 is. Raises: QuiesceError."""
     for place in ROOTS:
         if os.path.exists(f"{place}/cgroup.controllers"):
             return place
@@ -80,7 +78,7 @@ def root() -> str:
 
 
 def refuse_what_is_needed(group: Group) -> None:
-    """Refuse a group in which we live ourselves, or what LVM needs to make a snapshot. Errors: QuiesceError."""
+    """Refuse a group in which we live ourselves, or what LVM needs to make a snapshot. Raises: QuiesceError."""
     ours = set(_us())  # the first process of all is among them
     for pid in group.pids():
         if pid in ours:
@@ -91,7 +89,7 @@ def refuse_what_is_needed(group: Group) -> None:
 
 
 def refuse_read_only(group: Group) -> None:
-    """Refuse a group whose file cannot be written, because we are in a sandbox. Errors: QuiesceError."""
+    """Refuse a group whose file cannot be written, because we are in a sandbox. Raises: QuiesceError."""
     if os.statvfs(root()).f_flag & os.ST_RDONLY:
         raise QuiesceError(
             f"{group.name} cannot be frozen: {root()} is read-only for us",
@@ -133,7 +131,7 @@ class Freezer:
             _thaw(group)
 
     def confirm(self) -> None:
-        """See that they are still frozen and were so all the time. Errors: BusyError."""
+        """See that they are still frozen and were so all the time. Raises: BusyError."""
         for hold in self._holds:
             hold.confirm()
 

@@ -14,9 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from borg_lvm.errors import QuiesceError
-from borg_lvm.linux.subprocesses import SYSTEM_PATH, Account
-from borg_lvm.plugins import client_process
+from borg_lvm.plugin_api import SYSTEM_PATH, Account, QuiesceError, client_process
 
 MEMORY = 256 << 20
 """How many bytes of data a client may have: it keeps an answer until it is whole, and a server may never end one."""
@@ -41,7 +39,7 @@ class Client:
     ) -> AbstractContextManager[client_process.Child]:
         """Connect to a place, as a user of the operating system; the session ends with the block.
 
-        Errors: QuiesceError when there is neither program nor library; ProgramError when it does not start.
+        Raises: QuiesceError when there is neither program nor library; ProgramError when it does not start.
         """
         if shutil.which(self.program, path=SYSTEM_PATH):
             # The first option of MySQL's must be the file of others, so the place comes first.

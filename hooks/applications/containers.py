@@ -15,14 +15,28 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.config.fields import key, required
-from borg_lvm.config.value_types import AbsolutePath, ListOf, Text
-from borg_lvm.errors import AbsentError, BusyError, ConfigError, QuiesceError
-from borg_lvm.linux import subprocesses
-from borg_lvm.machine import mounts
-from borg_lvm.plugins import client_process
-from borg_lvm.plugins.application import Application, DataPath, Found, Intent, Kind, Probe, Wish
-from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugin_api import (
+    AbsentError,
+    AbsolutePath,
+    Application,
+    ApplicationSettings,
+    ApplicationType,
+    BusyError,
+    ConfigError,
+    DataPath,
+    DiscoveredApplication,
+    Intent,
+    ListOf,
+    Probe,
+    QuiesceError,
+    Text,
+    client_process,
+    hookimpl,
+    key,
+    mounts,
+    required,
+    subprocesses,
+)
 from borg_lvm_hooks.applications.cgroups import Freezer, Group, refuse_read_only, refuse_what_is_needed
 
 TIMEOUT = 30.0
@@ -80,7 +94,7 @@ class Container:
 
     @property
     def group(self) -> Group:
-        """The control group of all its processes, which has its id in its name. Errors: QuiesceError."""
+        """The control group of all its processes, which has its id in its name. Raises: QuiesceError."""
         try:
             with open(f"/proc/{self.facts['State']['Pid']}/cgroup", encoding="utf-8") as file:
                 (path,) = (line[3:].rstrip("\n") for line in file if line.startswith("0::"))
@@ -110,7 +124,7 @@ class Container:
 class Containers(Application):
     """The containers of an entry."""
 
-    def __init__(self, wish: Wish, engine: str) -> None:
+    def __init__(self, wish: ApplicationSettings, engine: str) -> None:
         self.engine = engine
         self.wish = wish
         self.options: Options = wish.options
@@ -120,7 +134,7 @@ class Containers(Application):
         self.freezer = Freezer(())
 
     def probe(self) -> Probe:
-        """Ask the engine for them. Errors: AbsentError."""
+        """Ask the engine for them. Raises: AbsentError."""
         self.found = self.inspect()
         kept: dict[str, DataPath] = {}
         for data in [data for container in self.found for data in container.kept()]:
@@ -200,7 +214,7 @@ class Containers(Application):
 class Paused(Containers):
     """Containers that are paused by their engine."""
 
-    def __init__(self, wish: Wish, engine: str) -> None:
+    def __init__(self, wish: ApplicationSettings, engine: str) -> None:
         super().__init__(wish, engine)
         self._children: list[client_process.Child] = []
         self._ours: list[Container] = []
@@ -268,20 +282,20 @@ class Engine:
     name = ""
 
     @hookimpl
-    def borg_lvm_application(self) -> Kind:
+    def borg_lvm_application(self) -> ApplicationType:
         """Return the kind."""
 
-        def make(wish: Wish) -> Application:
+        def make(wish: ApplicationSettings) -> Application:
             options: Options = wish.options
             if not options.containers:
                 raise ConfigError("containers must name at least one")
             return (Paused if wish.level == "pause" else Containers)(wish, self.name)
 
         levels = frozenset(_LEVELS)
-        return Kind(levels=_LEVELS, options=Options, make=make, still=levels, recovers=levels)
+        return ApplicationType(levels=_LEVELS, options=Options, make=make, still=levels, recovers=levels)
 
     @hookimpl
-    def borg_lvm_discover(self) -> list[Found]:
+    def borg_lvm_discover(self) -> list[DiscoveredApplication]:
         """Return the running containers that keep data on the host."""
         if shutil.which(self.name, path=subprocesses.SYSTEM_PATH) is None:
             return []
@@ -296,8 +310,8 @@ class Engine:
             return []
         return [found for name in names for found in self._found(name)]
 
-    def _found(self, name: str) -> Iterator[Found]:
-        wish = Wish(name, "pause", TIMEOUT, Options((name,)))
+    def _found(self, name: str) -> Iterator[DiscoveredApplication]:
+        wish = ApplicationSettings(name, "pause", TIMEOUT, Options((name,)))
         try:
             (container,) = Containers(wish, self.name).inspect()
         except QuiesceError:
@@ -305,7 +319,7 @@ class Engine:
         kept = tuple(dict.fromkeys(data.path for data in container.kept()))
         if kept:
             told = f"a container of {self.name} keeps data in {', '.join(kept)}"
-            yield Found(told, {"containers": (name,)}, name=name, data=kept)
+            yield DiscoveredApplication(told, {"containers": (name,)}, name=name, data=kept)
 
 
 class Podman(Engine):

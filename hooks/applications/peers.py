@@ -15,9 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from borg_lvm.errors import AbsentError, QuiesceError
-from borg_lvm.linux import permissions
-from borg_lvm.linux.opening import HANDLE
+from borg_lvm.plugin_api import HANDLE, AbsentError, QuiesceError, permissions
 
 PATIENCE = 5.0
 CREDENTIALS = struct.Struct("3i")
@@ -48,7 +46,7 @@ class Peer:
 def held(place: str, remedy: str = "") -> Iterator[Peer]:
     """Find out who listens at a socket, and hold the socket for the length of the block.
 
-    Errors: AbsentError when nobody is there; QuiesceError when we are not let in, or others could take its place.
+    Raises: AbsentError when nobody is there; QuiesceError when we are not let in, or others could take its place.
     """
     try:
         handle = os.open(place, HANDLE)
@@ -72,7 +70,7 @@ def held(place: str, remedy: str = "") -> Iterator[Peer]:
 
 @contextmanager
 def knocked(path: str, place: str, remedy: str = "") -> Iterator[socket.socket]:
-    """Connect to a unix socket by a path; `place` is what it is called. Errors: as `held`."""
+    """Connect to a unix socket by a path; `place` is what it is called. Raises: as `held`."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE)
         try:
@@ -108,7 +106,7 @@ def _refuse_others(place: str, info: os.stat_result, owner: permissions.Owner) -
 def at_port(connection: socket.socket) -> int | None:
     """Return the user who holds the other end of a connection within this machine, which must have answered by it.
 
-    None, if the kernel knows of no such end: then root has it led elsewhere. Errors: QuiesceError when it is nobody's.
+    None, if the kernel knows of no such end: then root has it led elsewhere. Raises: QuiesceError when it is nobody's.
     """
     ours, theirs = connection.getsockname()[1], connection.getpeername()[1]
     wanted = (f"{LOCALHOST}:{theirs:04X}", f"{LOCALHOST}:{ours:04X}")
@@ -126,7 +124,7 @@ def at_port(connection: socket.socket) -> int | None:
 def refuse_foreign(data: str, owner: int) -> None:
     """Refuse a folder that is not the server's user's: whoever listens at a socket may tell us anything.
 
-    Errors: QuiesceError. A folder that is not there is none: that is told by those who look for its volume.
+    Raises: QuiesceError. A folder that is not there is none: that is told by those who look for its volume.
     """
     try:
         found = os.stat(data).st_uid

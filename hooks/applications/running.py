@@ -57,7 +57,7 @@ class Process:
 
     @property
     def uid(self) -> int:
-        """The user that it runs as. Errors: OSError."""
+        """The user that it runs as. Raises: OSError."""
         return os.stat(f"/proc/{self.pid}").st_uid
 
     def files(self) -> Iterator[tuple[str, str]]:
@@ -69,7 +69,7 @@ class Process:
                     yield entry.name, os.readlink(entry.path)
 
     def writes(self, number: str) -> bool:
-        """Whether a file is a plain one and open for writing. Errors: OSError. Source: proc_pid_fdinfo(5)."""
+        """Whether a file is a plain one and open for writing. Raises: OSError. Source: proc_pid_fdinfo(5)."""
         with open(f"/proc/{self.pid}/fdinfo/{number}", encoding="ascii") as file:
             flags = next((int(line.split()[1], 8) for line in file if line.startswith("flags:")), os.O_RDONLY)
         return flags & os.O_ACCMODE != os.O_RDONLY and stat.S_ISREG(os.stat(f"/proc/{self.pid}/fd/{number}").st_mode)

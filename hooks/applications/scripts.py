@@ -13,13 +13,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from borg_lvm.config.fields import key
-from borg_lvm.config.value_types import AbsolutePath, ListOf, Text
-from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
-from borg_lvm.linux import permissions, subprocesses
-from borg_lvm.plugins import client_process
-from borg_lvm.plugins.application import Application, DataPath, Intent, Kind, Probe, Wish
-from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugin_api import (
+    AbsentError,
+    AbsolutePath,
+    Application,
+    ApplicationSettings,
+    ApplicationType,
+    BorgLvmError,
+    BusyError,
+    ConfigError,
+    DataPath,
+    Intent,
+    ListOf,
+    Probe,
+    QuiesceError,
+    Text,
+    client_process,
+    hookimpl,
+    key,
+    permissions,
+    subprocesses,
+)
 
 TOLD = {69: AbsentError, 75: BusyError}
 """What a command says by its exit status: that its application is not there (EX_UNAVAILABLE), or that it cannot be
@@ -101,7 +115,7 @@ class Options:
 class Scripts(Application):
     """Runs commands. Those that quiesce are started beforehand, and wait: so the guardian knows how to end them."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: ApplicationSettings) -> None:
         self.options: Options = wish.options
         self.wish = wish
         self.stack = ExitStack()
@@ -194,7 +208,7 @@ class Scripts(Application):
         return self.options.verify[0]
 
     def run(self, argv: Sequence[str], phase: str, **more: str) -> None:
-        """Run a command; its environment tells it where it is. Errors: QuiesceError, AbsentError."""
+        """Run a command; its environment tells it where it is. Raises: QuiesceError, AbsentError."""
         with _told():
             subprocesses.run(argv, env={**self.environment(phase), **more})
 
@@ -257,7 +271,7 @@ class Session(Scripts):
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Understand what a command says by its exit status. Errors: QuiesceError, AbsentError, BusyError."""
+    """Understand what a command says by its exit status. Raises: QuiesceError, AbsentError, BusyError."""
     try:
         yield
     except subprocesses.ProgramError as error:
@@ -284,7 +298,7 @@ def _refuse_unsafe(path: str) -> None:
     permissions.refuse_writable_by_others(path)
 
 
-def _make(wish: Wish) -> Application:
+def _make(wish: ApplicationSettings) -> Application:
     options: Options = wish.options
     ways = [bool(options.directory), bool(options.quiesce or options.resume), bool(options.session)]
     if sum(ways) != 1:
@@ -297,6 +311,6 @@ def _make(wish: Wish) -> Application:
 
 
 @hookimpl
-def borg_lvm_application() -> Kind:
+def borg_lvm_application() -> ApplicationType:
     """Return the kind."""
-    return Kind(levels={"quiesce": "as its commands do"}, options=Options, make=_make)
+    return ApplicationType(levels={"quiesce": "as its commands do"}, options=Options, make=_make)

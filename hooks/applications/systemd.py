@@ -12,13 +12,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from borg_lvm.config.fields import key, required
-from borg_lvm.config.value_types import AbsolutePath, ListOf, Text
-from borg_lvm.errors import AbsentError, ConfigError, QuiesceError
-from borg_lvm.linux import subprocesses
-from borg_lvm.plugins import client_process
-from borg_lvm.plugins.application import Application, DataPath, Found, Intent, Kind, Probe, Wish
-from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugin_api import (
+    AbsentError,
+    AbsolutePath,
+    Application,
+    ApplicationSettings,
+    ApplicationType,
+    ConfigError,
+    DataPath,
+    DiscoveredApplication,
+    Intent,
+    ListOf,
+    Probe,
+    QuiesceError,
+    Text,
+    client_process,
+    hookimpl,
+    key,
+    required,
+    subprocesses,
+)
 from borg_lvm_hooks.applications.cgroups import Freezer, Group, refuse_read_only, refuse_what_is_needed
 from borg_lvm_hooks.applications.writing import writing_services
 
@@ -90,14 +103,14 @@ class Unit:
 class Units(Application):
     """The units of an entry."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: ApplicationSettings) -> None:
         self.wish = wish
         self.options: Options = wish.options
         self.stack = ExitStack()
         self.idle: dict[str, str] = {}
 
     def probe(self) -> Probe:
-        """Ask systemd for all units. Errors: AbsentError for an unknown one."""
+        """Ask systemd for all units. Raises: AbsentError for an unknown one."""
         notes = [note for unit in self.units() for note in self.examine(unit)]
         return Probe("", tuple(DataPath(path, "configured") for path in self.options.paths), tuple(notes))
 
@@ -128,7 +141,7 @@ class Units(Application):
 class Frozen(Units):
     """Units whose processes are frozen."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: ApplicationSettings) -> None:
         super().__init__(wish)
         self._freezer = Freezer(())
 
@@ -173,7 +186,7 @@ class Frozen(Units):
 class Stopped(Units):
     """Units that are stopped and started again."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: ApplicationSettings) -> None:
         super().__init__(wish)
         self._running: list[Unit] = []
         self._children: list[client_process.Child] = []
@@ -248,7 +261,7 @@ class Stopped(Units):
 
 
 def asked(names: Sequence[str]) -> list[Unit]:
-    """Ask systemd for units. Errors: AbsentError for one that it does not know, or when it does not run."""
+    """Ask systemd for units. Raises: AbsentError for one that it does not know, or when it does not run."""
     try:
         told = subprocesses.run(["systemctl", "show", f"--property={','.join(ASKED)}", "--", *names], timeout=TIMEOUT)
     except subprocesses.ProgramError as error:
@@ -263,7 +276,7 @@ def asked(names: Sequence[str]) -> list[Unit]:
     return units
 
 
-def _make(wish: Wish) -> Application:
+def _make(wish: ApplicationSettings) -> Application:
     options: Options = wish.options
     kinds = KINDS[wish.level]
     if not options.units:
@@ -292,18 +305,20 @@ _LEVELS = {
 
 
 @hookimpl
-def borg_lvm_application() -> Kind:
+def borg_lvm_application() -> ApplicationType:
     """Return the kind."""
-    return Kind(levels=_LEVELS, options=Options, make=_make, still=frozenset(_LEVELS), recovers=frozenset({"freeze"}))
+    return ApplicationType(
+        levels=_LEVELS, options=Options, make=_make, still=frozenset(_LEVELS), recovers=frozenset({"freeze"})
+    )
 
 
 @hookimpl
-def borg_lvm_discover() -> list[Found]:
+def borg_lvm_discover() -> list[DiscoveredApplication]:
     """Return the services that have files of logical volumes open for writing, and no plugin of their own."""
     if not os.path.isdir("/run/systemd/system"):
         return []
     return [
-        Found(
+        DiscoveredApplication(
             f"{unit} has files open for writing in {', '.join(folders)}; see whether these are all of its paths",
             {"units": (unit,), "paths": folders},
             identity=("units",),

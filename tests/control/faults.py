@@ -57,7 +57,7 @@ FAULTS = (
         "uncovered",  # what is mounted below a source is read live
         "mounts them\nread-only in a private mount namespace over the very same paths",
         "borg_lvm/planning/view_layout.py",
-        'covers[path] = Cover(path, mount, mount.root, f"mounted below {targets[outer]}")',
+        'covers[path] = FrozenPath(path, mount, mount.root, f"mounted below {targets[outer]}")',
         'holes[path] = Hole(path, f"mounted below {targets[outer]}")',
         (
             "unit/planning/test_view_layout.py::test_the_root_with_everything_below",

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import Subject
 from borg_lvm_hooks.applications.mysql.sql_server import Options, SqlServer
 from tests.rig import Rig
@@ -143,7 +143,7 @@ class ServerSubject(Subject):
         self.hindrance = hindrance
 
     def make(self, deadline: float) -> Application:
-        return self.plugin(Wish("it", self.level, deadline, Options(socket=str(self.server.socket))))
+        return self.plugin(ApplicationSettings("it", self.level, deadline, Options(socket=str(self.server.socket))))
 
     def write(self, seconds: float) -> bool:
         argv = [*client(self.server.socket, "shop", self.server.brand), "-e", "INSERT INTO isam (word) VALUES ('word')"]

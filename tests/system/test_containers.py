@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from borg_lvm.errors import AbsentError
-from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications import containers
 from tests.rig import Rig
@@ -146,7 +146,7 @@ def test_one_that_is_made_anew_is_not_taken_for_the_old_one(box: Boxes) -> None:
     data.mkdir(exist_ok=True)
     sleeping = script(BASE / "sleeping", "#!/bin/sh\nsleep 10000\n")
     box.start(NAME, sleeping, data)
-    made = containers.Paused(Wish("it", "pause", 8.0, containers.Options((NAME,))), box.engine)
+    made = containers.Paused(ApplicationSettings("it", "pause", 8.0, containers.Options((NAME,))), box.engine)
     made.probe()
     box.remove(NAME)
     box.start(NAME, sleeping, data)
@@ -157,7 +157,9 @@ def test_one_that_is_made_anew_is_not_taken_for_the_old_one(box: Boxes) -> None:
 
 def test_without_an_engine_all_containers_are_absent() -> None:
     with pytest.raises(AbsentError):
-        containers.Containers(Wish("it", "pause", 8.0, containers.Options((NAME,))), "no-such-engine").probe()
+        containers.Containers(
+            ApplicationSettings("it", "pause", 8.0, containers.Options((NAME,))), "no-such-engine"
+        ).probe()
 
 
 class BoxSubject(WorkerSubject):
@@ -176,7 +178,7 @@ class BoxSubject(WorkerSubject):
 
     def make(self, deadline: float) -> Application:
         kind = containers.Paused if self.level == "pause" else containers.Containers
-        return kind(Wish("it", self.level, deadline, containers.Options((NAME,))), self.box.engine)
+        return kind(ApplicationSettings("it", self.level, deadline, containers.Options((NAME,))), self.box.engine)
 
     def gone(self) -> AbstractContextManager[None]:
         return away(lambda: self.box.remove(NAME), self.start)

@@ -19,7 +19,7 @@ import yaml
 
 from borg_lvm.errors import QuiesceError
 from borg_lvm.linux.subprocesses import Account
-from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications.postgresql import plugin as postgresql
 from borg_lvm_hooks.applications.postgresql import verify
@@ -311,7 +311,7 @@ class ClusterSubject(Subject):
 
     def make(self, deadline: float) -> Application:
         options = postgresql.Options(socket=str(self.server.cluster.sockets))
-        return postgresql.PostgreSQL(Wish("it", self.level, deadline, options))
+        return postgresql.PostgreSQL(ApplicationSettings("it", self.level, deadline, options))
 
     def write(self, seconds: float) -> bool:
         self.server.cluster.sql(f"SET statement_timeout = '{seconds:g}s'; INSERT INTO words VALUES ('word')")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.errors import QuiesceError
-from borg_lvm.plugins.application import Wish
+from borg_lvm.plugins.application import ApplicationSettings
 from borg_lvm_hooks.applications.postgresql import backup_mode
 from borg_lvm_hooks.applications.postgresql import plugin as postgresql
 from tests.system.postgres import BIN, OTHERS, OWN, USER, Cluster, cluster, programs_of
@@ -46,7 +46,7 @@ def running(major: str) -> Iterator[Cluster]:
 
 def probed(options: postgresql.Options, level: str) -> postgresql.PostgreSQL:
     """Return an application that has been asked where its data is."""
-    application = postgresql.PostgreSQL(Wish("it", level, 20.0, options))
+    application = postgresql.PostgreSQL(ApplicationSettings("it", level, 20.0, options))
     try:
         application.probe()
     except BaseException:

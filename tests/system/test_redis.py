@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from borg_lvm.errors import BorgLvmError, QuiesceError
-from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications.redis import plugin as redis
 from borg_lvm_hooks.applications.redis import verify
@@ -221,7 +221,7 @@ class ServerSubject(Subject):
         self.server = Server(folder, "live", "--appendonly", "yes")
 
     def make(self, deadline: float) -> Application:
-        return redis.Redis(Wish("it", "pause", deadline, redis.Options(socket=self.server.socket)))
+        return redis.Redis(ApplicationSettings("it", "pause", deadline, redis.Options(socket=self.server.socket)))
 
     def write(self, seconds: float) -> bool:
         try:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications import scripts
 from tests.system.live import away, script
@@ -58,7 +58,9 @@ class Shop(Subject):
 
     def make(self, deadline: float) -> Application:
         given = {"probe": (self.control, "status"), "paths": (str(FOLDER / "data"),), **self.options()}
-        return scripts.borg_lvm_application().make(Wish("it", "quiesce", deadline, scripts.Options(**given)))
+        return scripts.borg_lvm_application().make(
+            ApplicationSettings("it", "quiesce", deadline, scripts.Options(**given))
+        )
 
     def write(self, seconds: float) -> bool:
         end = time.monotonic() + seconds

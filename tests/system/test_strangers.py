@@ -22,7 +22,7 @@ import pytest
 
 from borg_lvm.errors import BorgLvmError, QuiesceError
 from borg_lvm.linux import timeouts
-from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm_hooks.applications.mysql import mariadb, sql_server
 from borg_lvm_hooks.applications.postgresql import plugin as postgresql
 from borg_lvm_hooks.applications.redis import plugin as redis
@@ -188,7 +188,7 @@ def test_a_socket_where_everybody_may_put_one_gets_no_password(stranger: Strange
     open_to_all.chmod(0o1777)
     stranger.run("mysql", open_to_all / "mysql.sock")
     options = sql_server.Options(socket=str(open_to_all / "mysql.sock"))
-    why = probed(mariadb.MariaDB(Wish("it", "none", 10.0, options)))
+    why = probed(mariadb.MariaDB(ApplicationSettings("it", "none", 10.0, options)))
     assert SECRET not in stranger.heard(), stranger.heard()
     assert f"lies in {open_to_all}, where everybody can put links and files" in why
 
@@ -198,7 +198,9 @@ def test_a_port_that_somebody_else_has_taken_gets_no_password(stranger: Stranger
     secret.write_text(f"{SECRET}\n")
     secret.chmod(0o600)
     stranger.run("redis", "16379", f"dir={stranger.home}")
-    application = redis.Redis(Wish("it", "save", 10.0, redis.Options(port=16379, password_file=str(secret))))
+    application = redis.Redis(
+        ApplicationSettings("it", "save", 10.0, redis.Options(port=16379, password_file=str(secret)))
+    )
     why = probed(application)
     assert SECRET not in stranger.heard(), stranger.heard()
     assert "nobody" in why
@@ -215,7 +217,7 @@ def test_a_socket_that_is_swapped_for_roots_gets_no_password_of_roots(stranger: 
             stranger.run("swap", place, other, ready="swaps")
             options = postgresql.Options(socket=str(stranger.home))
             for _ in range(3 * ROUNDS):
-                probed(postgresql.PostgreSQL(Wish("it", "none", 10.0, options)), 10.0)
+                probed(postgresql.PostgreSQL(ApplicationSettings("it", "none", 10.0, options)), 10.0)
                 assert SECRET not in stranger.heard(), stranger.heard()
     finally:
         roots.end()
@@ -256,14 +258,14 @@ def test_no_journal_of_a_strangers_makes_root_delete_a_file(stranger: Stranger, 
         else:
             database.rename(stranger.home / "aside")
             other.rename(database)
-        why = probed(sqlite.SQLite(Wish("it", "lock", 5.0, sqlite.Options((str(database),)))), 20.0)
+        why = probed(sqlite.SQLite(ApplicationSettings("it", "lock", 5.0, sqlite.Options((str(database),)))), 20.0)
         assert victim.exists(), f"root's file is gone in round {turn}"
         assert way == "swapped" or "belongs to" in why, why
 
 
 def reading(folder: Path, seconds: float = 30.0) -> Application:
     """Return an application for a server of the stranger's."""
-    return redis.Redis(Wish("it", "save", 2 * seconds, redis.Options(socket=str(folder / "redis.sock"))))
+    return redis.Redis(ApplicationSettings("it", "save", 2 * seconds, redis.Options(socket=str(folder / "redis.sock"))))
 
 
 @pytest.mark.parametrize("what", ["/dev/zero", "a pipe", "root's file"])
@@ -327,7 +329,7 @@ def test_an_answer_without_end_ends_soon(stranger: Stranger, kind: str) -> None:
     options = postgresql.Options(socket=str(stranger.home))
 
     def look() -> None:
-        with closing(postgresql.PostgreSQL(Wish("it", "none", 10.0, options))) as application:
+        with closing(postgresql.PostgreSQL(ApplicationSettings("it", "none", 10.0, options))) as application:
             application.probe()
 
     grown, why = apart(look)

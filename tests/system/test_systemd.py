@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from borg_lvm.errors import AbsentError, QuiesceError
-from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications import systemd
 from tests.rig import Rig
@@ -187,7 +187,7 @@ def test_a_watchdog_that_would_bite_is_refused(manager: Manager) -> None:
     path.write_text(path.read_text() + "WatchdogSec=12\n")
     manager.do("daemon-reload")
     manager.do("restart", "dog.service")
-    made = systemd._make(Wish("it", "freeze", 8.0, systemd.Options(("dog.service",))))
+    made = systemd._make(ApplicationSettings("it", "freeze", 8.0, systemd.Options(("dog.service",))))
     with pytest.raises(QuiesceError, match="hears nothing of it for 12 s") as caught:
         made.probe()
     assert "deadline of 6 s or less" in caught.value.remedy
@@ -197,7 +197,7 @@ def test_without_systemd_all_units_are_absent() -> None:
     if Path("/run/systemd/system").exists():
         pytest.skip("systemd runs here")
     with pytest.raises(AbsentError):
-        systemd._make(Wish("it", "freeze", 8.0, systemd.Options(("dog.service",)))).probe()
+        systemd._make(ApplicationSettings("it", "freeze", 8.0, systemd.Options(("dog.service",)))).probe()
 
 
 class UnitSubject(WorkerSubject):
@@ -213,7 +213,9 @@ class UnitSubject(WorkerSubject):
         assert self.words.write(60)
 
     def make(self, deadline: float) -> Application:
-        return systemd._make(Wish("it", self.level, deadline, systemd.Options((UNIT,), (str(self.data),))))
+        return systemd._make(
+            ApplicationSettings("it", self.level, deadline, systemd.Options((UNIT,), (str(self.data),)))
+        )
 
     def gone(self) -> AbstractContextManager[None]:
         return away(lambda: self.manager.remove(UNIT), lambda: self.manager.add(UNIT, self.program))

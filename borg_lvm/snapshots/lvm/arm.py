@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from borg_lvm.errors import BorgLvmError, BusyError, SnapshotError
 from borg_lvm.linux import device_mapper
 from borg_lvm.linux.signals import undisturbed
-from borg_lvm.planning.plan import Copy
+from borg_lvm.planning.plan import Snapshot
 from borg_lvm.snapshots.lvm import tables
 from borg_lvm.snapshots.lvm.create import Made, Written
 from borg_lvm.state.ledger import Ledger
@@ -43,7 +43,7 @@ class Member:
     that suspended, too.
     """
 
-    copy: Copy
+    copy: Snapshot
     written: Written
     fd: int
     waits: bool = False
@@ -96,7 +96,7 @@ def armed(
         raise
 
 
-def _cannot(copy: Copy, error: OSError) -> SnapshotError:
+def _cannot(copy: Snapshot, error: OSError) -> SnapshotError:
     return SnapshotError(
         f"cannot prepare the snapshot of {copy.origin.full_name}: {error.strerror}; nothing was frozen"
     )

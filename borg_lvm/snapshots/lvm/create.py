@@ -20,11 +20,11 @@ from borg_lvm.errors import BorgLvmError, SnapshotError
 from borg_lvm.linux import subprocesses
 from borg_lvm.machine import lvm
 from borg_lvm.machine.lvm_settings import FORM, JSON, OURS, SILENT, configured
-from borg_lvm.planning.plan import Copy, Plan
+from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.snapshots.lvm import group_lock, origin_tables, shell
 from borg_lvm.snapshots.remove import GRACE
 from borg_lvm.state.ledger import Ledger
-from borg_lvm.watchdog.client import Guardian
+from borg_lvm.watchdog.client import Watchdog
 
 UNTOLD = "global{activation=0} " + SILENT
 _STRICT = frozenset(("contiguous", "cling"))
@@ -52,12 +52,12 @@ class Creator:
     """Has LVM make snapshots of a plan; times in seconds."""
 
     plan: Plan
-    watch: Guardian
+    watch: Watchdog
     ledger: Ledger
     deadline: float
     timeout: float
 
-    def create(self, group: Sequence[Copy]) -> Made:
+    def create(self, group: Sequence[Snapshot]) -> Made:
         """Have LVM make the snapshots of a group. Raises: SnapshotError, ProgramError."""
         with shell.started(self.timeout) as ours:
             if ours.pid:  # programs are known by their arguments
@@ -70,7 +70,7 @@ class Creator:
         return Made(group, group_lock.directory(settings), said)
 
     @contextmanager
-    def _guarded(self, copy: Copy) -> Iterator[None]:
+    def _guarded(self, copy: Snapshot) -> Iterator[None]:
         """Have a volume resumed that LVM suspends for a moment to make a thin snapshot, should LVM die or hang then."""
         if copy.extents:
             yield
@@ -92,7 +92,7 @@ class Creator:
 class Made:
     """What LVM was asked to make, where it keeps its locks, and what it said: of each snapshot, at each command."""
 
-    group: Sequence[Copy]
+    group: Sequence[Snapshot]
     locks: str
     said: Mapping[str, Sequence[Sequence[str]]]
 
@@ -144,7 +144,7 @@ class Made:
             raise _not_made({copy.origin.full_name: self._reasons(copy, is_made=copy.name in made) for copy in missing})
         return [one for one in found.values() if one]
 
-    def _reasons(self, copy: Copy, *, is_made: bool) -> tuple[str, ...]:
+    def _reasons(self, copy: Snapshot, *, is_made: bool) -> tuple[str, ...]:
         """Return why LVM has not made a snapshot; `is_made`: its volume is there, so the last command has failed."""
         said = self.said[copy.name]
         return shell.reasons(said[-1] if is_made else said[0])
@@ -159,7 +159,7 @@ def _not_made(why: Mapping[str, Sequence[str]]) -> SnapshotError:
     return SnapshotError(f"LVM did not make the snapshot of {', '.join(why)}: {first}", details=tuple(told))
 
 
-def _commands(copy: Copy, plan: Plan) -> Iterator[list[str]]:
+def _commands(copy: Snapshot, plan: Plan) -> Iterator[list[str]]:
     tags = [word for tag in plan.tags for word in ("--addtag", tag)]
     minor = [] if copy.minor is None else ["--persistent", "y", "--minor", str(copy.minor)]
     make = ["lvcreate", "--name", copy.name, "--yes", "--config", SILENT + OURS, *tags]
@@ -174,7 +174,7 @@ def _commands(copy: Copy, plan: Plan) -> Iterator[list[str]]:
         yield [*make, "--snapshot", *skip, *minor, copy.origin.full_name]
 
 
-def _written(copy: Copy, listed: Mapping[tuple[str, str], Mapping[str, str]]) -> Written | None:
+def _written(copy: Snapshot, listed: Mapping[tuple[str, str], Mapping[str, str]]) -> Written | None:
     vg = copy.origin.vg
     row, origin = listed.get((vg, copy.name)), listed.get((vg, copy.origin.name))
     if row is None or origin is None or row["origin"].strip("[]") != copy.origin.name:
@@ -190,6 +190,6 @@ def _written(copy: Copy, listed: Mapping[tuple[str, str], Mapping[str, str]]) ->
     return Written(uuid, number=int(row["thin_id"]), origin=int(origin["thin_id"]), pool=f"{_device(copy, pool)}-tpool")
 
 
-def _device(copy: Copy, row: Mapping[str, str]) -> str:
+def _device(copy: Snapshot, row: Mapping[str, str]) -> str:
     """Return the uuid of a volume's device, as `Volume.dm_uuid` does."""
     return "LVM-" + f"{copy.origin.vg_uuid}{row['lv_uuid']}".replace("-", "")

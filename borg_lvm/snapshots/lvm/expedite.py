@@ -13,14 +13,14 @@ from contextlib import contextmanager, suppress
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.state import locks
 from borg_lvm.state.ledger import Ledger
-from borg_lvm.watchdog.client import Guardian
+from borg_lvm.watchdog.client import Watchdog
 
 PATH = "/sys/kernel/rcu_expedited"
 OFF, ON = b"0", b"1"
 
 
 @contextmanager
-def ready(watch: Guardian, ledger: Ledger) -> Iterator[int | None]:
+def ready(watch: Watchdog, ledger: Ledger) -> Iterator[int | None]:
     """Give a descriptor to switch by, or None where that is not to be had; whatever happens, it is off in the end.
 
     One run at a time switches: it must find what was there before any of them.

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import safe_open, syscalls
-from borg_lvm.planning.plan import Copy, Plan
+from borg_lvm.planning.plan import Plan, Snapshot
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def devices(fds: Sequence[int]) -> frozenset[int]:
     return frozenset(info.st_rdev if stat.S_ISBLK(info.st_mode) else info.st_dev for info in infos)
 
 
-def frozen_by_others(group: Sequence[Copy], fds: Sequence[int]) -> list[str]:
+def frozen_by_others(group: Sequence[Snapshot], fds: Sequence[int]) -> list[str]:
     """Freeze what we are to freeze for a moment; return the mount points of what somebody else has frozen.
 
     There is no other way to ask the kernel. In the window it would be too late: the guardian thaws whatever is frozen
@@ -72,7 +72,7 @@ def frozen_by_others(group: Sequence[Copy], fds: Sequence[int]) -> list[str]:
     return found
 
 
-def write_out(group: Sequence[Copy], fds: Sequence[int]) -> None:
+def write_out(group: Sequence[Snapshot], fds: Sequence[int]) -> None:
     """Write dirty pages before the window, so that the freeze has little to wait for."""
     for copy, fd in zip(group, fds, strict=True):
         if copy.mounted_at:
@@ -81,7 +81,7 @@ def write_out(group: Sequence[Copy], fds: Sequence[int]) -> None:
             os.fsync(fd)
 
 
-def _opened(copy: Copy, plan: Plan, stack: ExitStack) -> int:
+def _opened(copy: Snapshot, plan: Plan, stack: ExitStack) -> int:
     path = copy.mounted_at or copy.origin_device
     try:
         if copy.mounted_at:

@@ -47,7 +47,7 @@ class LvmShell:
     def run(self, argv: Sequence[str]) -> list[str]:
         """Run one command and return what it said, on either stream. Whether it did its work is not told.
 
-        Errors: ProgramError when the shell ends, or has not come to the command's end at the time limit (in seconds).
+        Raises: ProgramError when the shell ends, or has not come to the command's end at the time limit (in seconds).
         """
         # The shell names a command that it does not know: that tells the end of the one before it.
         self._number += 1
@@ -82,7 +82,7 @@ class LvmPrograms:
         self._timeout = timeout
 
     def run(self, argv: Sequence[str]) -> list[str]:
-        """Run one command, as `LvmShell.run`. Errors: ProgramError when it did not end by itself."""
+        """Run one command, as `LvmShell.run`. Raises: ProgramError when it did not end by itself."""
         try:
             said = subprocesses.run(argv, timeout=self._timeout)
         except subprocesses.ProgramError as error:

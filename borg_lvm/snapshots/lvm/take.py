@@ -12,11 +12,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 
 from borg_lvm.errors import BusyError, LateError, SnapshotError
 from borg_lvm.linux.signals import Signals
-from borg_lvm.planning.plan import Copy, Plan
+from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.reporting.outcome import Instant
 from borg_lvm.snapshots.lvm import arm, create, expedite, io_uring, prepare, window
 from borg_lvm.state.ledger import Ledger
-from borg_lvm.watchdog.client import Guardian
+from borg_lvm.watchdog.client import Watchdog
 
 Quiesced = Callable[[], AbstractContextManager[None]]
 """Holds the applications of a run still for the length of a block."""
@@ -29,7 +29,7 @@ class Taker:
     """Takes the snapshots of one run."""
 
     def __init__(
-        self, plan: Plan, watch: Guardian, ledger: Ledger, signals: Signals, deadline: float, timeout: float
+        self, plan: Plan, watch: Watchdog, ledger: Ledger, signals: Signals, deadline: float, timeout: float
     ) -> None:
         self.plan = plan
         self._watch = watch
@@ -60,7 +60,7 @@ class Taker:
         self._watch.forget_mounts()
         return tuple(instants)
 
-    def _windows(self, copies: Sequence[Copy], quiesced: Quiesced) -> list[Instant]:
+    def _windows(self, copies: Sequence[Snapshot], quiesced: Quiesced) -> list[Instant]:
         if self.plan.consistency == "instant":
             return [self._window(copies, quiesced)]
         late = self.plan.late
@@ -70,7 +70,7 @@ class Taker:
         last = (copy for copy in copies if copy.origin.full_name in late)
         return instants + [self._window((copy,), nullcontext) for copy in last]
 
-    def _window(self, group: Sequence[Copy], quiesced: Quiesced) -> Instant:
+    def _window(self, group: Sequence[Snapshot], quiesced: Quiesced) -> Instant:
         self._signals.check()
         self._write_down(group)
         fds = [self._fds[copy.name] for copy in group]
@@ -96,7 +96,7 @@ class Taker:
             self._ledger.write_made(member.copy.full_name, member.snapshot)
         return instant
 
-    def _refuse_frozen(self, group: Sequence[Copy], fds: Sequence[int]) -> None:
+    def _refuse_frozen(self, group: Sequence[Snapshot], fds: Sequence[int]) -> None:
         """Refuse what somebody else has frozen and we cannot freeze once more, before anything is made."""
         if not any(copy.hold == "freeze" for copy in group):
             return
@@ -109,7 +109,7 @@ class Taker:
                 remedy="find out who, then: " + "; ".join(f"fsfreeze --unfreeze {path}" for path in found),
             )
 
-    def _write_down(self, group: Sequence[Copy]) -> None:
+    def _write_down(self, group: Sequence[Snapshot]) -> None:
         """Tell the ledger what is about to be made, and which file systems may be frozen."""
         for copy in group:
             origin = copy.origin
@@ -128,7 +128,7 @@ class Taker:
         self._ledger.write("thawed")
 
 
-def _suspended(copy: Copy) -> list[str]:
+def _suspended(copy: Snapshot) -> list[str]:
     """Return the uuids of what is suspended for a snapshot, what lies below last."""
     uuid = copy.origin.dm_uuid
     return [uuid, f"{uuid}-real"] if copy.origin.is_thin and copy.origin.attr[0] in "oO" else [uuid]

@@ -11,9 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from borg_lvm.errors import QuiesceError
-from borg_lvm.plugins.application import Found, Kind, Wish
-from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugin_api import ApplicationSettings, ApplicationType, DiscoveredApplication, QuiesceError, hookimpl
 from borg_lvm_hooks.applications.mysql import verify_mariadb
 from borg_lvm_hooks.applications.mysql.sql_server import Options, SqlServer, discovered, numbers
 
@@ -43,7 +41,7 @@ class MariaDB(SqlServer):
     facts = FACTS
     folders = ("redo log", "system tablespace", "undo", "Aria log")
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: ApplicationSettings) -> None:
         super().__init__(wish)
         self._checkpoint = self._current = 0
 
@@ -117,12 +115,12 @@ _LEVELS = {
 
 
 @hookimpl
-def borg_lvm_application() -> Kind:
+def borg_lvm_application() -> ApplicationType:
     """Return the kind."""
-    return Kind(levels=_LEVELS, options=Options, make=MariaDB, recovers=frozenset({"none"}))
+    return ApplicationType(levels=_LEVELS, options=Options, make=MariaDB, recovers=frozenset({"none"}))
 
 
 @hookimpl
-def borg_lvm_discover() -> list[Found]:
+def borg_lvm_discover() -> list[DiscoveredApplication]:
     """Return the servers that listen at a socket; a MySQL server has another name."""
     return discovered("MariaDB", "the level none is enough when all tables are InnoDB's", "mariadbd")

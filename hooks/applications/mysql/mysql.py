@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.errors import BusyError, QuiesceError
-from borg_lvm.plugins.application import Found, Kind
-from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugin_api import ApplicationType, BusyError, DiscoveredApplication, QuiesceError, hookimpl
 from borg_lvm_hooks.applications.mysql.sql_server import Options, SqlServer, discovered, numbers
 
 OLDEST = (8, 0, 22)
@@ -147,12 +145,12 @@ _LEVELS = {
 
 
 @hookimpl
-def borg_lvm_application() -> Kind:
+def borg_lvm_application() -> ApplicationType:
     """Return the kind."""
-    return Kind(levels=_LEVELS, options=Options, make=MySQL, recovers=frozenset({"none"}))
+    return ApplicationType(levels=_LEVELS, options=Options, make=MySQL, recovers=frozenset({"none"}))
 
 
 @hookimpl
-def borg_lvm_discover() -> list[Found]:
+def borg_lvm_discover() -> list[DiscoveredApplication]:
     """Return the servers that listen at a socket."""
     return discovered("MySQL", "the level none is enough when all tables are InnoDB's", "mysqld")

@@ -16,12 +16,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from borg_lvm.config.fields import key
-from borg_lvm.config.value_types import AbsolutePath
-from borg_lvm.errors import BusyError, QuiesceError
-from borg_lvm.linux import permissions
-from borg_lvm.plugins import client_process
-from borg_lvm.plugins.application import Application, DataPath, Found, Intent, Probe, Wish
+from borg_lvm.plugin_api import (
+    AbsolutePath,
+    Application,
+    ApplicationSettings,
+    BusyError,
+    DataPath,
+    DiscoveredApplication,
+    Intent,
+    Probe,
+    QuiesceError,
+    client_process,
+    key,
+    permissions,
+)
 from borg_lvm_hooks.applications.clients import Client
 from borg_lvm_hooks.applications.peers import held, refuse_foreign
 from borg_lvm_hooks.applications.running import servers
@@ -82,7 +90,7 @@ class SqlServer(Application):
     bases: Sequence[str] = ("binary log", "relay log")
     """Names of the places that are folders with the beginning of a file's name."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: ApplicationSettings) -> None:
         self._options: Options = wish.options
         self.wish = wish
         self._stack = ExitStack()
@@ -173,7 +181,7 @@ class SqlServer(Application):
         self._stack.close()
 
     def query(self, statement: str) -> list[str]:
-        """Have one statement done; returns its rows. Errors: QuiesceError with the server's words."""
+        """Have one statement done; returns its rows. Raises: QuiesceError with the server's words."""
         assert self._client
         self._client.say(f"{statement}\nSELECT '{self._mark}';\n")
         return self._client.lines_until(self._mark, self.wish.deadline + TIMEOUT)
@@ -223,7 +231,7 @@ def looked(data: str) -> Folder:
     """Look at a data directory and the folders of its databases.
 
     The server does not tell a user of tables that this one has no right to; the file system tells root of all.
-    Errors: QuiesceError when it cannot be read.
+    Raises: QuiesceError when it cannot be read.
     """
     links: set[str] = set()
     plain = False
@@ -252,11 +260,11 @@ def _led(entry: os.DirEntry[str]) -> Iterator[str]:
         yield os.path.realpath(entry.path)
 
 
-def discovered(name: str, told: str, program: str) -> list[Found]:
+def discovered(name: str, told: str, program: str) -> list[DiscoveredApplication]:
     """Return the servers of this program that listen at a socket; the X protocol's sockets are not for this client."""
     places = {path: server.data for server in servers(program) for path in server.sockets}
     return [
-        Found(
+        DiscoveredApplication(
             f"{name} listens at {path}; {told}",
             {} if path == Options().socket else {"socket": path},
             identity=("socket",),

@@ -14,8 +14,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from borg_lvm.errors import QuiesceError
-from borg_lvm.linux import opening
+from borg_lvm.plugin_api import QuiesceError, opening
 from borg_lvm_hooks.applications.mysql.sql_server import numbers
 
 KNOWN = (10, 8), (13, 0)
@@ -52,7 +51,7 @@ def is_known(version: str) -> bool:
 
 
 def verify(folder: str, known: Known) -> str:
-    """Return what was looked at in the redo log in this folder. Errors: QuiesceError with what is wrong."""
+    """Return what was looked at in the redo log in this folder. Raises: QuiesceError with what is wrong."""
     path = os.path.join(folder, "ib_logfile0")
     try:
         with opening.plain(path, known.owner) as file:

@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.errors import QuiesceError
-from borg_lvm.linux import opening
-from borg_lvm.plugins.application import Added
+from borg_lvm.plugin_api import Added, QuiesceError, opening
 from borg_lvm_hooks.applications.postgresql.verify import position
 
 NAMES_SINCE = 150000
@@ -40,7 +38,7 @@ SELECT json_build_object(
 
 
 def refuse_unless_possible(means: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Errors: QuiesceError with the reason why this server, or this role, cannot do it. Pure."""
+    """Raises: QuiesceError with the reason why this server, or this role, cannot do it. Pure."""
     if facts["recovery"]:
         raise QuiesceError(
             "it is a standby, whose control file would have to be saved last of its data",
@@ -115,7 +113,7 @@ class Ended:
 def ended(told: Mapping[str, Any], segment: int) -> Ended:
     """Read what the end of the mode has told; `segment` is the size of a WAL file in bytes. Pure.
 
-    Errors: QuiesceError when it is not understood.
+    Raises: QuiesceError when it is not understood.
     """
     found = _BEGIN.search(told["label"])
     if not found:
@@ -134,7 +132,7 @@ def files(timeline: str, first: str, last: str, segment: int) -> tuple[str, ...]
 def verify(data: str, known: Ended, owner: int) -> str:
     """Return what was looked at in the copy that is seen at `data`, which is this user's.
 
-    Errors: QuiesceError with what is wrong.
+    Raises: QuiesceError with what is wrong.
     """
     for file in known.added(data, owner):
         path = os.path.join(data, file.name)

@@ -18,13 +18,23 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.config.fields import key
-from borg_lvm.config.value_types import AbsolutePath, Text, Whole
-from borg_lvm.errors import QuiesceError
-from borg_lvm.linux.subprocesses import Account
-from borg_lvm.plugins import client_process
-from borg_lvm.plugins.application import Added, Application, DataPath, Found, Kind, Probe, Wish
-from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugin_api import (
+    AbsolutePath,
+    Account,
+    Added,
+    Application,
+    ApplicationSettings,
+    ApplicationType,
+    DataPath,
+    DiscoveredApplication,
+    Probe,
+    QuiesceError,
+    Text,
+    Whole,
+    client_process,
+    hookimpl,
+    key,
+)
 from borg_lvm_hooks.applications.clients import Client
 from borg_lvm_hooks.applications.peers import held, refuse_foreign
 from borg_lvm_hooks.applications.postgresql import backup_mode
@@ -101,7 +111,7 @@ class Options:
 class PostgreSQL(Application):
     """One cluster."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: ApplicationSettings) -> None:
         self._options: Options = wish.options
         self._level = wish.level
         self._stack = ExitStack()
@@ -241,7 +251,7 @@ class PostgreSQL(Application):
 
 
 def _query(psql: client_process.Child, statement: str, seconds: float) -> str:
-    """Have one statement done; returns its only line. Errors: QuiesceError with the server's words."""
+    """Have one statement done; returns its only line. Raises: QuiesceError with the server's words."""
     psql.say(_marked(statement))
     return "".join(psql.lines_until(MARK, seconds))
 
@@ -251,7 +261,7 @@ def _marked(statement: str) -> str:
 
 
 def _listening(place: str) -> pwd.struct_passwd:
-    """Return who listens at a socket, as the kernel says. Errors: AbsentError; QuiesceError if it is root.
+    """Return who listens at a socket, as the kernel says. Raises: AbsentError; QuiesceError if it is root.
 
     psql becomes that user, so he gains nothing by leading it elsewhere; but root's passwords are not for anybody.
     """
@@ -280,20 +290,22 @@ _LEVELS = {
 
 
 @hookimpl
-def borg_lvm_application() -> Kind:
+def borg_lvm_application() -> ApplicationType:
     """Return the kind."""
     apart = frozenset({BACKUP_MODE})
-    return Kind(levels=_LEVELS, options=Options, make=PostgreSQL, apart=apart, recovers=frozenset(_LEVELS) - apart)
+    return ApplicationType(
+        levels=_LEVELS, options=Options, make=PostgreSQL, apart=apart, recovers=frozenset(_LEVELS) - apart
+    )
 
 
 @hookimpl
-def borg_lvm_discover() -> list[Found]:
+def borg_lvm_discover() -> list[DiscoveredApplication]:
     """Return the clusters that listen at a socket of their own."""
     places = {path: server.data for server in servers("postgres", "postmaster") for path in server.sockets}
     return [found for path, data in places.items() for found in _found(path, data)]
 
 
-def _found(path: str, data: tuple[str, ...]) -> Iterator[Found]:
+def _found(path: str, data: tuple[str, ...]) -> Iterator[DiscoveredApplication]:
     folder, _, port = path.rpartition("/.s.PGSQL.")
     if not re.fullmatch(r"[0-9]{1,5}", port):
         return
@@ -301,4 +313,4 @@ def _found(path: str, data: tuple[str, ...]) -> Iterator[Found]:
     options: dict[str, Any] = {} if folder == usual.socket else {"socket": folder}
     if int(port) != usual.port:
         options["port"] = int(port)
-    yield Found(f"PostgreSQL listens at {path}", options, identity=("socket", "port"), data=data)
+    yield DiscoveredApplication(f"PostgreSQL listens at {path}", options, identity=("socket", "port"), data=data)

@@ -12,10 +12,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from borg_lvm.errors import QuiesceError
-from borg_lvm.linux import opening, permissions
-from borg_lvm.linux.subprocesses import Account
-from borg_lvm.plugins import client_process
+from borg_lvm.plugin_api import Account, QuiesceError, client_process, opening, permissions
 
 HEAD = struct.Struct("=QIIi")
 RUNNING = {5: "in archive recovery", 6: "in production"}
@@ -35,7 +32,7 @@ class Known:
 
 
 def verify(data: str, known: Known) -> str:
-    """Return what was looked at in the copy that is seen at `data`. Errors: QuiesceError with what is wrong."""
+    """Return what was looked at in the copy that is seen at `data`. Raises: QuiesceError with what is wrong."""
     _refuse_foreign(os.path.join(data, "global", "pg_control"), known)
     program = _program(data, known.user.uid)
     if not os.access(program, os.X_OK):

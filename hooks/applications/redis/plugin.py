@@ -13,12 +13,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from borg_lvm.config.fields import key
-from borg_lvm.config.value_types import AbsolutePath, Text, Whole
-from borg_lvm.errors import ConfigError, QuiesceError
-from borg_lvm.linux import permissions
-from borg_lvm.plugins.application import Application, DataPath, Found, Kind, Probe, Wish
-from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugin_api import (
+    AbsolutePath,
+    Application,
+    ApplicationSettings,
+    ApplicationType,
+    ConfigError,
+    DataPath,
+    DiscoveredApplication,
+    Probe,
+    QuiesceError,
+    Text,
+    Whole,
+    hookimpl,
+    key,
+    permissions,
+)
 from borg_lvm_hooks.applications.peers import at_port, called, held, refuse_foreign
 from borg_lvm_hooks.applications.redis import verify as redis_copy
 from borg_lvm_hooks.applications.redis.resp import Client
@@ -61,7 +71,7 @@ class Options:
 class Redis(Application):
     """One server."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: ApplicationSettings) -> None:
         self._options: Options = wish.options
         self._wish = wish
         self._client: Client | None = None
@@ -226,7 +236,7 @@ class Redis(Application):
         return str(reply[1])
 
 
-def _make(wish: Wish) -> Application:
+def _make(wish: ApplicationSettings) -> Application:
     options: Options = wish.options
     if options.user and not options.password_file:
         raise ConfigError("a user needs a password_file")
@@ -240,18 +250,18 @@ _LEVELS = {
 
 
 @hookimpl
-def borg_lvm_application() -> Kind:
+def borg_lvm_application() -> ApplicationType:
     """Return the kind."""
-    return Kind(levels=_LEVELS, options=Options, make=_make, recovers=frozenset({"save"}))
+    return ApplicationType(levels=_LEVELS, options=Options, make=_make, recovers=frozenset({"save"}))
 
 
 @hookimpl
-def borg_lvm_discover() -> list[Found]:
+def borg_lvm_discover() -> list[DiscoveredApplication]:
     """Return the servers that listen at a socket or a port of this machine."""
     return [_found(server) for server in servers("redis-server", "valkey-server")]
 
 
-def _found(server: Server) -> Found:
+def _found(server: Server) -> DiscoveredApplication:
     options: dict[str, object] = {}
     if server.sockets:
         options["socket"] = server.sockets[0]
@@ -260,4 +270,4 @@ def _found(server: Server) -> Found:
     place = server.sockets[0] if server.sockets else f"port {server.ports[0]}"
     told = f"{server.name} listens at {place}; name a password_file if it wants a password"
     identity = ("socket",) if server.sockets else ("socket", "port")
-    return Found(told, options, identity=identity, data=server.data)
+    return DiscoveredApplication(told, options, identity=identity, data=server.data)

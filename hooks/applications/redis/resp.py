@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from borg_lvm.errors import AbsentError, BusyError, QuiesceError
+from borg_lvm.plugin_api import AbsentError, BusyError, QuiesceError
 
 Reply = str | int | list["Reply"] | None
 MOST_LINE, MOST, MOST_PARTS, DEEPEST = 64 << 10, 16 << 20, 10_000, 8
@@ -34,7 +34,7 @@ class Client:
     def do(self, *words: str, seconds: float) -> Reply:
         """Do a command and return its reply.
 
-        Errors: QuiesceError with the server's words, never with ours; BusyError when it does not answer in time.
+        Raises: QuiesceError with the server's words, never with ours; BusyError when it does not answer in time.
         """
         end = time.monotonic() + seconds
         parts = [f"*{len(words)}\r\n".encode(), *(b"$%d\r\n%s\r\n" % (len(w), w) for w in map(str.encode, words))]

@@ -16,10 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import IO
 
-from borg_lvm.errors import QuiesceError
-from borg_lvm.linux import opening
-from borg_lvm.linux.subprocesses import SYSTEM_PATH, Account
-from borg_lvm.plugins import client_process
+from borg_lvm.plugin_api import SYSTEM_PATH, Account, QuiesceError, client_process, opening
 
 ROOM = 64 << 20
 """How many bytes are read altogether, before the backup command starts; of larger files only begin and end."""
@@ -54,7 +51,7 @@ class Known:
 
 
 def verify(known: Known, seconds: float) -> str:
-    """Return what was looked at in the copy, in so many seconds at most. Errors: QuiesceError with what is wrong."""
+    """Return what was looked at in the copy, in so many seconds at most. Raises: QuiesceError with what is wrong."""
     if known.owner is None:
         return ""
     look = Look(time.monotonic() + seconds, known.owner)

@@ -13,14 +13,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from borg_lvm.config.fields import required
-from borg_lvm.config.value_types import AbsolutePath, ListOf
-from borg_lvm.errors import AbsentError, BusyError, QuiesceError
-from borg_lvm.linux import permissions
-from borg_lvm.linux.subprocesses import Account
-from borg_lvm.plugins import client_process
-from borg_lvm.plugins.application import Application, DataPath, Intent, Kind, Probe, Wish
-from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugin_api import (
+    AbsentError,
+    AbsolutePath,
+    Account,
+    Application,
+    ApplicationSettings,
+    ApplicationType,
+    BusyError,
+    DataPath,
+    Intent,
+    ListOf,
+    Probe,
+    QuiesceError,
+    client_process,
+    hookimpl,
+    permissions,
+    required,
+)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HOLD, LOOK = os.path.join(HERE, "hold.py"), os.path.join(HERE, "look.py")
@@ -44,7 +54,7 @@ class Options:
 class SQLite(Application):
     """Some databases of one application."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: ApplicationSettings) -> None:
         self._options: Options = wish.options
         self._deadline = wish.deadline
         self._stack = ExitStack()
@@ -112,7 +122,7 @@ class SQLite(Application):
 
 
 def _looked_at(path: str) -> os.stat_result:
-    """Look at a database without opening it. Errors: AbsentError; QuiesceError if root must not open it.
+    """Look at a database without opening it. Raises: AbsentError; QuiesceError if root must not open it.
 
     SQLite removes files that a journal beside the database names: as its owner, and as root only where nobody else
     could have put it there.
@@ -148,7 +158,7 @@ def _refuse_others(path: str) -> None:
 
 
 @hookimpl
-def borg_lvm_application() -> Kind:
+def borg_lvm_application() -> ApplicationType:
     """Return the kind."""
     levels = {"lock": "writers wait while the instant passes (BEGIN IMMEDIATE); readers go on"}
-    return Kind(levels=levels, options=Options, make=SQLite)
+    return ApplicationType(levels=levels, options=Options, make=SQLite)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm.plugin_api import Invocation
 from borg_lvm_hooks.commands.borg import option_tables, version
 from borg_lvm_hooks.commands.borg.option_tables import Release, Tables
 from borg_lvm_hooks.commands.parsers import argparse_lines, options

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
+from borg_lvm.plugin_api import Invocation, LivePath, Reading
 from borg_lvm_hooks.commands.borg import excludes, option_tables, places
 from borg_lvm_hooks.commands.borg.command_lines import Line
 from borg_lvm_hooks.commands.borgmatic import additions

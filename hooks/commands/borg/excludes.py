@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from borg_lvm.plugins.backup_command import Excluded, Invocation
+from borg_lvm.plugin_api import Excluded, Invocation
 from borg_lvm_hooks.commands.parsers import excludes, options, patterns
 
 STYLES = ("fm", "sh", "pp", "pf", "re")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from borg_lvm.plugins.backup_command import Invocation, LivePath
+from borg_lvm.plugin_api import Invocation, LivePath
 from borg_lvm_hooks.commands.parsers import patterns
 
 CONFIGURATION = "borg's configuration"

@@ -6,9 +6,7 @@ import os
 import shlex
 from dataclasses import replace
 
-from borg_lvm.plugins import wrappers
-from borg_lvm.plugins.backup_command import Invocation, Marked, Reading, Tainted
-from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugin_api import Invocation, Marked, Reading, Tainted, hookimpl, wrappers
 from borg_lvm_hooks.commands.borg import command_lines, create, places, version
 from borg_lvm_hooks.commands.borg.command_lines import Line
 from borg_lvm_hooks.commands.parsers import options, patterns

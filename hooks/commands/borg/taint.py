@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from borg_lvm.plugins.backup_command import Invocation, Marked, Tainted
+from borg_lvm.plugin_api import Invocation, Marked, Tainted
 from borg_lvm_hooks.commands.parsers import options
 
 PREFIX = "borg-lvm-tainted-"

@@ -12,9 +12,7 @@ import time
 from contextlib import suppress
 from functools import cache
 
-from borg_lvm.linux import subprocesses
-from borg_lvm.machine.mounts import above
-from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm.plugin_api import Invocation, above, subprocesses
 from borg_lvm_hooks.commands.borg import option_tables
 
 LONGEST = 1000

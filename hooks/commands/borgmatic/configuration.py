@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm.plugin_api import Invocation
 from borg_lvm_hooks.commands.borgmatic import types, values
 from borg_lvm_hooks.commands.borgmatic.limits import NODE, PATHS, Budget, Config, ConfigurationError, usable
 from borg_lvm_hooks.commands.borgmatic.yaml_files import Loader
@@ -88,7 +88,7 @@ def default_paths(env: Mapping[str, str], home: str) -> list[str]:
 def collect(invocation: Invocation, given: Sequence[str]) -> list[str]:
     """Return the configuration files, absolute: of a folder all its `.yaml` and `.yml` files by name.
 
-    Errors: ConfigurationError for a name that no file can have.
+    Raises: ConfigurationError for a name that no file can have.
     """
     defaults = default_paths(invocation.env, invocation.home())
     files = []
@@ -108,7 +108,7 @@ def collect(invocation: Invocation, given: Sequence[str]) -> list[str]:
 def load(invocation: Invocation, path: str, changes: Changes) -> Configuration:
     """Load one file, with what the command line changes in it.
 
-    Errors: ConfigurationError, with a sentence for `Reading.problems`.
+    Raises: ConfigurationError, with a sentence for `Reading.problems`.
     """
     budget = Budget()
     loader = Loader(invocation, budget)

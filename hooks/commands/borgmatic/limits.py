@@ -6,7 +6,7 @@ import os
 import pwd
 from typing import Any
 
-from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm.plugin_api import Invocation
 
 Config = dict[str, Any]
 
@@ -37,7 +37,7 @@ class Budget:
     def spend(self, units: int = 1) -> None:
         """Take some of it.
 
-        Errors: ConfigurationError when there is none left.
+        Raises: ConfigurationError when there is none left.
         """
         self.spent += units
         if self.spent > self.units:
@@ -48,7 +48,7 @@ class Budget:
 def usable(text: str, what: str) -> str:
     """Return a text that can be part of a path.
 
-    Errors: ConfigurationError for one with a NUL, or with half a character, which no file's name can have.
+    Raises: ConfigurationError for one with a NUL, or with half a character, which no file's name can have.
     """
     try:
         if b"\0" in os.fsencode(text):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from borg_lvm.plugins.backup_command import Invocation, LivePath
+from borg_lvm.plugin_api import Invocation, LivePath
 from borg_lvm_hooks.commands.borg import places
 from borg_lvm_hooks.commands.borgmatic import configuration, types
 from borg_lvm_hooks.commands.borgmatic.limits import Config, expand_user

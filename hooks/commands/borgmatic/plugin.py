@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from borg_lvm.plugins.backup_command import Invocation, LivePath, Marked, Reading, Tainted
-from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugin_api import Invocation, LivePath, Marked, Reading, Tainted, hookimpl
 from borg_lvm_hooks.commands.borg import create
 from borg_lvm_hooks.commands.borg import plugin as borg
 from borg_lvm_hooks.commands.borgmatic import arguments, configuration, types
@@ -133,7 +132,7 @@ def _load(invocation: Invocation, line: CommandLine, answer: _Answer) -> Iterato
 def _read_config(invocation: Invocation, config: Config, answer: _Answer) -> None:
     """Read what borgmatic does for one repository of one configuration file.
 
-    Errors: ConfigurationError.
+    Raises: ConfigurationError.
     """
     reader = Reader(invocation, config)
     answer.sources += reader.sources()

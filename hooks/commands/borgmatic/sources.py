@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm.plugin_api import Invocation
 from borg_lvm_hooks.commands.borgmatic.limits import PATHS, Config, ConfigurationError, expand_user, usable
 from borg_lvm_hooks.commands.parsers import patterns
 
@@ -31,7 +31,7 @@ class Reader:
     def sources(self) -> Iterator[str]:
         """Yield the sources, absolute.
 
-        Errors: ConfigurationError.
+        Raises: ConfigurationError.
         """
         for directory in self.config.get("source_directories", ()):
             yield from self._named(directory)

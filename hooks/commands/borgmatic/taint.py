@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from typing import Any
 
-from borg_lvm.linux import subprocesses
-from borg_lvm.plugins.backup_command import Invocation, Marked, Tainted
+from borg_lvm.plugin_api import Invocation, Marked, Tainted, subprocesses
 from borg_lvm_hooks.commands.borg import command_lines, places, taint
 from borg_lvm_hooks.commands.borg import plugin as borg
 from borg_lvm_hooks.commands.borgmatic import configuration

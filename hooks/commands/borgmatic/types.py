@@ -25,7 +25,7 @@ REPOSITORY_TEXTS = ("path", "label")
 def check(config: Config) -> None:
     """Refuse a setting whose type is not borgmatic's; what is null counts as not there.
 
-    Errors: ConfigurationError.
+    Raises: ConfigurationError.
     """
     for name in [name for name, value in config.items() if value is None and name in TEXTS | SWITCHES | LISTS]:
         del config[name]

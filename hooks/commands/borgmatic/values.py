@@ -24,7 +24,7 @@ TEXT_UNIT = 64
 def put(config: Any, keys: Sequence[str], value: Any) -> None:
     """Put a value in: `("bootstrap", "store_config_files")`, `("source_directories[0]",)`.
 
-    Errors: ConfigurationError where borgmatic fails as well.
+    Raises: ConfigurationError where borgmatic fails as well.
     """
     name, *more = keys
     element = ELEMENT.fullmatch(name)
@@ -52,7 +52,7 @@ def put(config: Any, keys: Sequence[str], value: Any) -> None:
 def apply_constants(config: Config, budget: Budget) -> None:
     """Put the constants in; they are themselves part of what they are put into, in the order of their names.
 
-    Errors: ConfigurationError.
+    Raises: ConfigurationError.
     """
     constants = config.get("constants")
     if not constants:
@@ -100,7 +100,7 @@ VARIABLE = re.compile(r"(?P<escape>\\)?(?P<variable>\$\{(?P<name>[A-Za-z0-9_]+)(
 def resolve_environment(config: Config, env: Mapping[str, str], budget: Budget) -> None:
     """Put the environment's `${NAME}` and `${NAME:-default}` in.
 
-    Errors: ConfigurationError for a variable that is not set.
+    Raises: ConfigurationError for a variable that is not set.
     """
 
     def variable(match: re.Match[str]) -> str:

@@ -12,7 +12,7 @@ import re
 import stat
 from typing import Any
 
-from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm.plugin_api import Invocation
 from borg_lvm_hooks.commands.borgmatic.limits import PATHS, Budget, ConfigurationError, expand_user
 
 DEEPEST = 30
@@ -37,7 +37,7 @@ class Loader:
     def load(self, path: str) -> Any:
         """Return the file's data.
 
-        Errors: ConfigurationError, with a sentence for `Reading.problems`.
+        Raises: ConfigurationError, with a sentence for `Reading.problems`.
         """
         if self._depth > DEEPEST:
             raise ConfigurationError(f"borgmatic's configuration {path!r} includes itself", "take the include out")
@@ -51,7 +51,7 @@ class Loader:
     def parse(self, text: str, what: str, folder: str | None = None) -> Any:
         """Return the data of a YAML text; includes are looked for beside `folder`, and refused without one.
 
-        Errors: as `load`.
+        Raises: as `load`.
         """
         import yaml
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from borg_lvm.plugins.backup_command import Excluded, Invocation
+from borg_lvm.plugin_api import Excluded, Invocation
 from borg_lvm_hooks.commands.parsers import options, patterns
 
 WILDCARDS = frozenset("*?[]{}\\")

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from borg_lvm.plugins.backup_command import Invocation, LivePath
+from borg_lvm.plugin_api import Invocation, LivePath
 
 LARGEST = 64 << 20
 """bytes of a list that are read: a million paths."""
@@ -214,7 +214,7 @@ class BadGlobError(Exception):
 def go_glob(cwd: str, pattern: str) -> list[str]:
     """Expand a pattern exactly as Go's path/filepath.Glob does in the folder `cwd`.
 
-    Errors: BadGlobError for a malformed pattern.
+    Raises: BadGlobError for a malformed pattern.
     """
     go_pattern(pattern)
     if not _has_meta(pattern):
@@ -252,7 +252,7 @@ def _has_meta(pattern: str) -> bool:
 def go_pattern(pattern: str) -> re.Pattern[str]:
     r"""Translate a Go path pattern: `*` and `?` stop at `/`, `[^a-z]`, `\` escapes.
 
-    Errors: BadGlobError for a malformed pattern.
+    Raises: BadGlobError for a malformed pattern.
     """
     out, at = [], 0
     while at < len(pattern):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from borg_lvm.plugins.backup_command import Invocation, Marked, Tainted
+from borg_lvm.plugin_api import Invocation, Marked, Tainted
 from borg_lvm_hooks.commands.parsers import options
 
 TAG = "borg-lvm-tainted"

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm.plugin_api import Invocation
 from borg_lvm_hooks.commands.parsers import options, patterns
 
 

@@ -6,8 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
-from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugin_api import Invocation, LivePath, Reading, hookimpl
 from borg_lvm_hooks.commands.parsers import excludes, options, patterns
 from borg_lvm_hooks.commands.rsync import file_list
 from borg_lvm_hooks.commands.rsync.option_table import TABLE

@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm.plugin_api import Invocation
 from borg_lvm_hooks.commands.parsers import options, patterns
 from borg_lvm_hooks.commands.tar.option_table import TABLE
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
-from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugin_api import Invocation, LivePath, Reading, hookimpl
 from borg_lvm_hooks.commands.parsers import excludes, options, patterns
 from borg_lvm_hooks.commands.tar import names as tar_names
 from borg_lvm_hooks.commands.tar.option_table import TABLE

@@ -12,7 +12,7 @@ from borg_lvm.check.finding import Finding, Level
 from borg_lvm.check.judge import Refused, Seen, Surroundings, Unnamed
 from borg_lvm.errors import QuiesceError
 from borg_lvm.machine.lvm import KEEP_TAG, RUN_TAG, TAG
-from borg_lvm.planning.application_data import Covered, Kept
+from borg_lvm.planning.application_data import Kept, PlannedApplication
 from borg_lvm.planning.usage_estimate import Once
 from tests.unit.data import runs
 from tests.unit.data.machine import GIB, MIB, VOLUME, Machine, pool, thin
@@ -170,7 +170,9 @@ def test_what_it_would_be_worth() -> None:
 
 def test_data_of_an_application_that_no_source_covers() -> None:
     kept = (Kept("/db", "data", "vg0/home"), Kept("/wal", "log", "", "the command does not read it"))
-    plan = replace(runs.plan(), applications=(Covered("db", "postgresql", "checkpoint", "does", "15", kept),))
+    plan = replace(
+        runs.plan(), applications=(PlannedApplication("db", "postgresql", "checkpoint", "does", "15", kept),)
+    )
     assert only(changed(plan=plan)).message == "not saved: /wal: the command does not read it"
 
 

@@ -9,10 +9,10 @@ import pytest
 from borg_lvm import config
 from borg_lvm.errors import ConfigError
 from borg_lvm.quiesce import managed_application
-from borg_lvm.quiesce.managed_application import Player
+from borg_lvm.quiesce.managed_application import ManagedApplication
 
 
-def made(folder: Path, text: str) -> list[Player]:
+def made(folder: Path, text: str) -> list[ManagedApplication]:
     file = folder / "config.yaml"
     file.write_text(text)
     return managed_application.made(config.load(str(file)))

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.planning.application_data import Covered, Kept
-from borg_lvm.planning.growth_policy import Course, Look, PoolStory, Story
+from borg_lvm.planning.application_data import Kept, PlannedApplication
+from borg_lvm.planning.growth_policy import FillHistory, PoolStatistics, Sample, SnapshotStatistics
 from borg_lvm.planning.plan import Plan
 from borg_lvm.plugins.backup_command import Reading
 from borg_lvm.reporting import certificate
 from borg_lvm.reporting.certificate import Ending
-from borg_lvm.reporting.outcome import Instant, Outcome, Phase, Quiesced
+from borg_lvm.reporting.outcome import ApplicationResult, Instant, Outcome, Phase
 from tests.unit.data.machine import GIB, MIB, VOLUME, Machine, folders, link, pool, thin
 
 BEGIN = 1704164640.0
@@ -39,13 +39,13 @@ def two() -> Plan:
 def plan(consistency: str = "instant") -> Plan:
     """The same with a database on /home."""
     kept = (Kept("/home/db", "data", "vg0/home"),)
-    database = Covered("db", "postgresql", "checkpoint", "a checkpoint", "15", kept)
+    database = PlannedApplication("db", "postgresql", "checkpoint", "a checkpoint", "15", kept)
     return replace(two(), consistency=consistency, applications=(database,))
 
 
 def outcome(status: int | None = 0, **changed: Any) -> Outcome:
     """A run of ten minutes whose command has read all."""
-    looks = tuple(Look(100.0 + 60 * n, n * 30 * MIB, 2 * GIB) for n in range(11))
+    looks = tuple(Sample(100.0 + 60 * n, n * 30 * MIB, 2 * GIB) for n in range(11))
     whole = Outcome(
         plan(),
         (Instant(("vg0/home", "vg1/srv"), BEGIN + 2.5, 0.123, (0.045, 0.1)),),
@@ -53,12 +53,17 @@ def outcome(status: int | None = 0, **changed: Any) -> Outcome:
         600.0,
         (Fill(300 * MIB, 2 * GIB), Fill(0, 0)),
         begin=BEGIN + 3,
-        stories=(Story(Course(looks[0], looks[-3:]), written=400 * MIB, curve=looks), Story(written=MIB)),
-        pools=(
-            PoolStory("vg1/pool", "data", (Look(100.0, 400, 1000), Look(400.0, 500, 1000), Look(700.0, 500, 1000))),
-            PoolStory("vg1/pool", "metadata", (Look(100.0, 10, 100), Look(700.0, 10, 100))),
+        stories=(
+            SnapshotStatistics(FillHistory(looks[0], looks[-3:]), written=400 * MIB, curve=looks),
+            SnapshotStatistics(written=MIB),
         ),
-        applications=(Quiesced("db", "checkpoint", 0.2, "", False, "LSN 0/15E2A30"),),
+        pools=(
+            PoolStatistics(
+                "vg1/pool", "data", (Sample(100.0, 400, 1000), Sample(400.0, 500, 1000), Sample(700.0, 500, 1000))
+            ),
+            PoolStatistics("vg1/pool", "metadata", (Sample(100.0, 10, 100), Sample(700.0, 10, 100))),
+        ),
+        applications=(ApplicationResult("db", "checkpoint", 0.2, "", False, "LSN 0/15E2A30"),),
         since=BEGIN,
         phases=[
             Phase("waiting", 0.0, 0.1),
@@ -97,10 +102,14 @@ ALL = {
     "a bug": made(failed(), 70, "a bug in borg-lvm: ValueError: x"),
     "broke off": made(outcome(fills=()), 70, "a bug in borg-lvm: ValueError: x"),
     "not quiesced": made(
-        outcome(applications=(Quiesced("db", "checkpoint", 0.0, "no answer", False),)), 77, "the command succeeded, but"
+        outcome(applications=(ApplicationResult("db", "checkpoint", 0.0, "no answer", False),)),
+        77,
+        "the command succeeded, but",
     ),
     "wrong copy": made(
-        outcome(applications=(Quiesced("db", "lock", 0.2, "", False, wrong="db: page 1 is torn"),)), 77, "the command …"
+        outcome(applications=(ApplicationResult("db", "lock", 0.2, "", False, wrong="db: page 1 is torn"),)),
+        77,
+        "the command …",
     ),
     "odd names": made(outcome(leftovers=["\udce9\n\x1b[2J<script>alert(1)</script>"]), 0),
 }

@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from borg_lvm.config.schema import Coverage
-from borg_lvm.planning.application_data import Asked, Covered, Coverer, Kept, late, logs, too_late
+from borg_lvm.planning.application_data import (
+    Coverer,
+    Kept,
+    PlannedApplication,
+    ProbedApplication,
+    late,
+    logs,
+    too_late,
+)
 from borg_lvm.plugins.application import DataPath, Probe
 from tests.unit.data.machine import Machine, folders
 
@@ -25,19 +33,19 @@ def server() -> Machine:
     return machine
 
 
-def asked(*paths: str, coverage: Coverage = "whole", still: bool = False, apart: bool = False) -> Asked:
+def asked(*paths: str, coverage: Coverage = "whole", still: bool = False, apart: bool = False) -> ProbedApplication:
     probe = Probe("15", tuple(DataPath(path, "data") for path in paths))
     real = tuple("" if path.startswith("/missing") else path for path in paths)
-    return Asked("db", "pg", "lock", "locks", coverage, probe, real, still, apart)
+    return ProbedApplication("db", "pg", "lock", "locks", coverage, probe, real, still, apart)
 
 
 def judge(
-    question: Asked,
+    question: ProbedApplication,
     *sources: str,
     live: tuple[str, ...] = (),
     consistency: str = "instant",
     machine: Machine | None = None,
-) -> tuple[Covered, list[str]]:
+) -> tuple[PlannedApplication, list[str]]:
     machine = machine or server()
     resolved = machine.resolve(*sources, declared=folders(*live))
     plan = machine.plan(resolved)
@@ -136,10 +144,10 @@ def test_a_level_for_several_instants_is_for_no_other() -> None:
 
 def test_a_log_that_is_saved_last_has_a_volume_of_its_own() -> None:
     data, log = Kept("/data", "data", "vg0/data"), Kept("/log", "WAL", "vg0/log", after=True)
-    apart = Covered("db", "pg", "backup-mode", "", "15", (data, log))
+    apart = PlannedApplication("db", "pg", "backup-mode", "", "15", (data, log))
     assert late([apart]) == {"vg0/log"}
     assert list(too_late([apart])) == []
-    other = Covered("mail", "scripts", "lock", "", "1", (Kept("/mail", "mail", "vg0/log"),))
+    other = PlannedApplication("mail", "scripts", "lock", "", "1", (Kept("/mail", "mail", "vg0/log"),))
     (told,) = too_late([apart, other])
     assert told.startswith(
         "db: its WAL (/log) is saved last, and must lie on a volume of its own for that; /mail (mail,"
@@ -153,9 +161,9 @@ def test_a_volume_that_holds_data_as_well_is_none_of_logs() -> None:
     data, log = Kept("/data", "data", "vg0/data"), Kept("/log", "WAL", "vg0/log", log=True)
     inside = Kept("/data/log", "log", "vg0/data", log=True)
     missing = Kept("/far", "log", "", "not in this run", log=True)
-    one = Covered("db", "pg", "checkpoint", "", "15", (data, log, inside, missing))
+    one = PlannedApplication("db", "pg", "checkpoint", "", "15", (data, log, inside, missing))
     assert logs([one]) == {"vg0/log"}
-    other = Covered("mail", "scripts", "lock", "", "1", (Kept("/mail", "mail", "vg0/log"),))
+    other = PlannedApplication("mail", "scripts", "lock", "", "1", (Kept("/mail", "mail", "vg0/log"),))
     assert logs([one, other]) == {"vg0/log"}
     crossed = (Kept("/b", "data", "vg0/log"), Kept("/b/log", "WAL", "vg0/data", log=True))
     assert logs([one, replace(other, kept=crossed)]) == frozenset()
@@ -183,9 +191,13 @@ def test_volumes_that_are_mounted_below_its_data_count() -> None:
 
 def test_a_log_that_is_mounted_below_the_data_is_saved_last() -> None:
     log = Kept("/data/wal", "WAL", "vg0/log", after=True)
-    one = Covered("db", "pg", "backup-mode", "", "15", (Kept("/data", "data", "vg0/data", nested=("vg0/log",)), log))
+    one = PlannedApplication(
+        "db", "pg", "backup-mode", "", "15", (Kept("/data", "data", "vg0/data", nested=("vg0/log",)), log)
+    )
     assert list(too_late([one])) == []
-    above = Covered("shop", "scripts", "lock", "", "1", (Kept("/", "all", "vg0/root", nested=("vg0/data", "vg0/log")),))
+    above = PlannedApplication(
+        "shop", "scripts", "lock", "", "1", (Kept("/", "all", "vg0/root", nested=("vg0/data", "vg0/log")),)
+    )
     (told,) = too_late([one, above])
     assert "/ (shop, all) lies on vg0/log too" in told
 

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from borg_lvm.config import Size
 from borg_lvm.planning import growth_policy
-from borg_lvm.planning.growth_policy import Course, Curve, Look
+from borg_lvm.planning.growth_policy import Curve, FillHistory, Sample
 from borg_lvm.planning.snapshot_size import FLOOR
 from tests.unit.data.machine import GIB, MIB
 
 
-def course(*used: int, total: int = 100 * MIB, step: float = 1.0) -> Course:
+def course(*used: int, total: int = 100 * MIB, step: float = 1.0) -> FillHistory:
     """A course with a look every `step` seconds."""
-    looks = [Look(number * step, amount, total) for number, amount in enumerate(used)]
-    made = Course.begun(looks[0])
+    looks = [Sample(number * step, amount, total) for number, amount in enumerate(used)]
+    made = FillHistory.begun(looks[0])
     for look in looks[1:]:
         made = made.then(look)
     return made
@@ -129,7 +129,7 @@ class TestPause:
         assert growth_policy.pause([], []) == 1
 
     @pytest.mark.parametrize("fast", [course(0, 50 * MIB), course(99 * MIB)])
-    def test_one_that_could_be_full_soon_is_looked_at_sooner(self, fast: Course) -> None:
+    def test_one_that_could_be_full_soon_is_looked_at_sooner(self, fast: FillHistory) -> None:
         assert growth_policy.pause([fast], []) == growth_policy.SHORTEST
 
     def test_a_pool_that_fills_too(self) -> None:
@@ -148,7 +148,7 @@ def test_until_full() -> None:
     assert growth_policy.until_full(course(MIB, MIB)) == "it is not filling now"
 
 
-def curve(*looks: Look) -> tuple[Look, ...]:
+def curve(*looks: Sample) -> tuple[Sample, ...]:
     kept = Curve()
     for look in looks:
         kept.add(look)
@@ -156,11 +156,11 @@ def curve(*looks: Look) -> tuple[Look, ...]:
 
 
 def test_a_curve_that_is_level_needs_two_looks() -> None:
-    assert curve(*(Look(n, 5, 9) for n in range(1000))) == (Look(0, 5, 9), Look(999, 5, 9))
+    assert curve(*(Sample(n, 5, 9) for n in range(1000))) == (Sample(0, 5, 9), Sample(999, 5, 9))
 
 
 def test_a_curve_keeps_few_looks_over_the_whole_time_and_the_last() -> None:
-    looks = [Look(n / 10, n, 99999) for n in range(10_000)]
+    looks = [Sample(n / 10, n, 99999) for n in range(10_000)]
     kept = curve(*looks)
     assert 20 <= len(kept) <= 61
     assert (kept[0], kept[-1]) == (looks[0], looks[-1])
@@ -169,9 +169,11 @@ def test_a_curve_keeps_few_looks_over_the_whole_time_and_the_last() -> None:
 
 
 def test_a_curve_shows_where_the_snapshot_grew() -> None:
-    kept = curve(Look(0, 1, 9), Look(1, 1, 9), Look(2, 1, 9), Look(3, 1, 18), Look(4, 1, 18), Look(5, 1, 18))
-    assert kept == (Look(0, 1, 9), Look(2, 1, 9), Look(3, 1, 18), Look(5, 1, 18))
+    kept = curve(
+        Sample(0, 1, 9), Sample(1, 1, 9), Sample(2, 1, 9), Sample(3, 1, 18), Sample(4, 1, 18), Sample(5, 1, 18)
+    )
+    assert kept == (Sample(0, 1, 9), Sample(2, 1, 9), Sample(3, 1, 18), Sample(5, 1, 18))
 
 
 def test_no_look_no_curve() -> None:
-    assert Curve().with_last(Look(1, 1, 1)) == ()
+    assert Curve().with_last(Sample(1, 1, 1)) == ()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from borg_lvm.config import Size
 from borg_lvm.errors import SourceError
 from borg_lvm.planning import plan
-from borg_lvm.planning.plan import FIRST_MINOR, MINORS, Copy, Plan
+from borg_lvm.planning.plan import FIRST_MINOR, MINORS, Plan, Snapshot
 from borg_lvm.planning.volumes import Volumes
 from tests.unit.data.machine import GIB, MIB, RUN, VOLUME, Machine, folders, link, needed, pool, thin
 
@@ -22,7 +22,7 @@ def refused(machine: Machine, *sources: str, **wishes: object) -> str:
     return "\n".join([told.value.message, *told.value.details])
 
 
-def only(made: Plan) -> Copy:
+def only(made: Plan) -> Snapshot:
     (copy,) = made.copies
     return copy
 
@@ -130,7 +130,7 @@ class TestLuks:
         machine.mount("/secret", "secret_crypt", fstype=fstype)
         return machine
 
-    def made(self, key: str, fstype: str = "ext4") -> Copy:
+    def made(self, key: str, fstype: str = "ext4") -> Snapshot:
         machine = self.machine(fstype)
         return only(machine.plan(machine.resolve("/secret"), key_files={"vg0/secret": key}))
 

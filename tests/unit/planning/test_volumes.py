@@ -8,11 +8,11 @@ import pytest
 
 from borg_lvm.machine.lvm_groups import Group
 from borg_lvm.machine.mounts import Mount
-from borg_lvm.planning.volumes import Found, Volumes
+from borg_lvm.planning.volumes import SnapshotCandidate, Volumes
 from tests.unit.data.machine import VOLUME, Machine, pool, thin
 
 
-def find(machine: Machine, mount: Mount) -> Found | str:
+def find(machine: Machine, mount: Mount) -> SnapshotCandidate | str:
     return Volumes(tuple(machine.volumes.values()), machine.stack).find(mount)
 
 
@@ -32,20 +32,20 @@ def home(**facts: object) -> tuple[Machine, Mount]:
 
 def test_a_plain_volume() -> None:
     machine, mount = home()
-    assert find(machine, mount) == Found(machine.volumes["vg0/home"], None)
+    assert find(machine, mount) == SnapshotCandidate(machine.volumes["vg0/home"], None)
 
 
 @pytest.mark.parametrize("fstype", ["ext2", "ext3", "ext4", "xfs"])
 def test_known_file_systems(fstype: str) -> None:
     machine, mount = home()
-    assert isinstance(find(machine, replace(mount, fstype=fstype)), Found)
+    assert isinstance(find(machine, replace(mount, fstype=fstype)), SnapshotCandidate)
 
 
 def test_names_with_dashes_are_found_by_id() -> None:
     machine = Machine()
     mount = machine.mount("/srv", "data-vg/my-lv_1")
     answer = find(machine, mount)
-    assert isinstance(answer, Found)
+    assert isinstance(answer, SnapshotCandidate)
     assert answer.volume.full_name == "data-vg/my-lv_1"
 
 
@@ -53,7 +53,7 @@ def test_two_groups_with_the_same_volume_name() -> None:
     machine = Machine()
     first, second = machine.mount("/a", "vg1/data"), machine.mount("/b", "vg2/data")
     found = [find(machine, mount) for mount in (first, second)]
-    assert [one.volume.vg for one in found if isinstance(one, Found)] == ["vg1", "vg2"]
+    assert [one.volume.vg for one in found if isinstance(one, SnapshotCandidate)] == ["vg1", "vg2"]
 
 
 class TestLuks:
@@ -66,7 +66,7 @@ class TestLuks:
     def test_the_volume_below_and_the_mapping_between(self, uuid: str) -> None:
         machine, mount = self.machine(uuid)
         answer = find(machine, mount)
-        assert isinstance(answer, Found)
+        assert isinstance(answer, SnapshotCandidate)
         assert answer.crypt
         assert (answer.volume.full_name, answer.crypt.name, answer.crypt.uuid) == ("vg0/home", "home_crypt", uuid)
 
@@ -177,7 +177,7 @@ class TestThin:
 
     @pytest.mark.parametrize(("data", "metadata"), [(40.0, 10.0), (94.99, 10.0), (40.0, 94.99)])
     def test_with_room_in_the_pool(self, data: float, metadata: float) -> None:
-        assert isinstance(find(*self.machine(data, metadata)), Found)
+        assert isinstance(find(*self.machine(data, metadata)), SnapshotCandidate)
 
     @pytest.mark.parametrize(
         ("data", "metadata", "what"),
@@ -194,17 +194,17 @@ class TestThin:
         machine, mount = self.machine(40.0, 10.0)
         other = replace(pool(99.0, 10.0), vg_uuid="another group", uuid="another pool")
         found = Volumes((*machine.volumes.values(), other), machine.stack).find(mount)
-        assert isinstance(found, Found), found
+        assert isinstance(found, SnapshotCandidate), found
 
     def test_a_pool_whose_fill_is_not_known(self) -> None:
         machine, mount = self.machine()
         machine.volumes["vg0/pool"] = replace(machine.volumes["vg0/pool"], data_percent=None, metadata_percent=None)
-        assert isinstance(find(machine, mount), Found)
+        assert isinstance(find(machine, mount), SnapshotCandidate)
 
     def test_a_thin_snapshot_is_a_volume_in_its_own_right(self) -> None:
         machine, mount = self.machine()
         machine.volumes["vg0/home"] = replace(machine.volumes["vg0/home"], origin="base")
-        assert isinstance(find(machine, mount), Found)
+        assert isinstance(find(machine, mount), SnapshotCandidate)
 
 
 @pytest.mark.parametrize(

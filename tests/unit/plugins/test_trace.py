@@ -12,7 +12,7 @@ import pytest
 from borg_lvm.errors import QuiesceError
 from borg_lvm.log import Log
 from borg_lvm.plugins import manager
-from borg_lvm.plugins.application import Application, Kind, Probe, Wish
+from borg_lvm.plugins.application import Application, ApplicationSettings, ApplicationType, Probe
 from borg_lvm.plugins.backup_command import Invocation
 from borg_lvm.plugins.trace import Trace
 
@@ -23,7 +23,7 @@ class Options:
 
 
 class Thing(Application):
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: ApplicationSettings) -> None:
         self.wish = wish
 
     def probe(self) -> Probe:
@@ -52,8 +52,8 @@ def trace() -> Trace:
 
 
 def made(trace: Trace, name: str, level: str = "good", of: type[Thing] = Thing) -> Application:
-    kind = Kind(levels={"good": "", "bad": ""}, options=Options, make=of)
-    return trace.kind(kind).make(Wish(name, level, 5.0, Options()))
+    kind = ApplicationType(levels={"good": "", "bad": ""}, options=Options, make=of)
+    return trace.kind(kind).make(ApplicationSettings(name, level, 5.0, Options()))
 
 
 def told(capfd: pytest.CaptureFixture[str]) -> list[str]:

@@ -28,7 +28,7 @@ CHAIN: tuple[frozenset[str], ...] = tuple(
         "quiesce",
         "session",
         "check daemon testing",
-        "cli api",
+        "cli api plugin_api",
     )
 )
 """Every package, and module beside them, in the order of imports: each imports only what stands before it."""
@@ -175,6 +175,17 @@ def circles(graph: dict[str, set[str]]) -> list[tuple[str, ...]]:
 def test_the_house_stands() -> None:
     assert borg_lvm.__file__
     assert judge(Path(borg_lvm.__file__).parent) == []
+
+
+def test_plugins_import_the_public_interface_only() -> None:
+    hooks = Path(__file__).parents[3] / "hooks"
+    found = {
+        f"{path.relative_to(hooks)}: {item.target}"
+        for path in hooks.rglob("*.py")
+        for item in imports(path.stem, path, {})
+        if inside(item.target, ROOT) and not inside(item.target, f"{ROOT}.plugin_api")
+    }
+    assert found == set()
 
 
 def test_no_package_has_two_places() -> None:

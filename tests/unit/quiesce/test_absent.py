@@ -13,9 +13,9 @@ from borg_lvm.config.plugin_options import Word
 from borg_lvm.config.schema import ApplicationEntry, OnFailure
 from borg_lvm.errors import AbsentError, DegradedError, QuiesceError
 from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.plugins.application import Application, Kind, Probe, Wish
-from borg_lvm.quiesce.coordinator import Troupe
-from borg_lvm.quiesce.managed_application import Player
+from borg_lvm.plugins.application import Application, ApplicationSettings, ApplicationType, Probe
+from borg_lvm.quiesce.coordinator import Applications
+from borg_lvm.quiesce.managed_application import ManagedApplication
 from borg_lvm.reporting.outcome import Outcome
 from tests.unit.data.runs import two
 
@@ -48,19 +48,19 @@ class Server(Application):
             raise AbsentError("the server is down")
 
 
-def player(down_at: str, policy: OnFailure) -> Player:
+def player(down_at: str, policy: OnFailure) -> ManagedApplication:
     entry = ApplicationEntry(plugin=Word("p", Place("x", 1)), name="db", on_failure=policy)
-    kind = Kind(levels={"l": ""}, options=Options, make=lambda wish: Server(down_at))
-    return Player(entry, kind, Wish("db", "l", 5.0, Options()), Server(down_at))
+    kind = ApplicationType(levels={"l": ""}, options=Options, make=lambda wish: Server(down_at))
+    return ManagedApplication(entry, kind, ApplicationSettings("db", "l", 5.0, Options()), Server(down_at))
 
 
-def judged(member: Player) -> int:
+def judged(member: ManagedApplication) -> int:
     """Return the status of a run whose command has ended with 0."""
-    outcome = Outcome(two(), status=0, fills=(Fill(0, 0), Fill(0, 0)), applications=Troupe([member]).told())
+    outcome = Outcome(two(), status=0, fills=(Fill(0, 0), Fill(0, 0)), applications=Applications([member]).told())
     return outcome.judge()
 
 
-def live(member: Player) -> None:
+def live(member: ManagedApplication) -> None:
     """Go through the life of an application as a run does."""
     member.ask()
     for doing, work in (("preparing", member.application.prepare), ("quiescing", member.application.quiesced)):

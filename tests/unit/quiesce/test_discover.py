@@ -15,7 +15,7 @@ from borg_lvm.config.schema import Settings
 from borg_lvm.errors import ConfigError
 from borg_lvm.log import Log
 from borg_lvm.planning import application_data
-from borg_lvm.planning.application_data import Asked, Covered, Kept
+from borg_lvm.planning.application_data import Kept, PlannedApplication, ProbedApplication
 from borg_lvm.plugins import manager
 from borg_lvm.quiesce import discover, managed_application
 from borg_lvm.quiesce.discover import Discovered
@@ -118,11 +118,11 @@ def test_a_plugin_that_fails_is_told_and_the_others_are_asked(
 class Coverer:
     """Judges as a run's plan does: what lies below /saved is saved."""
 
-    def cover(self, asked: Asked) -> Covered:
+    def cover(self, asked: ProbedApplication) -> PlannedApplication:
         kept = (
             Kept(one.path, one.what, "", "" if one.path.startswith("/saved") else "no") for one in asked.probe.paths
         )
-        return Covered(asked.name, asked.plugin, asked.level, asked.does, "", tuple(kept))
+        return PlannedApplication(asked.name, asked.plugin, asked.level, asked.does, "", tuple(kept))
 
 
 def test_what_is_not_configured_is_judged_by_what_is_seen_and_never_asked(

@@ -14,8 +14,8 @@ from borg_lvm.config.plugin_options import Word
 from borg_lvm.config.schema import ApplicationEntry, OnFailure
 from borg_lvm.errors import InterruptedRunError, QuiesceError
 from borg_lvm.linux.signals import Signals
-from borg_lvm.plugins.application import Application, Kind, Probe, Wish
-from borg_lvm.quiesce.managed_application import Player
+from borg_lvm.plugins.application import Application, ApplicationSettings, ApplicationType, Probe
+from borg_lvm.quiesce.managed_application import ManagedApplication
 from borg_lvm.quiesce.prepare import prepared
 
 
@@ -42,10 +42,10 @@ class Thing(Application):
 
 def player(
     name: str, steps: Callable[[], Iterator[None] | None], timeout: float = 20.0, policy: OnFailure = "abort"
-) -> Player:
+) -> ManagedApplication:
     entry = ApplicationEntry(plugin=Word("p", Place("x", 1)), name=name, prepare_timeout=timeout, on_failure=policy)
-    kind = Kind(levels={"l": ""}, options=Options, make=lambda wish: Thing(steps))
-    return Player(entry, kind, Wish(name, "l", 5.0, Options()), Thing(steps))
+    kind = ApplicationType(levels={"l": ""}, options=Options, make=lambda wish: Thing(steps))
+    return ManagedApplication(entry, kind, ApplicationSettings(name, "l", 5.0, Options()), Thing(steps))
 
 
 class Story:

@@ -14,9 +14,9 @@ import jsonschema
 import pytest
 
 import borg_lvm
-from borg_lvm.planning.application_data import Covered, Kept
+from borg_lvm.planning.application_data import Kept, PlannedApplication
 from borg_lvm.plugins.backup_command import Reading
-from borg_lvm.reporting.outcome import Quiesced
+from borg_lvm.reporting.outcome import ApplicationResult
 from tests.unit.data import runs
 
 assert borg_lvm.__file__
@@ -140,7 +140,7 @@ def test_nothing_is_promised_of_a_run_that_saved_nothing_sound(kind: str) -> Non
     ],
 )
 def test_what_an_application_can_count_on(known: bool, out: str, consistency: str, promised: str) -> None:
-    assert promised_to(Quiesced("db", "lock", 0.2, out, False), known, consistency) == promised
+    assert promised_to(ApplicationResult("db", "lock", 0.2, out, False), known, consistency) == promised
 
 
 @pytest.mark.parametrize(
@@ -153,19 +153,19 @@ def test_what_an_application_can_count_on(known: bool, out: str, consistency: st
     ],
 )
 def test_one_whose_files_were_not_put_in_order_recovers(still: bool, consistency: str, promised: str) -> None:
-    one = Quiesced("db", "freeze", 0.2, "", False, still=still, recovers=True)
+    one = ApplicationResult("db", "freeze", 0.2, "", False, still=still, recovers=True)
     assert promised_to(one, True, consistency) == promised
 
 
 def test_nothing_is_promised_of_a_copy_that_was_found_wrong() -> None:
     (found,) = runs.ALL["wrong copy"]["applications"]
     assert (found["consistency"], found["verified"], found["why"]) == ("none", None, "db: page 1 is torn")
-    right = Quiesced("db", "lock", 0.2, "", False, verified="pages")
+    right = ApplicationResult("db", "lock", 0.2, "", False, verified="pages")
     (found,) = runs.made(runs.outcome(applications=(right,)))["applications"]
     assert (found["consistency"], found["verified"], found["why"]) == ("application", "pages", None)
 
 
-def promised_to(one: Quiesced, known: bool, consistency: str) -> str:
+def promised_to(one: ApplicationResult, known: bool, consistency: str) -> str:
     plan = runs.plan(consistency)
     plan = plan if known else replace(plan, applications=())
     promised: str = runs.made(runs.outcome(plan=plan, applications=(one,)))["applications"][0]["consistency"]
@@ -174,8 +174,8 @@ def promised_to(one: Quiesced, known: bool, consistency: str) -> str:
 
 def test_what_is_missing_of_an_application() -> None:
     kept = (Kept("/home/db", "data", "vg0/home"), Kept("/mnt/x/t", "tablespace", "", "live"))
-    plan = replace(runs.plan(), applications=(Covered("db", "p", "l", "", "", kept),))
-    made = runs.made(runs.outcome(plan=plan, applications=(Quiesced("db", "l", 0.0, "no answer", False),)))
+    plan = replace(runs.plan(), applications=(PlannedApplication("db", "p", "l", "", "", kept),))
+    made = runs.made(runs.outcome(plan=plan, applications=(ApplicationResult("db", "l", 0.0, "no answer", False),)))
     assert made["applications"][0]["not_saved"] == ["/mnt/x/t"]
     assert made["applications"][0]["consistency"] == "none"
 

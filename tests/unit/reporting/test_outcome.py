@@ -10,9 +10,9 @@ import pytest
 
 from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
 from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.planning.growth_policy import Course, Look, Rest, Story
+from borg_lvm.planning.growth_policy import FillHistory, Rest, Sample, SnapshotStatistics
 from borg_lvm.reporting import verdict
-from borg_lvm.reporting.outcome import Instant, Leftovers, Outcome, Quiesced, as_data, summary, table
+from borg_lvm.reporting.outcome import ApplicationResult, Instant, Leftovers, Outcome, as_data, summary, table
 from tests.unit.data.machine import GIB, MIB, RUN, Machine
 from tests.unit.data.runs import two
 
@@ -167,16 +167,16 @@ class TestLost:
 
     LOST = Fill(0, 0, "the kernel calls it 'Invalid' (snapshot)")
 
-    def lines(self, story: Story) -> list[str]:
-        told = replace(outcome(0, (self.LOST, Fill(0, 0))), stories=(story, Story()), over="it is lost")
+    def lines(self, story: SnapshotStatistics) -> list[str]:
+        told = replace(outcome(0, (self.LOST, Fill(0, 0))), stories=(story, SnapshotStatistics()), over="it is lost")
         with pytest.raises(SnapshotLostError) as caught:
             told.judge()
         return [*caught.value.details, caught.value.remedy]
 
     def test_what_came_at_once_and_what_size_would_have_done(self) -> None:
         """A burst of 60 MiB after a quiet hour: what was seen at the loss counts, not the average until then."""
-        course = Course.begun(Look(0, 0, 16 * MIB)).then(Look(3600, MIB, 16 * MIB))
-        assert self.lines(Story(course, rest=Rest(0.5, 60 * MIB))) == [
+        course = FillHistory.begun(Sample(0, 0, 16 * MIB)).then(Sample(3600, MIB, 16 * MIB))
+        assert self.lines(SnapshotStatistics(course, rest=Rest(0.5, 60 * MIB))) == [
             "the snapshot of vg0/home was lost 60 min after the command began: it was full, with room for 16.0 MiB of "
             "changes",
             "at the last look 1.0 MiB of 16.0 MiB were used; within 0.5 s 60.0 MiB more were written to the volume",
@@ -184,16 +184,18 @@ class TestLost:
         ]
 
     def test_it_had_grown_and_could_not_grow_further(self) -> None:
-        course = Course.begun(Look(10, 0, 2 * GIB)).then(Look(910, 2 * GIB, 3 * GIB))
-        story = Story(course, GIB, "vg0 has 4.0 MiB free and is to keep 1.0 GiB (snapshot.reserve)", rest=Rest(2, GIB))
+        course = FillHistory.begun(Sample(10, 0, 2 * GIB)).then(Sample(910, 2 * GIB, 3 * GIB))
+        story = SnapshotStatistics(
+            course, GIB, "vg0 has 4.0 MiB free and is to keep 1.0 GiB (snapshot.reserve)", rest=Rest(2, GIB)
+        )
         told = self.lines(story)
         assert told[0].endswith("it was full, with room for 3.0 GiB (2.0 GiB at first) of changes")
         assert told[2] == "it could not grow: vg0 has 4.0 MiB free and is to keep 1.0 GiB (snapshot.reserve)"
         assert told[3].startswith("give the snapshot more room, --snapshot-size 6144M")
 
     def test_a_size_that_cannot_be_had_and_one_that_is_always_enough(self) -> None:
-        course = Course.begun(Look(0, 0, 8 * GIB)).then(Look(60, 7 * GIB, 8 * GIB))
-        story = Story(course, rest=Rest(1, 3 * GIB))
+        course = FillHistory.begun(Sample(0, 0, 8 * GIB)).then(Sample(60, 7 * GIB, 8 * GIB))
+        story = SnapshotStatistics(course, rest=Rest(1, 3 * GIB))
         assert self.lines(story)[-1] == (
             "give the snapshot more room, --snapshot-size 11G, with which it cannot be lost; or run at a quieter hour"
         )
@@ -204,8 +206,8 @@ class TestLost:
         assert re.search(r"cannot be lost, for which vg0 needs 6\.\d GiB more free space \(vgextend\)", found.remedy)
 
     def test_a_disk_that_failed_is_not_to_be_larger(self) -> None:
-        course = Course.begun(Look(0, 0, 2 * GIB)).then(Look(60, MIB, 2 * GIB))
-        told = self.lines(Story(course, rest=Rest(0.5, MIB)))
+        course = FillHistory.begun(Sample(0, 0, 2 * GIB)).then(Sample(60, MIB, 2 * GIB))
+        told = self.lines(SnapshotStatistics(course, rest=Rest(0.5, MIB)))
         assert "though it was not full: its disk failed" in told[0]
         assert told[-1] == "find out what has become of it: lvs -a vg0, and dmesg"
 
@@ -213,18 +215,21 @@ class TestLost:
         "problem", ["its device is gone (No such device or address)", "the kernel calls it '' (x)"]
     )
     def test_what_is_not_known_is_not_advised(self, problem: str) -> None:
-        course = Course.begun(Look(0, 0, 2 * GIB)).then(Look(60, 2 * GIB - MIB, 2 * GIB))
-        for story in (Story(), Story(course, rest=Rest(0.5, GIB))):
-            told = replace(outcome(0, (Fill(0, 0, problem), Fill(0, 0))), stories=(story, Story()))
+        course = FillHistory.begun(Sample(0, 0, 2 * GIB)).then(Sample(60, 2 * GIB - MIB, 2 * GIB))
+        for story in (SnapshotStatistics(), SnapshotStatistics(course, rest=Rest(0.5, GIB))):
+            told = replace(outcome(0, (Fill(0, 0, problem), Fill(0, 0))), stories=(story, SnapshotStatistics()))
             with pytest.raises(SnapshotLostError) as caught:
                 told.judge()
             assert problem in caught.value.details[0]
             assert "--snapshot-size" not in caught.value.remedy
 
     def test_a_snapshot_that_nobody_read_any_more(self) -> None:
-        story = Story(Course.begun(Look(0, 0, GIB)), rest=Rest(1, 2 * GIB))
+        story = SnapshotStatistics(FillHistory.begun(Sample(0, 0, GIB)), rest=Rest(1, 2 * GIB))
         sound = replace(
-            outcome(0, (self.LOST, Fill(0, 0))), stories=(story, Story()), sound=True, marked=("a is sound",)
+            outcome(0, (self.LOST, Fill(0, 0))),
+            stories=(story, SnapshotStatistics()),
+            sound=True,
+            marked=("a is sound",),
         )
         assert sound.judge() == 0
         assert sound.not_needed()[0] == "a snapshot was lost when nobody read it any more: the backup is sound"
@@ -244,8 +249,11 @@ class TestLost:
 
 
 def test_a_copy_that_was_found_wrong_is_told() -> None:
-    out, absent = Quiesced("a", "l", 0.0, "a: no answer", False), Quiesced("b", "l", 0.0, "b: not there", True)
-    wrong = Quiesced("c", "l", 0.1, "", False, wrong="c: page 1 is torn")
+    out, absent = (
+        ApplicationResult("a", "l", 0.0, "a: no answer", False),
+        ApplicationResult("b", "l", 0.0, "b: not there", True),
+    )
+    wrong = ApplicationResult("c", "l", 0.1, "", False, wrong="c: page 1 is torn")
     with pytest.raises(DegradedError) as caught:
         replace(outcome(0), applications=(out, absent, wrong)).judge()
     assert caught.value.message.endswith(

@@ -11,7 +11,7 @@ from borg_lvm.config.schema import Settings
 from borg_lvm.errors import SourceError
 from borg_lvm.machine import mounts
 from borg_lvm.machine.lvm import Inventory
-from borg_lvm.planning.application_data import Asked
+from borg_lvm.planning.application_data import ProbedApplication
 from borg_lvm.planning.plan import Plan
 from borg_lvm.plugins.application import DataPath, Probe
 from borg_lvm.plugins.backup_command import Invocation, Reading
@@ -20,7 +20,9 @@ from borg_lvm.state.history import History
 from tests.unit.data.machine import Machine
 
 PATHS = (DataPath("/b/data", "data"), DataPath("/a/log", "redo log", log=True))
-SERVER = Asked("db", "mariadb", "lock", "locks", "whole", Probe("10", PATHS), ("/b/data", "/a/log"), still=False)
+SERVER = ProbedApplication(
+    "db", "mariadb", "lock", "locks", "whole", Probe("10", PATHS), ("/b/data", "/a/log"), still=False
+)
 
 
 def surveyed(monkeypatch: pytest.MonkeyPatch) -> Survey:

@@ -11,7 +11,7 @@ import pytest
 
 from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.log import Log
-from borg_lvm.planning.growth_policy import Course, Look, Story
+from borg_lvm.planning.growth_policy import FillHistory, Sample, SnapshotStatistics
 from borg_lvm.planning.usage_estimate import Once
 from borg_lvm.reporting.outcome import Outcome
 from borg_lvm.state import history
@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def outcome(run_id: str = "1", status: int | None = 0, used: int = 5 * MIB, bad: str = "") -> Outcome:
     machine = Machine()
     plan = replace(machine.plan(machine.resolve("/etc")), run_id=run_id)
-    story = Story(Course.begun(Look(0, used, 16 * MIB)), written=9 * MIB)
+    story = SnapshotStatistics(FillHistory.begun(Sample(0, used, 16 * MIB)), written=9 * MIB)
     return Outcome(plan, (), status, 60.5, (Fill(used, 16 * MIB, bad),), stories=(story,), begin=1.0)
 
 

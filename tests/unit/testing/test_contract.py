@@ -58,8 +58,9 @@ def test_the_example_of_the_documentation_passes(pytester: pytest.Pytester) -> N
     page = (ROOT / "docs" / "plugins.md").read_text()
     (example,) = re.findall(r"```python\n(import os, signal\n.*?)```", page, re.DOTALL)
     pytester.makepyfile(mydaemon=example)
-    plugin = "lambda folder, deadline: mydaemon.MyDaemon(Wish('it', 'stop', deadline, mydaemon.Options(str(folder))))"
-    head = "import mydaemon\nfrom borg_lvm.plugins.application import Wish\n"
+    entry = "ApplicationSettings('it', 'stop', deadline, mydaemon.Options(str(folder)))"
+    plugin = f"lambda folder, deadline: mydaemon.MyDaemon({entry})"
+    head = "import mydaemon\nfrom borg_lvm.plugin_api import ApplicationSettings\n"
     result = outcome(pytester, {"Example": plugin}, head=head, subject="toy.ExampleSubject")
     result.assert_outcomes(passed=11, skipped=4)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from borg_lvm.errors import QuiesceError
-from borg_lvm.plugins.application import Wish
+from borg_lvm.plugins.application import ApplicationSettings
 from borg_lvm_hooks.applications.mysql.mariadb import MariaDB
 from borg_lvm_hooks.applications.mysql.mysql import MySQL, Statement, granted, longest
 from borg_lvm_hooks.applications.mysql.sql_server import Folder, Options, SqlServer, looked, numbers
@@ -45,7 +45,7 @@ def facts(**more: Any) -> dict[str, Any]:
 
 def told(kind: type[SqlServer], **more: Any) -> set[str]:
     """Return the places that a server of this kind is said to keep data in, besides its data directory."""
-    plugin = kind(Wish("it", "none", 10.0, Options()))
+    plugin = kind(ApplicationSettings("it", "none", 10.0, Options()))
     return {path.path for path in plugin._paths(facts(**more))} - {"/data"}
 
 

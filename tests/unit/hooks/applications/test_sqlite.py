@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.errors import AbsentError, QuiesceError
-from borg_lvm.plugins.application import Application, Wish
+from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications.sqlite import plugin as sqlite
 
@@ -32,7 +32,7 @@ class Databases(Subject):
 
     def make(self, deadline: float) -> Application:
         options = sqlite.Options(tuple(map(str, self.paths)))
-        return sqlite.SQLite(Wish("it", "lock", deadline, options))
+        return sqlite.SQLite(ApplicationSettings("it", "lock", deadline, options))
 
     def write(self, seconds: float) -> bool:
         # The last one: it is locked last.
@@ -109,7 +109,7 @@ class TestContract(ApplicationContract):
 
 def looked_at(folder: Path, *paths: Path, deadline: float = 20.0) -> str:
     options = sqlite.Options(tuple(map(str, paths)))
-    application = sqlite.SQLite(Wish("it", "lock", deadline, options))
+    application = sqlite.SQLite(ApplicationSettings("it", "lock", deadline, options))
     application.probe()
     application.close()
     scratch = folder / "scratch"
@@ -144,11 +144,11 @@ def test_a_wrong_copy_is_told(tmp_path: Path) -> None:
 def test_what_is_no_database_is_told(tmp_path: Path) -> None:
     path = tmp_path / "letter"
     path.write_text("Dear Sir or Madam,\n" * 100)
-    application = sqlite.SQLite(Wish("it", "lock", 5.0, sqlite.Options((str(path),))))
+    application = sqlite.SQLite(ApplicationSettings("it", "lock", 5.0, sqlite.Options((str(path),))))
     with pytest.raises(QuiesceError, match="file is not a database"):
         application.probe()
     application.close()
-    missing = sqlite.SQLite(Wish("it", "lock", 5.0, sqlite.Options((str(tmp_path / "none"),))))
+    missing = sqlite.SQLite(ApplicationSettings("it", "lock", 5.0, sqlite.Options((str(tmp_path / "none"),))))
     with pytest.raises(AbsentError, match="there is no database"):
         missing.probe()
     assert not (tmp_path / "none").exists()
