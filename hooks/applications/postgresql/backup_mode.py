@@ -38,7 +38,7 @@ SELECT json_build_object(
 
 
 def refuse_unless_possible(means: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Raises: QuiesceError with the reason why this server, or this role, cannot do it. Pure."""
+    """Raise QuiesceError with the reason why this server, or this role, cannot do it. Pure."""
     if facts["recovery"]:
         raise QuiesceError(
             "it is a standby, whose control file would have to be saved last of its data",
