@@ -5,7 +5,7 @@ r"""A program that holds a session for a plugin: a database's own client, or any
         line = session.line(seconds=5)
 
 It gets a scrubbed environment and a session of its own. Whatever it holds must end with it: it is ended with the block,
-it sees the end of its input if we are killed, and `intent` has the guardian kill it if we hang.
+it sees the end of its input if we are killed, and `intent` has the watchdog kill it if we hang.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def unseen(argv: Sequence[str], user: subprocesses.Account, *, name: str = "") -
 def waiting(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[Child]:
     """Start a shell that becomes a program when it is told to `go`: its process is known before it does anything.
 
-    A guardian that knows it can end it, whatever it is at; without us it never begins.
+    A watchdog that knows it can end it, whatever it is at; without us it never begins.
     """
     shell = ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh", *argv]
     with started(shell, name=argv[0], env=env) as child:

@@ -60,7 +60,7 @@ class Applications:
     def prepare(
         self, watch: Watchdog, ledger: Ledger, signals: Signals, leftovers: list[str], *, patient: bool = False
     ) -> Ready:
-        """Do what takes long, and tell the guardian how each is resumed; all begin anew if it is not the first time.
+        """Do what takes long, and tell the watchdog how each is resumed; all begin anew if it is not the first time.
 
         `patient`: another attempt follows if one is busy. Raises: QuiesceError, InterruptedRunError.
         """
@@ -177,7 +177,7 @@ class Ready:
             raise QuiesceError(self._failed[0], details=tuple(self._failed[1:]))
 
     def _enter(self, player: ManagedApplication) -> None:
-        """Quiesce one: first in the ledger, then with the guardian, then in fact."""
+        """Quiesce one: first in the ledger, then with the watchdog, then in fact."""
         player.attempted = True
         player.seconds = -time.monotonic()
         self._ledger.write("quiesce", name=player.name, undo=player.undo)

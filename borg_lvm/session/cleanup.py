@@ -36,8 +36,8 @@ PATIENCE = 20.0
 """Seconds that such a program gets to end by itself: LVM heeds no signal while it changes a volume group."""
 RESUME_TIMEOUT = 30.0
 """Seconds for a question to LVM while a volume may be suspended."""
-GUARDIAN_PATIENCE = 5.0
-"""Seconds that the guardian of a dead run gets to end by itself."""
+WATCHDOG_PATIENCE = 5.0
+"""Seconds that the watchdog of a dead run gets to end by itself."""
 _HEADER = 4096
 _MADE_TWICE = re.compile(r"already contain thin device with device_id (\d+)")
 
@@ -132,23 +132,23 @@ def set_going(entries: Sequence[ledger.Entry], log: Log, only: str = "") -> None
         if entry.is_live or (only and entry.run_id != only):
             continue
         dead = Dead(entry.run_id, (), entry)
-        _end_guardian(dead)
+        _end_watchdog(dead)
         _set_going(dead, log)
         _end_programs(dead, log)
         _set_going(dead, log)  # what a program that had to be killed was holding
 
 
-def _end_guardian(dead: Dead) -> None:
-    """End the dead run's guardian, unless it soon ends by itself: it must not set going what a later run holds still.
+def _end_watchdog(dead: Dead) -> None:
+    """End the dead run's watchdog, unless it soon ends by itself: it must not set going what a later run holds still.
 
     All that it could still do is done here, too.
     """
-    for step in dead.entry.named("guardian") if dead.entry else ():
-        guardian = processes.Process(int(str(step["pid"])), int(str(step["start"])), "guardian")
-        end = time.monotonic() + GUARDIAN_PATIENCE
-        while processes.start_time(guardian.pid) == guardian.start and time.monotonic() < end:
+    for step in dead.entry.named("watchdog") if dead.entry else ():
+        watchdog = processes.Process(int(str(step["pid"])), int(str(step["start"])), "watchdog")
+        end = time.monotonic() + WATCHDOG_PATIENCE
+        while processes.start_time(watchdog.pid) == watchdog.start and time.monotonic() < end:
             time.sleep(0.05)
-        guardian.kill(signal.SIGKILL)
+        watchdog.kill(signal.SIGKILL)
 
 
 def _end_programs(dead: Dead, log: Log) -> None:

@@ -138,7 +138,7 @@ class _Run:
         hold(automounts.held(self.surveyed.live))
         _make_folders(self.surveyed.make)
         self.watchdog = hold(client.started())
-        self.ledger.write_process("guardian", self.watchdog.pid)
+        self.ledger.write_process("watchdog", self.watchdog.pid)
 
     def _take_snapshots(self) -> None:
         """Quiesce, take the snapshots and resume, anew while an application is busy; they are removed in the end."""

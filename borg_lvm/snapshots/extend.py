@@ -1,7 +1,7 @@
 """Having LVM grow a snapshot or a thin pool while the command runs, a step at a time, so that nothing waits for LVM.
 
 LVM makes the new space known to the kernel first, and then suspends the origin, the snapshot and what lies below them
-for a moment, to write down what it did. Should it die in that moment, the guardian sets all of them going again.
+for a moment, to write down what it did. Should it die in that moment, the watchdog sets all of them going again.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Grower:
 
     def _extend(self, target: Target, more: int) -> Steps[None]:
         uuids = [device.dm_uuid for device in _devices(target.devices)]
-        for uuid in reversed(uuids):  # the guardian sets going first what it was told last
+        for uuid in reversed(uuids):  # the watchdog sets going first what it was told last
             self._watch.may_suspend(target.name, uuid)
         for uuid in uuids:
             self._ledger.write("below", device=uuid)

@@ -21,7 +21,7 @@ from borg_lvm.state.ledger import Ledger
 from borg_lvm.watchdog.client import Watchdog
 
 GRACE = 2.0
-"""Seconds that an lvremove gets to end by itself when we are killed; then the guardian sets its origin going."""
+"""Seconds that an lvremove gets to end by itself when we are killed; then the watchdog sets its origin going."""
 
 LVREMOVE = ("lvremove", "--yes", "--force", "--autobackup", "n", "--config", IN_USE + OURS)
 

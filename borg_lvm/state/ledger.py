@@ -28,7 +28,7 @@ _NOT_RUNS = frozenset(("locks", "named", "view"))
 _PROCESS: dict[str, type] = {"pid": int, "start": int}
 _FACTS: dict[str, dict[str, type]] = {
     "owner": {"boot": str, **_PROCESS},
-    "guardian": _PROCESS,
+    "watchdog": _PROCESS,
     "program": _PROCESS,
     "command": _PROCESS,
     "snapshot": {"name": str, "origin": str},

@@ -1,4 +1,4 @@
-"""Our end of the guardian: a process that undoes every freeze when we cannot (see `process.py`).
+"""Our end of the watchdog: a process that undoes every freeze when we cannot (see `process.py`).
 
 It is exec'ed, not forked, so that it holds none of our descriptors; it has a session of its own, so that a Ctrl-C
 does not reach it; and it watches a pipe, whose end tells it that we have died.
@@ -21,7 +21,7 @@ DIED = "it has ended"
 
 
 class Watchdog:
-    """A guardian that is ready. Register what may stand still *before* it does."""
+    """A watchdog that is ready. Register what may stand still *before* it does."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -29,13 +29,13 @@ class Watchdog:
 
     @property
     def pid(self) -> int:
-        """The guardian's process id."""
+        """The watchdog's process id."""
         return self._process.pid
 
     def may_freeze(self, name: str, fd: int) -> None:
         """Tell that the file system of a volume (`vg/lv`), on which `fd` lies, may be frozen from now on.
 
-        The guardian opens our descriptor: by the mount point's name it might come to another file system.
+        The watchdog opens our descriptor: by the mount point's name it might come to another file system.
         """
         self._say(f"freeze {name} {safe_open.identity(fd).device} {safe_open.magic_for_others(fd)}")
 
@@ -67,7 +67,7 @@ class Watchdog:
         return "" if answer == "ok" else f"the watchdog: {answer}"
 
     def forget_mounts(self) -> None:
-        """Tell that no file system will be frozen any more: the guardian lets go of their mounts."""
+        """Tell that no file system will be frozen any more: the watchdog lets go of their mounts."""
         if self._ask("forget") == DIED:
             raise SnapshotError("the watchdog died before the command was started; what was made has been removed")
 
@@ -75,7 +75,7 @@ class Watchdog:
     def window(self, deadline: float) -> Iterator[None]:
         """Hold the time in which something may stand still, at most `deadline` seconds.
 
-        Raises: LateError when the guardian had to act: then the snapshots are of no instant; SnapshotError.
+        Raises: LateError when the watchdog had to act: then the snapshots are of no instant; SnapshotError.
         """
         self._say(f"arm {deadline:g} 0")
         try:
@@ -106,7 +106,7 @@ class Watchdog:
                 told.append(f"the watchdog: {answer}")
 
     def _disarm(self, deadline: float, error: Exception | None = None) -> None:
-        """End the window. What the guardian had to do explains an error in the window better than that one does."""
+        """End the window. What the watchdog had to do explains an error in the window better than that one does."""
         answer = self._ask("disarm")
         details = (str(error), *getattr(error, "details", ())) if error else ()
         if answer == DIED:
@@ -150,7 +150,7 @@ class Watchdog:
 
 
 def _told(answer: str) -> str:
-    """Say what the guardian has acted on, from its answer: `acted vg/lv 10.02 …`."""
+    """Say what the watchdog has acted on, from its answer: `acted vg/lv 10.02 …`."""
     words = answer.split()[1:]
     pairs = dict(zip(words[::2], words[1::2], strict=False))  # a volume may have been held in two ways
     return ", ".join(f"{name}, which had been held for {seconds} s" for name, seconds in pairs.items())
@@ -158,7 +158,7 @@ def _told(answer: str) -> str:
 
 @contextmanager
 def started() -> Iterator[Watchdog]:
-    """Start a guardian and wait until it is ready; it ends with the block, undoing what still stands still."""
+    """Start a watchdog and wait until it is ready; it ends with the block, undoing what still stands still."""
     with undisturbed():  # which it inherits: until it ignores stray signals, they wait
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", PROGRAM],

@@ -1,4 +1,4 @@
-"""Part of the guardian's process: has writers let go of a file system that is to be frozen.
+"""Part of the watchdog's process: has writers let go of a file system that is to be frozen.
 
 Who writes to a file system holds it, for the kernel, until the call has ended; and some calls sleep meanwhile, for as
 long as whoever feeds them likes: splice(2) and sendfile(2) from an empty pipe, write(2) from memory behind a FUSE file

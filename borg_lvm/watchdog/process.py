@@ -1,4 +1,4 @@
-"""The guardian's own process: undoes every freeze and suspend when nobody else will. Started by `client.py`.
+"""The watchdog's own process: undoes every freeze and suspend when nobody else will. Started by `client.py`.
 
 It is run by its path in an isolated interpreter, so it imports the standard library and its other half
 (`loosen.py`) only, and all of it before it says that it is ready. From then on it allocates little and reads
@@ -78,7 +78,7 @@ def half(name: str) -> types.ModuleType:
 loosening = half("loosen")
 
 
-class Guardian:
+class Watchdog:
     """What may stand still, and how it is set going again."""
 
     def __init__(self) -> None:
@@ -283,23 +283,23 @@ def opened(path: str, device: int) -> int:
     return fd
 
 
-def serve(guardian: Guardian) -> None:
+def serve(watchdog: Watchdog) -> None:
     """Read lines until the end of input."""
     waiting = b""
     while True:
-        ready, _, _ = select.select([0], [], [], guardian.timeout())
+        ready, _, _ = select.select([0], [], [], watchdog.timeout())
         if not ready:
-            guardian.act()
+            watchdog.act()
             continue
         data = os.read(0, 65536)
         if not data:
-            guardian.abandoned()
+            watchdog.abandoned()
             return
         waiting += data
         while b"\n" in waiting:
             line, waiting = waiting.split(b"\n", 1)
             try:
-                answer = guardian.obey(os.fsdecode(line))
+                answer = watchdog.obey(os.fsdecode(line))
             except (OSError, ValueError) as error:
                 answer = "error " + str(error)
             os.write(1, os.fsencode(answer) + b"\n")
@@ -313,28 +313,28 @@ def main() -> None:
     if libc.mlockall(MCL_CURRENT_AND_FUTURE):
         os.write(1, b"error cannot lock memory: " + os.strerror(ctypes.get_errno()).encode() + b"\n")
         sys.exit(1)
-    guardian = Guardian()
-    guardian.suspended.append(("none", "LVM-no-such-device"))
-    guardian.works("LVM-no-such-device")
+    watchdog = Watchdog()
+    watchdog.suspended.append(("none", "LVM-no-such-device"))
+    watchdog.works("LVM-no-such-device")
     with contextlib.suppress(OSError):
-        guardian.resume("LVM-no-such-device")
-    guardian.frozen.append(("/proc", opened("/proc", os.stat("/proc").st_dev)))
-    guardian.undo()
-    guardian.loosen()
-    guardian.note("none")
-    guardian.obey("undo warm-up []")
-    guardian.obey("hold warm-up 60")
-    guardian.act()
-    guardian.obey("resumed warm-up")
-    guardian.timeout()
+        watchdog.resume("LVM-no-such-device")
+    watchdog.frozen.append(("/proc", opened("/proc", os.stat("/proc").st_dev)))
+    watchdog.undo()
+    watchdog.loosen()
+    watchdog.note("none")
+    watchdog.obey("undo warm-up []")
+    watchdog.obey("hold warm-up 60")
+    watchdog.act()
+    watchdog.obey("resumed warm-up")
+    watchdog.timeout()
     select.select([], [], [], 0)
     time.sleep(0)
-    guardian.suspended.clear()
-    guardian.obey("forget")
-    guardian.undos.clear()
-    guardian.acted.clear()
+    watchdog.suspended.clear()
+    watchdog.obey("forget")
+    watchdog.undos.clear()
+    watchdog.acted.clear()
     os.write(1, b"ready\n")
-    serve(guardian)
+    serve(watchdog)
 
 
 if __name__ == "__main__":

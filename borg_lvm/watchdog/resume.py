@@ -1,4 +1,4 @@
-"""Resuming an application by the commands that were written down: in a process of its own, as the guardian does."""
+"""Resuming an application by the commands that were written down: in a process of its own, as the watchdog does."""
 
 from __future__ import annotations
 

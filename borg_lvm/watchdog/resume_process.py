@@ -1,6 +1,6 @@
 """Resumes an application when the run that quiesced it does not: by the commands that were written down before.
 
-Run by its path in an isolated interpreter by the guardian, or by `borg-lvm clean`, with three arguments: the run's
+Run by its path in an isolated interpreter by the watchdog, or by `borg-lvm clean`, with three arguments: the run's
 ledger (or nothing), the application's name, and its commands as JSON, each a list of words. They are run in reverse
 order, all of them, each with a time limit. When all went well, the ledger is told that the application goes again.
 """

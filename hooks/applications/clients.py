@@ -1,6 +1,6 @@
 """The client of a server: its own program, or, where that is not installed, ours with a client library.
 
-A program of its own in both cases: it can be killed, by the guardian too, and what it has locked ends with it.
+A program of its own in both cases: it can be killed, by the watchdog too, and what it has locked ends with it.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ class Paused(Containers):
         self._ours: list[Container] = []
 
     def intents(self) -> Sequence[Intent]:
-        """Start what pauses them, and have it wait; have the guardian end that, unpause them, and thaw them anyway."""
+        """Start what pauses them, and have it wait; have the watchdog end that, unpause them, and thaw them anyway."""
         thawing = super().intents()
         self._ours = [container for container in self.active if container.status == "running"]
         for container in self._ours:

@@ -113,7 +113,7 @@ class Options:
 
 
 class Scripts(Application):
-    """Runs commands. Those that quiesce are started beforehand, and wait: so the guardian knows how to end them."""
+    """Runs commands. Those that quiesce are started beforehand, and wait: so the watchdog knows how to end them."""
 
     def __init__(self, wish: ApplicationSettings) -> None:
         self.options: Options = wish.options
@@ -151,7 +151,7 @@ class Scripts(Application):
             self.children.append(self.stack.enter_context(started))
 
     def intents(self) -> Sequence[Intent]:
-        """Have the guardian end what quiesces, and then run what resumes: for each, the last one first."""
+        """Have the watchdog end what quiesces, and then run what resumes: for each, the last one first."""
         environment = [f"{name}={value}" for name, value in self.environment("thaw").items()]
         found = []
         for command, begun in zip(self.commands(), self.children, strict=True):
@@ -243,7 +243,7 @@ class Session(Scripts):
         return [self.options.session]
 
     def intents(self) -> Sequence[Intent]:
-        """Have the guardian end the program."""
+        """Have the watchdog end the program."""
         return [self.children[0].intent]
 
     @contextmanager

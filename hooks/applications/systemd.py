@@ -217,7 +217,7 @@ class Stopped(Units):
             yield f"{trigger} may start {unit.name} meanwhile, and then the run fails; name it before that one"
 
     def prepare(self) -> None:
-        """Start what stops them, and have it wait: so the guardian knows how to end it."""
+        """Start what stops them, and have it wait: so the watchdog knows how to end it."""
         units = self.units()
         self._running = [unit for unit in units if unit.runs]
         self.leave([unit for unit in units if not unit.runs])
@@ -226,7 +226,7 @@ class Stopped(Units):
             self._children.append(self.stack.enter_context(waiting))
 
     def intents(self) -> Sequence[Intent]:
-        """Have the guardian end what stops them, and have systemd start them: it goes on with that by itself."""
+        """Have the watchdog end what stops them, and have systemd start them: it goes on with that by itself."""
         start = Intent(("systemctl", "start", "--no-block", *self._names()))
         return [start, *(begun.intent for begun in self._children)] if self._running else []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.bench.clock import Series, alternate
 from tests.rig import Rig
 
-GUARDIAN = str(Path(__file__).resolve().parents[2] / "borg_lvm" / "watchdog" / "process.py")
+WATCHDOG = str(Path(__file__).resolve().parents[2] / "borg_lvm" / "watchdog" / "process.py")
 
 
 def measured(rig: Rig, environment: Mapping[str, str], rounds: int) -> Iterator[str]:
@@ -24,7 +24,7 @@ def measured(rig: Rig, environment: Mapping[str, str], rounds: int) -> Iterator[
         Series("`borg-lvm --help`: Python and the command line", ["borg-lvm", "--help"]),
         Series("`borg-lvm plan`: all of a run's modules, the plan, one `lvs`", plan),
         Series("one `lvs`", ["lvs"]),
-        Series("the guardian's start and end", ["python", "-I", "-S", GUARDIAN]),
+        Series("the watchdog's start and end", ["python", "-I", "-S", WATCHDOG]),
         Series("`lvcreate -s`", create),
         Series("`lvremove`", ["lvremove", "-q", "-y", "-f", "-An", snapshot]),
         Series("`borg-lvm run -- true`", ["borg-lvm", "run", "--path", at, "--", "true"]),

@@ -57,7 +57,7 @@ seen = {
     "taken": taken,
     "resumed": resumed,
     "making": making,
-    "guardian": lambda: processes("cmdline", lambda text: b"watchdog/process.py" in text),
+    "watchdog": lambda: processes("cmdline", lambda text: b"watchdog/process.py" in text),
     "command": lambda: os.path.exists(told + ".begun"),
 }
 
@@ -87,7 +87,7 @@ for moment in moments:
 class Attack:
     """What is exchanged with what, and when: `taken+0.2` is 0.2 s after one volume's snapshot is seen to be there.
 
-    `resumed` is the same for several volumes, `making` is when LVM begins, `guardian` when ours is there, and `command`
+    `resumed` is the same for several volumes, `making` is when LVM begins, `watchdog` when ours is there, and `command`
     when the command has begun.
     """
 

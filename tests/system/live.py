@@ -25,7 +25,7 @@ STATE = Path("/run/borg-lvm")
 PATIENCE = 120.0  # seconds for what takes half a second on a real machine
 WRAPPED = "/usr/local/sbin"  # the first folder in which borg-lvm looks for LVM's programs
 HALT, WINDOW = (Path(__file__).with_name(name) for name in ("halt.c", "window.c"))
-GUARDIAN = "borg_lvm/watchdog/process.py"
+WATCHDOG = "borg_lvm/watchdog/process.py"
 
 
 @contextmanager
@@ -317,9 +317,9 @@ def processes() -> dict[int, str]:
     return found
 
 
-def guardians() -> list[int]:
-    """Return the guardians that are alive."""
-    return [pid for pid, words in processes().items() if GUARDIAN in words]
+def watchdogs() -> list[int]:
+    """Return the watchdogs that are alive."""
+    return [pid for pid, words in processes().items() if WATCHDOG in words]
 
 
 def state_of(pid: int) -> str:

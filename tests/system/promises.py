@@ -97,7 +97,7 @@ PROMISES = (
             "test_applications.py::test_they_are_quiesced_in_order_and_resumed_in_reverse",
             "test_applications.py::test_a_failure_ends_the_run_with_all_resumed",
             "test_applications.py::test_we_die_or_hang_while_they_stand_still",
-            "test_applications.py::test_we_and_the_guardian_die_and_clean_resumes_them",
+            "test_applications.py::test_we_and_the_watchdog_die_and_clean_resumes_them",
             *(
                 f"{plugin}::{test}"
                 for plugin in (
@@ -146,11 +146,11 @@ PROMISES = (
                 f"test_killed.py::test_killed[{row}]"
                 for row in (
                     "thick-armed-us",
-                    "thick-held-guardian",
+                    "thick-held-watchdog",
                     "thin-armed-all",
                     "thin-in-prepare-both",
                     "luks1-held-all",
-                    "two-half-held-guardian",
+                    "two-half-held-watchdog",
                     "two-after-prepare-us",
                     "two-command-us",
                 )

@@ -21,7 +21,7 @@ import yaml
 
 from tests.rig import Rig
 from tests.system import certificates
-from tests.system.live import Programs, Run, assert_nothing_left, finished, guardians, is_alive, tidy, wait_for
+from tests.system.live import Programs, Run, assert_nothing_left, finished, is_alive, tidy, wait_for, watchdogs
 from tests.system.program import Said, borg_lvm, run
 
 SHOP = """#!/bin/sh
@@ -515,15 +515,15 @@ def test_we_die_or_hang_while_they_stand_still(rig: Rig, signum: signal.Signals)
         stage.check()
 
 
-def test_we_and_the_guardian_die_and_clean_resumes_them(rig: Rig) -> None:
+def test_we_and_the_watchdog_die_and_clean_resumes_them(rig: Rig) -> None:
     with tidy():
         stage = two(rig, AFTER="sleep 20")
         run = frozen_run(stage, "db")
-        watch = guardians()
+        watch = watchdogs()
         for pid in (*watch, run.pid):
             os.kill(pid, signal.SIGKILL)
         run.process.wait()
-        wait_for(lambda: not any(is_alive(pid) for pid in watch), "the guardian's end")
+        wait_for(lambda: not any(is_alive(pid) for pid in watch), "the watchdog's end")
         assert stage.still() == ["db", "web"]
         said = borg_lvm("clean")
         assert "resumed db" in said.err

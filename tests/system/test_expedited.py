@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.live import Gate, Programs, Run, assert_nothing_left, guardians, tidy, wait_for
+from tests.system.live import Gate, Programs, Run, assert_nothing_left, tidy, wait_for, watchdogs
 from tests.system.program import borg_lvm
 
 pytestmark = [pytest.mark.limit(300), pytest.mark.each_kernel]
@@ -62,11 +62,11 @@ def test_somebody_elses_wish_stays(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
-def test_the_guardian_puts_it_back(rig: Rig) -> None:
+def test_the_watchdog_puts_it_back(rig: Rig) -> None:
     with tidy():
         live, _ = in_the_window(rig)
         live.kill()
-        wait_for(lambda: value() == "0", "the guardian", seconds=30)
+        wait_for(lambda: value() == "0", "the watchdog", seconds=30)
         live.end(-signal.SIGKILL)
         borg_lvm("clean")
         assert_nothing_left(rig)
@@ -76,8 +76,8 @@ def test_the_guardian_puts_it_back(rig: Rig) -> None:
 def test_clean_puts_it_back(rig: Rig) -> None:
     with tidy():
         live, _ = in_the_window(rig)
-        (guardian,) = guardians()
-        os.kill(guardian, signal.SIGKILL)
+        (watchdog,) = watchdogs()
+        os.kill(watchdog, signal.SIGKILL)
         live.kill()
         live.end(-signal.SIGKILL)
         assert value() == "1"

@@ -23,7 +23,6 @@ from tests.system.live import (
     assert_nothing_left,
     borg_lvm_argv,
     crypttab,
-    guardians,
     is_alive,
     is_writable,
     key_on_disk,
@@ -31,6 +30,7 @@ from tests.system.live import (
     state_of,
     tidy,
     wait_for,
+    watchdogs,
 )
 from tests.system.program import borg_lvm, run, start
 from tests.system.tables import assert_same, tables
@@ -206,9 +206,9 @@ STEPS: dict[str, Callable[[Stage], Stopped]] = {
 WINDOW = {"in-prepare", "armed", "half-held", "held"}
 
 Victims = str
-"""Who is killed: `us` is borg-lvm alone, `both` also LVM's program, `all` also the guardian; `helper` is LVM's program
-alone, `guardian` that one alone."""
-EVERYBODY = ("us", "guardian", "all")
+"""Who is killed: `us` is borg-lvm alone, `both` also LVM's program, `all` also the watchdog; `helper` is LVM's program
+alone, `watchdog` that one alone."""
+EVERYBODY = ("us", "watchdog", "all")
 WINDOWS = {
     "thick": ("armed", "held"),
     "thin": ("armed", "held"),
@@ -271,8 +271,8 @@ CELLS = [
 
 
 def kill(stopped: Stopped, victims: Victims) -> None:
-    """Kill at once; the guardian first, for it acts as soon as borg-lvm is dead."""
-    doomed = guardians() if victims in ("guardian", "all") else []
+    """Kill at once; the watchdog first, for it acts as soon as borg-lvm is dead."""
+    doomed = watchdogs() if victims in ("watchdog", "all") else []
     doomed += [stopped.helper] if stopped.helper and victims in ("helper", "both", "all") else []
     doomed += [stopped.run.pid] if victims in ("us", "both", "all") else []
     told = {pid: words for pid, words in processes().items() if pid in doomed}
@@ -303,14 +303,14 @@ def test_killed(stage: Stage, step: str, victims: Victims) -> None:
     stopped = STEPS[step](stage)
     run_id = stopped.run.id()
     kill(stopped, victims)
-    if victims in ("helper", "guardian"):
+    if victims in ("helper", "watchdog"):
         go_on(stopped)  # who lives must see to it that all goes on and nothing is left
-        told = "the watchdog died" if victims == "guardian" else "(was ended by signal 9|shell ended)"
+        told = "the watchdog died" if victims == "watchdog" else "(was ended by signal 9|shell ended)"
         assert re.search(told, stopped.run.end(71).err)
     if step in WINDOW and victims != "all":  # nobody has cleaned yet; whoever lives is enough
         stuck = [volume.name for volume in stage.volumes if not is_writable(volume, seconds=DEADLINE + MORE)]
-        assert stuck == [], f"suspended: {dm_devices(suspended=True)}, guardians: {guardians()}"
-    if victims in ("helper", "guardian"):
+        assert stuck == [], f"suspended: {dm_devices(suspended=True)}, watchdogs: {watchdogs()}"
+    if victims in ("helper", "watchdog"):
         assert_nothing_left(stage.rig)
     borg_lvm("clean")
     stage.write()
@@ -329,9 +329,9 @@ MOST = 200
 @pytest.mark.limit(2400 if WHOLE else 600)  # seconds
 def test_killed_at_every_call(stage: Stage) -> None:
     """From the first call that changes something in device-mapper to the last one before the command."""
-    turns = itertools.cycle(("us", "guardian", "all")) if not WHOLE else None
+    turns = itertools.cycle(("us", "watchdog", "all")) if not WHOLE else None
     for number in range(1, MOST, EVERY):
-        for victims in [next(turns)] if turns else ("us", "guardian", "all"):
+        for victims in [next(turns)] if turns else ("us", "watchdog", "all"):
             stage.prepare()
             gate = stage.programs.stop_window("after", "change", number)
             live = stage.run()
@@ -349,7 +349,7 @@ def test_killed_at_every_call(stage: Stage) -> None:
 def survive(stage: Stage, stopped: Stopped, victims: Victims) -> None:
     """Kill somebody: all volumes can be written soon, nothing is left, and the tables are those that LVM wants."""
     kill(stopped, victims)
-    if victims == "guardian":
+    if victims == "watchdog":
         go_on(stopped)
         stopped.run.end(71)
     elif victims == "us":
@@ -364,7 +364,7 @@ def survive(stage: Stage, stopped: Stopped, victims: Victims) -> None:
 
 @pytest.mark.parametrize("built", [SOAKED[1]], indirect=True)
 def test_lvm_goes_on_alone(stage: Stage) -> None:
-    """As when the kernel kills borg-lvm for want of memory: the guardian sets going what LVM is just using."""
+    """As when the kernel kills borg-lvm for want of memory: the watchdog sets going what LVM is just using."""
     stopped = STEPS["in-prepare"](stage)
     kill(stopped, "us")
     stage.write()
@@ -378,7 +378,7 @@ def test_lvm_goes_on_alone(stage: Stage) -> None:
 
 @pytest.mark.parametrize("built", ["thin"], indirect=True)
 def test_killed_while_it_mends(stage: Stage) -> None:
-    """LVM died with a volume suspended, and we die right before we resume it: that is left to the guardian."""
+    """LVM died with a volume suspended, and we die right before we resume it: that is left to the watchdog."""
     gate = stage.programs.stop_window("before", "resume", 1)
     stopped = STEPS["in-prepare"](stage)
     assert not gate.pids(), "this was the resume of something else"
@@ -394,7 +394,7 @@ def test_killed_while_it_mends(stage: Stage) -> None:
 
 @pytest.mark.parametrize("victims", [pytest.param("us", marks=pytest.mark.soak), "both"])
 @pytest.mark.parametrize("built", [SOAKED[0], "two"], indirect=True)
-def test_the_guardian_stands_by_while_snapshots_are_removed(stage: Stage, victims: Victims) -> None:
+def test_the_watchdog_stands_by_while_snapshots_are_removed(stage: Stage, victims: Victims) -> None:
     """Nobody has cleaned yet."""
     kill(STEPS["in-lvremove"](stage), victims)
     stuck = [volume.name for volume in stage.volumes if not is_writable(volume, seconds=DEADLINE + MORE)]
@@ -405,13 +405,13 @@ def test_the_guardian_stands_by_while_snapshots_are_removed(stage: Stage, victim
 
 
 @pytest.mark.parametrize("built", ["two"], indirect=True)
-def test_a_guardian_that_is_gone_does_not_stop_the_release(stage: Stage) -> None:
+def test_a_watchdog_that_is_gone_does_not_stop_the_release(stage: Stage) -> None:
     stopped = STEPS["command"](stage)
-    (guardian,) = guardians()
-    os.kill(guardian, signal.SIGKILL)
+    (watchdog,) = watchdogs()
+    os.kill(watchdog, signal.SIGKILL)
     assert stopped.gate
     stopped.gate.open()
-    assert "while the snapshots were removed: the guardian: it has ended" in stopped.run.end(0).err
+    assert "while the snapshots were removed: the watchdog: it has ended" in stopped.run.end(0).err
     assert_nothing_left(stage.rig)
 
 
@@ -473,14 +473,14 @@ def test_set_going_by_somebody_else(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("built", ["two"], indirect=True)
-def test_a_guardian_that_stands_still_is_ended_with_its_run(stage: Stage) -> None:
+def test_a_watchdog_that_stands_still_is_ended_with_its_run(stage: Stage) -> None:
     """It would set going what a later run holds still."""
     stopped = STEPS["half-held"](stage)
-    (guardian,) = guardians()
-    os.kill(guardian, signal.SIGSTOP)
+    (watchdog,) = watchdogs()
+    os.kill(watchdog, signal.SIGSTOP)
     kill(stopped, "us")
     borg_lvm("clean")
-    assert not is_alive(guardian)
+    assert not is_alive(watchdog)
     stage.write()
     release(stopped)
     assert_nothing_left(stage.rig)

@@ -20,7 +20,7 @@ import pytest
 from tests.rig import Rig
 from tests.rig.leftovers import dm_devices
 from tests.rig.volumes import Volume
-from tests.system.live import Run, assert_nothing_left, guardians, is_writable, processes, tidy
+from tests.system.live import Run, assert_nothing_left, is_writable, processes, tidy, watchdogs
 from tests.system.program import borg_lvm
 from tests.system.test_signals import STRAY
 from tests.system.test_true_end import kill_all, wrong_tables
@@ -41,7 +41,7 @@ def everybody_killed(live: Run, chance: random.Random) -> None:
 
 
 def helper_killed(live: Run, chance: random.Random) -> None:
-    spared = {live.pid, *guardians()}
+    spared = {live.pid, *watchdogs()}
     doomed = [pid for pid, words in processes().items() if pid not in spared and "writers.py" not in words]
     if doomed:
         with suppress(ProcessLookupError):
@@ -62,7 +62,7 @@ def starved(live: Run, chance: random.Random) -> None:
 def signalled(live: Run, chance: random.Random) -> None:
     for _ in range(20):
         with suppress(ProcessLookupError):
-            os.kill(chance.choice([live.pid, *guardians()]), chance.choice(STRAY))
+            os.kill(chance.choice([live.pid, *watchdogs()]), chance.choice(STRAY))
 
 
 ATTACKS: tuple[Callable[[Run, random.Random], None], ...] = (

@@ -27,7 +27,6 @@ from tests.system.live import (
     assert_nothing_left,
     borg_lvm_argv,
     finished,
-    guardians,
     is_alive,
     ledgers,
     processes,
@@ -35,6 +34,7 @@ from tests.system.live import (
     tidy,
     usual_signals,
     wait_for,
+    watchdogs,
 )
 from tests.system.program import BIN, Said, borg_lvm, environment, run, start
 from tests.system.terminals import terminal
@@ -246,13 +246,13 @@ STRAY += [signal.SIGSTKFLT, signal.SIGRTMIN, signal.SIGRTMAX]
 
 @pytest.mark.parametrize("program", ["lvs", "lvm", "lvremove"])
 def test_stray_signals_change_nothing(rig: Rig, one: Volume, program: str) -> None:
-    """As of `pkill -USR1 borg`, which wants borg to tell how far it is; the guardian may match as well."""
+    """As of `pkill -USR1 borg`, which wants borg to tell how far it is; the watchdog may match as well."""
     programs = Programs(rig.path("programs"))
     gate = programs.stop(program, "before")
     live = Run(*on(one, "true"), programs=programs)
     gate.reached(process=live.process)
     for signum in STRAY:
-        for pid in (live.pid, *guardians()):
+        for pid in (live.pid, *watchdogs()):
             os.kill(pid, signum)
         time.sleep(0.05)
         assert live.process.poll() is None, signum
@@ -272,7 +272,7 @@ def test_stray_signals_while_a_view_is_begun_and_ended(rig: Rig, one: Volume) ->
         lambda: any(step["step"] == "snapshot" for told in ledgers().values() for step in told), "the window"
     )
     for signum in STRAY:
-        for pid in (live.pid, *keepers(), *guardians()):
+        for pid in (live.pid, *keepers(), *watchdogs()):
             with suppress(ProcessLookupError):  # begin itself has ended: the view stands
                 os.kill(pid, signum)
         time.sleep(0.05)

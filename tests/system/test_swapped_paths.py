@@ -111,7 +111,7 @@ def test_no_other_file_system_is_frozen(rig: Rig, www: Path) -> None:
     link = linked(www, TOP / "other")
     trace = rig.path("trace")
     for number in range(ROUNDS):
-        with attacking(Attack(www / "site", link, [f"guardian+{0.05 * number / ROUNDS:.3f}"]), TOP / "told"):
+        with attacking(Attack(www / "site", link, [f"watchdog+{0.05 * number / ROUNDS:.3f}"]), TOP / "told"):
             ours: list[str | Path] = [BIN / "borg-lvm", "run", "--path", www / "site" / "data", "--", "true"]
             strace = ("strace", "-f", "-y", "-qq", "--seccomp-bpf", "-e", "trace=ioctl", "-o", trace)
             said = run(*strace, *ours, status=None)

@@ -140,7 +140,7 @@ def test_a_run_that_becomes_full_meanwhile_stops_no_release(rig: Rig) -> None:
         pytest.param(b"", marks=pytest.mark.soak),
         pytest.param(b"\0" * 200, marks=pytest.mark.soak),
         pytest.param(b"[]\n{}\nnull\n", marks=pytest.mark.soak),
-        b'{"step": "owner"}\n{"step": "guardian"}\n',
+        b'{"step": "owner"}\n{"step": "watchdog"}\n',
     ],
 )
 def test_a_damaged_ledger_of_a_dead_run_stops_nobody(rig: Rig, damage: bytes) -> None:

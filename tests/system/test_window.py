@@ -26,7 +26,7 @@ PIPE = re.compile(r"^\d+<(?:pipe|socket):")
 
 
 def in_the_window(lines: Sequence[str]) -> list[str]:
-    """Return the calls from the guardian's being told to watch until it is told that all is over.
+    """Return the calls from the watchdog's being told to watch until it is told that all is over.
 
     There are other such times: before, when LVM makes a thin snapshot, and after, when the snapshots are removed.
     """

@@ -79,7 +79,7 @@ class Creator:
         with self.watch.standing_by(self.deadline, GRACE) as told:
             try:
                 yield
-            except BorgLvmError:  # LVM died; the guardian stands by until the volume goes again, for we may die as well
+            except BorgLvmError:  # LVM died; the watchdog stands by until the volume goes again, for we may die as well
                 with suppress(OSError):
                     origin_tables.resume_left(copy.origin.dm_uuid, copy.origin.vg, self.timeout)
                 raise

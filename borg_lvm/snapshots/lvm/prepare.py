@@ -55,7 +55,7 @@ def devices(fds: Sequence[int]) -> frozenset[int]:
 def frozen_by_others(group: Sequence[Snapshot], fds: Sequence[int]) -> list[str]:
     """Freeze what we are to freeze for a moment; return the mount points of what somebody else has frozen.
 
-    There is no other way to ask the kernel. In the window it would be too late: the guardian thaws whatever is frozen
+    There is no other way to ask the kernel. In the window it would be too late: the watchdog thaws whatever is frozen
     there. Raises: OSError when a file system cannot be frozen at all.
     """
     found = []

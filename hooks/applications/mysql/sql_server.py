@@ -138,7 +138,7 @@ class SqlServer(Application):
         return Probe(str(self.known["version"]), self._paths(self.known))
 
     def intents(self) -> Sequence[Intent]:
-        """Have the guardian end the client, and so the session that holds the lock."""
+        """Have the watchdog end the client, and so the session that holds the lock."""
         assert self._client
         return [self._client.intent] if self.locks else []
 

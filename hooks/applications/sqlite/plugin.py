@@ -78,7 +78,7 @@ class SQLite(Application):
         return Probe("", tuple(DataPath(path, "database") for path in paths))
 
     def intents(self) -> Sequence[Intent]:
-        """Have the guardian end the program that holds the locks."""
+        """Have the watchdog end the program that holds the locks."""
         assert self._holder
         return [self._holder.intent]
 

@@ -120,7 +120,7 @@ def test_the_units_leave_us_what_we_need() -> None:
     for unit in ("borg-lvm-backup.service", "borg-lvm@.service"):
         service = (UNITS / unit).read_text()
         assert not [name for name in LIFTED if re.search(f"(?m)^{name}=", service)]
-        assert re.search(r"(?m)^KillMode=mixed$", service)  # SIGTERM must not reach the guardian
+        assert re.search(r"(?m)^KillMode=mixed$", service)  # SIGTERM must not reach the watchdog
 
 
 @pytest.mark.process

@@ -38,7 +38,7 @@ def test_the_proof_exists(proof: str) -> None:
 
 def test_a_proof_gives_its_markers() -> None:
     assert marks("test_killed.py::test_killed[thin-in-prepare-helper]") == {"promise", "each_series"}
-    assert marks("test_killed.py::test_killed[thick-held-guardian]") == {"promise"}
+    assert marks("test_killed.py::test_killed[thick-held-watchdog]") == {"promise"}
     assert marks("test_lab.py::test_device_mapper_answers") == set()
 
 
@@ -49,7 +49,7 @@ def test_make_test_runs_every_proof_every_victim_of_the_kill_table_and_what_find
     run = [item.name.removeprefix("tests/system/") for item in chosen("test", ["uml-6.1"], items)["uml-6.1"]]
     assert [proof for proof in PROOFS if not any(proves(proof, name) for name in run)] == []
     killed = {re.split(r"[-\]]", name)[-2] for name in run if name.startswith("test_killed.py::test_killed[")}
-    assert killed == {"us", "helper", "guardian", "both", "all"}
+    assert killed == {"us", "helper", "watchdog", "both", "all"}
     seeded = {test.removeprefix("system/") for fault in FAULTS for test in fault.tests if test.startswith("system/")}
     assert [
         test for test in seeded if not any(name.startswith((f"{test}[", f"{test}::")) or name == test for name in run)
