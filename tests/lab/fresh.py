@@ -67,9 +67,9 @@ def _copy_checkout(target: Path) -> None:
         cwd=CHECKOUT, check=True, capture_output=True,
     ).stdout  # fmt: skip
     for name in filter(None, listed.decode().split("\0")):
-        if (CHECKOUT / name).is_file():
+        if (CHECKOUT / name).is_file() or (CHECKOUT / name).is_symlink():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(CHECKOUT / name, target / name)
+            shutil.copy2(CHECKOUT / name, target / name, follow_symlinks=False)
 
 
 INSIDE = """
