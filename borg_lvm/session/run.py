@@ -23,7 +23,8 @@ from borg_lvm.session.recorder import Clock, RunResult
 from borg_lvm.session.survey import Survey
 from borg_lvm.snapshots import extend, luks, remove
 from borg_lvm.snapshots.lvm import take as taking
-from borg_lvm.snapshots.monitor import Growth, Watcher, watching_over
+from borg_lvm.snapshots.monitor import Watcher, watching_over
+from borg_lvm.snapshots.monitored import Growth
 from borg_lvm.state import ledger, locks
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.view import command, host_view
