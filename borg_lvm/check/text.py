@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from borg_lvm.check.finding import Finding, Level
 from borg_lvm.check.judge import Seen
 from borg_lvm.planning.plan import Plan
-from borg_lvm.reporting.outcome import as_data
+from borg_lvm.reporting.plan_text import as_data
+from borg_lvm.reporting.terminal import shown
 
 MARKS: Mapping[Level, str] = {"ok": "ok", "note": "note", "warning": "WARNING", "error": "ERROR"}
 
@@ -22,16 +22,16 @@ def works(findings: Sequence[Finding]) -> bool:
 def table(seen: Seen, findings: Sequence[Finding], *, quiet: bool = False) -> Iterator[str]:
     """Yield the findings as a person reads them; `quiet`: only what is wrong, nothing if all is well."""
     width = max((len(finding.about) for finding in findings), default=0)
-    shown = [finding for finding in findings if not quiet or finding.level in ("warning", "error")]
-    for finding in shown:
-        yield _shown(f"{MARKS[finding.level]:8} {finding.about:{width}}  {finding.message}")
+    lines = [finding for finding in findings if not quiet or finding.level in ("warning", "error")]
+    for finding in lines:
+        yield shown(f"{MARKS[finding.level]:8} {finding.about:{width}}  {finding.message}")
         for detail in finding.details:
-            yield _shown(f"{'':8} {'':{width}}  {detail}")
+            yield shown(f"{'':8} {'':{width}}  {detail}")
         if finding.remedy:
-            yield _shown(f"{'':8} {'':{width}}  -> {finding.remedy}")
-    if shown:
+            yield shown(f"{'':8} {'':{width}}  -> {finding.remedy}")
+    if lines:
         yield ""
-        yield _shown(_conclusion(seen, findings))
+        yield shown(_conclusion(seen, findings))
 
 
 def data(seen: Seen, findings: Sequence[Finding]) -> dict[str, Any]:
@@ -51,11 +51,6 @@ def data(seen: Seen, findings: Sequence[Finding]) -> dict[str, Any]:
         ],
         "plan": as_data(seen.plan) if seen.plan else None,
     }
-
-
-def _shown(text: str) -> str:
-    """Return what may be shown on a terminal: a line break or an escape in a name is no command of ours."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 def _conclusion(seen: Seen, findings: Sequence[Finding]) -> str:

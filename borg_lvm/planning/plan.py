@@ -13,12 +13,12 @@ from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import lvm
 from borg_lvm.machine.lvm import RUN_TAG, TAG, Volume, prefix
 from borg_lvm.machine.mounts import RAW, Mount
-from borg_lvm.planning import application_data, consent, mount_options
+from borg_lvm.planning import application_data, consent, file_systems
 from borg_lvm.planning.application_data import PlannedApplication
 from borg_lvm.planning.snapshot_size import Allotted, Known, allot, limit
 from borg_lvm.planning.view_layout import Hole as LiveHole
 from borg_lvm.planning.view_layout import Resolved, if_live
-from borg_lvm.planning.volumes import Crypt, SnapshotCandidate, Volumes, shown_otherwise
+from borg_lvm.planning.volumes import Crypt, SnapshotCandidate, Volumes
 
 MINORS = 1 << 20
 FIRST_MINOR = 1 << 19
@@ -285,7 +285,7 @@ def _found(resolved: Resolved, volumes: Volumes, problems: list[str]) -> dict[st
         resolved.covers, key=lambda cover: cover.mount.fstype == RAW
     ):  # a file system on it says how to hold it
         known = found.get(cover.mount.device)
-        answer = shown_otherwise(cover.mount) or (known[0] if known else volumes.find(cover.mount))
+        answer = file_systems.shown_otherwise(cover.mount) or (known[0] if known else volumes.find(cover.mount))
         if isinstance(answer, str):
             nested = "" if cover.because == cover.target else f" ({cover.because})"
             problems.append(f"{cover.target}{nested}: {answer}; {consent.way_out(cover, resolved)}")
@@ -341,8 +341,8 @@ def _copy(
         why_size=space.why if space else "thin: takes what it needs from the pool",
         minor=minor,
         fstype=mount.fstype,
-        options="" if found.raw else mount_options.data(mount, read_only_device=crypt is not None, lone=lone),
-        flags=mount_options.flags(mount),
+        options="" if found.raw else file_systems.mount_options(mount, read_only_device=crypt is not None, lone=lone),
+        flags=file_systems.mount_flags(mount),
         mounted_at="" if found.raw else mount.path,
         crypt=crypt,
         key_file=wishes.key_files.get(found.volume.full_name, "") if crypt else "",

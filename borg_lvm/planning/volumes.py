@@ -10,11 +10,7 @@ from borg_lvm.machine.block_devices import BlockDevice
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.lvm_groups import Group
 from borg_lvm.machine.mounts import RAW, Mount
-from borg_lvm.planning import snapshotable
-
-FREEZABLE = frozenset(("ext2", "ext3", "ext4", "xfs"))
-
-_NETWORK = frozenset("nfs nfs4 cifs smb3 9p ceph glusterfs afs fuse.sshfs fuse.rclone virtiofs".split())
+from borg_lvm.planning import file_systems, snapshotable
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class Volumes:
             return self._find_raw(mount.device)
         if "\n" in mount.path:
             return "there is a line break in the name of its mount point; mount it elsewhere"
-        return _not_a_disk(mount) or self._find_below(mount)
+        return file_systems.not_a_disk(mount) or self._find_below(mount)
 
     def crowded(self, volumes: Sequence[Volume]) -> Iterator[str]:
         """Yield the groups that may not have as many more volumes as snapshots are wanted of these."""
@@ -89,7 +85,7 @@ class Volumes:
         volume = self._by_uuid.get(device.dm_uuid)
         if volume is None:
             return self._not_listed(device)
-        if reason := _bad_file_system(mount, volume):
+        if reason := file_systems.refusal(mount, volume):
             return reason
         return self._refusal(volume, device) or SnapshotCandidate(volume, crypt)
 
@@ -126,51 +122,9 @@ class Volumes:
         return f"it lies on {device.dm_name or device.name}, {what}"
 
 
-def shown_otherwise(mount: Mount) -> str:
-    """Return why a copy would show something else than a mount does, in one clause; empty if it would not."""
-    if "idmapped" in mount.options.split(","):
-        return "it is an idmapped mount, and the snapshot would show other owners; name the mount that it was made of"
-    return ""
-
-
-_REASONS = {
-    "overlay": "it lies on an overlay; name the folders that the overlay is made of instead",
-    "btrfs": (
-        "it is a btrfs: a copy of a btrfs device shows the same ids as the original, and the kernel may then write to "
-        "the wrong one; use btrfs snapshots for it"
-    ),
-    **{name: f"it lies in memory ({name}), not on a logical volume" for name in ("tmpfs", "ramfs")},
-    **{name: f"it lies on a network file system ({name})" for name in _NETWORK},
-}
-
-
-def _not_a_disk(mount: Mount) -> str:
-    if mount.root.endswith("//deleted"):
-        return "it is a bind mount of a folder that has been deleted; unmount it"
-    if mount.fstype in _REASONS:
-        return _REASONS[mount.fstype]
-    if mount.is_trigger:
-        return "it is an automount, and nothing could be mounted there (see its unit, or the log of automount)"
-    return f"it lies on {mount.fstype}, which has no block device" if mount.device.startswith("0:") else ""
-
-
 def _bad_crypt(device: BlockDevice) -> str:
     if not device.dm_uuid.startswith("CRYPT-LUKS"):
         return f"it lies on {device.dm_name}, a dm-crypt mapping without LUKS; only LUKS can be copied"
     if device.suspended:
         return f"it lies on {device.dm_name}, which is suspended; to resume it: cryptsetup luksResume {device.dm_name}"
     return ""
-
-
-def _bad_file_system(mount: Mount, volume: Volume) -> str:
-    parts = dict(option.split("=", 1) for option in mount.super_options.split(",") if "=" in option)
-    for option, what in (("logdev", "log"), ("rtdev", "real-time data")):
-        if mount.fstype == "xfs" and option in parts:
-            return (
-                f"it is an xfs on {volume.full_name} with its {what} on another device ({parts[option]}), which a "
-                "snapshot of the one does not hold"
-            )
-    if mount.fstype in FREEZABLE:
-        return ""
-    known = ", ".join(sorted(FREEZABLE))
-    return f"it is a {mount.fstype} on {volume.full_name}; only {known} are known to be whole in a snapshot"

@@ -10,8 +10,8 @@ from datetime import datetime
 
 from borg_lvm.planning.snapshot_size import human
 from borg_lvm.reporting.certificate import Certificate
-from borg_lvm.reporting.outcome import columns, shown
 from borg_lvm.reporting.run_text import brief, spark
+from borg_lvm.reporting.terminal import columns, shown
 
 HEAD = ("RUN", "BEGAN", "RESULT", "PROGRAM", "TOOK", "STILL", "USED")
 """The run's id begins with the year. What is usual fits a terminal of 80 columns."""

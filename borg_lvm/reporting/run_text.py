@@ -13,7 +13,7 @@ from typing import Any
 from borg_lvm.planning.growth_policy import duration
 from borg_lvm.planning.snapshot_size import human
 from borg_lvm.reporting.certificate import Certificate
-from borg_lvm.reporting.outcome import columns, shown
+from borg_lvm.reporting.terminal import columns, shown
 
 WIDTH, HEIGHT = 56, 4  # with what stands beside it, a terminal of 80 columns
 BLOCKS = " ▁▂▃▄▅▆▇█"

@@ -535,10 +535,7 @@ FAULTY = """
 import os, time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from borg_lvm.plugins.application import Application, DataPath, Intent, Kind, Probe
-from borg_lvm.config.value_types import Text
-from borg_lvm.config.fields import key
-from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugin_api import Application, ApplicationType, DataPath, Intent, Probe, Text, hookimpl, key
 
 STILL = "FOLDER/faulty.still"
 
@@ -594,7 +591,7 @@ class Faulty(Application):
 
 @hookimpl
 def borg_lvm_application():
-    return Kind(levels={"stop": "stops"}, options=Options, make=Faulty)
+    return ApplicationType(levels={"stop": "stops"}, options=Options, make=Faulty)
 """
 
 

@@ -14,13 +14,13 @@ def perform(args: argparse.Namespace, log: Log) -> int:
     command = options.command(args)
     options.refuse_what_cannot_be_run(command[0])
 
-    from borg_lvm.reporting import outcome
+    from borg_lvm.reporting import plan_text
 
     settings = options.settings(args)
     with options.applications(settings) as troupe:
         made = options.surveyed(args, command, settings, troupe).with_holders().plan
     if args.json:
-        output.lines([json.dumps(outcome.as_data(made), indent=2)])
+        output.lines([json.dumps(plan_text.as_data(made), indent=2)])
     else:
-        output.lines(outcome.table(made))
+        output.lines(plan_text.table(made))
     return 0

@@ -16,7 +16,7 @@ from borg_lvm.machine import ext_superblock, lvm, lvm_groups
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.lvm_groups import Disk, Group
 from borg_lvm.machine.mounts import Mount
-from borg_lvm.planning import mount_options
+from borg_lvm.planning import file_systems
 from borg_lvm.planning.snapshot_size import allot
 from borg_lvm.planning.snapshotable import crowded, group_refusal, pool_refusal, unlisted, volume_refusal
 from borg_lvm.snapshots.lvm import create, shell, window
@@ -249,7 +249,7 @@ def test_where_the_journal_is(data: bytes, journal: ext_superblock.Journal) -> N
 )
 def test_a_copy_is_mounted_as_its_file_system_had_to_be(fstype: str, given: str, lone: bool, options: str) -> None:
     mount = Mount(1, 0, "254:0", "/", "/a", "rw", fstype, "/dev/dm-0", given)
-    assert mount_options.data(mount, lone=lone) == options
+    assert file_systems.mount_options(mount, lone=lone) == options
 
 
 def test_only_the_reasons_of_a_command_that_failed_are_told() -> None:

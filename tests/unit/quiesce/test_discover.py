@@ -24,10 +24,7 @@ from tests.unit.plugins.test_manager import install
 
 STRANGER = """
 from dataclasses import dataclass
-from borg_lvm.plugins.application import Found, Kind
-from borg_lvm.config.value_types import AbsolutePath, ListOf, Text
-from borg_lvm.config.fields import key
-from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugin_api import AbsolutePath, ApplicationType, DiscoveredApplication, ListOf, Text, hookimpl, key
 
 @dataclass(frozen=True)
 class Options:
@@ -36,7 +33,7 @@ class Options:
 
 @hookimpl
 def borg_lvm_application():
-    return Kind(levels={"stop": "stops it"}, options=Options, make=lambda wish: wish)
+    return ApplicationType(levels={"stop": "stops it"}, options=Options, make=lambda wish: wish)
 
 @hookimpl
 def borg_lvm_discover():
@@ -76,9 +73,9 @@ def test_nothing_is_printed_for_nothing(folder: Path) -> None:
 
 def test_what_is_printed_loads_without_change_and_is_then_configured(folder: Path) -> None:
     found = """[
-        Found("one at /srv/a: b # c\\n- d", {"folder": "/srv/a: b"}, name="one"),
-        Found("another", {"words": ("- x", "y # z", "true", "5")}, name="one", level="stop"),
-        Found("the usual one"),
+        DiscoveredApplication("one at /srv/a: b # c\\n- d", {"folder": "/srv/a: b"}, name="one"),
+        DiscoveredApplication("another", {"words": ("- x", "y # z", "true", "5")}, name="one", level="stop"),
+        DiscoveredApplication("the usual one"),
     ]"""
     stranger(folder, "busy", found)
     text = printed(by_stranger("busy", Settings()), Settings())
@@ -92,7 +89,9 @@ def test_what_is_printed_loads_without_change_and_is_then_configured(folder: Pat
 
 
 def test_an_entry_with_more_covers_what_was_found(folder: Path) -> None:
-    stranger(folder, "more", """[Found("it", {"words": ("a",), "folder": "/a"}, identity=("words",))]""")
+    stranger(
+        folder, "more", """[DiscoveredApplication("it", {"words": ("a",), "folder": "/a"}, identity=("words",))]"""
+    )
     entry = "applications:\n- plugin: more\n  name: mine\n  options: {words: [b, a]}\n"
     (one,) = by_stranger("more", loaded(folder, entry))
     assert one.configured == "mine"
@@ -105,7 +104,7 @@ def test_a_plugin_that_fails_is_told_and_the_others_are_asked(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     stranger(folder, "bad", "1 / 0")
-    stranger(folder, "good", """[Found("it", {"folder": "/found"})]""")
+    stranger(folder, "good", """[DiscoveredApplication("it", {"folder": "/found"})]""")
     with pytest.raises(ConfigError, match="'bad' failed to look around: ZeroDivisionError"):
         by_stranger("bad", Settings())
     ours = [plugin for plugin in manager.installed() if plugin.name in ("bad", "good")]
@@ -128,7 +127,11 @@ class Coverer:
 def test_what_is_not_configured_is_judged_by_what_is_seen_and_never_asked(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stranger(folder, "fakes", """[Found("a", {"folder": "/a"}, data=("/saved/a", "/b")), Found("b")]""")
+    stranger(
+        folder,
+        "fakes",
+        """[DiscoveredApplication("a", {"folder": "/a"}, data=("/saved/a", "/b")), DiscoveredApplication("b")]""",
+    )
     module = folder / "stranger_fakes.py"
     module.write_text(module.read_text().replace("make=lambda wish: wish", "make=lambda wish: 1 / 0"))
     stranger(folder, "slow", "__import__('time').sleep(600)")

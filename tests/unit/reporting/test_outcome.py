@@ -12,7 +12,8 @@ from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
 from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.planning.growth_policy import FillHistory, Rest, Sample, SnapshotStatistics
 from borg_lvm.reporting import verdict
-from borg_lvm.reporting.outcome import ApplicationResult, Instant, Leftovers, Outcome, as_data, summary, table
+from borg_lvm.reporting.outcome import ApplicationResult, Instant, Leftovers, Outcome, summary
+from borg_lvm.reporting.plan_text import as_data, table
 from tests.unit.data.machine import GIB, MIB, RUN, Machine
 from tests.unit.data.runs import two
 

@@ -1,0 +1,94 @@
+"""Which file systems can be read from a snapshot, and how it is mounted to show what they themselves show. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from borg_lvm.machine.lvm import Volume
+from borg_lvm.machine.mounts import Mount
+
+FREEZABLE = frozenset(("ext2", "ext3", "ext4", "xfs"))
+_NETWORK = frozenset("nfs nfs4 cifs smb3 9p ceph glusterfs afs fuse.sshfs fuse.rclone virtiofs".split())
+
+_REASONS = {
+    "overlay": "it lies on an overlay; name the folders that the overlay is made of instead",
+    "btrfs": (
+        "it is a btrfs: a copy of a btrfs device shows the same ids as the original, and the kernel may then write to "
+        "the wrong one; use btrfs snapshots for it"
+    ),
+    **{name: f"it lies in memory ({name}), not on a logical volume" for name in ("tmpfs", "ramfs")},
+    **{name: f"it lies on a network file system ({name})" for name in _NETWORK},
+}
+
+_XFS_QUOTA = frozenset(
+    "uquota usrquota quota uqnoenforce qnoenforce gquota grpquota gqnoenforce pquota prjquota pqnoenforce".split()
+)
+_EXT = frozenset(("noacl", "nouser_xattr"))
+"""Of kernels before 5.18."""
+_LABELS = re.compile(r"""(?:^|,)((?:fs|def|root)?context=(?:"[^"]*"|[^,]*))""")
+"""SELinux' labels for a whole file system. Source: mount(8)."""
+_FLAGS = ("noexec", "nosymfollow")
+
+
+def mount_options(mount: Mount, *, read_only_device: bool = False, lone: bool = False) -> str:
+    """Return the data of mount(2) for the copy: it must show what the mounted file system shows.
+
+    ext2, ext3 and ext4: what is told of access lists, and `errors=continue`. A file system may have `errors=panic`
+    written into it (tune2fs -e), and one read that fails in a lost copy would stop the machine.
+
+    `lone`: its journal is on another device. A frozen file system has nothing in it (the view sees to that), and the
+    kernel would not find it: `noload` does without. So do those that were mounted without theirs, whatever is in it:
+    the copy of a device that nobody may write to could not be mounted otherwise. `sb=` names the superblock that is
+    read where the first one is damaged.
+
+    xfs refuses a second file system with the same id (`nouuid`), and forgets its quota when mounted without the
+    options that it was mounted with. A frozen xfs leaves its log such that a mount looks through it for files that
+    were deleted while open, which needs a writable device: above LUKS, where ours is not, `norecovery` leaves that
+    out; all else is in place, because the freeze has emptied the log.
+    """
+    given = mount.super_options.split(",")
+    labels = _LABELS.findall(mount.super_options)
+    if mount.fstype == "xfs":
+        recovery = ["norecovery"] if read_only_device or "norecovery" in given else []
+        return ",".join(["nouuid", *recovery, *(option for option in given if option in _XFS_QUOTA), *labels])
+    loaded = ["noload"] if lone or "norecovery" in given else []  # ext4 calls its `noload` so in the table
+    kept = (option for option in given if option in _EXT or option.startswith("sb="))
+    return ",".join(["errors=continue", *loaded, *kept, *labels])
+
+
+def mount_flags(mount: Mount) -> tuple[str, ...]:
+    """Return what of the mount's own options its copy gets as well; all copies are read-only, `nosuid` and `nodev`."""
+    return tuple(word for word in _FLAGS if word in mount.options.split(","))
+
+
+def shown_otherwise(mount: Mount) -> str:
+    """Return why a copy would show something else than a mount does, in one clause; empty if it would not."""
+    if "idmapped" in mount.options.split(","):
+        return "it is an idmapped mount, and the snapshot would show other owners; name the mount that it was made of"
+    return ""
+
+
+def not_a_disk(mount: Mount) -> str:
+    """Return why a mount lies on no block device of its own, in one clause; empty if it may."""
+    if mount.root.endswith("//deleted"):
+        return "it is a bind mount of a folder that has been deleted; unmount it"
+    if mount.fstype in _REASONS:
+        return _REASONS[mount.fstype]
+    if mount.is_trigger:
+        return "it is an automount, and nothing could be mounted there (see its unit, or the log of automount)"
+    return f"it lies on {mount.fstype}, which has no block device" if mount.device.startswith("0:") else ""
+
+
+def refusal(mount: Mount, volume: Volume) -> str:
+    """Return why a file system would not be whole in a snapshot of its volume, in one clause; empty if it would."""
+    parts = dict(option.split("=", 1) for option in mount.super_options.split(",") if "=" in option)
+    for option, what in (("logdev", "log"), ("rtdev", "real-time data")):
+        if mount.fstype == "xfs" and option in parts:
+            return (
+                f"it is an xfs on {volume.full_name} with its {what} on another device ({parts[option]}), which a "
+                "snapshot of the one does not hold"
+            )
+    if mount.fstype in FREEZABLE:
+        return ""
+    known = ", ".join(sorted(FREEZABLE))
+    return f"it is a {mount.fstype} on {volume.full_name}; only {known} are known to be whole in a snapshot"

@@ -1,0 +1,115 @@
+"""What a plan will do, in words and as data: for `borg-lvm plan`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from borg_lvm.planning.application_data import PlannedApplication
+from borg_lvm.planning.plan import Plan, Snapshot
+from borg_lvm.planning.snapshot_size import human
+from borg_lvm.reporting.terminal import columns, shown
+
+
+def table(plan: Plan) -> Iterator[str]:
+    """Yield the plan as a person reads it."""
+    yield "Snapshots, " + _consistency(plan)
+    rows = [
+        (
+            copy.origin.full_name,
+            f"{copy.fstype}{' on LUKS' if copy.crypt else ''}",
+            copy.kind,
+            _room(copy),
+            copy.why_size,
+        )
+        for copy in plan.copies
+    ]
+    yield from columns([("VOLUME", "FILE SYSTEM", "KIND", "SPACE", "WHY"), *rows])
+    yield "They exist until the command has ended."
+    yield ""
+    yield "Read from snapshots, under the same paths:"
+    yield from columns(
+        [("PATH", "VOLUME", "REASON"), *((f.target, _origin(plan, f.copy), f.because) for f in plan.covers)]
+    )
+    if plan.applications:
+        yield ""
+        yield "Applications, quiesced in this order:"
+        yield from _applications(plan.applications)
+    live = [(hole.path, hole.reason) for hole in plan.holes] + [(p, f"declared: {why}") for p, why in plan.live_sources]
+    if live:
+        yield ""
+        yield "Read from the live file system:"
+        yield from columns([("PATH", "REASON"), *live])
+    for note in plan.notes:
+        yield f"Note: {shown(note)}"
+
+
+def _applications(applications: Sequence[PlannedApplication]) -> Iterator[str]:
+    rows = [(one.name, one.plugin, one.version, f"{one.level}: {one.does}") for one in applications]
+    yield from columns([("NAME", "PLUGIN", "VERSION", "LEVEL"), *rows])
+    kept = [(one.name, k.path, k.what, k.volume or f"not saved: {k.missing}") for one in applications for k in one.kept]
+    if kept:
+        yield ""
+        yield "What they keep:"
+        yield from columns([("NAME", "PATH", "WHAT", "VOLUME"), *kept])
+    for one in applications:
+        for note in one.notes:
+            yield f"Note: {shown(f'{one.name}: {note}')}"
+
+
+def _consistency(plan: Plan) -> str:
+    if len(plan.copies) < 2:
+        return "one instant:"
+    return "one after the other (per-volume):" if plan.consistency == "per-volume" else "all of one instant:"
+
+
+def _room(copy: Snapshot) -> str:
+    return human(copy.size) if copy.extents else "-"
+
+
+def _origin(plan: Plan, number: int) -> str:
+    return plan.copies[number].origin.full_name
+
+
+def as_data(plan: Plan) -> dict[str, Any]:
+    """Return the plan for machines; sizes in bytes."""
+    return {
+        "run": plan.run_id,
+        "sources": list(plan.sources),
+        "consistency": plan.consistency,
+        "snapshots": [
+            {
+                "volume": copy.origin.full_name,
+                "snapshot": copy.full_name,
+                "kind": copy.kind,
+                "size": copy.size or None,
+                "why": copy.why_size,
+                "filesystem": copy.fstype,
+                "luks": copy.crypt.name if copy.crypt else None,
+                "held_by": copy.hold,
+                "minor": copy.minor,
+            }
+            for copy in plan.copies
+        ],
+        "frozen": [
+            {"path": laid.target, "volume": _origin(plan, laid.copy), "inside": laid.inside, "because": laid.because}
+            for laid in plan.covers
+        ],
+        "live": [{"path": hole.path, "because": hole.reason} for hole in plan.holes],
+        "live_sources": [{"path": path, "declared": why} for path, why in plan.live_sources],
+        "applications": [
+            {
+                "name": one.name,
+                "plugin": one.plugin,
+                "version": one.version,
+                "level": one.level,
+                "keeps": [
+                    {"path": k.path, "what": k.what, "volume": k.volume or None, "missing": k.missing or None}
+                    for k in one.kept
+                ],
+                "notes": list(one.notes),
+            }
+            for one in plan.applications
+        ],
+        "notes": list(plan.notes),
+    }
