@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the whole command line."""
     top = _Parser(
         prog="borg-lvm",
-        description="Run a backup command on one frozen instant of your LVM volumes, under the usual paths.",
+        description="Run a backup command on LVM snapshots of its sources, of one instant, under the usual paths.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         title="what to do",
         parser_class=_Parser,
     )
-    run = _verb(verbs, "run", "freeze the source paths, run the command on them, release everything")
+    run = _verb(verbs, "run", "take snapshots of the source paths, run the command on them, remove the snapshots")
     _wrapping(run)
     _command(run)
     run.add_argument("--keep", action="store_true", help="leave the snapshots when the command has ended")
@@ -114,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
     _wrapping(plan)
     _command(plan)
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
-    check = _verb(verbs, "check", "tell whether a run would work, and what it would be worth; changes nothing")
+    check = _verb(verbs, "check", "check whether a run would work, and what it would save; changes nothing")
     _wrapping(check)
     _command(check)
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
@@ -141,7 +141,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_begin_and_end(verbs: argparse._SubParsersAction[_Parser]) -> None:
-    begin = _verb(verbs, "begin", "freeze the source paths and leave them below /run/borg-lvm/view/NAME until `end`")
+    begin = _verb(
+        verbs, "begin", "take snapshots of the sources and leave them below /run/borg-lvm/view/NAME until `end`"
+    )
     _wrapping(begin)
     begin.add_argument("name", metavar="NAME", help="the name of the view: letters, digits, - and _")
     begin.add_argument(
@@ -152,7 +154,7 @@ def _add_begin_and_end(verbs: argparse._SubParsersAction[_Parser]) -> None:
         choices=("folder", "paths", "kopia"),
         help="print where the view is, or its source paths, or one for Kopia",
     )
-    end = _verb(verbs, "end", "release the view of `begin`; the exit status is that of the run")
+    end = _verb(verbs, "end", "remove the snapshots of `begin`; the exit status is that of the run")
     _common(end)
     end.add_argument("name", metavar="NAME", help="the name that was given to `begin`")
     end.add_argument(
