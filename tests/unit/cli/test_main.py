@@ -222,3 +222,7 @@ def test_help_names_every_verb() -> None:
         [sys.executable, "-m", "borg_lvm", "--help"], capture_output=True, text=True, check=True, timeout=60
     )
     assert all(verb in done.stdout for verb in (*parser.NAMES, "exit status"))
+
+
+def test_no_suggestion_stands_in_for_a_command_that_there_is() -> None:
+    assert not parser.OTHERS.keys() & set(parser.NAMES)

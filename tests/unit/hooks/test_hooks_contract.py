@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 import yaml  # noqa: F401  (imported here, so that no plugin is the first to write its byte code)
 
+from borg_lvm.config.schema import Settings
 from borg_lvm.plugins.backup_command import Invocation, Reading
 
 CWD = "/work/there"
@@ -206,3 +210,18 @@ def test_the_module_says_in_one_line_what_it_does(name: str) -> None:
 def test_importing_the_plugin_brings_no_yaml(name: str) -> None:
     source = Path(importlib.import_module(f"borg_lvm_hooks.commands.{name}.plugin").__file__ or "").read_text()
     assert "\nimport yaml" not in source
+
+
+def test_each_plugin_for_a_backup_program_is_judged_loaded_and_documented() -> None:
+    root = Path(__file__).parents[3]
+    points = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"]["borg_lvm"]
+    commands = {name for name, module in points.items() if ".commands." in module}
+    assert commands == set(SAMPLES) == set(Settings().hooks)
+    table = (root / "docs" / "reference.md").read_text().partition("## Which programs are understood")[2]
+    assert [name for name in commands if not re.search(rf"(?m)^\| `{name}\b", table)] == []
+
+
+def test_what_is_installed_is_what_the_checkout_has() -> None:
+    """Else: `python -m pip install --no-deps -e .`, see CONTRIBUTING."""
+    points = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert {point.name: point.value for point in entry_points(group="borg_lvm")} == points["borg_lvm"]

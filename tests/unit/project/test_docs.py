@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Any
 
 from borg_lvm import errors
 from borg_lvm.cli import parser
 from borg_lvm.plugins import hookspecs
+from borg_lvm.plugins.backup_command import Invocation, Reading
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
@@ -75,3 +77,23 @@ def test_changelog_fragments_follow_the_template() -> None:
         assert first.startswith(f"{kind.capitalize()}: "), path.name
         assert empty == "", path.name
         assert "".join(rest).strip(), path.name
+
+
+def test_the_example_of_a_plugin_for_a_backup_program_reads_what_it_says() -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    (example,) = re.findall(r"```python\n(from borg_lvm.plugin_api import Invocation.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile("from __future__ import annotations\n" + example, "example", "exec"), names)
+
+    def read(*words: str) -> Reading | None:
+        answer: Reading | None = names["borg_lvm_read_command"](Invocation(words, {}, "/work"))
+        return answer
+
+    assert read("borg", "create") is None
+    assert read("keep", "list") == Reading("keep", "", no_paths=True)
+    saved = read("/usr/bin/keep", "save", "-r", "repository", "/etc", "here")
+    assert saved
+    assert (saved.sources, saved.live[0].path) == (("/etc", "/work/here"), "/work/repository")
+    refused = read("keep", "save", "--all")
+    assert refused
+    assert "--path" in refused.problems[0]
