@@ -58,16 +58,24 @@ def turn(*, whole: bool) -> Iterator[int]:
     if whole:
         wanted = [[place for place in single if place[0] == processor] for processor in processors]
     reported = False
-    while True:
-        for rooms in filter(None, wanted):
-            with contextlib.ExitStack() as stack:
-                if all(_taken(stack, f"guest{processor}-{place}") for processor, place in rooms):
-                    yield rooms[0][0]
-                    return
-        if not reported:
-            print("lab: waiting for other guests to end", flush=True)
-        reported = True
-        time.sleep(1)
+    with (LAB / "first.lock").open("w") as first:  # held by who waits for a whole processor: else others keep it busy
+        if whole:
+            fcntl.flock(first, fcntl.LOCK_EX)
+        while True:
+            if not whole:
+                fcntl.flock(first, fcntl.LOCK_SH)
+            for rooms in filter(None, wanted):
+                with contextlib.ExitStack() as stack:
+                    if all(_taken(stack, f"guest{processor}-{place}") for processor, place in rooms):
+                        fcntl.flock(first, fcntl.LOCK_UN)
+                        yield rooms[0][0]
+                        return
+            if not whole:
+                fcntl.flock(first, fcntl.LOCK_UN)
+            if not reported:
+                print("lab: waiting for other guests to end", flush=True)
+            reported = True
+            time.sleep(1)
 
 
 def _taken(stack: contextlib.ExitStack, name: str) -> bool:
