@@ -30,21 +30,8 @@ RETIRED = {
 def texts(path: Path) -> Iterator[str]:
     """Yield what a module may show: its strings, but for docstrings and what only a program reads."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    silent = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
-    }
-    silent |= {
-        id(after.value)
-        for node in ast.walk(tree)
-        for body in [getattr(node, "body", None)]
-        if isinstance(body, list)
-        for after in body
-        if isinstance(after, ast.Expr)
-    }
+    alone = (node for node in ast.walk(tree) if isinstance(node, ast.Expr))  # docstrings, and those of constants
+    silent = {id(node.value) for node in alone}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in silent:
             yield node.value
