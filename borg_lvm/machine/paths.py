@@ -30,6 +30,11 @@ class SeenPath:
     device: str = ""
     regular: bool = False
 
+    @property
+    def behind(self) -> str:
+        """Where the thing itself lies: what a link leads to, if this is one."""
+        return self.target or self.real
+
 
 def impossible(path: str) -> str:
     """Tell why no file can have this name, empty if one can: it cannot even be looked at."""

@@ -38,7 +38,7 @@ def unwritable(resolved: Resolved, beside: Iterable[tuple[SeenPath, LivePath]]) 
     frozen = {cover.target for cover in resolved.covers}
     known = frozen | {hole.path for hole in resolved.holes}
     for seen, live in beside:
-        path = seen.target or seen.real
+        path = seen.behind
         folder = os.path.dirname(path)
         nearest = [next((outer for outer in (one, *above(one)) if outer in known), "") for one in (path, folder)]
         if seen.kind != "missing" and frozen & {*nearest}:
@@ -98,11 +98,11 @@ def _not_entered(wanted: Wanted, resolved: Resolved, table: Table) -> Iterator[t
     Most programs read a file wherever it lies, and what is not there yet is empty.
     """
     needed = [seen for seen, live in wanted.needed if seen.kind in ("file", "missing") or live.unsaved]
-    passed = {one.target or one.real for one in needed}
+    passed = {one.behind for one in needed}
     for one in wanted.declared:
-        passed -= {one.target or one.real}
+        passed -= {one.behind}
         if one.kind == "file" and not wanted.skips_files:
-            passed |= {one.target or one.real}
+            passed |= {one.behind}
     sources = resolved.left_out.sources
     for hole in resolved.holes:
         source = next((outer for outer in above(hole.path) if outer in sources), None)

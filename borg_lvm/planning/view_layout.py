@@ -141,7 +141,7 @@ def _left_out(wanted: Wanted) -> LeftOut:
     sources: dict[str, list[str]] = {}
     for seen in wanted.sources:
         if seen.kind != "missing" and not seen.error:
-            sources.setdefault(_behind(seen), []).append(seen.given)
+            sources.setdefault(seen.behind, []).append(seen.given)
     return LeftOut(wanted.excluded, wanted.live_types, sources)
 
 
@@ -182,12 +182,12 @@ def _targets(wanted: Wanted) -> tuple[dict[str, str], tuple[tuple[str, str], ...
     live with it, unless that is a source itself, or the user has named those that are to be frozen: then who declares a
     root folder live that is not on LVM means the rest of it.
     """
-    declared = {_behind(seen): seen.given for seen in reversed(wanted.declared)}
-    whole = {_behind(seen) for seen in wanted.sources}
+    declared = {seen.behind: seen.given for seen in reversed(wanted.declared)}
+    whole = {seen.behind for seen in wanted.sources}
     targets: dict[str, str] = {}
     live_sources = []
     for source in wanted.sources:
-        path = _behind(source)
+        path = source.behind
         over = declared.get(path) or next(
             (declared[outer] for outer in above(path) if outer in declared and not (wanted.named or outer in whole)),
             None,
@@ -199,10 +199,6 @@ def _targets(wanted: Wanted) -> tuple[dict[str, str], tuple[tuple[str, str], ...
         else:
             live_sources.append((source.given, over))
     return targets, tuple(live_sources)
-
-
-def _behind(seen: SeenPath) -> str:
-    return seen.target or seen.real
 
 
 def _notes(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> Iterator[str]:
@@ -232,7 +228,7 @@ def _conflicts(targets: Mapping[str, str], needed: Sequence[tuple[SeenPath, Live
 
     One that merely contains a source is live anyway, because nothing covers it; the source alone is covered.
     """
-    live = {_behind(seen): live for seen, live in reversed(needed)}
+    live = {seen.behind: live for seen, live in reversed(needed)}
     return [
         f"{given}: must be frozen, but {live[outer].path} ({live[outer].reason}) must stay live and is, or contains, "
         "it; put the one outside the other, or declare the source live"
@@ -246,10 +242,10 @@ def _live(wanted: Wanted, targets: Mapping[str, str]) -> dict[str, Hole]:
     """Return the paths that stay live whatever is mounted there: declared, needed, or needed by any command."""
     live: dict[str, Hole] = {}
     for seen in wanted.declared:
-        live.setdefault(_behind(seen), Hole(_behind(seen), DECLARED))
+        live.setdefault(seen.behind, Hole(seen.behind, DECLARED))
     for seen, needed in wanted.needed:
         if seen.kind != "missing" or needed.make:
-            live.setdefault(_behind(seen), Hole(_behind(seen), needed.reason))
+            live.setdefault(seen.behind, Hole(seen.behind, needed.reason))
     for name, reason in ROOT_HOLES if "/" in targets else ():
         path = wanted.links.get(name, name)
         if path not in targets:
@@ -307,7 +303,7 @@ def _own(
 
 def _devices(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> dict[str, FrozenPath]:
     """Return the covers of the targets that are block devices themselves."""
-    found = {_behind(seen): seen.device for seen in sources if seen.device}
+    found = {seen.behind: seen.device for seen in sources if seen.device}
     return {
         path: FrozenPath(path, raw(device, path), "/", targets[path])
         for path, device in found.items()

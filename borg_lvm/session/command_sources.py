@@ -61,7 +61,7 @@ def refuse_others(wanted: Wanted, reading: Reading) -> None:
         source
         for source in (() if reading.problems else reading.sources)
         for real in [look(source)]
-        if real.kind != "missing" and not named & {real.target or real.real, *mounts.above(real.target or real.real)}
+        if real.kind != "missing" and not named & {real.behind, *mounts.above(real.behind)}
     ]
     if others:
         listed = ", ".join(others)
@@ -74,11 +74,11 @@ def refuse_others(wanted: Wanted, reading: Reading) -> None:
 
 def read_live(wanted: Wanted, resolved: Resolved, reading: Reading) -> Iterator[tuple[str, str]]:
     """Yield the sources of the command's own that are declared live, where the user names those to be frozen."""
-    declared = {seen.target or seen.real: seen.given for seen in wanted.declared}
+    declared = {seen.behind: seen.given for seen in wanted.declared}
     frozen = {cover.target for cover in resolved.covers}
     for source in reading.sources if wanted.named else ():
         real = look(source)
-        ways = [real.target or real.real, *mounts.above(real.target or real.real)]
+        ways = [real.behind, *mounts.above(real.behind)]
         over = next((path for path in ways if path in declared or path in frozen), None)
         if over in declared and real.kind != "missing":
             yield source, declared[over]

@@ -119,7 +119,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     named_live = (live.path for live in (*reading.live, *reading.writes_beside))
     command_sources.refuse_impossible([*sources, *settings.live, *named_live])
     needed = [look(one.path) for one in reading.live]
-    live = (*map(os.path.normpath, settings.live), *(one.target or one.real for one in needed))
+    live = (*map(os.path.normpath, settings.live), *(one.behind for one in needed))
     table = automounts.opened(sources, live, one_file_system=reading.one_file_system)
     seen = tuple(look(path) for path in sources)
     as_read = sources == reading.sources  # those that the user names, or the configuration, are meant as they are
@@ -224,7 +224,7 @@ def _way(one: SeenPath) -> tuple[str, str]:
     """
     if one.device:
         return os.path.dirname(one.given), os.path.dirname(one.real)
-    return one.given, one.target or one.real
+    return one.given, one.behind
 
 
 def _needed(reading: Reading) -> Iterator[LivePath]:

@@ -18,10 +18,10 @@ def perform(args: argparse.Namespace, log: Log) -> int:
     """Print what was found; return 0 if a backup would work."""
     around = probe.run_around()
     if around:
-        told = f"inside of the run {around}, which has frozen its sources: there is nothing to look at"
+        message = f"inside of the run {around}, which has frozen its sources: there is nothing to look at"
         if args.json:
-            output.lines([json.dumps({"works": True, "conclusion": told, "findings": [], "plan": None})])
-        log.info(told)
+            output.lines([json.dumps({"works": True, "conclusion": message, "findings": [], "plan": None})])
+        log.info(message)
         return 0
     seen = probe.look(_asked(args))
     findings = judge.judge(seen)
