@@ -17,7 +17,7 @@ from tests.system.program import BIN, start
 from tests.system.writers import Writer, writing
 
 pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
-WOKEN = 0.1  # seconds: 17 ms were seen where six processes wanted the only processor
+WOKEN = 0.1  # seconds until a process gets the only processor: 17 ms were seen where six wanted it
 HOLD = 3.0  # seconds for which the window is kept open: ordinary waits must be small beside it
 
 # A borg-lvm that takes the time only when it has let go. The path in front of it is that of the real one.
@@ -100,7 +100,8 @@ def test_no_writer_waits_longer_than_is_told(rig: Rig, real: bool) -> None:
         held = waits(rig, volumes, real)
         assert {one.held_by for one in held} == {"freeze", "suspend"}
         for one in held:
-            assert one.longest >= HOLD, "the writer did not notice, so nothing is proven"
+            # A write that begins when the volume stands still already waits a little less: 3 ms were seen.
+            assert one.longest >= HOLD - WOKEN, "the writer did not notice, so nothing is proven"
             assert one.ordinary < HOLD / 2, "an ordinary write takes that long, so nothing is proven"
             assert one.is_told is real
         assert_nothing_left(rig)
