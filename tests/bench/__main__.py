@@ -18,7 +18,7 @@ from tests.bench.installed import install
 from tests.bench.script import script
 from tests.rig import Rig
 from tests.rig.names import ours
-from tests.system import program
+from tests.system.support.runs import program
 
 PARTS = ("1", "8", "64", "borgmatic", "pieces", "stalls", "applications", "alone")
 # An emulated processor needs seconds for what a real one does at once.

@@ -18,14 +18,14 @@ from tests.bench import stalls
 from tests.bench.applications import HEAD, QUIET, Waits, row, span
 from tests.bench.clock import Series
 from tests.rig import Rig, Volume
-from tests.system import maria
-from tests.system.boxes import boxes
-from tests.system.chain import Commit, beside, talking
-from tests.system.live import wait_for
-from tests.system.mysql import MySQL
-from tests.system.program import run
-from tests.system.units import CGROUPS, managed
-from tests.system.worker import SCRIPT, script
+from tests.system.support.hosts.boxes import boxes
+from tests.system.support.hosts.units import CGROUPS, managed
+from tests.system.support.runs.live import wait_for
+from tests.system.support.runs.program import run
+from tests.system.support.servers import maria
+from tests.system.support.servers.mysql import MySQL
+from tests.system.support.writers.chain import Commit, beside, talking
+from tests.system.support.writers.worker import SCRIPT, script
 
 BASE = Path("/run/borg-lvm-bench")
 TABLE = "CREATE TABLE chain (n INT); INSERT INTO chain VALUES (0);"

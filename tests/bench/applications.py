@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from tests.bench import stalls
 from tests.bench.clock import Series
 from tests.rig import Rig
-from tests.system import maria
-from tests.system.chain import Chain, Commit, beside
+from tests.system.support.servers import maria
+from tests.system.support.writers.chain import Chain, Commit, beside
 
 NAMES = ("PostgreSQL", "MariaDB", "Redis")
 COLUMNS = ("in a run", "bare commands", "bare `lvcreate -s`", "nothing")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system import certificates, promises
+from tests.system import promises
+from tests.system.support.runs import certificates
 
 MARKERS = {
     "promise": "proves a promise of README: `make test` runs it; given by tests/system/promises.py",

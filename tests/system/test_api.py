@@ -12,7 +12,7 @@ import pytest
 
 from borg_lvm import api
 from tests.rig import Rig
-from tests.system.program import borg_lvm, run
+from tests.system.support.runs.program import borg_lvm, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 

@@ -20,9 +20,18 @@ import pytest
 import yaml
 
 from tests.rig import Rig
-from tests.system import certificates
-from tests.system.live import Programs, Run, assert_nothing_left, finished, is_alive, tidy, wait_for, watchdogs
-from tests.system.program import Said, borg_lvm, run
+from tests.system.support.runs import certificates
+from tests.system.support.runs.live import (
+    Programs,
+    Run,
+    assert_nothing_left,
+    finished,
+    is_alive,
+    tidy,
+    wait_for,
+    watchdogs,
+)
+from tests.system.support.runs.program import Said, borg_lvm, run
 
 SHOP = """#!/bin/sh
 # An application: it stands still while the file "still" is there.

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.rig import config, udev
-from tests.system.live import wait_for
-from tests.system.program import environment
+from tests.system.support.runs.live import wait_for
+from tests.system.support.runs.program import environment
 
 pytestmark = [pytest.mark.limit(900), pytest.mark.needs("udev")]
 SHARE = {

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Kind, Rig
-from tests.system.archives import Borg, statuses
-from tests.system.live import assert_nothing_left, wait_for
-from tests.system.program import BIN, OURS, Said, borg_lvm, run
-from tests.system.rootfs import Root
+from tests.system.support.backups.archives import Borg, statuses
+from tests.system.support.hosts.rootfs import Root
+from tests.system.support.runs.live import assert_nothing_left, wait_for
+from tests.system.support.runs.program import BIN, OURS, Said, borg_lvm, run
 
 VIEW = Path("/run/borg-lvm/view")
 NAMED = Path("/run/borg-lvm/named")

@@ -20,9 +20,9 @@ import yaml
 
 from tests.lab.setup import SOURCES, WHEELS
 from tests.rig import Rig
-from tests.system.live import Run, processes, tidy
-from tests.system.machine import CONTRIB, SBIN, UNITS, Machine, booted, installed
-from tests.system.program import BIN, run
+from tests.system.support.hosts.machine import CONTRIB, SBIN, UNITS, Machine, booted, installed
+from tests.system.support.runs.live import Run, processes, tidy
+from tests.system.support.runs.program import BIN, run
 from tests.system.test_readme import README, lines
 
 pytestmark = [pytest.mark.limit(300), pytest.mark.needs("systemd", "udev", "borg")]

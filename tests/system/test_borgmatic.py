@@ -13,14 +13,14 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.tools import run as tool
-from tests.system import certificates
-from tests.system.archives import Borg, in_tar
-from tests.system.live import Run, assert_nothing_left, dmeventds, tidy
-from tests.system.matic import saving
-from tests.system.program import run
+from tests.system.support.backups.archives import Borg, in_tar
+from tests.system.support.backups.matic import saving
+from tests.system.support.runs import certificates
+from tests.system.support.runs.live import Run, assert_nothing_left, dmeventds, tidy
+from tests.system.support.runs.program import run
+from tests.system.support.writers.watching import overwrite
 from tests.system.test_front import SECRET
 from tests.system.test_overflow import MONITORED, overflow, prepared
-from tests.system.watching import overwrite
 
 pytestmark = [pytest.mark.limit(600), pytest.mark.soak]  # seconds; a fraction of it on an idle machine
 EITHER = pytest.mark.parametrize("dmeventd", [True, False])

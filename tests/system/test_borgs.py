@@ -12,9 +12,9 @@ import pytest
 
 from tests.lab.releases import program
 from tests.rig import Rig
-from tests.system.archives import statuses
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.program import BIN, Said, run
+from tests.system.support.backups.archives import statuses
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import BIN, Said, run
 
 pytestmark = [pytest.mark.limit(300), pytest.mark.soak]  # seconds; a fraction of it on an idle machine
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from tests.rig import Rig
-from tests.system.archives import Borg
-from tests.system.gate import Gate
-from tests.system.live import assert_nothing_left, wait_for
-from tests.system.matic import saving
-from tests.system.program import BIN, borg_lvm, environment, run, start
+from tests.system.support.backups.archives import Borg
+from tests.system.support.backups.matic import saving
+from tests.system.support.runs.gate import Gate
+from tests.system.support.runs.live import assert_nothing_left, wait_for
+from tests.system.support.runs.program import BIN, borg_lvm, environment, run, start
 
 pytestmark = [pytest.mark.limit(600), pytest.mark.soak]
 

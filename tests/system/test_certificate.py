@@ -13,11 +13,12 @@ import jsonschema
 import pytest
 
 from tests.rig import Rig
-from tests.system import certificates, kept
-from tests.system.archives import Borg, Restic
-from tests.system.live import Gate, Programs, Run, assert_nothing_left, script, tidy
-from tests.system.program import borg_lvm, run
-from tests.system.watching import ended, filled, overwrite
+from tests.system.support.backups.archives import Borg, Restic
+from tests.system.support.runs import certificates
+from tests.system.support.runs.live import Gate, Programs, Run, assert_nothing_left, script, tidy
+from tests.system.support.runs.program import borg_lvm, run
+from tests.system.support.servers import kept
+from tests.system.support.writers.watching import ended, filled, overwrite
 
 pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"

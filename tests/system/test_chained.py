@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from tests.rig import Rig
-from tests.system.chain import Chain
-from tests.system.live import Programs, assert_nothing_left, tidy
-from tests.system.program import run
-from tests.system.writers import broken
+from tests.system.support.runs.live import Programs, assert_nothing_left, tidy
+from tests.system.support.runs.program import run
+from tests.system.support.writers.chain import Chain
+from tests.system.support.writers.writers import broken
 
 pytestmark = [
     pytest.mark.limit(3600),

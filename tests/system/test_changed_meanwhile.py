@@ -11,9 +11,9 @@ import yaml
 
 from tests.rig import Kind, Rig
 from tests.rig.volumes import Volume
-from tests.system.live import Programs, Run, assert_nothing_left, tidy
-from tests.system.program import run
-from tests.system.tables import assert_same, tables
+from tests.system.support.runs.live import Programs, Run, assert_nothing_left, tidy
+from tests.system.support.runs.program import run
+from tests.system.support.writers.tables import assert_same, tables
 
 pytestmark = pytest.mark.limit(300)
 FOLDER = Path("/run/borg-lvm-test-changed")  # where only root can write

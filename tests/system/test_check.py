@@ -12,7 +12,7 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.tools import run as tool
-from tests.system.program import BIN, borg_lvm, run, start
+from tests.system.support.runs.program import BIN, borg_lvm, run, start
 
 pytestmark = pytest.mark.limit(180)
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.live import STATE, assert_nothing_left, tidy
-from tests.system.program import BIN, run
+from tests.system.support.runs.live import STATE, assert_nothing_left, tidy
+from tests.system.support.runs.program import BIN, run
 
 # The whole machine below another root, in a mount namespace of its own, as a rescue system has it.
 BELOW = 'mount --make-rprivate / && mount --rbind / "$0" && cd "$0" && '

@@ -8,8 +8,8 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.program import borg_lvm, run
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import borg_lvm, run
 
 RUN = "20200102T030405-abcdef"
 TAGS = ("--addtag", "borg_lvm", "--addtag", f"borg_lvm.run={RUN}")

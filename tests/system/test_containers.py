@@ -16,10 +16,10 @@ from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications import containers
 from tests.rig import Rig
-from tests.system.boxes import Boxes, boxes
-from tests.system.live import Programs, Run, assert_nothing_left, away, tidy, wait_for
-from tests.system.program import borg_lvm
-from tests.system.worker import COUNTER, SCRIPT, Words, WorkerSubject, script, torn
+from tests.system.support.hosts.boxes import Boxes, boxes
+from tests.system.support.runs.live import Programs, Run, assert_nothing_left, away, tidy, wait_for
+from tests.system.support.runs.program import borg_lvm
+from tests.system.support.writers.worker import COUNTER, SCRIPT, Words, WorkerSubject, script, torn
 
 pytestmark = pytest.mark.limit(600)
 BASE = Path("/run/borg-lvm-test-containers")

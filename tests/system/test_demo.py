@@ -10,7 +10,7 @@ import pytest
 
 from tests.demo.result import HEADS
 from tests.lab.paths import CHECKOUT
-from tests.system import program
+from tests.system.support.runs import program
 
 
 @pytest.mark.limit(900)

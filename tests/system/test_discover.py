@@ -12,14 +12,14 @@ import pytest
 import yaml
 
 from tests.rig import Rig
-from tests.system.boxes import boxes
-from tests.system.kept import BASE as REDIS
-from tests.system.kept import Server
-from tests.system.live import assert_nothing_left, tidy, wait_for
-from tests.system.postgres import Cluster, cluster
-from tests.system.program import BIN, Said, borg_lvm, run
-from tests.system.units import managed
-from tests.system.worker import SCRIPT, Words, script
+from tests.system.support.hosts.boxes import boxes
+from tests.system.support.hosts.units import managed
+from tests.system.support.runs.live import assert_nothing_left, tidy, wait_for
+from tests.system.support.runs.program import BIN, Said, borg_lvm, run
+from tests.system.support.servers.kept import BASE as REDIS
+from tests.system.support.servers.kept import Server
+from tests.system.support.servers.postgres import Cluster, cluster
+from tests.system.support.writers.worker import SCRIPT, Words, script
 
 pytestmark = pytest.mark.limit(600)
 BASE = Path("/run/borg-lvm-test-discover")

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.gate import BORG_LVM
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.matic import BORGMATIC, Borgmatic
-from tests.system.program import run
+from tests.system.support.backups.matic import BORGMATIC, Borgmatic
+from tests.system.support.runs.gate import BORG_LVM
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import run
 
 pytestmark = [pytest.mark.limit(600), pytest.mark.needs("sqlite")]  # seconds; a fraction of it on an idle machine
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system import processes, program
+from tests.system.support.runs import processes, program
 
 REPORTS = ("lvs", "vgs", "pvs")
 MOST_PROCESSES = 12

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.machine import UNITS, Machine, booted, installed
-from tests.system.program import borg_lvm
+from tests.system.support.hosts.machine import UNITS, Machine, booted, installed
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import borg_lvm
 
 DATA = Path("/srv")
 VIEW = "/run/borg-lvm/view/night"

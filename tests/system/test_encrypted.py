@@ -12,8 +12,8 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.tools import run as tool
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.program import borg_lvm
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import borg_lvm
 
 pytestmark = [pytest.mark.limit(280), pytest.mark.each_kernel]
 ADD_KEY, SET_POLICY = 0xC0506617, 0x800C6613  # linux/fscrypt.h

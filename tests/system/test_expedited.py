@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.live import Gate, Programs, Run, assert_nothing_left, tidy, wait_for, watchdogs
-from tests.system.program import borg_lvm
+from tests.system.support.runs.live import Gate, Programs, Run, assert_nothing_left, tidy, wait_for, watchdogs
+from tests.system.support.runs.program import borg_lvm
 
 pytestmark = [pytest.mark.limit(300), pytest.mark.each_kernel]
 SWITCH = Path("/sys/kernel/rcu_expedited")

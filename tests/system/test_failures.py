@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from tests.rig import Rig
-from tests.system import certificates
-from tests.system.chain import Chain
-from tests.system.live import Programs, Run, assert_nothing_left, tidy
-from tests.system.program import Said, borg_lvm
+from tests.system.support.runs import certificates
+from tests.system.support.runs.live import Programs, Run, assert_nothing_left, tidy
+from tests.system.support.runs.program import Said, borg_lvm
+from tests.system.support.writers.chain import Chain
 
 pytestmark = [
     pytest.mark.limit(600),

@@ -13,10 +13,10 @@ import pytest
 
 from tests.rig import Kind, Rig
 from tests.rig.tools import run as tool
-from tests.system import treehash
-from tests.system.archives import Borg, Restic, statuses
-from tests.system.gate import BORG_LVM, Gate
-from tests.system.program import borg_lvm
+from tests.system.support.backups.archives import Borg, Restic, statuses
+from tests.system.support.runs.gate import BORG_LVM, Gate
+from tests.system.support.runs.program import borg_lvm
+from tests.system.support.writers import treehash
 
 pytestmark = [pytest.mark.limit(900), pytest.mark.needs("acl")]  # seconds; a fraction of it on an idle machine
 

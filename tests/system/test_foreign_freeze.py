@@ -12,9 +12,9 @@ import pytest
 from tests.rig import Rig
 from tests.rig.filesystems import thaw
 from tests.rig.volumes import Volume
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.program import borg_lvm, run
-from tests.system.tables import assert_same, tables
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import borg_lvm, run
+from tests.system.support.writers.tables import assert_same, tables
 
 pytestmark = [pytest.mark.limit(600), pytest.mark.each_series]
 NESTS = not os.uname().release.startswith(("5.", "6.1."))

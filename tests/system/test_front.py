@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.archives import Borg, Restic, in_tar, statuses, summary
-from tests.system.matic import saving
-from tests.system.program import BIN, Said, run
+from tests.system.support.backups.archives import Borg, Restic, in_tar, statuses, summary
+from tests.system.support.backups.matic import saving
+from tests.system.support.runs.program import BIN, Said, run
 
 pytestmark = pytest.mark.limit(300)
 

@@ -13,9 +13,9 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.archives import Borg
-from tests.system.gate import BORG_LVM, PATIENCE, Gate
-from tests.system.program import start
+from tests.system.support.backups.archives import Borg
+from tests.system.support.runs.gate import BORG_LVM, PATIENCE, Gate
+from tests.system.support.runs.program import start
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
 

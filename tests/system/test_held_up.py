@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.live import Run, assert_nothing_left, is_writable, tidy
+from tests.system.support.runs.live import Run, assert_nothing_left, is_writable, tidy
 
 pytestmark = [pytest.mark.limit(300), pytest.mark.each_kernel]
 SPLICER = """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.program import BIN, OURS, borg_lvm, environment, run, start
+from tests.system.support.runs.program import BIN, OURS, borg_lvm, environment, run, start
 
 pytestmark = pytest.mark.limit(600)
 ON_THE_HOST = "nsenter --target 1 --mount sh -c"

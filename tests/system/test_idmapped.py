@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.rig import Rig
-from tests.system.live import assert_nothing_left, tidy, wait_for
-from tests.system.program import borg_lvm, run
+from tests.system.support.runs.live import assert_nothing_left, tidy, wait_for
+from tests.system.support.runs.program import borg_lvm, run
 
 OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442  # on every architecture
 CLONE, EMPTY_PATH, MOVE_EMPTY, IDMAP, HERE = 0x1, 0x1000, 0x4, 0x100000, -100

@@ -10,9 +10,9 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.turns import copied, linear, mixed
-from tests.system.writers import Writer, broken, gap, writing
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.writers.turns import copied, linear, mixed
+from tests.system.support.writers.writers import Writer, broken, gap, writing
 
 RUNS = int(os.environ.get("BORG_LVM_RUNS", "2"))
 """How many runs each proof takes; `make soak` takes 40."""

@@ -16,7 +16,7 @@ import pytest
 from tests.rig import Rig
 from tests.rig.leftovers import dm_devices
 from tests.rig.volumes import Volume
-from tests.system.live import (
+from tests.system.support.runs.live import (
     Gate,
     Programs,
     Run,
@@ -32,8 +32,8 @@ from tests.system.live import (
     wait_for,
     watchdogs,
 )
-from tests.system.program import borg_lvm, run, start
-from tests.system.tables import assert_same, tables
+from tests.system.support.runs.program import borg_lvm, run, start
+from tests.system.support.writers.tables import assert_same, tables
 
 DEADLINE = 5  # seconds, as the configuration of these runs has it
 SHORT = 1  # the shortest deadline that can be configured

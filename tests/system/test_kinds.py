@@ -10,8 +10,17 @@ import pytest
 
 from tests.rig import Kind, Rig
 from tests.rig.volumes import Volume
-from tests.system.live import Gate, Programs, Run, assert_nothing_left, borg_lvm_argv, crypttab, key_on_disk, tidy
-from tests.system.program import borg_lvm, run
+from tests.system.support.runs.live import (
+    Gate,
+    Programs,
+    Run,
+    assert_nothing_left,
+    borg_lvm_argv,
+    crypttab,
+    key_on_disk,
+    tidy,
+)
+from tests.system.support.runs.program import borg_lvm, run
 
 MATRIX: list[tuple[Kind, str]] = [
     ("thick", "ext4"),

@@ -18,7 +18,7 @@ from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.machine import mounts
 from borg_lvm.planning.plan import Laid
 from borg_lvm.view import mounting
-from tests.system.attacker import RUNS
+from tests.system.support.attacks.attacker import RUNS
 
 pytestmark = pytest.mark.limit(900)
 TRIES = 1500 if RUNS else 150

@@ -14,11 +14,11 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system import certificates
-from tests.system.gate import Gate
-from tests.system.live import Run, assert_nothing_left, tidy
-from tests.system.matic import Borgmatic
-from tests.system.program import environment
+from tests.system.support.backups.matic import Borgmatic
+from tests.system.support.runs import certificates
+from tests.system.support.runs.gate import Gate
+from tests.system.support.runs.live import Run, assert_nothing_left, tidy
+from tests.system.support.runs.program import environment
 from tests.system.test_overflow import TAINTED, overflow, prepared
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine

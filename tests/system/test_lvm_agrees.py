@@ -10,9 +10,9 @@ import pytest
 
 from tests.rig import Kind, Rig
 from tests.rig.volumes import Volume
-from tests.system.live import Gate, Programs, Run, assert_nothing_left, end_dmeventd, tidy
-from tests.system.program import borg_lvm, run
-from tests.system.tables import assert_same, tables
+from tests.system.support.runs.live import Gate, Programs, Run, assert_nothing_left, end_dmeventd, tidy
+from tests.system.support.runs.program import borg_lvm, run
+from tests.system.support.writers.tables import assert_same, tables
 
 pytestmark = pytest.mark.limit(600)
 SEEN = "lv_name,lv_attr,origin,lv_layout,lv_role,lv_size,lv_kernel_minor,chunk_size"

@@ -19,11 +19,11 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.leftovers import dm_devices
-from tests.system.gate import BORG_LVM
-from tests.system.live import assert_nothing_left, end_dmeventd, tidy, wait_for
-from tests.system.matic import BORGMATIC, Borgmatic, letters
-from tests.system.program import run
-from tests.system.writers import Writer, broken, writing
+from tests.system.support.backups.matic import BORGMATIC, Borgmatic, letters
+from tests.system.support.runs.gate import BORG_LVM
+from tests.system.support.runs.live import assert_nothing_left, end_dmeventd, tidy, wait_for
+from tests.system.support.runs.program import run
+from tests.system.support.writers.writers import Writer, broken, writing
 
 pytestmark = [pytest.mark.limit(600), pytest.mark.soak]  # seconds; a fraction of it on an idle machine
 FILES = 20

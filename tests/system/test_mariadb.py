@@ -16,9 +16,9 @@ from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications.mysql import mariadb
 from borg_lvm_hooks.applications.mysql.verify_mariadb import LSN
 from tests.rig import Rig
-from tests.system.live import Programs, assert_nothing_left, hidden, wait_for
-from tests.system.maria import BASE, Position, Server, client
-from tests.system.sql_stage import ServerSubject, is_tried_again, staged, without_what_is_needed
+from tests.system.support.runs.live import Programs, assert_nothing_left, hidden, wait_for
+from tests.system.support.servers.maria import BASE, Position, Server, client
+from tests.system.support.servers.sql_stage import ServerSubject, is_tried_again, staged, without_what_is_needed
 
 pytestmark = [pytest.mark.limit(7200), pytest.mark.needs("mariadb")]  # seconds; a fraction of it on an idle machine
 JUDGED = int(os.environ.get("BORG_LVM_JUDGED", "1"))

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from tests.rig import Rig
-from tests.system import certificates
-from tests.system.live import assert_nothing_left, tidy, wait_for
-from tests.system.maria import BASE, MARIADB, Position, Server, judged, query
-from tests.system.program import Said, borg_lvm
+from tests.system.support.runs import certificates
+from tests.system.support.runs.live import assert_nothing_left, tidy, wait_for
+from tests.system.support.runs.program import Said, borg_lvm
+from tests.system.support.servers.maria import BASE, MARIADB, Position, Server, judged, query
 
 pytestmark = [pytest.mark.limit(3600), pytest.mark.soak, pytest.mark.needs("mariadb")]
 PORT = 33061

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.archives import Borg
-from tests.system.gate import BORG_LVM, Gate
-from tests.system.program import borg_lvm
+from tests.system.support.backups.archives import Borg
+from tests.system.support.runs.gate import BORG_LVM, Gate
+from tests.system.support.runs.program import borg_lvm
 
 pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
 

@@ -6,8 +6,8 @@ import os
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.program import Said, borg_lvm, run
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import Said, borg_lvm, run
 
 
 def read(volume: Volume, script: str, *more: str) -> Said:

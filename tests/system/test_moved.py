@@ -9,10 +9,10 @@ from itertools import permutations
 import pytest
 
 from tests.rig import Rig
-from tests.system.archives import Borg
-from tests.system.live import Programs, assert_nothing_left, borg_lvm_argv, tidy
-from tests.system.movers import Mover, Verdict, judge, move, moving
-from tests.system.program import run
+from tests.system.support.backups.archives import Borg
+from tests.system.support.runs.live import Programs, assert_nothing_left, borg_lvm_argv, tidy
+from tests.system.support.runs.program import run
+from tests.system.support.writers.movers import Mover, Verdict, judge, move, moving
 
 RUNS = min(int(os.environ.get("BORG_LVM_RUNS", "2")), 10)
 COUNT = 30  # files of each mover; all of a mover's are on their way in the same direction

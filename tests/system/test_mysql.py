@@ -16,11 +16,11 @@ from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications.mysql import mysql
 from tests.lab.releases import program
 from tests.rig import Rig
-from tests.system.live import Programs, assert_nothing_left, hidden, installed, wait_for
-from tests.system.maria import BASE, Position, client
-from tests.system.mysql import MySQL
-from tests.system.program import borg_lvm
-from tests.system.sql_stage import (
+from tests.system.support.runs.live import Programs, assert_nothing_left, hidden, installed, wait_for
+from tests.system.support.runs.program import borg_lvm
+from tests.system.support.servers.maria import BASE, Position, client
+from tests.system.support.servers.mysql import MySQL
+from tests.system.support.servers.sql_stage import (
     ServerSubject,
     Stage,
     holding,

@@ -9,8 +9,8 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.tools import run as tool
-from tests.system.archives import Borg, Restic
-from tests.system.program import BIN, borg_lvm, run
+from tests.system.support.backups.archives import Borg, Restic
+from tests.system.support.runs.program import BIN, borg_lvm, run
 
 pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
 

@@ -20,9 +20,9 @@ import pytest
 from tests.rig import Rig
 from tests.rig.tools import run as tool
 from tests.rig.volumes import Volume
-from tests.system.archives import Borg
-from tests.system.live import Run, assert_nothing_left, dmeventds, end_dmeventd, finished, tidy, wait_for
-from tests.system.program import run, start
+from tests.system.support.backups.archives import Borg
+from tests.system.support.runs.live import Run, assert_nothing_left, dmeventds, end_dmeventd, finished, tidy, wait_for
+from tests.system.support.runs.program import run, start
 
 pytestmark = pytest.mark.limit(7200)  # seconds; a fraction of it on an idle machine
 RUNS = int(os.environ.get("BORG_LVM_RUNS", "2"))

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.program import run
-from tests.system.rootfs import Root
+from tests.system.support.hosts.rootfs import Root
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import run
 
 pytestmark = pytest.mark.limit(3600)  # seconds; a fraction of it on an idle machine
 RUNS = min(20, int(os.environ.get("BORG_LVM_RUNS", "2")))

@@ -11,9 +11,9 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.tools import run as tool
-from tests.system.archives import Borg, Restic, in_tar, statuses, summary
-from tests.system.gate import BORG_LVM, Gate
-from tests.system.program import borg_lvm, run
+from tests.system.support.backups.archives import Borg, Restic, in_tar, statuses, summary
+from tests.system.support.runs.gate import BORG_LVM, Gate
+from tests.system.support.runs.program import borg_lvm, run
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
 

@@ -19,12 +19,12 @@ import pytest
 from borg_lvm.linux.subprocesses import Account
 from borg_lvm.plugins import client_process
 from tests.rig import Rig
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.pinning import NOBODY
-from tests.system.program import AHEAD, BIN, borg_lvm, start
+from tests.system.support.attacks.pinning import NOBODY
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import AHEAD, BIN, borg_lvm, start
 
 pytestmark = pytest.mark.limit(280)
-SCRIPT = Path(__file__).with_name("pinning.py")
+SCRIPT = Path(__file__).parent / "support/attacks/pinning.py"
 PYTHON = "/usr/bin/python3"
 PATIENT = 40.0
 """Seconds that a call may take which waits for nobody."""

@@ -7,9 +7,9 @@ import os
 import pytest
 
 from tests.rig import Rig
-from tests.system.bank import HOT
-from tests.system.live import Programs, assert_nothing_left, tidy
-from tests.system.served import THICK, Kinds, served
+from tests.system.support.runs.live import Programs, assert_nothing_left, tidy
+from tests.system.support.servers.served import THICK, Kinds, served
+from tests.system.support.writers.bank import HOT
 
 pytestmark = [pytest.mark.limit(3600), pytest.mark.needs("postgresql")]  # seconds; a fraction of it on an idle machine
 JUDGED = int(os.environ.get("BORG_LVM_JUDGED", "1"))

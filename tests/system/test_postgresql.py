@@ -24,12 +24,12 @@ from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications.postgresql import plugin as postgresql
 from borg_lvm_hooks.applications.postgresql import verify
 from tests.rig import Rig
-from tests.system.archives import Borg
-from tests.system.bank import HOT, Bank
-from tests.system.live import Programs, Run, assert_nothing_left, away, hidden, script, tidy
-from tests.system.postgres import OTHERS, USER, Cluster, cluster, owned, programs_of
-from tests.system.program import Said, borg_lvm, run
-from tests.system.served import THICK, Kinds, Served, served, volumes
+from tests.system.support.backups.archives import Borg
+from tests.system.support.runs.live import Programs, Run, assert_nothing_left, away, hidden, script, tidy
+from tests.system.support.runs.program import Said, borg_lvm, run
+from tests.system.support.servers.postgres import OTHERS, USER, Cluster, cluster, owned, programs_of
+from tests.system.support.servers.served import THICK, Kinds, Served, served, volumes
+from tests.system.support.writers.bank import HOT, Bank
 
 pytestmark = [pytest.mark.limit(1500), pytest.mark.needs("postgresql")]
 RUNS = int(os.environ.get("BORG_LVM_RUNS", "1"))

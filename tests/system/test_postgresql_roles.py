@@ -15,7 +15,7 @@ from borg_lvm.errors import QuiesceError
 from borg_lvm.plugins.application import ApplicationSettings
 from borg_lvm_hooks.applications.postgresql import backup_mode
 from borg_lvm_hooks.applications.postgresql import plugin as postgresql
-from tests.system.postgres import BIN, OTHERS, OWN, USER, Cluster, cluster, programs_of
+from tests.system.support.servers.postgres import BIN, OTHERS, OWN, USER, Cluster, cluster, programs_of
 
 pytestmark = [pytest.mark.limit(600), pytest.mark.soak, pytest.mark.needs("postgresql")]
 BASE = Path("/run/borg-lvm-test-roles")

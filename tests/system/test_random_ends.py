@@ -20,11 +20,11 @@ import pytest
 from tests.rig import Rig
 from tests.rig.leftovers import dm_devices
 from tests.rig.volumes import Volume
-from tests.system.live import Run, assert_nothing_left, is_writable, processes, tidy, watchdogs
-from tests.system.program import borg_lvm
+from tests.system.support.runs.live import Run, assert_nothing_left, is_writable, processes, tidy, watchdogs
+from tests.system.support.runs.program import borg_lvm
+from tests.system.support.writers.writers import Writer, writing
 from tests.system.test_signals import STRAY
 from tests.system.test_true_end import kill_all, wrong_tables
-from tests.system.writers import Writer, writing
 
 ROUNDS = 60 if "BORG_LVM_RUNS" in os.environ else 6
 DEADLINE = 3  # seconds

@@ -9,10 +9,10 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.archives import Borg
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.program import OURS, borg_lvm, run
-from tests.system.writers import ROOM, Writer, gap, writing
+from tests.system.support.backups.archives import Borg
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import OURS, borg_lvm, run
+from tests.system.support.writers.writers import ROOM, Writer, gap, writing
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
 RUNS = int(os.environ.get("BORG_LVM_RUNS", "2"))

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.program import borg_lvm, run
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import borg_lvm, run
 
 SOCKETS = ("/var/spool/postfix/public/pickup", "/var/lib/sss/pipes/nss", "/var/lib/mysql/mysql.sock")
 CONNECT = "import socket, sys; [socket.socket(socket.AF_UNIX).connect(path) for path in sys.argv[1:]]"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.program import run
+from tests.system.support.runs.program import run
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -23,9 +23,9 @@ from borg_lvm_hooks.applications.redis import plugin as redis
 from borg_lvm_hooks.applications.redis import verify
 from borg_lvm_hooks.applications.redis.resp import Client
 from tests.rig import Rig
-from tests.system.kept import ALWAYS, BASE, Server, counted
-from tests.system.live import Gate, Programs, Run, assert_nothing_left, away, tidy, wait_for
-from tests.system.program import Said, borg_lvm
+from tests.system.support.runs.live import Gate, Programs, Run, assert_nothing_left, away, tidy, wait_for
+from tests.system.support.runs.program import Said, borg_lvm
+from tests.system.support.servers.kept import ALWAYS, BASE, Server, counted
 
 pytestmark = [pytest.mark.limit(600), pytest.mark.needs("redis")]
 

@@ -15,8 +15,8 @@ import pytest
 from tests.rig import Rig
 from tests.rig.tools import change
 from tests.rig.volumes import Volume
-from tests.system.live import assert_nothing_left, ledgers, script, tidy
-from tests.system.program import BIN, Said, borg_lvm, run
+from tests.system.support.runs.live import assert_nothing_left, ledgers, script, tidy
+from tests.system.support.runs.program import BIN, Said, borg_lvm, run
 
 BORG = str(BIN / "borg")
 

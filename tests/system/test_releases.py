@@ -18,10 +18,10 @@ from borg_lvm_hooks.commands.restic import plugin as restic
 from tests.lab.releases import program
 from tests.rig import Rig
 from tests.system import test_redis
-from tests.system.archives import Restic, summary
-from tests.system.kept import BASE
-from tests.system.live import assert_nothing_left, installed, tidy
-from tests.system.program import BIN, borg_lvm, run
+from tests.system.support.backups.archives import Restic, summary
+from tests.system.support.runs.live import assert_nothing_left, installed, tidy
+from tests.system.support.runs.program import BIN, borg_lvm, run
+from tests.system.support.servers.kept import BASE
 
 pytestmark = [pytest.mark.limit(900), pytest.mark.soak]  # seconds; a fraction of it on an idle machine
 

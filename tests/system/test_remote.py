@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.archives import in_tar
-from tests.system.live import assert_nothing_left, tidy, unmarked, wait_for
-from tests.system.program import BIN, run
-from tests.system.second_host import HOME, Host, agent, borg_serve, key, root_lives_at, second_host
+from tests.system.support.backups.archives import in_tar
+from tests.system.support.hosts.second_host import HOME, Host, agent, borg_serve, key, root_lives_at, second_host
+from tests.system.support.runs.live import assert_nothing_left, tidy, unmarked, wait_for
+from tests.system.support.runs.program import BIN, run
 
 pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.archives import Borg
-from tests.system.gate import BORG_LVM, Gate
-from tests.system.rootfs import Root
+from tests.system.support.backups.archives import Borg
+from tests.system.support.hosts.rootfs import Root
+from tests.system.support.runs.gate import BORG_LVM, Gate
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
 

@@ -11,10 +11,10 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.live import assert_nothing_left, end_dmeventd, tidy
-from tests.system.program import borg_lvm, run
-from tests.system.tables import assert_same, tables
-from tests.system.writers import Writer, writing
+from tests.system.support.runs.live import assert_nothing_left, end_dmeventd, tidy
+from tests.system.support.runs.program import borg_lvm, run
+from tests.system.support.writers.tables import assert_same, tables
+from tests.system.support.writers.writers import Writer, writing
 
 pytestmark = pytest.mark.limit(1800)
 RUNS = 20 if "BORG_LVM_RUNS" in os.environ else 2

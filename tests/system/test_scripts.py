@@ -18,7 +18,7 @@ import pytest
 from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications import scripts
-from tests.system.live import away, script
+from tests.system.support.runs.live import away, script
 
 FOLDER = Path("/run/borg-lvm-test-scripts")
 """Commands must lie where only root can write."""

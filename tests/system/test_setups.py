@@ -17,13 +17,13 @@ import pytest
 import yaml
 
 from tests.rig import Rig
-from tests.system.boxes import boxes
-from tests.system.gate import BORG_LVM
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.matic import BORGMATIC
-from tests.system.movers import Mover, moving
-from tests.system.postgres import Cluster, cluster
-from tests.system.program import BIN, run
+from tests.system.support.backups.matic import BORGMATIC
+from tests.system.support.hosts.boxes import boxes
+from tests.system.support.runs.gate import BORG_LVM
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import BIN, run
+from tests.system.support.servers.postgres import Cluster, cluster
+from tests.system.support.writers.movers import Mover, moving
 
 pytestmark = [pytest.mark.limit(1800), pytest.mark.soak]  # seconds; a fraction of it on an idle machine
 

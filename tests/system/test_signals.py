@@ -19,8 +19,8 @@ import pytest
 from tests.rig import Rig
 from tests.rig.leftovers import dm_devices
 from tests.rig.volumes import Volume
-from tests.system import certificates
-from tests.system.live import (
+from tests.system.support.runs import certificates
+from tests.system.support.runs.live import (
     Gate,
     Programs,
     Run,
@@ -36,8 +36,8 @@ from tests.system.live import (
     wait_for,
     watchdogs,
 )
-from tests.system.program import BIN, Said, borg_lvm, environment, run, start
-from tests.system.terminals import terminal
+from tests.system.support.runs.program import BIN, Said, borg_lvm, environment, run, start
+from tests.system.support.runs.terminals import terminal
 
 LISTENER = """import os, signal, sys
 wanted = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}

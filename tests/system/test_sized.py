@@ -15,8 +15,8 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.live import Run, assert_nothing_left, tidy
-from tests.system.program import Said, borg_lvm, run
+from tests.system.support.runs.live import Run, assert_nothing_left, tidy
+from tests.system.support.runs.program import Said, borg_lvm, run
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
 MIB = 1 << 20

@@ -13,8 +13,8 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.live import STATE, assert_nothing_left, tidy
-from tests.system.program import BIN, borg_lvm, run
+from tests.system.support.runs.live import STATE, assert_nothing_left, tidy
+from tests.system.support.runs.program import BIN, borg_lvm, run
 
 LIB = Path("/var/lib/borg-lvm")
 FORGED = "20200102T030405-abcdef"

@@ -9,10 +9,10 @@ from contextlib import ExitStack
 import pytest
 
 from tests.rig import Rig
-from tests.system.building import FILE, State, configured
-from tests.system.live import assert_nothing_left, ledgers, tidy
-from tests.system.program import borg_lvm
-from tests.system.states import SETTINGS, STATES
+from tests.system.support.runs.live import assert_nothing_left, ledgers, tidy
+from tests.system.support.runs.program import borg_lvm
+from tests.system.support.states.building import FILE, State, configured
+from tests.system.support.states.states import SETTINGS, STATES
 from tests.system.test_check import told
 
 pytestmark = pytest.mark.limit(300)

@@ -11,10 +11,10 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system import certificates
-from tests.system.live import Programs, assert_nothing_left, borg_lvm_argv, finished, tidy
-from tests.system.program import BIN, start
-from tests.system.writers import Writer, writing
+from tests.system.support.runs import certificates
+from tests.system.support.runs.live import Programs, assert_nothing_left, borg_lvm_argv, finished, tidy
+from tests.system.support.runs.program import BIN, start
+from tests.system.support.writers.writers import Writer, writing
 
 pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
 WOKEN = 0.1  # seconds until a process gets the only processor: 17 ms were seen where six wanted it

@@ -28,14 +28,14 @@ from borg_lvm_hooks.applications.postgresql import plugin as postgresql
 from borg_lvm_hooks.applications.redis import plugin as redis
 from borg_lvm_hooks.applications.sqlite import plugin as sqlite
 from tests.rig import Rig
-from tests.system.kept import BASE as KEPT
-from tests.system.kept import Server
-from tests.system.live import installed, wait_for
-from tests.system.program import borg_lvm
+from tests.system.support.runs.live import installed, wait_for
+from tests.system.support.runs.program import borg_lvm
+from tests.system.support.servers.kept import BASE as KEPT
+from tests.system.support.servers.kept import Server
 
 pytestmark = pytest.mark.limit(600)
 ROUNDS = int(os.environ.get("BORG_LVM_RUNS", "2"))
-STRANGER = Path(__file__).with_name("stranger.py")
+STRANGER = Path(__file__).parent / "support/attacks/stranger.py"
 USER = pwd.getpwnam("nobody")
 BASE = Path("/run/borg-lvm-test-strangers")
 SECRET = "secret-of-root"

@@ -7,10 +7,10 @@ import os
 import pytest
 
 from tests.rig import Rig
-from tests.system.live import Programs, assert_nothing_left, borg_lvm_argv, tidy
-from tests.system.program import run
-from tests.system.striped import Log, judge, record
-from tests.system.turns import linear
+from tests.system.support.runs.live import Programs, assert_nothing_left, borg_lvm_argv, tidy
+from tests.system.support.runs.program import run
+from tests.system.support.writers.striped import Log, judge, record
+from tests.system.support.writers.turns import linear
 
 RUNS = int(os.environ.get("BORG_LVM_RUNS", "2"))
 PAUSE = 1.0  # seconds that are put before each snapshot of the control

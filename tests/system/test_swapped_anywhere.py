@@ -18,15 +18,15 @@ import pytest
 from borg_lvm.linux import syscalls
 from tests.rig import Rig
 from tests.rig.needed import needed
-from tests.system.attacker import NOBODY, RUNS, exchange
-from tests.system.program import BIN, Said, run
+from tests.system.support.attacks.attacker import NOBODY, RUNS, exchange
+from tests.system.support.runs.program import BIN, Said, run
 
 pytestmark = pytest.mark.limit(3600 if RUNS else 240)
 FEW = 4
 """How many calls of a run are met outside of the soak, spread over all of them."""
 TOP = Path("/srv/swept")
 WORD = "attackers"
-SOURCE = Path(__file__).with_name("at_path.c")
+SOURCE = Path(__file__).parent / "support/attacks/at_path.c"
 SECRET = "for root alone"
 PAGES = ("page", "cache/page", "data/page")
 EXCHANGES = {

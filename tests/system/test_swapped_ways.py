@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.attacker import NOBODY, ROUNDS, Attack, attacking, moment
-from tests.system.program import Said, borg_lvm, run
+from tests.system.support.attacks.attacker import NOBODY, ROUNDS, Attack, attacking, moment
+from tests.system.support.runs.program import Said, borg_lvm, run
 
 pytestmark = pytest.mark.limit(300 + 60 * ROUNDS)
 TOP = Path("/srv/ways")

@@ -17,10 +17,10 @@ from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications import systemd
 from tests.rig import Rig
-from tests.system.live import Programs, Run, assert_nothing_left, away, tidy, wait_for
-from tests.system.program import BIN, Said, borg_lvm, run
-from tests.system.units import CGROUPS, Manager, managed
-from tests.system.worker import COUNTER, SCRIPT, Words, WorkerSubject, script, torn
+from tests.system.support.hosts.units import CGROUPS, Manager, managed
+from tests.system.support.runs.live import Programs, Run, assert_nothing_left, away, tidy, wait_for
+from tests.system.support.runs.program import BIN, Said, borg_lvm, run
+from tests.system.support.writers.worker import COUNTER, SCRIPT, Words, WorkerSubject, script, torn
 
 pytestmark = pytest.mark.limit(600)
 BASE = Path("/run/borg-lvm-test-systemd")

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.archives import Borg, Restic
-from tests.system.gate import BORG_LVM, Gate
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.program import Said, run
+from tests.system.support.backups.archives import Borg, Restic
+from tests.system.support.runs.gate import BORG_LVM, Gate
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import Said, run
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.rig import Rig
-from tests.system.archives import Borg
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.program import BIN, run
-from tests.system.terminals import terminal
+from tests.system.support.backups.archives import Borg
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import BIN, run
+from tests.system.support.runs.terminals import terminal
 
 pytestmark = pytest.mark.limit(300)  # seconds; a fraction of it on an idle machine
 SECRET = "a pass phrase"

@@ -15,9 +15,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.rig import Rig
-from tests.system import certificates
-from tests.system.live import STATE, Gate, Run, assert_nothing_left, tidy, wait_for
-from tests.system.program import BIN, Said, borg_lvm, environment, run
+from tests.system.support.runs import certificates
+from tests.system.support.runs.live import STATE, Gate, Run, assert_nothing_left, tidy, wait_for
+from tests.system.support.runs.program import BIN, Said, borg_lvm, environment, run
 
 pytestmark = pytest.mark.limit(600)  # seconds; a fraction of it on an idle machine
 

@@ -15,7 +15,7 @@ import pytest
 from tests.rig import Rig
 from tests.rig.leftovers import dm_devices
 from tests.rig.volumes import Kind, Volume
-from tests.system.live import (
+from tests.system.support.runs.live import (
     Gate,
     Programs,
     Run,
@@ -26,7 +26,7 @@ from tests.system.live import (
     tidy,
     wait_for,
 )
-from tests.system.program import borg_lvm, run
+from tests.system.support.runs.program import borg_lvm, run
 
 ROUNDS = 20 if "BORG_LVM_RUNS" in os.environ else 5
 

@@ -10,9 +10,18 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.disk_states import with_namesake
-from tests.system.live import Gate, Programs, Run, assert_nothing_left, is_alive, ledgers, tidy, usual_signals
-from tests.system.program import borg_lvm, run, start
+from tests.system.support.runs.live import (
+    Gate,
+    Programs,
+    Run,
+    assert_nothing_left,
+    is_alive,
+    ledgers,
+    tidy,
+    usual_signals,
+)
+from tests.system.support.runs.program import borg_lvm, run, start
+from tests.system.support.states.disk_states import with_namesake
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 
 from tests.rig import Rig, udev
 from tests.rig.volumes import Volume
-from tests.system.live import Gate, Run, assert_nothing_left, end_dmeventd, is_writable, tidy
-from tests.system.program import borg_lvm, run
+from tests.system.support.runs.live import Gate, Run, assert_nothing_left, end_dmeventd, is_writable, tidy
+from tests.system.support.runs.program import borg_lvm, run
 
 pytestmark = [pytest.mark.limit(900), pytest.mark.needs("udev")]  # seconds; a fraction of it on an idle machine
 RULE = Path(__file__).resolve().parents[2] / "contrib/udev/12-borg-lvm.rules"

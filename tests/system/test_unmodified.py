@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.gate import BORG_LVM
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.matic import BORGMATIC, Borgmatic, letters
-from tests.system.postgres import BIN as POSTGRES
-from tests.system.postgres import Cluster, cluster
-from tests.system.program import Said, run
+from tests.system.support.backups.matic import BORGMATIC, Borgmatic, letters
+from tests.system.support.runs.gate import BORG_LVM
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import Said, run
+from tests.system.support.servers.postgres import BIN as POSTGRES
+from tests.system.support.servers.postgres import Cluster, cluster
 
 pytestmark = [
     pytest.mark.limit(3600),

@@ -13,9 +13,9 @@ import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system import ringing
-from tests.system.live import assert_nothing_left, tidy, wait_for
-from tests.system.program import AHEAD, BIN, borg_lvm, run
+from tests.system.support.runs.live import assert_nothing_left, tidy, wait_for
+from tests.system.support.runs.program import AHEAD, BIN, borg_lvm, run
+from tests.system.support.writers import ringing
 
 pytestmark = pytest.mark.limit(600)
 RUNS, TRIES = 3, 10

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.live import assert_nothing_left, tidy
-from tests.system.pinning import NOBODY, mount, serve
-from tests.system.program import borg_lvm, run
+from tests.system.support.attacks.pinning import NOBODY, mount, serve
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import borg_lvm, run
 
 pytestmark = [pytest.mark.limit(280), pytest.mark.usefixtures("fuse")]
 

@@ -15,12 +15,12 @@ from tests.rig import Rig
 from tests.rig.leftovers import dm_devices
 from tests.rig.tools import run as tool
 from tests.rig.volumes import Volume
-from tests.system.archives import Borg
-from tests.system.gate import BORG_LVM, Gate
-from tests.system.live import Programs, Run, assert_nothing_left, state_of, tidy, wait_for
-from tests.system.program import borg_lvm
-from tests.system.treehash import differences, tree
-from tests.system.watching import ended, filled, overwrite
+from tests.system.support.backups.archives import Borg
+from tests.system.support.runs.gate import BORG_LVM, Gate
+from tests.system.support.runs.live import Programs, Run, assert_nothing_left, state_of, tidy, wait_for
+from tests.system.support.runs.program import borg_lvm
+from tests.system.support.writers.treehash import differences, tree
+from tests.system.support.writers.watching import ended, filled, overwrite
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
 

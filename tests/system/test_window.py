@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tests.system.live import tidy
-from tests.system.program import BIN, run
+from tests.system.support.runs.live import tidy
+from tests.system.support.runs.program import BIN, run
 
 pytestmark = pytest.mark.limit(600)
 _CALL = re.compile(r"^(?:\d+ +)?(\w+)\((.*)$")

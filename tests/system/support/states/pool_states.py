@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests.rig import Rig
 from tests.rig.tools import change
-from tests.system.building import configured, data, group_of
-from tests.system.program import run
+from tests.system.support.runs.program import run
+from tests.system.support.states.building import configured, data, group_of
 
 
 def filled(rig: Rig, mib: int) -> Path:

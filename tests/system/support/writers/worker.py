@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from borg_lvm.testing import Subject
-from tests.system.live import Programs, borg_lvm_argv
-from tests.system.program import run
+from tests.system.support.runs.live import Programs, borg_lvm_argv
+from tests.system.support.runs.program import run
 
 PAUSE = 1.0  # seconds that are put before each snapshot, so that those of a control are apart
 SCRIPT = """#!/bin/sh

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.system.program import Said, run
+from tests.system.support.runs.program import Said, run
 
 
 @dataclass(frozen=True)

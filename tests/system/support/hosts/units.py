@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.live import wait_for
-from tests.system.program import Said, run
-from tests.system.worker import script
+from tests.system.support.runs.live import wait_for
+from tests.system.support.runs.program import Said, run
+from tests.system.support.writers.worker import script
 
 SYSTEMD = "/lib/systemd/systemd"
 SYSTEMCTL = Path("/usr/local/bin/systemctl")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from borg_lvm.errors import BorgLvmError
 from borg_lvm_hooks.applications.redis.resp import Client
-from tests.system.live import unmarked, wait_for
+from tests.system.support.runs.live import unmarked, wait_for
 
 BASE = Path("/run/borg-lvm-test-redis")
 ALWAYS = ("--appendonly", "yes", "--save", "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.system.program import run
+from tests.system.support.runs.program import run
 
 _NUMBER = re.compile(r"\b(\d+):(\d+)\b")
 _RAID = re.compile(r"raid (\w+) \d+ 0 (?:nosync )?region_size")

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.rig import Kind, Rig
-from tests.system.archives import Borg
-from tests.system.bank import Bank, Verdict, judge
-from tests.system.live import Programs, borg_lvm_argv
-from tests.system.postgres import BIN, Cluster, cluster
-from tests.system.program import Said, run
+from tests.system.support.backups.archives import Borg
+from tests.system.support.runs.live import Programs, borg_lvm_argv
+from tests.system.support.runs.program import Said, run
+from tests.system.support.servers.postgres import BIN, Cluster, cluster
+from tests.system.support.writers.bank import Bank, Verdict, judge
 
 Kinds = tuple[Kind, Kind, Kind]
 THICK: Kinds = ("thick", "thick", "thick")

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from tests.rig import Rig
 from tests.rig.needed import needed
 from tests.rig.volumes import Volume
-from tests.system import certificates
-from tests.system.program import BIN, Said, environment, run, start
+from tests.system.support.runs import certificates
+from tests.system.support.runs.program import BIN, Said, environment, run, start
 
 T = TypeVar("T")
 STATE = Path("/run/borg-lvm")

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.live import wait_for
-from tests.system.program import BIN, Said, run
-from tests.system.units import CGROUPS, SYSTEMD, _gone, _groups
+from tests.system.support.hosts.units import CGROUPS, SYSTEMD, _gone, _groups
+from tests.system.support.runs.live import wait_for
+from tests.system.support.runs.program import BIN, Said, run
 
-CONTRIB = Path(__file__).parents[2] / "contrib" / "systemd"
+CONTRIB = Path(__file__).parents[4] / "contrib" / "systemd"
 UNITS = Path("/etc/systemd/system")
 SBIN = Path("/usr/local/sbin")
 ID = Path("/etc/machine-id")

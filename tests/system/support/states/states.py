@@ -9,8 +9,10 @@ from pathlib import Path
 
 from tests.rig import Rig, volumes
 from tests.rig.tools import change
-from tests.system.building import FILE, State, configured, data, group_of, made, mounted
-from tests.system.disk_states import (
+from tests.system.support.runs.live import crypttab, installed
+from tests.system.support.runs.program import run
+from tests.system.support.states.building import FILE, State, configured, data, group_of, made, mounted
+from tests.system.support.states.disk_states import (
     closed_disk,
     contiguous,
     failed_leg,
@@ -22,9 +24,7 @@ from tests.system.disk_states import (
     room_in_pieces,
     seen_twice,
 )
-from tests.system.live import crypttab, installed
-from tests.system.pool_states import above_profile, above_threshold, full_pool, little_metadata
-from tests.system.program import run
+from tests.system.support.states.pool_states import above_profile, above_threshold, full_pool, little_metadata
 
 
 def no_module(rig: Rig, stack: ExitStack) -> Path:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.system.archives import Borg
-from tests.system.gate import Gate
-from tests.system.program import BIN, Said, environment, run
+from tests.system.support.backups.archives import Borg
+from tests.system.support.runs.gate import Gate
+from tests.system.support.runs.program import BIN, Said, environment, run
 
 BORGMATIC = BIN / "borgmatic"
 

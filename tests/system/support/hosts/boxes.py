@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.system.live import wait_for
-from tests.system.program import Said, run
+from tests.system.support.runs.live import wait_for
+from tests.system.support.runs.program import Said, run
 
 IMAGE = "borg-lvm-test:1"
 OWN = ["env", "--unset=LVM_SYSTEM_DIR"]

@@ -20,11 +20,11 @@ import yaml
 
 from borg_lvm_hooks.applications.redis.resp import Client
 from tests.rig import Rig
-from tests.system import kept, maria
-from tests.system.archives import Borg
-from tests.system.live import Programs, borg_lvm_argv, wait_for
-from tests.system.postgres import Cluster, ServerError, owned
-from tests.system.program import Said, run
+from tests.system.support.backups.archives import Borg
+from tests.system.support.runs.live import Programs, borg_lvm_argv, wait_for
+from tests.system.support.runs.program import Said, run
+from tests.system.support.servers import kept, maria
+from tests.system.support.servers.postgres import Cluster, ServerError, owned
 
 Commit = Callable[[int], object]
 """Has a program take a number for safe."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.system import certificates
+from tests.system.support.runs import certificates
 
 BIN = Path(sys.executable).parent
 OURS = shlex.quote(str(BIN / "borg-lvm"))

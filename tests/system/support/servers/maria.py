@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.system.live import listens, unmarked, wait_for
-from tests.system.program import Said, run
+from tests.system.support.runs.live import listens, unmarked, wait_for
+from tests.system.support.runs.program import Said, run
 
 BASE = Path("/run/borg-lvm-test-mariadb")
 SMALL = ("--innodb-buffer-pool-size=24M", "--max-connections=20", "--server-id=1", "--skip-networking")

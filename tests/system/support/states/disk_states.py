@@ -13,9 +13,9 @@ from tests.rig import Rig, disks
 from tests.rig.names import is_ours
 from tests.rig.tools import change
 from tests.rig.volumes import Group
-from tests.system.building import data
-from tests.system.live import wait_for
-from tests.system.program import run
+from tests.system.support.runs.live import wait_for
+from tests.system.support.runs.program import run
+from tests.system.support.states.building import data
 
 LOOP_SET_BLOCK_SIZE = 0x4C09  # linux/loop.h
 SLOW = Path("/sys/module/dm_mirror/parameters/raid1_resync_throttle")

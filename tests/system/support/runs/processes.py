@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.system import program
+from tests.system.support.runs import program
 
 _STARTED = re.compile(r"^(?:clone3?|v?fork)\(.*\) += ([0-9]+)$")
 _BECAME = re.compile(r'^execve\("([^"]*)", \[(.*)\], .*\) += 0$')

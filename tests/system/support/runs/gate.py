@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.system.program import BIN, Said, environment
+from tests.system.support.runs.program import BIN, Said, environment
 
 PATIENCE = 600.0  # seconds; an overloaded machine is not what is tested here
 

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.system.live import wait_for
-from tests.system.postgres import Cluster, ServerError, owned
+from tests.system.support.runs.live import wait_for
+from tests.system.support.servers.postgres import Cluster, ServerError, owned
 
 HOT = {
     "shared_buffers": "1MB",

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.releases import program
-from tests.system.maria import Brand, Server
-from tests.system.program import run
+from tests.system.support.runs.program import run
+from tests.system.support.servers.maria import Brand, Server
 
 
 def brand(*, plain: bool = True) -> Brand:

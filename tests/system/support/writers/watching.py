@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.rig.volumes import Volume
-from tests.system.live import Run
+from tests.system.support.runs.live import Run
 
 MIB = 1 << 20
 

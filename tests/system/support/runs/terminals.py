@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.system.live import wait_for
-from tests.system.program import environment
+from tests.system.support.runs.live import wait_for
+from tests.system.support.runs.program import environment
 
 
 @dataclass

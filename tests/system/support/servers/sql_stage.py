@@ -15,10 +15,10 @@ from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import Subject
 from borg_lvm_hooks.applications.mysql.sql_server import Options, SqlServer
 from tests.rig import Rig
-from tests.system.archives import Borg
-from tests.system.live import Programs, away, borg_lvm_argv, finished, tidy, wait_for
-from tests.system.maria import BASE, Position, Server, client, judged
-from tests.system.program import Said, run, start
+from tests.system.support.backups.archives import Borg
+from tests.system.support.runs.live import Programs, away, borg_lvm_argv, finished, tidy, wait_for
+from tests.system.support.runs.program import Said, run, start
+from tests.system.support.servers.maria import BASE, Position, Server, client, judged
 
 
 class Stage:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.rig import Rig
-from tests.system.program import run
+from tests.system.support.runs.program import run
 
 FILE = "file"
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.system.live import unmarked, wait_for
-from tests.system.program import Said, environment, run
+from tests.system.support.runs.live import unmarked, wait_for
+from tests.system.support.runs.program import Said, environment, run
 
 HOME = "/mnt"  # a file system of the second host's own lies there
 CONFIG = """\
