@@ -41,7 +41,7 @@ def test_what_systemd_starts_is_outside_unless_it_is_a_scope(machine: Machine) -
         machine.write(f"{UNITS}/{name}.service", f"[Service]\nType=oneshot\nExecStart=sh -c '{line}'\n")
     said = machine.shell(f"borg-lvm run --path {DATA} -- systemctl start look", status=64)
     assert "systemctl would save live files" in said.err
-    # Within a script nobody sees it: one of README's limits.
+    # Within a script nobody sees it: a limit, in docs/view.md.
     started = "systemctl start change; systemctl start look; cat /run/seen"
     machine.write("/run/script", f"{started}; systemd-run --quiet --scope cat {DATA}/file")
     assert machine.shell(f"borg-lvm run --path {DATA} -- sh /run/script").out == "new\nold\n"
