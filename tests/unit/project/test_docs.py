@@ -65,6 +65,23 @@ def test_links_in_the_documentation_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the names that a page's headings have in links, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_to_a_heading_lead_to_one() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    links = [
+        (page.name, page.parent / (target or page.name), anchor)
+        for page in pages
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text())
+    ]
+    assert links
+    assert [(name, anchor) for name, page, anchor in links if anchor not in anchors(page)] == []
+
+
 def test_changelog_fragments_follow_the_template() -> None:
     fragments = [
         path for path in (ROOT / "changelog.d").iterdir() if path.name not in ("TEMPLATE.md", "towncrier.jinja")
