@@ -22,9 +22,10 @@ from borg_lvm.machine.lvm_settings import FORM, JSON
 from borg_lvm.planning import ownership
 from borg_lvm.planning.ownership import Known
 from borg_lvm.reporting.outcome import Leftovers
-from borg_lvm.snapshots import luks, users
-from borg_lvm.snapshots import remove as releasing
-from borg_lvm.snapshots.lvm import arm, expedite, group_lock, origin_tables
+from borg_lvm.snapshots import expedite, luks, users
+from borg_lvm.snapshots.lvm import arm, group_lock
+from borg_lvm.snapshots.lvm.removal import origin_tables
+from borg_lvm.snapshots.lvm.removal import remove as releasing
 from borg_lvm.state import ledger
 from borg_lvm.view import host_view
 from borg_lvm.watchdog import resume

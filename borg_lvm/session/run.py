@@ -21,10 +21,12 @@ from borg_lvm.reporting.outcome import Instant, Outcome, summary
 from borg_lvm.session import automounts, mark_tainted, recorder
 from borg_lvm.session.recorder import Clock, RunResult
 from borg_lvm.session.survey import Survey
-from borg_lvm.snapshots import extend, luks, remove
-from borg_lvm.snapshots.lvm import take as taking
+from borg_lvm.snapshots import luks
+from borg_lvm.snapshots import take as taking
+from borg_lvm.snapshots.lvm import extend
+from borg_lvm.snapshots.lvm.monitored import Growth
+from borg_lvm.snapshots.lvm.removal import remove
 from borg_lvm.snapshots.monitor import Watcher, watching_over
-from borg_lvm.snapshots.monitored import Growth
 from borg_lvm.state import ledger, locks
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.view import command, host_view

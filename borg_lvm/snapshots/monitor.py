@@ -17,8 +17,8 @@ from borg_lvm.log import Log
 from borg_lvm.planning import growth_policy
 from borg_lvm.planning.growth_policy import FillHistory, PoolStatistics, SnapshotStatistics
 from borg_lvm.planning.plan import Plan
-from borg_lvm.snapshots.extend import Grower
-from borg_lvm.snapshots.monitored import Growth, Means, Monitored, MonitoredPool, MonitoredSnapshot
+from borg_lvm.snapshots.lvm.extend import Grower
+from borg_lvm.snapshots.lvm.monitored import Growth, Means, Monitored, MonitoredPool, MonitoredSnapshot
 
 AGAIN = 10.0
 """Seconds after which growing is tried again when it was not possible or failed."""

@@ -41,7 +41,7 @@ FAULTS = (
     Fault(
         "sequential",  # one window for each volume, reported as one instant
         "One instant across several volumes",
-        "borg_lvm/snapshots/lvm/take.py",
+        "borg_lvm/snapshots/take.py",
         "[self._window(copies, quiesced)]",
         """[
                 Instant(
@@ -116,7 +116,7 @@ FAULTS = (
     Fault(
         "resumed-early",  # applications are resumed before the snapshots are made
         "are quiesced around the instant and always resumed",
-        "borg_lvm/snapshots/lvm/take.py",
+        "borg_lvm/snapshots/take.py",
         "with _explained(fds), quiesced(), made.locked(PATIENCE):",
         """with quiesced():
                 self._signals.check()

@@ -24,7 +24,7 @@ HOLD = 3.0  # seconds for which the window is kept open: ordinary waits must be 
 LATE = """
 import sys
 from borg_lvm.__main__ import main
-from borg_lvm.snapshots.lvm import window
+from borg_lvm.snapshots import window
 
 resume = window._Hold.resume
 

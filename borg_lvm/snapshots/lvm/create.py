@@ -21,8 +21,9 @@ from borg_lvm.linux import subprocesses
 from borg_lvm.machine import lvm
 from borg_lvm.machine.lvm_settings import FORM, JSON, OURS, SILENT, configured
 from borg_lvm.planning.plan import Plan, Snapshot
-from borg_lvm.snapshots.lvm import group_lock, origin_tables, shell
-from borg_lvm.snapshots.remove import GRACE
+from borg_lvm.snapshots.lvm import group_lock, shell
+from borg_lvm.snapshots.lvm.removal import origin_tables
+from borg_lvm.snapshots.lvm.removal.remove import GRACE
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.watchdog.client import Watchdog
 

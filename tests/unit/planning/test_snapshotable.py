@@ -19,7 +19,8 @@ from borg_lvm.machine.mounts import Mount
 from borg_lvm.planning import file_systems
 from borg_lvm.planning.snapshot_size import allot
 from borg_lvm.planning.snapshotable import crowded, group_refusal, pool_refusal, unlisted, volume_refusal
-from borg_lvm.snapshots.lvm import create, shell, window
+from borg_lvm.snapshots import window
+from borg_lvm.snapshots.lvm import create, shell
 from tests.unit.data.machine import MIB, VOLUME, pool, thin
 
 GROUP = Group("vg0")

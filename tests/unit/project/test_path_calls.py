@@ -12,7 +12,7 @@ import borg_lvm
 
 FOREIGN = (
     "linux.namespaces linux.processes quiesce.added_files quiesce.verify session.cleanup session.run session.survey "
-    "snapshots.lvm.arm snapshots.lvm.expedite snapshots.lvm.group_lock snapshots.lvm.prepare snapshots.lvm.take "
+    "snapshots.lvm.arm snapshots.expedite snapshots.lvm.group_lock snapshots.prepare snapshots.take "
     "snapshots.users view.command view.host_view view.mounting view.mounts view.teardown watchdog.client "
     "watchdog.process"
 ).split()
@@ -40,7 +40,7 @@ OURS = {
     ("view.command", "os.mkdir"): "the run's own directory",
     ("snapshots.lvm.arm", "os.mknod"): "the node of a snapshot of ours, below /dev/mapper",
     ("snapshots.lvm.arm", "os.path.exists"): "the same; udev's socket in /run/udev",
-    ("snapshots.lvm.expedite", "os.open"): "a switch of the kernel's, below /sys",
+    ("snapshots.expedite", "os.open"): "a switch of the kernel's, below /sys",
     ("snapshots.lvm.group_lock", "os.open"): "LVM's own directory of locks, below /run/lock",
     ("snapshots.lvm.group_lock", "os.stat"): "the same",
     ("view.host_view", "syscalls.mount"): "the tmpfs of the view, below /run/borg-lvm, before anything is in it",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from borg_lvm.errors import SnapshotError
-from borg_lvm.snapshots.lvm.merge import _directory, unmerged
+from borg_lvm.snapshots.lvm.removal.merge import _directory, unmerged
 
 THICK = """\
 vg {
@@ -75,7 +75,7 @@ class TestSharedGroups:
     """`--nolocking` and a lock of this machine's are no protection from other machines."""
 
     def answering(self, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-        monkeypatch.setattr("borg_lvm.snapshots.lvm.merge.subprocesses.run", lambda argv, timeout: text)
+        monkeypatch.setattr("borg_lvm.snapshots.lvm.removal.merge.subprocesses.run", lambda argv, timeout: text)
 
     def test_a_group_of_this_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.answering(monkeypatch, 'locking_dir="/run/lock/elsewhere"\nuse_lvmlockd=0\n')

@@ -15,7 +15,7 @@ from borg_lvm.linux import device_mapper, subprocesses
 from borg_lvm.linux.subprocesses import Steps
 from borg_lvm.machine import block_devices, lvm
 from borg_lvm.machine.lvm_settings import SILENT
-from borg_lvm.snapshots.remove import GRACE
+from borg_lvm.snapshots.lvm.removal.remove import GRACE
 from borg_lvm.state import locks
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.watchdog.client import Watchdog

@@ -16,7 +16,7 @@ from borg_lvm.planning.ownership import Known
 from borg_lvm.planning.plan import Plan
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots import users
-from borg_lvm.snapshots.lvm import merge, origin_tables
+from borg_lvm.snapshots.lvm.removal import merge, origin_tables
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.watchdog.client import Watchdog
 

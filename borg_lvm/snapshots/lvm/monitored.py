@@ -20,7 +20,7 @@ from borg_lvm.planning import growth_policy
 from borg_lvm.planning.growth_policy import Curve, FillHistory, PoolStatistics, Rest, Sample, SnapshotStatistics
 from borg_lvm.planning.plan import Snapshot
 from borg_lvm.planning.snapshot_size import human
-from borg_lvm.snapshots.extend import Grower, Room, Target
+from borg_lvm.snapshots.lvm.extend import Grower, Room, Target
 
 MARKS = (0.25, 0.5, 0.75, 0.9)
 """Parts of a snapshot's space that are told on a terminal when they are passed."""

@@ -14,7 +14,8 @@ from borg_lvm.errors import BusyError, LateError, SnapshotError
 from borg_lvm.linux.signals import Signals
 from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.reporting.outcome import Instant
-from borg_lvm.snapshots.lvm import arm, create, expedite, io_uring, prepare, window
+from borg_lvm.snapshots import expedite, io_uring, prepare, window
+from borg_lvm.snapshots.lvm import arm, create
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.watchdog.client import Watchdog
 

@@ -1,0 +1,1 @@
+"""Removing snapshots, after a run and after a crash, and what keeps them from being removed."""
