@@ -12,9 +12,9 @@ import borg_lvm
 
 FOREIGN = (
     "linux.namespaces linux.processes quiesce.added_files quiesce.verify session.cleanup session.run session.survey "
-    "snapshots.lvm.arm snapshots.expedite snapshots.lvm.group_lock snapshots.prepare snapshots.take "
-    "snapshots.users view.command view.host_view view.mounting view.mounts view.teardown watchdog.client "
-    "watchdog.process"
+    "snapshots.expedite snapshots.lvm.arm snapshots.lvm.group_lock snapshots.lvm.removal.clean snapshots.prepare "
+    "snapshots.take snapshots.users view.command view.host_view view.mounting view.mounts view.teardown "
+    "watchdog.client watchdog.process"
 ).split()
 """The modules that touch what lies below directories of others, in their order of the alphabet."""
 
@@ -28,7 +28,7 @@ BY_NAME = frozenset(
 
 OURS = {
     ("session.cleanup", "os.path.exists"): "a mapping of ours, below /dev/mapper",
-    ("session.cleanup", "open"): "the space of a snapshot of ours, below /dev/mapper; a process's words, in /proc",
+    ("session.cleanup", "open"): "the space of a snapshot of ours, below /dev/mapper",
     ("session.cleanup", "os.path.lexists"): "the ledger of a run, below /run/borg-lvm",
     ("quiesce.added_files", "syscalls.umount"): "the run's own directory",
     ("quiesce.added_files", "os.mkdir"): "the run's own directory",
@@ -43,6 +43,7 @@ OURS = {
     ("snapshots.expedite", "os.open"): "a switch of the kernel's, below /sys",
     ("snapshots.lvm.group_lock", "os.open"): "LVM's own directory of locks, below /run/lock",
     ("snapshots.lvm.group_lock", "os.stat"): "the same",
+    ("snapshots.lvm.removal.clean", "os.path.lexists"): "the ledger of a run, below /run/borg-lvm",
     ("view.host_view", "syscalls.mount"): "the tmpfs of the view, below /run/borg-lvm, before anything is in it",
     ("view.host_view", "syscalls.umount"): "the same, and the run's own directory",
     ("view.host_view", "os.mkdir"): "below /run/borg-lvm",

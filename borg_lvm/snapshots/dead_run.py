@@ -1,0 +1,40 @@
+"""A run whose process is gone, and what its ledger tells of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from borg_lvm.planning.ownership import Known
+from borg_lvm.state import ledger
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A run whose process is gone, and what is left of it: snapshots (`vg/lv`) and what its ledger tells.
+
+    `kept`: they were to be kept, and may be removed all the same.
+    """
+
+    run_id: str
+    snapshots: tuple[str, ...]
+    entry: ledger.Entry | None = field(default=None)
+    kept: bool = False
+
+    @property
+    def known(self) -> Known:
+        """What the run has written down of its snapshots."""
+        return known(self.entry)
+
+    def told(self, step: str, fact: str) -> list[str]:
+        """Return one fact of all the ledger's steps of a name, each once."""
+        if self.entry is None:
+            return []
+        return list(dict.fromkeys(str(found[fact]) for found in self.entry.named(step)))
+
+
+def known(entry: ledger.Entry | None) -> Known:
+    """Return what a run has written down of its snapshots; nothing without a ledger."""
+    if entry is None:
+        return Known()
+    names = (str(step["name"]) for step in entry.named("snapshot"))
+    return Known(frozenset(names), frozenset(str(step["uuid"]) for step in entry.named("made")))
