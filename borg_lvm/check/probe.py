@@ -12,11 +12,10 @@ from borg_lvm.check import initramfs, unconfigured
 from borg_lvm.check.judge import Refused, Seen, Surroundings
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BorgLvmError, LockedError, SnapshotError
-from borg_lvm.linux import namespaces, subprocesses
+from borg_lvm.linux import device_mapper, namespaces, subprocesses
 from borg_lvm.machine import lvm, mounts
 from borg_lvm.quiesce import coordinator
 from borg_lvm.session import cleanup, snapshot_target, survey
-from borg_lvm.snapshots.lvm import arm
 from borg_lvm.state import history, ledger
 from borg_lvm.watchdog import resume
 
@@ -119,7 +118,7 @@ def surroundings() -> Surroundings:
         read_only=tuple(path for path in WRITTEN if _is_read_only(path)),
         namespace=_no_namespace() if os.geteuid() == 0 else "",
         filtered=status.get("Seccomp", "0").strip() == "2",
-        unruled=os.path.exists(arm.UDEV) and not any(os.path.exists(f"{place}/{RULE}") for place in RULES),
+        unruled=os.path.exists(device_mapper.UDEV) and not any(os.path.exists(f"{place}/{RULE}") for place in RULES),
     )
 
 

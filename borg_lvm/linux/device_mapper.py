@@ -18,6 +18,8 @@ from borg_lvm.linux.signals import undisturbed
 QUIET = (0x40 | 0x4 | 0x8) << 16
 """For udev, in an event: it counts (PRIMARY_SOURCE), no links are made by what is on the device (DISABLE_DISK_RULES),
 all else leaves it alone (DISABLE_OTHER_RULES). Source: libdevmapper.h, DM_UDEV_FLAGS_SHIFT."""
+UDEV = "/run/udev/control"
+"""Is there where udev runs, which makes the nodes of devices."""
 STATELESS = frozenset(("linear", "striped", "error", "zero", "thin", "snapshot-origin", "snapshot", ""))
 """Types of targets of which two may work on the same disk at once: they keep nothing about it."""
 _TARGET = struct.Struct("=2QiI16s")  # start, length, status, next, type

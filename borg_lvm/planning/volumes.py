@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from borg_lvm.machine.block_devices import BlockDevice
-from borg_lvm.machine.lvm import Volume
+from borg_lvm.machine.lvm import Inventory, Volume
 from borg_lvm.machine.lvm_groups import Group
 from borg_lvm.machine.mounts import RAW, Mount
 from borg_lvm.planning import file_systems, snapshotable
@@ -34,7 +34,7 @@ class SnapshotCandidate:
 
 
 class Volumes:
-    """The machine's volumes, to be asked for the one below a mount."""
+    """The machine's volumes, to be asked for the one below a mount. `inventory`: all of them, as they were listed."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Volumes:
         stack: Mapping[str, BlockDevice],
         groups: Mapping[str, Group] = MappingProxyType({}),
     ) -> None:
+        self.inventory = Inventory(tuple(volumes), groups)
         self._groups = groups
         self._stack = stack
         self._devices = {device.dm_uuid: device for device in stack.values()}
@@ -59,6 +60,10 @@ class Volumes:
     def crowded(self, volumes: Sequence[Volume]) -> Iterator[str]:
         """Yield the groups that may not have as many more volumes as snapshots are wanted of these."""
         return snapshotable.crowded(volumes, self._groups)
+
+    def suspended(self) -> list[Volume]:
+        """Return the volumes that are suspended, of those that some device lies on which was looked at."""
+        return [one for one in self.inventory.volumes if one.suspended and one.dm_uuid in self._devices]
 
     def below(self, volume: Volume) -> frozenset[str]:
         """Return the uuids of all device-mapper devices that a volume lies on, as far down as can be seen."""

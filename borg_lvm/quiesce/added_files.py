@@ -16,8 +16,8 @@ from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.planning.application_data import Kept, PlannedApplication, ProbedApplication
 from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.plugins.application import Added
+from borg_lvm.snapshots.providers import provider
 from borg_lvm.state.ledger import Ledger
-from borg_lvm.view import mounts
 
 THERE = "there"
 
@@ -79,7 +79,7 @@ def _written(place: Place, file: Added, staging: str) -> str:
     def work() -> str:
         try:
             namespaces.make_own()
-            mounts.mount_copy(place.copy, staging, syscalls.MS_NOEXEC)
+            provider().mount(place.copy, staging, syscalls.MS_NOEXEC)
             write(place.inside, file, below=staging)
             syscalls.umount(staging, 0)
         except FileExistsError:

@@ -19,7 +19,7 @@ from borg_lvm.planning import ownership
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots import dead_run, expedite, luks, users
 from borg_lvm.snapshots.dead_run import Dead
-from borg_lvm.snapshots.lvm.removal import clean
+from borg_lvm.snapshots.providers import provider
 from borg_lvm.state import ledger
 from borg_lvm.view import host_view
 from borg_lvm.watchdog import resume
@@ -111,7 +111,7 @@ def _end_watchdog(dead: Dead) -> None:
 
 def _end_programs(dead: Dead, log: Log) -> None:
     why = f"run {dead.run_id} is dead, a program that it started is not"
-    processes.end(lambda: clean.programs(dead), log, why, PATIENCE)
+    processes.end(lambda: provider().programs(dead), log, why, PATIENCE)
 
 
 def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
@@ -120,7 +120,7 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
         why = f"the ledger of the dead run {dead.run_id} is damaged"
         log.warning(f"{why}: what it had made besides snapshots may be left ({ledger.path(dead.run_id)})")
     leftovers = Leftovers(_set_going(dead, log))
-    clean.disarm(dead, timeout)
+    provider().disarm(dead, timeout)
     for base in dead.told("shown", "path"):
         host_view.take_down(base, dead.run_id, _devices(dead), log)
     _end_processes(dead, log)
@@ -130,7 +130,7 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
                 luks.close(name)
             except subprocesses.ProgramError as error:
                 leftovers.append(f"device {name}: {' '.join(error.details) or error.message}")
-    clean.remove(dead, log, leftovers, timeout)
+    provider().remove(dead, log, leftovers, timeout)
     if not leftovers:
         ledger.forget(dead.run_id)
         if os.path.lexists(ledger.path(dead.run_id)):
@@ -160,7 +160,7 @@ def _set_volumes_going(dead: Dead, log: Log) -> None:
         return
     if len(dead.entry.named("expedited")) > len(dead.entry.named("unexpedited")):
         expedite.end()
-    clean.resume(dead, log)
+    provider().resume(dead, log)
     for path, device in {str(step["path"]): int(str(step["device"])) for step in dead.entry.named("freeze")}.items():
         if _thaw(path, device):
             log.warning(f"thawed {path}, which a dead run had left frozen")
@@ -199,7 +199,7 @@ def _end_processes(dead: Dead, log: Log) -> None:
 
 def _devices(dead: Dead) -> Iterable[int]:
     """Yield the device numbers that the dead run's view consists of."""
-    names = [*dead.told("mapping", "name"), *(dm_name(*name.split("/")) for name in dead.snapshots)]
-    for name in names:
+    for name in dead.told("mapping", "name"):
         with suppress(OSError):
             yield safe_open.own_device_number(f"/dev/mapper/{name}")
+    yield from provider().devices(dead)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BUG_STATUS, BusyError, SnapshotError, SourceError
-from borg_lvm.linux import device_mapper, safe_open
+from borg_lvm.linux import safe_open
 from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
 from borg_lvm.quiesce import added_files
@@ -22,11 +22,10 @@ from borg_lvm.session import automounts, mark_tainted, recorder
 from borg_lvm.session.recorder import Clock, RunResult
 from borg_lvm.session.survey import Survey
 from borg_lvm.snapshots import luks
-from borg_lvm.snapshots import take as taking
-from borg_lvm.snapshots.lvm import extend
-from borg_lvm.snapshots.lvm.monitored import Growth
-from borg_lvm.snapshots.lvm.removal import remove
 from borg_lvm.snapshots.monitor import Watcher, watching_over
+from borg_lvm.snapshots.provider import Growth, RunContext
+from borg_lvm.snapshots.providers import provider
+from borg_lvm.snapshots.take import Quiesced, Taker
 from borg_lvm.state import ledger, locks
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.view import command, host_view
@@ -96,6 +95,7 @@ class _Run:
     signals: Signals = field(init=False)
     ledger: Ledger = field(init=False)
     watchdog: Watchdog = field(init=False)
+    context: RunContext = field(init=False)
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.outcome)
@@ -142,18 +142,18 @@ class _Run:
         _make_folders(self.surveyed.make)
         self.watchdog = hold(client.started())
         self.ledger.write_process("watchdog", self.watchdog.pid)
+        deadline, timeout = self.settings.deadline, self.settings.command_timeout
+        self.context = RunContext(plan, self.watchdog, self.ledger, self.signals, self.log, deadline, timeout)
 
     def _take_snapshots(self) -> None:
         """Quiesce, take the snapshots and resume, anew while an application is busy; they are removed in the end."""
         tries = Attempts(self.settings.attempts, self.settings.retry_pause, self.signals, self.log)
-        timeout = self.settings.command_timeout
-        taker = taking.Taker(self.plan, self.watchdog, self.ledger, self.signals, self.settings.deadline, timeout)
-        take = partial(self._attempt, taker, tries)
+        take = partial(self._attempt, Taker(self.context, provider()), tries)
         self.outcome.instants = self.stack.enter_context(tries.kept(self._removed, take, self.outcome.leftovers))
 
-    def _attempt(self, taker: taking.Taker, tries: Attempts) -> tuple[Instant, ...]:
+    def _attempt(self, taker: Taker, tries: Attempts) -> tuple[Instant, ...]:
         self.clock.begin("preparing")
-        quiesced: taking.Quiesced = nullcontext
+        quiesced: Quiesced = nullcontext
         troupe, leftovers = self.request.troupe, self.outcome.leftovers
         if troupe:
             ready = troupe.prepare(self.watchdog, self.ledger, self.signals, leftovers, patient=tries.another)
@@ -170,10 +170,7 @@ class _Run:
             raise
 
     def _removed(self) -> AbstractContextManager[None]:
-        timeout, leftovers = self.settings.command_timeout, self.outcome.leftovers
-        return remove.released(
-            self.plan, self.watchdog, self.ledger, self.log, leftovers, keep=self.request.keep, timeout=timeout
-        )
+        return provider().released(self.context, self.outcome.leftovers, keep=self.request.keep)
 
     def _open_snapshots(self) -> None:
         """Do what is left to do with the snapshots themselves: files that a restore needs, LUKS."""
@@ -202,10 +199,9 @@ class _Run:
     def _monitor(self, running: Running | Standing) -> AbstractContextManager[Watcher]:
         """Watch the snapshots, and extend them."""
         wishes = self.settings.snapshot
-        grower = extend.Grower(self.watchdog, self.ledger, self.settings.command_timeout)
         growth = Growth(wishes.grow, wishes.grow_pool, wishes.reserve)
         is_read = running.is_read if self.surveyed.reading.reads_once else None
-        return watching_over(self.plan, self._ids(), growth, grower, self.log, is_read)
+        return watching_over(provider().monitors(self.context, growth), self.log, is_read)
 
     def _wait(self, running: Running | Standing, monitor: Watcher) -> None:
         """Wait for the end of the command; note what it has seen, and how its snapshots fared."""
@@ -216,14 +212,9 @@ class _Run:
         outcome.seconds = time.monotonic() - begin
         outcome.kept = "snapshots kept" if self.request.keep else ""
         outcome.vanished, outcome.appeared = running.vanished(), running.appeared()
-        ids = self._ids()
-        copies = self.plan.copies
-        outcome.fills = tuple(device_mapper.fill(copy.dm_name, ids.get(copy.full_name, "")) for copy in copies)
+        outcome.fills = tuple(provider().fill(self.context, copy) for copy in self.plan.copies)
         outcome.over, outcome.stories, outcome.pools = monitor.over, monitor.stories(), monitor.pools()
         outcome.sound_until = 0.0 if outcome.vanished or outcome.appeared else monitor.sound_until
-
-    def _ids(self) -> dict[str, str]:
-        return {name: uuid for uuid, name in self.ledger.made.items()}
 
     def _end(self) -> None:
         """When all is undone: what came of the applications, and what is left; the ledger is kept if anything is."""

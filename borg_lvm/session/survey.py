@@ -22,6 +22,7 @@ from borg_lvm.plugins import elsewhere, manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
 from borg_lvm.quiesce import added_files
 from borg_lvm.session import automounts, command_sources, fscrypt, live_paths, snapshot_target, volume_facts
+from borg_lvm.snapshots.providers import provider
 from borg_lvm.state import history, locks
 from borg_lvm.state.history import History
 from borg_lvm.view import mounts as view_mounts
@@ -153,8 +154,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     resolved = replace(resolved, problems=(*resolved.problems, *beside))
     devices = [cover.mount.device for cover in resolved.covers]
     with volume_facts.speeds(devices) as speeds:
-        listed = _listed(devices, settings) if resolved.covers else lvm.Inventory()
-    volumes = Volumes(listed.volumes, block_devices.gather(devices), listed.groups)
+        volumes = _looked(devices, settings) if resolved.covers else Volumes((), {})
     found = _found(resolved, volumes)
     past = history.read()
     wishes = plan.Wishes(
@@ -180,7 +180,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     made = replace(made, seen=_identities(resolved), ways={one.given: _way(one) for one in seen})
     with path_watch.watching(view_mounts.lasting(made)):
         pass  # as the command's start does: what is missing for it is said before anything is done
-    return Survey(made, planned, listed, make, resolved, seen_mounts, invocation, reading, past, live)
+    return Survey(made, planned, volumes.inventory, make, resolved, seen_mounts, invocation, reading, past, live)
 
 
 def _afterwards(reading: Reading) -> list[str]:
@@ -244,24 +244,22 @@ def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:
     )
 
 
-def _listed(devices: Sequence[str], settings: Settings) -> lvm.Inventory:
-    """Ask LVM for the volumes. One below these devices that another run holds still just now is waited for.
+def _looked(devices: Sequence[str], settings: Settings) -> Volumes:
+    """Ask for the volumes. One below these devices that another run holds still just now is waited for.
 
-    Nobody must be told to resume it: it goes again by itself. Raises: LockedError; as `lvm.inventory`.
+    Nobody must be told to resume it: it goes again by itself. Raises: LockedError; as `Provider.look`.
     """
     end = time.monotonic() + settings.lock_wait
     while True:
-        listed = lvm.inventory(settings.command_timeout)
-        below = {device.dm_uuid for device in block_devices.gather(devices).values()}
+        volumes = provider().look(devices, settings.command_timeout)
         try:
-            held = [volume for volume in listed.volumes if volume.suspended and volume.dm_uuid in below]
-            locks.refuse_held(held, settings.lock_wait)
+            locks.refuse_held(volumes.suspended(), settings.lock_wait)
         except LockedError:
             if time.monotonic() >= end:
                 raise
             time.sleep(LOOK_AGAIN)
             continue
-        return listed
+        return volumes
 
 
 def _found(resolved: Resolved, volumes: Volumes) -> list[tuple[mounts.Mount, SnapshotCandidate]]:

@@ -7,7 +7,7 @@ gathered here goes into the run's certificate: `Watcher.stories`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,9 +16,7 @@ from borg_lvm.linux.subprocesses import Steps
 from borg_lvm.log import Log
 from borg_lvm.planning import growth_policy
 from borg_lvm.planning.growth_policy import FillHistory, PoolStatistics, SnapshotStatistics
-from borg_lvm.planning.plan import Plan
-from borg_lvm.snapshots.lvm.extend import Grower
-from borg_lvm.snapshots.lvm.monitored import Growth, Means, Monitored, MonitoredPool, MonitoredSnapshot
+from borg_lvm.snapshots.provider import Monitored, Monitors
 
 AGAIN = 10.0
 """Seconds after which growing is tried again when it was not possible or failed."""
@@ -54,27 +52,11 @@ class Watcher:
     `sound_until` is when all snapshots were seen to be right last (Unix time).
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        ids: Mapping[str, str],
-        growth: Growth,
-        grower: Grower,
-        log: Log,
-        is_read: Callable[[], bool] | None = None,
-    ) -> None:
-        means = Means(growth, grower, log)
-        groups = [copy.origin.vg_uuid for copy in plan.copies if copy.extents]
-        self._snapshots = [
-            MonitoredSnapshot(copy, ids.get(copy.full_name, ""), groups.count(copy.origin.vg_uuid), means)
-            for copy in plan.copies
-        ]
-        pools = {(copy.origin.vg, copy.origin.pool): copy.origin for copy in plan.copies if not copy.extents}
-        self._parts = [MonitoredPool(origin, what, means) for origin in pools.values() for what in ("data", "metadata")]
+    def __init__(self, monitors: Monitors, log: Log, is_read: Callable[[], bool] | None = None) -> None:
+        self._snapshots, self._parts = monitors.snapshots, monitors.pools
         self._watched: Sequence[Monitored] = [*self._snapshots, *self._parts]
         self._growing: Steps[None] | None = None
         self._log = log
-        self._told = grower.told
         self._is_read = is_read
         self._spared = False
         self._right = Moment.now()
@@ -150,8 +132,6 @@ class Watcher:
             details = getattr(error, "details", ())
             self._log.warning("\n".join([f"a snapshot or its pool could not be grown: {error}", *details]))
         self._growing = None
-        while self._told:
-            self._log.warning(f"while a snapshot grew: {self._told.pop(0)}")
 
 
 def _courses(watched: Sequence[Monitored]) -> list[FillHistory]:
@@ -159,11 +139,9 @@ def _courses(watched: Sequence[Monitored]) -> list[FillHistory]:
 
 
 @contextmanager
-def watching_over(
-    plan: Plan, ids: Mapping[str, str], growth: Growth, grower: Grower, log: Log, is_read: Callable[[], bool] | None
-) -> Iterator[Watcher]:
-    """Give a watcher; in the end what it has begun is finished. `ids` are the snapshots' dm uuids, by `vg/lv`."""
-    watcher = Watcher(plan, ids, growth, grower, log, is_read)
+def watching_over(monitors: Monitors, log: Log, is_read: Callable[[], bool] | None) -> Iterator[Watcher]:
+    """Give a watcher; in the end what it has begun is finished."""
+    watcher = Watcher(monitors, log, is_read)
     try:
         yield watcher
     finally:

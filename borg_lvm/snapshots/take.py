@@ -1,8 +1,8 @@
 """Taking the snapshots of a plan.
 
-All volumes of a group are held together, in one window (`window.py`); LVM and the kernel have been made ready before
-(`create.py`, `arm.py`). In a window nothing is logged, imported, opened or started: the log may lie on a volume that is
-suspended. The ledger is written before.
+All volumes of a group are held together, in one window (`window.py`), for which their provider has made all ready
+before. In a window nothing is logged, imported, opened or started: the log may lie on a volume that is suspended. The
+ledger is written before.
 """
 
 from __future__ import annotations
@@ -10,35 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
-from borg_lvm.errors import BusyError, LateError, SnapshotError
-from borg_lvm.linux.signals import Signals
-from borg_lvm.planning.plan import Plan, Snapshot
+from borg_lvm.errors import LateError, SnapshotError
+from borg_lvm.planning.plan import Snapshot
 from borg_lvm.reporting.outcome import Instant
 from borg_lvm.snapshots import expedite, io_uring, prepare, window
-from borg_lvm.snapshots.lvm import arm, create
-from borg_lvm.state.ledger import Ledger
-from borg_lvm.watchdog.client import Watchdog
+from borg_lvm.snapshots.provider import Provider, RunContext
 
 Quiesced = Callable[[], AbstractContextManager[None]]
 """Holds the applications of a run still for the length of a block."""
-PATIENCE = 2.0
-"""Seconds to wait for another command of LVM's while applications are quiesced; they may use LVM themselves until
-then."""
 
 
 class Taker:
     """Takes the snapshots of one run."""
 
-    def __init__(
-        self, plan: Plan, watch: Watchdog, ledger: Ledger, signals: Signals, deadline: float, timeout: float
-    ) -> None:
-        self.plan = plan
-        self._watch = watch
-        self._ledger = ledger
-        self._signals = signals
-        self._deadline = deadline
-        self._timeout = timeout
-        self._creator = create.Creator(plan, watch, ledger, deadline, timeout)
+    def __init__(self, run: RunContext, provider: Provider) -> None:
+        self.plan = run.plan
+        self._run = run
+        self._provider = provider
         self._fds: dict[str, int] = {}
 
     def take(self, quiesced: Quiesced = nullcontext) -> tuple[Instant, ...]:
@@ -49,16 +37,14 @@ class Taker:
         Raises: SnapshotError, ProgramError, InterruptedRunError. What was made so far is the caller's to remove.
         """
         copies = self.plan.copies
-        for copy in copies:
-            for uuid in _suspended(copy):
-                self._watch.may_suspend(copy.origin.full_name, uuid)
+        self._provider.announce(self._run, copies)
         with prepare.opened(self.plan) as opened:
             self._fds = dict(zip((copy.name for copy in copies), opened, strict=True))
             for copy in copies:
                 if copy.hold == "freeze":
-                    self._watch.may_freeze(copy.origin.full_name, self._fds[copy.name])
+                    self._run.watchdog.may_freeze(copy.origin.full_name, self._fds[copy.name])
             instants = self._windows(copies, quiesced)
-        self._watch.forget_mounts()
+        self._run.watchdog.forget_mounts()
         return tuple(instants)
 
     def _windows(self, copies: Sequence[Snapshot], quiesced: Quiesced) -> list[Instant]:
@@ -72,29 +58,24 @@ class Taker:
         return instants + [self._window((copy,), nullcontext) for copy in last]
 
     def _window(self, group: Sequence[Snapshot], quiesced: Quiesced) -> Instant:
-        self._signals.check()
+        run = self._run
+        run.signals.check()
         self._write_down(group)
         fds = [self._fds[copy.name] for copy in group]
         with prepare.memory_locked(), ExitStack() as stack:
             self._refuse_frozen(group, fds)
-            made = self._creator.create(group)
-            with made.locked(self._timeout):
-                written = made.written(self._timeout)
-                members = stack.enter_context(arm.armed(made, written, fds, self._ledger, self._timeout))
-            switch = stack.enter_context(expedite.ready(self._watch, self._ledger))
-            self._signals.check()
+            ready = stack.enter_context(self._provider.prepared(run, group, fds))
+            switch = stack.enter_context(expedite.ready(run.watchdog, run.ledger))
+            run.signals.check()
             prepare.write_out(group, fds)
-            with _explained(fds), quiesced(), made.locked(PATIENCE):
-                if made.is_thin and not made.is_still(written, self._timeout):  # the kernel knows nothing of them yet
-                    raise BusyError("another command has changed the thin snapshots meanwhile", remedy="run it again")
-                members = arm.complete(members)
-                with self._written_down(), self._watch.window(self._deadline):
+            with _explained(fds), quiesced(), ready.completed() as holds:  # noqa: SIM117 - prepared; then the window
+                with self._written_down(), run.watchdog.window(run.deadline):
                     expedite.switch(switch, expedite.ON)
-                    instant = window.take(members)
+                    instant = window.take(holds)
                     expedite.switch(switch, expedite.OFF)
-            arm.prove(members)
-        for member in members:
-            self._ledger.write_made(member.copy.full_name, member.snapshot)
+            made = ready.prove()
+        for name, uuid in made.items():
+            run.ledger.write_made(name, uuid)
         return instant
 
     def _refuse_frozen(self, group: Sequence[Snapshot], fds: Sequence[int]) -> None:
@@ -102,7 +83,7 @@ class Taker:
         if not any(copy.hold == "freeze" for copy in group):
             return
         prepare.write_out(group, fds)
-        with self._written_down(), self._watch.window(self._deadline):
+        with self._written_down(), self._run.watchdog.window(self._run.deadline):
             found = prepare.frozen_by_others(group, fds)
         if found:
             raise SnapshotError(
@@ -113,26 +94,17 @@ class Taker:
     def _write_down(self, group: Sequence[Snapshot]) -> None:
         """Tell the ledger what is about to be made, and which file systems may be frozen."""
         for copy in group:
-            origin = copy.origin
-            self._ledger.write("snapshot", name=copy.full_name, origin=origin.dm_uuid, volume=origin.full_name)
-            for uuid in _suspended(copy)[1:]:
-                self._ledger.write("below", device=uuid)
+            self._provider.write_down(self._run, copy)
             if copy.hold == "freeze":
                 device = self.plan.seen[copy.mounted_at].device
-                self._ledger.write("freeze", path=copy.mounted_at, device=device)
+                self._run.ledger.write("freeze", path=copy.mounted_at, device=device)
 
     @contextmanager
     def _written_down(self) -> Iterator[None]:
         """Tell the ledger that something may stand still, and that it does not any more."""
-        self._ledger.write("window")
+        self._run.ledger.write("window")
         yield
-        self._ledger.write("thawed")
-
-
-def _suspended(copy: Snapshot) -> list[str]:
-    """Return the uuids of what is suspended for a snapshot, what lies below last."""
-    uuid = copy.origin.dm_uuid
-    return [uuid, f"{uuid}-real"] if copy.origin.is_thin and copy.origin.attr[0] in "oO" else [uuid]
+        self._run.ledger.write("thawed")
 
 
 @contextmanager

@@ -13,15 +13,14 @@ from contextlib import suppress
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.linux.safe_open import Identity
-from borg_lvm.machine import ext_superblock, mounts
+from borg_lvm.machine import mounts
 from borg_lvm.machine.mounts import above
 from borg_lvm.planning.plan import Laid, Plan, Snapshot
+from borg_lvm.snapshots.providers import provider
 from borg_lvm.view import mounting
 from borg_lvm.view.path_watch import Watch
 
 MS_UNBINDABLE = 1 << 17
-_SAFE = syscalls.MS_NOSUID | syscalls.MS_NODEV
-_FLAGS = {"noexec": syscalls.MS_NOEXEC, "nosymfollow": syscalls.MS_NOSYMFOLLOW}
 
 
 def build(plan: Plan, staging: str, cwd: str) -> None:
@@ -51,7 +50,7 @@ def build(plan: Plan, staging: str, cwd: str) -> None:
 
 def device_numbers(plan: Plan) -> tuple[int, ...]:
     """Return the device number of each copy (`st_dev` of what is on it). Raises: OSError."""
-    return tuple(safe_open.own_device_number(copy.device) for copy in plan.copies)
+    return tuple(provider().device(copy) for copy in plan.copies)
 
 
 def mount_copies(copies: Sequence[Snapshot], staging: str) -> None:
@@ -65,23 +64,7 @@ def mount_copies(copies: Sequence[Snapshot], staging: str) -> None:
             continue
         point = mounting.staged(staging, number)
         os.mkdir(point)
-        mount_copy(copy, point, syscalls.MS_RDONLY)
-
-
-def mount_copy(copy: Snapshot, point: str, flags: int) -> None:
-    """Mount one copy. Raises: OSError, with a note of which; SnapshotError when it lacks what is in its journal."""
-    if copy.without_journal and ext_superblock.journal(copy.device).dirty:
-        raise SnapshotError(
-            f"the snapshot of {copy.origin.full_name} lacks what is in its journal, which is on another device",
-            remedy="tell us of it, with the kernel's version: the kernel has not frozen the file system as it should",
-        )
-    try:
-        syscalls.mount(
-            copy.device, point, copy.fstype, flags | _SAFE | sum(_FLAGS[word] for word in copy.flags), copy.options
-        )
-    except OSError as error:
-        error.add_note(f"mounting {copy.device}, the copy of {copy.origin.full_name}, as {copy.fstype}")
-        raise
+        provider().mount(copy, point, syscalls.MS_RDONLY)
 
 
 def _pivot(root: str) -> None:

@@ -117,18 +117,18 @@ FAULTS = (
         "resumed-early",  # applications are resumed before the snapshots are made
         "are quiesced around the instant and always resumed",
         "borg_lvm/snapshots/take.py",
-        "with _explained(fds), quiesced(), made.locked(PATIENCE):",
+        "with _explained(fds), quiesced(), ready.completed() as holds:",
         """with quiesced():
-                self._signals.check()
-            with _explained(fds), made.locked(PATIENCE):""",
+                run.signals.check()
+            with _explained(fds), ready.completed() as holds:""",
         ("system/test_applications.py::test_they_are_quiesced_in_order_and_resumed_in_reverse",),
     ),
     Fault(
         "writable",
         "mounts them\nread-only in a private mount namespace over the very same paths",
         "borg_lvm/view/mounts.py",
-        "mount_copy(copy, point, syscalls.MS_RDONLY)",
-        "mount_copy(copy, point, 0)",
+        "provider().mount(copy, point, syscalls.MS_RDONLY)",
+        "provider().mount(copy, point, 0)",
         (
             "system/test_kinds.py::test_kind[thick-ext4]",
             "system/test_root.py::test_root_is_frozen_with_all_that_is_mounted_below[nested]",

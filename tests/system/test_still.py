@@ -24,15 +24,15 @@ HOLD = 3.0  # seconds for which the window is kept open: ordinary waits must be 
 LATE = """
 import sys
 from borg_lvm.__main__ import main
-from borg_lvm.snapshots import window
+from borg_lvm.snapshots.lvm.hold import VolumeHold
 
-resume = window._Hold.resume
+resume = VolumeHold.resume
 
 def late(hold):
     resume(hold)
     hold.seconds = 0.0
 
-window._Hold.resume = late
+VolumeHold.resume = late
 sys.argv[0] = "borg-lvm"
 sys.exit(main())
 """

@@ -10,7 +10,7 @@ from borg_lvm.log import Log
 from borg_lvm.machine import block_devices, lvm
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.session import cleanup
-from borg_lvm.snapshots.lvm.removal import clean as lvm_clean
+from borg_lvm.snapshots.providers import provider
 from borg_lvm.state import ledger
 
 
@@ -30,7 +30,7 @@ def perform(args: argparse.Namespace, log: Log) -> int:
             f"off: lvchange {tags} {volume.full_name}"
         )
     left = Leftovers(item for dead in found for item in cleanup.release(dead, log, timeout))
-    mended = not args.run and lvm_clean.mend(mapped, volumes, log, left, timeout)
+    mended = not args.run and provider().mend(mapped, volumes, log, left, timeout)
     if left:
         raise ReleaseError("not everything could be removed", details=tuple(left))
     if args.run and not found:

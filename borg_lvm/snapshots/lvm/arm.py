@@ -27,7 +27,6 @@ from borg_lvm.state.ledger import Ledger
 
 HIDDEN = device_mapper.QUIET | 0x2 << 16
 """For udev: a part of a volume, not to be looked at (DISABLE_SUBSYSTEM_RULES), as LVM says of these."""
-UDEV = "/run/udev/control"
 NODES = "/dev/mapper"
 _PATIENCE = 30.0
 
@@ -250,7 +249,7 @@ def _activate(member: Member) -> None:
     device_mapper.start(member.snapshot, device_mapper.QUIET)
     node = os.path.join(NODES, member.copy.dm_name)
     end = time.monotonic() + _PATIENCE
-    while os.path.exists(UDEV) and not os.path.exists(node) and time.monotonic() < end:
+    while os.path.exists(device_mapper.UDEV) and not os.path.exists(node) and time.monotonic() < end:
         time.sleep(0.01)
     if not os.path.exists(node):
         major, minor = map(int, device_mapper.number(member.snapshot).split(":"))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from borg_lvm.linux import device_mapper, subprocesses
 from borg_lvm.linux.subprocesses import Steps
+from borg_lvm.log import Log
 from borg_lvm.machine import block_devices, lvm
 from borg_lvm.machine.lvm_settings import SILENT
 from borg_lvm.snapshots.lvm.removal.remove import GRACE
@@ -48,13 +49,13 @@ class Target:
 
 
 class Grower:
-    """Grows what belongs to one run. `told` gets what else there is to tell."""
+    """Grows what belongs to one run; a program may take `timeout` seconds."""
 
-    def __init__(self, watch: Watchdog, ledger: Ledger, timeout: float) -> None:
+    def __init__(self, watch: Watchdog, ledger: Ledger, log: Log, timeout: float) -> None:
         self._watch = watch
         self._ledger = ledger
+        self._log = log
         self._timeout = timeout
-        self.told: list[str] = []
 
     def grow(self, target: Target, choose: Callable[[Room], int]) -> Steps[tuple[Room, int]]:
         """Grow by the bytes that `choose` makes of the room that there is; returns both.
@@ -90,19 +91,21 @@ class Grower:
                 try:
                     yield from subprocesses.stepwise(argv, timeout=self._timeout)
                 finally:
-                    self._set_going(uuids)
+                    told.extend(_set_going(uuids))
         finally:
-            self.told += told
+            for text in told:
+                self._log.warning(f"while a snapshot grew: {text}")
         self._ledger.write("thawed")
 
-    def _set_going(self, uuids: Sequence[str]) -> None:
-        """Set going what an `lvextend` that died half-way has left suspended."""
-        for uuid in uuids:
-            try:
-                if device_mapper.set_going(uuid):
-                    self.told.append(f"resumed the device {uuid}, which lvextend had left suspended")
-            except OSError as error:
-                self.told.append(f"the device {uuid} may still be suspended: {error.strerror}")
+
+def _set_going(uuids: Sequence[str]) -> Iterator[str]:
+    """Set going what an `lvextend` that died half-way has left suspended; yield what there is to tell of it."""
+    for uuid in uuids:
+        try:
+            if device_mapper.set_going(uuid):
+                yield f"resumed the device {uuid}, which lvextend had left suspended"
+        except OSError as error:
+            yield f"the device {uuid} may still be suspended: {error.strerror}"
 
 
 def _devices(names: Sequence[str]) -> list[block_devices.BlockDevice]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal
 
-from borg_lvm.config.size import Size
 from borg_lvm.linux import device_mapper
 from borg_lvm.linux.subprocesses import Steps
 from borg_lvm.log import Log
@@ -21,20 +20,12 @@ from borg_lvm.planning.growth_policy import Curve, FillHistory, PoolStatistics, 
 from borg_lvm.planning.plan import Snapshot
 from borg_lvm.planning.snapshot_size import human
 from borg_lvm.snapshots.lvm.extend import Grower, Room, Target
+from borg_lvm.snapshots.provider import Growth
 
 MARKS = (0.25, 0.5, 0.75, 0.9)
 """Parts of a snapshot's space that are told on a terminal when they are passed."""
 WRITES_END = 5.0
 """Seconds after a loss within which writes that began before it have ended."""
-
-
-@dataclass(frozen=True)
-class Growth:
-    """What the configuration says of growing: whether snapshots and thin pools may, and what a group is to keep."""
-
-    snapshots: bool
-    pools: bool
-    reserve: Size
 
 
 @dataclass(frozen=True)
@@ -54,23 +45,6 @@ class Means:
         """Say why it could not be extended."""
         reserve = human(growth_policy.reserved(self.growth.reserve, origin.vg_free))
         return f"{origin.vg} has {human(room.free)} free and is to keep {reserve} (snapshot.reserve)"
-
-
-class Monitored(Protocol):
-    """Something that fills."""
-
-    not_before: float
-    must_end: bool
-    """Whether the command must end at once when this says why: then live volumes are at stake."""
-
-    def look(self, now: float) -> str:
-        """Look; return why the command must end, or nothing."""
-
-    def growth(self) -> Steps[None] | None:
-        """Return what makes it grow, if that is to be done now."""
-
-    def courses(self) -> list[FillHistory]:
-        """Return how it has filled so far."""
 
 
 class MonitoredSnapshot:

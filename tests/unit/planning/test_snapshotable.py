@@ -19,8 +19,7 @@ from borg_lvm.machine.mounts import Mount
 from borg_lvm.planning import file_systems
 from borg_lvm.planning.snapshot_size import allot
 from borg_lvm.planning.snapshotable import crowded, group_refusal, pool_refusal, unlisted, volume_refusal
-from borg_lvm.snapshots import window
-from borg_lvm.snapshots.lvm import create, shell
+from borg_lvm.snapshots.lvm import create, hold, shell
 from tests.unit.data.machine import MIB, VOLUME, pool, thin
 
 GROUP = Group("vg0")
@@ -276,7 +275,7 @@ def test_the_message_begins_with_the_reason() -> None:
 
 
 def test_a_volume_that_somebody_resumes_is_worth_another_attempt() -> None:
-    error = window.resumed_by_others("vg0/a")
+    error = hold.resumed_by_others("vg0/a")
     assert isinstance(error, BusyError)
     assert error.status == 71
     assert "somebody resumed vg0/a" in error.message

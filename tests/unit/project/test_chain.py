@@ -46,6 +46,9 @@ HOOKSPECS = f"{ROOT}.plugins.hookspecs"
 HOOKSPECS_MAY_IMPORT = ("pluggy", "typing", "__future__")
 ALONE = ("watchdog.process", "watchdog.loosen", "watchdog.resume_process", "plugins.unseen_process")
 """Programs of their own, started by their path: they import nothing of ours."""
+PROVIDERS = (f"{ROOT}.snapshots.lvm",)
+"""Who takes snapshots: nobody imports them but `DOOR`, which hands them out as what `snapshots/provider.py` says."""
+DOOR = f"{ROOT}.snapshots.providers"
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,8 @@ def _breaches(name: str, item: Import) -> Iterator[str]:
         yield f"imports against the chain: {target}"
     if inside(name, *(f"{ROOT}.{pure}" for pure in PURE)) and inside(target, *EFFECTS):
         yield f"is pure, but imports {target}"
+    if inside(target, *PROVIDERS) and name != DOOR and not inside(name, *PROVIDERS):
+        yield f"imports {target} past {DOOR}"
     if inside(name, *(f"{ROOT}.{alone}" for alone in ALONE)) and inside(target, ROOT):
         yield f"is started alone, but imports {target}"
     if name == HOOKSPECS and item.at_run_time and not inside(target, *HOOKSPECS_MAY_IMPORT):
@@ -222,6 +227,10 @@ SOUND = {
     "planning/layout.py": "import os.path",
     "session/run.py": "from borg_lvm.planning import plan\nfrom borg_lvm.linux import syscalls",
     "watchdog/process.py": "import os",
+    "snapshots/provider.py": "from abc import ABC",
+    "snapshots/providers.py": "from .provider import Provider\nfrom .lvm.provider import Lvm",
+    "snapshots/lvm/provider.py": "from borg_lvm.snapshots.provider import Provider\nfrom . import arm",
+    "snapshots/lvm/arm.py": "import os",
     "__main__.py": "def main():\n from borg_lvm.session.run import run",
 }
 
@@ -284,6 +293,10 @@ def test_the_judge_finds_nothing_wrong_with_a_sound_house(tmp_path: Path) -> Non
             "imports borg_lvm_hooks.tar; the core knows no plugin",
         ),
         ("watchdog/process.py", "from borg_lvm.errors import E", "is started alone, but imports borg_lvm.errors"),
+        ("session/run.py", "from borg_lvm.snapshots.lvm import arm", "imports borg_lvm.snapshots.lvm.arm past"),
+        ("session/run.py", "def f():\n import borg_lvm.snapshots.lvm.arm", "run:2: imports borg_lvm.snapshots.lvm.arm"),
+        ("snapshots/take.py", "from .lvm import arm", "take:1: imports borg_lvm.snapshots.lvm.arm past"),
+        ("snapshots/provider.py", "from borg_lvm.snapshots.lvm import arm", "provider:1: imports borg_lvm.snapshots"),
         ("novel.py", "", "borg_lvm.novel: has no place in CHAIN"),
         ("novel/inner.py", "", "borg_lvm.novel.inner: has no place in CHAIN"),
         *[("planning/plan.py", f"import {name}", f"is pure, but imports {name}") for name in EFFECTS],

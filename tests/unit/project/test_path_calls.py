@@ -12,9 +12,9 @@ import borg_lvm
 
 FOREIGN = (
     "linux.namespaces linux.processes quiesce.added_files quiesce.verify session.cleanup session.run session.survey "
-    "snapshots.expedite snapshots.lvm.arm snapshots.lvm.group_lock snapshots.lvm.removal.clean snapshots.prepare "
-    "snapshots.take snapshots.users view.command view.host_view view.mounting view.mounts view.teardown "
-    "watchdog.client watchdog.process"
+    "snapshots.expedite snapshots.lvm.arm snapshots.lvm.group_lock snapshots.lvm.provider snapshots.lvm.removal.clean "
+    "snapshots.prepare snapshots.take snapshots.users view.command view.host_view view.mounting view.mounts "
+    "view.teardown watchdog.client watchdog.process"
 ).split()
 """The modules that touch what lies below directories of others, in their order of the alphabet."""
 
@@ -43,6 +43,10 @@ OURS = {
     ("snapshots.expedite", "os.open"): "a switch of the kernel's, below /sys",
     ("snapshots.lvm.group_lock", "os.open"): "LVM's own directory of locks, below /run/lock",
     ("snapshots.lvm.group_lock", "os.stat"): "the same",
+    (
+        "snapshots.lvm.provider",
+        "syscalls.mount",
+    ): "the staging area in the run's own directory, where its callers mount",
     ("snapshots.lvm.removal.clean", "os.path.lexists"): "the ledger of a run, below /run/borg-lvm",
     ("view.host_view", "syscalls.mount"): "the tmpfs of the view, below /run/borg-lvm, before anything is in it",
     ("view.host_view", "syscalls.umount"): "the same, and the run's own directory",
@@ -59,7 +63,7 @@ OURS = {
     ("session.survey", "os.path.realpath"): "directories of the system, and where a source leads; opens nothing",
     ("session.survey", "os.path.islink"): "directories of the system",
     ("quiesce.verify", "syscalls.mount"): "a scratch directory over /run/borg-lvm",
-    ("view.mounts", "syscalls.mount"): "the staging area in the run's own directory, and the copies in it",
+    ("view.mounts", "syscalls.mount"): "the staging area in the run's own directory",
     ("view.mounts", "syscalls.umount"): "the staging area; `.` after pivot_root",
     ("view.mounts", "syscalls.pivot_root"): "`.`",
     ("view.mounts", "os.mkdir"): "the staging area in the run's own directory",

@@ -17,8 +17,7 @@ from borg_lvm.planning.plan import Plan
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots import users
 from borg_lvm.snapshots.lvm.removal import merge, origin_tables
-from borg_lvm.state.ledger import Ledger
-from borg_lvm.watchdog.client import Watchdog
+from borg_lvm.snapshots.provider import RunContext
 
 GRACE = 2.0
 """Seconds that an lvremove gets to end by itself when we are killed; then the watchdog sets its origin going."""
@@ -71,13 +70,12 @@ def ours(run_id: str, known: Known, timeout: float, *, kept: bool = False) -> li
 
 
 @contextmanager
-def released(
-    plan: Plan, watch: Watchdog, ledger: Ledger, log: Log, leftovers: Leftovers, *, keep: bool, timeout: float
-) -> Iterator[None]:
+def released(run: RunContext, leftovers: Leftovers, *, keep: bool) -> Iterator[None]:
     """Hold the duty to remove the snapshots of a plan, whichever of them will be made, and to prove them gone.
 
     What cannot be removed is told in `leftovers`; nothing is raised, because a release goes on to its end.
     """
+    plan, log, timeout = run.plan, run.log, run.timeout
     complete = False
     try:
         yield
@@ -87,18 +85,18 @@ def released(
             _mark_kept(plan, log, timeout)
         else:
             with suppress(BorgLvmError):  # a full /run must not stop a release
-                ledger.write("window")  # lvremove suspends the origins: `clean` looks after them if we die here
-            with watch.standing_by(timeout, GRACE) as told:
-                _remove_all(plan, ledger, log, leftovers, timeout, complete=complete)
+                run.ledger.write("window")  # lvremove suspends the origins: `clean` sees to them if we die here
+            with run.watchdog.standing_by(timeout, GRACE) as told:
+                _remove_all(run, leftovers, complete=complete)
                 _resume_origins(plan, log, leftovers, timeout)
             for text in told:
                 log.warning(f"while the snapshots were removed: {text}")
             if not complete:
                 remove_half_made(copy.origin.dm_uuid for copy in plan.copies)
-            _put_right(plan, watch, log, leftovers, timeout)
+            _put_right(run, leftovers)
             if not leftovers:
                 with suppress(BorgLvmError):
-                    ledger.write("thawed")
+                    run.ledger.write("thawed")
 
 
 def _mark_kept(plan: Plan, log: Log, timeout: float) -> None:
@@ -108,10 +106,11 @@ def _mark_kept(plan: Plan, log: Log, timeout: float) -> None:
     log.warning(f"kept {', '.join(names)}; remove with: borg-lvm clean --run {plan.run_id}")
 
 
-def _remove_all(plan: Plan, ledger: Ledger, log: Log, leftovers: Leftovers, timeout: float, *, complete: bool) -> None:
+def _remove_all(run: RunContext, leftovers: Leftovers, *, complete: bool) -> None:
     """Remove the snapshots, and see that both LVM and device-mapper know none of them any more, by whatever name."""
+    plan, log, timeout = run.plan, run.log, run.timeout
     names = [copy.full_name for copy in plan.copies]
-    known = Known(frozenset(names), frozenset(ledger.made))
+    known = Known(frozenset(names), frozenset(run.ledger.made))
     try:
         if not complete:
             names = [volume.full_name for volume in ours(plan.run_id, known, timeout)]
@@ -197,14 +196,14 @@ def remove_device(uuid: str, leftovers: Leftovers) -> None:
         leftovers.append(f"the device {uuid}, of which LVM knows nothing")
 
 
-def _put_right(plan: Plan, watch: Watchdog, log: Log, leftovers: Leftovers, timeout: float) -> None:
+def _put_right(run: RunContext, leftovers: Leftovers) -> None:
     """See that the origins are on the tables that LVM knows."""
-    uuids = {copy.origin.dm_uuid for copy in plan.copies}
+    uuids = {copy.origin.dm_uuid for copy in run.plan.copies}
     if origin_tables.suspicious(uuids):
-        with watch.standing_by(timeout, GRACE) as told:
-            origin_tables.put_right(uuids, log, leftovers, timeout)
+        with run.watchdog.standing_by(run.timeout, GRACE) as told:
+            origin_tables.put_right(uuids, run.log, leftovers, run.timeout)
         for text in told:
-            log.warning(f"while the origins were put right: {text}")
+            run.log.warning(f"while the origins were put right: {text}")
 
 
 def _resume_origins(plan: Plan, log: Log, leftovers: Leftovers, timeout: float) -> None:

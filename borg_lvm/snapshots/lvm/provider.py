@@ -1,0 +1,177 @@
+"""LVM as a provider of snapshots: of logical volumes, also below LUKS, thick and thin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+
+from borg_lvm.errors import BusyError, SnapshotError
+from borg_lvm.linux import device_mapper, safe_open, syscalls
+from borg_lvm.linux.device_mapper import Fill
+from borg_lvm.linux.processes import Process
+from borg_lvm.log import Log
+from borg_lvm.machine import block_devices, ext_superblock, lvm
+from borg_lvm.machine.lvm import Volume, dm_name
+from borg_lvm.planning.plan import Snapshot
+from borg_lvm.planning.volumes import Volumes
+from borg_lvm.reporting.outcome import Leftovers
+from borg_lvm.snapshots.dead_run import Dead
+from borg_lvm.snapshots.lvm import arm
+from borg_lvm.snapshots.lvm.arm import Member
+from borg_lvm.snapshots.lvm.create import Creator, Made, Written
+from borg_lvm.snapshots.lvm.extend import Grower
+from borg_lvm.snapshots.lvm.hold import VolumeHold
+from borg_lvm.snapshots.lvm.monitored import Means, MonitoredPool, MonitoredSnapshot
+from borg_lvm.snapshots.lvm.removal import clean, remove
+from borg_lvm.snapshots.provider import Growth, Hold, Monitors, Prepared, Provider, RunContext
+
+PATIENCE = 2.0
+"""Seconds to wait for another command of LVM's while applications are quiesced; they may use LVM themselves until
+then."""
+_SAFE = syscalls.MS_NOSUID | syscalls.MS_NODEV
+_FLAGS = {"noexec": syscalls.MS_NOEXEC, "nosymfollow": syscalls.MS_NOSYMFOLLOW}
+
+
+class LvmProvider(Provider):
+    """Serves mounts of file systems on logical volumes, and the volumes themselves. Each of them can be held.
+
+    A file system above LUKS is frozen before its volume is suspended (`Snapshot.hold`). The snapshots carry both tags
+    of the plan. In the ledger: `snapshot` and `below` before anything is made, `program` for LVM's shell, `armed` for
+    what the kernel is told, `made` for each snapshot.
+    """
+
+    def look(self, devices: Sequence[str], timeout: float) -> Volumes:
+        """See `Provider`. Two processes of LVM's, few more for full pools or other hosts' groups."""
+        listed = lvm.inventory(timeout)
+        return Volumes(listed.volumes, block_devices.gather(devices), listed.groups)
+
+    def announce(self, run: RunContext, snapshots: Iterable[Snapshot]) -> None:
+        """See `Provider`."""
+        for copy in snapshots:
+            for uuid in _suspended(copy):
+                run.watchdog.may_suspend(copy.origin.full_name, uuid)
+
+    def write_down(self, run: RunContext, snapshot: Snapshot) -> None:
+        """See `Provider`."""
+        origin = snapshot.origin
+        run.ledger.write("snapshot", name=snapshot.full_name, origin=origin.dm_uuid, volume=origin.full_name)
+        for uuid in _suspended(snapshot)[1:]:
+            run.ledger.write("below", device=uuid)
+
+    @contextmanager
+    def prepared(self, run: RunContext, group: Sequence[Snapshot], fds: Sequence[int]) -> Iterator[Prepared]:
+        """See `Provider`. LVM's lock is free in the block: applications may use LVM until they are quiesced."""
+        made = Creator(run.plan, run.watchdog, run.ledger, run.deadline, run.timeout).create(group)
+        with ExitStack() as stack:
+            with made.locked(run.timeout):
+                written = made.written(run.timeout)
+                members = stack.enter_context(arm.armed(made, written, fds, run.ledger, run.timeout))
+            yield _Armed(made, written, members, run.timeout)
+
+    def device(self, snapshot: Snapshot) -> int:
+        """See `Provider`."""
+        return safe_open.own_device_number(snapshot.device)
+
+    def mount(self, snapshot: Snapshot, point: str, flags: int) -> None:
+        """See `Provider`."""
+        name = snapshot.origin.full_name
+        if snapshot.without_journal and ext_superblock.journal(snapshot.device).dirty:
+            raise SnapshotError(
+                f"the snapshot of {name} lacks what is in its journal, which is on another device",
+                remedy="tell us of it, with the kernel's version: it has not frozen the file system as it should",
+            )
+        flags |= _SAFE | sum(_FLAGS[word] for word in snapshot.flags)
+        try:
+            syscalls.mount(snapshot.device, point, snapshot.fstype, flags, snapshot.options)
+        except OSError as error:
+            error.add_note(f"mounting {snapshot.device}, the copy of {name}, as {snapshot.fstype}")
+            raise
+
+    def fill(self, run: RunContext, snapshot: Snapshot) -> Fill:
+        """See `Provider`. One ioctl."""
+        return device_mapper.fill(snapshot.dm_name, _ids(run).get(snapshot.full_name, ""))
+
+    def monitors(self, run: RunContext, growth: Growth) -> Monitors:
+        """See `Provider`. Of a thin pool its data and its metadata; a look is one ioctl each."""
+        copies, ids = run.plan.copies, _ids(run)
+        means = Means(growth, Grower(run.watchdog, run.ledger, run.log, run.timeout), run.log)
+        groups = [copy.origin.vg_uuid for copy in copies if copy.extents]
+        pools = {(copy.origin.vg, copy.origin.pool): copy.origin for copy in copies if not copy.extents}
+        return Monitors(
+            [
+                MonitoredSnapshot(copy, ids.get(copy.full_name, ""), groups.count(copy.origin.vg_uuid), means)
+                for copy in copies
+            ],
+            [MonitoredPool(origin, what, means) for origin in pools.values() for what in ("data", "metadata")],
+        )
+
+    def released(self, run: RunContext, leftovers: Leftovers, *, keep: bool) -> AbstractContextManager[None]:
+        """See `Provider`."""
+        return remove.released(run, leftovers, keep=keep)
+
+    def resume(self, dead: Dead, log: Log) -> None:
+        """See `Provider`."""
+        clean.resume(dead, log)
+
+    def programs(self, dead: Dead) -> list[Process]:
+        """See `Provider`."""
+        return clean.programs(dead)
+
+    def disarm(self, dead: Dead, timeout: float) -> None:
+        """See `Provider`."""
+        clean.disarm(dead, timeout)
+
+    def devices(self, dead: Dead) -> list[int]:
+        """See `Provider`."""
+        found = []
+        for name in dead.snapshots:
+            with suppress(OSError):
+                found.append(safe_open.own_device_number(f"/dev/mapper/{dm_name(*name.split('/'))}"))
+        return found
+
+    def remove(self, dead: Dead, log: Log, leftovers: Leftovers, timeout: float) -> None:
+        """See `Provider`."""
+        clean.remove(dead, log, leftovers, timeout)
+
+    def mend(
+        self, mapped: Mapping[str, str], volumes: Sequence[Volume], log: Log, leftovers: Leftovers, timeout: float
+    ) -> bool:
+        """See `Provider`."""
+        return clean.mend(mapped, volumes, log, leftovers, timeout)
+
+
+class _Armed:
+    """Snapshots of which LVM and the kernel know all that they may know before the window (`provider.Prepared`)."""
+
+    def __init__(self, made: Made, written: Sequence[Written], members: Sequence[Member], timeout: float) -> None:
+        self._made = made
+        self._written = written
+        self._members = members
+        self._timeout = timeout
+
+    @contextmanager
+    def completed(self) -> Iterator[Sequence[Hold]]:
+        """See `Prepared`. LVM's lock is held in the block."""
+        made = self._made
+        with made.locked(PATIENCE):
+            # The kernel knows nothing of thin ones yet.
+            if made.is_thin and not made.is_still(self._written, self._timeout):
+                raise BusyError("another command has changed the thin snapshots meanwhile", remedy="run it again")
+            self._members = arm.complete(self._members)
+            yield [VolumeHold(member) for member in self._members]
+
+    def prove(self) -> Mapping[str, str]:
+        """See `Prepared`. Thin ones are activated."""
+        arm.prove(self._members)
+        return {member.copy.full_name: member.snapshot for member in self._members}
+
+
+def _suspended(copy: Snapshot) -> list[str]:
+    """Return the uuids of what is suspended for a snapshot, what lies below last."""
+    uuid = copy.origin.dm_uuid
+    return [uuid, f"{uuid}-real"] if copy.origin.is_thin and copy.origin.attr[0] in "oO" else [uuid]
+
+
+def _ids(run: RunContext) -> dict[str, str]:
+    """Return the device-mapper uuids of the snapshots that were made, by their names (`vg/lv`)."""
+    return {name: uuid for uuid, name in run.ledger.made.items()}
