@@ -72,10 +72,10 @@ class Hold(Protocol):
         """Take its snapshot, in one atomic step. Raises: SnapshotError."""
 
     def prove(self) -> None:
-        """Check that it is still held: in the end nothing would show that it was not. Raises: SnapshotError."""
+        """Check that it is still held: in the end nothing would show that it was not. Raises: BusyError."""
 
     def resume(self) -> None:
-        """Resume the volume. Raises: OSError; SnapshotError when somebody else has resumed it already."""
+        """Resume the volume. Raises: OSError; BusyError when somebody else has resumed it already."""
 
     def give_up(self) -> None:
         """Resume the volume as it was before, after an error anywhere. Raises: OSError."""

@@ -67,7 +67,7 @@ class VolumeHold:
             raise SnapshotError(f"the kernel did not make the snapshot of {name}: {error.strerror}") from error
 
     def prove(self) -> None:
-        """Check that the volume is still suspended: in the end nothing would tell. Raises: SnapshotError."""
+        """Check that the volume is still suspended: in the end nothing would tell. Raises: BusyError."""
         if not self._look() & SUSPENDED:
             raise resumed_by_others(self._member.copy.origin.full_name)
 
