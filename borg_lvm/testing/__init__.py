@@ -1,4 +1,4 @@
-"""The tests that every application's plugin must pass: docs/plugins.md shows their use. They need pytest."""
+"""Contracts, as tests that need pytest: of applications' plugins (docs/plugins.md shows its use), and of providers."""
 
 from borg_lvm.testing.subject import Subject
 from borg_lvm.testing.suite import ApplicationContract

@@ -1,0 +1,1 @@
+"""LVM for the contract of providers, and providers that are wrong."""
