@@ -8,12 +8,11 @@ from __future__ import annotations
 from borg_lvm.config.fields import key, required
 from borg_lvm.config.value_types import AbsolutePath, Choice, ListOf, Seconds, Switch, Text, Whole
 from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
-from borg_lvm.linux import opening, permissions, processes, subprocesses
-from borg_lvm.linux.opening import HANDLE
+from borg_lvm.linux import permissions, processes, subprocesses
 from borg_lvm.linux.subprocesses import SYSTEM_PATH, Account
 from borg_lvm.machine import mounts
 from borg_lvm.machine.mounts import above
-from borg_lvm.plugins import client_process, wrappers
+from borg_lvm.plugins import client_process, opening, wrappers
 from borg_lvm.plugins.application import (
     Added,
     Application,
@@ -26,6 +25,7 @@ from borg_lvm.plugins.application import (
 )
 from borg_lvm.plugins.backup_command import Excluded, Invocation, LivePath, Marked, Reading, Tainted
 from borg_lvm.plugins.manager import hookimpl
+from borg_lvm.plugins.opening import HANDLE
 
 __all__ = [
     "HANDLE",

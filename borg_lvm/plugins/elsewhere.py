@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 from borg_lvm.errors import UsageError
-from borg_lvm.linux import opening
+from borg_lvm.plugins import opening
 from borg_lvm.plugins.backup_command import Invocation
 
 ENGINES = frozenset("exec restart run start".split())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm.linux import opening
+from borg_lvm.plugins import opening
 
 
 def test_a_plain_file_is_opened(tmp_path: Path) -> None:
