@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import NoReturn
 
-from borg_lvm.linux import namespaces, processes, safe_open, syscalls
+from borg_lvm.linux import namespaces, processes, safe_mount, safe_open, syscalls
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import Signals
 from borg_lvm.linux.timeouts import GRACE
@@ -124,7 +124,7 @@ def _child(player: ManagedApplication, view: View, tell: int) -> NoReturn:
 def _look(player: ManagedApplication, view: View) -> Answer:
     namespaces.make_own()
     for source, target in view.shown:
-        safe_open.bind_path(source, target)
+        safe_mount.bind_path(source, target)
     if not all(_shows_copy(data.path, view.devices) for data in player.probe.paths):
         return Answer()
     # Over our own folder, which a plugin has no use for.

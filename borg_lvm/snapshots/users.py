@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Mapping, Set
 from contextlib import suppress
 
-from borg_lvm.linux import device_mapper, looking, namespaces, processes, safe_open, syscalls
+from borg_lvm.linux import device_mapper, looking, namespaces, processes, safe_mount, syscalls
 from borg_lvm.linux.processes import Process
 from borg_lvm.log import Log
 from borg_lvm.machine import mounts
@@ -85,7 +85,7 @@ class _Spaces:
         rows = _rows(self._numbers, "self/mountinfo", self._proc)
         for row in reversed(rows):
             with suppress(OSError):
-                safe_open.unmount(mounts.plain(os.fsdecode(row[4])), syscalls.MNT_DETACH, self._devices)
+                safe_mount.unmount(mounts.plain(os.fsdecode(row[4])), syscalls.MNT_DETACH, self._devices)
         return bool(rows)
 
     def _enter(self, number: int) -> None:

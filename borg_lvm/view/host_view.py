@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from borg_lvm.errors import SnapshotError, SnapshotLostError, with_notes
-from borg_lvm.linux import processes, safe_open, syscalls
+from borg_lvm.linux import processes, safe_mount, safe_open, syscalls
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
@@ -231,7 +231,7 @@ def _protect(targets: Sequence[str]) -> None:
     flags = syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV
     for mount in mounts.Table(mounts.read()).mounts if targets else ():
         if any(mount.path == target or mount.path.startswith(f"{target}/") for target in targets):
-            safe_open.remount(mount.path, mount.id, flags)
+            safe_mount.remount(mount.path, mount.id, flags)
 
 
 def _prove(plan: Plan, base: str, laid: Sequence[mounting.Step], devices: Sequence[int]) -> None:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
-from borg_lvm.linux import safe_open, syscalls
+from borg_lvm.linux import safe_mount, safe_open, syscalls
 from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import mounts
 from borg_lvm.machine.mounts import Mount, above, relative
@@ -111,8 +111,8 @@ class Ground:
             folder, name = self._folder(step.target, outer)
             stack.callback(os.close, folder)
             if self.base and outer is None:
-                safe_open.mount_point(folder, name, source)
-            top = safe_open.lay(source, folder, name, flags, known)
+                safe_mount.mount_point(folder, name, source)
+            top = safe_mount.lay(source, folder, name, flags, known)
         self._laid.append(step)
         if step.target in self._outer:
             self._tops[step.target] = top

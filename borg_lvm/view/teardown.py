@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-from borg_lvm.linux import namespaces, processes, safe_open, syscalls
+from borg_lvm.linux import namespaces, processes, safe_mount, syscalls
 from borg_lvm.log import Log
 from borg_lvm.snapshots import users
 from borg_lvm.view.mounting import Step
@@ -77,7 +77,7 @@ def _unmounted(namespace: int, mounted: Sequence[Step]) -> bool:
 
 def _unmount(step: Step) -> None:
     try:
-        safe_open.unmount(step.target, syscalls.MNT_DETACH if step.kind == "hole" else 0)
+        safe_mount.unmount(step.target, syscalls.MNT_DETACH if step.kind == "hole" else 0)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOENT):  # not mounted (any more): an earlier try has done it
             raise

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.errors import SnapshotError
-from borg_lvm.linux import safe_open, syscalls
+from borg_lvm.linux import safe_mount, safe_open, syscalls
 
 pytestmark = pytest.mark.process
 RUNS = int(os.environ.get("BORG_LVM_RUNS", "0"))
@@ -132,7 +132,7 @@ def new_file(ground: Ground, name: str) -> str:
 def mount_point(ground: Ground, name: str) -> str:
     above, last = os.path.split(f"{ground.top}/{name}")
     with safe_open.path(above, flags=safe_open.FOLDER) as folder:
-        safe_open.mount_point(folder, last, folder)
+        safe_mount.mount_point(folder, last, folder)
     return "inside"
 
 
