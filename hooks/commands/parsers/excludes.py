@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from borg_lvm.plugin_api import Excluded, Invocation
-from borg_lvm_hooks.commands.parsers import options, patterns
+from borg_lvm_hooks.commands.parsers import go_paths, options, patterns
 
 WILDCARDS = frozenset("*?[]{}\\")
 # Options of tar that change what its patterns mean.
@@ -52,10 +52,10 @@ def restic(invocation: Invocation, parsed: options.Parsed) -> tuple[Excluded, ..
     every = [*parsed.values("--exclude", "--iexclude")]
     for path in parsed.values("--exclude-file", "--iexclude-file"):
         try:
-            text = patterns.go_text(patterns.contents(invocation, path, "restic's exclude file"))
+            text = go_paths.go_text(patterns.contents(invocation, path, "restic's exclude file"))
         except (patterns.UnreadableError, ValueError):
             return ()
-        listed = [line.strip(patterns.GO_SPACE) for line in patterns.go_lines(text)]
+        listed = [line.strip(go_paths.GO_SPACE) for line in go_paths.go_lines(text)]
         every += listed
         if path in parsed.values("--exclude-file"):  # names of variables are put in there
             found += ((line, "--exclude-file") for line in listed if "$" not in line)

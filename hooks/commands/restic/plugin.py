@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from borg_lvm.plugin_api import Invocation, LivePath, Marked, Reading, Tainted, hookimpl
-from borg_lvm_hooks.commands.parsers import excludes, options, patterns
+from borg_lvm_hooks.commands.parsers import excludes, go_paths, options, patterns
 from borg_lvm_hooks.commands.restic import pflag
 
 # Options of every command: restic 0.14.0 (restic help) to 0.19 (internal/global/global.go).
@@ -208,22 +208,22 @@ def _targets(invocation: Invocation, parsed: options.Parsed, problems: list[str]
                 targets += reader(invocation, content)
             except patterns.UnreadableError as error:
                 problems.append(str(error))
-            except patterns.BadGlobError as error:
+            except go_paths.BadGlobError as error:
                 problems.append(f"restic's list {path!r} has a pattern that restic will refuse: {error}")
     return targets + list(parsed.words)
 
 
 def _globs(invocation: Invocation, content: bytes) -> list[str]:
     found = []
-    for line in patterns.go_lines(patterns.go_text(content)):
-        pattern = line.strip(patterns.GO_SPACE)
+    for line in go_paths.go_lines(go_paths.go_text(content)):
+        pattern = line.strip(go_paths.GO_SPACE)
         if pattern and not pattern.startswith("#"):
-            found += patterns.go_glob(invocation.cwd, pattern)
+            found += go_paths.go_glob(invocation.cwd, pattern)
     return found
 
 
 def _verbatim(invocation: Invocation, content: bytes) -> list[str]:
-    return [line for line in patterns.go_lines(patterns.go_text(content)) if line]
+    return [line for line in go_paths.go_lines(go_paths.go_text(content)) if line]
 
 
 def _raw(invocation: Invocation, content: bytes) -> list[str]:
@@ -259,7 +259,7 @@ def _location(invocation: Invocation, parsed: options.Parsed, problems: list[str
     except patterns.UnreadableError as error:
         problems.append(str(error))
         return ""
-    return patterns.go_text(content).strip(patterns.GO_SPACE)
+    return go_paths.go_text(content).strip(go_paths.GO_SPACE)
 
 
 def _repository(invocation: Invocation, location: str) -> Iterator[LivePath]:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from borg_lvm.plugins.backup_command import Invocation, Reading
-from borg_lvm_hooks.commands.parsers import options, patterns
+from borg_lvm_hooks.commands.parsers import go_paths, options
 from borg_lvm_hooks.commands.restic import plugin as restic
 
 
@@ -215,15 +215,15 @@ def test_options_do_not_change_the_sources(among: list[list[str]], after: list[l
     ],
 )
 def test_gos_patterns(pattern: str, matches: tuple[str, ...], misses: tuple[str, ...]) -> None:
-    expression = patterns.go_pattern(pattern)
+    expression = go_paths.go_pattern(pattern)
     assert [name for name in matches if not expression.fullmatch(name)] == []
     assert [name for name in misses if expression.fullmatch(name)] == []
 
 
 @pytest.mark.parametrize("pattern", ["[", "[a", "[]a]", "[-a]", "[a-]", "a\\", "[^", "[a\\"])
 def test_gos_malformed_patterns(pattern: str) -> None:
-    with pytest.raises(patterns.BadGlobError):
-        patterns.go_pattern(pattern)
+    with pytest.raises(go_paths.BadGlobError):
+        go_paths.go_pattern(pattern)
 
 
 FLAG = re.compile(r"^\s+(?:(-\w), )?\s*(--[\w-]+)(?: ([a-z]\S*))?(?:\s{2,}|$)")
