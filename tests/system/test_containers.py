@@ -14,7 +14,7 @@ import yaml
 from borg_lvm.errors import AbsentError
 from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import ApplicationContract, Subject
-from borg_lvm_hooks.applications import containers
+from borg_lvm_hooks.applications.containers import plugin as containers
 from tests.rig import Rig
 from tests.system.support.hosts.boxes import Boxes, boxes
 from tests.system.support.runs.live import Programs, Run, assert_nothing_left, away, tidy, wait_for

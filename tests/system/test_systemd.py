@@ -15,7 +15,7 @@ import yaml
 from borg_lvm.errors import AbsentError, QuiesceError
 from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import ApplicationContract, Subject
-from borg_lvm_hooks.applications import systemd
+from borg_lvm_hooks.applications.systemd import plugin as systemd
 from tests.rig import Rig
 from tests.system.support.hosts.units import CGROUPS, Manager, managed
 from tests.system.support.runs.live import Programs, Run, assert_nothing_left, away, tidy, wait_for

@@ -19,7 +19,7 @@ from borg_lvm.planning.application_data import Kept, PlannedApplication, ProbedA
 from borg_lvm.plugins import manager
 from borg_lvm.quiesce import discover, managed_application
 from borg_lvm.quiesce.discover import Discovered
-from borg_lvm_hooks.applications import writing
+from borg_lvm_hooks.applications.systemd import writing
 from tests.unit.plugins.test_manager import install
 
 STRANGER = """

@@ -33,7 +33,7 @@ from borg_lvm.plugin_api import (
     subprocesses,
 )
 from borg_lvm_hooks.applications.cgroups import Freezer, Group, refuse_read_only, refuse_what_is_needed
-from borg_lvm_hooks.applications.writing import writing_services
+from borg_lvm_hooks.applications.systemd.writing import writing_services
 
 TIMEOUT = 30.0
 START_TIMEOUT = 18.0

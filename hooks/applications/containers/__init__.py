@@ -1,0 +1,1 @@
+"""Containers of podman and Docker: what their engine tells of them, and pausing them."""
