@@ -6,17 +6,12 @@ milliseconds instead of some hundred. Those that were paused or stopped before a
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from borg_lvm.plugin_api import (
-    AbsentError,
     AbsolutePath,
     Application,
     ApplicationSettings,
@@ -33,14 +28,12 @@ from borg_lvm.plugin_api import (
     client_process,
     hookimpl,
     key,
-    mounts,
     required,
     subprocesses,
 )
-from borg_lvm_hooks.applications.cgroups import Freezer, Group, refuse_read_only, refuse_what_is_needed
+from borg_lvm_hooks.applications.cgroups import Freezer, refuse_read_only, refuse_what_is_needed
+from borg_lvm_hooks.applications.containers.container import TIMEOUT, Container, inspect, version
 
-TIMEOUT = 30.0
-IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs", "devpts", "mqueue", "proc", "sysfs", "cgroup2")
 # Right also when it is not paused, or gone; and it waits in the engine for a pause that is still on its way.
 UNPAUSE = (
     '"$0" unpause "$1" >/dev/null 2>&1; '
@@ -65,62 +58,6 @@ class Options:
     )
 
 
-@dataclass(frozen=True)
-class Container:
-    """A container as its engine describes it (`inspect`)."""
-
-    name: str
-    facts: Mapping[str, Any]
-
-    @property
-    def id(self) -> str:
-        """Its id: one that is made anew under the same name has another."""
-        return str(self.facts["Id"])
-
-    @property
-    def begun(self) -> str:
-        """What changes whenever it is started."""
-        return f"{self.id} {self.facts['State']['StartedAt']}"
-
-    @property
-    def status(self) -> str:
-        """`running`, `paused`, `exited` and so on."""
-        return str(self.facts["State"]["Status"])
-
-    @property
-    def runs(self) -> bool:
-        """Whether it has processes."""
-        return bool(self.facts["State"]["Pid"])
-
-    @property
-    def group(self) -> Group:
-        """The control group of all its processes, which has its id in its name. Raises: QuiesceError."""
-        try:
-            with open(f"/proc/{self.facts['State']['Pid']}/cgroup", encoding="utf-8") as file:
-                (path,) = (line[3:].rstrip("\n") for line in file if line.startswith("0::"))
-        except (OSError, ValueError) as error:
-            raise QuiesceError(f"{self.name} has just ended", remedy="run it again") from error
-        # Its first process may have moved into a group below that one: systemd in a container does.
-        before, found, rest = path.partition(self.id)
-        group = Group(self.name, before + found + rest.partition("/")[0])
-        if not found or not group.exists:
-            raise QuiesceError(f"{self.name} has no control group of its own (cgroup v2), but is in {path}")
-        return group
-
-    def kept(self) -> Iterator[DataPath]:
-        """Yield what it keeps outside of itself: writable volumes and folders, without sockets and the like."""
-        table = mounts.Table(mounts.read())
-        for mount in self.facts["Mounts"]:
-            source = str(mount.get("Source", ""))
-            if mount.get("Type") in ("bind", "volume") and mount.get("RW") and _may_hold_data(source, table):
-                yield DataPath(source, f"{mount['Type']} {mount['Destination']} of {self.name}")
-
-    def layer(self) -> str:
-        """Return where it writes what lies in no volume, if the engine tells."""
-        driver = self.facts.get("GraphDriver") or {}
-        return str((driver.get("Data") or {}).get("UpperDir") or "")
-
-
 class Containers(Application):
     """The containers of an entry."""
 
@@ -135,14 +72,14 @@ class Containers(Application):
 
     def probe(self) -> Probe:
         """Ask the engine for them. Raises: AbsentError."""
-        self.found = self.inspect()
+        self.found = inspect(self.engine, self.options.containers)
         kept: dict[str, DataPath] = {}
         for data in [data for container in self.found for data in container.kept()]:
             kept.setdefault(data.path, data)  # containers may share a volume
         for path in self.options.paths:
             kept.setdefault(path, DataPath(path, "configured"))
         notes = [note for container in self.found for note in self.examine(container)]
-        return Probe(self.version(), tuple(kept.values()), tuple(notes))
+        return Probe(version(self.engine), tuple(kept.values()), tuple(notes))
 
     def examine(self, container: Container) -> Iterator[str]:
         """Yield what a person should know; refuse what we need ourselves."""
@@ -160,7 +97,7 @@ class Containers(Application):
 
     def intents(self) -> Sequence[Intent]:
         """Decide what is held still by us, and return what lets it go on."""
-        now = self.inspect()
+        now = inspect(self.engine, self.options.containers)
         if [container.id for container in now] != [container.id for container in self.found]:
             raise QuiesceError("a container has been made anew meanwhile", remedy="run it again")
         self.found = now
@@ -183,7 +120,7 @@ class Containers(Application):
         self.freezer.confirm()
         if all(container.runs for container in self.found):
             return ""
-        for before, now in zip(self.found, self.inspect(), strict=True):
+        for before, now in zip(self.found, inspect(self.engine, self.options.containers), strict=True):
             if now.begun != before.begun:
                 raise QuiesceError(f"{now.name} was started before the snapshots were there", remedy="run it again")
         return ""
@@ -191,24 +128,6 @@ class Containers(Application):
     def close(self) -> None:
         """End what has not begun."""
         self.stack.close()
-
-    def inspect(self) -> list[Container]:
-        """Return the containers as they are now."""
-        argv = [self.engine, "container", "inspect", *self.options.containers]
-        try:
-            told = json.loads(subprocesses.run(argv, timeout=TIMEOUT))
-        except subprocesses.ProgramError as error:
-            raise _not_told(self.engine, error) from error
-        return [Container(name, facts) for name, facts in zip(self.options.containers, told, strict=True)]
-
-    def version(self) -> str:
-        """Return the engine's version."""
-        field = "{{.Server.Version}}" if self.engine == "docker" else "{{.Client.Version}}"
-        try:
-            version = subprocesses.run([self.engine, "version", "--format", field], timeout=TIMEOUT)
-            return f"{self.engine} {version.strip()}"
-        except subprocesses.ProgramError as error:
-            raise _not_told(self.engine, error) from error
 
 
 class Paused(Containers):
@@ -258,24 +177,6 @@ class Paused(Containers):
             raise QuiesceError(f"{container.name} could not be unpaused", details=error.details) from error
 
 
-def _may_hold_data(path: str, table: mounts.Table) -> bool:
-    """Whether a path on the host is a file or folder that outlives the machine's next start."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return True  # what is not there any more is told by the core
-    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-        return False
-    return table.of(os.path.realpath(path)).fstype not in IN_MEMORY
-
-
-def _not_told(engine: str, error: subprocesses.ProgramError) -> QuiesceError:
-    words = error.stderr.lower()
-    gone = "no such" in words or "cannot connect to the docker daemon" in words or not error.returncode
-    lines = error.details or (error.message,)
-    return (AbsentError if gone else QuiesceError)(f"{engine} does not tell of them", details=lines)
-
-
 class Engine:
     """A plugin for the containers of one engine."""
 
@@ -311,9 +212,8 @@ class Engine:
         return [found for name in names for found in self._found(name)]
 
     def _found(self, name: str) -> Iterator[DiscoveredApplication]:
-        wish = ApplicationSettings(name, "pause", TIMEOUT, Options((name,)))
         try:
-            (container,) = Containers(wish, self.name).inspect()
+            (container,) = inspect(self.name, [name])
         except QuiesceError:
             return  # it has ended meanwhile
         kept = tuple(dict.fromkeys(data.path for data in container.kept()))
