@@ -22,7 +22,7 @@ from borg_lvm.linux.subprocesses import Account
 from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications.postgresql import plugin as postgresql
-from borg_lvm_hooks.applications.postgresql import verify
+from borg_lvm_hooks.applications.postgresql import psql, verify
 from tests.rig import Rig
 from tests.system.support.backups.archives import Borg
 from tests.system.support.runs.live import Programs, Run, assert_nothing_left, away, hidden, script, tidy
@@ -310,7 +310,7 @@ class ClusterSubject(Subject):
         self.server.cluster.sql("create table if not exists words (word text)")
 
     def make(self, deadline: float) -> Application:
-        options = postgresql.Options(socket=str(self.server.cluster.sockets))
+        options = psql.Options(socket=str(self.server.cluster.sockets))
         return postgresql.PostgreSQL(ApplicationSettings("it", self.level, deadline, options))
 
     def write(self, seconds: float) -> bool:

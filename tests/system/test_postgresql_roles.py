@@ -13,7 +13,7 @@ import pytest
 
 from borg_lvm.errors import QuiesceError
 from borg_lvm.plugins.application import ApplicationSettings
-from borg_lvm_hooks.applications.postgresql import backup_mode
+from borg_lvm_hooks.applications.postgresql import backup_mode, psql
 from borg_lvm_hooks.applications.postgresql import plugin as postgresql
 from tests.system.support.servers.postgres import BIN, OTHERS, OWN, USER, Cluster, cluster, programs_of
 
@@ -44,7 +44,7 @@ def running(major: str) -> Iterator[Cluster]:
         shutil.rmtree(BASE)
 
 
-def probed(options: postgresql.Options, level: str) -> postgresql.PostgreSQL:
+def probed(options: psql.Options, level: str) -> postgresql.PostgreSQL:
     """Return an application that has been asked where its data is."""
     application = postgresql.PostgreSQL(ApplicationSettings("it", level, 20.0, options))
     try:
@@ -60,7 +60,7 @@ def test_backup_mode_takes_no_more_than_its_own_two_functions(major: str) -> Non
     with running(major) as server:
         number = int(server.sql("show server_version_num"))
         begin, end = backup_mode.functions(number)
-        options = postgresql.Options(socket=str(server.sockets), role="weak")
+        options = psql.Options(socket=str(server.sockets), role="weak")
 
         def refused(told: str) -> None:
             with pytest.raises(QuiesceError, match=told):
@@ -115,7 +115,7 @@ def at_home(**files: str) -> Iterator[Path]:
 def test_a_password_comes_from_the_users_own_file() -> None:
     with running(OWN) as server:
         server.sql(f"create role keeper login superuser password '{SECRET}'")
-        options = postgresql.Options(socket=str(server.sockets), role="keeper")
+        options = psql.Options(socket=str(server.sockets), role="keeper")
         line = f"{server.sockets}:5432:*:keeper:"
         right = SECRET.replace("\\", "\\\\").replace(":", "\\:")
         with pytest.raises(QuiesceError, match="no password supplied"):
@@ -139,7 +139,7 @@ def test_a_service_tells_who_we_are_and_leads_to_no_other_server() -> None:
     with running(OWN) as server:
         server.sql(f"create role keeper login superuser password '{SECRET}'")
         server.sql("create database books")
-        options = postgresql.Options(socket=str(server.sockets), service="books")
+        options = psql.Options(socket=str(server.sockets), service="books")
         mine = f"user=keeper\npassword={SECRET}\ndbname=books\n"
         elsewhere = BASE / "elsewhere"
         elsewhere.symlink_to(server.sockets)
@@ -178,9 +178,9 @@ def test_a_service_that_leads_to_another_server_is_refused() -> None:
             services = {"other": f"host={other}", "hidden": "hostaddr=127.0.0.1"}
             with at_home(pg_service_conf="".join(f"[{name}]\n{text}\n" for name, text in services.items())):
                 for name, told in (("other", str(other)), ("hidden", "an address of a network")):
-                    options = postgresql.Options(socket=str(made.sockets), service=name)
+                    options = psql.Options(socket=str(made.sockets), service=name)
                     with pytest.raises(QuiesceError, match=f"the service {name} leads to {told}, port 5432, and"):
                         probed(options, "none")
-                probed(postgresql.Options(socket=str(made.sockets)), "none").close()
+                probed(psql.Options(socket=str(made.sockets)), "none").close()
     finally:
         shutil.rmtree(BASE)

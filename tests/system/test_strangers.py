@@ -25,6 +25,7 @@ from borg_lvm.linux import timeouts
 from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm_hooks.applications.mysql import mariadb, sql_server
 from borg_lvm_hooks.applications.postgresql import plugin as postgresql
+from borg_lvm_hooks.applications.postgresql import psql
 from borg_lvm_hooks.applications.redis import plugin as redis
 from borg_lvm_hooks.applications.sqlite import plugin as sqlite
 from tests.rig import Rig
@@ -215,7 +216,7 @@ def test_a_socket_that_is_swapped_for_roots_gets_no_password_of_roots(stranger: 
             other.symlink_to(roots.socket)
             stranger.own(other)
             stranger.run("swap", place, other, ready="swaps")
-            options = postgresql.Options(socket=str(stranger.home))
+            options = psql.Options(socket=str(stranger.home))
             for _ in range(3 * ROUNDS):
                 probed(postgresql.PostgreSQL(ApplicationSettings("it", "none", 10.0, options)), 10.0)
                 assert SECRET not in stranger.heard(), stranger.heard()
@@ -326,7 +327,7 @@ def test_no_program_looks_at_a_copy_as_root_for_a_stranger(stranger: Stranger) -
 def test_an_answer_without_end_ends_soon(stranger: Stranger, kind: str) -> None:
     """Notices, or rows: those the client keeps until it has all, or no room; then it waits for their end."""
     stranger.run(kind, stranger.home / ".s.PGSQL.5432")
-    options = postgresql.Options(socket=str(stranger.home))
+    options = psql.Options(socket=str(stranger.home))
 
     def look() -> None:
         with closing(postgresql.PostgreSQL(ApplicationSettings("it", "none", 10.0, options))) as application:

@@ -10,17 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 from borg_lvm.plugin_api import (
-    AbsolutePath,
-    Account,
     Added,
     Application,
     ApplicationSettings,
@@ -29,33 +25,15 @@ from borg_lvm.plugin_api import (
     DiscoveredApplication,
     Probe,
     QuiesceError,
-    Text,
-    Whole,
-    client_process,
     hookimpl,
-    key,
 )
-from borg_lvm_hooks.applications.clients import Client
-from borg_lvm_hooks.applications.peers import held, refuse_foreign
-from borg_lvm_hooks.applications.postgresql import backup_mode
+from borg_lvm_hooks.applications.peers import refuse_foreign
+from borg_lvm_hooks.applications.postgresql import backup_mode, psql
 from borg_lvm_hooks.applications.postgresql import verify as postgresql_copy
+from borg_lvm_hooks.applications.postgresql.psql import Options
 from borg_lvm_hooks.applications.running import servers
 
-CONNECT_TIMEOUT = 30.0
-PLACE = "SELECT json_build_object('host', :'HOST', 'port', :'PORT', 'local', inet_server_addr() IS NULL);"
-"""Where psql has come to, in its own words."""
-MARK = "borg-lvm-end"
-PSQL = Client(
-    "psql",
-    ("--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password", "--set", "ON_ERROR_STOP=1"),
-    "postgresql",
-    "psycopg",
-    "psycopg[binary]",
-)
-OPTIONS = "-c client_min_messages=error -c search_path=pg_catalog"
-"""No function of a user's may take the place of the server's own: we may be a superuser."""
 BACKUP_MODE = "backup-mode"
-_NAME = Text("a name", r"[^\u0000-\u001f]+")
 
 # What the server says of itself, as one line of JSON. Source: PostgreSQL documentation, chapters 9.26, 20.2, 54.
 FACTS = """
@@ -72,42 +50,6 @@ MAY_CHECKPOINT = "SELECT pg_has_role(current_user, 'pg_checkpoint', 'USAGE')::in
 CHECKPOINT_ROLE_SINCE = 150000
 
 
-@dataclass(frozen=True)
-class Options:
-    """Where the cluster is and who we are to it. A password comes from the ~/.pgpass of the operating system's user."""
-
-    socket: str = key(
-        AbsolutePath(), "/run/postgresql", "The directory of the cluster's socket.", "/var/lib/postgresql/run"
-    )
-    port: int = key(
-        Whole(1, 65535), 5432, "The cluster's port, which is part of its socket's name, also without a network.", 5433
-    )
-    role: str = key(
-        Text("the name of a role", r"[^\u0000-\u001f]*"),
-        "",
-        "The database role; that of the operating system's user if it is not given. It needs to be a superuser, or a "
-        "member of pg_read_all_settings and, for the level checkpoint, of pg_checkpoint (PostgreSQL 15 or newer); for "
-        "backup-mode it needs REPLICATION, and EXECUTE on pg_backup_start and pg_backup_stop.",
-        "backup",
-    )
-    database: str = key(_NAME, "postgres", "The database to connect to.", "template1")
-    service: str = key(
-        Text("the name of a service", r"[^\u0000-\u001f]*"),
-        "",
-        "A service of pg_service.conf, the server's own file or that of the operating system's user: what it tells of "
-        "user, database, password and the like is used in the place of role and database. If it tells of a host or a "
-        "port, these must be those of socket and port.",
-        "backup",
-    )
-    os_user: str = key(
-        Text("the name of a user", r"[^\u0000-\u001f]*"),
-        "",
-        "The user of the operating system as which psql is run; the cluster's own, who listens at the socket, if it is "
-        "not given.",
-        "backup",
-    )
-
-
 class PostgreSQL(Application):
     """One cluster."""
 
@@ -115,24 +57,22 @@ class PostgreSQL(Application):
         self._options: Options = wish.options
         self._level = wish.level
         self._stack = ExitStack()
-        self._psql: client_process.Child | None = None
+        self._session: psql.Session | None = None
         self._facts: Mapping[str, Any] = {}
         self._checkpoint = "0/0"
         self._slot = f"borg_lvm_{os.getpid()}_{secrets.token_hex(4)}"
         self._segment = 0
         self._ended: backup_mode.Ended | None = None
-        self._account: Account | None = None
 
     def probe(self) -> Probe:
         """Connect, and ask the server where everything is."""
-        psql = self._psql = self._psql or self._connect()
-        facts = self._facts = json.loads(_query(psql, FACTS, CONNECT_TIMEOUT))
-        assert self._account
-        refuse_foreign(str(facts["data"]), self._account.uid)
+        session = self._session = self._session or self._stack.enter_context(psql.connected(self._options))
+        facts = self._facts = json.loads(session.query(FACTS))
+        refuse_foreign(str(facts["data"]), session.server.uid)
         if self._level == "checkpoint" and not facts["super"]:
-            self._refuse_without_checkpoint(psql)
+            self._refuse_without_checkpoint(session)
         if self._level == BACKUP_MODE:
-            means = json.loads(_query(psql, backup_mode.MEANS, CONNECT_TIMEOUT))
+            means = json.loads(session.query(backup_mode.MEANS))
             backup_mode.refuse_unless_possible(means, facts)
             self._segment = means["segment"]
         notes = [] if facts["config"].startswith(facts["data"] + "/") else [f"its configuration is {facts['config']}"]
@@ -142,17 +82,17 @@ class PostgreSQL(Application):
 
     def prepare(self) -> Iterator[None]:
         """Have it write out all that is in its memory; backup mode begins with that."""
-        assert self._psql
+        assert self._session
         number = self._facts["number"]
         statement = {"checkpoint": "CHECKPOINT;", BACKUP_MODE: backup_mode.begin(number)}.get(self._level)
         if self._level == BACKUP_MODE:
-            _query(self._psql, backup_mode.keep(number, self._slot), CONNECT_TIMEOUT)
+            self._session.query(backup_mode.keep(number, self._slot))
         if statement:
-            self._psql.say(_marked(statement))
-            while not self._psql.heard():
+            self._session.begin(statement)
+            while not self._session.psql.heard():
                 yield
-            self._psql.lines_until(MARK, CONNECT_TIMEOUT)
-        self._checkpoint = _query(self._psql, "SELECT redo_lsn FROM pg_control_checkpoint();", CONNECT_TIMEOUT)
+            self._session.answer()
+        self._checkpoint = self._session.query("SELECT redo_lsn FROM pg_control_checkpoint();")
 
     def quiesced(self) -> AbstractContextManager[None]:
         """Do nothing: its files are whole at any instant."""
@@ -160,17 +100,17 @@ class PostgreSQL(Application):
 
     def confirm(self) -> str:
         """See that nothing has changed; and end its backup mode."""
-        assert self._psql
-        self._refuse_changes(self._psql)
+        assert self._session
+        self._refuse_changes(self._session)
         if self._level != BACKUP_MODE:
             return ""
-        told = json.loads(_query(self._psql, backup_mode.end(self._facts["number"]), CONNECT_TIMEOUT))
+        told = json.loads(self._session.query(backup_mode.end(self._facts["number"])))
         self._ended = backup_mode.ended(told, self._segment)
         return f"backup mode from {self._ended.begin} to {self._ended.end}"
 
-    def _refuse_changes(self, psql: client_process.Child) -> None:
+    def _refuse_changes(self, session: psql.Session) -> None:
         """See that it is the same server, with its files in the same places: a new tablespace may lie anywhere."""
-        now = json.loads(_query(psql, FACTS, CONNECT_TIMEOUT))
+        now = json.loads(session.query(FACTS))
         if now["started"] != self._facts["started"]:
             raise QuiesceError("the server was started again meanwhile", remedy="run it again")
         if self._paths(now) != self._paths(self._facts):
@@ -183,12 +123,11 @@ class PostgreSQL(Application):
         """
         if not self._ended:
             return ()
-        assert self._psql
-        assert self._account
-        self._refuse_changes(self._psql)
-        if _query(self._psql, backup_mode.held(self._slot), CONNECT_TIMEOUT) != "1":
+        assert self._session
+        self._refuse_changes(self._session)
+        if self._session.query(backup_mode.held(self._slot)) != "1":
             raise QuiesceError("its slot was dropped before its WAL was saved", remedy="run it again")
-        return self._ended.added(str(self._facts["data"]), self._account.uid)
+        return self._ended.added(str(self._facts["data"]), self._session.server.uid)
 
     def close(self) -> None:
         """End psql."""
@@ -196,11 +135,11 @@ class PostgreSQL(Application):
 
     def verify(self, scratch: str) -> str:
         """See that the copy is of this cluster, as it runs, and holds the checkpoint and the WAL to recover from."""
-        assert self._account
-        known = postgresql_copy.Known(self._facts["system"], self._checkpoint, self._account)
+        assert self._session
+        known = postgresql_copy.Known(self._facts["system"], self._checkpoint, self._session.server)
         found = postgresql_copy.verify(self._facts["data"], known)
         return (
-            f"{found}, {backup_mode.verify(self._facts['data'], self._ended, self._account.uid)}"
+            f"{found}, {backup_mode.verify(self._facts['data'], self._ended, self._session.server.uid)}"
             if self._ended
             else found
         )
@@ -211,74 +150,13 @@ class PostgreSQL(Application):
         spaces = (DataPath(str(place), "tablespace") for place in facts["tablespaces"])
         return (DataPath(data, "data", labelled=self._level == BACKUP_MODE), wal, *spaces)
 
-    def _connect(self) -> client_process.Child:
-        owner = _listening(f"{self._options.socket}/.s.PGSQL.{self._options.port}")
-        self._account = Account(owner.pw_uid, owner.pw_gid)
-        user = _account(self._options.os_user) if self._options.os_user else owner
-        env = {"HOME": user.pw_dir, "PGOPTIONS": OPTIONS, "PGCONNECT_TIMEOUT": "20", **self._target(user.pw_name)}
-        account = Account(user.pw_uid, user.pw_gid)
-        psql = self._stack.enter_context(PSQL.started(env=env, user=account))
-        found = json.loads(_query(psql, PLACE, CONNECT_TIMEOUT))
-        self._refuse_elsewhere(found)
-        return psql
-
-    def _target(self, user: str) -> dict[str, str]:
-        """Return where psql is to connect to, in its environment: there a service says more than all others."""
-        options = self._options
-        target = {"PGHOST": options.socket, "PGPORT": str(options.port), "PGDATABASE": options.database}
-        target["PGUSER"] = options.role or user
-        return target | ({"PGSERVICE": options.service} if options.service else {})
-
-    def _refuse_elsewhere(self, found: Mapping[str, Any]) -> None:
-        """Refuse a service that leads to another server than the one whose socket and owner we know."""
-        options = self._options
-        place = os.path.realpath(found["host"]), int(found["port"])
-        if not found["local"] or place != (os.path.realpath(options.socket), options.port):
-            there = found["host"] if found["local"] else "an address of a network"
-            raise QuiesceError(
-                f"the service {options.service} leads to {there}, port {found['port']}, and this entry is for "
-                f"{options.socket}, port {options.port}",
-                remedy="give the service's host, which must be the folder of a socket, and its port as socket and port",
-            )
-
-    def _refuse_without_checkpoint(self, psql: client_process.Child) -> None:
+    def _refuse_without_checkpoint(self, session: psql.Session) -> None:
         known = self._facts["number"] >= CHECKPOINT_ROLE_SINCE
-        if not known or _query(psql, MAY_CHECKPOINT, CONNECT_TIMEOUT) != "1":
+        if not known or session.query(MAY_CHECKPOINT) != "1":
             raise QuiesceError(
                 f"the role {self._facts['user']} may not do a checkpoint",
                 remedy="GRANT pg_checkpoint TO it, or use the level none" if known else "use the level none",
             )
-
-
-def _query(psql: client_process.Child, statement: str, seconds: float) -> str:
-    """Have one statement done; returns its only line. Raises: QuiesceError with the server's words."""
-    psql.say(_marked(statement))
-    return "".join(psql.lines_until(MARK, seconds))
-
-
-def _marked(statement: str) -> str:
-    return f"{statement}\n\\echo {MARK}\n"
-
-
-def _listening(place: str) -> pwd.struct_passwd:
-    """Return who listens at a socket, as the kernel says. Raises: AbsentError; QuiesceError if it is root.
-
-    psql becomes that user, so he gains nothing by leading it elsewhere; but root's passwords are not for anybody.
-    """
-    with held(place, "pg_lsclusters") as peer:
-        if peer.uid == 0:
-            raise QuiesceError(f"it is root who listens at {place}, and no PostgreSQL server runs as root")
-    try:
-        return pwd.getpwuid(peer.uid)
-    except KeyError as error:
-        raise QuiesceError(f"the user {peer.uid}, who listens at {place}, has no name here") from error
-
-
-def _account(name: str) -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam(name)
-    except KeyError as error:
-        raise QuiesceError(f"there is no user {name!r} (os_user)") from error
 
 
 _LEVELS = {
