@@ -41,7 +41,12 @@ quiesced now (EX_TEMPFAIL).
 """
 READY = "READY"
 LEFT_BY_EDITORS = ("~", ".bak", ".orig", ".rpmnew", ".rpmorig", ".rpmsave", ".dpkg-old", ".dpkg-new", ".dpkg-dist")
-_COMMAND = ListOf(Text("a word", r"[^\u0000]*"), "a list: a program with its whole path, and its arguments")
+_WORDS = ListOf(Text("a word", r"[^\u0000]*"), "a list: a program with its whole path, and its arguments")
+
+
+def _command(doc: str, example: str) -> tuple[str, ...]:
+    """Declare a key that holds a command."""
+    return key(_WORDS, (), doc, example.split())
 
 
 @dataclass(frozen=True)
@@ -55,54 +60,39 @@ class Options:
         "with `thaw` in the reverse order; hidden files, and what editors and packages leave behind, are left out.",
         "/etc/borg-lvm/freeze.d",
     )
-    quiesce: tuple[str, ...] = key(
-        _COMMAND,
-        (),
+    quiesce: tuple[str, ...] = _command(
         "The command that quiesces the application. It ends with status 0 when the application is quiesced; 69 says "
         "that the application is not there, 75 that it cannot be quiesced now (the run tries again, see `attempts`), "
         "any other status that it failed.",
-        ["/usr/local/sbin/shopctl", "pause"],
+        "/usr/local/sbin/shopctl pause",
     )
-    resume: tuple[str, ...] = key(
-        _COMMAND,
-        (),
+    resume: tuple[str, ...] = _command(
         "The command that resumes it. It may be run twice, or when nothing has been quiesced, and must then do no "
         "harm.",
-        ["/usr/local/sbin/shopctl", "resume"],
+        "/usr/local/sbin/shopctl resume",
     )
-    session: tuple[str, ...] = key(
-        _COMMAND,
-        (),
+    session: tuple[str, ...] = _command(
         "A command that quiesces the application, writes the line READY, and resumes it when its standard input ends. "
         "Its end must resume the application too, however it comes: it is killed when the deadline has passed.",
-        ["/usr/local/sbin/hold-the-shop"],
+        "/usr/local/sbin/hold-the-shop",
     )
-    probe: tuple[str, ...] = key(
-        _COMMAND,
-        (),
+    probe: tuple[str, ...] = _command(
         "A command that is run first, also by `borg-lvm plan`, and changes nothing. Its status is 0 if all is well; 69 "
         "says that the application is not there.",
-        ["/usr/local/sbin/shopctl", "status"],
+        "/usr/local/sbin/shopctl status",
     )
-    prepare: tuple[str, ...] = key(
-        _COMMAND,
-        (),
-        "A command that is run before anything is quiesced: for what takes long.",
-        ["/usr/local/sbin/shopctl", "flush"],
+    prepare: tuple[str, ...] = _command(
+        "A command that is run before anything is quiesced: for what takes long.", "/usr/local/sbin/shopctl flush"
     )
-    confirm: tuple[str, ...] = key(
-        _COMMAND,
-        (),
+    confirm: tuple[str, ...] = _command(
         "A command that is run after the instant and before the application is resumed. Its status is 0 if the "
         "application was quiesced all the time.",
-        ["/usr/local/sbin/shopctl", "is-paused"],
+        "/usr/local/sbin/shopctl is-paused",
     )
-    verify: tuple[str, ...] = key(
-        _COMMAND,
-        (),
+    verify: tuple[str, ...] = _command(
         "A command that looks at the copy before the backup command starts. It sees it at the usual paths, read-only; "
         "BORG_LVM_SCRATCH names an empty folder in memory. Its status is 0 if the copy is right. It needs `paths`.",
-        ["/usr/local/sbin/shopctl", "check", "--read-only"],
+        "/usr/local/sbin/shopctl check --read-only",
     )
     paths: tuple[str, ...] = key(
         ListOf(AbsolutePath(), "a list of absolute paths"),
@@ -112,27 +102,29 @@ class Options:
     )
 
 
+@dataclass(frozen=True)
+class Step:
+    """A command that quiesces, and the one that resumes what it has quiesced."""
+
+    quiesce: tuple[str, ...]
+    resume: tuple[str, ...] = ()
+
+
 class Scripts(Application):
     """Runs commands. Those that quiesce are started beforehand, and wait: so the watchdog knows how to end them."""
 
-    def __init__(self, wish: ApplicationSettings) -> None:
+    def __init__(self, wish: ApplicationSettings, steps: Sequence[Step]) -> None:
         self.options: Options = wish.options
         self.wish = wish
+        self.steps = steps
         self.stack = ExitStack()
         self.children: list[client_process.Child] = []
+        self._not_resumed: list[str] = []
         options = self.options
-        others = (options.probe, options.prepare, options.confirm, options.resume, options.verify)
-        for argv in (*others, *self.commands()):
+        others = (options.probe, options.prepare, options.confirm, options.verify)
+        for argv in (*others, *(argv for step in steps for argv in (step.quiesce, step.resume))):
             if argv:
                 _refuse_unsafe(argv[0])
-
-    def commands(self) -> Sequence[Sequence[str]]:
-        """Return what quiesces the application, in order."""
-        return [self.options.quiesce]
-
-    def resuming(self, command: Sequence[str]) -> Sequence[str]:
-        """Return what resumes what a command has quiesced."""
-        return self.options.resume
 
     def probe(self) -> Probe:
         """Run the configured command, and tell of the configured paths."""
@@ -146,35 +138,34 @@ class Scripts(Application):
             with _told():
                 # The core's own limit is shorter.
                 yield from subprocesses.stepwise(self.options.prepare, env=self.environment("prepare"), timeout=86400.0)
-        for command in self.commands():
-            started = client_process.waiting(command, env=self.environment("freeze"))
+        for step in self.steps:
+            started = client_process.waiting(step.quiesce, env=self.environment("freeze"))
             self.children.append(self.stack.enter_context(started))
 
     def intents(self) -> Sequence[Intent]:
         """Have the watchdog end what quiesces, and then run what resumes: for each, the last one first."""
         environment = [f"{name}={value}" for name, value in self.environment("thaw").items()]
         found = []
-        for command, begun in zip(self.commands(), self.children, strict=True):
-            found += [Intent(("/usr/bin/env", *environment, *self.resuming(command))), begun.intent]
+        for step, begun in zip(self.steps, self.children, strict=True):
+            found += [Intent(("/usr/bin/env", *environment, *step.resume)), begun.intent]
         return found
 
     @contextmanager
     def quiesced(self) -> Iterator[None]:
         """Run what quiesces; then what resumes, in reverse, also for one that failed: it may have done half of it."""
-        failed: list[str] = []
         try:
             with ExitStack() as stack:
-                for command, begun in zip(self.commands(), self.children, strict=True):
-                    stack.callback(self._resume, command, failed)
+                for step, begun in zip(self.steps, self.children, strict=True):
+                    stack.callback(self._resume, step)
                     stack.callback(begun.kill)
                     begun.go()
-                    self._refuse_failure(command[0], begun)
+                    self._refuse_failure(step.quiesce[0], begun)
                 yield
         except BorgLvmError as error:  # the first failure is the one to be told, and those of resuming besides
-            error.details += tuple(failed)
+            error.details += tuple(self._not_resumed)
             raise
-        if failed:
-            raise QuiesceError(failed[0], details=tuple(failed[1:]))
+        if self._not_resumed:
+            raise QuiesceError(self._not_resumed[0], details=tuple(self._not_resumed[1:]))
 
     def _refuse_failure(self, program: str, begun: client_process.Child) -> None:
         status = begun.status(self.wish.deadline)
@@ -183,12 +174,12 @@ class Scripts(Application):
         if status:
             raise TOLD.get(status, QuiesceError)(f"{program} failed with status {status}", details=(begun.words(),))
 
-    def _resume(self, command: Sequence[str], failed: list[str]) -> None:
-        """Run what resumes; what went wrong is added to `failed`, so that the others are run nevertheless."""
+    def _resume(self, step: Step) -> None:
+        """Run what resumes; what went wrong is remembered, so that the others are run nevertheless."""
         try:
-            self.run(self.resuming(command), "thaw")
+            self.run(step.resume, "thaw")
         except BorgLvmError as error:
-            failed.append(" ".join([error.message, *error.details]))
+            self._not_resumed.append(" ".join([error.message, *error.details]))
 
     def confirm(self) -> str:
         """Run the configured command."""
@@ -221,26 +212,8 @@ class Scripts(Application):
         }
 
 
-class Directory(Scripts):
-    """Quiesces by the executables of a directory."""
-
-    def commands(self) -> Sequence[Sequence[str]]:
-        """Return them, in their order; looked for once."""
-        if not hasattr(self, "_found"):
-            self._found = _executables(self.options.directory)
-        return self._found
-
-    def resuming(self, command: Sequence[str]) -> Sequence[str]:
-        """Return the same with the other argument."""
-        return [command[0], "thaw"]
-
-
 class Session(Scripts):
     """Quiesces by a program that holds the application still while it lives."""
-
-    def commands(self) -> Sequence[Sequence[str]]:
-        """Return the program."""
-        return [self.options.session]
 
     def intents(self) -> Sequence[Intent]:
         """Have the watchdog end the program."""
@@ -279,11 +252,11 @@ def _told() -> Iterator[None]:
         raise kind(error.message, details=error.details) from error
 
 
-def _executables(folder: str) -> list[list[str]]:
+def _executables(folder: str) -> list[str]:
     _refuse_unsafe(folder)
     names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     paths = [os.path.join(folder, name) for name in names if not name.endswith(LEFT_BY_EDITORS)]
-    found = [[path, "freeze"] for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)]
+    found = [path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)]
     if not found:
         raise ConfigError(f"{folder} holds no executable", remedy="put some there, or remove the entry")
     return found
@@ -305,9 +278,11 @@ def _make(wish: ApplicationSettings) -> Application:
         raise ConfigError("exactly one of directory, quiesce with resume, and session must be given")
     if bool(options.quiesce) != bool(options.resume):
         raise ConfigError("quiesce and resume belong together")
+    if options.session:
+        return Session(wish, [Step(options.session)])
     if options.directory:
-        return Directory(wish)
-    return Session(wish) if options.session else Scripts(wish)
+        return Scripts(wish, [Step((path, "freeze"), (path, "thaw")) for path in _executables(options.directory)])
+    return Scripts(wish, [Step(options.quiesce, options.resume)])
 
 
 @hookimpl
