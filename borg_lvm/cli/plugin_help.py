@@ -7,7 +7,8 @@ from dataclasses import MISSING, replace
 from textwrap import wrap
 
 from borg_lvm.config.fields import default, keys
-from borg_lvm.config.schema import ApplicationEntry, Settings
+from borg_lvm.config.schema import Settings
+from borg_lvm.config.sections import ApplicationEntry
 from borg_lvm.errors import QuiesceError
 from borg_lvm.planning.application_data import ProbedApplication
 from borg_lvm.plugins import manager

@@ -7,7 +7,8 @@ settings = config.load("/root/other.yaml")    # this file alone
 """
 
 from borg_lvm.config.loader import DIRECTORY, load, with_overrides
-from borg_lvm.config.schema import ApplicationEntry, Consistency, LuksKey, Settings, SnapshotSettings
+from borg_lvm.config.schema import Consistency, Settings
+from borg_lvm.config.sections import ApplicationEntry, LuksKey, SnapshotSettings
 from borg_lvm.config.size import Size
 
 __all__ = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from borg_lvm.config.schema import Coverage
+from borg_lvm.config.sections import Coverage
 from borg_lvm.machine.mounts import Mount, Table
 from borg_lvm.planning.view_layout import FrozenPath, Resolved
 from borg_lvm.plugins.application import Probe

@@ -14,7 +14,8 @@ from typing import Any
 
 from borg_lvm.config.fields import default
 from borg_lvm.config.plugin_options import read_options
-from borg_lvm.config.schema import ApplicationEntry, Settings
+from borg_lvm.config.schema import Settings
+from borg_lvm.config.sections import ApplicationEntry
 from borg_lvm.errors import ConfigError
 from borg_lvm.linux import timeouts
 from borg_lvm.plugins import manager

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from borg_lvm.config.plugin_options import read_level, read_options
-from borg_lvm.config.schema import ApplicationEntry, Settings
+from borg_lvm.config.schema import Settings
+from borg_lvm.config.sections import ApplicationEntry
 from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
 from borg_lvm.linux import timeouts
 from borg_lvm.planning.application_data import ProbedApplication

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from borg_lvm.config.schema import Notification, Settings
+from borg_lvm.config.schema import Settings
+from borg_lvm.config.sections import Notification
 from borg_lvm.errors import BorgLvmError, LockedError
 from borg_lvm.linux import subprocesses
 from borg_lvm.linux.signals import Signals

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from borg_lvm.config.schema import Coverage
+from borg_lvm.config.sections import Coverage
 from borg_lvm.planning.application_data import (
     Coverer,
     Kept,

@@ -11,7 +11,7 @@ import pytest
 
 from borg_lvm.config.document import Place
 from borg_lvm.config.plugin_options import Word
-from borg_lvm.config.schema import ApplicationEntry, OnFailure
+from borg_lvm.config.sections import ApplicationEntry, OnFailure
 from borg_lvm.errors import InterruptedRunError, QuiesceError
 from borg_lvm.linux.signals import Signals
 from borg_lvm.plugins.application import Application, ApplicationSettings, ApplicationType, Probe

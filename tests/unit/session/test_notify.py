@@ -18,7 +18,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from borg_lvm import journal
-from borg_lvm.config.schema import Notification, Settings
+from borg_lvm.config.schema import Settings
+from borg_lvm.config.sections import Notification
 from borg_lvm.errors import BorgLvmError, LockedError, SourceError
 from borg_lvm.log import Log
 from borg_lvm.reporting import prometheus
