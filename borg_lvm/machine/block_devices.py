@@ -6,11 +6,15 @@ Source: Documentation/ABI/testing/sysfs-block-dm (dm/name, dm/uuid, dm/suspended
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 SYSFS = "/sys/dev/block"
 BLOCK = "/sys/block"
+MINORS = 1 << 20
+FIRST_MINOR = 1 << 19
+"""Snapshots get their device numbers in the upper half of the minor numbers, far from those LVM hands out."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,19 @@ def taken_minors() -> frozenset[int]:
     major = _dm_major()
     numbers = (name.split(":") for name in _names(SYSFS))
     return frozenset(int(minor) for found, minor in numbers if found == major)
+
+
+def persistent_minors(uuids: Iterable[str], taken: frozenset[int]) -> dict[str, int]:
+    """Choose a minor number for the snapshot of each volume, from the volume's LVM uuid: the same in every run."""
+    chosen: dict[str, int] = {}
+    used = set(taken)
+    for uuid in sorted(uuids):
+        minor = FIRST_MINOR + zlib.crc32(uuid.encode()) % (MINORS - FIRST_MINOR)
+        while minor in used:
+            minor = FIRST_MINOR + (minor + 1 - FIRST_MINOR) % (MINORS - FIRST_MINOR)
+        used.add(minor)
+        chosen[uuid] = minor
+    return chosen
 
 
 def _dm_major() -> str:

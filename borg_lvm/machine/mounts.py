@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from borg_lvm.errors import SourceError
@@ -80,6 +80,17 @@ def above(path: str) -> Iterator[str]:
         path = os.path.dirname(path)
         if path:
             yield path if path.strip("/") else "/"
+
+
+def upwards(path: str) -> Iterator[str]:
+    """Yield a path, then every folder above it, innermost first."""
+    yield path
+    yield from above(path)
+
+
+def nearest(paths: Iterable[str], *known: Container[str]) -> str | None:
+    """Return the first of some paths that one of these holds; None if none does."""
+    return next((path for path in paths if any(path in some for some in known)), None)
 
 
 def read() -> list[Mount]:

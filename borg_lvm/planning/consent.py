@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from borg_lvm.machine.mounts import Table, above, join, relative
+from borg_lvm.errors import shell_word
+from borg_lvm.machine.mounts import Mount, Table, above, join, nearest, relative, upwards
 from borg_lvm.machine.paths import SeenPath
-from borg_lvm.planning.view_layout import DECLARED, FrozenPath, Resolved, Wanted, if_live
+from borg_lvm.planning.view_layout import DECLARED, FrozenPath, Resolved, Wanted
+from borg_lvm.planning.volumes import Crypt
 from borg_lvm.plugins.backup_command import LivePath
 
 _PASSING = re.compile(r"[0-9a-f]{12,}(-init)?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -17,6 +19,22 @@ _PASSING = re.compile(r"[0-9a-f]{12,}(-init)?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a
 _NUMBER = re.compile(r"x?[0-9]+")
 """Those of revisions and users; a disk may be called so, too."""
 _OF_CONTAINERS = frozenset("overlay squashfs".split())
+
+
+def if_live(path: str) -> str:
+    """Say how a path is left live, on the command line and for good."""
+    word = shell_word(path)
+    key = f"live: [{path}]" if word == path and "," not in path else "live:"
+    return f"if it may be read live: --live {word}, or `{key}` in the configuration"
+
+
+def no_key(name: str, crypt: Crypt, mount: Mount) -> str:
+    """Say how a volume that nothing opens is opened, or left live."""
+    return (
+        f"{mount.path}: it lies on {name}, which is encrypted, and the kernel does not give the key of the mapping "
+        f"{crypt.name}: name a key file, in /etc/crypttab or under `luks:` in the configuration (`volume: {name}`), "
+        f"and a detached header, if it has one, in /etc/crypttab (`header=`); {if_live(mount.path)}"
+    )
 
 
 def way_out(cover: FrozenPath, resolved: Resolved) -> str:
@@ -40,8 +58,8 @@ def unwritable(resolved: Resolved, beside: Iterable[tuple[SeenPath, LivePath]]) 
     for seen, live in beside:
         path = seen.behind
         folder = os.path.dirname(path)
-        nearest = [next((outer for outer in (one, *above(one)) if outer in known), "") for one in (path, folder)]
-        if seen.kind != "missing" and frozen & {*nearest}:
+        shown = {nearest(upwards(one), known) for one in (path, folder)}
+        if seen.kind != "missing" and frozen & shown:
             yield f"{live.path}: {live.reason}; {if_live(folder)}"
 
 
@@ -52,7 +70,7 @@ def _stable(cover: FrozenPath, resolved: Resolved, passing: Sequence[re.Pattern[
     """
     frozen = {other.target for other in resolved.covers if other.mount.fstype != cover.mount.fstype}
     frozen |= set(resolved.left_out.sources)
-    kept = {outer for path in frozen for outer in (path, *above(path))}
+    kept = {outer for path in frozen for outer in upwards(path)}
     for outer in above(cover.target):
         if outer in kept:
             break
@@ -105,7 +123,7 @@ def _not_entered(wanted: Wanted, resolved: Resolved, table: Table) -> Iterator[t
             passed |= {one.behind}
     sources = resolved.left_out.sources
     for hole in resolved.holes:
-        source = next((outer for outer in above(hole.path) if outer in sources), None)
+        source = nearest(above(hole.path), sources)
         if source is None or hole.path in sources or hole.path in passed:
             continue
         same = table.of(hole.path).device == table.of(source).device

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,18 +10,15 @@ from borg_lvm.config.size import Size
 from borg_lvm.errors import SourceError
 from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import lvm
+from borg_lvm.machine.block_devices import persistent_minors
 from borg_lvm.machine.lvm import RUN_TAG, TAG, Volume, prefix
 from borg_lvm.machine.mounts import RAW, Mount
 from borg_lvm.planning import application_data, consent, file_systems
 from borg_lvm.planning.application_data import PlannedApplication
 from borg_lvm.planning.snapshot_size import Allotted, Known, allot, limit
 from borg_lvm.planning.view_layout import Hole as LiveHole
-from borg_lvm.planning.view_layout import Resolved, if_live
+from borg_lvm.planning.view_layout import Resolved
 from borg_lvm.planning.volumes import Crypt, SnapshotCandidate, Volumes
-
-MINORS = 1 << 20
-FIRST_MINOR = 1 << 19
-"""Snapshots get their device numbers in the upper half of the minor numbers, far from those LVM hands out."""
 
 
 @dataclass(frozen=True)
@@ -184,51 +180,87 @@ def make(
     Raises: SourceError with every reason why a source cannot be frozen, all of them at once; or when there is nothing
     to freeze at all, for then the command would read everything live under our name.
     """
-    problems = list(resolved.problems)
-    found = _found(resolved, volumes, problems)
-    problems += [
-        _no_key(one, mount)
-        for one, mount in found.values()
-        if one.crypt and one.volume.full_name not in wishes.key_files
-    ]
-    below = {one.volume.dm_uuid: volumes.below(one.volume) for one, _ in found.values()}
-    held = _ordered([one for one, _ in found.values()], wishes.logs, below)
-    problems += _written_while_held(held, below)
+    chosen, problems = _chosen(resolved, volumes, wishes)
+    held = volumes.ordered([one.candidate for one in chosen.values()], wishes.logs)
     space, too_little = allot([one.volume for one in held if not one.volume.is_thin], wishes.size, wishes.known)
-    problems += too_little
-    problems += volumes.crowded([one.volume for one in held])
+    problems += [*volumes.written_while_held(held), *too_little, *volumes.crowded([one.volume for one in held])]
     if problems:
         raise SourceError("cannot freeze every source path; nothing was done", details=tuple(problems))
     if not held:
         raise _nothing_to_do(resolved)
-    minors = _minors([one.volume for one in held], taken_minors) if wishes.persistent_minor else {}
-    mounted = {one.volume.uuid: mount for one, mount in found.values()}
-    order = {one.volume.uuid: number for number, one in enumerate(held)}
+    minors = persistent_minors((one.volume.uuid for one in held), taken_minors) if wishes.persistent_minor else {}
+    by_volume = {one.candidate.volume.uuid: one for one in chosen.values()}
     copies = tuple(
-        _copy(order[uuid], one, mounted[uuid], wishes, space.get(uuid), minors.get(uuid))
-        for one in held
-        for uuid in [one.volume.uuid]
-    )
-    covers = tuple(
-        Laid(
-            cover.target,
-            order[found[cover.mount.device][0].volume.uuid],
-            cover.inside,
-            cover.because,
-            device=cover.mount.fstype == RAW,
-        )
-        for cover in resolved.covers
+        _snapshot(number, by_volume[uuid], wishes, space.get(uuid), minors.get(uuid))
+        for number, uuid in enumerate(one.volume.uuid for one in held)
     )
     return Plan(
         run_id=wishes.run_id,
         copies=copies,
-        covers=covers,
+        covers=tuple(_laid(resolved, chosen, [one.volume.uuid for one in held])),
         holes=resolved.holes,
         live_sources=resolved.live_sources,
         sources=tuple(sources),
         consistency=wishes.consistency if len(copies) > 1 else "instant",
         notes=(*resolved.notes, *_size_of_nothing(copies, wishes.size)),
         absent=resolved.absent,
+    )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A volume that is to have a snapshot, and the mount that is read from it."""
+
+    candidate: SnapshotCandidate
+    mount: Mount
+
+
+def _chosen(resolved: Resolved, volumes: Volumes, wishes: Wishes) -> tuple[dict[str, _Chosen], list[str]]:
+    """Return the volume of each cover's device, once for each device, and why others cannot be frozen."""
+    chosen: dict[str, _Chosen] = {}
+    problems = list(resolved.problems)
+    for cover in sorted(resolved.covers, key=lambda cover: cover.mount.fstype == RAW):  # a file system says how to hold
+        mount = cover.mount
+        known = chosen.get(mount.device)
+        answer = file_systems.shown_otherwise(mount) or (known.candidate if known else volumes.find(mount))
+        if isinstance(answer, str):
+            nested = "" if cover.because == cover.target else f" ({cover.because})"
+            problems.append(f"{cover.target}{nested}: {answer}; {consent.way_out(cover, resolved)}")
+        else:
+            chosen.setdefault(mount.device, _Chosen(answer, mount))
+    problems += _named_twice(chosen.values())
+    for one in chosen.values():
+        if one.candidate.crypt and one.candidate.volume.full_name not in wishes.key_files:
+            problems.append(consent.no_key(one.candidate.volume.full_name, one.candidate.crypt, one.mount))
+    return chosen, problems
+
+
+def _laid(resolved: Resolved, chosen: Mapping[str, _Chosen], order: Sequence[str]) -> Iterator[Laid]:
+    """Yield what is laid over each path; `order` are the uuids of the volumes."""
+    for cover in resolved.covers:
+        number = order.index(chosen[cover.mount.device].candidate.volume.uuid)
+        yield Laid(cover.target, number, cover.inside, cover.because, device=cover.mount.fstype == RAW)
+
+
+def _snapshot(number: int, chosen: _Chosen, wishes: Wishes, space: Allotted | None, minor: int | None) -> Snapshot:
+    found, mount = chosen.candidate, chosen.mount
+    crypt, lone = found.crypt, mount.device in wishes.external_journals
+    return Snapshot(
+        origin=found.volume,
+        name=f"{prefix(wishes.run_id)}{number}",
+        extents=space.extents if space else 0,
+        size=space.size if space else 0,
+        limit=limit(found.volume, wishes.known) if space else 0,
+        measured=space is not None and space.measured,
+        why_size=space.why if space else "thin: takes what it needs from the pool",
+        minor=minor,
+        fstype=mount.fstype,
+        options="" if found.raw else file_systems.mount_options(mount, read_only_device=crypt is not None, lone=lone),
+        flags=file_systems.mount_flags(mount),
+        mounted_at="" if found.raw else mount.path,
+        crypt=crypt,
+        key_file=wishes.key_files.get(found.volume.full_name, "") if crypt else "",
+        without_journal=lone,
     )
 
 
@@ -249,102 +281,11 @@ def _nothing_to_do(resolved: Resolved) -> SourceError:
     )
 
 
-def _ordered(
-    members: Sequence[SnapshotCandidate], logs: Collection[str], below: Mapping[str, frozenset[str]]
-) -> list[SnapshotCandidate]:
-    """Return the volumes in the order in which they are held: logs (`vg/lv`) last, what lies on another before that.
-
-    Whoever is suspended first writes what is dirty to what lies below. And the order matters to a program that writes
-    by io_uring, as MariaDB does: a write that it has begun there ends, for the kernel, when the thread that began it
-    comes along again, and until then the file system cannot be held. A thread that waits for another volume, which is
-    held already, does not come along: then both wait for ever. Who writes data may have to wait for the log, never the
-    other way round.
-    """
-    uuids = {one.volume.dm_uuid for one in members}
-    return sorted(members, key=lambda one: (-len(below[one.volume.dm_uuid] & uuids), one.volume.full_name in logs))
-
-
-def _written_while_held(held: Sequence[SnapshotCandidate], below: Mapping[str, frozenset[str]]) -> Iterator[str]:
-    """Yield what cannot be held together: a volume whose own metadata are read or written then, on another of them."""
-    names = {one.volume.dm_uuid: one.volume.full_name for one in held}
-    for one in held:
-        if one.volume.layout <= {"linear", "striped"}:
-            continue
-        what = "its thin pool" if one.volume.is_thin else "it"
-        for name in sorted(names[uuid] for uuid in below[one.volume.dm_uuid] & names.keys()):
-            yield (
-                f"{one.volume.full_name} lies on {name}, which is to be suspended at the same instant, and {what} must "
-                "be read and written then; back them up in runs of their own"
-            )
-
-
-def _found(resolved: Resolved, volumes: Volumes, problems: list[str]) -> dict[str, tuple[SnapshotCandidate, Mount]]:
-    """Return the volume of each cover's device, once for each device; what cannot be frozen goes into `problems`."""
-    found: dict[str, tuple[SnapshotCandidate, Mount]] = {}
-    for cover in sorted(
-        resolved.covers, key=lambda cover: cover.mount.fstype == RAW
-    ):  # a file system on it says how to hold it
-        known = found.get(cover.mount.device)
-        answer = file_systems.shown_otherwise(cover.mount) or (known[0] if known else volumes.find(cover.mount))
-        if isinstance(answer, str):
-            nested = "" if cover.because == cover.target else f" ({cover.because})"
-            problems.append(f"{cover.target}{nested}: {answer}; {consent.way_out(cover, resolved)}")
-        else:
-            found.setdefault(cover.mount.device, (answer, cover.mount))
-    problems += _named_twice(found)
-    return found
-
-
-def _named_twice(found: Mapping[str, tuple[SnapshotCandidate, Mount]]) -> Iterator[str]:
+def _named_twice(chosen: Iterable[_Chosen]) -> Iterator[str]:
     """Yield what is wrong with a volume that is to be copied as it is, and once more by the LUKS mapping on it."""
     seen: dict[str, Mount] = {}
-    for one, mount in found.values():
-        other = seen.setdefault(one.volume.uuid, mount)
-        if other is not mount:
-            yield f"{mount.path} and {other.path} are both on {one.volume.full_name}; name one of them"
-
-
-def _no_key(found: SnapshotCandidate, mount: Mount) -> str:
-    assert found.crypt
-    return (
-        f"{mount.path}: it lies on {found.volume.full_name}, which is encrypted, and the kernel does not give the key "
-        f"of the mapping {found.crypt.name}: name a key file, in /etc/crypttab or under `luks:` in the configuration "
-        f"(`volume: {found.volume.full_name}`), and a detached header, if it has one, in /etc/crypttab (`header=`); "
-        f"{if_live(mount.path)}"
-    )
-
-
-def _minors(volumes: Sequence[Volume], taken: frozenset[int]) -> dict[str, int]:
-    """Choose a device number for each snapshot from its origin's id, so that it is the same in every run."""
-    chosen: dict[str, int] = {}
-    used = set(taken)
-    for volume in sorted(volumes, key=lambda volume: volume.uuid):
-        minor = FIRST_MINOR + zlib.crc32(volume.uuid.encode()) % (MINORS - FIRST_MINOR)
-        while minor in used:
-            minor = FIRST_MINOR + (minor + 1 - FIRST_MINOR) % (MINORS - FIRST_MINOR)
-        used.add(minor)
-        chosen[volume.uuid] = minor
-    return chosen
-
-
-def _copy(
-    number: int, found: SnapshotCandidate, mount: Mount, wishes: Wishes, space: Allotted | None, minor: int | None
-) -> Snapshot:
-    crypt, lone = found.crypt, mount.device in wishes.external_journals
-    return Snapshot(
-        origin=found.volume,
-        name=f"{prefix(wishes.run_id)}{number}",
-        extents=space.extents if space else 0,
-        size=space.size if space else 0,
-        limit=limit(found.volume, wishes.known) if space else 0,
-        measured=space is not None and space.measured,
-        why_size=space.why if space else "thin: takes what it needs from the pool",
-        minor=minor,
-        fstype=mount.fstype,
-        options="" if found.raw else file_systems.mount_options(mount, read_only_device=crypt is not None, lone=lone),
-        flags=file_systems.mount_flags(mount),
-        mounted_at="" if found.raw else mount.path,
-        crypt=crypt,
-        key_file=wishes.key_files.get(found.volume.full_name, "") if crypt else "",
-        without_journal=lone,
-    )
+    for one in chosen:
+        volume = one.candidate.volume
+        other = seen.setdefault(volume.uuid, one.mount)
+        if other is not one.mount:
+            yield f"{one.mount.path} and {other.path} are both on {volume.full_name}; name one of them"

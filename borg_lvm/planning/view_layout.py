@@ -11,8 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from borg_lvm.errors import shell_word
-from borg_lvm.machine.mounts import Mount, Table, above, raw
+from borg_lvm.machine.mounts import Mount, Table, above, nearest, raw, upwards
 from borg_lvm.machine.paths import SeenPath
 from borg_lvm.planning.left_out import LeftOut
 from borg_lvm.plugins.backup_command import Excluded, LivePath
@@ -30,18 +29,10 @@ ROOT_HOLES = (
     ("/run", "sockets and run-time state"),
     ("/tmp", "the command's temporary files"),  # noqa: S108 - a mount point, not a file of ours
 )
-
 DECLARED = "declared live"
 """The reason of a hole that the user wants."""
 NOT_THERE = os.strerror(errno.ENOENT)
 MOST_SOURCES = 2000
-
-
-def if_live(path: str) -> str:
-    """Say how a path is left live, on the command line and for good."""
-    word = shell_word(path)
-    key = f"live: [{path}]" if word == path and "," not in path else "live:"
-    return f"if it may be read live: --live {word}, or `{key}` in the configuration"
 
 
 @dataclass(frozen=True)
@@ -110,7 +101,7 @@ def resolve(wanted: Wanted, table: Table) -> Resolved:
         return Resolved((), (), (), (_too_many(len(wanted.sources)),), ())
     absent = [seen for seen in wanted.sources if wanted.skip_missing and seen.error == NOT_THERE]
     missing = [seen for seen in (*wanted.sources, *wanted.declared) if seen.kind == "missing" and seen not in absent]
-    problems = [_missing(seen) for seen in missing]
+    problems = [f"{seen.given}: {seen.error}; check the spelling, or leave it out" for seen in missing]
     if any(seen.error == NOT_THERE for seen in missing if seen in wanted.sources):
         problems.append("with `missing_sources: skip` in the configuration, sources that do not exist are left out")
     targets, live_sources = _targets(wanted)
@@ -152,7 +143,7 @@ def standing(resolved: Resolved, table: Table) -> frozenset[tuple[str, str, str]
     """
     covers = {cover.target for cover in resolved.covers}
     holes = {hole.path for hole in resolved.holes}
-    around = {path for target in covers for path in (target, *above(target))}
+    around = {path for target in covers for path in upwards(target)}
     found = set()
     for mount in table.mounts:
         ways = {mount.path, *above(mount.path)}
@@ -171,10 +162,6 @@ def _too_many(count: int) -> str:
     )
 
 
-def _missing(source: SeenPath) -> str:
-    return f"{source.given}: {source.error}; check the spelling, or leave it out"
-
-
 def _targets(wanted: Wanted) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
     """Return the paths to be frozen, each with the source as it was given, and the sources declared live.
 
@@ -188,16 +175,13 @@ def _targets(wanted: Wanted) -> tuple[dict[str, str], tuple[tuple[str, str], ...
     live_sources = []
     for source in wanted.sources:
         path = source.behind
-        over = declared.get(path) or next(
-            (declared[outer] for outer in above(path) if outer in declared and not (wanted.named or outer in whole)),
-            None,
-        )
         if source.kind == "missing" or source.error:
             continue
-        if over is None:
+        outer = nearest([path] if wanted.named else [path, *(one for one in above(path) if one not in whole)], declared)
+        if outer is None:
             targets.setdefault(path, source.given)
         else:
-            live_sources.append((source.given, over))
+            live_sources.append((source.given, declared[outer]))
     return targets, tuple(live_sources)
 
 
@@ -215,7 +199,7 @@ def _notes(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> Iterator[
 def _hidden(targets: Mapping[str, str], live: Mapping[str, Hole], table: Table, left_out: LeftOut) -> Iterator[str]:
     """Say what the command finds empty because root may not read it; not where that was declared, or is left out."""
     for mount in table.mounts:
-        outer = next((outer for outer in (mount.path, *above(mount.path)) if outer in targets or outer in live), None)
+        outer = nearest(upwards(mount.path), targets, live)
         if mount.hidden_from_root and outer in targets and outer not in live and not left_out.reason(mount):
             yield (
                 f"{mount.path} ({mount.fstype}) belongs to user {mount.hidden_from_root}, and not even root may read "
@@ -233,7 +217,7 @@ def _conflicts(targets: Mapping[str, str], needed: Sequence[tuple[SeenPath, Live
         f"{given}: must be frozen, but {live[outer].path} ({live[outer].reason}) must stay live and is, or contains, "
         "it; put the one outside the other, or declare the source live"
         for target, given in targets.items()
-        for outer in (target, *above(target))
+        for outer in upwards(target)
         if outer in live and (outer == target or any(further in targets for further in above(outer)))
     ]
 
@@ -266,10 +250,8 @@ def _nested(
     own = {target: table.of(target).device for target in targets} if one_file_system else {}
     for mount in table.mounts:
         path = mount.path
-        outer = next((outer for outer in (path, *above(path)) if outer in targets or outer in live), None)
-        if outer is None or outer in live or outer == path:
-            continue
-        if mount.hidden_from_root:
+        outer = nearest(upwards(path), targets, live)
+        if outer is None or outer in live or outer == path or mount.hidden_from_root:
             continue
         if mount.fstype in PSEUDO and not mount.is_trigger:
             holes[path] = Hole(path, f"{mount.fstype}, nothing to back up")
@@ -295,7 +277,7 @@ def _own(
     covers = {}
     for target, given in targets.items():
         mount = mounts[target]
-        outer = next((outer for outer in above(target) if outer in mounts or outer in holes), None)
+        outer = nearest(above(target), mounts, holes)
         if outer is None or outer in holes or mounts[outer].id != mount.id:
             covers[target] = FrozenPath(target, mount, mount.inside(target), given)
     return covers
@@ -303,11 +285,10 @@ def _own(
 
 def _devices(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> dict[str, FrozenPath]:
     """Return the covers of the targets that are block devices themselves."""
-    found = {seen.behind: seen.device for seen in sources if seen.device}
     return {
-        path: FrozenPath(path, raw(device, path), "/", targets[path])
-        for path, device in found.items()
-        if path in targets
+        seen.behind: FrozenPath(seen.behind, raw(seen.device, seen.behind), "/", targets[seen.behind])
+        for seen in sources
+        if seen.device and seen.behind in targets
     }
 
 
@@ -315,5 +296,5 @@ def _is_hidden(
     hole: Hole, targets: Mapping[str, str], covers: Mapping[str, FrozenPath], holes: Mapping[str, Hole]
 ) -> bool:
     """Tell whether a cover would hide this path: a hole is bound with all that is mounted below it."""
-    outer = next((path for path in above(hole.path) if path in targets or path in covers or path in holes), None)
+    outer = nearest(above(hole.path), targets, covers, holes)
     return outer is not None and outer not in holes

@@ -18,9 +18,10 @@ from contextlib import suppress
 from dataclasses import replace
 
 from borg_lvm.linux import safe_open
+from borg_lvm.planning.consent import if_live
 from borg_lvm.planning.file_systems import FREEZABLE
 from borg_lvm.planning.left_out import LeftOut
-from borg_lvm.planning.view_layout import Resolved, if_live
+from borg_lvm.planning.view_layout import Resolved
 
 FS_IOC_GET_ENCRYPTION_POLICY_EX = 0xC0096616
 LONGEST_POLICY = 24

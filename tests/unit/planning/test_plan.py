@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from borg_lvm.config import Size
 from borg_lvm.errors import SourceError
+from borg_lvm.machine.block_devices import FIRST_MINOR, MINORS, persistent_minors
 from borg_lvm.planning import plan
-from borg_lvm.planning.plan import FIRST_MINOR, MINORS, Plan, Snapshot
+from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.planning.volumes import Volumes
 from tests.unit.data.machine import GIB, MIB, RUN, VOLUME, Machine, folders, link, needed, pool, thin
 
@@ -293,17 +294,16 @@ class TestMinors:
     @settings(deadline=None)
     @given(st.sets(st.text(min_size=1, max_size=4), min_size=1, max_size=30), st.data())
     def test_never_one_twice(self, uuids: set[str], data: st.DataObject) -> None:
-        volumes = [replace(VOLUME, uuid=uuid) for uuid in uuids]
-        once = plan._minors(volumes, frozenset())
+        once = persistent_minors(uuids, frozenset())
         taken = data.draw(st.frozensets(st.sampled_from(sorted({*once.values(), MINORS - 1, FIRST_MINOR}))))
-        chosen = plan._minors(volumes, taken)
-        assert len(set(chosen.values())) == len(volumes)
+        chosen = persistent_minors(uuids, taken)
+        assert len(set(chosen.values())) == len(uuids)
         assert not taken & set(chosen.values())
         assert all(FIRST_MINOR <= minor < MINORS for minor in chosen.values())
 
     def test_the_last_number_is_followed_by_the_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("borg_lvm.planning.plan.zlib.crc32", lambda data: MINORS - FIRST_MINOR - 1)
-        assert plan._minors([VOLUME], frozenset([MINORS - 1])) == {VOLUME.uuid: FIRST_MINOR}
+        monkeypatch.setattr("borg_lvm.machine.block_devices.zlib.crc32", lambda data: MINORS - FIRST_MINOR - 1)
+        assert persistent_minors([VOLUME.uuid], frozenset([MINORS - 1])) == {VOLUME.uuid: FIRST_MINOR}
 
 
 def test_what_the_user_declared_is_carried_along() -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from borg_lvm.machine.paths import SeenPath, look
 from borg_lvm.planning import consent
-from borg_lvm.planning.view_layout import Resolved, Wanted, if_live, resolve, standing
+from borg_lvm.planning.consent import if_live
+from borg_lvm.planning.view_layout import Resolved, Wanted, resolve, standing
 from borg_lvm.plugins.backup_command import Excluded, LivePath
 from tests.unit.data.machine import VOLUME, Machine, folder, folders, holes, link, needed, shown
 
