@@ -1,8 +1,8 @@
 """The watchdog's own process: undoes every freeze and suspend when nobody else will. Started by `client.py`.
 
-It is run by its path in an isolated interpreter, so it imports the standard library and its other half
-(`loosen.py`) only, and all of it before it says that it is ready. From then on it allocates little and reads
-no file: what it needs may lie on the very volume that stands still. All its memory is locked. It starts a program
+It is run by its path in an isolated interpreter, so it imports the standard library and its other parts
+(`frozen.py`, `loosen.py`) only, and all of it before it says that it is ready. From then on it allocates little and
+reads no file: what it needs may lie on the very volume that stands still. All its memory is locked. It starts a program
 (`resume_process.py`) only to resume an application, when nobody else does, and after everything else has been set
 going: that program has to be read from a disk. Strangers' processes are looked at in a child, which may hang.
 
@@ -28,26 +28,14 @@ they are 0. An lvremove that has lost its owner gets a moment to come to its end
 
 import contextlib
 import ctypes
-import errno
-import fcntl
 import importlib.util
 import os
 import select
 import signal
-import struct
 import sys
 import time
 import types
 
-FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
-HEADER = struct.Struct("=3I2IIi3IQ128s129s7x")
-REQUEST = 3 << 30 | HEADER.size << 16 | 0xFD << 8
-DEV_SUSPEND, DEV_STATUS, TABLE_CLEAR, TABLE_STATUS = 6, 7, 10, 12
-SUSPENDED, TABLE_ONLY, WORKS = 0x2, 0x10, 0x20
-KIND = struct.Struct("=24x16s")  # of a table's first line: the type of its target
-ROOM = 4096
-STATELESS = (b"linear", b"striped", b"error", b"zero", b"thin", b"snapshot-origin", b"snapshot", b"")
-"""As in device_mapper.py; and a table that is longer than there is room."""
 MCL_CURRENT_AND_FUTURE = 3
 LOOK_AGAIN = 0.2
 PATIENT = 0.5
@@ -65,7 +53,7 @@ IGNORED = signal.valid_signals() - HEEDED
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
-def half(name: str) -> types.ModuleType:
+def part(name: str) -> types.ModuleType:
     """Import a file that lies beside this one: there is no path for it in an isolated interpreter."""
     spec = importlib.util.spec_from_file_location(name, os.path.join(HERE, name + ".py"))
     assert spec
@@ -75,17 +63,15 @@ def half(name: str) -> types.ModuleType:
     return module
 
 
-loosening = half("loosen")
+frozen = part("frozen")
+loosening = part("loosen")
 
 
 class Watchdog:
     """What may stand still, and how it is set going again."""
 
     def __init__(self) -> None:
-        self.control = os.open("/dev/mapper/control", os.O_RDWR)
-        self.switch = -1
-        self.frozen: list[tuple[str, int]] = []
-        self.suspended: list[tuple[str, str]] = []
+        self.frozen = frozen.Frozen()
         self.began = 0.0
         self.deadline = 0.0
         self.loosen_at = 0.0
@@ -98,60 +84,11 @@ class Watchdog:
         self.helpers: list[int] = []
         self.loosener = 0
 
-    def dm(self, command: int, uuid: str, flags: int = 0) -> tuple[int, bytes, int]:
-        """Do a device-mapper command; returns the device's flags, the type of its first target, and its number."""
-        buffer = bytearray(HEADER.size + ROOM)
-        HEADER.pack_into(buffer, 0, 4, 0, 0, len(buffer), HEADER.size, 0, 0, flags, 0, 0, 0, b"", uuid.encode())
-        fcntl.ioctl(self.control, REQUEST | command, buffer, True)
-        fields = HEADER.unpack_from(buffer)
-        return int(fields[7]), KIND.unpack_from(buffer, HEADER.size)[0].rstrip(b"\0"), int(fields[10])
-
-    def resume(self, uuid: str) -> None:
-        """Resume a device, as `dm.resume` does.
-
-        A table that was loaded in advance is not to be used without those of the other devices, unless they work
-        already.
-        """
-        if self.dm(TABLE_STATUS, uuid, TABLE_ONLY)[1] in STATELESS or not self.works(uuid + "-real"):
-            self.dm(TABLE_CLEAR, uuid)
-        self.dm(DEV_SUSPEND, uuid)
-
-    def works(self, uuid: str) -> bool:
-        """Tell whether there is a device of that uuid with a table that it works by."""
-        try:
-            return bool(self.dm(DEV_STATUS, uuid)[0] & WORKS)
-        except OSError:
-            return False
-
-    def undo(self) -> None:
-        """Set everything going again that stands still, devices first: a frozen file system may lie on one."""
-        for name, uuid in self.suspended:
-            try:
-                if self.dm(DEV_STATUS, uuid)[0] & SUSPENDED:
-                    self.resume(uuid)
-                    self.note(name)
-            except OSError:
-                pass  # it is gone, or somebody else was faster
-        for name, fd in self.frozen:
-            try:
-                fcntl.ioctl(fd, FITHAW, 0)
-                self.note(name)
-            except OSError as error:
-                if error.errno != errno.EINVAL:  # EINVAL: it is not frozen
-                    self.note(name)
-        if self.switch >= 0:
-            with contextlib.suppress(OSError):
-                os.pwrite(self.switch, b"0", 0)
-
     def loosen(self, *, abort: bool = False) -> None:
         """Have those let go who keep a file system from being frozen, as far as they can be woken, in a child."""
         if self.loosener and os.waitpid(self.loosener, os.WNOHANG)[0] == 0:
             return
-        devices = {os.fstat(fd).st_dev for _, fd in self.frozen}
-        for _, uuid in self.suspended:
-            with contextlib.suppress(OSError):
-                number = self.dm(DEV_STATUS, uuid)[2]
-                devices.add(os.makedev(number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00))
+        devices = self.frozen.devices()
         with contextlib.suppress(OSError):  # no processes left
             self.loosener = os.fork()
             if self.loosener == 0:
@@ -161,6 +98,11 @@ class Watchdog:
                     loosening.loosen(devices, abort=abort)
                 finally:
                     os._exit(0)
+
+    def undo(self) -> None:
+        """Set everything going again that stands still in the kernel."""
+        for name in self.frozen.undo():
+            self.note(name)
 
     def note(self, name: str) -> None:
         """Remember what stood still, and since when at most."""
@@ -215,15 +157,12 @@ class Watchdog:
         word, _, rest = line.partition(" ")
         if word == "freeze":
             name, device, path = rest.split(" ", 2)
-            self.frozen.append((name, opened(path, int(device))))
+            self.frozen.may_freeze(name, path, int(device))
         elif word == "suspend":
             name, _, uuid = rest.partition(" ")
-            if (name, uuid) in self.suspended:
-                self.suspended.remove((name, uuid))
-            self.suspended.insert(0, (name, uuid))  # what was told last goes first: a thaw writes to what lies below
+            self.frozen.may_suspend(name, uuid)
         elif word == "forget":
-            while self.frozen:
-                os.close(self.frozen.pop()[1])
+            self.frozen.forget()
         elif word == "arm":
             seconds, _, grace = rest.partition(" ")
             self.began, self.grace = time.monotonic(), float(grace)
@@ -237,7 +176,7 @@ class Watchdog:
         elif word == "disarm":
             return self.disarm()
         elif word == "expedite":
-            self.switch = os.open(rest, os.O_WRONLY)
+            self.frozen.may_expedite(rest)
         else:
             return self.obey_for_applications(word, rest)
         return "ok"
@@ -245,9 +184,7 @@ class Watchdog:
     def disarm(self) -> str:
         """Close the window; returns what had to be undone in it."""
         self.deadline = 0.0
-        if self.switch >= 0:
-            os.close(self.switch)
-            self.switch = -1
+        self.frozen.close_switch()
         return "acted " + " ".join(self.acted) if self.acted else "ok"
 
     def obey_for_applications(self, word: str, rest: str) -> str:
@@ -272,15 +209,6 @@ class Watchdog:
         """Return how long to wait for the next line, in seconds; None for ever."""
         ends = [*self.holds.values(), *([self.deadline, self.loosen_at] if self.deadline else [])]
         return max(0.0, min(ends) - time.monotonic()) if ends else None
-
-
-def opened(path: str, device: int) -> int:
-    """Open a file system that may be frozen. Raises: OSError when it is not the one that is meant."""
-    fd = os.open(os.fsencode(path), os.O_RDONLY)
-    if os.fstat(fd).st_dev != device:
-        os.close(fd)
-        raise OSError(errno.ESTALE, "another file system", path)
-    return fd
 
 
 def serve(watchdog: Watchdog) -> None:
@@ -314,11 +242,11 @@ def main() -> None:
         os.write(1, b"error cannot lock memory: " + os.strerror(ctypes.get_errno()).encode() + b"\n")
         sys.exit(1)
     watchdog = Watchdog()
-    watchdog.suspended.append(("none", "LVM-no-such-device"))
-    watchdog.works("LVM-no-such-device")
+    watchdog.obey("suspend none LVM-no-such-device")
+    watchdog.frozen.works("LVM-no-such-device")
     with contextlib.suppress(OSError):
-        watchdog.resume("LVM-no-such-device")
-    watchdog.frozen.append(("/proc", opened("/proc", os.stat("/proc").st_dev)))
+        watchdog.frozen.resume("LVM-no-such-device")
+    watchdog.obey("freeze /proc " + str(os.stat("/proc").st_dev) + " /proc")
     watchdog.undo()
     watchdog.loosen()
     watchdog.note("none")
@@ -329,7 +257,7 @@ def main() -> None:
     watchdog.timeout()
     select.select([], [], [], 0)
     time.sleep(0)
-    watchdog.suspended.clear()
+    watchdog.frozen.suspended.clear()
     watchdog.obey("forget")
     watchdog.undos.clear()
     watchdog.acted.clear()

@@ -44,7 +44,7 @@ EFFECTS = (
 
 HOOKSPECS = f"{ROOT}.plugins.hookspecs"
 HOOKSPECS_MAY_IMPORT = ("pluggy", "typing", "__future__")
-ALONE = ("watchdog.process", "watchdog.loosen", "watchdog.resume_process", "plugins.unseen_process")
+ALONE = ("watchdog.process", "watchdog.frozen", "watchdog.loosen", "watchdog.resume_process", "plugins.unseen_process")
 """Programs of their own, started by their path: they import nothing of ours."""
 PROVIDERS = (f"{ROOT}.snapshots.lvm",)
 """Who takes snapshots: nobody imports them but `DOOR`, which hands them out as what `snapshots/provider.py` says."""

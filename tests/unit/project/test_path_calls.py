@@ -14,7 +14,7 @@ FOREIGN = (
     "linux.namespaces linux.processes quiesce.added_files quiesce.verify session.cleanup session.run session.survey "
     "snapshots.expedite snapshots.lvm.arm snapshots.lvm.group_lock snapshots.lvm.provider snapshots.lvm.removal.clean "
     "snapshots.prepare snapshots.take snapshots.users view.command view.host_view view.mounting view.mounts "
-    "view.teardown watchdog.client watchdog.process"
+    "view.teardown watchdog.client watchdog.frozen watchdog.process"
 ).split()
 """The modules that touch what lies below directories of others, in their order of the alphabet."""
 
@@ -33,7 +33,7 @@ OURS = {
     ("quiesce.added_files", "syscalls.umount"): "the run's own directory",
     ("quiesce.added_files", "os.mkdir"): "the run's own directory",
     ("quiesce.added_files", "os.rmdir"): "the run's own directory",
-    ("watchdog.process", "os.open"): "/dev/mapper/control, and descriptors of its owner's in /proc",
+    ("watchdog.frozen", "os.open"): "/dev/mapper/control, and descriptors of its owner's in /proc",
     ("linux.namespaces", "syscalls.mount"): "/, which has no name above it",
     ("linux.namespaces", "open"): "what /proc says of a descriptor",
     ("linux.namespaces", "os.open"): "/proc, and the root directory: compared only",
