@@ -15,7 +15,7 @@ from borg_lvm.errors import UsageError
 from borg_lvm.log import Log
 from borg_lvm.plugins import manager
 from borg_lvm.plugins.backup_command import Invocation
-from borg_lvm.view import command as run
+from borg_lvm.view import execute
 
 FAILED = {"borg": 2, "restic": 1}
 """The status by which each says that there is no backup: borg's docs/usage/general, restic's docs/075_scripting.
@@ -52,7 +52,7 @@ def pass_on(program: str, command: tuple[str, ...], cwd: str) -> None:
             remedy=f"name it {program}, or make a link of that name to it",
         )
     if reading.no_paths or (reading.dry_run and not reading.problems):
-        run.become(command)
+        execute.become(command)
 
 
 def status(program: str, number: int, ours: bool) -> int:

@@ -29,8 +29,9 @@ from borg_lvm.snapshots.take import Quiesced, Taker
 from borg_lvm.state import ledger, locks
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.view import command, host_view
-from borg_lvm.view.command import Command, Running
+from borg_lvm.view.command import Running
 from borg_lvm.view.control_socket import ControlSocket
+from borg_lvm.view.execute import Command
 from borg_lvm.view.host_view import Standing
 from borg_lvm.watchdog import client
 from borg_lvm.watchdog.client import Watchdog

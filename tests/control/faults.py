@@ -92,7 +92,7 @@ FAULTS = (
     Fault(
         "cold-cache",  # a files cache for each run, lest two at a time should fight for one
         "archive paths, exclude patterns, borg's files cache and restic's parents are those of the plain",
-        "borg_lvm/view/command.py",
+        "borg_lvm/view/execute.py",
         'told = {b"BORG_LVM_RUN": plan.run_id.encode()}',
         'told = {b"BORG_LVM_RUN": plan.run_id.encode(), b"BORG_FILES_CACHE_SUFFIX": plan.run_id.encode()}',
         ("system/test_paths.py::test_second_run_of_borg_hits_its_cache_for_every_file",),

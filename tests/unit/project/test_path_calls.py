@@ -13,7 +13,7 @@ import borg_lvm
 FOREIGN = (
     "linux.namespaces linux.processes quiesce.added_files quiesce.verify session.cleanup session.run session.survey "
     "snapshots.expedite snapshots.lvm.arm snapshots.lvm.group_lock snapshots.lvm.provider snapshots.lvm.removal.clean "
-    "snapshots.prepare snapshots.take snapshots.users view.command view.host_view view.mounting view.mounts "
+    "snapshots.prepare snapshots.take snapshots.users view.command view.execute view.host_view view.mounting view.mounts "
     "view.teardown watchdog.client watchdog.frozen watchdog.process"
 ).split()
 """The modules that touch what lies below directories of others, in their order of the alphabet."""
@@ -37,7 +37,7 @@ OURS = {
     ("linux.namespaces", "syscalls.mount"): "/, which has no name above it",
     ("linux.namespaces", "open"): "what /proc says of a descriptor",
     ("linux.namespaces", "os.open"): "/proc, and the root directory: compared only",
-    ("view.command", "os.mkdir"): "the run's own directory",
+    ("view.execute", "os.mkdir"): "the run's own directory",
     ("snapshots.lvm.arm", "os.mknod"): "the node of a snapshot of ours, below /dev/mapper",
     ("snapshots.lvm.arm", "os.path.exists"): "the same; udev's socket in /run/udev",
     ("snapshots.expedite", "os.open"): "a switch of the kernel's, below /sys",
