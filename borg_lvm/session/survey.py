@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import LockedError, SourceError
-from borg_lvm.linux import namespaces, safe_open
-from borg_lvm.linux.safe_open import Identity
+from borg_lvm.linux import namespaces
 from borg_lvm.machine import block_devices, lvm, mounts
-from borg_lvm.machine.paths import SeenPath, look, look_declared
+from borg_lvm.machine.paths import look, look_declared
 from borg_lvm.planning import application_data, consent, plan
 from borg_lvm.planning.application_data import Coverer, ProbedApplication
 from borg_lvm.planning.plan import Plan
-from borg_lvm.planning.view_layout import ROOT_HOLES, FrozenPath, Resolved, Wanted, resolve, standing
+from borg_lvm.planning.view_layout import ROOT_HOLES, Resolved, Wanted, resolve, standing
 from borg_lvm.planning.volumes import SnapshotCandidate, Volumes
 from borg_lvm.plugins import elsewhere, manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
@@ -112,6 +111,50 @@ def survey(question: Question, settings: Settings) -> Survey:
     ProgramError.
     """
     namespaces.refuse_chroot()
+    command = _read(question, settings)
+    live = (*map(os.path.normpath, settings.live), *(look(one.path).behind for one in command.reading.live))
+    table = automounts.opened(command.sources, live, one_file_system=command.reading.one_file_system)
+    wanted = _wanted(command, settings, table)
+    resolved = _resolved(question, command, wanted, table)
+    past = history.read()
+    planner = _planner(command, resolved, settings, past)
+    made = planner.planned()  # what is wrong with a path is said before what is at it
+    snapshot_target.refuse_missing(made.copies)
+    made = replace(
+        made, seen=path_watch.identities(resolved), ways={one.given: path_watch.way(one) for one in wanted.sources}
+    )
+    with path_watch.watching(view_mounts.lasting(made)):
+        pass  # as the command's start does: what is missing for it is said before anything is done
+    return Survey(
+        plan=made,
+        planned=planner.planned,
+        inventory=planner.volumes.inventory,
+        make=_folders_to_make(wanted, resolved),
+        resolved=resolved,
+        mounts=standing(resolved, table),
+        invocation=command.invocation,
+        reading=command.reading,
+        history=past,
+        live=live,
+    )
+
+
+@dataclass(frozen=True)
+class _Command:
+    """What is run, as its plugin reads it, and the paths that are to be frozen for it."""
+
+    invocation: Invocation
+    reading: Reading
+    sources: tuple[str, ...]
+
+    @property
+    def as_read(self) -> bool:
+        """Whether the sources are the command's own: those that the user names are meant as they are."""
+        return self.sources == self.reading.sources
+
+
+def _read(question: Question, settings: Settings) -> _Command:
+    """Read the command line. Raises: UsageError, SourceError."""
     invocation = wrappers.peel(question.argv, os.environ, question.cwd)
     elsewhere.refuse(invocation)
     reading = manager.read_command(settings.hooks, invocation) or Reading(invocation.program, "")
@@ -119,16 +162,18 @@ def survey(question: Question, settings: Settings) -> Survey:
     sources = command_sources.sources(named, settings, reading)
     named_live = (live.path for live in (*reading.live, *reading.writes_beside))
     command_sources.refuse_impossible([*sources, *settings.live, *named_live])
-    needed = [look(one.path) for one in reading.live]
-    live = (*map(os.path.normpath, settings.live), *(one.behind for one in needed))
-    table = automounts.opened(sources, live, one_file_system=reading.one_file_system)
-    seen = tuple(look(path) for path in sources)
-    as_read = sources == reading.sources  # those that the user names, or the configuration, are meant as they are
-    if as_read:
+    return _Command(invocation, reading, sources)
+
+
+def _wanted(command: _Command, settings: Settings, table: mounts.Table) -> Wanted:
+    """Look at all paths that are named, by whomever. Raises: SourceError."""
+    reading = command.reading
+    seen = tuple(look(path) for path in command.sources)
+    if command.as_read:
         command_sources.refuse_devices(reading, seen)
-    elsewhere.refuse_raw(invocation, [one.device for one in seen])
+    elsewhere.refuse_raw(command.invocation, [one.device for one in seen])
     declared = tuple(look_declared(path, table) for path in settings.live)
-    wanted = Wanted(
+    return Wanted(
         sources=seen,
         declared=declared,
         needed=(
@@ -137,12 +182,17 @@ def survey(question: Question, settings: Settings) -> Survey:
         ),
         one_file_system=reading.one_file_system,
         skips_files=reading.skips_files,
-        named=not as_read,
-        excluded=reading.excluded if as_read else (),
+        named=not command.as_read,
+        excluded=reading.excluded if command.as_read else (),
         live_types=settings.live_types,
         skip_missing=settings.missing_sources == "skip",
         links={path: os.path.realpath(path) for path, _ in ROOT_HOLES if os.path.islink(path)},
     )
+
+
+def _resolved(question: Question, command: _Command, wanted: Wanted, table: mounts.Table) -> Resolved:
+    """Decide what is frozen and what stays live. Raises: SourceError."""
+    reading = command.reading
     if question.paths:
         command_sources.refuse_others(wanted, reading)
     resolved = resolve(wanted, table)
@@ -152,11 +202,32 @@ def survey(question: Question, settings: Settings) -> Survey:
     command_sources.refuse_standard_input(resolved)
     beside = consent.unwritable(resolved, [(look(live.path), live) for live in reading.writes_beside])
     resolved = replace(resolved, problems=(*resolved.problems, *beside))
+    return consent.unread(wanted, fscrypt.told(resolved), table)
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """Makes the plan of a run, anew if it must be, from what was seen."""
+
+    wishes: plan.Wishes
+    resolved: Resolved
+    sources: tuple[str, ...]
+    volumes: Volumes
+    minors: frozenset[int]
+    notes: tuple[str, ...]
+
+    def planned(self, logs: frozenset[str] = frozenset()) -> Plan:
+        """Return the plan, with these volumes (`vg/lv`) held last. Raises: SourceError."""
+        made = plan.make(replace(self.wishes, logs=logs), self.resolved, self.sources, self.volumes, self.minors)
+        return replace(made, notes=(*made.notes, *self.notes))
+
+
+def _planner(command: _Command, resolved: Resolved, settings: Settings, past: History) -> _Planner:
+    """Ask for the volumes, and for all that a plan needs to know of them. Raises: LockedError, ProgramError."""
     devices = [cover.mount.device for cover in resolved.covers]
     with volume_facts.speeds(devices) as speeds:
         volumes = _looked(devices, settings) if resolved.covers else Volumes((), {})
     found = _found(resolved, volumes)
-    past = history.read()
     wishes = plan.Wishes(
         run_id=new_run_id(),
         size=settings.snapshot.size,
@@ -166,21 +237,8 @@ def survey(question: Question, settings: Settings) -> Survey:
         key_files=volume_facts.key_sources(found, settings),
         external_journals=volume_facts.external_journals(found),
     )
-    minors = block_devices.taken_minors()
-
-    def planned(logs: frozenset[str] = frozenset()) -> Plan:
-        made = plan.make(replace(wishes, logs=logs), resolved, sources, volumes, minors)
-        return replace(made, notes=(*made.notes, *reading.notes, *_afterwards(reading)))
-
-    make = _folders_to_make(wanted, resolved)
-    seen_mounts = standing(resolved, table)
-    resolved = consent.unread(wanted, fscrypt.told(resolved), table)
-    made = planned()  # what is wrong with a path is said before what is at it
-    snapshot_target.refuse_missing(made.copies)
-    made = replace(made, seen=_identities(resolved), ways={one.given: _way(one) for one in seen})
-    with path_watch.watching(view_mounts.lasting(made)):
-        pass  # as the command's start does: what is missing for it is said before anything is done
-    return Survey(made, planned, volumes.inventory, make, resolved, seen_mounts, invocation, reading, past, live)
+    notes = (*command.reading.notes, *_afterwards(command.reading))
+    return _Planner(wishes, resolved, command.sources, volumes, block_devices.taken_minors(), notes)
 
 
 def _afterwards(reading: Reading) -> list[str]:
@@ -192,39 +250,6 @@ def _afterwards(reading: Reading) -> list[str]:
         f"the snapshots exist until {reading.program} has ended, also during {actions}, which read no source: "
         f"better run `{reading.program} create` in borg-lvm, and {actions} without it afterwards"
     ]
-
-
-def _identities(resolved: Resolved) -> dict[str, Identity]:
-    """Return what is there now at each path that is opened later, and see that it is where the plan takes it to be.
-
-    Raises: SnapshotError.
-    """
-    wanted: dict[str, int | None] = {hole.path: None for hole in resolved.holes}
-    for cover in resolved.covers:
-        on = None if cover.mount.fstype == mounts.RAW else cover.mount.id
-        wanted[cover.target] = on
-        if on is not None:
-            wanted[cover.mount.path] = on
-    found = {path: safe_open.seen(path, on) for path, on in wanted.items()}
-    covered = {path for cover in resolved.covers for path in _opened_for(cover)}
-    for path in covered:
-        if found[path] is None:
-            raise safe_open.changed(path, "it is gone")
-    return {path: identity for path, identity in found.items() if identity}
-
-
-def _opened_for(cover: FrozenPath) -> tuple[str, ...]:
-    return (cover.target,) if cover.mount.fstype == mounts.RAW else (cover.target, cover.mount.path)
-
-
-def _way(one: SeenPath) -> tuple[str, str]:
-    """Return what of a source's name is resolved by whoever reads it, and where that leads.
-
-    It is all of it: what is a directory now may be a link in the snapshot. A device is known by its number.
-    """
-    if one.device:
-        return os.path.dirname(one.given), os.path.dirname(one.real)
-    return one.given, one.behind
 
 
 def _needed(reading: Reading) -> Iterator[LivePath]:

@@ -1,7 +1,8 @@
 """Watching the ways to sources: whether a directory or link on one is moved, removed or replaced, also for a moment.
 
 inotify watches an inode, wherever it is renamed from: so each component of a way is watched, links included, and of a
-mount also the directory beneath it, which can be moved in a mount namespace where nothing is mounted on it.
+mount also the directory beneath it, which can be moved in a mount namespace where nothing is mounted on it. What is
+there when nothing has been done yet is taken down here, too: it is compared with what is opened later.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from contextlib import contextmanager
 
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import safe_open, syscalls
-from borg_lvm.linux.safe_open import FOLDER, changed, magic, mount_id
+from borg_lvm.linux.safe_open import FOLDER, Identity, changed, magic, mount_id
+from borg_lvm.machine.mounts import RAW
+from borg_lvm.machine.paths import SeenPath
+from borg_lvm.planning.view_layout import FrozenPath, Resolved
 
 _GONE = syscalls.IN_MOVE_SELF | syscalls.IN_DELETE_SELF
 _NEWS = _GONE | syscalls.IN_ATTRIB | syscalls.IN_Q_OVERFLOW
@@ -137,3 +141,36 @@ def _beneath(folder: int, name: str) -> Iterator[int]:
             yield fd
     finally:
         os.close(tree)
+
+
+def identities(resolved: Resolved) -> dict[str, Identity]:
+    """Return what is there now at each path that is opened later, and see that it is where the plan takes it to be.
+
+    Raises: SnapshotError.
+    """
+    wanted: dict[str, int | None] = {hole.path: None for hole in resolved.holes}
+    for cover in resolved.covers:
+        on = None if cover.mount.fstype == RAW else cover.mount.id
+        wanted[cover.target] = on
+        if on is not None:
+            wanted[cover.mount.path] = on
+    found = {path: safe_open.seen(path, on) for path, on in wanted.items()}
+    covered = {path for cover in resolved.covers for path in _opened_for(cover)}
+    for path in covered:
+        if found[path] is None:
+            raise safe_open.changed(path, "it is gone")
+    return {path: identity for path, identity in found.items() if identity}
+
+
+def _opened_for(cover: FrozenPath) -> tuple[str, ...]:
+    return (cover.target,) if cover.mount.fstype == RAW else (cover.target, cover.mount.path)
+
+
+def way(one: SeenPath) -> tuple[str, str]:
+    """Return what of a source's name is resolved by whoever reads it, and where that leads.
+
+    It is all of it: what is a directory now may be a link in the snapshot. A device is known by its number.
+    """
+    if one.device:
+        return os.path.dirname(one.given), os.path.dirname(one.real)
+    return one.given, one.behind

@@ -13,8 +13,8 @@ import borg_lvm
 FOREIGN = (
     "linux.namespaces linux.processes quiesce.added_files quiesce.verify session.cleanup session.run session.survey "
     "snapshots.expedite snapshots.lvm.arm snapshots.lvm.group_lock snapshots.lvm.provider snapshots.lvm.removal.clean "
-    "snapshots.prepare snapshots.take snapshots.users view.command view.execute view.host_view view.mounting view.mounts "
-    "view.teardown watchdog.client watchdog.frozen watchdog.process"
+    "snapshots.prepare snapshots.take snapshots.users view.command view.execute view.host_view view.mounting "
+    "view.mounts view.teardown watchdog.client watchdog.frozen watchdog.process"
 ).split()
 """The modules that touch what lies below directories of others, in their order of the alphabet."""
 
