@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from borg_lvm.check import initramfs, unconfigured
 from borg_lvm.check.judge import Refused, Seen, Surroundings
@@ -50,26 +50,24 @@ def look(asked: Asked) -> Seen:
     versions = {argv[0]: _version(argv) for argv in PROGRAMS}
     around = surroundings()  # after LVM's own programs, which load device-mapper where it is a module
     release = os.uname().release
+    nothing = Seen(around, versions, release, configuration=asked.configuration, volumes=None)
     if not around.root or "" in versions.values() or not around.mapper:  # LVM would only tell that it sees nothing
-        return Seen(around, versions, release, configuration=asked.configuration, volumes=None)
+        return nothing
     try:
         dead = [entry for entry in ledger.entries() if not entry.is_live]
     except SnapshotError as error:
-        why = refused(error)
-        return Seen(around, versions, release, configuration=asked.configuration, volumes=None, unlisted=why)
+        return replace(nothing, unlisted=refused(error))
     still = tuple(entry.run_id for entry in dead if _stands_still(entry))
     inventory, unlisted = (None, None) if still else _inventory(asked.settings)  # LVM would wait for what stands still
     volumes = inventory.volumes if inventory else None
     left = tuple(found.run_id for found in cleanup.dead_runs(volumes or (), ledger.entries()))
     surveyed, why_not = (None, None) if volumes is None else _surveyed(asked)
-    if surveyed and any(copy.crypt for copy in surveyed.plan.copies):
-        versions["cryptsetup"] = _version(CRYPTSETUP)
+    encrypted = surveyed and any(copy.crypt for copy in surveyed.plan.copies)
     past = surveyed.history if surveyed else history.read()
     plan = surveyed.plan if surveyed else None
-    return Seen(
-        surroundings=around,
-        versions=versions,
-        kernel=release,
+    return replace(
+        nothing,
+        versions=versions | ({"cryptsetup": _version(CRYPTSETUP)} if encrypted else {}),
         unbootable=initramfs.without_snapshots(release) if initramfs.concerned(plan) else "",
         no_snapshots=snapshot_target.refusal(),
         volumes=volumes,
@@ -77,7 +75,6 @@ def look(asked: Asked) -> Seen:
         unlisted=unlisted,
         dead=left,
         still=still,
-        configuration=asked.configuration,
         history_trouble=past.trouble,
         damaged=past.damaged,
         plan=plan,

@@ -101,6 +101,18 @@ def parser() -> argparse.ArgumentParser:
         title="what to do",
         parser_class=_Parser,
     )
+    _add_run(verbs)
+    _add_begin_and_end(verbs)
+    _add_plan_and_check(verbs)
+    clean = _verb(verbs, "clean", "remove leftovers of crashed runs")
+    _common(clean)
+    clean.add_argument("--run", metavar="ID", default="", help="this run only; also if its snapshots were kept")
+    _add_report_and_history(verbs)
+    _add_hooks_and_discover(verbs)
+    return top
+
+
+def _add_run(verbs: argparse._SubParsersAction[_Parser]) -> None:
     run = _verb(verbs, "run", "take snapshots of the source paths, run the command on them, remove the snapshots")
     _wrapping(run)
     _command(run)
@@ -109,7 +121,9 @@ def parser() -> argparse.ArgumentParser:
         "--in-place-of", choices=("borg", "restic"),
         help="behave like this program: its exit statuses for ours, and what reads no files is run as it is",
     )  # fmt: skip
-    _add_begin_and_end(verbs)
+
+
+def _add_plan_and_check(verbs: argparse._SubParsersAction[_Parser]) -> None:
     plan = _verb(verbs, "plan", "show what `run` would do with the same arguments, and do nothing")
     _wrapping(plan)
     _command(plan)
@@ -118,9 +132,9 @@ def parser() -> argparse.ArgumentParser:
     _wrapping(check)
     _command(check)
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
-    clean = _verb(verbs, "clean", "remove leftovers of crashed runs")
-    _common(clean)
-    clean.add_argument("--run", metavar="ID", default="", help="this run only; also if its snapshots were kept")
+
+
+def _add_report_and_history(verbs: argparse._SubParsersAction[_Parser]) -> None:
     report = _verb(verbs, "report", "show details of a past run")
     _common(report)
     report.add_argument("run", nargs="?", default="", metavar="RUN", help="its id, or the beginning of it")
@@ -130,6 +144,9 @@ def parser() -> argparse.ArgumentParser:
     past = _verb(verbs, "history", "list past runs: how full their snapshots were, and how long volumes were suspended")
     _common(past)
     past.add_argument("--json", action="store_true", help="print the certificates of all runs as JSON")
+
+
+def _add_hooks_and_discover(verbs: argparse._SubParsersAction[_Parser]) -> None:
     hooks = _verb(verbs, "hooks", "list the installed plugins, and which of them are enabled")
     _common(hooks)
     hooks.add_argument("plugin", nargs="?", metavar="NAME", help="tell what this plugin offers and would do here")
@@ -137,7 +154,6 @@ def parser() -> argparse.ArgumentParser:
     discover = _verb(verbs, "discover", "print the configuration that covers the applications that run here")
     _common(discover)
     discover.add_argument("--trace", action="store_true", help=TRACE)
-    return top
 
 
 def _add_begin_and_end(verbs: argparse._SubParsersAction[_Parser]) -> None:

@@ -46,12 +46,7 @@ def made(outcome: Outcome, reading: Reading, ending: Ending) -> Certificate:
         "result": result,
         "status": ending.status,
         "error": {"message": ending.message, "details": list(ending.details)} if ending.message else None,
-        "command": {
-            "program": reading.program,
-            "action": reading.action or None,
-            "status": outcome.status,
-            "seconds": round(outcome.seconds, 3),
-        },
+        "command": _command(outcome, reading),
         "archive": (reading.archive or None) if saved and not reading.problems else None,
         "marked": list(outcome.marked),
         "consistency": plan.consistency,
@@ -73,11 +68,24 @@ def made(outcome: Outcome, reading: Reading, ending: Ending) -> Certificate:
         "phases": [
             {"name": one.name, "begin": round(one.begin, 3), "seconds": round(one.seconds, 3)} for one in outcome.phases
         ],
-        "released": {
-            "state": "kept" if outcome.kept else "incomplete" if outcome.leftovers else "released",
-            "snapshots": [copy.full_name for copy in plan.copies],
-            "left": list(outcome.leftovers),
-        },
+        "released": _released(outcome),
+    }
+
+
+def _command(outcome: Outcome, reading: Reading) -> dict[str, Any]:
+    return {
+        "program": reading.program,
+        "action": reading.action or None,
+        "status": outcome.status,
+        "seconds": round(outcome.seconds, 3),
+    }
+
+
+def _released(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "state": "kept" if outcome.kept else "incomplete" if outcome.leftovers else "released",
+        "snapshots": [copy.full_name for copy in outcome.plan.copies],
+        "left": list(outcome.leftovers),
     }
 
 

@@ -77,39 +77,40 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "run": plan.run_id,
         "sources": list(plan.sources),
         "consistency": plan.consistency,
-        "snapshots": [
-            {
-                "volume": copy.origin.full_name,
-                "snapshot": copy.full_name,
-                "kind": copy.kind,
-                "size": copy.size or None,
-                "why": copy.why_size,
-                "filesystem": copy.fstype,
-                "luks": copy.crypt.name if copy.crypt else None,
-                "held_by": copy.hold,
-                "minor": copy.minor,
-            }
-            for copy in plan.copies
-        ],
+        "snapshots": [_snapshot_data(copy) for copy in plan.copies],
         "frozen": [
             {"path": laid.target, "volume": _origin(plan, laid.copy), "inside": laid.inside, "because": laid.because}
             for laid in plan.covers
         ],
         "live": [{"path": hole.path, "because": hole.reason} for hole in plan.holes],
         "live_sources": [{"path": path, "declared": why} for path, why in plan.live_sources],
-        "applications": [
-            {
-                "name": one.name,
-                "plugin": one.plugin,
-                "version": one.version,
-                "level": one.level,
-                "keeps": [
-                    {"path": k.path, "what": k.what, "volume": k.volume or None, "missing": k.missing or None}
-                    for k in one.kept
-                ],
-                "notes": list(one.notes),
-            }
-            for one in plan.applications
-        ],
+        "applications": [_application_data(one) for one in plan.applications],
         "notes": list(plan.notes),
+    }
+
+
+def _snapshot_data(copy: Snapshot) -> dict[str, Any]:
+    return {
+        "volume": copy.origin.full_name,
+        "snapshot": copy.full_name,
+        "kind": copy.kind,
+        "size": copy.size or None,
+        "why": copy.why_size,
+        "filesystem": copy.fstype,
+        "luks": copy.crypt.name if copy.crypt else None,
+        "held_by": copy.hold,
+        "minor": copy.minor,
+    }
+
+
+def _application_data(one: PlannedApplication) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "plugin": one.plugin,
+        "version": one.version,
+        "level": one.level,
+        "keeps": [
+            {"path": k.path, "what": k.what, "volume": k.volume or None, "missing": k.missing or None} for k in one.kept
+        ],
+        "notes": list(one.notes),
     }
