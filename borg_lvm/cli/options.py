@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,45 +19,37 @@ from borg_lvm.errors import (
 from borg_lvm.log import Log
 
 if TYPE_CHECKING:
+    from borg_lvm.config.overrides import Overrides
     from borg_lvm.config.schema import Settings
     from borg_lvm.quiesce.coordinator import Applications
-    from borg_lvm.session.survey import Survey
+    from borg_lvm.session.survey import Question, Survey
+
+
+def overrides(args: argparse.Namespace) -> Overrides:
+    """Return what the command line says that the configuration may say as well; paths may be relative to where we are.
+
+    Raises: UsageError.
+    """
+    from borg_lvm.config.overrides import Overrides
+
+    def several(name: str) -> tuple[str, ...]:
+        return tuple(getattr(args, name, None) or ())
+
+    program = getattr(args, "in_place_of", None)  # in whose place we are, and which a plugin of that name knows
+    return Overrides(
+        config=args.config,
+        live=tuple(os.path.join(cwd(), path) for path in several("live")),
+        live_types=several("live_type"),
+        hooks=(*several("hook"), *([program] if program else [])),
+        snapshot_size=getattr(args, "snapshot_size", None),
+        consistency=getattr(args, "consistency", None),
+        lock_wait=getattr(args, "lock_wait", None),
+    )
 
 
 def settings(args: argparse.Namespace) -> Settings:
     """Return the configuration with what the command line says otherwise. Raises: ConfigError, UsageError."""
-    from borg_lvm import config
-
-    settings = config.load(args.config)
-    size = getattr(args, "snapshot_size", None)
-    try:
-        wanted = config.Size.parse(size) if size else None
-    except ValueError as error:
-        raise UsageError(f"--snapshot-size: {error}") from error
-    return config.with_overrides(
-        settings,
-        {
-            "snapshot.size": wanted,
-            "consistency": getattr(args, "consistency", None),
-            "lock_wait": getattr(args, "lock_wait", None),
-            "live": _live(args, settings),
-            "live_types": (*settings.live_types, *(getattr(args, "live_type", None) or ())),
-            "hooks": tuple(
-                dict.fromkeys([*(getattr(args, "hook", None) or ()), *_stood_in_for(args), *settings.hooks])
-            ),
-        },
-    )
-
-
-def _stood_in_for(args: argparse.Namespace) -> tuple[str, ...]:
-    """Return the plugin that knows the program in whose place we are, if there is one."""
-    program = getattr(args, "in_place_of", None)
-    return (program,) if program else ()
-
-
-def _live(args: argparse.Namespace, settings: Settings) -> tuple[str, ...]:
-    """Return the configured live paths and those of the command line, which may be relative to where we are."""
-    return (*settings.live, *(os.path.join(cwd(), path) for path in getattr(args, "live", None) or ()))
+    return overrides(args).settings()
 
 
 def command(args: argparse.Namespace) -> tuple[str, ...]:
@@ -87,13 +79,17 @@ def applications(settings: Settings) -> Iterator[Applications | None]:
         yield troupe
 
 
-def surveyed(
-    args: argparse.Namespace, command: tuple[str, ...], settings: Settings, troupe: Applications | None
-) -> Survey:
+def question(command: tuple[str, ...], paths: Sequence[str] | None) -> Question:
+    """Return what is asked: the command, which is to be run here, and the paths that are named beside it."""
+    from borg_lvm.session import survey
+
+    return survey.Question(command, cwd(), tuple(paths or ()))
+
+
+def surveyed(question: Question, settings: Settings, troupe: Applications | None) -> Survey:
     """Look at the machine and make the plan. Raises: as `survey.survey`, QuiesceError."""
     from borg_lvm.session import survey
 
-    question = survey.Question(command, cwd(), tuple(args.path or ()))
     surveyed = survey.survey(question, settings)
     return surveyed.with_applications(*troupe.probe()) if troupe else surveyed
 

@@ -6,15 +6,14 @@ and exit status come from the keeper until the view stands; what it says later i
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 
+from borg_lvm.daemon.request import BeginRequest
 from borg_lvm.errors import LockedError, SnapshotError, SnapshotLostError, UsageError
 from borg_lvm.linux import namespaces, processes
 from borg_lvm.linux.signals import raising, undisturbed
@@ -29,11 +28,12 @@ SYSTEMD = "/run/systemd/system"
 """Is there when systemd is process 1: sd_booted(3)."""
 
 
-def begin(name: str, words: Mapping[str, object], log: Log) -> int:
-    """Have a view stand, and return; `words` are the parsed command line. Returns the keeper's status if it fails.
+def begin(request: BeginRequest, log: Log) -> int:
+    """Have a view stand, and return. Returns the keeper's status if it fails.
 
     Raises: UsageError; LockedError when the view of this name is being read; SnapshotError; InterruptedRunError.
     """
+    name = request.name
     control_socket.refuse_other_names(name)
     _refuse_where_nobody_else_would_see_it()
     _end_abandoned(name, log)
@@ -56,7 +56,7 @@ def begin(name: str, words: Mapping[str, object], log: Log) -> int:
         os.close(tell)
     try:
         with raising((signal.SIGHUP, signal.SIGTERM), "before the view stood"):
-            stands = _hear(process, json.dumps(words).encode(), report)
+            stands = _hear(process, request.to_json().encode(), report)
     except BaseException:
         process.terminate()  # it releases everything
         process.wait()

@@ -30,7 +30,6 @@ from borg_lvm.state import ledger, locks
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.view import command, host_view
 from borg_lvm.view.command import Running
-from borg_lvm.view.control_socket import ControlSocket
 from borg_lvm.view.execute import Command
 from borg_lvm.view.host_view import Standing
 from borg_lvm.watchdog import client
@@ -41,25 +40,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Held:
-    """A view that is to stand where everybody sees it, and the desk at which its end is told."""
-
-    wish: host_view.ViewRequest
-    desk: ControlSocket
-
-
-@dataclass(frozen=True)
 class RunRequest:
     """The command to run and where, and the applications that are quiesced for it, if there are any.
 
-    `held`: the command is somebody else's, between `begin` and `end`.
+    `view`: the command is somebody else's, between `begin` and `end`, who reads this view.
     """
 
     argv: tuple[str, ...]
     cwd: str
     keep: bool = False
     troupe: Applications | None = None
-    held: Held | None = None
+    view: host_view.ViewRequest | None = None
 
     @property
     def program(self) -> str:
@@ -72,7 +63,7 @@ def perform(surveyed: Survey, request: RunRequest, settings: Settings, log: Log)
 
     What has ended the run, if it has failed, is in the result: whoever wants it raised does so.
     """
-    outcome = Outcome(surveyed.plan, since=time.time(), subject="the backup" if request.held else "the command")
+    outcome = Outcome(surveyed.plan, since=time.time(), subject="the backup" if request.view else "the command")
     log.context["run"] = surveyed.plan.run_id
     status, failure = BUG_STATUS, None
     try:
@@ -187,8 +178,8 @@ class _Run:
         """Build the view, have applications look at their snapshots in it, and let the command go."""
         request, plan = self.request, self.plan
         look = partial(request.troupe.verify, plan, self.signals) if request.troupe else None
-        if held := request.held:
-            view = host_view.standing(held.wish, plan, held.desk, self.ledger, self.signals, self.log)
+        if request.view:
+            view = host_view.standing(request.view, plan, self.ledger, self.signals, self.log)
             standing = self.stack.enter_context(view)
             if look:
                 standing.verify(look)

@@ -40,11 +40,15 @@ ENDED = 143
 
 @dataclass(frozen=True)
 class ViewRequest:
-    """A view to be: its name, for how many seconds it may stand, and what is done when it does."""
+    """A view to be: its name, for how many seconds it may be mounted, and what is done when it is.
+
+    At the `control` socket its end is asked for.
+    """
 
     name: str
     limit: float
-    stands: Callable[[], None]
+    mounted: Callable[[], None]
+    control: ControlSocket
 
     @property
     def base(self) -> str:
@@ -64,12 +68,11 @@ def path(name: str, source: str) -> str:
 
 @dataclass
 class Standing:
-    """A view that stands, and the desk at which its end is told."""
+    """A view that stands."""
 
-    wish: ViewRequest
+    request: ViewRequest
     plan: Plan
     devices: tuple[int, ...]
-    desk: ControlSocket
     signals: Signals
     log: Log
     taken: bool = False
@@ -81,25 +84,25 @@ class Standing:
         Raises: SnapshotLostError when it has stood for too long, or the next `begin` wants its place;
         InterruptedRunError when a signal ends us: whoever reads it then has not come to an end either.
         """
-        self.wish.stands()
-        end = time.monotonic() + self.wish.limit
+        self.request.mounted()
+        end = time.monotonic() + self.request.limit
         while True:
             pause = watcher.look()
             if watcher.over:
-                self.log.warning(f"the view {self.wish.base} is taken away: {watcher.over}")
+                self.log.warning(f"the view {self.request.base} is taken away: {watcher.over}")
                 self.take_away()
                 return ENDED
             self.signals.check("while the view stood")
-            word, _, status = self.desk.asked(min(pause, end - time.monotonic())).partition(" ")
+            word, _, status = self.request.control.asked(min(pause, end - time.monotonic())).partition(" ")
             if word == END:
                 return int(status)
             if word == ABANDON:
                 raise self._abandoned("by the time that the next one was begun")
             if time.monotonic() >= end:
-                raise self._abandoned(f"within {self.wish.limit:g} s (--limit)")
+                raise self._abandoned(f"within {self.request.limit:g} s (--limit)")
 
     def _abandoned(self, when: str) -> SnapshotLostError:
-        name = self.wish.name
+        name = self.request.name
         return SnapshotLostError(
             f"nobody has ended the view {name} {when}: it was taken away; what was saved from it may not be complete",
             remedy=f"borg-lvm end {name} must follow each borg-lvm begin {name}, also after a failure",
@@ -107,7 +110,7 @@ class Standing:
 
     def verify(self, look: Callable[[View], None]) -> None:
         """Have the copies looked at, each at its usual path. Raises: whatever `look` raises."""
-        shown = [(mounting.place(self.wish.base, laid.target), laid.target) for laid in self.plan.covers]
+        shown = [(mounting.place(self.request.base, laid.target), laid.target) for laid in self.plan.covers]
         namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
             # A root cannot be bound on itself: then no path shows a copy, and nothing is looked at.
@@ -127,35 +130,33 @@ class Standing:
         """Return the paths in the view that do not show their snapshot any more, unless we have taken it away."""
         if self.taken:
             return ()
-        return tuple(view.uncovered(self.plan, self.devices, self.wish.base))
+        return tuple(view.uncovered(self.plan, self.devices, self.request.base))
 
     def take_away(self) -> None:
         """Take the view away, in our mount namespace; what has been opened in it stays open."""
         self.taken = True
-        unmount(self.wish.base, self.plan.run_id)
+        unmount(self.request.base, self.plan.run_id)
 
 
 @contextmanager
-def standing(
-    wish: ViewRequest, plan: Plan, desk: ControlSocket, book: Ledger, signals: Signals, log: Log
-) -> Iterator[Standing]:
+def standing(request: ViewRequest, plan: Plan, ledger: Ledger, signals: Signals, log: Log) -> Iterator[Standing]:
     """Have a view stand for the length of the block. Raises: SnapshotError when it cannot be built."""
     devices = view.device_numbers(plan)
     signals.check()
     try:
         try:
-            _build(plan, wish.base, book, devices)
+            _build(plan, request.base, ledger, devices)
         except OSError as error:
-            raise SnapshotError(f"the view {wish.base} cannot be built: {with_notes(error)}") from error
-        built = Standing(wish, plan, devices, desk, signals, log)
+            raise SnapshotError(f"the view {request.base} cannot be built: {with_notes(error)}") from error
+        built = Standing(request, plan, devices, signals, log)
         missing = built.vanished()
         if missing:
             raise SnapshotError(f"{missing[0]} does not show its snapshot")
-        for name in view.linked(plan, wish.base):
+        for name in view.linked(plan, request.base):
             raise safe_open.changed(name, "it led through a symbolic link at the instant")
         yield built
     finally:
-        take_down(wish.base, plan.run_id, devices, log)
+        take_down(request.base, plan.run_id, devices, log)
 
 
 def take_down(base: str, run_id: str, devices: Iterable[int], log: Log) -> None:
@@ -200,8 +201,8 @@ def _source(run_id: str) -> str:
     return f"{OURS}{run_id}"
 
 
-def _build(plan: Plan, base: str, book: Ledger, devices: Sequence[int]) -> None:
-    book.write("shown", path=base)
+def _build(plan: Plan, base: str, ledger: Ledger, devices: Sequence[int]) -> None:
+    ledger.write("shown", path=base)
     with directories.directory(VIEWS, make=True) as views, suppress(FileExistsError):
         os.mkdir(os.path.basename(base), 0, dir_fd=views)
     with suppress(OSError):  # a tmpfs of kernels before 6.0 does not know it
@@ -212,7 +213,7 @@ def _build(plan: Plan, base: str, book: Ledger, devices: Sequence[int]) -> None:
     # again, with nobody: namespaces that are made from now on have a copy, from which an unmount takes it away, too.
     syscalls.mount(None, base, None, syscalls.MS_PRIVATE)
     syscalls.mount(None, base, None, syscalls.MS_SHARED)
-    staging = os.path.join(book.folder, "view")
+    staging = os.path.join(ledger.folder, "view")
     os.mkdir(staging, 0o700)
     view.mount_copies(plan.copies, staging)
     todo = [step for step in mounting.steps(plan, staging) if step.source not in dict(ROOT_HOLES)]

@@ -6,6 +6,7 @@ import argparse
 
 from borg_lvm.cli import options, output
 from borg_lvm.daemon import client
+from borg_lvm.daemon.request import BeginRequest
 from borg_lvm.errors import BorgLvmError, SnapshotError
 from borg_lvm.log import Log
 
@@ -14,7 +15,16 @@ def perform(args: argparse.Namespace, log: Log) -> int:
     """Start the process that holds the view; return 0 when the view is mounted."""
     options.refuse_all_but_root()
     shown = options.to_be_printed(args) if args.print else ()
-    status = client.begin(args.name, vars(args), log)
+    request = BeginRequest(
+        name=args.name,
+        limit=args.limit,
+        paths=tuple(args.path or ()),
+        overrides=options.overrides(args),
+        log_json=args.log_json,
+        quiet=args.quiet,
+        trace=args.trace,
+    )
+    status = client.begin(request, log)
     if status == 0:
         try:
             output.lines(shown)

@@ -11,7 +11,6 @@ from borg_lvm.config.schema import Settings
 from borg_lvm.errors import ConfigError, SourceError
 from borg_lvm.log import Log
 from borg_lvm.quiesce import coordinator
-from borg_lvm.session import survey
 
 
 def perform(args: argparse.Namespace, log: Log) -> int:
@@ -43,5 +42,5 @@ def _asked(args: argparse.Namespace) -> probe.Asked:
         settings, wrong = Settings(), probe.refused(error)
     question = None
     if command or args.path or settings.paths:
-        question = survey.Question(command or ("true",), options.cwd(), tuple(args.path or ()))
+        question = options.question(command or ("true",), args.path)
     return probe.Asked(settings, wrong, question, lambda: options.refuse_what_cannot_be_run((*command, "true")[0]))

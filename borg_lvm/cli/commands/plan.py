@@ -18,7 +18,7 @@ def perform(args: argparse.Namespace, log: Log) -> int:
 
     settings = options.settings(args)
     with options.applications(settings) as troupe:
-        made = options.surveyed(args, command, settings, troupe).with_holders().plan
+        made = options.surveyed(options.question(command, args.path), settings, troupe).with_holders().plan
     if args.json:
         output.lines([json.dumps(plan_text.as_data(made), indent=2)])
     else:

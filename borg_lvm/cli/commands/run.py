@@ -11,7 +11,8 @@ from borg_lvm.log import Log
 
 if TYPE_CHECKING:
     from borg_lvm.config.schema import Settings
-    from borg_lvm.session.run import Held
+    from borg_lvm.session.survey import Question
+    from borg_lvm.view.host_view import ViewRequest
 
 
 def perform(args: argparse.Namespace, log: Log) -> int:
@@ -22,30 +23,30 @@ def perform(args: argparse.Namespace, log: Log) -> int:
         drop_in.pass_on(args.in_place_of, tuple(args.command[1:]), options.cwd())
     command = options.command(args)
     options.refuse_what_cannot_be_run(command[0])
-    return backup(args, command, options.settings(args), log)
+    settings = options.settings(args)
+    return backup(options.question(command, args.path), settings, log, keep=args.keep)
 
 
 def backup(
-    args: argparse.Namespace, command: tuple[str, ...], settings: Settings, log: Log, held: Held | None = None
+    question: Question, settings: Settings, log: Log, *, keep: bool = False, view: ViewRequest | None = None
 ) -> int:
-    """Do a run, also one whose command is somebody else's (`held`), and return its exit status."""
+    """Do a run, also one whose command is somebody else's, who reads the `view`; return its exit status."""
     from borg_lvm.linux import namespaces
     from borg_lvm.plugins import wrappers
     from borg_lvm.session import cleanup, notify, run
     from borg_lvm.state import ledger
 
     namespaces.refuse_chroot()
-    keep = not held and args.keep
-    program = wrappers.peel(command, os.environ, "/").program
+    program = wrappers.peel(question.argv, os.environ, "/").program
     with notify.told(settings, program, log) as notice:
         cleanup.set_going(ledger.entries(), log)
         with options.applications(settings) as troupe:
-            surveyed = options.surveyed(args, command, settings, troupe)
-            if held:
+            surveyed = options.surveyed(question, settings, troupe)
+            if view:
                 options.refuse_what_cannot_stand(surveyed)
             for dead in cleanup.dead_runs(surveyed.inventory.volumes, ledger.entries()):
                 cleanup.release(dead, log, settings.command_timeout)
-            request = run.RunRequest(command, options.cwd(), keep, troupe, held)
+            request = run.RunRequest(question.argv, question.cwd, keep, troupe, view)
             notice.result = result = run.perform(surveyed, request, settings, log)
         if result.error:
             raise result.error

@@ -1,0 +1,56 @@
+"""What a command line says that the configuration may say as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from borg_lvm.config.loader import load, with_overrides
+from borg_lvm.config.schema import Settings
+from borg_lvm.config.size import Size
+from borg_lvm.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """The file to read instead of the usual ones, and what goes before what it says, as it was typed.
+
+    `live` are absolute paths. `lock_wait` is in seconds. None and nothing leave the configuration as it is.
+    """
+
+    config: str | None = None
+    live: tuple[str, ...] = ()
+    live_types: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
+    snapshot_size: str | None = None
+    consistency: str | None = None
+    lock_wait: float | None = None
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Overrides:
+        """Return what was written with `dataclasses.asdict`: JSON has lists for tuples."""
+        found: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in values.items()}
+        return Overrides(**found)
+
+    def settings(self) -> Settings:
+        """Read the configuration, and have what the command line says take its place. Raises: ConfigError, UsageError.
+
+        Paths and kinds that may be live, and plugins, are added to those of the configuration.
+        """
+        settings = load(self.config)
+        try:
+            size = Size.parse(self.snapshot_size) if self.snapshot_size else None
+        except ValueError as error:
+            raise UsageError(f"--snapshot-size: {error}") from error
+        return with_overrides(
+            settings,
+            {
+                "snapshot.size": size,
+                "consistency": self.consistency,
+                "lock_wait": self.lock_wait,
+                "live": (*settings.live, *self.live),
+                "live_types": (*settings.live_types, *self.live_types),
+                "hooks": tuple(dict.fromkeys([*self.hooks, *settings.hooks])),
+            },
+        )
