@@ -32,7 +32,8 @@ def read(invocation: Invocation, line: Line) -> Reading:
     saves_nothing = dry_run and not problems
     nothing = _without_paths(line)
     problems += [] if nothing else _refused(invocation, line)
-    roots = [] if nothing or line.command.has(*ELSEWHERE) else list(_roots(invocation, line, problems))
+    roots, unread = ([], []) if nothing or line.command.has(*ELSEWHERE) else _roots(invocation, line)
+    problems += unread
     lists = [invocation.absolute(path) for path in line.command.values("--patterns-from")]
     ours = additions.split([_source(invocation, path) for path in roots if path != "-"], lists, invocation.env)
     clear = not problems
@@ -107,32 +108,33 @@ def _settings(invocation: Invocation) -> Iterator[str]:
             )
 
 
-def _roots(invocation: Invocation, line: Line, problems: list[str]) -> Iterator[str]:
-    """Yield the recursion roots in the order given: words after the archive, and `R` lines of patterns.
+def _roots(invocation: Invocation, line: Line) -> tuple[list[str], list[str]]:
+    """Return the recursion roots in the order given: words after the archive, and `R` lines of patterns.
+
+    And which files of patterns cannot be read, and why.
 
     One of `-` is the standard input. Before 1.2.3 and 2.0.0b4 borg forgets the roots of patterns where words name some,
     too: more is frozen then than it reads.
     """
     ignores_empty = line.releases[0].release >= option_tables.IGNORES_EMPTY_PATHS
     archive_seen = False
+    roots: list[str | None] = []
+    problems: list[str] = []
     for item in line.command.items:
         if isinstance(item, options.Word):
             if archive_seen and not (ignores_empty and item.text == ""):
-                yield item.text
+                roots.append(item.text)
             archive_seen = True
         elif item.name == "--pattern":
-            yield from filter(None, [patterns.borg_root(item.value or "")])
+            roots.append(patterns.borg_root(item.value or ""))
         elif item.name == "--patterns-from":
-            yield from _roots_of_file(invocation, item.value or "", problems)
-
-
-def _roots_of_file(invocation: Invocation, path: str, problems: list[str]) -> Iterator[str]:
-    try:
-        content = patterns.text(invocation, path, "borg's pattern file")
-    except patterns.UnreadableError as error:
-        problems.append(str(error))
-        return
-    yield from filter(None, map(patterns.borg_root, patterns.clean_lines(content)))
+            try:
+                content = patterns.text(invocation, item.value or "", "borg's pattern file")
+            except patterns.UnreadableError as error:
+                problems.append(str(error))
+            else:
+                roots += map(patterns.borg_root, patterns.clean_lines(content))
+    return [root for root in roots if root is not None], problems
 
 
 def _source(invocation: Invocation, path: str) -> str:

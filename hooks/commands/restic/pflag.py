@@ -111,3 +111,17 @@ class _Reader:
             self.items.append(Given(option.name, self.args.popleft()))
         else:
             self.incomplete.append(text)
+
+
+# What Go's strconv.ParseBool takes for true and false.
+TRUE = ("1", "t", "T", "TRUE", "true", "True")
+FALSE = ("0", "f", "F", "FALSE", "false", "False")
+
+
+def is_on(parsed: Parsed, name: str) -> bool:
+    """Tell whether a switch is on: the last mention counts, `--switch=false` turns it off."""
+    state = False
+    for item in parsed.given():
+        if item.name == name:
+            state = item.value not in FALSE
+    return state

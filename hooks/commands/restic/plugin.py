@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 
-from borg_lvm.plugin_api import Invocation, LivePath, Marked, Reading, Tainted, hookimpl
+from borg_lvm.plugin_api import Invocation, Marked, Reading, Tainted, hookimpl
 from borg_lvm_hooks.commands.parsers import excludes, go_paths, options, patterns
-from borg_lvm_hooks.commands.restic import pflag
+from borg_lvm_hooks.commands.restic import pflag, places
 
 # Options of every command: restic 0.14.0 (restic help) to 0.19 (internal/global/global.go).
 GLOBAL = """
@@ -78,12 +77,6 @@ GLOBAL_TABLE = options.Table(GLOBAL)
 OTHER_TABLE = options.Table(GLOBAL, "-h --help\n--version")
 BACKUP_TABLE = options.Table(GLOBAL, "-h --help", BACKUP)
 
-# Backends that are reached over the network (internal/backend/all).
-REMOTE = ("azure:", "b2:", "gs:", "rclone:", "rest:", "s3:", "sftp:", "swift:")
-# What Go's strconv.ParseBool takes for true and false.
-TRUE = ("1", "t", "T", "TRUE", "true", "True")
-FALSE = ("0", "f", "F", "FALSE", "false", "False")
-
 
 @hookimpl
 def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
@@ -99,7 +92,8 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
     said = f"restic {action}" if action else "restic without a command"
     problems.append(f"{said} reads no source paths; run it without borg-lvm")
     sure = len(problems) == 1
-    live = _live(invocation, before, problems)
+    live, unread = places.live(invocation, before)
+    problems += unread
     return Reading("restic", action, live=patterns.unique(live), problems=tuple(problems), no_paths=sure)
 
 
@@ -136,17 +130,20 @@ def _backup(invocation: Invocation, command: pflag.Command) -> Reading:
         )
     sure = not problems  # only a line that was understood may run without us
     problems += _switch_problems(parsed)
-    if _on(parsed, "--help"):
+    if pflag.is_on(parsed, "--help"):
         problems.append("restic backup --help reads no source paths; run it without borg-lvm")
     sources: tuple[str, ...] = ()
-    nothing = any(_on(parsed, name) for name in ("--help", "--stdin", "--stdin-from-command"))
-    if _on(parsed, "--stdin") or _on(parsed, "--stdin-from-command"):
+    nothing = any(pflag.is_on(parsed, name) for name in ("--help", "--stdin", "--stdin-from-command"))
+    if pflag.is_on(parsed, "--stdin") or pflag.is_on(parsed, "--stdin-from-command"):
         problems.append("restic reads standard input or a command's output, no source paths; run it without borg-lvm")
     else:
-        sources = tuple(_source(invocation, path) for path in _targets(invocation, parsed, problems))
+        targets, unread = _targets(invocation, parsed)
+        problems += unread
+        sources = tuple(_source(invocation, path) for path in targets)
         if not sources and not problems:
             problems.append("restic backup is given no paths to read; name the sources with --path")
-    live = _live(invocation, parsed, problems)
+    live, unread = places.live(invocation, parsed)
+    problems += unread
     repository = [item for item in live if item.reason == "the repository"]
     return Reading(
         "restic",
@@ -154,22 +151,13 @@ def _backup(invocation: Invocation, command: pflag.Command) -> Reading:
         sources,
         live=patterns.beside(live, sources),
         problems=(*problems, *patterns.output_clashes("restic", repository, sources)),
-        one_file_system=_on(parsed, "--one-file-system"),
+        one_file_system=pflag.is_on(parsed, "--one-file-system"),
         skips_files=True,
-        dry_run=sure and _on(parsed, "--dry-run"),
+        dry_run=sure and pflag.is_on(parsed, "--dry-run"),
         warnings=frozenset((3,)),  # some files could not be read
         no_paths=sure and nothing,
         excluded=excludes.restic(invocation, parsed),
     )
-
-
-def _on(parsed: options.Parsed, name: str) -> bool:
-    """Tell whether a switch is on: the last mention counts, `--switch=false` turns it off."""
-    state = False
-    for item in parsed.given():
-        if item.name == name:
-            state = item.value not in FALSE
-    return state
 
 
 def _switch_problems(parsed: options.Parsed) -> list[str]:
@@ -177,7 +165,7 @@ def _switch_problems(parsed: options.Parsed) -> list[str]:
     return [
         f"restic's option {item.name} cannot be {item.value!r}; restic itself will refuse this command line"
         for item in parsed.given()
-        if item.name in switches and item.value is not None and item.value not in (*TRUE, *FALSE)
+        if item.name in switches and item.value is not None and item.value not in (*pflag.TRUE, *pflag.FALSE)
     ]
 
 
@@ -188,9 +176,13 @@ def _source(invocation: Invocation, path: str) -> str:
     return invocation.absolute(path)
 
 
-def _targets(invocation: Invocation, parsed: options.Parsed, problems: list[str]) -> list[str]:
-    """Collect the targets in restic's own order (collectTargets in cmd_backup.go): the lists, then the words."""
+def _targets(invocation: Invocation, parsed: options.Parsed) -> tuple[list[str], list[str]]:
+    """Return the targets in restic's own order (collectTargets in cmd_backup.go): the lists, then the words.
+
+    And which lists cannot be read, and why.
+    """
     targets: list[str] = []
+    problems: list[str] = []
     for option, reader in (
         ("--files-from", _globs),
         ("--files-from-verbatim", _verbatim),
@@ -210,7 +202,7 @@ def _targets(invocation: Invocation, parsed: options.Parsed, problems: list[str]
                 problems.append(str(error))
             except go_paths.BadGlobError as error:
                 problems.append(f"restic's list {path!r} has a pattern that restic will refuse: {error}")
-    return targets + list(parsed.words)
+    return [*targets, *parsed.words], problems
 
 
 def _globs(invocation: Invocation, content: bytes) -> list[str]:
@@ -233,63 +225,3 @@ def _raw(invocation: Invocation, content: bytes) -> list[str]:
             " will refuse it"
         )
     return [os.fsdecode(name) for name in content.split(b"\0")[:-1]]
-
-
-def _live(invocation: Invocation, parsed: options.Parsed, problems: list[str]) -> list[LivePath]:
-    """Collect what restic writes: a local repository, its cache, temporary files, what its backends write."""
-    live = list(_repository(invocation, _location(invocation, parsed, problems)))
-    if not _on(parsed, "--no-cache"):
-        live.append(LivePath(_cache(invocation, parsed), "restic's cache", make=True))
-    live.append(patterns.temporary_folder(invocation))
-    command = parsed.last("--password-command") or invocation.env.get("RESTIC_PASSWORD_COMMAND")
-    live += patterns.secrets_folder(invocation, command)
-    return live
-
-
-def _location(invocation: Invocation, parsed: options.Parsed, problems: list[str]) -> str:
-    env = invocation.env
-    location = parsed.last("--repo")
-    file = parsed.last("--repository-file")
-    if location is None and file is None:
-        location, file = env.get("RESTIC_REPOSITORY"), env.get("RESTIC_REPOSITORY_FILE")
-    if location or not file:
-        return location or ""
-    try:
-        content = patterns.contents(invocation, file, "restic's repository file")
-    except patterns.UnreadableError as error:
-        problems.append(str(error))
-        return ""
-    return go_paths.go_text(content).strip(go_paths.GO_SPACE)
-
-
-def _repository(invocation: Invocation, location: str) -> Iterator[LivePath]:
-    if location.startswith("sftp:"):
-        yield patterns.ssh_folder()
-    elif location.startswith("rclone:"):
-        yield from _rclone(invocation, location.removeprefix("rclone:"))
-    elif location and not location.startswith(REMOTE):
-        yield LivePath(invocation.absolute(location.removeprefix("local:")), "the repository")
-
-
-def _rclone(invocation: Invocation, remote: str) -> Iterator[LivePath]:
-    """Yield what rclone writes: its configuration (tokens are renewed there), its cache, a local folder."""
-    env, home = invocation.env, invocation.home()
-    configuration = env.get("RCLONE_CONFIG")
-    if configuration:
-        yield LivePath(patterns.folder_of(invocation.absolute(configuration)), "rclone's configuration")
-    else:
-        folder = os.path.join(env.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "rclone")
-        yield LivePath(invocation.absolute(folder), "rclone's configuration", make=True)
-    cache = os.path.join(env.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "rclone")
-    yield LivePath(invocation.absolute(env.get("RCLONE_CACHE_DIR") or cache), "rclone's cache", make=True)
-    folder = remote.removeprefix(":local:")
-    if folder != remote or remote.startswith(("/", "./", "../")):
-        yield LivePath(invocation.absolute(folder), "the repository")
-
-
-def _cache(invocation: Invocation, parsed: options.Parsed) -> str:
-    """Return the cache's folder as restic finds it (internal/backend/cache/dir.go)."""
-    env = invocation.env
-    given = parsed.last("--cache-dir") or env.get("RESTIC_CACHE_DIR")
-    default = os.path.join(env.get("XDG_CACHE_HOME") or os.path.join(invocation.home(), ".cache"), "restic")
-    return invocation.absolute(given or default)

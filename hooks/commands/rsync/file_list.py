@@ -7,26 +7,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from borg_lvm.plugin_api import Invocation
 from borg_lvm_hooks.commands.parsers import options, patterns
 
 
-def sources(
-    invocation: Invocation, parsed: options.Parsed, folders: Sequence[str], problems: list[str]
-) -> Iterator[str]:
-    """Yield the paths of the list that counts, the last one; what keeps it from being read goes into `problems`."""
+def sources(invocation: Invocation, parsed: options.Parsed, folders: Sequence[str]) -> list[str]:
+    """Return the paths of the list that counts, the last one. Raises: UnreadableError, with a sentence."""
     path = parsed.last("--files-from") or ""
     if len(folders) != 1:
-        problems.append(
+        raise patterns.UnreadableError(
             "rsync takes one source folder beside --files-from, to which the names in the list are relative; leave the"
             " others out"
         )
-    elif path == "-" or ":" in path.partition("/")[0] or not _is_regular(invocation.absolute(path)):
-        yield folders[0]  # a list that only rsync can read names nothing outside
-    else:
-        yield from _listed(invocation, path, folders[0], problems, zeros=is_on(parsed, "--from0", "--no-from0"))
+    if path == "-" or ":" in path.partition("/")[0] or not _is_regular(invocation.absolute(path)):
+        return [folders[0]]  # a list that only rsync can read names nothing outside
+    return _listed(invocation, path, folders[0], zeros=is_on(parsed, "--from0", "--no-from0"))
 
 
 def _is_regular(path: str) -> bool:
@@ -40,21 +37,16 @@ def is_on(parsed: options.Parsed, switch: str, opposite: str) -> bool:
     return names[-1:] == [switch]
 
 
-def _listed(invocation: Invocation, path: str, folder: str, problems: list[str], *, zeros: bool) -> Iterator[str]:
-    try:
-        content = patterns.text(invocation, path, "rsync's list of files")
-    except patterns.UnreadableError as error:
-        problems.append(str(error))
-        return
+def _listed(invocation: Invocation, path: str, folder: str, *, zeros: bool) -> list[str]:
+    content = patterns.text(invocation, path, "rsync's list of files")
     if "\0" in content and not zeros:
-        problems.append(f"rsync's list {path!r} has zero bytes, at which its names end; read it with --from0")
-        return
-    names = [name for name in _names(content, zeros=zeros) if name]
+        raise patterns.UnreadableError(
+            f"rsync's list {path!r} has zero bytes, at which its names end; read it with --from0"
+        )
+    names = [_without_dots(name) for name in _names(content, zeros=zeros) if name]
     if not names:
-        problems.append(f"rsync's list {path!r} is empty; there is nothing to freeze")
-    for name in names:
-        inner = _without_dots(name)
-        yield f"{folder.rstrip('/')}/{inner}" if inner else folder
+        raise patterns.UnreadableError(f"rsync's list {path!r} is empty; there is nothing to freeze")
+    return [f"{folder.rstrip('/')}/{name}" if name else folder for name in names]
 
 
 def _names(content: str, *, zeros: bool) -> list[str]:

@@ -53,7 +53,11 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
     ]
     sources = tuple(invocation.absolute(path) for path in given if not is_remote(path))
     if parsed.has("--files-from"):
-        sources = tuple(file_list.sources(invocation, parsed, sources, problems))
+        try:
+            sources = tuple(file_list.sources(invocation, parsed, sources))
+        except patterns.UnreadableError as error:
+            problems.append(str(error))
+            sources = ()
     outputs = [*_destination(invocation, parsed, destination, sources), *_logs(invocation, parsed)]
     return Reading(
         "rsync",

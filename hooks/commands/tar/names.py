@@ -26,11 +26,12 @@ ESCAPES = {"\\": "\\", "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t
 
 
 class Names:
-    """The paths that tar reads (`sources`), and how they are named; what cannot be followed goes into `problems`."""
+    """The paths that tar reads (`sources`), and how they are named; `problems` say what cannot be followed."""
 
-    def __init__(self, invocation: Invocation, problems: list[str]) -> None:
-        self.invocation, self.problems = invocation, problems
+    def __init__(self, invocation: Invocation) -> None:
+        self.invocation = invocation
         self.sources: list[str] = []
+        self.problems: list[str] = []
         self.words: list[str] = []
         self.base = invocation.cwd
         self.unquote, self.null, self.verbatim = True, False, False

@@ -27,13 +27,19 @@ MODES = {
 PRINTS = ("--help", "--usage", "--version", "--show-defaults", "--show-snapshot-field-ranges")
 
 
+TAR_OPTIONS = "the environment's TAR_OPTIONS has escapes, or a quote without an end; write the options out"
+
+
 @hookimpl
 def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
     """Read `tar --create …`, `tar cf …`, `tar -r …`, `tar -u …`."""
     if invocation.program not in ("tar", "gtar", "gnutar"):
         return None
-    problems: list[str] = []
-    parsed = options.read(_arguments(invocation, problems), TABLE, options.GETOPT)
+    given = invocation.env.get("TAR_OPTIONS", "")
+    before = tar_names.words(given)
+    problems = [TAR_OPTIONS] if given.strip() and not before else []
+    # As getopt_long gets them: TAR_OPTIONS first, a bundle without a dash taken apart.
+    parsed = options.read(before + _without_bundle(list(invocation.argv[1:])), TABLE, options.GETOPT)
     problems += options.complaints("tar", parsed)
     modes = [item.name for item in parsed.given() if item.name in MODES]
     action = modes[-1].removeprefix("--") if modes else ""
@@ -42,8 +48,9 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         problems.append(f"{said} reads no source paths; run it without borg-lvm")
         return Reading("tar", action, live=tuple(_live(invocation, parsed)), problems=tuple(problems))
     problems += _problems(parsed)
-    names = tar_names.Names(invocation, problems)
+    names = tar_names.Names(invocation)
     names.take(parsed.items)
+    problems += names.problems
     if not names.sources and not problems:
         problems.append("tar is given no paths to read; name the sources with --path")
     sources = tuple(names.sources)
@@ -59,15 +66,6 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         warnings=frozenset((1,)),  # a file changed while it was read
         excluded=excludes.tar(parsed, tuple(zip(names.words, sources, strict=True))),
     )
-
-
-def _arguments(invocation: Invocation, problems: list[str]) -> list[str]:
-    """Return the arguments as getopt_long gets them: TAR_OPTIONS first, a bundle without a dash taken apart."""
-    given = invocation.env.get("TAR_OPTIONS", "")
-    before = tar_names.words(given)
-    if given.strip() and not before:
-        problems.append("the environment's TAR_OPTIONS has escapes, or a quote without an end; write the options out")
-    return before + _without_bundle(list(invocation.argv[1:]))
 
 
 def _without_bundle(args: list[str]) -> list[str]:
