@@ -115,7 +115,9 @@ class Outcome:
     def _wrong(self) -> verdict.Distrust | None:
         if not self.complete:
             return None
-        return verdict.distrust(self.plan.copies, self.fills, self.stories, self.vanished, self.over, self.appeared)
+        stories = self.stories or (SnapshotStatistics(),) * len(self.fills)  # without any nobody has watched
+        losses = [loss for loss in map(verdict.Loss, self.plan.copies, self.fills, stories) if loss.fill.problem]
+        return verdict.distrust(losses, self.vanished, self.appeared, self.over)
 
     def not_needed(self) -> tuple[str, ...]:
         """Say which snapshots were lost when they were not needed any more, and what had been saved before."""

@@ -27,20 +27,9 @@ class Distrust:
 
 
 def distrust(
-    copies: Sequence[Snapshot],
-    fills: Sequence[Fill],
-    stories: Sequence[SnapshotStatistics],
-    vanished: Sequence[str],
-    over: str,
-    appeared: Sequence[str] = (),
+    lost: Sequence[Loss], vanished: Sequence[str], appeared: Sequence[str] = (), over: str = ""
 ) -> Distrust | None:
-    """Return why what the command saved is invalid; None if it is.
-
-    `fills` and `stories` belong to `copies`; `over` says why we have ended the command, if we have. Without stories
-    nobody has watched.
-    """
-    told = stories or (SnapshotStatistics(),) * len(copies)
-    lost = [loss for loss in map(Loss, copies, fills, told) if loss.fill.problem]
+    """Return why what the command saved is invalid; None if it is not. `over` says why we have ended it, if we have."""
     if lost:
         lines = (line for loss in lost for line in loss.told())
         return Distrust(tuple(lines), lost[0].remedy())

@@ -73,8 +73,8 @@ def test_a_desk_is_found_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_what_was_unmounted_is_told_apart_from_what_was_moved() -> None:
-    moved = verdict.distrust((), (), (), ("/srv",), "")
-    unmounted = verdict.distrust((), (), (), (f"{host_view.place('x')}/srv",), "")
+    moved = verdict.distrust((), ("/srv",))
+    unmounted = verdict.distrust((), (f"{host_view.place('x')}/srv",))
     assert moved
     assert unmounted
     assert "was replaced or moved" in moved.reasons[0]

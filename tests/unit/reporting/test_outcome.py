@@ -202,7 +202,7 @@ class TestLost:
         )
         (copy, _) = two().copies
         short = replace(copy, origin=replace(copy.origin, vg_free=4 * GIB))
-        found = verdict.distrust((short,), (self.LOST,), (story,), (), "")
+        found = verdict.distrust([verdict.Loss(short, self.LOST, story)], ())
         assert found
         assert re.search(r"cannot be lost, for which vg0 needs 6\.\d GiB more free space \(vgextend\)", found.remedy)
 
