@@ -48,7 +48,7 @@ class Applications:
 
     def __init__(self, members: Sequence[ManagedApplication]) -> None:
         self._members = members
-        self._used = False
+        self._attempts: list[Ready] = []
 
     def probe(self) -> tuple[tuple[ProbedApplication, ...], tuple[str, ...]]:
         """Ask all where they keep what; returns that, and why some take no part. Raises: QuiesceError."""
@@ -57,9 +57,7 @@ class Applications:
         left_out = tuple(f"{player.out}; it is not quiesced" for player in self._members if player.out)
         return tuple(player.asked() for player in self._active()), left_out
 
-    def prepare(
-        self, watch: Watchdog, ledger: Ledger, signals: Signals, leftovers: list[str], *, patient: bool = False
-    ) -> Ready:
+    def prepare(self, watch: Watchdog, ledger: Ledger, signals: Signals, *, patient: bool = False) -> Ready:
         """Do what takes long, and tell the watchdog how each is resumed; all begin anew if it is not the first time.
 
         `patient`: another attempt follows if one is busy. Raises: QuiesceError, InterruptedRunError.
@@ -67,9 +65,8 @@ class Applications:
         watch.writes_to(path(ledger.run_id))
         for player in self._active():
             player.patient = patient
-            if self._used:
+            if self._attempts:
                 player.renew()
-        self._used = True
         for player in self._active():
             before = player.probe.paths
             player.ask()
@@ -81,7 +78,13 @@ class Applications:
             player.undo = resume.written(intents or ())
             if intents:
                 watch.may_quiesce(player.name, player.undo)
-        return Ready(self._active(), watch, ledger, signals, leftovers)
+        ready = Ready(self._active(), watch, ledger, signals)
+        self._attempts.append(ready)
+        return ready
+
+    def not_resumed(self) -> list[str]:
+        """Return which could not be resumed, of all attempts, and why."""
+        return [text for ready in self._attempts for text in ready.not_resumed]
 
     def ask_again(self) -> None:
         """See that who was absent still is, now that all snapshots are there. Raises: QuiesceError."""
@@ -133,21 +136,16 @@ class Applications:
 
 
 class Ready:
-    """Applications that can be quiesced now; what could not be resumed goes into `leftovers`."""
+    """Applications that can be quiesced now; `not_resumed` are those that could not be resumed then, and why."""
 
     def __init__(
-        self,
-        members: Sequence[ManagedApplication],
-        watch: Watchdog,
-        ledger: Ledger,
-        signals: Signals,
-        leftovers: list[str],
+        self, members: Sequence[ManagedApplication], watch: Watchdog, ledger: Ledger, signals: Signals
     ) -> None:
         self._members = members
         self._watch = watch
         self._ledger = ledger
         self._signals = signals
-        self._leftovers = leftovers
+        self.not_resumed: list[str] = []
         self._failed: list[str] = []
 
     @contextmanager
@@ -170,7 +168,7 @@ class Ready:
                         player.remark = told or ""
         except BorgLvmError as error:
             error.details += tuple(self._failed)
-            if self._failed and isinstance(error, BusyError):  # who cannot be resumed is not to be stopped again
+            if (self._failed or self.not_resumed) and isinstance(error, BusyError):  # they are not to be stopped again
                 raise QuiesceError(error.message, remedy=error.remedy, details=error.details) from error
             raise
         if self._failed:
@@ -210,7 +208,8 @@ class Ready:
         try:
             resume.run("", player.name, player.undo)
         except ProgramError as failed:
-            told = f"{player.name} may still be quiesced: {' '.join(failed.details) or failed.message}"
-            self._leftovers.append(told)
+            self.not_resumed.append(
+                f"{player.name} may still be quiesced: {' '.join(failed.details) or failed.message}"
+            )
             return False
         return True

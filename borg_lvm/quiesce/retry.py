@@ -36,19 +36,19 @@ class Attempts:
         return self.done + 1 < self.most
 
     @contextmanager
-    def kept(
-        self, duty: Callable[[], AbstractContextManager[object]], work: Callable[[], T], leftovers: Sequence[str]
-    ) -> Iterator[T]:
+    def kept(self, duty: Callable[[], AbstractContextManager[Sequence[str]]], work: Callable[[], T]) -> Iterator[T]:
         """Do the work under a duty to release what it makes, anew while an application is busy; hold the last duty.
 
-        Raises: BusyError when it is so at the last attempt, or when `leftovers` tells of something that could not be
-        released; InterruptedRunError; whatever the work raises.
+        A duty gives what could not be released, which is known when it has ended.
+        Raises: BusyError when it is so at the last attempt, or when something could not be released;
+        InterruptedRunError; whatever the work raises.
         """
         with ExitStack() as stack:
             while True:
+                leftovers: Sequence[str] = ()
                 try:
                     with ExitStack() as attempt:
-                        attempt.enter_context(duty())
+                        leftovers = attempt.enter_context(duty())
                         answer = work()
                         stack.enter_context(attempt.pop_all())
                         break

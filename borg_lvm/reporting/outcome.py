@@ -71,6 +71,11 @@ class Leftovers(list[str]):
         self.append(told)
         self.harm.append(told)
 
+    def add(self, other: Leftovers) -> None:
+        """Take note of what something else could not release."""
+        self.extend(other)
+        self.harm.extend(other.harm)
+
 
 @dataclass
 class Outcome:

@@ -126,11 +126,8 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
     _end_processes(dead, log)
     for name in dead.told("mapping", "name"):
         if os.path.exists(f"/dev/mapper/{name}"):
-            try:
-                luks.close(name)
-            except subprocesses.ProgramError as error:
-                leftovers.append(f"device {name}: {' '.join(error.details) or error.message}")
-    provider().remove(dead, log, leftovers, timeout)
+            leftovers.extend(luks.not_closed(name))
+    leftovers.add(provider().remove(dead, log, timeout))
     if not leftovers:
         ledger.forget(dead.run_id)
         if os.path.lexists(ledger.path(dead.run_id)):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
 from borg_lvm.quiesce import added_files
 from borg_lvm.quiesce.retry import Attempts
-from borg_lvm.reporting.outcome import Instant, Outcome, summary
+from borg_lvm.reporting.outcome import Instant, Leftovers, Outcome, summary
 from borg_lvm.session import automounts, mark_tainted, recorder
 from borg_lvm.session.recorder import Clock, RunResult
 from borg_lvm.session.survey import Survey
@@ -88,6 +88,7 @@ class _Run:
     ledger: Ledger = field(init=False)
     watchdog: Watchdog = field(init=False)
     context: RunContext = field(init=False)
+    leftovers: list[Leftovers] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.outcome)
@@ -141,15 +142,14 @@ class _Run:
         """Quiesce, take the snapshots and resume, anew while an application is busy; they are removed in the end."""
         tries = Attempts(self.settings.attempts, self.settings.retry_pause, self.signals, self.log)
         take = partial(self._attempt, Taker(self.context, provider()), tries)
-        self.outcome.instants = self.stack.enter_context(tries.kept(self._removed, take, self.outcome.leftovers))
+        self.outcome.instants = self.stack.enter_context(tries.kept(self._released, take))
 
     def _attempt(self, taker: Taker, tries: Attempts) -> tuple[Instant, ...]:
         self.clock.begin("preparing")
         quiesced: Quiesced = nullcontext
-        troupe, leftovers = self.request.troupe, self.outcome.leftovers
+        troupe = self.request.troupe
         if troupe:
-            ready = troupe.prepare(self.watchdog, self.ledger, self.signals, leftovers, patient=tries.another)
-            quiesced = ready.quiesced
+            quiesced = troupe.prepare(self.watchdog, self.ledger, self.signals, patient=tries.another).quiesced
         self.clock.begin("snapshots")
         names = ", ".join(copy.origin.full_name for copy in self.plan.copies)
         try:
@@ -161,8 +161,12 @@ class _Run:
                 troupe.close()
             raise
 
-    def _removed(self) -> AbstractContextManager[None]:
-        return provider().released(self.context, self.outcome.leftovers, keep=self.request.keep)
+    @contextmanager
+    def _released(self) -> Iterator[Leftovers]:
+        """Have the snapshots removed in the end; gives what could not be."""
+        with provider().released(self.context, keep=self.request.keep) as leftovers:
+            self.leftovers.append(leftovers)
+            yield leftovers
 
     def _open_snapshots(self) -> None:
         """Do what is left to do with the snapshots themselves: files that a restore needs, LUKS."""
@@ -172,7 +176,7 @@ class _Run:
             added_files.put(self.plan, troupe.added(), self.ledger)
             troupe.close()
         _refuse_what_has_changed(self.surveyed)
-        self.stack.enter_context(luks.opened(self.plan.copies, self.ledger, self.outcome.leftovers))
+        self.leftovers.append(self.stack.enter_context(luks.opened(self.plan.copies, self.ledger)))
 
     def _mount_view(self) -> Running | Standing:
         """Build the view, have applications look at their snapshots in it, and let the command go."""
@@ -211,8 +215,11 @@ class _Run:
     def _end(self) -> None:
         """When all is undone: what came of the applications, and what is left; the ledger is kept if anything is."""
         self.clock.begin("")
-        if self.request.troupe:
-            self.outcome.applications = self.request.troupe.told()
+        if troupe := self.request.troupe:
+            self.outcome.applications = troupe.told()
+            self.outcome.leftovers.extend(troupe.not_resumed())
+        for leftovers in self.leftovers:
+            self.outcome.leftovers.add(leftovers)
         if self.outcome.leftovers:
             told = ["not everything could be removed; later: borg-lvm clean", *self.outcome.leftovers]
             self.log.warning("\n".join(told))

@@ -7,13 +7,14 @@ kernel's keyring): the same table is loaded over the snapshot, through standard 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import permissions, subprocesses
 from borg_lvm.machine.paths import look
 from borg_lvm.planning.plan import Snapshot
+from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.state.ledger import Ledger
 
 CRYPTTAB = "/etc/crypttab"
@@ -111,15 +112,23 @@ def _entries(text: str | None) -> Iterator[tuple[str, str, list[str]]]:
 
 
 @contextmanager
-def opened(copies: tuple[Snapshot, ...], ledger: Ledger, leftovers: list[str]) -> Iterator[None]:
-    """Open the copy of every LUKS volume; closed again in reverse, also where the snapshot itself is kept."""
-    with ExitStack() as stack:
+def opened(copies: tuple[Snapshot, ...], ledger: Ledger) -> Iterator[Leftovers]:
+    """Open the copy of every LUKS volume; closed again in reverse, also where the snapshot itself is kept.
+
+    Yields what could not be closed, which is known when the block has ended.
+    """
+    leftovers = Leftovers()
+    names: list[str] = []
+    try:
         for copy in copies:
             if copy.crypt:
                 ledger.write("mapping", name=copy.crypt_name)
                 _open(copy)
-                stack.callback(_close, copy, leftovers)
-        yield
+                names.append(copy.crypt_name)
+        yield leftovers
+    finally:
+        for name in reversed(names):
+            leftovers.extend(not_closed(name))
 
 
 def _open(copy: Snapshot) -> None:
@@ -139,13 +148,9 @@ def _open(copy: Snapshot) -> None:
     subprocesses.run([*argv, copy.volume_device, copy.crypt_name])
 
 
-def _close(copy: Snapshot, leftovers: list[str]) -> None:
+def not_closed(name: str) -> Iterator[str]:
+    """Remove the mapping of an opened copy; yield why that could not be done."""
     try:
-        close(copy.crypt_name)
+        subprocesses.run(["dmsetup", "remove", "--retry", name])
     except subprocesses.ProgramError as error:
-        leftovers.append(f"device {copy.crypt_name}: {' '.join(error.details) or error.message}")
-
-
-def close(name: str) -> None:
-    """Remove the mapping of an opened copy. Raises: ProgramError."""
-    subprocesses.run(["dmsetup", "remove", "--retry", name])
+        yield f"device {name}: {' '.join(error.details) or error.message}"

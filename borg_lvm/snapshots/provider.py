@@ -206,10 +206,11 @@ class Provider(ABC):
     # Removing.
 
     @abstractmethod
-    def released(self, run: RunContext, leftovers: Leftovers, *, keep: bool) -> AbstractContextManager[None]:
+    def released(self, run: RunContext, *, keep: bool) -> AbstractContextManager[Leftovers]:
         """Hold the duty to remove the snapshots, whichever will be made, and to prove them gone; or to mark them kept.
 
-        What cannot be removed is told in `leftovers`; nothing is raised for it, because a release goes on to its end.
+        Gives what could not be removed, which is known when the block has ended; nothing is raised for it, because a
+        release goes on to its end.
         """
 
     # What dead runs have left. Each works from any state that a run can die in, and again when it dies half-way.
@@ -231,14 +232,14 @@ class Provider(ABC):
         """Return the device numbers of the snapshots that are left."""
 
     @abstractmethod
-    def remove(self, dead: Dead, log: Log, leftovers: Leftovers, timeout: float) -> None:
-        """Remove the snapshots that are left, whatever has become of them; what cannot be is told in `leftovers`."""
+    def remove(self, dead: Dead, log: Log, timeout: float) -> Leftovers:
+        """Remove the snapshots that are left, whatever has become of them; return what cannot be removed."""
 
     @abstractmethod
     def mend(
-        self, mapped: Mapping[str, str], volumes: Sequence[Volume], log: Log, leftovers: Leftovers, timeout: float
-    ) -> bool:
-        """Put right what nobody has a ledger of any more; tell whether there was anything.
+        self, mapped: Mapping[str, str], volumes: Sequence[Volume], log: Log, timeout: float
+    ) -> tuple[bool, Leftovers]:
+        """Put right what nobody has a ledger of any more; return whether there was anything, and what is left of it.
 
         `mapped` are the uuids of all devices of device-mapper by name, from before the `volumes` were listed.
         """

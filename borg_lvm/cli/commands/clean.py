@@ -30,7 +30,10 @@ def perform(args: argparse.Namespace, log: Log) -> int:
             f"off: lvchange {tags} {volume.full_name}"
         )
     left = Leftovers(item for dead in found for item in cleanup.release(dead, log, timeout))
-    mended = not args.run and provider().mend(mapped, volumes, log, left, timeout)
+    mended = False
+    if not args.run:
+        mended, more = provider().mend(mapped, volumes, log, timeout)
+        left.add(more)
     if left:
         raise ReleaseError("not everything could be removed", details=tuple(left))
     if args.run and not found:

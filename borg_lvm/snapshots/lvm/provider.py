@@ -105,9 +105,9 @@ class LvmProvider(Provider):
             [MonitoredPool(origin, what, means) for origin in pools.values() for what in ("data", "metadata")],
         )
 
-    def released(self, run: RunContext, leftovers: Leftovers, *, keep: bool) -> AbstractContextManager[None]:
+    def released(self, run: RunContext, *, keep: bool) -> AbstractContextManager[Leftovers]:
         """See `Provider`."""
-        return remove.released(run, leftovers, keep=keep)
+        return remove.released(run, keep=keep)
 
     def resume(self, dead: Dead, log: Log) -> None:
         """See `Provider`."""
@@ -129,15 +129,15 @@ class LvmProvider(Provider):
                 found.append(safe_open.own_device_number(f"/dev/mapper/{dm_name(*name.split('/'))}"))
         return found
 
-    def remove(self, dead: Dead, log: Log, leftovers: Leftovers, timeout: float) -> None:
+    def remove(self, dead: Dead, log: Log, timeout: float) -> Leftovers:
         """See `Provider`."""
-        clean.remove(dead, log, leftovers, timeout)
+        return clean.remove(dead, log, timeout)
 
     def mend(
-        self, mapped: Mapping[str, str], volumes: Sequence[Volume], log: Log, leftovers: Leftovers, timeout: float
-    ) -> bool:
+        self, mapped: Mapping[str, str], volumes: Sequence[Volume], log: Log, timeout: float
+    ) -> tuple[bool, Leftovers]:
         """See `Provider`."""
-        return clean.mend(mapped, volumes, log, leftovers, timeout)
+        return clean.mend(mapped, volumes, log, timeout)
 
 
 class _Armed:

@@ -97,19 +97,20 @@ def disarm(dead: Dead, timeout: float) -> None:
                 arm.disarm(str(step["origin"]), str(step["snapshot"]))
 
 
-def remove(dead: Dead, log: Log, leftovers: Leftovers, timeout: float) -> None:
-    """Remove the dead run's snapshots, whatever has become of them, and see to their origins."""
+def remove(dead: Dead, log: Log, timeout: float) -> Leftovers:
+    """Remove the dead run's snapshots, whatever has become of them, and see to their origins; return what is left."""
     if dead.snapshots:
         try:
             _remove_snapshots(dead, timeout)
         except subprocesses.ProgramError as error:
             if releasing.ours(dead.run_id, dead.known, timeout, kept=dead.kept):  # else somebody was faster
                 log.warning("\n".join([error.message, *error.details]))
-    releasing.remove_changed(dead.run_id, dead.known, log, leftovers, timeout, kept=dead.kept)
+    leftovers = releasing.remove_changed(dead.run_id, dead.known, log, timeout, kept=dead.kept)
     touched = dead.told("snapshot", "origin")
     releasing.remove_half_made(touched)
     if origin_tables.suspicious(touched):
-        origin_tables.put_right(touched, log, leftovers, timeout)
+        leftovers.add(origin_tables.put_right(touched, log, timeout)[1])
+    return leftovers
 
 
 def _remove_snapshots(dead: Dead, timeout: float) -> None:
@@ -137,17 +138,19 @@ def _thin_numbers(names: Sequence[str], timeout: float) -> dict[str, str]:
     return {row["thin_id"]: dm_name(row["vg_name"], row["pool_lv"].strip("[]")) for row in rows if row["thin_id"]}
 
 
-def mend(mapped: Mapping[str, str], volumes: Sequence[Volume], log: Log, leftovers: Leftovers, timeout: float) -> bool:
+def mend(mapped: Mapping[str, str], volumes: Sequence[Volume], log: Log, timeout: float) -> tuple[bool, Leftovers]:
     """Remove devices of snapshots that LVM does not know, and put right volumes of its that are on a wrong table.
 
-    For what nobody has a ledger of any more. `mapped` are all devices, from before the volumes were listed. Tells
-    whether there was anything.
+    For what nobody has a ledger of any more. `mapped` are all devices, from before the volumes were listed. Returns
+    whether there was anything, and what is left of it.
     """
+    leftovers = Leftovers()
     left = [uuid for uuid in ownership.orphans(mapped, volumes) if device_mapper.is_there(uuid)]
     for uuid in left:
-        releasing.remove_device(uuid, leftovers)
+        leftovers.extend(releasing.remove_device(uuid))
         log.warning(f"the device {uuid} belonged to a snapshot that LVM knows nothing of")
     mended = False
     if origin_tables.suspicious(volume.dm_uuid for volume in volumes):
-        mended = origin_tables.put_right(None, log, leftovers, timeout)
-    return mended or bool(left)
+        mended, wrong = origin_tables.put_right(None, log, timeout)
+        leftovers.add(wrong)
+    return mended or bool(left), leftovers

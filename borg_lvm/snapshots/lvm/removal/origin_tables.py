@@ -34,16 +34,18 @@ def wrong(volumes: Sequence[Volume]) -> list[Volume]:
     return [one for one in volumes if one.attr[0] not in "oO" and device_mapper.kind(one.dm_uuid) == ORIGIN]
 
 
-def put_right(uuids: Collection[str] | None, log: Log, leftovers: Leftovers, timeout: float) -> bool:
-    """Put right the volumes of these ids (dm uuids), or all, that are on a wrong table; tell whether there were any.
+def put_right(uuids: Collection[str] | None, log: Log, timeout: float) -> tuple[bool, Leftovers]:
+    """Put right the volumes of these ids (dm uuids), or all, that are on a wrong table.
 
-    LVM is asked, so `suspicious` is to be asked before. Nothing is raised: what is left is told in `leftovers`.
+    Returns whether there were any, and which are so still. LVM is asked, so `suspicious` is to be asked before. Nothing
+    is raised.
     """
+    leftovers = Leftovers()
     try:
         listed = [one for one in lvm.report(timeout, hidden=True) if uuids is None or one.dm_uuid in uuids]
     except BorgLvmError as error:
         leftovers.append(f"cannot tell whether the volumes are as LVM knows them: {error.message}")
-        return False
+        return False, leftovers
     found = wrong(listed)
     for volume in found:
         why = _refreshed(volume, timeout)
@@ -51,7 +53,7 @@ def put_right(uuids: Collection[str] | None, log: Log, leftovers: Leftovers, tim
             leftovers.harms(told(volume, why))
         else:
             log.warning(f"{volume.full_name} was on a table that LVM knew nothing of: it was refreshed")
-    return bool(found)
+    return bool(found), leftovers
 
 
 def _refreshed(volume: Volume, timeout: float) -> str:

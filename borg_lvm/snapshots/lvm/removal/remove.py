@@ -70,15 +70,17 @@ def ours(run_id: str, known: Known, timeout: float, *, kept: bool = False) -> li
 
 
 @contextmanager
-def released(run: RunContext, leftovers: Leftovers, *, keep: bool) -> Iterator[None]:
+def released(run: RunContext, *, keep: bool) -> Iterator[Leftovers]:
     """Hold the duty to remove the snapshots of a plan, whichever of them will be made, and to prove them gone.
 
-    What cannot be removed is told in `leftovers`; nothing is raised, because a release goes on to its end.
+    Yields what could not be removed, which is known when the block has ended; nothing is raised for it, because a
+    release goes on to its end.
     """
     plan, log, timeout = run.plan, run.log, run.timeout
     complete = False
+    leftovers = Leftovers()
     try:
-        yield
+        yield leftovers
         complete = True
     finally:
         if keep and complete:
@@ -87,13 +89,13 @@ def released(run: RunContext, leftovers: Leftovers, *, keep: bool) -> Iterator[N
             with suppress(BorgLvmError):  # a full /run must not stop a release
                 run.ledger.write("window")  # lvremove suspends the origins: `clean` sees to them if we die here
             with run.watchdog.standing_by(timeout, GRACE) as told:
-                _remove_all(run, leftovers, complete=complete)
-                _resume_origins(plan, log, leftovers, timeout)
+                leftovers.add(_remove_all(run, complete=complete))
+                leftovers.extend(_not_resumed(plan, log, timeout))
             for text in told:
                 log.warning(f"while the snapshots were removed: {text}")
             if not complete:
                 remove_half_made(copy.origin.dm_uuid for copy in plan.copies)
-            _put_right(run, leftovers)
+            leftovers.add(_put_right(run))
             if not leftovers:
                 with suppress(BorgLvmError):
                     run.ledger.write("thawed")
@@ -106,7 +108,7 @@ def _mark_kept(plan: Plan, log: Log, timeout: float) -> None:
     log.warning(f"kept {', '.join(names)}; remove with: borg-lvm clean --run {plan.run_id}")
 
 
-def _remove_all(run: RunContext, leftovers: Leftovers, *, complete: bool) -> None:
+def _remove_all(run: RunContext, *, complete: bool) -> Leftovers:
     """Remove the snapshots, and see that both LVM and device-mapper know none of them any more, by whatever name."""
     plan, log, timeout = run.plan, run.log, run.timeout
     names = [copy.full_name for copy in plan.copies]
@@ -119,11 +121,11 @@ def _remove_all(run: RunContext, leftovers: Leftovers, *, complete: bool) -> Non
             with log.step(f"removing the snapshot{'s' * (len(names) > 1)} of {_origins(plan)}"):
                 remove(names, timeout)
         if complete and not any(device_mapper.is_there(uuid) for uuid in known.uuids):
-            return  # LVM says so by its status, and the kernel knows none of them any more
+            return Leftovers()  # LVM says so by its status, and the kernel knows none of them any more
     except BorgLvmError as error:
         log.warning("\n".join([error.message, *error.details]))
         users.end_holders(_devices(plan), log)
-    remove_changed(plan.run_id, known, log, leftovers, timeout)
+    return remove_changed(plan.run_id, known, log, timeout)
 
 
 def _origins(plan: Plan) -> str:
@@ -139,10 +141,9 @@ def _devices(plan: Plan) -> list[int]:
     return found
 
 
-def remove_changed(
-    run_id: str, known: Known, log: Log, leftovers: Leftovers, timeout: float, *, kept: bool = False
-) -> None:
-    """Remove those of a run's snapshots that somebody has made something else of; tell what is left."""
+def remove_changed(run_id: str, known: Known, log: Log, timeout: float, *, kept: bool = False) -> Leftovers:
+    """Remove those of a run's snapshots that somebody has made something else of; return what is left."""
+    leftovers = Leftovers()
     try:
         left = ours(run_id, known, timeout, kept=kept)
         if left:
@@ -151,15 +152,15 @@ def remove_changed(
             left = ours(run_id, known, timeout, kept=kept)
     except BorgLvmError as error:
         leftovers.append(f"cannot tell whether the snapshots are gone: {error.message}")
-        return
+        return leftovers
     for volume in left:
         if volume.is_merging:
             leftovers.harms(merge.told(volume))
         else:
             leftovers.append(f"snapshot {volume.full_name}{_held(volume)}")
     for uuid in known.uuids - {volume.dm_uuid for volume in left}:
-        remove_device(uuid, leftovers)
-        remove_device(f"{uuid}-cow", leftovers)
+        leftovers.extend((*remove_device(uuid), *remove_device(f"{uuid}-cow")))
+    return leftovers
 
 
 def _held(volume: Volume) -> str:
@@ -188,29 +189,34 @@ def _remove_one(volume: Volume, log: Log, timeout: float) -> None:
         log.warning("\n".join([error.message, *error.details]))
 
 
-def remove_device(uuid: str, leftovers: Leftovers) -> None:
-    """Remove a device of a snapshot that LVM knows nothing of: a command of its own that was killed leaves such."""
+def remove_device(uuid: str) -> Iterator[str]:
+    """Remove a device of a snapshot that LVM knows nothing of: a command of its own that was killed leaves such.
+
+    Yields it if it is still there.
+    """
     with suppress(OSError):
         device_mapper.remove(uuid)
     if device_mapper.is_there(uuid):
-        leftovers.append(f"the device {uuid}, of which LVM knows nothing")
+        yield f"the device {uuid}, of which LVM knows nothing"
 
 
-def _put_right(run: RunContext, leftovers: Leftovers) -> None:
-    """See that the origins are on the tables that LVM knows."""
+def _put_right(run: RunContext) -> Leftovers:
+    """See that the origins are on the tables that LVM knows; return which are not."""
     uuids = {copy.origin.dm_uuid for copy in run.plan.copies}
-    if origin_tables.suspicious(uuids):
-        with run.watchdog.standing_by(run.timeout, GRACE) as told:
-            origin_tables.put_right(uuids, run.log, leftovers, run.timeout)
-        for text in told:
-            run.log.warning(f"while the origins were put right: {text}")
+    if not origin_tables.suspicious(uuids):
+        return Leftovers()
+    with run.watchdog.standing_by(run.timeout, GRACE) as told:
+        _, leftovers = origin_tables.put_right(uuids, run.log, run.timeout)
+    for text in told:
+        run.log.warning(f"while the origins were put right: {text}")
+    return leftovers
 
 
-def _resume_origins(plan: Plan, log: Log, leftovers: Leftovers, timeout: float) -> None:
-    """Set going the origins that an `lvremove` which died half-way has left suspended."""
+def _not_resumed(plan: Plan, log: Log, timeout: float) -> Iterator[str]:
+    """Resume the origins that an `lvremove` which died half-way has left suspended; yield those that could not be."""
     for copy in plan.copies:
         try:
             if origin_tables.resume_left(copy.origin.dm_uuid, copy.origin.vg, timeout):
                 log.warning(f"resumed {copy.origin.full_name}, which somebody had left suspended")
         except OSError as error:
-            leftovers.append(f"{copy.origin.full_name} may still be suspended: {error.strerror}")
+            yield f"{copy.origin.full_name} may still be suspended: {error.strerror}"
