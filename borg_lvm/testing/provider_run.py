@@ -13,7 +13,6 @@ from pathlib import Path
 from borg_lvm.linux import syscalls
 from borg_lvm.linux.signals import Signals
 from borg_lvm.planning.plan import Snapshot
-from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots import prepare
 from borg_lvm.snapshots.provider import Hold, Prepared, RunContext
 from borg_lvm.snapshots.take import Taker
@@ -62,8 +61,7 @@ def begun(subject: ProviderSubject, deadline: float) -> Iterator[RunContext]:
 @contextmanager
 def released(subject: ProviderSubject, run: RunContext) -> Iterator[None]:
     """Remove the snapshots in the end, and see that the provider tells of none that is left."""
-    left = Leftovers()
-    with subject.provider.released(run, left, keep=False):
+    with subject.provider.released(run, keep=False) as left:
         yield
     assert left == []
 

@@ -14,7 +14,6 @@ from borg_lvm.config.size import Size
 from borg_lvm.errors import BusyError, LateError
 from borg_lvm.linux import processes
 from borg_lvm.machine import mounts
-from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots.dead_run import Dead
 from borg_lvm.snapshots.provider import Growth, RunContext
 from borg_lvm.state import ledger
@@ -174,7 +173,7 @@ class ProviderContract:
 
     def _clean(self, subject: ProviderSubject, run_id: str) -> None:
         """Do what `borg-lvm clean` does of a dead run's snapshots, in its order."""
-        provider, log, left = subject.provider, subject.log, Leftovers()
+        provider, log = subject.provider, subject.log
         entries = [entry for entry in ledger.entries() if entry.run_id == run_id]
         for entry in entries:
             dead = Dead(run_id, (), entry)
@@ -183,6 +182,5 @@ class ProviderContract:
             provider.resume(dead, log)
         for dead in subject.dead(run_id):
             provider.disarm(dead, TIMEOUT)
-            provider.remove(dead, log, left, TIMEOUT)
-        assert left == []
+            assert provider.remove(dead, log, TIMEOUT) == []
         ledger.forget(run_id)

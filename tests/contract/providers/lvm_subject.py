@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from borg_lvm.config.schema import Settings, SnapshotSettings
+from borg_lvm.config.schema import Settings
+from borg_lvm.config.sections import SnapshotSettings
 from borg_lvm.config.size import Size
 from borg_lvm.machine import lvm
 from borg_lvm.planning.plan import Plan, Snapshot

@@ -63,8 +63,8 @@ class WatchesNothing(LvmProvider):
 
 
 class LeavesSnapshots(LvmProvider):
-    def released(self, run: RunContext, leftovers: Leftovers, *, keep: bool) -> AbstractContextManager[None]:
-        return nullcontext()
+    def released(self, run: RunContext, *, keep: bool) -> AbstractContextManager[Leftovers]:
+        return nullcontext(Leftovers())
 
 
 class ResumesNothingOfTheDead(LvmProvider):
@@ -73,8 +73,8 @@ class ResumesNothingOfTheDead(LvmProvider):
 
 
 class RemovesNothingOfTheDead(LvmProvider):
-    def remove(self, dead: Dead, log: Log, leftovers: Leftovers, timeout: float) -> None:
-        pass
+    def remove(self, dead: Dead, log: Log, timeout: float) -> Leftovers:
+        return Leftovers()
 
 
 class WrongHold:
