@@ -14,6 +14,10 @@ TESTS ?=
 
 SERVER := /opt/borg-lvm
 
+# Images of Python set it: then pytest rewrites each module of tests at each start, in guests too, and every program of ours
+# that a test starts is compiled again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install setup setup-test releases lint unit pythons changelog system test test-full rest control shell demo soak fuzz bench fresh clean
 
 help: ## show this
