@@ -57,7 +57,9 @@ demo: ## what borg-lvm does, in a guest, in a minute or two
 	@$(SETUP) demo $(or $(KERNEL),nearest)
 	@$(LAB) run --kernel $(or $(KERNEL),nearest) -- $(VENV)/python -m tests.demo
 
-test: setup-test lint unit ## lint, unit tests, and a system test for every promise, on two kernels: minutes
+# mypy takes one processor, the unit tests all that there are.
+test: setup-test ## lint, unit tests, and a system test for every promise, on two kernels: minutes
+	@$(MAKE) --no-print-directory --jobs=2 lint unit
 	@$(SUITE) test $(addprefix --kernel=,$(or $(KERNEL),$(UML)))
 
 test-full: test rest ## test, and all other system tests, stock kernels in QEMU too: half an hour
