@@ -24,6 +24,8 @@ VENV = CHECKOUT / ".venv"
 WHEELS = VENV / "wheels"
 SOURCES = VENV / "sources"
 OLDEST = (3, 11)
+EXTRAS = {"demo": "", "test": "[test]", "full": "[test,servers]"}
+"""What pyproject.toml has for each stage; the soak needs no more than `full`."""
 BUILD = ("-O1", "-g0", "-fwrapv", "-DNDEBUG")
 """How borgbackup is compiled, most of the set-up: in half of the time that Python's own -O2 -g takes.
 
@@ -32,17 +34,17 @@ Source: setuptools, which takes CFLAGS, and further settings from the file that 
 
 
 def environment(stage: str) -> None:
-    """Make ``.venv``: the program alone for the demo, with the test extra for all else.
+    """Make ``.venv``: the program alone for the demo, with what tests need for all else.
 
     It is made again only when pyproject.toml or the Python has changed.
     """
-    wanted = "demo" if stage == "demo" else "test"
+    wanted = stage if stage in EXTRAS else "full"
     copied = [CHECKOUT / "pyproject.toml", *sorted((CHECKOUT / "bin").iterdir())]  # all else is used where it is
     inputs = b"".join(path.read_bytes() for path in copied) + f"{CHECKOUT} {sys.version}".encode()
     key = hashlib.sha256(inputs).hexdigest()
     stamp = VENV / "stamp"
     known = stamp.read_text().split() if stamp.is_file() else []
-    if known[:1] == [key] and (wanted in known or "test" in known):
+    if known[:1] == [key] and set(STAGES[STAGES.index(wanted) :]) & set(known):
         return
     what = "the program" if wanted == "demo" else "the program and what tests it, with a borg that is built from source"
     print(f"setup: making {VENV}: Python packages from PyPI for {what}", flush=True)
@@ -54,7 +56,7 @@ def environment(stage: str) -> None:
     together = VENV / "build.cfg"
     together.write_text(f"[build_ext]\nparallel = {os.cpu_count() or 1}\n")
     building = {"CFLAGS": " ".join(BUILD), "DIST_EXTRA_CONFIG": str(together)}
-    logged([*pip, "-e", f"{CHECKOUT}[test]" if wanted == "test" else str(CHECKOUT)], building)
+    logged([*pip, "-e", f"{CHECKOUT}{EXTRAS[wanted]}"], building)
     stamp.write_text(" ".join([key, *sorted({*(known[1:] if known[:1] == [key] else []), wanted})]))
 
 
