@@ -64,12 +64,11 @@ def test_borgmatic_understands_its_configurations(tmp_path: Path) -> None:
     paths = sorted((CONTRIB / "borgmatic").iterdir())
     assert paths
     assert validated(*paths)[0] == 0
-    for path in paths:
-        (tmp_path / path.name).write_text(path.read_text().replace("keep_daily: 7", "keep_dayly: 7"))
-    wrong = sorted(tmp_path.iterdir())
-    status, told = validated(*wrong)
+    wrong = tmp_path / paths[-1].name
+    wrong.write_text(paths[-1].read_text().replace("keep_daily: 7", "keep_dayly: 7"))
+    status, told = validated(wrong)
     assert status != 0
-    assert [path for path in wrong if f"{path}: " not in told and str(path) not in told] == []
+    assert str(wrong) in told
 
 
 def verified(folder: Path, *names: str) -> str:

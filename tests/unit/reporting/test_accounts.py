@@ -254,21 +254,22 @@ class TestHistory:
 
     def test_whatever_is_damaged_in_a_certificate_is_no_bug(self, folder: Path) -> None:
         whole = json.loads(json.dumps(runs.ALL["success"]))
-        for path in places(whole):
+        for path in list(places(whole)):
             bad: object
+            if path in {("run",), ("version",)}:
+                continue
+            inner = whole
+            for key in path[:-1]:
+                inner = inner[key]
+            right = inner[path[-1]]
             for bad in (None, "x", -1, [], {}, 1e300):
-                broken = copy.deepcopy(whole)
-                inner = broken
-                for key in path[:-1]:
-                    inner = inner[key]
                 inner[path[-1]] = bad
-                if path == ("run",) or path == ("version",):
-                    continue
-                write(folder, "r", broken)
+                write(folder, "r", whole)
                 for show in (past_runs.lines, lambda run: past_runs.write_page(run, os.devnull)):
                     with suppress(UsageError):
                         show("r")
                 list(past_runs.overview())
+            inner[path[-1]] = right
 
     def test_a_page_that_cannot_be_written(self, folder: Path) -> None:
         write(folder, "r", runs.ALL["success"])

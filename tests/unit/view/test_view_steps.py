@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 import pytest
@@ -76,7 +77,7 @@ BELOW = PLACES.filter(lambda path: path != "/")
 MOUNTS = st.lists(st.tuples(BELOW, st.sampled_from(["vg0/a", "vg0/b", "vg0/c", "proc"]), PLACES), max_size=7)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4000 if "BORG_LVM_RUNS" in os.environ else 150, deadline=None)
 @given(
     MOUNTS,
     st.lists(PLACES, min_size=1, max_size=4),

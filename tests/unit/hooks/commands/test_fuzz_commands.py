@@ -1,4 +1,4 @@
-"""The readers of command lines beside the real programs: a few hundred lines here, twenty thousand in the soak."""
+"""The readers of command lines beside the real programs: a hundred lines here, twenty thousand in the soak."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.fuzz import parsers
 
 pytestmark = pytest.mark.process
-CASES = 20_000 if "BORG_LVM_RUNS" in os.environ else 250
+CASES = 20_000 if "BORG_LVM_RUNS" in os.environ else 100
 SEED = int(os.environ.get("BORG_LVM_SEED", "1"))
 
 
@@ -26,4 +26,4 @@ def test_we_read_what_the_program_reads(name: str) -> None:
 
 
 def test_broken_input_ends_in_our_own_errors() -> None:
-    assert parsers.run(100_000 if "BORG_LVM_RUNS" in os.environ else 1000, SEED).faults == ()
+    assert parsers.run(100_000 if "BORG_LVM_RUNS" in os.environ else 400, SEED).faults == ()
