@@ -20,12 +20,12 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install setup setup-test releases lint unit pythons changelog system test test-full rest control shell demo soak fuzz bench fresh clean
 
-help: ## show this
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 # build/ of an earlier state would bring modules that are gone since.
 # Not below $(SERVER): the links, which PATH and the units name, and the units, which administrators put there.
-install: ## on a server, as root: the program, links to it in /usr/local/sbin, units of systemd, a rule of udev's; nothing is started
+install: ## on a server, as root: install the program, links in /usr/local/sbin, systemd units and a udev rule; starts nothing
 	$(if $(PYTHON),,$(error Python 3.11 or newer is needed: apt-get install python3))$(PYTHON) -m venv $(SERVER)
 	rm -rf build
 	$(SERVER)/bin/pip install --quiet --disable-pip-version-check .
@@ -35,49 +35,49 @@ install: ## on a server, as root: the program, links to it in /usr/local/sbin, u
 	install -D -m 644 contrib/udev/12-borg-lvm.rules /etc/udev/rules.d/12-borg-lvm.rules
 	install -m 644 contrib/systemd/*.service contrib/systemd/*.timer /usr/local/lib/systemd/system/
 
-setup: ## install everything that the other targets need
+setup: ## install what the other targets need
 	@$(SETUP) full $(EVERY)
 
 setup-test:
 	@$(SETUP) test $(or $(KERNEL),$(UML))
 
-releases: ## programs of other releases of Debian, which the soak tries
+releases: ## unpack programs of other Debian releases, which soak tests
 	@$(PYTHON) -m tests.lab.releases
 
-lint: setup-test ## ruff, mypy, codespell
+lint: setup-test ## run ruff, mypy and codespell
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check borg_lvm hooks tests
 	@$(VENV)/mypy
 	@$(VENV)/codespell
 
-unit: setup-test ## tests that need no root
+unit: setup-test ## run the unit tests; no root needed
 	@$(VENV)/python -m pytest -q -n auto tests/unit
 
-demo: ## what borg-lvm does, in a guest, in a minute or two
+demo: ## show in a guest what borg-lvm does: two minutes
 	@$(SETUP) demo $(or $(KERNEL),nearest)
 	@$(LAB) run --kernel $(or $(KERNEL),nearest) -- $(VENV)/python -m tests.demo
 
 # mypy takes one processor, the unit tests all that there are.
-test: setup-test ## lint, unit tests, and a system test for every promise, on two kernels: minutes
+test: setup-test ## lint, unit tests, and a system test for each promise of README, on two kernels: minutes
 	@$(MAKE) --no-print-directory --jobs=2 lint unit
 	@$(SUITE) test $(addprefix --kernel=,$(or $(KERNEL),$(UML)))
 
-test-full: test rest ## test, and all other system tests, stock kernels in QEMU too: half an hour
+test-full: test rest ## test, then all other system tests, also on stock kernels in QEMU: half an hour
 
-rest: ## what test-full does after test
+rest: ## run what test-full runs after test
 	@$(SETUP) full $(or $(KERNEL),$(UML) 6.12)
 	@$(VENV)/python -m pytest -q -n auto tests/unit -m needs
 	@$(SUITE) rest $(addprefix --kernel=,$(or $(KERNEL),$(UML) 6.12))
 
-system: ## the system tests that TESTS names, on KERNEL
+system: ## run the system tests in TESTS, on KERNEL
 	@$(SETUP) full $(or $(KERNEL),$(UML))
 	@$(SUITE) full $(addprefix --kernel=,$(or $(KERNEL),$(UML))) -- $(TESTS)
 
-control: setup-test ## what make test must catch: seeded faults, one for each promise, each in a guest of its own
+control: setup-test ## seed faults, one for each promise, and check that make test finds them: half an hour
 	@$(VENV)/python -m tests.control --good --kernel $(SHELL_KERNEL)
 	@$(VENV)/python -m tests.control --kernel $(SHELL_KERNEL)
 
-soak: releases control ## control, and every system test on every kernel, with the long counts: hours
+soak: releases control ## control, then every system test on every kernel, with the long counts: hours
 	@$(VENV)/python -m tests.fuzz --cases 20000
 	@$(SETUP) full $(or $(KERNEL),$(EVERY))
 	@$(SUITE) soak --timeout 86400 $(addprefix --kernel=,$(or $(KERNEL),$(EVERY))) -- $(TESTS)
@@ -85,27 +85,27 @@ soak: releases control ## control, and every system test on every kernel, with t
 # FUZZ='borg tar' chooses, CASES=20000 is what the soak takes; a seed that found something is given again by SEED=….
 FUZZ ?=
 CASES ?= 2000
-fuzz: setup-test ## our readers of command lines beside those of the programs, on random lines
+fuzz: setup-test ## compare our readers of command lines with the programs' own, on random lines
 	@$(VENV)/python -m tests.fuzz $(FUZZ) --cases $(CASES) $(if $(SEED),--seed $(SEED))
 
-pythons: setup-test ## the unit tests on every Python from 3.11 on that is installed
+pythons: setup-test ## run the unit tests on every installed Python from 3.11 on
 	@$(PYTHON) -m tests.lab.pythons
 
-changelog: setup-test ## what is not released yet, as it will stand in CHANGELOG.md
+changelog: setup-test ## print the unreleased part of CHANGELOG.md
 	@$(VENV)/python -m pip install --quiet --disable-pip-version-check "towncrier>=24.7"
 	@$(VENV)/towncrier build --draft --version unreleased 2>/dev/null
 
-bench: releases ## how long volumes and applications are frozen
+bench: releases ## measure for how long volumes are suspended and applications quiesced
 	@$(SETUP) full $(SHELL_KERNEL)
 	@$(LAB) run --kernel $(SHELL_KERNEL) -- $(VENV)/python -m tests.bench
 
-shell: ## look around in a guest by hand; leave with exit
+shell: ## open a shell in a guest; leave it with exit
 	@$(SETUP) full $(SHELL_KERNEL)
 	@$(LAB) shell --kernel $(SHELL_KERNEL)
 
 RELEASE ?= trixie
-fresh: ## make demo and make test (twice) in a bare Debian of RELEASE, as a newcomer would
+fresh: ## run make demo and make test (twice) in a bare Debian of RELEASE
 	@$(PYTHON) -m tests.lab.fresh $(RELEASE) $(FRESH)
 
-clean: ## remove everything that make made
+clean: ## remove everything that make has made
 	rm -rf .lab .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info

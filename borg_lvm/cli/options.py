@@ -143,7 +143,7 @@ def to_be_printed(args: argparse.Namespace) -> tuple[str, ...]:
     shown = tuple(host_view.path(args.name, path) for path in paths)
     if args.print == "kopia":
         if len(shown) != 1:
-            raise UsageError("Kopia reads only one folder at a time", remedy='--path "$KOPIA_SOURCE_PATH"')
+            raise UsageError("Kopia reads only one directory at a time", remedy='--path "$KOPIA_SOURCE_PATH"')
         return (f"KOPIA_SNAPSHOT_PATH={shown[0]}",)
     return shown
 

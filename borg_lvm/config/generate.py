@@ -30,7 +30,7 @@ earlier one as a whole. `--config FILE` reads this one file instead of all these
 and the file must exist. The command line wins over files.
 
 **Every fault is an error**, shown with file and line, all of them at once: an unknown key, a wrong type, a value out
-of its limits, a key that is given twice. What plugins find wrong in their own keys is told, for all applications,
+of its limits, a key that is given twice. Errors in the plugins' own keys are reported, for all applications,
 when everything else is right. The exit status is then 65, and nothing has been done.
 
 **Only root may be able to change these files.** A file is refused when it, a directory on the way to it or a link to

@@ -145,21 +145,21 @@ class Settings:
     view_limit: float = key(
         Seconds(60, 7 * 86400),
         86400.0,
-        "How many seconds a view that `borg-lvm begin` has made may stand. When nobody has ended it by then, it is "
-        "taken away, and what is still saved from it fails.",
+        "How many seconds a view of `borg-lvm begin` exists at most. When nobody has ended it by then, it is removed, "
+        "and what still reads it fails.",
         14400,
     )
     metrics: str = key(
         PathOrNone(),
         "",
-        "A file for the textfile collector of Prometheus' node exporter, which tells what came of the last run. It is "
-        "written anew after each run, whatever ended it. Its folder must be there.",
+        "A file for the textfile collector of Prometheus' node exporter, with the result of the last run. It is "
+        "rewritten after each run, whatever ended it. Its directory must exist.",
         "/var/lib/prometheus/node-exporter/borg-lvm.prom",
     )
     notify: tuple[Notification, ...] = key(
         ListOf(Record(Notification), "a list of entries with at least the key command"),
         (),
-        "Commands that are run after a run, one after the other, to tell somebody what came of it. One that fails is a "
+        "Commands that are run after a run, one after the other, to notify somebody of its result. One that fails is a "
         "warning, and changes nothing.",
         [{"command": ["/usr/local/bin/tell-me"], "results": ["failure", "tainted"], "timeout": 60}],
     )

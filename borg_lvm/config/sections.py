@@ -121,7 +121,7 @@ class ApplicationEntry:
     plugin: Word = required(
         Placed(Text("the name of a plugin", PLUGIN)),
         "The plugin that knows this application. `borg-lvm hooks` lists those that are installed, "
-        "`borg-lvm hooks NAME` tells the levels and options of one.",
+        "`borg-lvm hooks NAME` shows the levels and options of one.",
         "postgresql",
     )
     name: str = key(
@@ -140,10 +140,10 @@ class ApplicationEntry:
     on_failure: OnFailure = key(
         Choice[OnFailure](get_args(OnFailure)),
         "abort",
-        "What to do when it cannot be quiesced, or its copy is found wrong. `abort`: the run fails, nothing is backed "
-        "up. `skip-if-absent`: go on if it is not running at all, else as abort. `crash-consistent`: go on; its files "
-        "are saved as a power cut would have left them, or wrong as they are; the summary says so, and a command that "
-        "succeeded ends with status 77.",
+        "What to do when it cannot be quiesced, or its snapshot fails verification. `abort`: the run fails, nothing is "
+        "backed up. `skip-if-absent`: go on if it is not running at all, else as abort. `crash-consistent`: go on; its "
+        "files are saved as a power cut would have left them, or wrong as they are; the last lines of the run name it, "
+        "and a command that succeeded ends with status 77.",
         "skip-if-absent",
     )
     coverage: Coverage = key(
@@ -188,8 +188,8 @@ class Notification:
     results: tuple[Result, ...] = key(
         ListOf(Choice[Result](get_args(Result)), "a list of results", unique="result", least=1),
         ("warning", "failure", "tainted"),
-        "The results that are told: `success`, `warning` (something was saved, but not all went well), `failure` (also "
-        "a run that was refused), `tainted` (what was saved is invalid).",
+        "The results that are reported: `success`, `warning` (something was saved, but not all went well), `failure` "
+        "(also a run that was refused), `tainted` (what was saved is invalid).",
         ["failure", "tainted"],
     )
     timeout: float = key(

@@ -56,7 +56,7 @@ def _run(request: BeginRequest, control: control_socket.ControlSocket, report: i
         try:
             os.write(report, client.READY)
         except OSError as error:
-            raise SnapshotError("whoever began the view has gone: it is taken away") from error
+            raise SnapshotError("the process that began the view has ended: the view is removed") from error
         os.dup2(file, 2)
         os.close(file)
         os.close(report)

@@ -199,6 +199,6 @@ class Table:
         if found is None:
             raise SourceError(
                 f"{path} lies on no mount that can be seen from here; borg-lvm does not work inside a chroot",
-                remedy="make the root folder of the chroot a mount point: mount --bind ROOT ROOT",
+                remedy="make the root directory of the chroot a mount point: mount --bind ROOT ROOT",
             )
         return found

@@ -91,14 +91,14 @@ def unread(wanted: Wanted, resolved: Resolved, table: Table) -> Resolved:
         return resolved
     lost = dict(_not_entered(wanted, resolved, table))
     problems = tuple(
-        f"{path}: it is to be read live, but the command is told to stay on one file system, and does not enter a live "
+        f"{path}: it is to be read live, but the command stays on one file system, and does not enter a live "
         "path below a snapshot: name it as a source as well, or exclude it from the backup"
         for path, reason in lost.items()
         if reason == DECLARED
     )
     needed = [f"{path} ({reason})" for path, reason in lost.items() if reason != DECLARED]
     notes = (
-        "the command is told to stay on one file system, and does not enter a live path below a snapshot. Not in the "
+        "the command stays on one file system, and does not enter a live path below a snapshot. Not in the "
         f"backup: {', '.join(needed)}. To save one, name it as a source and declare it live (--live)"
         if needed
         else "",

@@ -11,7 +11,7 @@ FREEZABLE = frozenset(("ext2", "ext3", "ext4", "xfs"))
 _NETWORK = frozenset("nfs nfs4 cifs smb3 9p ceph glusterfs afs fuse.sshfs fuse.rclone virtiofs".split())
 
 _REASONS = {
-    "overlay": "it lies on an overlay; name the folders that the overlay is made of instead",
+    "overlay": "it lies on an overlay; name the directories that the overlay is made of instead",
     "btrfs": (
         "it is a btrfs: a copy of a btrfs device shows the same ids as the original, and the kernel may then write to "
         "the wrong one; use btrfs snapshots for it"
@@ -71,7 +71,7 @@ def shown_otherwise(mount: Mount) -> str:
 def not_a_disk(mount: Mount) -> str:
     """Return why a mount lies on no block device of its own, in one clause; empty if it may."""
     if mount.root.endswith("//deleted"):
-        return "it is a bind mount of a folder that has been deleted; unmount it"
+        return "it is a bind mount of a directory that has been deleted; unmount it"
     if mount.fstype in _REASONS:
         return _REASONS[mount.fstype]
     if mount.is_trigger:

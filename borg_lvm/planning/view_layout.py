@@ -157,8 +157,8 @@ def standing(resolved: Resolved, table: Table) -> frozenset[tuple[str, str, str]
 
 def _too_many(count: int) -> str:
     return (
-        f"{count} source paths: each would be a mount of its own, and {MOST_SOURCES} is the most; name the folders "
-        "that contain them with --path"
+        f"{count} source paths: each would be a mount of its own, and {MOST_SOURCES} is the most; name the "
+        "directories that contain them with --path"
     )
 
 

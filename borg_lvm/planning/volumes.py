@@ -122,7 +122,7 @@ class Volumes:
     def _find_raw(self, number: str) -> SnapshotCandidate | str:
         device = self._stack.get(number)
         if device is not None and device.dm_uuid.startswith("CRYPT-"):
-            return f"it is the mapping {device.dm_name}; name the logical volume below it, or a folder on it"
+            return f"it is the mapping {device.dm_name}; name the logical volume below it, or a directory on it"
         volume = self._by_uuid.get(device.dm_uuid) if device else None
         if device is not None and volume is None and device.dm_uuid.startswith("LVM-"):
             return self._not_listed(device)

@@ -74,7 +74,7 @@ def refuse_raw(invocation: Invocation, devices: Sequence[str]) -> None:
     name = invocation.program
     if (name in RAW or name.startswith("partclone.")) and not all(devices):
         raise UsageError(
-            f"{name} would save live blocks: it reads the device, and the view freezes the files of a folder alone",
+            f"{name} would save live blocks: it reads the device, and the view freezes the files of a directory alone",
             remedy=f"name the device, which is frozen then: borg-lvm run --path /dev/VG/LV -- {name} … /dev/VG/LV",
         )
 

@@ -142,7 +142,7 @@ def application(name: str) -> ApplicationType:
     """Ask the named plugin which kind of application it quiesces. Raises: ConfigError."""
     offers: list[ApplicationType] = load([name]).hook.borg_lvm_application()
     if not offers:
-        raise ConfigError(f"the plugin {name!r} quiesces no application", remedy="borg-lvm hooks tells what each does")
+        raise ConfigError(f"the plugin {name!r} quiesces no application", remedy="borg-lvm hooks shows what each does")
     return tracing.kind(offers[0]) if tracing else offers[0]
 
 

@@ -173,7 +173,10 @@ class Outcome:
         cut = [one for one in self.applications if one.out and not one.absent]
         told = [
             f"saved {', '.join(one.name for one in ones)} {how}"
-            for ones, how in ((cut, "as a power cut would have left it"), (wrong, "from a copy that was found wrong"))
+            for ones, how in (
+                (cut, "as a power cut would have left it"),
+                (wrong, "from a snapshot that failed verification"),
+            )
             if ones
         ]
         if told:

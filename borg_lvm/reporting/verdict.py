@@ -36,7 +36,7 @@ def distrust(
     if vanished:
         gone = tuple(_gone(path) for path in vanished)
         stood = vanished[0].startswith(f"{VIEWS}/")
-        return Distrust(gone, "find out who did" if stood else "name the folder above as a source")
+        return Distrust(gone, "find out who did" if stood else "name the directory above as a source")
     if appeared:
         came = tuple(
             f"{path} did not exist when the run began, and appeared meanwhile: it was live" for path in appeared
@@ -96,7 +96,7 @@ class Loss:
         if not copy.extents:
             return f"look at the thin pool: lvs -a {copy.origin.vg}"
         if not course or not self._was_full():
-            return f"find out what has become of it: lvs -a {copy.origin.vg}, and dmesg"
+            return f"look for its snapshot and its disk: lvs -a {copy.origin.vg}, and dmesg"
         grow = "let it grow (snapshot.grow), or " if "snapshot.grow" in self.story.stuck else ""
         wanted, enough = self._enough(course), most(copy.origin)
         certain = ", with which it cannot be lost" if wanted >= enough else ""

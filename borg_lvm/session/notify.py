@@ -68,7 +68,7 @@ def _tell(news: News, settings: Settings, log: Log) -> None:
             if news.result in one.results:
                 _notify(news, one, log)
     except Exception as error:
-        log.warning(f"what came of the run could not be told: {type(error).__name__}: {error}")
+        log.warning(f"the result of the run could not be reported: {type(error).__name__}: {error}")
 
 
 def _write_metrics(news: News, path: str, log: Log) -> None:

@@ -32,7 +32,7 @@ def refuse_other_names(name: str) -> None:
     if not NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} cannot be the name of a view",
-            remedy="letters, digits, - and _ only, at most 64: it becomes the name of a folder",
+            remedy="letters, digits, - and _ only, at most 64: it becomes the name of a directory",
         )
 
 

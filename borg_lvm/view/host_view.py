@@ -89,7 +89,7 @@ class Standing:
         while True:
             pause = watcher.look()
             if watcher.over:
-                self.log.warning(f"the view {self.request.base} is taken away: {watcher.over}")
+                self.log.warning(f"the view {self.request.base} is removed: {watcher.over}")
                 self.take_away()
                 return ENDED
             self.signals.check("while the view stood")
@@ -104,7 +104,7 @@ class Standing:
     def _abandoned(self, when: str) -> SnapshotLostError:
         name = self.request.name
         return SnapshotLostError(
-            f"nobody has ended the view {name} {when}: it was taken away; what was saved from it may not be complete",
+            f"nobody has ended the view {name} {when}: it was removed; what was saved from it may not be complete",
             remedy=f"borg-lvm end {name} must follow each borg-lvm begin {name}, also after a failure",
         )
 

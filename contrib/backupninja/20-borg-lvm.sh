@@ -3,8 +3,8 @@
 # borg must be 1.4 or newer, for the /./.
 when = everyday at 02:00
 
-# Run a command; its lines get into backupninja's log and its mail, which have nothing but what its functions are told.
-told() {
+# Run a command, and log what it prints: backupninja logs and mails only the messages of its own functions.
+logged() {
     local said status line
     said=$("$@" 2>&1)
     status=$?
@@ -14,11 +14,11 @@ told() {
     return $status
 }
 
-if ! told /usr/local/sbin/borg-lvm begin ninja --path /srv; then
+if ! logged /usr/local/sbin/borg-lvm begin ninja --path /srv; then
     fatal "borg-lvm begin failed: nothing was saved"
 else
-    told borg create /mnt/backup/srv.borg::{now} /run/borg-lvm/view/ninja/./srv
-    if told /usr/local/sbin/borg-lvm end ninja --status $?; then
+    logged borg create /mnt/backup/srv.borg::{now} /run/borg-lvm/view/ninja/./srv
+    if logged /usr/local/sbin/borg-lvm end ninja --status $?; then
         info "saved /srv, from one instant"
     else
         error "the backup of /srv failed, or is invalid: see above, and borg-lvm report"

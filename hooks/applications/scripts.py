@@ -90,8 +90,9 @@ class Options:
         "/usr/local/sbin/shopctl is-paused",
     )
     verify: tuple[str, ...] = _command(
-        "A command that looks at the copy before the backup command starts. It sees it at the usual paths, read-only; "
-        "BORG_LVM_SCRATCH names an empty folder in memory. Its status is 0 if the copy is right. It needs `paths`.",
+        "A command that verifies the snapshot before the backup command starts. It reads it at the usual paths; "
+        "BORG_LVM_SCRATCH names an empty directory in memory. Its status is 0 if the snapshot is right. It needs "
+        "`paths`.",
         "/usr/local/sbin/shopctl check --read-only",
     )
     paths: tuple[str, ...] = key(

@@ -85,7 +85,7 @@ class Toy(Application):
 
     def verify(self, scratch: str) -> str:
         if (self.folder / "data").read_text().replace("word\n", ""):
-            raise QuiesceError("the copy is wrong: the toy is never told anything but words")
+            raise QuiesceError("the snapshot is wrong: the toy is never told anything but words")
         return "every word"
 
     def close(self) -> None:

@@ -145,7 +145,7 @@ class FindsNothingWrong(Toy):
 
 class FindsEverythingWrong(Toy):
     def verify(self, scratch: str) -> str:
-        raise QuiesceError("the copy is wrong")
+        raise QuiesceError("the snapshot is wrong")
 
 
 class MendsWhatItLooksAt(Toy):

@@ -349,7 +349,7 @@ def test_a_copy_that_is_wrong_is_found(rig: Rig, policy: str, status: int) -> No
         assert (db["verified"], db["consistency"]) == (None, "none")
         assert made["result"] == ("warning" if status == 77 else "failure")
         if status == 77:
-            assert "the command succeeded, but saved db from a copy that was found wrong" in said.err
+            assert "the command succeeded, but saved db from a snapshot that failed verification" in said.err
             assert "it says two" in db["why"]
         stage.check()
 

@@ -124,7 +124,7 @@ def test_what_is_refused_leaves_nothing(rig: Rig) -> None:
     link.symlink_to(source)
     said = begin(link, status=69)
     assert f"name {source}" in said.err
-    assert "only one folder at a time" in begin(source, "--path", "/etc", "--print", "kopia", status=64).err
+    assert "only one directory at a time" in begin(source, "--path", "/etc", "--print", "kopia", status=64).err
     end("--status", "NOSUCH", status=64)
 
 

@@ -438,7 +438,7 @@ def test_no_program_of_the_clusters_owner_is_run_by_root(server: Switched) -> No
     told.chmod(0o666)
     with subprocess.Popen([other / "postgres", "600"]) as sleeper:
         (copy.data / "postmaster.pid").write_text(f"{sleeper.pid}\n")
-        with pytest.raises(QuiesceError, match="pg_controldata tells nothing"):
+        with pytest.raises(QuiesceError, match="pg_controldata prints no last checkpoint"):
             copy.look()
         sleeper.kill()
     assert told.read_text() == "postgres\n"

@@ -87,7 +87,7 @@ def overlay(rig: Rig, stack: ExitStack) -> tuple[Path, list[str]]:
         rig.path(name).mkdir()
     layers = ",".join(f"{name}dir={rig.path(name)}" for name in ("lower", "upper", "work"))
     at = stack.enter_context(mounted(rig, rig.path("overlay"), "-t", "overlay", "none", "-o", layers))
-    return at, ["lies on an overlay", "name the folders", "--live"]
+    return at, ["lies on an overlay", "name the directories", "--live"]
 
 
 def btrfs(rig: Rig, stack: ExitStack) -> tuple[Path, list[str]]:
@@ -287,7 +287,7 @@ def test_everything_is_live(rig: Rig, one: Volume, refused: Refuser) -> None:
 
 
 def test_repository_is_the_source(rig: Rig, one: Volume, refused: Refuser) -> None:
-    words = (str(one.at), "must be writable for borg", "itself a source", "in a folder of its own")
+    words = (str(one.at), "must be writable for borg", "itself a source", "in a directory of its own")
     refused(64, "run", "--", BORG, "create", f"{one.at}::a", str(one.at), words=words)
 
 

@@ -31,6 +31,6 @@ def perform(args: argparse.Namespace, log: Log) -> int:
         except BorgLvmError as error:
             client.end(args.name, 1, log)
             raise SnapshotError(
-                f"the place of the mounted snapshots cannot be printed: {error}; it was taken away"
+                f"the directory of the view cannot be printed: {error}; the view was removed"
             ) from error
     return status

@@ -53,7 +53,7 @@ class Options:
     paths: tuple[str, ...] = key(
         ListOf(AbsolutePath(), "a list of absolute paths"),
         (),
-        "Where they keep data besides their volumes and bind mounts that are writable, which the engine tells.",
+        "Where they keep data besides their volumes and bind mounts that are writable, which the engine reports.",
         ["/srv/shop"],
     )
 

@@ -50,7 +50,7 @@ class MariaDB(SqlServer):
         if "MariaDB" not in version:
             raise QuiesceError(f"this is {version}, which is not MariaDB", remedy="name the plugin mysql instead")
         if numbers(version) < OLDEST:
-            raise QuiesceError(f"this is {version}; only MariaDB from 10.6 on tells what is needed here")
+            raise QuiesceError(f"this is {version}; only MariaDB 10.6 and newer are supported")
 
     def refuse(self) -> None:
         """Refuse a user who may not lock or not read the position."""

@@ -50,7 +50,7 @@ class MySQL(SqlServer):
         if "MariaDB" in version:
             raise QuiesceError(f"this is {version}, which is not MySQL", remedy="name the plugin mariadb instead")
         if numbers(version) < OLDEST:
-            raise QuiesceError(f"this is {version}; only MySQL from 8.0.22 on tells what is needed here")
+            raise QuiesceError(f"this is {version}; only MySQL 8.0.22 and newer are supported")
 
     def refuse(self) -> None:
         """Refuse a user who may not do what is needed."""

@@ -57,21 +57,21 @@ def verify(folder: str, known: Known) -> str:
         with opening.plain(path, known.owner) as file:
             head = file.read(START)
     except OSError as error:
-        raise QuiesceError(f"the copy is wrong: {path} cannot be read: {error}") from error
+        raise QuiesceError(f"the snapshot is wrong: {path} cannot be read: {error}") from error
     if len(head) < START or _format(head) != FORMAT:
-        raise QuiesceError(f"the copy is wrong: {path} does not begin as a redo log does")
+        raise QuiesceError(f"the snapshot is wrong: {path} does not begin as a redo log does")
     block, checksum = HEADER.unpack_from(head)
     if crc32c(block) != checksum:
-        raise QuiesceError(f"the copy is wrong: the checksum of the header of {path} does not fit")
+        raise QuiesceError(f"the snapshot is wrong: the checksum of the header of {path} does not fit")
     last = max(_checkpoints(head), default=0)
     if not last:
-        raise QuiesceError(f"the copy is wrong: {path} has no checkpoint that is whole")
+        raise QuiesceError(f"the snapshot is wrong: {path} has no checkpoint that is whole")
     if last < known.checkpoint:
         told = f"its last checkpoint, {last}, is older than the server's, {known.checkpoint}"
-        raise QuiesceError(f"the copy is wrong: {told}")
+        raise QuiesceError(f"the snapshot is wrong: {told}")
     if last > known.current:
         told = f"its last checkpoint, {last}, is newer than the server had come, {known.current}"
-        raise QuiesceError(f"the copy is wrong: {told}")
+        raise QuiesceError(f"the snapshot is wrong: {told}")
     return f"redo log from checkpoint {last} on, with the checksums of its header"
 
 

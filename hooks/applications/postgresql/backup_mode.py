@@ -140,10 +140,12 @@ def verify(data: str, known: Ended, owner: int) -> str:
             with opening.plain(path, owner) as stream:
                 same = stream.read(len(file.content) + 1) == file.content
         except OSError as error:
-            raise QuiesceError(f"the copy is wrong: {path} cannot be read: {error}") from error
+            raise QuiesceError(f"the snapshot is wrong: {path} cannot be read: {error}") from error
         if not same:
-            raise QuiesceError(f"the copy is wrong: {path} is not the label of this backup")
+            raise QuiesceError(f"the snapshot is wrong: {path} is not the label of this backup")
     missing = [name for name in known.files if not os.path.isfile(os.path.join(data, "pg_wal", name))]
     if missing:
-        raise QuiesceError(f"the copy is wrong: it has no {missing[0]} of the WAL from {known.begin} to {known.end}")
+        raise QuiesceError(
+            f"the snapshot is wrong: it has no {missing[0]} of the WAL from {known.begin} to {known.end}"
+        )
     return f"{NAME}, WAL from {known.begin} to {known.end}"

@@ -52,8 +52,8 @@ class Options:
     service: str = key(
         Text("the name of a service", r"[^\u0000-\u001f]*"),
         "",
-        "A service of pg_service.conf, the server's own file or that of the operating system's user: what it tells of "
-        "user, database, password and the like is used in the place of role and database. If it tells of a host or a "
+        "A service of pg_service.conf, the server's own file or that of the operating system's user: its "
+        "user, database, password and the like are used in the place of role and database. If it has a host or a "
         "port, these must be those of socket and port.",
         "backup",
     )
@@ -135,5 +135,5 @@ def _refuse_elsewhere(options: Options, found: Mapping[str, Any]) -> None:
         raise QuiesceError(
             f"the service {options.service} leads to {there}, port {found['port']}, and this entry is for "
             f"{options.socket}, port {options.port}",
-            remedy="give the service's host, which must be the folder of a socket, and its port as socket and port",
+            remedy="set socket to the service's host, which must be a socket's directory, and port to its port",
         )

@@ -40,9 +40,9 @@ def verify(data: str, known: Known) -> str:
     begin, file = _checkpoint(_controldata(program, data, known.user))
     if position(begin) < position(known.checkpoint):
         told = f"its last checkpoint, {begin}, is older than the server's, {known.checkpoint}"
-        raise QuiesceError(f"the copy is wrong: {told}")
+        raise QuiesceError(f"the snapshot is wrong: {told}")
     if not os.path.isfile(os.path.join(data, "pg_wal", file)):
-        raise QuiesceError(f"the copy is wrong: a recovery begins at {begin}, and it has no WAL file {file}")
+        raise QuiesceError(f"the snapshot is wrong: a recovery begins at {begin}, and it has no WAL file {file}")
     return f"pg_control with its checksum, WAL from {begin} on"
 
 
@@ -51,11 +51,13 @@ def _refuse_foreign(path: str, known: Known) -> None:
         with opening.plain(path, known.user.uid) as file:
             identifier, _, _, state = HEAD.unpack(file.read(HEAD.size))
     except (OSError, struct.error) as error:
-        raise QuiesceError(f"the copy is wrong: {path} cannot be read: {error}") from error
+        raise QuiesceError(f"the snapshot is wrong: {path} cannot be read: {error}") from error
     if str(identifier) != known.system:
-        raise QuiesceError(f"the copy is wrong: it is of the cluster {identifier}, and the server's is {known.system}")
+        raise QuiesceError(
+            f"the snapshot is wrong: it is of the cluster {identifier}, and the server's is {known.system}"
+        )
     if state not in RUNNING:
-        raise QuiesceError(f"the copy is wrong: its control file has the state {state}, as of no server that runs")
+        raise QuiesceError(f"the snapshot is wrong: its control file has the state {state}, as of no server that runs")
 
 
 def _program(data: str, owner: int) -> str:
@@ -68,7 +70,9 @@ def _program(data: str, owner: int) -> str:
         with opening.plain(os.path.join(data, "postmaster.pid"), owner) as file:
             process = int(file.readline(64))
     except (OSError, ValueError) as error:
-        raise QuiesceError("the copy is wrong: it has no postmaster.pid, as that of a running server has") from error
+        raise QuiesceError(
+            "the snapshot is wrong: it has no postmaster.pid, as that of a running server has"
+        ) from error
     try:
         program = os.path.join(os.path.dirname(os.readlink(f"/proc/{process}/exe")), "pg_controldata")
         return "" if permissions.changeable_by_others(program, permissions.Owner(0)) else program
@@ -84,9 +88,9 @@ def _controldata(program: str, data: str, user: Account) -> str:
         status = running.status(TIMEOUT)
         said = running.words()
     if status:
-        raise QuiesceError(f"the copy is wrong: pg_controldata cannot read it: {said}")
+        raise QuiesceError(f"the snapshot is wrong: pg_controldata cannot read it: {said}")
     if DAMAGED in said:
-        raise QuiesceError("the copy is wrong: the checksum of its global/pg_control does not fit")
+        raise QuiesceError("the snapshot is wrong: the checksum of its global/pg_control does not fit")
     return said
 
 
@@ -94,7 +98,7 @@ def _checkpoint(said: str) -> tuple[str, str]:
     """Return where a recovery begins: the position, and the name of the WAL file."""
     found = re.search(r"REDO location: ([0-9A-F]+/[0-9A-F]+) .*REDO WAL file: ([0-9A-F]+)", said)
     if not found:
-        raise QuiesceError("the copy is wrong: pg_controldata tells nothing of its last checkpoint")
+        raise QuiesceError("the snapshot is wrong: pg_controldata prints no last checkpoint")
     return found[1], found[2]
 
 

@@ -75,9 +75,9 @@ class Look:
         text = self._read(manifest, 0, MANIFEST).decode(errors="replace")
         names = [quoted or plain for quoted, plain, kind in _NAMED.findall(text) if kind != "h"]
         if not names:
-            raise QuiesceError(f"the copy is wrong: {manifest} names no files")
+            raise QuiesceError(f"the snapshot is wrong: {manifest} names no files")
         if len(names) > PARTS or any("/" in name for name in names):
-            raise QuiesceError(f"the copy is wrong: {manifest} is not as a server writes it")
+            raise QuiesceError(f"the snapshot is wrong: {manifest} is not as a server writes it")
         return [os.path.join(os.path.dirname(manifest), name) for name in names]
 
     def at_part(self, path: str, *, is_last: bool) -> bool:
@@ -92,7 +92,7 @@ class Look:
         begin, tail = self._read(path, 0, 16), self._read(path, -1 - CHECKSUM, 1)
         magic = MAGIC.match(begin)
         if not magic or tail[:1] != bytes([END]):
-            raise QuiesceError(f"the copy is wrong: {path} does not begin and end as a dump does")
+            raise QuiesceError(f"the snapshot is wrong: {path} does not begin and end as a dump does")
         programs = (shutil.which(name, path=SYSTEM_PATH) for name in CHECKERS[magic[1]])
         program = next(filter(None, programs), "")
         if not program or self._fits(path) is None:
@@ -104,10 +104,10 @@ class Look:
             return BEGIN_AND_END
         if status:
             told = re.search(r"ERROR DETECTED --- (?:\[offset \d+\] )?(.*?) \[", said)
-            raise QuiesceError(f"the copy is wrong: {path}: {told[1] if told else said[-200:]}")
+            raise QuiesceError(f"the snapshot is wrong: {path}: {told[1] if told else said[-200:]}")
         begun = re.search(r"ctime = '(\d+)'", said)
         if begun and int(begun[1]) < saved:
-            raise QuiesceError(f"the copy is wrong: {path} is of an earlier save than that which was made for it")
+            raise QuiesceError(f"the snapshot is wrong: {path} is of an earlier save than that which was made for it")
         return " with its checksum" if "Checksum OK" in said else " to its end"
 
     def _commands(self, path: str, data: bytes, *, is_last: bool) -> bool:
@@ -118,7 +118,7 @@ class Look:
                 return False
             after = _after(path, data, at)
             if after > len(data) and not is_last:
-                raise QuiesceError(f"the copy is wrong: {path} ends within a command")
+                raise QuiesceError(f"the snapshot is wrong: {path} ends within a command")
             at = after
         return True
 
@@ -135,7 +135,7 @@ class Look:
         try:
             return opening.plain(path, self.owner)
         except OSError as error:
-            raise QuiesceError(f"the copy is wrong: {path} cannot be read: {error.strerror}") from error
+            raise QuiesceError(f"the snapshot is wrong: {path} cannot be read: {error.strerror}") from error
 
     def _read(self, path: str, place: int, most: int) -> bytes:
         """Read so many bytes at most of a file, from a place on: one that is counted from its end, if it is below 0."""
@@ -144,7 +144,7 @@ class Look:
                 file.seek(max(0, os.fstat(file.fileno()).st_size + place) if place < 0 else place)
                 return file.read(most)
             except OSError as error:
-                raise QuiesceError(f"the copy is wrong: {path} cannot be read: {error.strerror}") from error
+                raise QuiesceError(f"the snapshot is wrong: {path} cannot be read: {error.strerror}") from error
 
 
 def _after(path: str, data: bytes, at: int) -> int:
@@ -174,4 +174,4 @@ def _missing(path: str, data: bytes, at: int, marks: bytes) -> int:
 
 
 def _broken(path: str, at: int) -> QuiesceError:
-    return QuiesceError(f"the copy is wrong: {path} holds something else than commands at byte {at}")
+    return QuiesceError(f"the snapshot is wrong: {path} holds something else than commands at byte {at}")

@@ -117,7 +117,7 @@ class SQLite(Application):
             said = program.line(self._deadline)
         mark, _, checked = said.partition(" ")
         if mark != "LOOKED":
-            raise QuiesceError(f"the copy is wrong: {checked}")
+            raise QuiesceError(f"the snapshot is wrong: {checked}")
         return f"quick_check of {checked} of {len(paths)} databases, the headers of all"
 
 

@@ -46,7 +46,7 @@ def split(roots: Sequence[str], pattern_files: Sequence[str], env: Mapping[str, 
     manifests = [root for root, found in own.items() if found["what"] == "bootstrap"]
     configuration = {os.path.normpath(path) for root in manifests for path in _configuration(root)}
     left = tuple(root for root in roots if root not in own and os.path.normpath(root) not in configuration)
-    live = [LivePath(found["folder"], "borgmatic's runtime folder") for found in own.values()]
+    live = [LivePath(found["folder"], "borgmatic's runtime directory") for found in own.values()]
     dumps = sorted({found["what"] for found in own.values()} - {"bootstrap"})
     notes = []
     outside = sorted(path for path in configuration if not any(patterns.inside(path, root) for root in left))

@@ -60,7 +60,7 @@ def paths(invocation: Invocation, there: Invocation, config: Config) -> Iterator
         yield patterns.written(invocation.absolute(config["log_file"]), "borgmatic's log")
     old = invocation.absolute(expand_user(config.get("borgmatic_source_directory") or "~/.borgmatic", invocation))
     if os.path.isdir(old):
-        yield LivePath(old, "borgmatic's old folder for dumps and records")
+        yield LivePath(old, "borgmatic's old directory for dumps and records")
 
 
 def sqlite(invocation: Invocation, there: Invocation, config: Config) -> Iterator[LivePath]:
@@ -89,7 +89,7 @@ def _runtime(invocation: Invocation, config: Mapping[str, str]) -> LivePath:
         or env.get("TEMP")
         or "/tmp"  # noqa: S108
     )
-    return LivePath(invocation.absolute(expand_user(base, invocation)), "borgmatic's runtime folder", make=True)
+    return LivePath(invocation.absolute(expand_user(base, invocation)), "borgmatic's runtime directory", make=True)
 
 
 def _state(invocation: Invocation, config: Mapping[str, str]) -> LivePath:

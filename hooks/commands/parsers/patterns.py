@@ -141,7 +141,7 @@ def output_clashes(program: str, outputs: Iterable[LivePath], sources: Iterable[
     wanted = {plain(source) for source in sources}
     return [
         f"{item.path!r} ({item.reason}) must be writable for {program}, but it is itself a source that has to be"
-        " frozen; let it lie elsewhere, or in a folder of its own"
+        " frozen; let it lie elsewhere, or in a directory of its own"
         for item in unique(outputs)
         if plain(item.path) in wanted
     ]

@@ -18,8 +18,8 @@ def sources(invocation: Invocation, parsed: options.Parsed, folders: Sequence[st
     path = parsed.last("--files-from") or ""
     if len(folders) != 1:
         raise patterns.UnreadableError(
-            "rsync takes one source folder beside --files-from, to which the names in the list are relative; leave the"
-            " others out"
+            "rsync takes one source directory beside --files-from, to which the names in the list are relative; leave "
+            "the others out"
         )
     if path == "-" or ":" in path.partition("/")[0] or not _is_regular(invocation.absolute(path)):
         return [folders[0]]  # a list that only rsync can read names nothing outside

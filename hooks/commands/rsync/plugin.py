@@ -140,10 +140,10 @@ def _destination(
         links = [os.path.join(target, path) for path in parsed.values("--link-dest")]
         common = os.path.commonpath([os.path.normpath(path) for path in (target, *links)]) if links else target
         if links and common != "/":  # hard links do not reach from one bind mount into another
-            yield LivePath(common, "the destination and the folders that it is linked to")
+            yield LivePath(common, "the destination and the directories that it is linked to")
         yield LivePath(target, "the destination", make=True)
     else:
-        yield LivePath(patterns.folder_of(target), "the destination's folder")
+        yield LivePath(patterns.folder_of(target), "the destination's directory")
     for path in parsed.values("--backup-dir"):
         yield LivePath(os.path.join(target, path), "replaced files are kept there", make=True)
     for path in parsed.values("--temp-dir"):

@@ -217,7 +217,7 @@ def test_each_plugin_for_a_backup_program_is_judged_loaded_and_documented() -> N
     points = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"]["borg_lvm"]
     commands = {name for name, module in points.items() if ".commands." in module}
     assert commands == set(SAMPLES) == set(Settings().hooks)
-    table = (root / "docs" / "reference.md").read_text().partition("## Which programs are understood")[2]
+    table = (root / "docs" / "backup-programs.md").read_text()
     assert [name for name in commands if not re.search(rf"(?m)^\| `{name}\b", table)] == []
 
 

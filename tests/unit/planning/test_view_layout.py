@@ -365,7 +365,7 @@ class TestOneFileSystem:
 
     def test_the_user_is_told_of_what_is_needed(self) -> None:
         resolved = self.unread("/", needed=needed("/root/.cache/restic"))
-        told = next(note for note in resolved.notes if "stay on one file system" in note)
+        told = next(note for note in resolved.notes if "stays on one file system" in note)
         assert "/root/.cache/restic (cache), /sys (the kernel), /tmp (the command's temporary files)" in told
         assert "/run" not in told  # which lies on another one
         assert resolved.problems == ()

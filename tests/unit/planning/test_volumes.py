@@ -96,7 +96,7 @@ class TestLuks:
     ("fstype", "words"),
     [
         ("tmpfs", "in memory (tmpfs)"),
-        ("overlay", "name the folders"),
+        ("overlay", "name the directories"),
         ("nfs4", "network file system (nfs4)"),
         ("cifs", "network file system (cifs)"),
         ("fuse.sshfs", "network file system (fuse.sshfs)"),

@@ -210,7 +210,7 @@ class TestLost:
         course = FillHistory.begun(Sample(0, 0, 2 * GIB)).then(Sample(60, MIB, 2 * GIB))
         told = self.lines(SnapshotStatistics(course, rest=Rest(0.5, MIB)))
         assert "though it was not full: its disk failed" in told[0]
-        assert told[-1] == "find out what has become of it: lvs -a vg0, and dmesg"
+        assert told[-1] == "look for its snapshot and its disk: lvs -a vg0, and dmesg"
 
     @pytest.mark.parametrize(
         "problem", ["its device is gone (No such device or address)", "the kernel calls it '' (x)"]
@@ -258,7 +258,7 @@ def test_a_copy_that_was_found_wrong_is_told() -> None:
     with pytest.raises(DegradedError) as caught:
         replace(outcome(0), applications=(out, absent, wrong)).judge()
     assert caught.value.message.endswith(
-        "saved a as a power cut would have left it and saved c from a copy that was found wrong"
+        "saved a as a power cut would have left it and saved c from a snapshot that failed verification"
     )
     assert caught.value.details == ("a: no answer", "c: page 1 is torn")
     assert replace(outcome(0), applications=(absent,)).judge() == 0

@@ -137,7 +137,10 @@ def test_a_copy_is_looked_at_with_what_is_in_its_log(tmp_path: Path, monkeypatch
 
 def test_a_wrong_copy_is_told(tmp_path: Path) -> None:
     subject = Databases(tmp_path)
-    with damaged(subject.paths[0]), pytest.raises(QuiesceError, match=r"the copy is wrong: .*a%20.*(malformed|Tree)"):
+    with (
+        damaged(subject.paths[0]),
+        pytest.raises(QuiesceError, match=r"the snapshot is wrong: .*a%20.*(malformed|Tree)"),
+    ):
         looked_at(tmp_path, *subject.paths)
 
 
