@@ -23,13 +23,13 @@ exit status:
   the command's own status, or
    64  the command line cannot be understood        71  quiescing, a snapshot or the view failed, all undone
    65  the configuration is wrong                   74  a snapshot was lost while the command ran
-   69  a source path cannot be frozen               75  another run holds one of the volumes
-   70  a bug in borg-lvm                            76  the command succeeded, the release did not
+   69  a source path cannot be frozen               75  another run uses one of the volumes
+   70  a bug in borg-lvm                            76  the command succeeded, leftovers remain
    77  the command succeeded, an application was not quiesced, as the configuration allows
   126  the command cannot be executed              127  the command was not found
 128+N  signal N ended the command, or the run before it
 """
-TRACE = "tell of every call of a plugin, and how long it took"
+TRACE = "print every call of a plugin, with its result and duration"
 MOST_SECONDS = 86400
 """The longest time to wait for a lock, as in the configuration."""
 LONGEST_VIEW = 7 * 86400
@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(
         dest="verb",
         metavar=" | ".join(NAMES),
-        title="what to do",
+        title="commands",
         parser_class=_Parser,
     )
     _add_run(verbs)
@@ -106,7 +106,9 @@ def parser() -> argparse.ArgumentParser:
     _add_plan_and_check(verbs)
     clean = _verb(verbs, "clean", "remove leftovers of crashed runs")
     _common(clean)
-    clean.add_argument("--run", metavar="ID", default="", help="this run only; also if its snapshots were kept")
+    clean.add_argument(
+        "--run", metavar="ID", default="", help="only this run; also if its snapshots were kept (--keep)"
+    )
     _add_report_and_history(verbs)
     _add_hooks_and_discover(verbs)
     return top
@@ -116,10 +118,10 @@ def _add_run(verbs: argparse._SubParsersAction[_Parser]) -> None:
     run = _verb(verbs, "run", "take snapshots of the source paths, run the command on them, remove the snapshots")
     _wrapping(run)
     _command(run)
-    run.add_argument("--keep", action="store_true", help="leave the snapshots when the command has ended")
+    run.add_argument("--keep", action="store_true", help="keep the snapshots when the command has ended")
     run.add_argument(
         "--in-place-of", choices=("borg", "restic"),
-        help="behave like this program: its exit statuses for ours, and what reads no files is run as it is",
+        help="behave like this program: with its exit statuses, and without snapshots where it reads no files",
     )  # fmt: skip
 
 
@@ -128,19 +130,22 @@ def _add_plan_and_check(verbs: argparse._SubParsersAction[_Parser]) -> None:
     _wrapping(plan)
     _command(plan)
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
-    check = _verb(verbs, "check", "check whether a run would work, and what it would save; changes nothing")
+    check = _verb(verbs, "check", "check whether a run would work, and what to do if not; change nothing")
     _wrapping(check)
     _command(check)
+    check.usage = "%(prog)s [options] [--path PATH]… [--live PATH]… [-- COMMAND …]"
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
 def _add_report_and_history(verbs: argparse._SubParsersAction[_Parser]) -> None:
     report = _verb(verbs, "report", "show details of a past run")
     _common(report)
-    report.add_argument("run", nargs="?", default="", metavar="RUN", help="its id, or the beginning of it")
+    report.add_argument(
+        "run", nargs="?", default="", metavar="RUN", help="its id, or the beginning of it (default: the last run)"
+    )
     form = report.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the certificate of the run as JSON")
-    form.add_argument("--html", metavar="FILE", help="write a page with drawings to this file")
+    form.add_argument("--html", metavar="FILE", help="write one self-contained page with drawings to this file")
     past = _verb(verbs, "history", "list past runs: how full their snapshots were, and how long volumes were suspended")
     _common(past)
     past.add_argument("--json", action="store_true", help="print the certificates of all runs as JSON")
@@ -149,7 +154,12 @@ def _add_report_and_history(verbs: argparse._SubParsersAction[_Parser]) -> None:
 def _add_hooks_and_discover(verbs: argparse._SubParsersAction[_Parser]) -> None:
     hooks = _verb(verbs, "hooks", "list the installed plugins, and which of them are enabled")
     _common(hooks)
-    hooks.add_argument("plugin", nargs="?", metavar="NAME", help="tell what this plugin offers and would do here")
+    hooks.add_argument(
+        "plugin",
+        nargs="?",
+        metavar="NAME",
+        help="show the levels and options of this plugin, and what it would do here",
+    )
     hooks.add_argument("--trace", action="store_true", help=TRACE)
     discover = _verb(verbs, "discover", "print the configuration that covers the applications that run here")
     _common(discover)
@@ -158,17 +168,17 @@ def _add_hooks_and_discover(verbs: argparse._SubParsersAction[_Parser]) -> None:
 
 def _add_begin_and_end(verbs: argparse._SubParsersAction[_Parser]) -> None:
     begin = _verb(
-        verbs, "begin", "take snapshots of the sources and leave them below /run/borg-lvm/view/NAME until `end`"
+        verbs, "begin", "take snapshots of the sources and mount them below /run/borg-lvm/view/NAME until `end`"
     )
     _wrapping(begin)
     begin.add_argument("name", metavar="NAME", help="the name of the view: letters, digits, - and _")
     begin.add_argument(
-        "--limit", type=_limit, metavar="SECONDS", help="take the view away when nobody has ended it for so long"
+        "--limit", type=_limit, metavar="SECONDS", help="remove the view if `end` has not come by then (default: a day)"
     )
     begin.add_argument(
         "--print",
         choices=("folder", "paths", "kopia"),
-        help="print where the view is, or its source paths, or one for Kopia",
+        help="print the directory of the view, its source paths, or the variable that Kopia reads",
     )
     end = _verb(verbs, "end", "remove the snapshots of `begin`; the exit status is that of the run")
     _common(end)
@@ -185,7 +195,10 @@ def _verb(verbs: argparse._SubParsersAction[_Parser], name: str, text: str) -> a
 
 def _common(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "--config", metavar="FILE", type=_path, help="read this configuration (default: /etc/borg-lvm/config.yaml)"
+        "--config",
+        metavar="FILE",
+        type=_path,
+        help="read this file alone (default: /etc/borg-lvm/config.yaml and conf.d)",
     )
     verb.add_argument("--log-json", action="store_true", help="write messages as JSON objects, one a line")
     verb.add_argument("--quiet", "-q", action="store_true", help="write warnings and errors only")
@@ -195,26 +208,32 @@ def _wrapping(verb: argparse.ArgumentParser) -> None:
     _common(verb)
     verb.add_argument(
         "--path", action="append", metavar="PATH", type=_path,
-        help="a source path to freeze; instead of those read from the command line of a known program",
+        help="a source path to freeze, instead of those on the command line of a known program; may be repeated",
     )  # fmt: skip
     verb.add_argument(
         "--live",
         action="append",
         metavar="PATH",
         type=_path,
-        help="a path that need not be frozen, or must stay writable",
+        help="a path to read live: it need not be frozen, or the command writes there; may be repeated",
     )
     verb.add_argument(
         "--live-type", action="append", metavar="TYPE",
-        help="a kind of file system (overlay, fuse.*) that need not be frozen where it is mounted below a source",
+        help="a type of file system (overlay, fuse.*) to read live where it is mounted below a source; may be repeated",
     )  # fmt: skip
-    verb.add_argument("--hook", action="append", metavar="NAME", help="load this plugin too")
-    verb.add_argument("--snapshot-size", metavar="SIZE", help="auto, 5G, 20%%ORIGIN, 50%%FREE, 200%%USED")
+    verb.add_argument("--hook", action="append", metavar="NAME", help="load this plugin too; may be repeated")
+    verb.add_argument(
+        "--snapshot-size",
+        metavar="SIZE",
+        help="space of each thick snapshot: auto, 5G, 20%%ORIGIN, 50%%FREE, 200%%USED",
+    )
     verb.add_argument(
         "--consistency", choices=("instant", "per-volume"), help="one instant over all volumes, or one for each"
     )
     verb.add_argument("--trace", action="store_true", help=TRACE)
-    verb.add_argument("--lock-wait", type=_seconds, metavar="SECONDS", help="wait for another run on the same volume")
+    verb.add_argument(
+        "--lock-wait", type=_seconds, metavar="SECONDS", help="how long to wait for another run on the same volume"
+    )
 
 
 def _command(verb: argparse.ArgumentParser) -> None:

@@ -34,7 +34,7 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } h1, h2, h3
 .success { background: #2e7d4f; } .warning { background: #9a6a00; } .failure, .tainted { background: #b3261e; }
 table { border-collapse: collapse; width: 100%; } th { color: var(--dim); font-weight: 600; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); }
-th { white-space: nowrap; } td { overflow-wrap: anywhere; min-width: 5rem; }
+th { white-space: nowrap; } td { overflow-wrap: anywhere; min-width: 6.5rem; }
 .wide { overflow-x: auto; } svg { width: 100%; height: auto; } svg.small { display: none; }
 @media (max-width: 700px) { svg.large { display: none; } svg.small { display: inline; } }
 svg text { fill: var(--ink); font-size: 13px; } svg .dim { fill: var(--dim); }
@@ -56,7 +56,7 @@ def page(certificate: Certificate) -> str:
         _phases(certificate),
         *_before_the_command(certificate),
         *_fills(certificate),
-        *_section("Volumes", ("volume", "file system", "quiesced for", "space used", "grown"), [
+        *_section("Volumes", ("volume", "file system", "suspended for", "space used", "grown"), [
             (one["volume"], one["filesystem"] + (" on LUKS" if one["luks"] else ""), *volume_cells(one))
             for one in certificate["volumes"]
         ]),
@@ -98,7 +98,7 @@ def _facts(certificate: Certificate) -> list[tuple[str, str]]:
         ("instant", "; ".join(instants(certificate))),
         ("error", "; ".join(complaint(certificate))),
         ("what it saved", "; ".join(certificate["marked"])),
-        ("released", {"released": "everything"}.get(released["state"], f"{released['state']}: {_left(certificate)}")),
+        ("snapshots", {"released": "all removed"}.get(released["state"], f"{released['state']}: {_left(certificate)}")),
     ]
     return [(name, text) for name, text in facts if text]
 
@@ -121,7 +121,7 @@ def _section(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 def _phases(certificate: Certificate) -> str:
     """Return the phases of the whole run, with the windows in which volumes stood still."""
     rows = [(one, "command" if one.name == "command" else "phase") for one in phases(certificate)]
-    rows += [(Span("window", one.begin, one.seconds), "still") for one in windows(certificate)]
+    rows += [(Span("suspended", one.begin, one.seconds), "still") for one in windows(certificate)]
     return bars("phases of the run", rows)
 
 
@@ -133,7 +133,7 @@ def _before_the_command(certificate: Certificate) -> list[str]:
     rows = [(one, "phase") for one in early]
     still = {one["volume"]: one["still_ms"] for one in certificate["volumes"]}
     for instant, window in zip(certificate["instants"], windows(certificate), strict=True):
-        rows.append((Span("window", window.begin, window.seconds), "still"))
+        rows.append((Span("suspended", window.begin, window.seconds), "still"))
         rows += [
             (Span(name, window.begin, still[name] / 1000), "still")
             for name in instant["volumes"]
@@ -151,4 +151,4 @@ def _fills(certificate: Certificate) -> list[str]:
         for name, curve, unit in curves(certificate)
         for part in (f"<h3>{safe(name[0].upper() + name[1:])}</h3>", fill(name, curve, unit))
     ]
-    return ["<h2>What filled while the command ran</h2>", *drawings] if drawings else []
+    return ["<h2>How full snapshots and pools were while the command ran</h2>", *drawings] if drawings else []

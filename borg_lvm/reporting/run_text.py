@@ -122,7 +122,7 @@ def told(certificate: Certificate) -> str:
         "success": "success",
         "warning": "saved, with a warning",
         "failure": "failure",
-        "tainted": "TAINTED, what it saved is invalid",
+        "tainted": "BACKUP INVALID",
     }
     return f"{words[certificate['result']]} (status {certificate['status']})"
 
@@ -151,7 +151,7 @@ def volume_cells(one: dict[str, Any]) -> tuple[str, str, str]:
     if one["lost"]:
         used = "LOST"
     elif not space:
-        used = "the pool's"
+        used = "in the pool"
     else:
         used = "-" if space["used"] is None else f"{human(space['used'])} of {human(space['total'])}"
     return still, used, human(space["grown"]) if space and space["grown"] else "-"

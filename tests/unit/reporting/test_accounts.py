@@ -51,7 +51,7 @@ class TestReport:
             "  /home/cache  declared live",
             "  /mnt/x       declared: /mnt",
             "  vg0/home  ext4         ≤ 45 ms    300 MiB of 2.0 GiB  -",
-            "  vg1/srv   xfs          ≤ 100 ms   the pool's          -",
+            "  vg1/srv   xfs          ≤ 100 ms   in the pool         -",
             "  db    checkpoint  200 ms    application\n",
             "  db: a restore has its files in order; LSN 0/15E2A30",
             "all snapshots were removed",
@@ -63,7 +63,7 @@ class TestReport:
     @pytest.mark.parametrize(
         ("kind", "words"),
         [
-            ("tainted", "TAINTED, what it saved is invalid (status 74)"),
+            ("tainted", "BACKUP INVALID (status 74)"),
             ("tainted", "LOST"),
             ("tainted", "borg's archive is gone"),
             ("no snapshots", "no snapshot was taken"),
