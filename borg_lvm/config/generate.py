@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import MISSING
 from pathlib import Path
-from textwrap import wrap
 
 from borg_lvm.config.fields import Key, Record, Section, default, keys
 from borg_lvm.config.schema import Settings
@@ -63,8 +62,8 @@ def page() -> str:
 
 
 def example() -> str:
-    """Return a configuration file that gives every key, with comments."""
-    return "\n".join(_commented(Settings, "")).strip("\n") + "\n"
+    """Return a configuration file that gives every key a value that is not its default."""
+    return "\n".join(_written(Settings, "")) + "\n"
 
 
 def _rows(declared: type, prefix: str) -> Iterator[str]:
@@ -83,15 +82,12 @@ def _default(declared: type, name: str, item: Key[object]) -> str:
     return "must be given" if value is MISSING else f"`{_flow(item.kind.written(value))}`"
 
 
-def _commented(declared: type, indent: str) -> Iterator[str]:
-    for number, (name, item) in enumerate(keys(declared).items()):
-        yield from [""] if number else []
-        yield from (f"{indent}# {line}" for line in wrap(item.doc, 100 - len(indent), break_on_hyphens=False))
+def _written(declared: type, indent: str) -> Iterator[str]:
+    for name, item in keys(declared).items():
         if type(item.kind) is Section:
             yield f"{indent}{name}:"
-            yield from _commented(item.kind.declared, indent + "  ")
+            yield from _written(item.kind.declared, indent + "  ")
         else:
-            yield f"{indent}# Default: {_default(declared, name, item).strip('`')}"
             yield from _block(name, item.example, indent)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -40,6 +41,15 @@ def test_the_defaults_and_examples_of_the_schema_are_valid() -> None:
             *([description["default"]] if "default" in description else []),
         ]:
             validator.validate(value)
+
+
+def test_the_page_explains_each_key_once() -> None:
+    page = " ".join(re.sub(r"(?m)^ *# ", "", generate.page()).split())
+    meanings = {
+        row.rpartition(" | ")[2].removesuffix(" |") for row in generate.page().splitlines() if row.startswith("| `")
+    }
+    assert len(meanings) > 30
+    assert [meaning for meaning in meanings if page.count(meaning) != 1] == []
 
 
 def write(path: Path, text: str) -> str:
