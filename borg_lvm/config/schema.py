@@ -103,7 +103,7 @@ class Settings:
     on_tainted: OnTainted = key(
         Choice[OnTainted](get_args(OnTainted)),
         "rename",
-        "What is to become of an archive that was read from a snapshot that was lost. `rename`: borg's gets a name "
+        "What to do with an archive that was read from a lost snapshot. `rename`: borg's gets a name "
         "that begins with `borg-lvm-tainted-`, restic's snapshot the tag `borg-lvm-tainted`. `delete` deletes the "
         "archive, or forgets the snapshot. `keep` only names it. Only what this very run has made is ever touched.",
         "delete",

@@ -55,7 +55,7 @@ def begin(request: BeginRequest, log: Log) -> int:
     finally:
         os.close(tell)
     try:
-        with raising((signal.SIGHUP, signal.SIGTERM), "before the view stood"):
+        with raising((signal.SIGHUP, signal.SIGTERM), "before the view was mounted"):
             stands = _hear(process, request.to_json().encode(), report)
     except BaseException:
         process.terminate()  # it releases everything
@@ -132,7 +132,7 @@ def _refuse_to_end_that_of_others(name: str) -> None:
     if control_socket.is_kept(name):
         if not os.path.isdir(host_view.place(name)):
             raise LockedError(f"the view {name} is being begun by somebody else")
-        _refuse_what_is_read(name, "; it still stands")
+        _refuse_what_is_read(name, "; it stays mounted")
 
 
 def end(name: str, status: int | None, log: Log) -> int:
@@ -171,11 +171,11 @@ def _refuse_to_saw_off_our_branch(name: str) -> None:
         shown = host_view.copies(base)
         if shown & processes.devices_of(os.getppid()):
             raise UsageError(
-                f"process {os.getppid()}, which has called us, uses a file of the view that it ends; it still stands",
+                f"process {os.getppid()}, which has called us, uses a file of the view that it ends; it stays mounted",
                 remedy="cd /, and close what is open there",
             )
         if os.stat(".").st_dev in shown:
             raise UsageError(
-                f"the working directory {os.getcwd()} lies in the view that is to be ended; it still stands",
+                f"the working directory {os.getcwd()} lies in the view that is to be ended; it stays mounted",
                 remedy="cd /",
             )

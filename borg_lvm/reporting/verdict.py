@@ -122,5 +122,5 @@ def _amount(size: int) -> str:
 
 def _gone(path: str) -> str:
     if path.startswith(f"{VIEWS}/"):
-        return f"{path} was unmounted by somebody else while the view stood: what was read there later was nothing"
+        return f"{path} was unmounted by somebody else while the view was mounted: later reads found nothing there"
     return f"{path} was replaced or moved on the live system, which took the snapshot away from it: it was read live"

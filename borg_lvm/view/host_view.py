@@ -92,7 +92,7 @@ class Standing:
                 self.log.warning(f"the view {self.request.base} is removed: {watcher.over}")
                 self.take_away()
                 return ENDED
-            self.signals.check("while the view stood")
+            self.signals.check("while the view was mounted")
             word, _, status = self.request.control.asked(min(pause, end - time.monotonic())).partition(" ")
             if word == END:
                 return int(status)

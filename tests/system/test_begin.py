@@ -144,7 +144,7 @@ def test_a_backup_that_has_not_begun_ends_its_own_view_alone(rig: Rig) -> None:
     begin(source)
     reader = subprocess.Popen(["sleep", "600"], cwd=VIEW / "nightly" / str(source)[1:])
     begin(source, status=75)  # it is somebody else's, who reads it
-    assert f"({reader.pid}); it still stands" in end("--status", "", status=75).err
+    assert f"({reader.pid}); it stays mounted" in end("--status", "", status=75).err
     reader.kill()
     reader.wait()
     assert (VIEW / "nightly").is_dir()
@@ -241,7 +241,7 @@ def test_a_signal_ends_a_view_as_well(rig: Rig) -> None:
     pid = keeper()
     os.kill(pid, signal.SIGTERM)
     wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the keeper's end")
-    assert "ended by SIGTERM while the view stood" in end(status=143).err
+    assert "ended by SIGTERM while the view was mounted" in end(status=143).err
 
 
 def test_what_is_unmounted_by_somebody_else_is_told(rig: Rig) -> None:
@@ -295,7 +295,7 @@ def test_whoever_stands_in_the_view_is_not_ended_by_its_own_hand(rig: Rig) -> No
     begin(source)
     shown = VIEW / "nightly" / str(source)[1:]
     said = run("borg-lvm", "end", "nightly", cwd=shown, status=64)
-    assert "lies in the view that is to be ended; it still stands" in said.err
+    assert "lies in the view that is to be ended; it stays mounted" in said.err
     run("borg-lvm", "end", "nightly", cwd=VIEW / "nightly")  # where the folders lead to the sources, it may
 
 
@@ -337,7 +337,7 @@ def test_a_begin_that_is_ended_leaves_nothing(rig: Rig) -> None:
         said = process.stderr.read()
     assert b"snapshot" in line
     assert process.returncode == 128 + signal.SIGTERM
-    assert b"ended by SIGTERM before the view stood" in said
+    assert b"ended by SIGTERM before the view was mounted" in said
     assert rig.leftovers() == []
     end(status=None)  # it may have got so far that its log is kept
 

@@ -21,7 +21,7 @@ RETIRED = {
     r"\bfound right\b": "verified",
     r"\bguardian\b": "watchdog",
     r"\bkeeper\b": "view daemon",
-    r"\bthe view stands\b": "snapshots mounted at",
+    r"\bthe view (stands|stood)\b|\bit still stands\b": "mounted",
     r"\bstrays?\b": "lingering processes",
     r"\btold\b|\btells\b": "message, report, print, notify, show",
     r"\bfolders?\b": "directory",
