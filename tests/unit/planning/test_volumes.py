@@ -162,6 +162,16 @@ def test_a_volume_that_is_in_no_state_for_it(facts: dict[str, object], words: st
     assert words in reason(*home(**facts))
 
 
+def test_of_suspended_volumes_only_those_below_what_was_looked_at_are_waited_for() -> None:
+    machine, _ = home(suspended=True)
+    elsewhere = replace(VOLUME, name="other", uuid="other", suspended=True)
+    volumes = Volumes((*machine.volumes.values(), elsewhere), machine.stack)
+    assert [one.name for one in volumes.suspended()] == ["home"]
+    assert elsewhere in volumes.inventory.volumes
+    machine, _ = home()
+    assert Volumes(tuple(machine.volumes.values()), machine.stack).suspended() == []
+
+
 def test_a_device_that_was_suspended_since_lvm_was_asked() -> None:
     machine, mount = home()
     machine.stack[mount.device] = replace(machine.stack[mount.device], suspended=True)
