@@ -66,8 +66,9 @@ def _encrypted(top: str, left_out: Collection[str], excluded: LeftOut, end: floa
             if path in left_out or excluded.excludes(path):
                 continue
             try:
-                if _is_encrypted(folder, inner, device, waiting):
-                    found.append(path)
+                below = _below(folder, inner, device)
+                waiting += below or ()
+                found += [path] if below is None else []
             except OSError as error:
                 if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY):
                     break  # this file system, or this kernel, has no fscrypt
@@ -85,18 +86,17 @@ def _is_encrypted_file(file: int) -> bool:
         os.close(fd)
 
 
-def _is_encrypted(top: int, inner: str, device: int, waiting: list[str]) -> bool:
-    """Whether a directory below `top` is encrypted; if not, those below it are added to `waiting`. Raises: OSError."""
+def _below(top: int, inner: str, device: int) -> list[str] | None:
+    """Return the directories in a directory below `top`, on that device; None if it is encrypted. Raises: OSError."""
     fd = safe_open.opened(inner, top, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if os.fstat(fd).st_dev != device:
-            return False
+            return []
         if _has_policy(fd):
-            return True
+            return None
         with os.scandir(fd) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        waiting += [f"{inner}/{name}" if inner else name for name in names]
-        return False
+        return [f"{inner}/{name}" if inner else name for name in names]
     finally:
         os.close(fd)
 
