@@ -184,8 +184,8 @@ def _surveyed(asked: Asked) -> tuple[survey.Survey | None, Refused | None]:
         asked.runs()
         surveyed = survey.survey(asked.question, asked.settings)
         if asked.settings.applications:
-            with coordinator.assembled(asked.settings) as troupe:
-                surveyed = surveyed.with_applications(*troupe.probe())
+            with coordinator.assembled(asked.settings) as applications:
+                surveyed = surveyed.with_applications(*applications.probe())
         return surveyed.with_holders(), None
     except BorgLvmError as error:
         return None, refused(error)

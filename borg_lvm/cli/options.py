@@ -75,8 +75,8 @@ def applications(settings: Settings) -> Iterator[Applications | None]:
         return
     from borg_lvm.quiesce import coordinator
 
-    with coordinator.assembled(settings) as troupe:
-        yield troupe
+    with coordinator.assembled(settings) as applications:
+        yield applications
 
 
 def question(command: tuple[str, ...], paths: Sequence[str] | None) -> Question:
@@ -86,12 +86,12 @@ def question(command: tuple[str, ...], paths: Sequence[str] | None) -> Question:
     return survey.Question(command, cwd(), tuple(paths or ()))
 
 
-def surveyed(question: Question, settings: Settings, troupe: Applications | None) -> Survey:
+def surveyed(question: Question, settings: Settings, applications: Applications | None) -> Survey:
     """Look at the machine and make the plan. Raises: as `survey.survey`, QuiesceError."""
     from borg_lvm.session import survey
 
     surveyed = survey.survey(question, settings)
-    return surveyed.with_applications(*troupe.probe()) if troupe else surveyed
+    return surveyed.with_applications(*applications.probe()) if applications else surveyed
 
 
 def cwd() -> str:

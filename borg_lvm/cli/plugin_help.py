@@ -66,9 +66,9 @@ def _here(name: str, settings: Settings) -> Iterator[str]:
 
 def _would(entry: ApplicationEntry, settings: Settings) -> Iterator[str]:
     """Yield what a run would do for an entry: it is asked as a run asks it."""
-    with coordinator.assembled(replace(settings, applications=(entry,))) as troupe:
+    with coordinator.assembled(replace(settings, applications=(entry,))) as applications:
         try:
-            asked, left_out = troupe.probe()
+            asked, left_out = applications.probe()
         except QuiesceError as error:
             yield " ".join(["a run would fail:", error.message, *error.details])
             return

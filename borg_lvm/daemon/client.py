@@ -1,7 +1,8 @@
 """`borg-lvm begin` and `borg-lvm end`: a run whose command is somebody else's, between two calls of ours.
 
-`begin` starts a keeper, which is an ordinary run but for its command: it waits until `end` is told. The caller's lines
-and exit status come from the keeper until the view stands; what it says later is shown by `end`.
+`begin` starts a view daemon, which is an ordinary run but for its command: it waits until `end` asks for its end. What
+the daemon writes goes to the caller until the view is mounted, and so does its exit status if it fails; what it writes
+later is shown by `end`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SYSTEMD = "/run/systemd/system"
 
 
 def begin(request: BeginRequest, log: Log) -> int:
-    """Have a view stand, and return. Returns the keeper's status if it fails.
+    """Have a view mounted, and return. Returns the view daemon's status if it fails.
 
     Raises: UsageError; LockedError when the view of this name is being read; SnapshotError; InterruptedRunError.
     """
@@ -56,14 +57,14 @@ def begin(request: BeginRequest, log: Log) -> int:
         os.close(tell)
     try:
         with raising((signal.SIGHUP, signal.SIGTERM), "before the view was mounted"):
-            stands = _hear(process, request.to_json().encode(), report)
+            mounted = _hear(process, request.to_json().encode(), report)
     except BaseException:
         process.terminate()  # it releases everything
         process.wait()
         raise
     finally:
         os.close(report)
-    if not stands:
+    if not mounted:
         return process.wait()
     process.returncode = 0  # it lives on, without us
     return 0
@@ -82,7 +83,7 @@ def _refuse_where_nobody_else_would_see_it() -> None:
 
 
 def _hear(process: subprocess.Popen[bytes], words: bytes, report: int) -> bool:
-    """Pass on what the keeper says until the view stands, or until it has ended; tell which it was."""
+    """Pass on what the view daemon writes until the view is mounted, or it has ended; return whether it is mounted."""
     assert process.stdin
     assert process.stderr
     with suppress(BrokenPipeError), process.stdin:
@@ -95,7 +96,7 @@ def _hear(process: subprocess.Popen[bytes], words: bytes, report: int) -> bool:
 
 
 def _out_of_the_unit(name: str) -> list[str]:
-    """Return the words that keep systemd from ending the keeper with the unit, or the one line of it, that began it.
+    """Return the words that keep systemd from ending the view daemon with the unit that began it, or one line of it.
 
     A scope is a group of its own; whoever starts it stays in the namespaces of its caller.
     """
@@ -140,7 +141,7 @@ def end(name: str, status: int | None, log: Log) -> int:
 
     No status: the backup has not begun, maybe because `begin` has failed. Then no view is as well.
     Raises: UsageError when there is no such view, or we stand in it; LockedError when the backup that has not begun
-    cannot be the one it is for; SnapshotLostError when its keeper was killed.
+    cannot be the one it is for; SnapshotLostError when its view daemon was killed.
     """
     control_socket.refuse_other_names(name)
     known = control_socket.is_known(name)

@@ -205,17 +205,17 @@ def made(settings: Settings) -> list[ManagedApplication]:
 
     Raises: ConfigError: with every fault of every application, each with file and line.
     """
-    players: list[ManagedApplication] = []
+    members: list[ManagedApplication] = []
     wrong: list[ConfigError] = []
     for number, entry in enumerate(settings.applications):
         try:
-            players.append(_made(entry, f"applications[{number}]", settings))
+            members.append(_made(entry, f"applications[{number}]", settings))
         except ConfigError as error:
             wrong.append(error)
     if not wrong:
-        return players
-    for player in players:
-        player.close()
+        return members
+    for managed in members:
+        managed.close()
     raise _together(wrong)
 
 

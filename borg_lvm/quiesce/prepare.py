@@ -24,7 +24,7 @@ LOOK_AGAIN = 0.05
 class Preparation:
     """One that has begun: its steps, and when (monotonic) it must be over."""
 
-    player: ManagedApplication
+    managed: ManagedApplication
     steps: Iterator[None]
     end: float
 
@@ -37,24 +37,24 @@ class Preparation:
                 raise OutOfTime
             return more
 
-        return bool(_attempt(self.player, step, self.end, signals))
+        return bool(_attempt(self.managed, step, self.end, signals))
 
     def give_up(self) -> None:
         """Let the plugin clean up what it was at."""
         close = getattr(self.steps, "close", None)
         if close:
-            self.player.failure("preparing", self.player.entry.prepare_timeout, close)
+            self.managed.failure("preparing", self.managed.entry.prepare_timeout, close)
 
 
-def prepared(players: Sequence[ManagedApplication], signals: Signals) -> None:
+def prepared(members: Sequence[ManagedApplication], signals: Signals) -> None:
     """Have all prepare; who fails is out, if it may be. Raises: QuiesceError, InterruptedRunError."""
     with ExitStack() as stack:
         waiting: list[Preparation] = []
-        for player in players:
-            end = time.monotonic() + player.entry.prepare_timeout
-            steps = _attempt(player, player.application.prepare, end, signals)
+        for managed in members:
+            end = time.monotonic() + managed.entry.prepare_timeout
+            steps = _attempt(managed, managed.application.prepare, end, signals)
             if steps is not None:
-                one = Preparation(player, iter(steps), end)
+                one = Preparation(managed, iter(steps), end)
                 stack.callback(one.give_up)
                 waiting += [one] if one.goes_on(signals) else []
         while waiting:
@@ -62,11 +62,11 @@ def prepared(players: Sequence[ManagedApplication], signals: Signals) -> None:
             waiting = [one for one in waiting if one.goes_on(signals)]
 
 
-def _attempt(player: ManagedApplication, work: Callable[[], T], end: float, signals: Signals) -> T | None:
+def _attempt(managed: ManagedApplication, work: Callable[[], T], end: float, signals: Signals) -> T | None:
     def stop() -> bool:
         return bool(signals.caught) or time.monotonic() > end
 
     try:
-        return player.attempt("preparing", player.entry.prepare_timeout, work, stop)
+        return managed.attempt("preparing", managed.entry.prepare_timeout, work, stop)
     finally:
         signals.check()  # a signal is the reason of such a failure, not the plugin

@@ -31,20 +31,20 @@ MOST = 1 << 20
 """How many bytes an answer may have."""
 
 
-def looked(players: Sequence[ManagedApplication], view: View, signals: Signals) -> None:
-    """Have these applications look at their copies; each player knows then what came of it.
+def looked(members: Sequence[ManagedApplication], view: View, signals: Signals) -> None:
+    """Have these applications look at their copies; each knows the result then.
 
     Raises: QuiesceError when a copy is wrong, unless the run may go on with it; InterruptedRunError.
     """
     with ExitStack() as stack:
-        looks = [(player, stack.enter_context(_begun(player, view))) for player in players]
-        for player, look in looks:
+        looks = [(managed, stack.enter_context(_begun(managed, view))) for managed in members]
+        for managed, look in looks:
             answer = look.answer(signals)
             if answer is None:
-                player.judge([f"{player.name}: what looked at its copy was ended before it could tell"])
+                managed.judge([f"{managed.name}: what looked at its copy was ended before it could tell"])
             else:
-                player.verified = answer.right
-                player.judge(answer.wrong, answer.remedy)
+                managed.verified = answer.right
+                managed.judge(answer.wrong, answer.remedy)
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,16 @@ class Look:
 
 
 @contextmanager
-def _begun(player: ManagedApplication, view: View) -> Iterator[Look]:
+def _begun(managed: ManagedApplication, view: View) -> Iterator[Look]:
     """Start the process; it is gone in the end, and with it all that it has mounted."""
     hear, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(hear)
-        _child(player, view, tell)
+        _child(managed, view, tell)
     os.close(tell)
     try:
-        yield Look(pid, hear, time.monotonic() + player.wish.deadline + GRACE)
+        yield Look(pid, hear, time.monotonic() + managed.wish.deadline + GRACE)
     finally:
         os.close(hear)
         _end(pid, view)
@@ -108,7 +108,7 @@ def _end(pid: int, view: View) -> None:
         processes.kill_all_in(inode)
 
 
-def _child(player: ManagedApplication, view: View, tell: int) -> NoReturn:
+def _child(managed: ManagedApplication, view: View, tell: int) -> NoReturn:
     """Enter the view, look, and tell. Never returns and never raises."""
     try:
         parent = os.getppid()
@@ -116,22 +116,22 @@ def _child(player: ManagedApplication, view: View, tell: int) -> NoReturn:
         if os.getppid() == parent:
             os.setsid()  # a terminal's signals are for the run
             syscalls.setns(view.namespace, syscalls.CLONE_NEWNS)
-            os.write(tell, json.dumps(asdict(_look(player, view))).encode())
+            os.write(tell, json.dumps(asdict(_look(managed, view))).encode())
     finally:
         os._exit(0)
 
 
-def _look(player: ManagedApplication, view: View) -> Answer:
+def _look(managed: ManagedApplication, view: View) -> Answer:
     namespaces.make_own()
     for source, target in view.shown:
         safe_mount.bind_path(source, target)
-    if not all(_shows_copy(data.path, view.devices) for data in player.probe.paths):
+    if not all(_shows_copy(data.path, view.devices) for data in managed.probe.paths):
         return Answer()
     # Over our own folder, which a plugin has no use for.
     syscalls.mount("borg-lvm", STATE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC, SCRATCH)
     right: list[str] = []
-    look = partial(player.application.verify, STATE)
-    error = player.failure("verifying", player.wish.deadline, lambda: right.append(look()))
+    look = partial(managed.application.verify, STATE)
+    error = managed.failure("verifying", managed.wish.deadline, lambda: right.append(look()))
     return Answer("", (error.message, *error.details), error.remedy) if error else Answer(right[0] or "")
 
 

@@ -49,7 +49,7 @@ class RunRequest:
     argv: tuple[str, ...]
     cwd: str
     keep: bool = False
-    troupe: Applications | None = None
+    applications: Applications | None = None
     view: host_view.ViewRequest | None = None
 
     @property
@@ -147,9 +147,9 @@ class _Run:
     def _attempt(self, taker: Taker, tries: Attempts) -> tuple[Instant, ...]:
         self.clock.begin("preparing")
         quiesced: Quiesced = nullcontext
-        troupe = self.request.troupe
-        if troupe:
-            quiesced = troupe.prepare(self.watchdog, self.ledger, self.signals, patient=tries.another).quiesced
+        applications = self.request.applications
+        if applications:
+            quiesced = applications.prepare(self.watchdog, self.ledger, self.signals, patient=tries.another).quiesced
         self.clock.begin("snapshots")
         names = ", ".join(copy.origin.full_name for copy in self.plan.copies)
         try:
@@ -157,8 +157,8 @@ class _Run:
                 return taker.take(quiesced)
         except BusyError:
             self.clock.begin("waiting")
-            if troupe:
-                troupe.close()
+            if applications:
+                applications.close()
             raise
 
     @contextmanager
@@ -171,17 +171,17 @@ class _Run:
     def _open_snapshots(self) -> None:
         """Do what is left to do with the snapshots themselves: files that a restore needs, LUKS."""
         self.clock.begin("view")
-        if troupe := self.request.troupe:
-            troupe.ask_again()
-            added_files.put(self.plan, troupe.added(), self.ledger)
-            troupe.close()
+        if applications := self.request.applications:
+            applications.ask_again()
+            added_files.put(self.plan, applications.added(), self.ledger)
+            applications.close()
         _refuse_what_has_changed(self.surveyed)
         self.leftovers.append(self.stack.enter_context(luks.opened(self.plan.copies, self.ledger)))
 
     def _mount_view(self) -> Running | Standing:
         """Build the view, have applications look at their snapshots in it, and let the command go."""
         request, plan = self.request, self.plan
-        look = partial(request.troupe.verify, plan, self.signals) if request.troupe else None
+        look = partial(request.applications.verify, plan, self.signals) if request.applications else None
         if request.view:
             view = host_view.standing(request.view, plan, self.ledger, self.signals, self.log)
             standing = self.stack.enter_context(view)
@@ -215,9 +215,9 @@ class _Run:
     def _end(self) -> None:
         """When all is undone: what came of the applications, and what is left; the ledger is kept if anything is."""
         self.clock.begin("")
-        if troupe := self.request.troupe:
-            self.outcome.applications = troupe.told()
-            self.outcome.leftovers.extend(troupe.not_resumed())
+        if applications := self.request.applications:
+            self.outcome.applications = applications.results()
+            self.outcome.leftovers.extend(applications.not_resumed())
         for leftovers in self.leftovers:
             self.outcome.leftovers.add(leftovers)
         if self.outcome.leftovers:

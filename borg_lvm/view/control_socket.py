@@ -1,8 +1,8 @@
-"""Where the keeper of a view is found by the view's name: `/run/borg-lvm/named/NAME`.
+"""Where the view daemon is found by the view's name: `/run/borg-lvm/named/NAME`.
 
-`lock` is held by the keeper for as long as it lives, `socket` takes one word, `log` gets what it has to say once its
-caller has gone, and `status` tells in the end how the run ended. Whoever asks waits for the end of the connection,
-which the kernel brings about even when the keeper is killed, and reads the rest from the files.
+The daemon holds `lock` for as long as it lives, takes one word from `socket`, and writes to `log` once its caller has
+gone; `status` has how the run ended. Whoever asks waits for the end of the connection, which the kernel brings about
+even when the daemon is killed, and reads the rest from the files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from borg_lvm.state.ledger import STATE
 FOLDER = os.path.join(STATE, "named")
 NAME = re.compile("[A-Za-z0-9_-]{1,64}")
 END, ABANDON = "end", "abandon"
-"""What a keeper can be told: the backup has ended, with a status; or, by the next `begin`, that nobody will say so."""
+"""What a view daemon is sent: the backup has ended, with a status; or, by the next `begin`, nobody will say so."""
 _LONGEST = 100
 
 
@@ -38,7 +38,7 @@ def refuse_other_names(name: str) -> None:
 
 @dataclass
 class ControlSocket:
-    """The keeper's side. Whoever has asked for the end waits until the keeper's process is gone."""
+    """The view daemon's side. Whoever has asked for the end waits until the view daemon's process is gone."""
 
     folder: str
     _socket: socket.socket
@@ -46,7 +46,7 @@ class ControlSocket:
 
     @property
     def log(self) -> str:
-        """The file for what the keeper says when its caller has gone."""
+        """The file for what the view daemon says when its caller has gone."""
         return os.path.join(self.folder, "log")
 
     def asked(self, seconds: float) -> str:
@@ -77,7 +77,7 @@ class ControlSocket:
 
 @contextmanager
 def opened(name: str) -> Iterator[ControlSocket]:
-    """Be the keeper of a view, for the length of the block. What an earlier one has left is thrown away.
+    """Be the view daemon, for the length of the block. What an earlier one has left is thrown away.
 
     Raises: LockedError when there is one already; SnapshotError when `/run` cannot be written.
     """
@@ -117,7 +117,7 @@ def _unwritten(error: OSError) -> SnapshotError:
 
 
 def is_kept(name: str) -> bool:
-    """Whether a keeper of this name lives."""
+    """Whether a view daemon of this name lives."""
     try:
         lock = directories.opened(_lock_of(name), os.O_RDWR)
     except OSError:
@@ -129,20 +129,20 @@ def is_kept(name: str) -> bool:
 
 
 def is_known(name: str) -> bool:
-    """Whether there is anything of this name: a keeper, or what one has left for whoever ends its view."""
+    """Whether there is anything of this name: a view daemon, or what one has left for whoever ends its view."""
     return os.path.isdir(os.path.join(FOLDER, name))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """How a keeper ended: what it said last, and the exit status of its run, None if it was killed."""
+    """How a view daemon ended: what it said last, and the exit status of its run, None if it was killed."""
 
     said: bytes
     status: int | None
 
 
 def ask(name: str, word: str) -> Answer:
-    """Tell a keeper something and wait for its end. One that has ended already has left its answer, which is taken.
+    """Send a view daemon a word and wait for its end. One that has ended already has left its answer, which is taken.
 
     Without a word it is only waited for.
     """

@@ -17,8 +17,8 @@ def perform(args: argparse.Namespace, log: Log) -> int:
     from borg_lvm.reporting import plan_text
 
     settings = options.settings(args)
-    with options.applications(settings) as troupe:
-        made = options.surveyed(options.question(command, args.path), settings, troupe).with_holders().plan
+    with options.applications(settings) as applications:
+        made = options.surveyed(options.question(command, args.path), settings, applications).with_holders().plan
     if args.json:
         output.lines([json.dumps(plan_text.as_data(made), indent=2)])
     else:

@@ -40,13 +40,13 @@ def backup(
     program = wrappers.peel(question.argv, os.environ, "/").program
     with notify.told(settings, program, log) as notice:
         cleanup.set_going(ledger.entries(), log)
-        with options.applications(settings) as troupe:
-            surveyed = options.surveyed(question, settings, troupe)
+        with options.applications(settings) as applications:
+            surveyed = options.surveyed(question, settings, applications)
             if view:
                 options.refuse_what_cannot_stand(surveyed)
             for dead in cleanup.dead_runs(surveyed.inventory.volumes, ledger.entries()):
                 cleanup.release(dead, log, settings.command_timeout)
-            request = run.RunRequest(question.argv, question.cwd, keep, troupe, view)
+            request = run.RunRequest(question.argv, question.cwd, keep, applications, view)
             notice.result = result = run.perform(surveyed, request, settings, log)
         if result.error:
             raise result.error

@@ -48,7 +48,7 @@ class Server(Application):
             raise AbsentError("the server is down")
 
 
-def player(down_at: str, policy: OnFailure) -> ManagedApplication:
+def managed(down_at: str, policy: OnFailure) -> ManagedApplication:
     entry = ApplicationEntry(plugin=Word("p", Place("x", 1)), name="db", on_failure=policy)
     kind = ApplicationType(levels={"l": ""}, options=Options, make=lambda wish: Server(down_at))
     return ManagedApplication(entry, kind, ApplicationSettings("db", "l", 5.0, Options()), Server(down_at))
@@ -56,7 +56,7 @@ def player(down_at: str, policy: OnFailure) -> ManagedApplication:
 
 def judged(member: ManagedApplication) -> int:
     """Return the status of a run whose command has ended with 0."""
-    outcome = Outcome(two(), status=0, fills=(Fill(0, 0), Fill(0, 0)), applications=Applications([member]).told())
+    outcome = Outcome(two(), status=0, fills=(Fill(0, 0), Fill(0, 0)), applications=Applications([member]).results())
     return outcome.judge()
 
 
@@ -70,7 +70,7 @@ def live(member: ManagedApplication) -> None:
 
 @pytest.mark.parametrize("down_at", ["probe", "prepare", "quiesced"])
 def test_crash_consistent_is_degraded(down_at: str) -> None:
-    member = player(down_at, "crash-consistent")
+    member = managed(down_at, "crash-consistent")
     live(member)
     with pytest.raises(DegradedError) as caught:
         judged(member)
@@ -80,7 +80,7 @@ def test_crash_consistent_is_degraded(down_at: str) -> None:
 
 @pytest.mark.parametrize("down_at", ["probe", "prepare", "quiesced"])
 def test_skip_if_absent_is_as_good_as_any(down_at: str) -> None:
-    member = player(down_at, "skip-if-absent")
+    member = managed(down_at, "skip-if-absent")
     live(member)
     assert judged(member) == 0
 
@@ -88,4 +88,4 @@ def test_skip_if_absent_is_as_good_as_any(down_at: str) -> None:
 @pytest.mark.parametrize("down_at", ["probe", "prepare", "quiesced"])
 def test_abort_ends_the_run(down_at: str) -> None:
     with pytest.raises(QuiesceError, match="the server is down"):
-        live(player(down_at, "abort"))
+        live(managed(down_at, "abort"))

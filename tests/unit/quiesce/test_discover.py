@@ -81,7 +81,7 @@ def test_what_is_printed_loads_without_change_and_is_then_configured(folder: Pat
     text = printed(by_stranger("busy", Settings()), Settings())
     settings = loaded(folder, text)
     made = managed_application.made(settings)
-    assert [player.name for player in made] == ["one", "one-2", "busy"]
+    assert [managed.name for managed in made] == ["one", "one-2", "busy"]
     assert made[0].wish.options.folder == "/srv/a: b"
     assert made[1].wish.options.words == ("- x", "y # z", "true", "5")
     assert "# one at /srv/a: b # c?- d" in text

@@ -40,7 +40,7 @@ class Thing(Application):
         return nullcontext()
 
 
-def player(
+def managed(
     name: str, steps: Callable[[], Iterator[None] | None], timeout: float = 20.0, policy: OnFailure = "abort"
 ) -> ManagedApplication:
     entry = ApplicationEntry(plugin=Word("p", Place("x", 1)), name=name, prepare_timeout=timeout, on_failure=policy)
@@ -82,9 +82,9 @@ def test_those_that_wait_are_prepared_together(story: Story) -> None:
 
     prepared(
         [
-            player("a", story.waits("a", "c is ready")),
-            player("b", quick),
-            player("c", story.waits("c", "quick")),
+            managed("a", story.waits("a", "c is ready")),
+            managed("b", quick),
+            managed("c", story.waits("c", "quick")),
         ],
         Signals(),
     )
@@ -95,15 +95,15 @@ def test_those_that_wait_are_prepared_together(story: Story) -> None:
 
 
 def test_one_that_fails_ends_the_others(story: Story) -> None:
-    players = [player("a", story.waits("a", "never")), player("b", story.waits("b", "a begins", "no space"))]
+    members = [managed("a", story.waits("a", "never")), managed("b", story.waits("b", "a begins", "no space"))]
     with pytest.raises(QuiesceError, match="b: no space"):
-        prepared(players, Signals())
+        prepared(members, Signals())
     assert story.told[-1] == "a lets go"
 
 
 def test_one_that_may_fail_does_not(story: Story) -> None:
-    bad = player("b", story.waits("b", "a begins", "no space"), policy="crash-consistent")
-    prepared([player("a", story.waits("a", "b lets go")), bad], Signals())
+    bad = managed("b", story.waits("b", "a begins", "no space"), policy="crash-consistent")
+    prepared([managed("a", story.waits("a", "b lets go")), bad], Signals())
     assert bad.out == "b: no space"
     assert "a is ready" in story.told
 
@@ -114,10 +114,10 @@ def test_each_has_its_own_limit(story: Story, hangs: bool) -> None:
         yield
         time.sleep(60)
 
-    late = player("late", hang if hangs else story.waits("late", "never"), 1.0)
+    late = managed("late", hang if hangs else story.waits("late", "never"), 1.0)
     begin = time.monotonic()
     with pytest.raises(QuiesceError, match="late: preparing it took longer than 1 s"):
-        prepared([player("a", story.waits("a", "never")), late], Signals())
+        prepared([managed("a", story.waits("a", "never")), late], Signals())
     assert time.monotonic() - begin < 10
     assert story.told[-1] == "a lets go"
 
@@ -131,5 +131,5 @@ def test_a_signal_ends_all(story: Story) -> None:
         time.sleep(60)
 
     with pytest.raises(InterruptedRunError):
-        prepared([player("a", story.waits("a", "never")), player("b", told)], signals)
+        prepared([managed("a", story.waits("a", "never")), managed("b", told)], signals)
     assert story.told[-1] == "a lets go"
