@@ -154,11 +154,6 @@ def is_merging(name: str) -> bool:
         return False
 
 
-def uuid_of(name: str) -> str:
-    """Return the uuid of the device of that name, which it keeps when it is renamed. Raises: OSError (ENXIO)."""
-    return call(Request(dm_ioctl.STATUS, name=name)).uuid
-
-
 def start(uuid: str, event: int = 0) -> None:
     """Have a device work by the table that was loaded, if one was, suspended or not; `event` is for udev.
 

@@ -92,11 +92,6 @@ class Volume:
         return self.attr[0] in "OS"
 
     @property
-    def is_invalid(self) -> bool:
-        """Whether this is a snapshot that overflowed or lost its contents (state `I`, `S`, or merge failed)."""
-        return self.attr[4] in "ISMm" or self.attr[8] in "FX"
-
-    @property
     def is_locked(self) -> bool:
         """Whether LVM lets nothing change it, as while `pvmove` moves its extents."""
         return self.attr[2].isupper()

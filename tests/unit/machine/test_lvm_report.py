@@ -38,7 +38,7 @@ def test_a_plain_volume() -> None:
     assert (root.full_name, root.size, root.extent, root.vg_free) == ("vg0/root", 40 * MIB, 4 * MIB, 188 * MIB)
     assert (root.active, root.suspended, root.minor) == (True, False, 0)
     assert (root.data_percent, root.metadata_percent, root.pool, root.origin) == (None, None, "", "")
-    assert (root.is_thin, root.is_snapshot, root.is_merging, root.is_invalid) == (False, False, False, False)
+    assert (root.is_thin, root.is_snapshot, root.is_merging) == (False, False, False)
     assert root.tags == ()
     assert root.run_id == ""
 
@@ -63,10 +63,6 @@ def test_a_snapshot_that_holds_more_than_its_space_is_full() -> None:
     report = changed(lambda row: row.update(data_percent="119.25") if row["lv_name"] == "homesnap" else None)
     assert named("homesnap", report).data_percent == 100.0
     assert named("root", report) == named("root")
-
-
-def test_a_snapshot_that_has_overflowed() -> None:
-    assert named("thin1snap").is_invalid
 
 
 def test_a_thin_volume_stays_thin_when_it_has_a_thick_snapshot() -> None:
@@ -105,23 +101,17 @@ def test_a_suspended_volume(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attr", "merging", "invalid"),
+    ("attr", "merging"),
     [
-        ("owi-aos---", False, False),
-        ("Owi-aos---", True, False),
-        ("Swi-a-s---", True, False),
-        ("swi-I-s---", False, True),
-        ("swi-S-s---", False, True),
-        ("swi-m-s---", False, True),
-        ("swi-M-s---", False, True),
-        ("swi-XXs-X-", False, True),  # metadata there, device not made yet
-        ("Vwi-aotzF-", False, True),
-        ("Vwi-aotz--", False, False),
+        ("owi-aos---", False),
+        ("Owi-aos---", True),
+        ("Swi-a-s---", True),
+        ("swi-I-s---", False),
+        ("Vwi-aotz--", False),
     ],
 )
-def test_what_the_attributes_say(attr: str, merging: bool, invalid: bool) -> None:
-    volume = replace(VOLUME, attr=attr)
-    assert (volume.is_merging, volume.is_invalid) == (merging, invalid)
+def test_what_the_attributes_say(attr: str, merging: bool) -> None:
+    assert replace(VOLUME, attr=attr).is_merging == merging
 
 
 def test_large_sizes_stay_exact() -> None:
