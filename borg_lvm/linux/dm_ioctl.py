@@ -40,7 +40,6 @@ class Answer:
     count: int
     users: int
     device: int
-    uuid: str
     data: bytes
 
 
@@ -81,5 +80,5 @@ class Prepared:
 def _call(request: Request, room: int) -> Answer:
     prepared = Prepared(request, room)
     prepared()
-    *_, begin, count, users, flags, _, _, device, _, uuid = _HEADER.unpack_from(prepared.buffer)
-    return Answer(flags, count, users, device, uuid.split(b"\0", 1)[0].decode(), bytes(prepared.buffer[begin:]))
+    *_, begin, count, users, flags, _, _, device, _, _ = _HEADER.unpack_from(prepared.buffer)
+    return Answer(flags, count, users, device, bytes(prepared.buffer[begin:]))

@@ -31,7 +31,7 @@ from borg_lvm.state.ledger import Ledger
 from borg_lvm.view import command, host_view
 from borg_lvm.view.command import Running
 from borg_lvm.view.execute import Command
-from borg_lvm.view.host_view import Standing
+from borg_lvm.view.host_view import HostView
 from borg_lvm.watchdog import client
 from borg_lvm.watchdog.client import Watchdog
 
@@ -178,28 +178,28 @@ class _Run:
         _refuse_what_has_changed(self.surveyed)
         self.leftovers.append(self.stack.enter_context(luks.opened(self.plan.copies, self.ledger)))
 
-    def _mount_view(self) -> Running | Standing:
+    def _mount_view(self) -> Running | HostView:
         """Build the view, have applications look at their snapshots in it, and let the command go."""
         request, plan = self.request, self.plan
         look = partial(request.applications.verify, plan, self.signals) if request.applications else None
         if request.view:
-            view = host_view.standing(request.view, plan, self.ledger, self.signals, self.log)
-            standing = self.stack.enter_context(view)
+            view = host_view.mounted(request.view, plan, self.ledger, self.signals, self.log)
+            mounted = self.stack.enter_context(view)
             if look:
-                standing.verify(look)
-            return standing
+                mounted.verify(look)
+            return mounted
         moment = self.outcome.instants[0].begin if len(self.outcome.instants) == 1 else None
         wanted = Command(request.argv, request.cwd, moment, look)
         return self.stack.enter_context(command.started(plan, wanted, self.ledger, self.signals, self.log))
 
-    def _monitor(self, running: Running | Standing) -> AbstractContextManager[Watcher]:
+    def _monitor(self, running: Running | HostView) -> AbstractContextManager[Watcher]:
         """Watch the snapshots, and extend them."""
         wishes = self.settings.snapshot
         growth = Growth(wishes.grow, wishes.grow_pool, wishes.reserve)
         is_read = running.is_read if self.surveyed.reading.reads_once else None
         return watching_over(provider().monitors(self.context, growth), self.log, is_read)
 
-    def _wait(self, running: Running | Standing, monitor: Watcher) -> None:
+    def _wait(self, running: Running | HostView, monitor: Watcher) -> None:
         """Wait for the end of the command; note what it has seen, and how its snapshots fared."""
         outcome = self.outcome
         self.clock.begin("command")

@@ -1,4 +1,4 @@
-"""A view that stands on the machine itself: below `/run/borg-lvm/view/NAME`, each source path at its usual place.
+"""A view that is mounted on the machine itself: below `/run/borg-lvm/view/NAME`, each source path at its usual place.
 
 For commands that we do not start (`borg-lvm begin`). The snapshots are mounted in the mount namespace of our caller,
 so what is mounted is written down before, and has to be taken away by somebody whatever happens to us.
@@ -35,7 +35,7 @@ from borg_lvm.view.control_socket import ABANDON, END, ControlSocket
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, IMMUTABLE = 0x80086601, 0x40086602, 0x10  # linux/fs.h
 OURS = "borg-lvm:"
 ENDED = 143
-"""The status of a command that was told to end (as a shell's, of SIGTERM): that of a view which was taken away."""
+"""The status of a command that SIGTERM has ended (as a shell's): that of a view which was unmounted."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class ViewRequest:
 
     @property
     def base(self) -> str:
-        """The folder that the view stands in."""
+        """The directory that the view is mounted on."""
         return place(self.name)
 
 
 def place(name: str) -> str:
-    """Return where the view of a name stands."""
+    """Return where the view of a name is mounted."""
     return os.path.join(VIEWS, name)
 
 
@@ -67,8 +67,8 @@ def path(name: str, source: str) -> str:
 
 
 @dataclass
-class Standing:
-    """A view that stands."""
+class HostView:
+    """A view that is mounted."""
 
     request: ViewRequest
     plan: Plan
@@ -78,10 +78,10 @@ class Standing:
     taken: bool = False
 
     def wait(self, watcher: Watcher) -> int:
-        """Wait until the end is told, and return the status that is told with it.
+        """Wait until `end` comes, and return the status that it brings.
 
         A view whose snapshots are invalid is taken away at once, so that whoever reads it fails.
-        Raises: SnapshotLostError when it has stood for too long, or the next `begin` wants its place;
+        Raises: SnapshotLostError when it was mounted for too long, or the next `begin` wants its place;
         InterruptedRunError when a signal ends us: whoever reads it then has not come to an end either.
         """
         self.request.mounted()
@@ -109,11 +109,11 @@ class Standing:
         )
 
     def verify(self, look: Callable[[View], None]) -> None:
-        """Have the copies looked at, each at its usual path. Raises: whatever `look` raises."""
+        """Have the snapshots verified, each at its usual path. Raises: whatever `look` raises."""
         shown = [(mounting.place(self.request.base, laid.target), laid.target) for laid in self.plan.covers]
         namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            # A root cannot be bound on itself: then no path shows a copy, and nothing is looked at.
+            # A root cannot be bound on itself: then no path shows a snapshot, and none is verified.
             look(View(namespace, self.devices, () if self.plan.pivots else tuple(shown)))
         finally:
             os.close(namespace)
@@ -139,8 +139,8 @@ class Standing:
 
 
 @contextmanager
-def standing(request: ViewRequest, plan: Plan, ledger: Ledger, signals: Signals, log: Log) -> Iterator[Standing]:
-    """Have a view stand for the length of the block. Raises: SnapshotError when it cannot be built."""
+def mounted(request: ViewRequest, plan: Plan, ledger: Ledger, signals: Signals, log: Log) -> Iterator[HostView]:
+    """Have a view mounted for the length of the block. Raises: SnapshotError when it cannot be built."""
     devices = view.device_numbers(plan)
     signals.check()
     try:
@@ -148,7 +148,7 @@ def standing(request: ViewRequest, plan: Plan, ledger: Ledger, signals: Signals,
             _build(plan, request.base, ledger, devices)
         except OSError as error:
             raise SnapshotError(f"the view {request.base} cannot be built: {with_notes(error)}") from error
-        built = Standing(request, plan, devices, signals, log)
+        built = HostView(request, plan, devices, signals, log)
         missing = built.vanished()
         if missing:
             raise SnapshotError(f"{missing[0]} does not show its snapshot")
@@ -181,7 +181,7 @@ def unmount(base: str, run_id: str) -> None:
 
 
 def users(base: str) -> list[processes.Process]:
-    """Return the processes that use a file of the view that stands there."""
+    """Return the processes that use a file of the view that is mounted there."""
     return processes.holders(copies(base))
 
 
@@ -236,7 +236,7 @@ def _protect(targets: Sequence[str]) -> None:
 
 
 def _prove(plan: Plan, base: str, laid: Sequence[mounting.Step], devices: Sequence[int]) -> None:
-    """Check that what is mounted in the view, and what shows a copy anywhere, is what the plan has, and no more."""
+    """Check that what is mounted in the view, and what shows a snapshot anywhere, is what the plan has, and no more."""
     numbers = {f"{os.major(device)}:{os.minor(device)}" for device in devices}
     found = [mount for mount in mounts.read() if mount.device in numbers or mount.path.startswith(f"{base}/")]
     for wrong in mounting.misplaced(found, laid, base, devices):
@@ -256,13 +256,13 @@ def _set_immutable(folder: str, *, on: bool) -> None:
 
 
 def refusals(plan: Plan) -> list[str]:
-    """Return why a plan cannot stand on the machine itself. Pure but for the links that sources are."""
-    told = [
+    """Return why a plan cannot be mounted on the machine itself. Pure but for the links that sources are."""
+    volumes = [
         f"{laid.because} is a volume itself: its copy is seen by `borg-lvm run` alone"
         for laid in plan.covers
         if laid.device
     ]
-    return told + _linked(plan.sources)
+    return volumes + _linked(plan.sources)
 
 
 def _linked(sources: Sequence[str]) -> list[str]:
