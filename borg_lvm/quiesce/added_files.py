@@ -49,21 +49,21 @@ def _fits(copy: Snapshot) -> bool:
     return not (copy.crypt or copy.raw)
 
 
-def put(plan: Plan, added: Mapping[str, Sequence[Added]], book: Ledger) -> None:
+def put(plan: Plan, added: Mapping[str, Sequence[Added]], ledger: Ledger) -> None:
     """Write all of it, by the names of the applications. Raises: SnapshotError."""
     for one in plan.applications:
         for file in added.get(one.name, ()):
             place = _place(plan.copies, one.kept, file.folder)
             if place is None:
                 raise SnapshotError(f"{one.name}: {file.name} cannot be put into a copy: {file.folder} is in none")
-            told = _written(place, file, os.path.join(book.folder, "adding"))
-            if told == THERE:
+            problem = _written(place, file, os.path.join(ledger.folder, "adding"))
+            if problem == THERE:
                 raise SnapshotError(
                     f"{one.name}: its copy needs a {file.name}, and {os.path.join(file.folder, file.name)} is there",
                     remedy="it is left from a restore or from another backup: find out which, and remove it",
                 )
-            if told:
-                raise SnapshotError(f"{one.name}: {file.name} cannot be put into its copy: {told}")
+            if problem:
+                raise SnapshotError(f"{one.name}: {file.name} cannot be put into its copy: {problem}")
 
 
 def _place(copies: Iterable[Snapshot], kept: Iterable[Kept], folder: str) -> Place | None:
@@ -90,10 +90,10 @@ def _written(place: Place, file: Added, staging: str) -> str:
 
     os.mkdir(staging, 0o700)
     try:
-        told = namespaces.apart(work)
+        problem = namespaces.apart(work)
     finally:
         os.rmdir(staging)
-    return "the process that wrote it was ended" if told is None else told
+    return "the process that wrote it was ended" if problem is None else problem
 
 
 def write(folder: str, file: Added, below: str) -> None:

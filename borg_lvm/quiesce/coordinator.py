@@ -36,7 +36,7 @@ APART_TIMEOUT = 600.0
 @contextmanager
 def assembled(settings: Settings) -> Iterator[Applications]:
     """Load the plugins of the configured applications; let go of all connections in the end. Raises: ConfigError."""
-    applications = Applications(managed_application.made(settings))
+    applications = Applications(managed_application.load(settings))
     try:
         yield applications
     finally:
@@ -106,7 +106,7 @@ class Applications:
         Raises: QuiesceError when one is wrong, unless the run may go on with it; InterruptedRunError.
         """
         whole = {one.name for one in plan.applications if one.kept and not any(kept.missing for kept in one.kept)}
-        verifying.looked(
+        verifying.verify(
             [managed for managed in self._active() if managed.looks and managed.name in whole], view, signals
         )
 
@@ -155,7 +155,7 @@ class Ready:
         """Quiesce all applications for the length of the block, then have each prove that it stayed so.
 
         Raises: QuiesceError; BusyError when another attempt may succeed. Whatever happens, all are resumed; those that
-        could not be are told in the error.
+        could not be are named in the error.
         """
         try:
             with ExitStack() as stack:

@@ -23,7 +23,7 @@ from borg_lvm.plugins.application import ApplicationType, DiscoveredApplication
 
 TIMEOUT = 60.0
 MOST = 256
-"""How many applications of a plugin's are told of."""
+"""How many applications of a plugin are listed."""
 WIDTH = 100
 
 

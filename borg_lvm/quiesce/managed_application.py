@@ -27,10 +27,10 @@ PASSING = ("quiescing", "confirming")
 class ManagedApplication:
     """An application and how it fares. `out` says why it takes no part any more; the run goes on without it.
 
-    `patient`: another attempt follows if it is busy now, so that the run need not go on without it yet. `stood`: it was
-    there and stood still once, so it is not absent, whatever it says later. `unseen`: it was not there when it was to
-    say where its data is. `verified` is what was verified in the snapshot, `wrong` what was found wrong if the run goes
-    on with it.
+    `patient`: another attempt follows if it is busy now, so that the run need not go on without it yet.
+    `was_quiesced`: it was so once, so it is not absent, whatever it says later. `unseen`: it was not there when it was
+    to say where its data is. `verified` is what was verified in the snapshot, `wrong` what was found wrong if the run
+    goes on with it.
     """
 
     entry: ApplicationEntry
@@ -48,7 +48,7 @@ class ManagedApplication:
     entered: bool = False
     patient: bool = False
     closed: bool = False
-    stood: bool = False
+    was_quiesced: bool = False
     unseen: bool = False
     verified: str = ""
     wrong: str = ""
@@ -94,10 +94,10 @@ class ManagedApplication:
 
         if isinstance(self.failure("probing", self.entry.prepare_timeout, look), AbsentError):
             return
-        told = f"{self.name}: it was not there when the run began, and is there now that its volumes are snapshotted"
+        why = f"{self.name}: it was not there when the run began, and is there now that its volumes are snapshotted"
         if self.entry.on_failure != "crash-consistent":
-            raise QuiesceError(told, remedy="run it again")
-        self.out, self.absent = told, False
+            raise QuiesceError(why, remedy="run it again")
+        self.out, self.absent = why, False
 
     def attempt(
         self, doing: str, seconds: float, work: Callable[[], T], stop: Callable[[], bool] = lambda: False
@@ -112,7 +112,7 @@ class ManagedApplication:
             return answer[0]
         if self.patient and isinstance(error, BusyError):
             raise error
-        self.absent = isinstance(error, AbsentError) and not self.stood
+        self.absent = isinstance(error, AbsentError) and not self.was_quiesced
         if not (self.entry.on_failure == "crash-consistent" or (self.may_be_absent and self.absent)):
             raise error
         self.out = " ".join([error.message, *error.details])
@@ -167,7 +167,7 @@ class ManagedApplication:
         def work() -> None:
             self.block = self.application.quiesced()
             self.block.__enter__()  # its end is called without the error, which a plugin so cannot swallow
-            self.entered = self.stood = True
+            self.entered = self.was_quiesced = True
 
         self.attempt("quiescing", self.wish.deadline, work)
 
@@ -177,7 +177,7 @@ class ManagedApplication:
         return self.failure("resuming", seconds, lambda: block and block.__exit__(None, None, None))
 
     def asked(self) -> ProbedApplication:
-        """Return what it told, for the plan."""
+        """Return what it reported, for the plan."""
         paths = (data.path for data in self.probe.paths)
         return ProbedApplication(
             name=self.name,
@@ -193,14 +193,14 @@ class ManagedApplication:
 
 
 def _kind(error: BorgLvmError, doing: str) -> type[QuiesceError]:
-    """Return how a plugin's error is told. One that did not stand still to the end may do so at another attempt."""
+    """Return how a plugin's error is reported. One that did not stay quiesced may do so at another attempt."""
     if isinstance(error, AbsentError):
         return AbsentError
     busy = isinstance(error, BusyError) or doing == "confirming"
     return BusyError if busy and doing in PASSING else QuiesceError
 
 
-def made(settings: Settings) -> list[ManagedApplication]:
+def load(settings: Settings) -> list[ManagedApplication]:
     """Load the plugins of the configured applications and make these.
 
     Raises: ConfigError: with every fault of every application, each with file and line.
@@ -242,8 +242,8 @@ def _made(entry: ApplicationEntry, where: str, settings: Settings) -> ManagedApp
     except ConfigError as error:
         raise _at(error, entry, f"{where}.options") from error
     except Exception as error:  # a stranger's plugin may fail in any way
-        told = f"the plugin {entry.plugin.text!r} failed: {type(error).__name__}: {error}"
-        raise _at(ConfigError(told), entry, where) from error
+        message = f"the plugin {entry.plugin.text!r} failed: {type(error).__name__}: {error}"
+        raise _at(ConfigError(message), entry, where) from error
     return ManagedApplication(entry, kind, wish, application)
 
 

@@ -1,7 +1,7 @@
 """Another attempt, when an application could not be quiesced in time: with everything going, and nothing left, between.
 
 Waiting longer would be no help: whoever waits for a lock holds up those who come after. So it is given up soon, all
-that stood still goes again for a while, and then everything is done anew, from the snapshots' space to the connections.
+that was quiesced goes on for a while, and then everything is done anew, from the snapshots' space to the connections.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Attempts:
 
     def _wait(self, error: BusyError) -> None:
         self.done += 1
-        told = f"attempt {self.done + 1} of {self.most} begins in {self.pause:g} s"
-        self.log.info("\n".join([f"{error.message}; everything is resumed, {told}", *error.details]))
+        next_one = f"attempt {self.done + 1} of {self.most} begins in {self.pause:g} s"
+        self.log.info("\n".join([f"{error.message}; everything is resumed, {next_one}", *error.details]))
         end = time.monotonic() + self.pause
         while (left := end - time.monotonic()) > 0:
             self.signals.check()

@@ -31,7 +31,7 @@ MOST = 1 << 20
 """How many bytes an answer may have."""
 
 
-def looked(members: Sequence[ManagedApplication], view: View, signals: Signals) -> None:
+def verify(members: Sequence[ManagedApplication], view: View, signals: Signals) -> None:
     """Have these applications look at their copies; each knows the result then.
 
     Raises: QuiesceError when a copy is wrong, unless the run may go on with it; InterruptedRunError.
@@ -66,17 +66,17 @@ class Look:
 
     def answer(self, signals: Signals) -> Answer | None:
         """Wait for its answer; None if there is none. Raises: InterruptedRunError."""
-        told = b""
-        while time.monotonic() < self.end and len(told) <= MOST:
+        data = b""
+        while time.monotonic() < self.end and len(data) <= MOST:
             signals.check()
             if select.select([self.pipe], [], [], LOOK_AGAIN)[0]:
                 more = os.read(self.pipe, 65536)
                 if not more:
                     break
-                told += more
+                data += more
         signals.check()
         try:
-            return Answer(**json.loads(told))
+            return Answer(**json.loads(data))
         except ValueError:
             return None
 

@@ -33,7 +33,7 @@ class Ending:
     details: tuple[str, ...] = ()
 
 
-def made(outcome: Outcome, reading: Reading, ending: Ending) -> Certificate:
+def build(outcome: Outcome, reading: Reading, ending: Ending) -> Certificate:
     """Return the certificate of a run. Times are Unix time, durations seconds or (`_ms`) milliseconds, sizes bytes."""
     plan, result = outcome.plan, judged(outcome, reading, ending)
     saved = outcome.complete and result in ("success", "warning")

@@ -121,10 +121,10 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
         log.warning(f"{why}: what it had made besides snapshots may be left ({ledger.path(dead.run_id)})")
     leftovers = Leftovers(_set_going(dead, log))
     provider().disarm(dead, timeout)
-    for base in dead.told("shown", "path"):
+    for base in dead.facts("shown", "path"):
         host_view.take_down(base, dead.run_id, _devices(dead), log)
     _end_processes(dead, log)
-    for name in dead.told("mapping", "name"):
+    for name in dead.facts("mapping", "name"):
         if os.path.exists(f"/dev/mapper/{name}"):
             leftovers.extend(luks.not_closed(name))
     leftovers.add(provider().remove(dead, log, timeout))
@@ -196,7 +196,7 @@ def _end_processes(dead: Dead, log: Log) -> None:
 
 def _devices(dead: Dead) -> Iterable[int]:
     """Yield the device numbers that the dead run's view consists of."""
-    for name in dead.told("mapping", "name"):
+    for name in dead.facts("mapping", "name"):
         with suppress(OSError):
             yield safe_open.own_device_number(f"/dev/mapper/{name}")
     yield from provider().devices(dead)

@@ -35,7 +35,7 @@ MOST = 20
 """So many are named; who has more has one for each user."""
 
 
-def told(resolved: Resolved) -> Resolved:
+def with_encrypted(resolved: Resolved) -> Resolved:
     """Return the same with a problem for each directory that is encrypted, MOST at most of each source.
 
     Every directory that the command enters is looked at where the file system has the feature `encrypt`, which none has

@@ -33,8 +33,8 @@ class Notice:
 
 
 @contextmanager
-def told(settings: Settings, program: str, log: Log) -> Iterator[Notice]:
-    """Have told what comes of a run in the block, also when it is refused; nothing is told of it unless configured."""
+def notifying(settings: Settings, program: str, log: Log) -> Iterator[Notice]:
+    """Report the result of a run in the block, also when it is refused, to the commands that are configured, if any."""
     notice = Notice()
     error: BaseException | None = None
     try:

@@ -46,13 +46,13 @@ def recorded(surveyed: Survey, outcome: Outcome, status: int, error: BaseExcepti
     ending = ended(status, error)
     if isinstance(error, LockedError):
         return RunResult(ending.status, None, error)
-    made = None
+    record = None
     try:
-        made = certificate.made(outcome, surveyed.reading, ending)
-        history.keep(outcome, made, surveyed.history, log)
+        record = certificate.build(outcome, surveyed.reading, ending)
+        history.keep(outcome, record, surveyed.history, log)
     except Exception as bug:
         log.warning(f"the run could not be written down: {type(bug).__name__}: {bug}; the backup is not concerned")
-    return RunResult(ending.status, made, error)
+    return RunResult(ending.status, record, error)
 
 
 @dataclass

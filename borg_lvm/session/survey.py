@@ -66,7 +66,7 @@ class Survey:
         """
         coverer = self.coverer()
         covered = tuple(coverer.cover(one) for one in asked)
-        problems = [told for one, kept in zip(asked, covered, strict=True) for told in coverer.problems(one, kept)]
+        problems = [why for one, kept in zip(asked, covered, strict=True) for why in coverer.problems(one, kept)]
         problems += application_data.too_late(covered)
         problems += added_files.refusals(asked, covered, self.plan.copies)
         if problems:
@@ -90,8 +90,8 @@ class Survey:
 
     def with_holders(self) -> Survey:
         """Return the survey with a note for each volume that another run holds at this moment."""
-        told = locks.told([copy.origin for copy in self.plan.copies])
-        return replace(self, plan=replace(self.plan, notes=(*self.plan.notes, *told)))
+        holders = locks.holders([copy.origin for copy in self.plan.copies])
+        return replace(self, plan=replace(self.plan, notes=(*self.plan.notes, *holders)))
 
     def changed(self) -> list[str]:
         """Return the paths of mounts at, above or below the sources that came or went since this survey."""
@@ -202,7 +202,7 @@ def _resolved(question: Question, command: _Command, wanted: Wanted, table: moun
     command_sources.refuse_standard_input(resolved)
     beside = consent.unwritable(resolved, [(look(live.path), live) for live in reading.writes_beside])
     resolved = replace(resolved, problems=(*resolved.problems, *beside))
-    return consent.unread(wanted, fscrypt.told(resolved), table)
+    return consent.unread(wanted, fscrypt.with_encrypted(resolved), table)
 
 
 @dataclass(frozen=True)

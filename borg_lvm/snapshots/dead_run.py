@@ -25,7 +25,7 @@ class Dead:
         """What the run has written down of its snapshots."""
         return known(self.entry)
 
-    def told(self, step: str, fact: str) -> list[str]:
+    def facts(self, step: str, fact: str) -> list[str]:
         """Return one fact of all the ledger's steps of a name, each once."""
         if self.entry is None:
             return []

@@ -65,7 +65,7 @@ def refuse_held(volumes: Sequence[Volume], waited: float = 0.0) -> None:
             os.close(fd)
 
 
-def told(volumes: Sequence[Volume]) -> Iterator[str]:
+def holders(volumes: Sequence[Volume]) -> Iterator[str]:
     """Yield for each volume that another run holds at this moment whose it is, and what that means for a run."""
     for volume in volumes:
         try:

@@ -38,7 +38,7 @@ def backup(
 
     namespaces.refuse_chroot()
     program = wrappers.peel(question.argv, os.environ, "/").program
-    with notify.told(settings, program, log) as notice:
+    with notify.notifying(settings, program, log) as notice:
         cleanup.set_going(ledger.entries(), log)
         with options.applications(settings) as applications:
             surveyed = options.surveyed(question, settings, applications)

@@ -15,7 +15,7 @@ from borg_lvm.quiesce.managed_application import ManagedApplication
 def made(folder: Path, text: str) -> list[ManagedApplication]:
     file = folder / "config.yaml"
     file.write_text(text)
-    return managed_application.made(config.load(str(file)))
+    return managed_application.load(config.load(str(file)))
 
 
 def fault(folder: Path, text: str) -> str:

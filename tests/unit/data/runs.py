@@ -85,7 +85,7 @@ def failed(**changed: Any) -> Outcome:
 def made(of: Outcome, status: int = 0, *message: str, reading: Reading = BORG) -> dict[str, Any]:
     """The certificate of a run that ended with this status and this message."""
     said = Ending("server", of.since + 605, status, message[0] if message else "", message[1:])
-    return certificate.made(of, reading, said)
+    return certificate.build(of, reading, said)
 
 
 ALL = {

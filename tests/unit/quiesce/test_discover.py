@@ -80,7 +80,7 @@ def test_what_is_printed_loads_without_change_and_is_then_configured(folder: Pat
     stranger(folder, "busy", found)
     text = printed(by_stranger("busy", Settings()), Settings())
     settings = loaded(folder, text)
-    made = managed_application.made(settings)
+    made = managed_application.load(settings)
     assert [managed.name for managed in made] == ["one", "one-2", "busy"]
     assert made[0].wish.options.folder == "/srv/a: b"
     assert made[1].wish.options.words == ("- x", "y # z", "true", "5")

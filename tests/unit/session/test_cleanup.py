@@ -165,8 +165,8 @@ def test_what_a_ledger_told_is_told_once() -> None:
         {"step": "freeze", "path": "/x"},
         {"step": "mapping", "name": "x"},
     )
-    assert Dead("a", (), entry("a", steps=steps)).told("mapping", "name") == ["x", "y"]
-    assert Dead("a", ()).told("mapping", "name") == []
+    assert Dead("a", (), entry("a", steps=steps)).facts("mapping", "name") == ["x", "y"]
+    assert Dead("a", ()).facts("mapping", "name") == []
 
 
 @pytest.mark.parametrize("order", list(permutations([("a", 0), ("b", 0), ("a", 1)])))

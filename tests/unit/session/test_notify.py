@@ -98,7 +98,7 @@ def end(settings: Settings, certificate: dict[str, Any] | None = None, error: Ba
     """Have a run end."""
 
     def run() -> None:
-        with notify.told(settings, "borg", Log(quiet=True)) as notice:
+        with notify.notifying(settings, "borg", Log(quiet=True)) as notice:
             notice.result = RunResult(0, certificate)
             if error:
                 raise error

@@ -42,5 +42,5 @@ def test_who_has_waited_is_not_told_to() -> None:
 def test_one_that_is_free_again_is_no_matter() -> None:
     for number in range(2):
         with locks.held([VOLUME], f"run {number}", 0, Signals()):
-            assert list(locks.told([VOLUME]))
-    assert list(locks.told([VOLUME])) == []
+            assert list(locks.holders([VOLUME]))
+    assert list(locks.holders([VOLUME])) == []

@@ -39,7 +39,7 @@ def resume(dead: Dead, log: Log) -> None:
     names = {step["origin"]: step.get("volume") for step in dead.entry.named("snapshot")}
     # The lower ones first: thawing a file system writes to what lies below it.
     patience = 0.0 if programs(dead) else origin_tables.PATIENCE  # they may keep LVM's lock, and hang
-    for uuid in [*dead.told("below", "device"), *dead.told("snapshot", "origin")]:
+    for uuid in [*dead.facts("below", "device"), *dead.facts("snapshot", "origin")]:
         with suppress(OSError):
             vg = str(names.get(uuid) or "").partition("/")[0]
             if origin_tables.resume_left(uuid, vg, RESUME_TIMEOUT, patience if vg else 0.0):
@@ -106,7 +106,7 @@ def remove(dead: Dead, log: Log, timeout: float) -> Leftovers:
             if releasing.ours(dead.run_id, dead.known, timeout, kept=dead.kept):  # else somebody was faster
                 log.warning("\n".join([error.message, *error.details]))
     leftovers = releasing.remove_changed(dead.run_id, dead.known, log, timeout, kept=dead.kept)
-    touched = dead.told("snapshot", "origin")
+    touched = dead.facts("snapshot", "origin")
     releasing.remove_half_made(touched)
     if origin_tables.suspicious(touched):
         leftovers.add(origin_tables.put_right(touched, log, timeout)[1])
