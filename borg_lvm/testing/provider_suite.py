@@ -103,7 +103,7 @@ class ProviderContract:
                     raise ZeroDivisionError
         except ZeroDivisionError:
             pass
-        assert subject.leftovers() == []
+        assert subject.leftovers() == [], "it says that it has removed all, and has not"
         self._write_all(run, "after")
 
     def test_all_go_on_as_before_when_one_fails(self, subject: ProviderSubject) -> None:

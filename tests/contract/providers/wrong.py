@@ -176,7 +176,7 @@ CAUGHT: dict[type[LvmProvider], tuple[str, str]] = {
     MountsWritable: ("a_snapshot_is_mounted_as_it_is_asked_to", "DID NOT RAISE"),
     TakesALostOneForRight: ("a_lost_snapshot_is_told", "a lost snapshot counts as right"),
     WatchesNothing: ("a_lost_snapshot_is_told", "it does not watch every snapshot"),
-    LeavesSnapshots: ("nothing_is_left[False]", "tagged volume"),
+    LeavesSnapshots: ("nothing_is_left[False]", "it says that it has removed all"),
     ForgetsToGiveUp: ("all_go_on_as_before_when_one_fails", "takes no writes"),
     TellsNoWatchdog: ("the_watchdog_resumes_what_is_held_too_long", "takes no writes"),
     ProvesNothing: ("it_proves_that_they_were_held", "DID NOT RAISE"),
