@@ -55,7 +55,7 @@ class ProviderContract:
                     each(holds, "prove")
                     each(holds[::-1], "resume")
                 assert through == [], "a write went through while all were held"
-                assert all(hold.seconds >= self.moment for hold in holds), "it held them for longer than it tells"
+                assert all(hold.seconds >= self.moment for hold in holds), "it held them for longer than it reports"
                 provider_run.note(run, ready)
             for writer in late:
                 assert writer.wait(self.patience) == 0

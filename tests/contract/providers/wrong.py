@@ -171,7 +171,7 @@ class ForgetsToGiveUp(WrongHolds):
 CAUGHT: dict[type[LvmProvider], tuple[str, str]] = {
     ServesEverything: ("it_tells_which_mounts_it_serves", "it serves what it cannot snapshot"),
     HoldsAtTheLastMoment: ("all_snapshots_show_one_moment", "a write went through while all were held"),
-    TellsNoTime: ("all_snapshots_show_one_moment", "it held them for longer than it tells"),
+    TellsNoTime: ("all_snapshots_show_one_moment", "it held them for longer than it reports"),
     MountsTheOriginal: ("a_snapshot_is_mounted_as_it_is_asked_to", "its device has another number"),
     MountsWritable: ("a_snapshot_is_mounted_as_it_is_asked_to", "DID NOT RAISE"),
     TakesALostOneForRight: ("a_lost_snapshot_is_told", "a lost snapshot counts as right"),
