@@ -11,21 +11,32 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 SERVICES = "/etc/postgresql-common"
 """Where Debian's psql looks for pg_service.conf; a libpq that comes with the library would look elsewhere."""
+
+
+class Target(NamedTuple):
+    """Where to connect, and as which user of the operating system (`UID:GID`), as far as it is given."""
+
+    user: str | None
+    socket: str | None
+    defaults_file: str | None
+
+
 Do = Callable[[str], Iterator[str]]
 """Has a statement done; yields its rows as lines."""
 
 
 @contextmanager
-def postgresql(options: argparse.Namespace) -> Iterator[Do]:
+def postgresql(target: Target) -> Iterator[Do]:
     """Connect by psycopg, whose connections are libpq's: where to, the environment's PG… tell, and ~/.pgpass counts."""
     os.environ.setdefault("PGSYSCONFDIR", SERVICES)
     import psycopg
     from psycopg import sql
 
-    become(options.user)
+    become(target.user)
 
     def do(statement: str) -> Iterator[str]:
         place = {":'HOST'": connection.info.host, ":'PORT'": str(connection.info.port)}
@@ -45,7 +56,7 @@ def postgresql(options: argparse.Namespace) -> Iterator[Do]:
 
 
 @contextmanager
-def mysql(options: argparse.Namespace) -> Iterator[Do]:
+def mysql(target: Target) -> Iterator[Do]:
     """Connect by PyMySQL. Nothing is converted: rows are what the server tells."""
     import pymysql
     from pymysql.constants import CLIENT
@@ -59,10 +70,10 @@ def mysql(options: argparse.Namespace) -> Iterator[Do]:
                     yield "\t".join("NULL" if value is None else str(value) for value in row)
                 more = cursor.nextset()
 
-    given = options.defaults_file or os.path.expanduser("~/.my.cnf")
+    given = target.defaults_file or os.path.expanduser("~/.my.cnf")
     try:
         with pymysql.connect(
-            unix_socket=options.socket,
+            unix_socket=target.socket,
             read_default_file=given if os.path.exists(given) else None,
             read_default_group="client",
             client_flag=CLIENT.MULTI_STATEMENTS,
@@ -103,7 +114,7 @@ def main() -> None:
     for name in ("user", "socket", "defaults-file"):
         parser.add_argument(f"--{name}")
     options = parser.parse_args()
-    with KINDS[options.kind](options) as do:
+    with KINDS[options.kind](Target(options.user, options.socket, options.defaults_file)) as do:
         statement = ""
         for line in sys.stdin:
             if line.startswith("\\echo "):  # psql's
