@@ -7,6 +7,8 @@ all that lies in a folder fits as well, but for `pf:`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 
 from borg_lvm.plugin_api import Excluded, Invocation
 from borg_lvm_hooks.commands.parsers import excludes, options, patterns
@@ -15,42 +17,67 @@ STYLES = ("fm", "sh", "pp", "pf", "re")
 OPTIONS = ("--exclude", "--exclude-from", "--pattern", "--patterns-from")
 
 
+@dataclass(frozen=True)
+class Rule:
+    """A rule of borg's: `!`, `-` or `+`, a pattern and its style; `option` is what says so.
+
+    An empty pattern stands for rules that cannot be known.
+    """
+
+    command: str
+    pattern: str
+    style: str
+    option: str
+
+
+UNKNOWN = Rule("+", "", "", "")
+
+
 def read(invocation: Invocation, parsed: options.Parsed, roots: Sequence[str]) -> tuple[Excluded, ...]:
     """Return what `borg create` does not read of its `roots`, by their names; a relative one is matched otherwise."""
-    found: list[Excluded] = []
-    rules = list(_rules(invocation, parsed))
-    if any((command != "!" and style == "pf") or not pattern for command, pattern, style, _ in rules):
-        return ()  # borg asks whole paths (`pf:`) first, wherever they stand; and what cannot be read may have some
-    for command, pattern, style, option in rules:
-        if command == "+":
-            break
-        one = _plain(pattern, style, option)
-        if one is not None:
-            found.append(one)
+    return of_roots(excluded(list(of_options(invocation, parsed))), roots)
+
+
+def excluded(rules: Sequence[Rule]) -> list[Excluded]:
+    """Return what rules exclude, in borg's order, of whichever root."""
+    if any((rule.command != "!" and rule.style == "pf") or not rule.pattern for rule in rules):
+        return []  # borg asks whole paths (`pf:`) first, wherever they stand; and what cannot be read may have some
+    certain = takewhile(lambda rule: rule.command != "+", rules)
+    return [one for rule in certain if (one := _plain(rule.pattern, rule.style, rule.option))]
+
+
+def of_roots(found: Sequence[Excluded], roots: Sequence[str]) -> tuple[Excluded, ...]:
+    """Return what is excluded of each of the `roots`, absolute as borg was given them."""
     sources = [root for root in roots if root.startswith("/") and patterns.plain(root) == (root.rstrip("/") or "/")]
     return tuple(Excluded(one.path, one.option, one.inside, root) for one in found for root in sources)
 
 
-def _rules(invocation: Invocation, parsed: options.Parsed) -> Iterator[tuple[str, str, str, str]]:
-    """Yield the rules in borg's order: command, pattern, style and option; `+` for what cannot be followed."""
+def of_options(invocation: Invocation, parsed: options.Parsed) -> Iterator[Rule]:
+    """Yield the rules of a command line in borg's order."""
     for item in parsed.given():
         if item.name not in OPTIONS:
             continue
         value = item.value or ""
         texts = [value]
         if item.name.endswith("-from"):
-            listed = excludes.lines(invocation, value)
+            listed = lines(invocation, value)
             if listed is None:
-                yield "+", "", "", ""
+                yield UNKNOWN
                 return
-            texts = list(patterns.clean_lines("\n".join(listed)))
+            texts = listed
         if item.name.startswith("--exclude"):
-            yield from (("!", *_styled(text, "fm"), item.name) for text in texts)
+            yield from (Rule("!", *styled(text, "fm"), item.name) for text in texts)
         else:
-            yield from _commands(texts, item.name)
+            yield from of_commands(texts, item.name)
 
 
-def _commands(texts: Sequence[str], option: str) -> Iterator[tuple[str, str, str, str]]:
+def lines(invocation: Invocation, path: str) -> list[str] | None:
+    """Return the lines that count in a file of patterns, None if it cannot be read."""
+    listed = excludes.lines(invocation, path)
+    return None if listed is None else list(patterns.clean_lines("\n".join(listed)))
+
+
+def of_commands(texts: Sequence[str], option: str) -> Iterator[Rule]:
     """Yield the rules among `+ path`, `- path`, `! path`, `P style` and `R root`."""
     default = "sh"
     for text in texts:
@@ -58,10 +85,11 @@ def _commands(texts: Sequence[str], option: str) -> Iterator[tuple[str, str, str
         if command in ("P", "p"):
             default = rest.strip()
         elif command in ("+", "-", "!"):
-            yield command, *_styled(rest, default), option
+            yield Rule(command, *styled(rest, default), option)
 
 
-def _styled(text: str, default: str) -> tuple[str, str]:
+def styled(text: str, default: str) -> tuple[str, str]:
+    """Return a pattern without its style, and the style."""
     style, colon, rest = text.partition(":")
     return (rest, style) if colon and style in STYLES else (text, default)
 

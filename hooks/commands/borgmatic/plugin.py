@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from borg_lvm.plugin_api import Invocation, LivePath, Marked, Reading, Tainted, hookimpl
-from borg_lvm_hooks.commands.borg import create
+from borg_lvm.plugin_api import Excluded, Invocation, LivePath, Marked, Reading, Tainted, hookimpl
+from borg_lvm_hooks.commands.borg import create, excludes
 from borg_lvm_hooks.commands.borg import plugin as borg
 from borg_lvm_hooks.commands.borgmatic import arguments, configuration, types
 from borg_lvm_hooks.commands.borgmatic import live as borgmatic_live
 from borg_lvm_hooks.commands.borgmatic.arguments import CommandLine
 from borg_lvm_hooks.commands.borgmatic.configuration import Configuration
 from borg_lvm_hooks.commands.borgmatic.limits import PATHS, Config, ConfigurationError
-from borg_lvm_hooks.commands.borgmatic.sources import Reader
+from borg_lvm_hooks.commands.borgmatic.sources import Reader, left_out
 from borg_lvm_hooks.commands.parsers import options, patterns
 
 SNAPSHOT_HOOKS = ("lvm", "btrfs", "zfs")
@@ -32,6 +33,8 @@ class _Answer:
     repositories: list[LivePath] = field(default_factory=list)
     one_file_system: list[bool] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    excluded: list[tuple[list[str], tuple[Excluded, ...]]] = field(default_factory=list)
+    """Of each call of borg its sources, and what it leaves out of them."""
     stored: bool = False
     reads_devices: bool = False
     repeats: int = 0
@@ -69,6 +72,7 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         dry_run=line.dry_run and not answer.problems,
         reads_devices=answer.reads_devices,
         afterwards=tuple(one for one in ("prune", "compact", "check") if one in line.actions),
+        excluded=left_out(answer.excluded),
         writes_beside=tuple(dict.fromkeys(answer.writes_beside)),
         reads_once=answer.repeats == 1 and "prune" not in line.actions,  # what was saved last is what prune keeps
     )
@@ -135,8 +139,14 @@ def _read_config(invocation: Invocation, config: Config, answer: _Answer) -> Non
     Raises: ConfigurationError.
     """
     reader = Reader(invocation, config)
-    answer.sources += reader.sources()
-    _extra_options(config, answer)
+    sources = list(reader.sources())
+    answer.sources += sources
+    extra = _extra_options(config, answer)
+    rules = list(excludes.of_options(reader.there, extra))
+    text = _extra_text(config)
+    if rules and text.split(" ") != shlex.split(text):  # as 1.7 and as 2 take it apart
+        rules = [excludes.UNKNOWN]
+    answer.excluded.append((sources, reader.excluded(sources, rules)))
     answer.one_file_system.append(bool(config.get("one_file_system")))
     _hooks(config, answer)
     _dumps(config, answer)
@@ -152,9 +162,13 @@ def _is_before(name: object, value: object) -> bool:
     return str(name).startswith("before_") and bool(value)
 
 
-def _extra_options(config: Config, answer: _Answer) -> None:
-    """Read the options for `borg create` in the configuration: some of them change what is read."""
-    extra = (config.get("extra_borg_options") or {}).get("create") or ""
+def _extra_text(config: Config) -> str:
+    return (config.get("extra_borg_options") or {}).get("create") or ""
+
+
+def _extra_options(config: Config, answer: _Answer) -> options.Parsed:
+    """Return the options for `borg create` in the configuration: some of them change what is read."""
+    extra = _extra_text(config)
     problem = f"borg-lvm does not follow borgmatic's extra_borg_options {extra!r}"
     try:
         parsed = borg.extra_options(extra)
@@ -165,6 +179,7 @@ def _extra_options(config: Config, answer: _Answer) -> None:
     answer.problems += options.complaints("borg", parsed)
     if parsed.words or parsed.has("--pattern", "--patterns-from", "--repo", create.CONTENT, *create.ELSEWHERE):
         answer.problems.append(f"{problem}; {PATHS}")
+    return parsed
 
 
 def _hooks(config: Config, answer: _Answer) -> None:

@@ -1,8 +1,9 @@
-"""Which paths borgmatic has borg read, for one repository of one configuration.
+"""Which paths borgmatic has borg read, for one repository of one configuration, and what of them borg leaves out.
 
 borgmatic 2 expands globs and `~`, and writes all down in a file of patterns; 1.7 hands files of patterns to borg as
-they are. In the end it is borg that reads the lines, so its rules count: whatever any release has borg read is a
-source. Sources: borgmatic 2.1.10, actions/pattern.py, borg/pattern.py; 1.7.7, borg/create.py.
+they are, and in another order. In the end it is borg that reads the lines, so its rules count: whatever any release has
+borg read is a source, and only what every release has borg exclude is left out. Sources: borgmatic 2.1.10,
+actions/pattern.py, borg/pattern.py; 1.7.7, borg/create.py.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from borg_lvm.plugin_api import Invocation
+from borg_lvm.plugin_api import Excluded, Invocation
+from borg_lvm_hooks.commands.borg import excludes
+from borg_lvm_hooks.commands.borg.excludes import Rule
 from borg_lvm_hooks.commands.borgmatic.limits import PATHS, Config, ConfigurationError, expand_user, usable
 from borg_lvm_hooks.commands.parsers import patterns
 
@@ -20,26 +24,82 @@ STYLE = re.compile(r"(?P<style>(?:fm|sh|re|pp|pf):)?(?P<path>.*)", re.DOTALL)
 
 
 class Reader:
-    """Finds the sources; `working` is borgmatic's working directory, where borg runs, as configured or empty."""
+    """Finds the sources; `working` is borgmatic's working directory, where borg runs, as configured or empty.
+
+    `relative` are the sources that borg is given by relative names, as far as they have been found.
+    """
 
     def __init__(self, invocation: Invocation, config: Config) -> None:
         self.invocation = invocation
         self.config = config
         self.working = expand_user(config.get("working_directory") or "", invocation)
         self.there = Invocation(invocation.argv, invocation.env, invocation.absolute(self.working).rstrip("/") or "/")
+        self.relative: set[str] = set()
 
     def sources(self) -> Iterator[str]:
         """Yield the sources, absolute.
 
         Raises: ConfigurationError.
         """
-        for directory in self.config.get("source_directories", ()):
+        for directory in self._entries("source_directories"):
             yield from self._named(directory)
-        for entry in self.config.get("patterns", ()):
+        for entry in self._entries("patterns"):
             yield from self._pattern(entry)
-        for name in self.config.get("patterns_from", ()):
+        for name in self._entries("patterns_from"):
             for line in self._lines(name):
                 yield from self._pattern(line)
+
+    def excluded(self, sources: Sequence[str], extra: Sequence[Rule]) -> tuple[Excluded, ...]:
+        """Return what borg does not read of these sources; `extra` are the rules of its further options.
+
+        Raises: ConfigurationError.
+        """
+        new = excludes.excluded([*self._rules(), *extra])
+        old = {(one.path, one.inside) for one in excludes.excluded([*self._old_rules(), *extra])}
+        absolute = [source for source in sources if source not in self.relative]
+        return excludes.of_roots([one for one in new if (one.path, one.inside) in old], absolute)
+
+    def _rules(self) -> Iterator[Rule]:
+        """Yield the rules in the one file that borgmatic 2 writes; it expands `~` in each."""
+        entries = self._texts("patterns")
+        listed = [line for name in self._entries("patterns_from") for line in self._lines(name)]
+        first = list(excludes.of_commands(entries, "patterns"))
+        every = list(excludes.of_commands([*entries, *listed], "patterns"))  # a style counts for the rest of the file
+        for rule in [*first, *self._excludes(), *every[len(first) :], *self._excludes_from()]:
+            yield replace(rule, pattern=expand_user(rule.pattern, self.invocation))
+
+    def _old_rules(self) -> Iterator[Rule]:
+        """Yield the rules in the files that borgmatic 1.7 gives to borg; it expands `~` in `exclude_patterns` alone."""
+        for name in self._entries("patterns_from"):
+            yield from excludes.of_commands(list(self._lines(name)), "patterns_from")
+        yield from excludes.of_commands(self._texts("patterns"), "patterns")
+        yield from self._excludes_from()
+        for text in self._texts("exclude_patterns"):
+            yield Rule("!", *excludes.styled(expand_user(text, self.invocation), "fm"), "exclude_patterns")
+
+    def _excludes(self) -> Iterator[Rule]:
+        for text in self._entries("exclude_patterns"):
+            if len(list(patterns.clean_lines(text))) > 1:
+                yield excludes.UNKNOWN  # the other lines are rules of any kind to borg
+            yield Rule("!", *excludes.styled(text.strip(), "fm"), "exclude_patterns")
+
+    def _excludes_from(self) -> Iterator[Rule]:
+        for name in self._entries("exclude_from"):
+            try:
+                lines = list(self._lines(name))
+            except ConfigurationError:  # it names no source: nothing that may be excluded is
+                yield excludes.UNKNOWN
+                return
+            for line in lines:
+                yield Rule("!", *excludes.styled(line, "fm"), f"exclude_from {name}:")
+
+    def _entries(self, name: str) -> Sequence[str]:
+        entries: Sequence[str] = self.config.get(name, ())
+        return entries
+
+    def _texts(self, name: str) -> list[str]:
+        """Return the lines that borg finds in the entries of a setting."""
+        return list(patterns.clean_lines("\n".join(self._entries(name))))
 
     def _named(self, directory: str) -> Iterator[str]:
         """Yield a source directory, expanded; for 1.7, which has other blanks and another working directory, too."""
@@ -89,8 +149,24 @@ class Reader:
         """Return the path that borg reads: it takes `..` out by name before it looks at the disk."""
         if ".." in path.split("/"):
             path = os.path.normpath(path)
-        path = self.there.absolute(path)
-        return "/" + path.lstrip("/") if path.startswith("//") else path
+        found = self.there.absolute(path)
+        found = "/" + found.lstrip("/") if found.startswith("//") else found
+        if not path.startswith("/"):
+            self.relative.add(found)
+        return found
+
+
+def left_out(calls: Sequence[tuple[Sequence[str], Sequence[Excluded]]]) -> tuple[Excluded, ...]:
+    """Return what no call of borg reads; of each call there are its sources, and what it excludes of them."""
+    places = [(frozenset(sources), {_place(one) for one in found}) for sources, found in calls]
+    every = {_place(one): one for _, found in calls for one in found}
+    return tuple(
+        one for place, one in every.items() if all(place in found for sources, found in places if one.source in sources)
+    )
+
+
+def _place(one: Excluded) -> tuple[str, bool, str]:
+    return one.path, one.inside, one.source
 
 
 def _content(invocation: Invocation, file: str) -> str:

@@ -18,7 +18,7 @@ TEXTS = frozenset(
     archive_name_format archive_hostname""".split()
 )
 SWITCHES = frozenset("one_file_system read_special default_actions".split())
-LISTS = frozenset("source_directories patterns patterns_from skip_actions".split())
+LISTS = frozenset("source_directories patterns patterns_from exclude_patterns exclude_from skip_actions".split())
 REPOSITORY_TEXTS = ("path", "label")
 
 
