@@ -31,13 +31,17 @@ WRITTEN = (ledger.STATE, "/run/lock/lvm", history.FOLDER)
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be looked at: the settings or why there are none, and the sources, if there are any to look at."""
+    """What is to be looked at: the settings or why there are none, and the sources, if there are any to look at.
+
+    `applications` are the configured applications, if there are any.
+    """
 
     settings: Settings
     configuration: Refused | None = None
     question: survey.Question | None = None
     runs: Callable[[], None] = lambda: None
     """Raises a BorgLvmError if the command cannot be run."""
+    applications: coordinator.Applications | None = None
 
 
 def refused(error: BorgLvmError) -> Refused:
@@ -183,9 +187,8 @@ def _surveyed(asked: Asked) -> tuple[survey.Survey | None, Refused | None]:
     try:
         asked.runs()
         surveyed = survey.survey(asked.question, asked.settings)
-        if asked.settings.applications:
-            with coordinator.assembled(asked.settings) as applications:
-                surveyed = surveyed.with_applications(*applications.probe())
+        if asked.applications:
+            surveyed = surveyed.with_applications(*asked.applications.probe())
         return surveyed.with_holders(), None
     except BorgLvmError as error:
         return None, refused(error)

@@ -559,6 +559,8 @@ class Faulty(Application):
         self.fail("make")
 
     def fail(self, phase):
+        with open("FOLDER/phases", "a") as file:
+            print(phase, file=file)
         if phase == self.options.phase:
             if self.options.how == "hang":
                 while True:

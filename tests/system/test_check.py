@@ -13,6 +13,7 @@ import pytest
 from tests.rig import Rig
 from tests.rig.tools import run as tool
 from tests.system.support.runs.program import BIN, borg_lvm, run, start
+from tests.system.test_applications import Stage, installed
 
 pytestmark = pytest.mark.limit(180)
 
@@ -158,3 +159,15 @@ def test_a_sandbox_that_takes_lvm_away(rig: Rig, name: str) -> None:
     grown(rig)
     before, words = SANDBOXES[name]
     assert words in told(check(status=69, before=tuple(before)), "error")
+
+
+def test_an_application_is_made_once_and_let_go(rig: Rig) -> None:
+    stage = Stage(rig, [])
+    stage.entries.append({"plugin": "faulty", "options": {}})
+    env = installed(rig, stage)
+    said = borg_lvm("check", *stage.config(), "--", "true", env=env)
+    assert "faulty" in said.out
+    assert (stage.folder / "phases").read_text().split() == ["make", "probe", "close"]
+    stage.entries[0]["options"] = {"phase": "make"}
+    said = borg_lvm("check", *stage.config(), "--", "true", env=env, status=69)
+    assert "no luck" in said.out

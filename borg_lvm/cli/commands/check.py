@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import ExitStack
+from functools import partial
 
 from borg_lvm.check import judge, probe, text
 from borg_lvm.cli import options, output
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import ConfigError, SourceError
 from borg_lvm.log import Log
-from borg_lvm.quiesce import coordinator
 
 
 def perform(args: argparse.Namespace, log: Log) -> int:
@@ -22,7 +23,8 @@ def perform(args: argparse.Namespace, log: Log) -> int:
             output.lines([json.dumps({"works": True, "conclusion": message, "findings": [], "plan": None})])
         log.info(message)
         return 0
-    seen = probe.look(_asked(args))
+    with ExitStack() as stack:
+        seen = probe.look(_asked(args, stack))
     findings = judge.judge(seen)
     if args.json:
         output.lines([json.dumps(text.data(seen, findings), indent=2)])
@@ -31,16 +33,20 @@ def perform(args: argparse.Namespace, log: Log) -> int:
     return 0 if text.works(findings) else SourceError.status
 
 
-def _asked(args: argparse.Namespace) -> probe.Asked:
-    """Return what `check` is to look at: without a command, the paths that are named or configured."""
+def _asked(args: argparse.Namespace, stack: ExitStack) -> probe.Asked:
+    """Return what `check` is to look at: without a command, the paths that are named or configured.
+
+    `stack` lets go of the applications.
+    """
     command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
     try:
-        settings, wrong = options.settings(args), None
-        with coordinator.assembled(settings):  # what their plugins say of the configuration
-            pass
-    except ConfigError as error:
-        settings, wrong = Settings(), probe.refused(error)
+        settings = options.settings(args)
+        applications, wrong = stack.enter_context(options.applications(settings)), None
+    except ConfigError as error:  # also of a plugin's
+        settings, applications, wrong = Settings(), None, probe.refused(error)
     question = None
     if command or args.path or settings.paths:
         question = options.question(command or ("true",), args.path)
-    return probe.Asked(settings, wrong, question, lambda: options.refuse_what_cannot_be_run((*command, "true")[0]))
+    program = (*command, "true")[0]
+    runs = partial(options.refuse_what_cannot_be_run, program)
+    return probe.Asked(settings, wrong, question, runs, applications)
