@@ -210,6 +210,8 @@ def _plan(seen: Seen) -> Iterator[Finding]:
         return
     plan = seen.plan
     yield Finding("ok", "sources", f"{', '.join(plan.sources)} can be frozen")
+    if plan.lifetime:
+        yield Finding("note", "snapshots", f"they exist {plan.lifetime}")
     for path, declared in plan.live_sources:
         yield Finding("note", "sources", f"{path} is read live, as declared (--live {declared})")
     if plan.consistency == "per-volume":
@@ -223,6 +225,10 @@ def _plan(seen: Seen) -> Iterator[Finding]:
             "during a run links of udev's by content, as /dev/disk/by-uuid, may lead to the snapshot of a LUKS volume"
         )
         yield Finding("warning", "udev", message, "install contrib/udev/12-borg-lvm.rules in /etc/udev/rules.d")
+    yield from _applications(plan)
+
+
+def _applications(plan: Plan) -> Iterator[Finding]:
     for one in plan.applications:
         missing = [f"{kept.path}: {kept.missing}" for kept in one.kept if kept.missing]
         plugin = " ".join(filter(None, (one.plugin, one.version)))

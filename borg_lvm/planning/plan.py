@@ -132,6 +132,8 @@ class Plan:
     sources: tuple[str, ...]
     consistency: str
     notes: tuple[str, ...] = ()
+    lifetime: str = ""
+    """Until when its snapshots exist, and why."""
     applications: tuple[PlannedApplication, ...] = ()
     seen: Mapping[str, Identity] = field(default_factory=dict)
     ways: Mapping[str, tuple[str, str]] = field(default_factory=dict)

@@ -25,7 +25,7 @@ def table(plan: Plan) -> Iterator[str]:
         for copy in plan.copies
     ]
     yield from columns([("VOLUME", "FILE SYSTEM", "KIND", "SPACE", "WHY"), *rows])
-    yield "They exist until the command has ended."
+    yield f"They exist {plan.lifetime or 'until the command has ended'}."
     yield ""
     yield "Read from snapshots, under the same paths:"
     yield from columns(
@@ -77,6 +77,7 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "run": plan.run_id,
         "sources": list(plan.sources),
         "consistency": plan.consistency,
+        "lifetime": plan.lifetime,
         "snapshots": [_snapshot_data(copy) for copy in plan.copies],
         "frozen": [
             {"path": laid.target, "volume": _origin(plan, laid.copy), "inside": laid.inside, "because": laid.because}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import subprocesses
@@ -24,11 +25,16 @@ class Span:
 
 
 def mark(hooks: tuple[str, ...], invocation: Invocation, wish: OnTainted, span: Span) -> Marked:
-    """Have what the command saved marked, but for what was finished before the loss; returns what came of that.
+    """Have the command's archives marked, but for those that were finished before the loss; return what came of that.
 
-    Nothing is raised: the run has failed already, and what matters is that somebody is told.
+    Nothing is raised: the run has failed already, and what matters is that somebody is told. Who made them may be a
+    script, or whoever reads the view of `begin`: then the user can tell by their times.
     """
+    marked = _marked(hooks, invocation, wish, span)
+    return marked if marked.sound else replace(marked, lines=(*marked.lines, *_until(span)))
 
+
+def _marked(hooks: tuple[str, ...], invocation: Invocation, wish: OnTainted, span: Span) -> Marked:
     def run(argv: Sequence[str], *, env: Mapping[str, str] = NOTHING) -> str:
         return subprocesses.run(
             argv, timeout=TIMEOUT, place=subprocesses.Place({**invocation.env, **env}, invocation.cwd)
@@ -45,3 +51,10 @@ def mark(hooks: tuple[str, ...], invocation: Invocation, wish: OnTainted, span: 
     except Exception as error:  # a stranger's plugin may fail in any way
         return Marked((f"what was saved could not be marked: {type(error).__name__}: {error}; {by_hand}",))
     return marked or Marked((f"cannot mark what `{invocation.program}` wrote: {by_hand}",))
+
+
+def _until(span: Span) -> Iterator[str]:
+    """Yield until when what was saved is sound; a second less, for programs cut their times to seconds."""
+    if span.sound_until:
+        moment = datetime.fromtimestamp(int(span.sound_until) - 1).astimezone()
+        yield f"except archives that were finished before {moment:%Y-%m-%d %H:%M:%S%z}: they are sound"

@@ -20,6 +20,7 @@ from borg_lvm.planning.volumes import SnapshotCandidate, Volumes
 from borg_lvm.plugins import elsewhere, manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
 from borg_lvm.quiesce import added_files
+from borg_lvm.reporting.lifetime import lifetime
 from borg_lvm.session import automounts, command_sources, fscrypt, live_paths, snapshot_target, volume_facts
 from borg_lvm.snapshots.providers import provider
 from borg_lvm.state import history, locks
@@ -214,12 +215,14 @@ class _Planner:
     sources: tuple[str, ...]
     volumes: Volumes
     minors: frozenset[int]
-    notes: tuple[str, ...]
+    reading: Reading
+    past: History
 
     def planned(self, logs: frozenset[str] = frozenset()) -> Plan:
         """Return the plan, with these volumes (`vg/lv`) held last. Raises: SourceError."""
         made = plan.make(replace(self.wishes, logs=logs), self.resolved, self.sources, self.volumes, self.minors)
-        return replace(made, notes=(*made.notes, *self.notes))
+        runs = (self.past.volumes.get(copy.origin.uuid, ()) for copy in made.copies)
+        return replace(made, notes=(*made.notes, *self.reading.notes), lifetime=lifetime(self.reading, runs))
 
 
 def _planner(command: _Command, resolved: Resolved, settings: Settings, past: History) -> _Planner:
@@ -237,19 +240,8 @@ def _planner(command: _Command, resolved: Resolved, settings: Settings, past: Hi
         key_files=volume_facts.key_sources(found, settings),
         external_journals=volume_facts.external_journals(found),
     )
-    notes = (*command.reading.notes, *_afterwards(command.reading))
-    return _Planner(wishes, resolved, command.sources, volumes, block_devices.taken_minors(), notes)
-
-
-def _afterwards(reading: Reading) -> list[str]:
-    """Say that the snapshots exist for longer than they are read."""
-    if not reading.afterwards:
-        return []
-    actions = " and ".join([", ".join(reading.afterwards[:-1]), reading.afterwards[-1]]).removeprefix(" and ")
-    return [
-        f"the snapshots exist until {reading.program} has ended, also during {actions}, which read no source: "
-        f"better run `{reading.program} create` in borg-lvm, and {actions} without it afterwards"
-    ]
+    minors = block_devices.taken_minors()
+    return _Planner(wishes, resolved, command.sources, volumes, minors, command.reading, past)
 
 
 def _needed(reading: Reading) -> Iterator[LivePath]:

@@ -1,24 +1,28 @@
-"""A snapshot that is lost when borgmatic has read all: what was finished before is sound, and the command goes on.
+"""A snapshot that is lost when archives have been finished: they are sound, and it is said so in every way in.
 
-Whoever reads it after that is ended, and what that has saved is marked.
+A borgmatic that has read all goes on. Whoever reads it after that is ended, and what that has saved is marked; for a
+script, and for who reads the view of `begin`, the message has the time by which archives can be told apart.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.rig import Rig
 from tests.rig.volumes import Volume
+from tests.system.support.backups.archives import Borg
 from tests.system.support.backups.matic import Borgmatic
 from tests.system.support.runs import certificates
 from tests.system.support.runs.gate import Gate
 from tests.system.support.runs.live import Run, assert_nothing_left, tidy
-from tests.system.support.runs.program import environment
+from tests.system.support.runs.program import Said, borg_lvm, environment, run
 from tests.system.test_overflow import TAINTED, overflow, prepared
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
@@ -82,4 +86,53 @@ def test_who_reads_after_the_loss_is_ended_and_what_that_saved_is_marked(rig: Ri
         assert all(name == sound or name.startswith(TAINTED) for name in matic.archives())
         assert "BACKUP INVALID" in said.err
         assert certificates.read(run_id)["result"] == "tainted"
+        assert_nothing_left(rig)
+
+
+def assert_told_apart(borg: Borg, said: Said, expected: dict[str, str]) -> None:
+    """The first archive is whole, and was finished before the time that is said; the second one was not, if it is."""
+    print(said.err)
+    assert borg.contents("first").items() >= expected.items()
+    found = re.search(r"except archives that were finished before (\S+ \S+): they are sound", said.err)
+    assert found
+    moment = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S%z").astimezone(UTC).isoformat()
+    words = ("--consider-checkpoints", "--format", "{archive} {end:%Y-%m-%dT%H:%M:%S}{NL}", borg.repository)
+    listed = run("borg", "list", *words, env={**borg.env, "TZ": "UTC"}).out.splitlines()
+    ends = dict(line.split(" ") for line in listed)
+    assert [name for name, end in ends.items() if end < moment] == ["first"], (ends, moment)
+
+
+def test_a_script_that_calls_borg_twice_is_told_which_archives_are_sound(rig: Rig) -> None:
+    with tidy():
+        volume, expected = prepared(rig)
+        assert volume.at
+        borg, waits = Borg.made(rig.path("borg")), rig.path("waits")
+        waits.mkdir()
+        config = rig.path("config.yaml")
+        config.write_text("snapshot: {size: 8M, grow: false}\n")
+        create = [f"borg create {borg.archive(name)} {volume.at}/files" for name in ("first", "second")]
+        script = f"{create[0]}; touch {waits}/first; while [ ! -e {waits}/go ]; do sleep 0.1; done; {create[1]}"
+        running = Run("run", "--config", config, "--path", volume.at, "--", "sh", "-c", script, env=borg.env)
+        running.waited_for((waits / "first").exists, "the first archive")
+        time.sleep(4)  # looks are a second apart, and times are cut to seconds
+        overflow(volume)
+        (waits / "go").touch()
+        said = running.end(74)
+        assert "cannot mark what `sh` wrote" in said.err
+        assert_told_apart(borg, said, expected)
+        assert_nothing_left(rig)
+
+
+def test_who_reads_a_view_is_told_which_archives_are_sound(rig: Rig) -> None:
+    with tidy():
+        volume, expected = prepared(rig)
+        assert volume.at
+        borg, config = Borg.made(rig.path("borg")), rig.path("config.yaml")
+        config.write_text("snapshot: {size: 8M, grow: false}\n")
+        borg_lvm("begin", "--config", config, "v", "--path", volume.at)
+        run("borg", "create", borg.archive("first"), f"/run/borg-lvm/view/v/.{volume.at}/files", env=borg.env)
+        time.sleep(4)
+        overflow(volume)
+        time.sleep(3)
+        assert_told_apart(borg, borg_lvm("end", "v", status=74), expected)
         assert_nothing_left(rig)

@@ -1,0 +1,38 @@
+"""What is said of what a command has saved from a lost snapshot, where no plugin can tell its archives apart."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm.session import mark_tainted
+from borg_lvm.session.mark_tainted import Span
+
+BEGIN, LAST = 1_800_000_000.0, 1_800_000_100.9
+
+
+def told(sound_until: float, *argv: str, hooks: tuple[str, ...] = ()) -> tuple[str, ...]:
+    invocation = Invocation(argv, {}, "/")
+    return mark_tainted.mark(hooks, invocation, "rename", Span(BEGIN, BEGIN + 200, sound_until)).lines
+
+
+@pytest.mark.parametrize(
+    ("argv", "hooks"),
+    [
+        (("/usr/local/sbin/backup-everything",), ("borg", "restic")),
+        (("view nightly",), ("borg",)),
+        (("tar", "-cf", "/b/a.tar", "/srv"), ("tar",)),
+        (("borg", "create", "-r", "/r", "a", "/srv"), ("borg",)),
+    ],
+)
+def test_what_was_finished_before_the_loss_is_told_by_its_time(argv: tuple[str, ...], hooks: tuple[str, ...]) -> None:
+    moment = datetime.fromtimestamp(int(LAST) - 1).astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
+    *first, last = told(LAST, *argv, hooks=hooks)
+    assert last == f"except archives that were finished before {moment}: they are sound"
+    assert "delete" in first[-1]
+
+
+def test_no_time_proves_anything_where_the_clock_was_set_or_a_path_was_live() -> None:
+    assert told(0.0, "script") == ("cannot mark what `script` wrote: delete what this run saved",)
