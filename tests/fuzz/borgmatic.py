@@ -94,7 +94,7 @@ def _plain(root: str) -> str:
 
 def _is_nothing(root: str, case: Case) -> bool:
     """Tell whether a root is one that 1.7 hands to borg as it is, or looks for elsewhere, and that is not there."""
-    as_it_is = root != root.strip() or any(sign in root for sign in ("*", "[", "/~", "/ "))
+    as_it_is = root != root.strip() or any(sign in root for sign in ("*", "[", "/~", "/ ", "\n"))
     elsewhere = root.replace(f"{case.cwd}/w/", f"{case.cwd}/", 1)
     return not os.path.lexists(root) and (as_it_is or os.path.lexists(elsewhere))
 
