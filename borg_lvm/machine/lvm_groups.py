@@ -16,7 +16,7 @@ from borg_lvm.machine.lvm_settings import CLONES, FORM, JSON
 
 FIELDS = (
     "pv_name,pv_uuid,pv_free,pv_allocatable,pv_missing,pv_duplicate,vg_name,vg_uuid,vg_permissions,vg_exported,"
-    "vg_systemid,vg_lock_type,max_lv,lv_count"
+    "vg_systemid,vg_lock_type,max_lv,lv_count,vg_mda_free"
 )
 
 
@@ -36,8 +36,9 @@ class Group:
     `duplicates` are devices that show a physical volume once more, `reserved` the free bytes on physical volumes from
     which nothing may be allocated (`pvchange --allocatable n`). `most` is how many volumes it may have, 0 for any.
     `system_id` is that of the host that may use it, `foreign` whether that is another one; `lock_type` is that of a
-    group which hosts share. `namesake` is the id of another group of the same name, which this host may use as well.
-    `disks` are those on which there is free space.
+    group which hosts share. `metadata_free` are the bytes that its description may become longer by, None if LVM does
+    not tell. `namesake` is the id of another group of the same name, which this host may use as well. `disks` are those
+    on which there is free space.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Group:
     lock_type: str = ""
     most: int = 0
     volumes: int = 0
+    metadata_free: int | None = None
     namesake: str = ""
     disks: tuple[Disk, ...] = ()
 
@@ -94,6 +96,26 @@ def parse(text: str) -> dict[str, Group]:
         raise lvm_json.unreadable(text, "pv") from error
 
 
+def list_disks() -> list[str]:
+    """Return the command line that `only` understands the output of."""
+    return ["pvs", "--all", "--foreign", "--shared", *JSON, "--config", FORM, "--options", "pv_name,vg_name,vg_uuid"]
+
+
+def only(text: str, vg_uuid: str) -> list[str]:
+    """Return the option by which LVM sees one group's disks alone, if another group has its name; else nothing.
+
+    LVM does nothing by a name that two groups have. Source: lvmdevices(8). Raises: SnapshotError.
+    """
+    try:
+        rows = lvm_json.rows(text, "pv")
+        names = {row["vg_name"] for row in rows if row["vg_uuid"] == vg_uuid}
+        doubled = any(row["vg_name"] in names and row["vg_uuid"] != vg_uuid for row in rows)
+        disks = [row["pv_name"] for row in rows if row["vg_uuid"] == vg_uuid]
+    except LookupError as error:
+        raise lvm_json.unreadable(text, "pv") from error
+    return ["--devices", ",".join(disks)] if doubled else []
+
+
 def _with_blocks(group: Group) -> Group:
     """Return a group with the block sizes of its disks."""
     return replace(group, disks=tuple(replace(one, block=_block(one.name)) for one in group.disks))
@@ -122,5 +144,6 @@ def _group(rows: Sequence[dict[str, str]]) -> Group:
         lock_type=first["vg_lock_type"] if first["vg_lock_type"] != "none" else "",
         most=number(first["max_lv"] or "0"),
         volumes=number(first["lv_count"] or "0"),
+        metadata_free=number(first["vg_mda_free"]) if first["vg_mda_free"] else None,
         disks=tuple(one for one in open_ if one.free),
     )

@@ -11,12 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.lvm_groups import Group
+from borg_lvm.planning.snapshot_size import human
 
 POOL_FULL = 95.0
 """From this fill (per cent, data or metadata) on, a thin pool is too full for a backup to be started."""
 _METADATA_FREE = 4 << 20
 _METADATA_FREE_PERCENT = 25.0
 """So much of a pool's metadata must be free, the smaller of both, else LVM adds no volume to it."""
+DESCRIPTION = 4 << 10
+"""Bytes by which a snapshot makes the description of its group longer: 900 at first, more when it grows in pieces."""
 _SICK = {
     "failed": "has failed",
     "out_of_data": "has no room for data left",
@@ -117,14 +120,30 @@ def unlisted(uuid: str, groups: Mapping[str, Group]) -> str:
 
 
 def crowded(volumes: Sequence[Volume], groups: Mapping[str, Group]) -> Iterator[str]:
-    """Yield each group that may not have as many more volumes as snapshots are wanted of these."""
+    """Yield each group that may not have as many more volumes as snapshots are wanted, or cannot describe them.
+
+    LVM writes no description that is too long (`_vg_write_raw` in its format-text.c).
+    """
     wanted: defaultdict[str, int] = defaultdict(int)
     for volume in volumes:
         wanted[volume.vg_uuid] += 1
     for uuid, count in wanted.items():
         group = groups.get(uuid)
-        if group and group.most and group.volumes + count > group.most:
+        if not group:
+            continue
+        if group.most and group.volumes + count > group.most:
             yield (
                 f"volume group {group.name} may have {group.most} volumes, has {group.volumes}, and needs {count} more "
                 f"for snapshots: vgchange --logicalvolume {group.volumes + count} {group.name} (0: any number)"
             )
+        if group.metadata_free is not None and group.metadata_free < count * DESCRIPTION:
+            yield (
+                f"volume group {group.name} has {human(group.metadata_free)} left in its metadata area (vgs -o "
+                f"vg_mda_free), and needs {human(count * DESCRIPTION)} for {_snapshots(count)}; remove volumes or tags"
+                " that nobody needs, or add a disk with a larger area (pvcreate --metadatasize 16m, vgextend), and have"
+                " LVM use no area of the others (pvchange --metadataignore y)"
+            )
+
+
+def _snapshots(count: int) -> str:
+    return "its snapshot" if count == 1 else f"{count} snapshots"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -19,8 +20,10 @@ from tests.system.support.runs.live import (
     ledgers,
     tidy,
     usual_signals,
+    wait_for,
 )
 from tests.system.support.runs.program import borg_lvm, run, start
+from tests.system.support.states.building import configured
 from tests.system.support.states.disk_states import with_namesake
 
 
@@ -209,3 +212,38 @@ def test_a_group_of_the_same_name_that_comes_during_a_run(rig: Rig) -> None:
         finally:
             plug_in(b"")
         assert_nothing_left(rig)
+
+
+@pytest.mark.soak
+def test_a_snapshot_grows_beside_a_group_of_the_same_name(rig: Rig) -> None:
+    """LVM extends nothing by a name that two groups have, unless it sees the disks of one alone."""
+    group, plug_in = with_namesake(rig)
+    with tidy(), usual_signals():
+        volume = rig.volume("one", fs="ext4", mib=64, at=rig.path("one"), group=group)
+        (rig.path("one") / "file").write_text("old")
+        config, gate = rig.path("config.yaml"), Gate(rig.directory, "grown")
+        config.write_text("snapshot: {size: 8M}\n")
+        words = ("--path", str(volume.at), "--", "sh", "-c", f"{gate.shell}; cat {volume.at}/file")
+        live = Run("run", "--config", config, *words)
+        gate.reached(process=live.process)
+        configured('devices { hints = "none" }')  # by which LVM may look at the disks of one group alone
+        plug_in()
+        try:
+            with (rig.path("one") / "more").open("wb", buffering=0) as file:
+                file.write(os.urandom(5 << 20))
+                os.fsync(file.fileno())
+            wait_for(lambda: _room() > 8 << 11, "the snapshot to grow")
+            gate.open()
+            said = live.end()
+            print(said.err)
+            assert said.out == "old"
+            assert "snapshot grown" in said.err
+        finally:
+            plug_in(b"")
+            configured("")
+        assert_nothing_left(rig)
+
+
+def _room() -> int:
+    """Return the sectors that the only snapshot has, as the kernel says it."""
+    return int(run("dmsetup", "status", "--target", "snapshot").out.split()[4].partition("/")[2])

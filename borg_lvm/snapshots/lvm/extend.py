@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from borg_lvm.linux import device_mapper, subprocesses
 from borg_lvm.linux.subprocesses import Steps
 from borg_lvm.log import Log
-from borg_lvm.machine import block_devices, lvm
+from borg_lvm.machine import block_devices, lvm, lvm_groups
 from borg_lvm.machine.lvm_settings import SILENT
 from borg_lvm.snapshots.lvm.removal.remove import GRACE
 from borg_lvm.state import locks
@@ -66,25 +66,35 @@ class Grower:
         with _group_lock(target.vg_uuid) as lock:
             while not locks.taken(lock):
                 yield
-            room = yield from self._room(target)
+            try:
+                alone: list[str] = []
+                room = yield from self._room(target, alone)
+            except subprocesses.ProgramError:  # another group of its name may have come since
+                text = yield from subprocesses.stepwise(lvm_groups.list_disks(), timeout=self._timeout)
+                alone = lvm_groups.only(text, target.vg_uuid)
+                if not alone:
+                    raise
+                room = yield from self._room(target, alone)
             more = choose(room)
             if more:
-                yield from self._extend(target, more)
+                yield from self._extend(target, more, alone)
         return room, more
 
-    def _room(self, target: Target) -> Steps[Room]:
-        text = yield from subprocesses.stepwise(lvm.report_of([target.name]), timeout=self._timeout)
+    def _room(self, target: Target, alone: Sequence[str]) -> Steps[Room]:
+        """Ask LVM for the room; `alone` are options by which it sees the group's own disks only."""
+        argv = [*lvm.report_of([target.name]), *alone]
+        text = yield from subprocesses.stepwise(argv, timeout=self._timeout)
         (now,) = lvm.parse(text)
         return Room(max(0, now.vg_free - target.reserved), now.extent, now.size, now.metadata_size)
 
-    def _extend(self, target: Target, more: int) -> Steps[None]:
+    def _extend(self, target: Target, more: int, alone: Sequence[str]) -> Steps[None]:
         uuids = [device.dm_uuid for device in _devices(target.devices)]
         for uuid in reversed(uuids):  # the watchdog sets going first what it was told last
             self._watch.may_suspend(target.name, uuid)
         for uuid in uuids:
             self._ledger.write("below", device=uuid)
         self._ledger.write("window")
-        argv = ["lvextend", "--yes", target.option, f"+{more}b", "--config", SILENT, target.name, *target.disks]
+        argv = ["lvextend", "--yes", target.option, f"+{more}b", "--config", SILENT, *alone, target.name, *target.disks]
         told: list[str] = []
         try:
             with self._watch.standing_by(self._timeout, GRACE) as told:

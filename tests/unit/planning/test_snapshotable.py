@@ -120,6 +120,15 @@ def test_a_group_that_may_not_have_so_many_volumes(most: int, refused: bool) -> 
     assert not told or "vgchange --logicalvolume 4 vg0" in told[0]
 
 
+@pytest.mark.parametrize(("free", "refused"), [(None, False), (8192, False), (8191, True), (0, True)])
+def test_a_group_whose_description_cannot_become_longer(free: int | None, refused: bool) -> None:
+    """4 KiB for each snapshot; where LVM tells no room, nothing is decided by it."""
+    group = replace(GROUP, metadata_free=free)
+    told = list(crowded([VOLUME, replace(VOLUME, name="other")], {VOLUME.vg_uuid: group}))
+    assert bool(told) is refused
+    assert not told or "needs 8.0 KiB for 2 snapshots" in told[0]
+
+
 ROW = dict.fromkeys(lvm_groups.FIELDS.split(","), "") | {
     "pv_name": "/dev/sda", "pv_uuid": "p1", "pv_free": "8388608", "pv_allocatable": "allocatable", "vg_name": "vg0",
     "vg_uuid": "v", "vg_permissions": "writeable", "max_lv": "0", "lv_count": "2",
@@ -128,6 +137,18 @@ ROW = dict.fromkeys(lvm_groups.FIELDS.split(","), "") | {
 
 def report(*changes: dict[str, str]) -> dict[str, Group]:
     return lvm_groups.parse(json.dumps({"report": [{"pv": [ROW | change for change in changes]}]}))
+
+
+def test_the_disks_of_a_group_whose_name_another_one_has() -> None:
+    def rows(*known: tuple[str, str, str]) -> str:
+        names = ("pv_name", "vg_name", "vg_uuid")
+        return json.dumps({"report": [{"pv": [dict(zip(names, row, strict=True)) for row in known]}]})
+
+    ours = (("/dev/sda", "vg0", "v"), ("/dev/sdb", "vg0", "v"), ("/dev/sdc", "other", "o"), ("/dev/sdd", "", ""))
+    assert lvm_groups.only(rows(*ours), "v") == []
+    assert lvm_groups.only(rows(*ours, ("/dev/sde", "vg0", "w")), "v") == ["--devices", "/dev/sda,/dev/sdb"]
+    with pytest.raises(SnapshotError):
+        lvm_groups.only('{"report": [{"pv": [{}]}]}', "v")
 
 
 def test_the_report_of_groups() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from tests.rig.tools import change
 from tests.rig.volumes import Group
 from tests.system.support.runs.live import wait_for
 from tests.system.support.runs.program import run
-from tests.system.support.states.building import data
+from tests.system.support.states.building import data, group_of
 
 LOOP_SET_BLOCK_SIZE = 0x4C09  # linux/loop.h
 SLOW = Path("/sys/module/dm_mirror/parameters/raid1_resync_throttle")
@@ -74,6 +75,25 @@ def seen_twice(rig: Rig, stack: ExitStack) -> Path:
     clone = disks.attached(Path(backing))
     stack.callback(run, "losetup", "--detach", clone)
     rig._remember()
+    return at
+
+
+def full_area(rig: Rig, stack: ExitStack) -> Path:
+    """A group whose description LVM cannot make any longer."""
+    at, group = data(rig), group_of(rig)
+    numbers = itertools.count()
+
+    def added(count: int, length: int) -> bool:
+        tags = [f"{next(numbers):05}".ljust(length, "x") for _ in range(count)]
+        words = (word for tag in tags for word in ("--addtag", tag))
+        return run("vgchange", "-q", *words, group, status=None).status == 0
+
+    shown = ("vgs", "--noheadings", "--units", "b", "--nosuffix", "-o", "vg_mda_free", group)
+    while (free := int(run(*shown).out)) > 4000:
+        assert added(min(40, free // 1010 - 2), 1000)
+    for length in (1000, 250, 60):
+        while added(1, length):
+            pass
     return at
 
 
