@@ -20,7 +20,8 @@ from tests.fuzz import borgmatic_judge
 
 TABLE = options.Table(*option_tables.table())
 TELLING = """--help --version --config --override completion director --repositor --patterns --local --one-file
-    --no-one-file --skip --default --no-default --borg --temp --user --log-file --no-constants --no-extra""".split()
+    --no-one-file --skip --default --no-default --borg --temp --user --log-file --no-constants --no-extra
+    --exclude-patterns --exclude-from""".split()
 
 
 def harmless() -> st.SearchStrategy[list[str]]:
