@@ -47,8 +47,10 @@ def environment(stage: str) -> None:
     if known[:1] == [key] and set(STAGES[STAGES.index(wanted) :]) & set(known):
         return
     what = "the program" if wanted == "demo" else "the program and what tests it, with a borg that is built from source"
-    print(f"setup: making {VENV}: Python packages from PyPI for {what}", flush=True)
-    if known[:1] != [key]:
+    if known[:1] == [key]:
+        print(f"setup: adding to {VENV}: Python packages from PyPI for {wanted}", flush=True)
+    else:
+        print(f"setup: making {VENV}: Python packages from PyPI for {what}", flush=True)
         shutil.rmtree(VENV, ignore_errors=True)
     if not (VENV / "bin" / "pip").exists():
         logged([sys.executable, "-m", "venv", str(VENV)])
