@@ -52,4 +52,8 @@ def attached(backing: Path) -> str:
 def loops() -> set[str]:
     """Return the loop devices that are in use, with what is behind them."""
     found = Path("/sys/block").glob("loop*/loop/backing_file")
-    return {f"/dev/{path.parents[1].name} {path.read_text().strip()}" for path in found}
+    listed = set()
+    for path in found:
+        with contextlib.suppress(OSError):  # one that goes just now
+            listed.add(f"/dev/{path.parents[1].name} {path.read_text().strip()}")
+    return listed
