@@ -62,7 +62,7 @@ test: setup-test ## lint, unit tests, and a system test for each promise of READ
 	@$(MAKE) --no-print-directory --jobs=2 lint unit
 	@$(SUITE) test $(addprefix --kernel=,$(or $(KERNEL),$(UML)))
 
-test-full: test rest ## test, then all other system tests, also on stock kernels in QEMU: half an hour
+test-full: test rest ## test, then all other system tests, also on stock kernels in QEMU: three quarters of an hour
 
 rest: ## run what test-full runs after test
 	@$(SETUP) full $(or $(KERNEL),$(UML) 6.12)
