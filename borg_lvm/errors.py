@@ -129,7 +129,10 @@ class ReleaseError(BorgLvmError):
 
 
 class DegradedError(BorgLvmError):
-    """The command succeeded, but an application was not quiesced, or its copy is wrong; the configuration allows it."""
+    """The command succeeded, but an application was not quiesced, or its copy is wrong, as the configuration allows it.
+
+    Or what it saved could not be read back.
+    """
 
     status = 77
 

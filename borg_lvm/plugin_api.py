@@ -26,6 +26,18 @@ from borg_lvm.plugins.application import (
 from borg_lvm.plugins.backup_command import Excluded, Invocation, LivePath, Marked, Reading, Tainted
 from borg_lvm.plugins.manager import hookimpl
 from borg_lvm.plugins.opening import HANDLE
+from borg_lvm.plugins.read_back import (
+    DamagedError,
+    Entry,
+    EntryType,
+    Programs,
+    ReadBack,
+    Saved,
+    Selection,
+    Span,
+    Stores,
+)
+from borg_lvm.proof import acl
 
 __all__ = [
     "HANDLE",
@@ -41,8 +53,11 @@ __all__ = [
     "BusyError",
     "Choice",
     "ConfigError",
+    "DamagedError",
     "DataPath",
     "DiscoveredApplication",
+    "Entry",
+    "EntryType",
     "Excluded",
     "Intent",
     "Invocation",
@@ -50,14 +65,21 @@ __all__ = [
     "LivePath",
     "Marked",
     "Probe",
+    "Programs",
     "QuiesceError",
+    "ReadBack",
     "Reading",
+    "Saved",
     "Seconds",
+    "Selection",
+    "Span",
+    "Stores",
     "Switch",
     "Tainted",
     "Text",
     "Whole",
     "above",
+    "acl",
     "client_process",
     "hookimpl",
     "key",

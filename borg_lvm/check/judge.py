@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from borg_lvm.check import group_findings
+from borg_lvm.check import group_findings, proof_findings
 from borg_lvm.check.finding import Finding, Level
 from borg_lvm.machine.lvm import KEEP_TAG, Volume
 from borg_lvm.machine.lvm_groups import Group
@@ -76,7 +76,7 @@ class Seen:
     `volumes` is None when LVM could not be asked (`unlisted` says why). `dead` are runs that are no more and have left
     something, `still` those that have left something standing still. `plan` is None when there is none: `refused` says
     why, or nothing was asked for. `unbootable` is the initramfs that cannot activate the root volume when it has a
-    snapshot.
+    snapshot. `provable`: what is saved could be read back.
     """
 
     surroundings: Surroundings
@@ -97,6 +97,7 @@ class Seen:
     grows: bool = True
     unnamed: tuple[Unnamed, ...] = ()
     unbootable: str = ""
+    provable: bool = False
 
 
 def judge(seen: Seen) -> tuple[Finding, ...]:
@@ -226,6 +227,7 @@ def _plan(seen: Seen) -> Iterator[Finding]:
         )
         yield Finding("warning", "udev", message, "install contrib/udev/12-borg-lvm.rules in /etc/udev/rules.d")
     yield from _applications(plan)
+    yield from proof_findings.findings(plan.proof, seen.provable)
 
 
 def _applications(plan: Plan) -> Iterator[Finding]:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from borg_lvm.check import initramfs, unconfigured
-from borg_lvm.check.judge import Refused, Seen, Surroundings
+from borg_lvm.check.judge import Refused, Seen, Surroundings, Unnamed
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BorgLvmError, LockedError, SnapshotError
 from borg_lvm.linux import device_mapper, namespaces, subprocesses
 from borg_lvm.machine import lvm, mounts
+from borg_lvm.proof import stage
 from borg_lvm.quiesce import coordinator
 from borg_lvm.session import cleanup, snapshot_target, survey
 from borg_lvm.state import history, ledger
@@ -85,10 +86,15 @@ def look(asked: Asked) -> Seen:
         refused=why_not,
         past=past.volumes,
         grows=asked.settings.snapshot.grow,
-        unnamed=()
-        if asked.configuration
-        else unconfigured.look(asked.settings, surveyed.coverer() if surveyed else None),
+        provable=surveyed is not None and stage.can(surveyed.invocation, asked.settings.hooks),
+        unnamed=_unnamed(asked, surveyed),
     )
+
+
+def _unnamed(asked: Asked, surveyed: survey.Survey | None) -> tuple[Unnamed, ...]:
+    if asked.configuration:
+        return ()
+    return unconfigured.look(asked.settings, surveyed.coverer() if surveyed else None)
 
 
 def run_around() -> str:
@@ -189,6 +195,7 @@ def _surveyed(asked: Asked) -> tuple[survey.Survey | None, Refused | None]:
         surveyed = survey.survey(asked.question, asked.settings)
         if asked.applications:
             surveyed = surveyed.with_applications(*asked.applications.probe())
-        return surveyed.with_holders(), None
+        proven = stage.planned(surveyed.plan, surveyed.invocation, asked.settings.hooks, asked.settings.prove)
+        return replace(surveyed, plan=proven).with_holders(), None
     except BorgLvmError as error:
         return None, refused(error)

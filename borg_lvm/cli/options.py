@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from borg_lvm.errors import (
@@ -43,6 +44,7 @@ def overrides(args: argparse.Namespace) -> Overrides:
         hooks=(*several("hook"), *([program] if program else [])),
         snapshot_size=getattr(args, "snapshot_size", None),
         consistency=getattr(args, "consistency", None),
+        prove=getattr(args, "prove", None),
         lock_wait=getattr(args, "lock_wait", None),
     )
 
@@ -88,10 +90,13 @@ def question(command: tuple[str, ...], paths: Sequence[str] | None) -> Question:
 
 def surveyed(question: Question, settings: Settings, applications: Applications | None) -> Survey:
     """Look at the machine and make the plan. Raises: as `survey.survey`, QuiesceError."""
+    from borg_lvm.proof import stage
     from borg_lvm.session import survey
 
     surveyed = survey.survey(question, settings)
-    return surveyed.with_applications(*applications.probe()) if applications else surveyed
+    surveyed = surveyed.with_applications(*applications.probe()) if applications else surveyed
+    proof = stage.planned(surveyed.plan, surveyed.invocation, settings.hooks, settings.prove)
+    return replace(surveyed, plan=proof)
 
 
 def cwd() -> str:

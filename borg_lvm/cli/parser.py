@@ -22,10 +22,10 @@ for instance:
 exit status:
   the command's own status, or
    64  the command line cannot be understood        71  quiescing, a snapshot or the view failed, all undone
-   65  the configuration is wrong                   74  a snapshot was lost while the command ran
+   65  the configuration is wrong                   74  a snapshot was lost, or what was saved differs (--prove)
    69  a source path cannot be frozen               75  another run uses one of the volumes
    70  a bug in borg-lvm                            76  the command succeeded, leftovers remain
-   77  the command succeeded, an application was not quiesced, as the configuration allows
+   77  the command succeeded, an application was not quiesced, as the configuration allows, or nothing was read back
   126  the command cannot be executed              127  the command was not found
 128+N  signal N ended the command, or the run before it
 """
@@ -230,6 +230,10 @@ def _wrapping(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--consistency", choices=("instant", "per-volume"), help="one instant over all volumes, or one for each"
     )
+    verb.add_argument(
+        "--prove", choices=("off", "list", "sample", "all"),
+        help="read back what was saved, and compare it with the snapshots: names and attributes, a sample, everything",
+    )  # fmt: skip
     verb.add_argument("--trace", action="store_true", help=TRACE)
     verb.add_argument(
         "--lock-wait", type=_seconds, metavar="SECONDS", help="how long to wait for another run on the same volume"

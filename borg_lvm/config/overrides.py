@@ -25,6 +25,7 @@ class Overrides:
     hooks: tuple[str, ...] = ()
     snapshot_size: str | None = None
     consistency: str | None = None
+    prove: str | None = None
     lock_wait: float | None = None
 
     @staticmethod
@@ -48,6 +49,7 @@ class Overrides:
             {
                 "snapshot.size": size,
                 "consistency": self.consistency,
+                "prove.mode": self.prove,
                 "lock_wait": self.lock_wait,
                 "live": (*settings.live, *self.live),
                 "live_types": (*settings.live_types, *self.live_types),

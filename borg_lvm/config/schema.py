@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from borg_lvm.config.fields import Record, key, section
+from borg_lvm.config.proof_settings import ProofSettings
 from borg_lvm.config.sections import PLUGIN, ApplicationEntry, LuksKey, Notification, SnapshotSettings
 from borg_lvm.config.value_types import (
     AbsolutePath,
@@ -108,6 +109,7 @@ class Settings:
         "archive, or forgets the snapshot. `keep` only names it. Only what this very run has made is ever touched.",
         "delete",
     )
+    prove: ProofSettings = section(ProofSettings, "What is read back, and compared with the snapshots.")
     deadline: float = key(
         Seconds(1, 60),
         10.0,

@@ -17,6 +17,8 @@ _AMOUNT = rf"(?=[0-9.]*[1-9]){_NUMBER} ?(?:[KMGTPkmgtp](?:i?[Bb])?|[Bb])"
 _PART = r"(?:(?:[1-9][0-9]?|100)%(?:ORIGIN|FREE|origin|free)|[1-9][0-9]{0,2}%(?:USED|used))"
 PATTERN = rf"auto|{_AMOUNT}|{_PART}"
 """A regular expression, in Python's words and in JavaScript's, of everything that `Size.parse` accepts."""
+AMOUNT_PATTERN = _AMOUNT
+"""The same for an amount alone."""
 RESERVE_PATTERN = rf"0|{_AMOUNT}|(?:[1-9][0-9]?|100)%(?:FREE|free)"
 """The same for what a group is to keep."""
 

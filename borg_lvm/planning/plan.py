@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from borg_lvm.config.proof_settings import PlannedProof
 from borg_lvm.config.size import Size
 from borg_lvm.errors import SourceError
 from borg_lvm.linux.safe_open import Identity
@@ -121,7 +122,7 @@ class Plan:
 
     The copies are in the order in which their volumes are held. `seen` is what the survey saw at each path that is
     opened later; `ways` says of each source, as it was given, what of its name is resolved, and where that led. Sources
-    that did not exist are `absent`.
+    that did not exist are `absent`. `proof` is what is read back when the command has ended, if anything is.
     """
 
     run_id: str
@@ -138,6 +139,7 @@ class Plan:
     seen: Mapping[str, Identity] = field(default_factory=dict)
     ways: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
+    proof: PlannedProof | None = None
 
     @property
     def late(self) -> frozenset[str]:

@@ -142,7 +142,8 @@ class Tainted:
     """A command one of whose snapshots was lost, to the plugin that is to find and to mark what it saved.
 
     It ran from `begin` to `end` (Unix time). What was finished by `sound_until` (Unix time) is sound, because all
-    snapshots were right until then.
+    snapshots were right until then. `only`: these archives are wrong (`Saved.name`), and the others are not; all may be
+    if there are none.
     """
 
     begin: float
@@ -150,6 +151,7 @@ class Tainted:
     wish: OnTainted
     run: Runs
     sound_until: float = 0.0
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@
     def borg_lvm_application():
         return Kind(levels={"lock": "no writes"}, options=Options, make=MyServer)
 
-`borg_lvm_taint` marks what such a command has saved after a snapshot was lost; `borg_lvm_discover` finds
-applications that run here.
+`borg_lvm_taint` marks what such a command has saved after a snapshot was lost, `borg_lvm_read_back` reads it back
+(`prove`); `borg_lvm_discover` finds applications that run here.
 
 Register the module by an entry point of the group `borg_lvm`; it is loaded only when the configuration's `hooks`
 list (or `--hook`) names it, or an entry of `applications`; and by `borg-lvm discover`, which loads all that are
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from borg_lvm.plugins.application import ApplicationType, DiscoveredApplication
     from borg_lvm.plugins.backup_command import Invocation, Marked, Reading, Tainted
+    from borg_lvm.plugins.read_back import ReadBack
 
 hookspec = pluggy.HookspecMarker("borg_lvm")
 
@@ -50,6 +51,14 @@ def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> Marked | None:
 
     Called after the release. Touches nothing but what this very run has made, and nothing that was finished before the
     loss (`Tainted.sound_until`); what cannot be told for sure is left alone, and a sentence says so.
+    """
+
+
+@hookspec(firstresult=True)
+def borg_lvm_read_back(invocation: Invocation) -> ReadBack | None:
+    """Say how what this command line saves is read back (`borg_lvm.plugins.read_back`); None if it is not yours.
+
+    Called before anything is done, and again when the command has ended. Starts nothing itself.
     """
 
 

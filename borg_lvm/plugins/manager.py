@@ -20,6 +20,7 @@ import pluggy
 from borg_lvm.errors import ConfigError
 from borg_lvm.plugins import hookspecs
 from borg_lvm.plugins.backup_command import Invocation, Marked, Reading, Tainted
+from borg_lvm.plugins.read_back import ReadBack
 
 if TYPE_CHECKING:
     from borg_lvm.plugins.application import ApplicationType, DiscoveredApplication
@@ -135,6 +136,17 @@ def taint(names: Sequence[str], invocation: Invocation, tainted: Tainted) -> Mar
     answer: Marked | None = manager.hook.borg_lvm_taint(invocation=invocation, tainted=tainted)
     if answer is not None and not isinstance(answer, Marked):
         raise TypeError(f"borg_lvm_taint returned {type(answer).__name__}, not Marked")
+    return answer
+
+
+def read_back(names: Sequence[str], invocation: Invocation) -> ReadBack | None:
+    """Ask the named plugins how what this command saves is read back; None if none of them knows.
+
+    Raises: TypeError when a plugin returns something else; whatever a plugin raises.
+    """
+    answer: ReadBack | None = load(tuple(reversed(names))).hook.borg_lvm_read_back(invocation=invocation)
+    if answer is not None and not isinstance(answer, ReadBack):
+        raise TypeError(f"borg_lvm_read_back returned {type(answer).__name__}, not ReadBack")
     return answer
 
 

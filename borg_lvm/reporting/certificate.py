@@ -16,6 +16,7 @@ from borg_lvm.planning.application_data import PlannedApplication
 from borg_lvm.planning.growth_policy import Sample, SnapshotStatistics
 from borg_lvm.planning.plan import Snapshot
 from borg_lvm.plugins.backup_command import Reading, Result
+from borg_lvm.reporting import proof
 from borg_lvm.reporting.outcome import ApplicationResult, Outcome
 
 VERSION = 1
@@ -49,6 +50,7 @@ def build(outcome: Outcome, reading: Reading, ending: Ending) -> Certificate:
         "command": _command(outcome, reading),
         "archive": (reading.archive or None) if saved and not reading.problems else None,
         "marked": list(outcome.marked),
+        "proof": proof.as_data(outcome.proof) if outcome.proof else None,
         "consistency": plan.consistency,
         "instants": [
             {"volumes": list(one.names), "time": round(one.begin, 6), "uncertainty_ms": _ms(one.seconds)}

@@ -12,7 +12,8 @@ from borg_lvm.planning.growth_policy import PoolStatistics, SnapshotStatistics
 from borg_lvm.planning.plan import Plan
 from borg_lvm.planning.snapshot_size import human
 from borg_lvm.planning.view_layout import DECLARED
-from borg_lvm.reporting import verdict
+from borg_lvm.reporting import proof, verdict
+from borg_lvm.reporting.proof import Proof
 from borg_lvm.reporting.terminal import shown
 
 
@@ -84,6 +85,7 @@ class Outcome:
     The command began at `begin` (Unix time) and took so many `seconds`. `over` says why we have ended it, if we have;
     `marked` what has become of what it saved, if it is invalid. The run itself began at `since` (Unix time).
     `subject` is what the command is called: nothing is known of one that others have run between `begin` and `end`.
+    `proof` is what came of reading back what was saved, if that was to be.
     All snapshots were right until `sound_until` (Unix time); `sound`: all that was saved had been finished by then.
     """
 
@@ -107,6 +109,7 @@ class Outcome:
     phases: list[Phase] = field(default_factory=list)
     sound_until: float = 0.0
     sound: bool = False
+    proof: Proof | None = None
 
     @property
     def complete(self) -> bool:
@@ -115,6 +118,8 @@ class Outcome:
 
     def distrust(self) -> verdict.Distrust | None:
         """Return why what the command saved is invalid, or why we have ended it; None if neither is so."""
+        if self.proof and self.proof.count:
+            return verdict.Distrust(tuple(self.proof.reasons()), verdict.READ_AGAIN)
         return None if self.sound and (not self.over or self.status == 0) else self._wrong()
 
     def _wrong(self) -> verdict.Distrust | None:
@@ -169,6 +174,10 @@ class Outcome:
             ) from error
 
     def _refuse_degraded(self) -> None:
+        if self.proof and self.proof.state == "not proven":
+            raise DegradedError(
+                f"{self.subject} succeeded, but what it saved could not be read back", details=(self.proof.why,)
+            )
         wrong = [one for one in self.applications if one.wrong]
         cut = [one for one in self.applications if one.out and not one.absent]
         told = [
@@ -196,6 +205,8 @@ def summary(outcome: Outcome) -> Iterator[tuple[str, dict[str, object]]]:
         more = [] if one.out else [one.remark, right, one.wrong]
         text = shown("; ".join([f"{one.name}: {done}", *filter(None, more)]))
         yield text, {"application": one.name}
+    if outcome.proof:
+        yield proof.line(outcome.proof), {"proof": outcome.proof.state}
     for copy, fill in zip(plan.copies, outcome.fills, strict=True):
         name = copy.origin.full_name
         if fill.total and not fill.problem:

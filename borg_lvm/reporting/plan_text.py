@@ -8,6 +8,7 @@ from typing import Any
 from borg_lvm.planning.application_data import PlannedApplication
 from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.planning.snapshot_size import human
+from borg_lvm.reporting import proof
 from borg_lvm.reporting.terminal import columns, shown
 
 
@@ -40,6 +41,9 @@ def table(plan: Plan) -> Iterator[str]:
         yield ""
         yield "Read from the live file system:"
         yield from columns([("PATH", "REASON"), *live])
+    if plan.proof:
+        yield ""
+        yield shown(f"Read back when the command has ended: {proof.told(plan.proof)}")
     for note in plan.notes:
         yield f"Note: {shown(note)}"
 
@@ -86,6 +90,7 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "live": [{"path": hole.path, "because": hole.reason} for hole in plan.holes],
         "live_sources": [{"path": path, "declared": why} for path, why in plan.live_sources],
         "applications": [_application_data(one) for one in plan.applications],
+        "proof": proof.planned_data(plan.proof),
         "notes": list(plan.notes),
     }
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from borg_lvm.planning.growth_policy import duration
 from borg_lvm.planning.snapshot_size import human
+from borg_lvm.reporting import proof
 from borg_lvm.reporting.certificate import Certificate
 from borg_lvm.reporting.terminal import columns, shown
 
@@ -98,6 +99,8 @@ def _head(certificate: Certificate) -> Iterator[str]:
         yield shown(f"  {name} ended with status {command['status']} after {brief(command['seconds'])}")
     if certificate["archive"]:
         yield shown(f"  it saved the archive {certificate['archive']}")
+    if found := certificate.get("proof"):
+        yield f"  {proof.line(proof.from_data(found))}"
     for line in instants(certificate):
         yield shown(f"  {line}")
     for line in [*complaint(certificate), *certificate["marked"]]:

@@ -18,6 +18,9 @@ VIEWS = "/run/borg-lvm/view"
 """Where the views of `borg-lvm begin` stand."""
 
 
+READ_AGAIN = "delete what this run saved, check the repository, and run it again"
+
+
 @dataclass(frozen=True)
 class Distrust:
     """The reasons, and what to do so that it does not happen again."""

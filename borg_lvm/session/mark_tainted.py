@@ -10,6 +10,7 @@ from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import subprocesses
 from borg_lvm.plugins import manager
 from borg_lvm.plugins.backup_command import NOTHING, Invocation, Marked, OnTainted, Tainted
+from borg_lvm.reporting.outcome import Outcome
 
 TIMEOUT = 1800.0
 """Seconds for each program: a repository may be large and far away."""
@@ -17,11 +18,21 @@ TIMEOUT = 1800.0
 
 @dataclass(frozen=True)
 class Span:
-    """When the command ran, and until when all of its snapshots were right: Unix time."""
+    """When the command ran, and until when all of its snapshots were right: Unix time.
+
+    `only` are the archives that are wrong, if not all are.
+    """
 
     begin: float
     end: float
     sound_until: float
+    only: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Span:
+        """Return that of a run. What was found to differ when it was read back is wrong, whenever it was finished."""
+        wrong = outcome.proof.wrong if outcome.proof else ()
+        return cls(outcome.begin, outcome.begin + outcome.seconds, 0.0 if wrong else outcome.sound_until, wrong)
 
 
 def mark(hooks: tuple[str, ...], invocation: Invocation, wish: OnTainted, span: Span) -> Marked:
@@ -40,7 +51,7 @@ def _marked(hooks: tuple[str, ...], invocation: Invocation, wish: OnTainted, spa
             argv, timeout=TIMEOUT, place=subprocesses.Place({**invocation.env, **env}, invocation.cwd)
         )
 
-    tainted = Tainted(span.begin, span.end, wish, run, span.sound_until)
+    tainted = Tainted(span.begin, span.end, wish, run, span.sound_until, span.only)
     by_hand = "delete what this run saved"
     try:
         marked = manager.taint(hooks, invocation, tainted)

@@ -15,6 +15,8 @@ from borg_lvm.errors import BUG_STATUS, BusyError, SnapshotError, SourceError
 from borg_lvm.linux import safe_open
 from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
+from borg_lvm.proof import stage
+from borg_lvm.proof.process import Means
 from borg_lvm.quiesce import added_files
 from borg_lvm.quiesce.retry import Attempts
 from borg_lvm.reporting.outcome import Instant, Leftovers, Outcome, summary
@@ -211,6 +213,17 @@ class _Run:
         outcome.fills = tuple(provider().fill(self.context, copy) for copy in self.plan.copies)
         outcome.over, outcome.stories, outcome.pools = monitor.over, monitor.stories(), monitor.pools()
         outcome.sound_until = 0.0 if outcome.vanished or outcome.appeared else monitor.sound_until
+        self._prove(running, monitor)
+
+    def _prove(self, running: Running | HostView, monitor: Watcher) -> None:
+        """Read back what the command has saved, while its view is there."""
+        outcome = self.outcome
+        if not self.plan.proof or isinstance(running, HostView) or outcome.distrust():
+            return
+        self.clock.begin("proof")
+        means = Means(running.view, monitor, self.ledger, self.signals, self.log)
+        outcome.proof = stage.after(self.surveyed.invocation, self.settings.hooks, outcome, means)
+        self.clock.begin("release")
 
     def _end(self) -> None:
         """When all is undone: what came of the applications, and what is left; the ledger is kept if anything is."""
@@ -230,7 +243,7 @@ class _Run:
         """Have the plugins mark what was saved from a lost snapshot."""
         outcome = self.outcome
         if outcome.distrust():
-            span = mark_tainted.Span(outcome.begin, outcome.begin + outcome.seconds, outcome.sound_until)
+            span = mark_tainted.Span.of(outcome)
             self.clock.begin("marking")
             marked = mark_tainted.mark(self.settings.hooks, self.surveyed.invocation, self.settings.on_tainted, span)
             outcome.marked, outcome.sound = marked.lines, marked.sound

@@ -74,6 +74,11 @@ class Running:
         for name in (*led, *self.watch.moved()):
             raise safe_open.changed(name, "it leads elsewhere now, or did at the instant")
 
+    @property
+    def view(self) -> View:
+        """The view as others enter it."""
+        return View(self.namespace, self.devices)
+
     def is_read(self) -> bool:
         """Whether a process in the view has a file or a directory of a snapshot open."""
         return bool(processes.readers(self.namespace, frozenset(self.devices)))
@@ -119,7 +124,7 @@ def started(plan: Plan, command: Command, ledger: Ledger, signals: Signals, log:
                 running.refuse_led_elsewhere()
                 with _heeding(signals, mask):  # also what came while the view was built
                     if command.look:
-                        command.look(View(namespace, running.devices))
+                        command.look(running.view)
                 ledger.write_process("command", child.pid)
                 child.let_go(command.argv[0])
             try:

@@ -22,12 +22,13 @@ def file(tmp_path: Path) -> str:
 
 
 def test_it_goes_before_what_is_configured(file: str) -> None:
-    settings = Overrides(file, ("/tmp",), ("fuse.*",), ("tar", "restic"), "20%ORIGIN", "per-volume", 30.0).settings()
+    hooks = "tar", "restic"
+    settings = Overrides(file, ("/tmp",), ("fuse.*",), hooks, "20%ORIGIN", "per-volume", "list", 30.0).settings()
     assert settings.live == ("/boot", "/tmp")
     assert settings.live_types == ("overlay", "fuse.*")
     assert settings.hooks == ("tar", "restic", "borg")
     assert settings.snapshot.size == Size("origin", 20)
-    assert (settings.consistency, settings.lock_wait) == ("per-volume", 30.0)
+    assert (settings.consistency, settings.prove.mode, settings.lock_wait) == ("per-volume", "list", 30.0)
 
 
 def test_nothing_leaves_everything(file: str) -> None:

@@ -26,6 +26,7 @@ CHAIN: tuple[frozenset[str], ...] = tuple(
         "snapshots",
         "view",
         "quiesce",
+        "proof",
         "session",
         "check daemon testing",
         "cli api plugin_api",

@@ -54,7 +54,7 @@ def test_no_status_of_ours_is_a_success_or_a_warning_to_borg() -> None:
 
 def test_the_hook_surface_is_as_the_documentation_shows_it() -> None:
     hooks = [name for name in vars(hookspecs) if name.startswith("borg_lvm_")]
-    assert hooks == ["borg_lvm_read_command", "borg_lvm_taint", "borg_lvm_application", "borg_lvm_discover"]
+    assert hooks == [f"borg_lvm_{name}" for name in "read_command taint read_back application discover".split()]
     for name in hooks:
         assert name in (hookspecs.__doc__ or "")
 

@@ -11,10 +11,10 @@ import pytest
 import borg_lvm
 
 FOREIGN = (
-    "linux.namespaces linux.processes quiesce.added_files quiesce.verify session.cleanup session.run session.survey "
-    "snapshots.expedite snapshots.lvm.arm snapshots.lvm.group_lock snapshots.lvm.provider snapshots.lvm.removal.clean "
-    "snapshots.prepare snapshots.take snapshots.users view.command view.execute view.host_view view.mounting "
-    "view.mounts view.teardown watchdog.client watchdog.frozen watchdog.process"
+    "linux.namespaces linux.processes proof.frozen_tree quiesce.added_files quiesce.verify session.cleanup session.run "
+    "session.survey snapshots.expedite snapshots.lvm.arm snapshots.lvm.group_lock snapshots.lvm.provider "
+    "snapshots.lvm.removal.clean snapshots.prepare snapshots.take snapshots.users view.command view.execute "
+    "view.host_view view.mounting view.mounts view.teardown watchdog.client watchdog.frozen watchdog.process"
 ).split()
 """The modules that touch what lies below directories of others, in their order of the alphabet."""
 
@@ -55,6 +55,9 @@ OURS = {
     ("view.host_view", "os.open"): "the directory of the view, below /run/borg-lvm",
     ("view.host_view", "os.path.realpath"): "refuses sources that lead through a link; opens nothing",
     ("linux.processes", "open"): "files of a process, in /proc",
+    ("proof.frozen_tree", "os.open"): "one name in a directory that is held open; a link at its end is not followed",
+    ("proof.frozen_tree", "os.readlink"): "what a descriptor stands for",
+    ("proof.frozen_tree", "os.getxattr"): "what a descriptor stands for, by /proc/self/fd",
     ("linux.processes", "os.listdir"): "the open files of a process, in /proc",
     ("linux.processes", "os.stat"): "what a process has open, in /proc",
     ("snapshots.users", "open"): "mount tables, in /proc; names of devices, in /sys",

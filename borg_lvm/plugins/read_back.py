@@ -1,0 +1,147 @@
+"""How what a command has saved is read back: what a plugin for a backup program says of it, for `prove`.
+
+A plugin answers the hook `borg_lvm_read_back` with a `ReadBack`, before anything is done; when the command has ended,
+its `archives` finds what this very run has made, and each `Saved` gives a stream of entries and of contents. The core
+compares. Nothing here keeps a list of all that is in an archive: it may have millions of entries.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import BinaryIO, Literal, Protocol
+
+from borg_lvm.plugins.backup_command import NOTHING
+
+EntryType = Literal["file", "directory", "link", "fifo", "socket", "character device", "block device"]
+Acl = frozenset[str]
+"""An access control list: `user::rw-`, `user:1000:r--` …, ids as numbers; empty if there is none beside the mode."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What an archive holds of one path. None, of all that may be None: the archive does not say.
+
+    `path` is the absolute path as the command has read it; `listed` how the program's dry run names it, if that is
+    another text. `size` is in bytes, `mode` has the permission bits, `mtime` is in ns since 1970. `target` is what a
+    symbolic link says, `linked` the path of an earlier entry of which this one is a hard link, or `inode` is the same
+    for all names of one file. `device` is `st_rdev`.
+    """
+
+    path: str
+    type: EntryType
+    size: int | None = None
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    mtime: int | None = None
+    target: str | None = None
+    linked: str | None = None
+    inode: tuple[int, int] | None = None
+    device: int | None = None
+    xattrs: Mapping[str, bytes] | None = None
+    acl: Acl | None = None
+    default_acl: Acl | None = None
+    listed: str = ""
+
+    @property
+    def name(self) -> str:
+        """The path as the program's dry run names it."""
+        return self.listed or self.path
+
+
+@dataclass(frozen=True)
+class Stores:
+    """What a program is able to store, as it was called.
+
+    `mtime_step`: times are exact to so many ns. `hard_links`: names of one file stay names of one file. `xattrs`: the
+    beginnings of the names of extended attributes that are stored; one that is empty stands for all.
+    """
+
+    mtime_step: int = 1
+    hard_links: bool = True
+    xattrs: tuple[str, ...] = ("",)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The files whose content is wanted: all; or those at these paths, and those at and below these `prefixes`."""
+
+    everything: bool = False
+    paths: frozenset[str] = frozenset()
+    prefixes: tuple[str, ...] = ()
+
+    def wants(self, path: str) -> bool:
+        """Whether the content of the file at this path is wanted."""
+        return self.everything or path in self.paths or self.is_below(path)
+
+    def is_below(self, path: str) -> bool:
+        """Whether a path is one of the prefixes, or lies below one."""
+        return any(path == one or path.startswith(one.rstrip("/") + "/") for one in self.prefixes)
+
+
+class Programs(Protocol):
+    """Starts programs in the view where the command ran, in its environment, without a terminal."""
+
+    def output(self, argv: Sequence[str], *, env: Mapping[str, str] = NOTHING) -> str:
+        """Return what a program writes to its standard output (64 MiB at most). Raises: ProgramError."""
+        raise NotImplementedError
+
+    def reading(
+        self, argv: Sequence[str], *, env: Mapping[str, str] = NOTHING, errors: bool = False
+    ) -> AbstractContextManager[BinaryIO]:
+        """Have a program's standard output as a stream, with `errors` that of its errors too.
+
+        The stream must be read to its end. Raises: ProgramError, when the block ends, if the program has failed.
+        """
+        raise NotImplementedError
+
+
+class DamagedError(Exception):
+    """An archive cannot be read whole, and that is the archive's fault."""
+
+
+class Saved(ABC):
+    """An archive of this run's; `name` is what its program calls it."""
+
+    name: str
+    stores: Stores
+
+    @abstractmethod
+    def expected(self) -> Iterator[str]:
+        """Yield the paths that the command had to save, as its dry run lists them now. Raises: ProgramError."""
+
+    @abstractmethod
+    def entries(self) -> Iterator[Entry]:
+        """Yield all that is in the archive, whatever its order. Raises: ProgramError, DamagedError."""
+
+    @abstractmethod
+    def contents(self, selection: Selection) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """Yield path and content, in pieces, of each regular file that is selected. Raises: as `entries`.
+
+        The content of a path must be used up before the next one is asked for. Hard links of an earlier entry are left
+        out.
+        """
+
+
+@dataclass(frozen=True)
+class Span:
+    """When the command ran: Unix time."""
+
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
+class ReadBack:
+    """How what a command line saves can be read back, or why it cannot (`refused`: a sentence).
+
+    `archives` finds what the command has made in its span, and nothing else. `how` says for the plan what is run, by
+    mode. Raises, when called: ProgramError; LookupError with a sentence where the archive cannot be told for sure.
+    """
+
+    refused: str = ""
+    archives: Callable[[Programs, Span], Sequence[Saved]] = field(default=lambda programs, span: ())
+    how: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Read-back: what the command has saved is compared with the frozen view before that goes."""

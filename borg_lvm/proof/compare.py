@@ -1,0 +1,92 @@
+"""One entry of an archive against what the frozen view has at its path, as far as the program stores it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from borg_lvm.plugins.read_back import Acl, Entry, EntryType, Stores
+from borg_lvm.proof import acl
+from borg_lvm.reporting.terminal import shown
+
+SHORTEST = 60
+"""Letters of a value that a difference shows."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What the frozen view has at a path: the fields as those of `Entry`, and how many names the file has."""
+
+    type: EntryType
+    size: int
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    names: int = 1
+    device: int = 0
+    target: str = ""
+    xattrs: Mapping[str, bytes] = field(default_factory=dict)
+    acl: Acl = frozenset()
+    default_acl: Acl = frozenset()
+
+
+def differences(entry: Entry, frozen: Frozen, stores: Stores) -> Iterator[str]:
+    """Yield what differs, each as `WHAT: the archive has X, the frozen view Y`."""
+    if entry.type != frozen.type:
+        yield _differs("type", entry.type, frozen.type)
+        return
+    if entry.type == "file" and entry.linked is None and entry.size not in (None, frozen.size):
+        yield _differs("size", f"{entry.size} bytes", f"{frozen.size} bytes")
+    if entry.type == "link" and entry.target not in (None, frozen.target):
+        yield _differs("link target", repr(entry.target), repr(frozen.target))
+    if entry.type.endswith("device") and entry.device not in (None, frozen.device):
+        yield _differs("device number", str(entry.device), str(frozen.device))
+    if entry.type != "link" and entry.mode not in (None, frozen.mode):
+        yield _differs("mode", f"{entry.mode or 0:04o}", f"{frozen.mode:04o}")
+    for what, mine, theirs in (("owner", entry.uid, frozen.uid), ("group", entry.gid, frozen.gid)):
+        if mine not in (None, theirs):
+            yield _differs(what, str(mine), str(theirs))
+    if entry.mtime is not None and abs(entry.mtime - frozen.mtime) >= stores.mtime_step:
+        yield _differs("modification time", _moment(entry.mtime), _moment(frozen.mtime))
+    yield from _attributes(entry, frozen, stores)
+
+
+def _attributes(entry: Entry, frozen: Frozen, stores: Stores) -> Iterator[str]:
+    if entry.xattrs is not None:
+        there = {name: value for name, value in frozen.xattrs.items() if name.startswith(stores.xattrs)}
+        for name in sorted({*entry.xattrs, *there}):
+            if entry.xattrs.get(name) != there.get(name):
+                yield _differs(f"extended attribute {name}", _value(entry.xattrs.get(name)), _value(there.get(name)))
+    access, known = (None if one is None else acl.beside_mode(one) for one in (entry.acl, frozen.acl))
+    for what, mine, theirs in (
+        ("access control list", access, known or frozenset()),
+        ("default access control list", entry.default_acl, frozen.default_acl),
+    ):
+        if mine is not None and mine != theirs:
+            yield _differs(what, _list(mine - theirs), _list(theirs - mine))
+
+
+def _differs(what: str, mine: str, theirs: str) -> str:
+    return shown(f"{what}: the archive has {_short(mine)}, the frozen view {_short(theirs)}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHORTEST else f"{text[:SHORTEST]}…"
+
+
+def _value(value: bytes | None) -> str:
+    return "none" if value is None else repr(value)[1:]
+
+
+def _list(entries: Acl) -> str:
+    return " ".join(sorted(entries)) or "no such entry"
+
+
+def _moment(ns: int) -> str:
+    seconds, rest = divmod(ns, 10**9)
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:09d}"
+    except (ValueError, OverflowError):  # a year that Python does not know
+        return f"{seconds}.{rest:09d}"

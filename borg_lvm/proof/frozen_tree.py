@@ -1,0 +1,167 @@
+"""The frozen view as the comparison sees it: what is at a path, by descriptor, through no symbolic link.
+
+For a process that is in the view. A path is looked up below the mount that covers it, which no other user can change.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from borg_lvm.linux import safe_open
+from borg_lvm.plugins.read_back import EntryType
+from borg_lvm.proof import acl
+from borg_lvm.proof.compare import Frozen
+
+TYPES: Mapping[int, EntryType] = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "link",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "character device",
+    stat.S_IFBLK: "block device",
+}
+ACLS = "system.posix_acl_access", "system.posix_acl_default"
+PIECE = 1 << 20
+"""Bytes of a file that are read at once."""
+_NO_SUCH = (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOSYS)
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+class FrozenTree:
+    """The view: `covers` are the paths that show snapshots, `devices` their `st_dev`, `live` what is read live.
+
+    `ways` says where sources lead that are given by a name with a symbolic link in it.
+    """
+
+    def __init__(
+        self, covers: Sequence[str], devices: Sequence[int], live: Sequence[str], ways: Mapping[str, str]
+    ) -> None:
+        self._covers = sorted(covers, key=len, reverse=True)
+        self._devices = frozenset(devices)
+        self._live = tuple(live)
+        self._ways = sorted(((name, real) for name, real in ways.items() if name != real), reverse=True)
+        self._open: dict[str, int] = {}
+        self._known: tuple[str, int] | None = None
+
+    def real(self, path: str) -> str:
+        """Return the path without the symbolic links that are on the way to its source."""
+        for name, real in self._ways:
+            if _is_below(path, name):
+                return real.rstrip("/") + path[len(name.rstrip("/")) :] or "/"
+        return path
+
+    def is_live(self, path: str) -> bool:
+        """Whether a path lies in what the command reads live."""
+        real = self.real(path)
+        cover = len(self._cover(real))
+        return any(_is_below(real, one) and len(one) >= cover for one in self._live)
+
+    def _cover(self, real: str) -> str:
+        return next((one for one in self._covers if _is_below(real, one)), "")
+
+    @contextmanager
+    def _opened(self, path: str) -> Iterator[int]:
+        """Have what is at a path open (O_PATH), which may be a link itself. Raises: OSError."""
+        real = self.real(path)
+        cover = self._cover(real)
+        folder, name = os.path.split(real.rstrip("/") or "/")
+        if real.rstrip("/") == cover.rstrip("/"):
+            folder, name = real, "."
+        fd = os.open(name or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder(folder or "/", cover))
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _folder(self, folder: str, cover: str) -> int:
+        """Return a descriptor of a directory, which stays open until the next one is wanted: most come in a row."""
+        if self._known and self._known[0] == folder:
+            return self._known[1]
+        base = cover or "/"
+        if base not in self._open:
+            self._open[base] = safe_open.opened(base, flags=safe_open.FOLDER)
+        if not _is_below(folder, base):  # the cover is a file
+            fd = safe_open.opened(folder, flags=safe_open.FOLDER)
+        else:
+            fd = safe_open.opened(folder[len(base.rstrip("/")) :].lstrip("/"), self._open[base], safe_open.FOLDER)
+        if self._known:
+            os.close(self._known[1])
+        self._known = (folder, fd)
+        return fd
+
+    def look(self, path: str) -> Frozen | None:
+        """Return what is at a path; None if nothing is. Raises: NotFrozenError if it is of no snapshot; OSError."""
+        try:
+            with self._opened(path) as fd:
+                info = os.fstat(fd)
+                if info.st_dev not in self._devices:
+                    raise NotFrozenError
+                return _frozen(fd, info)
+        except OSError as error:
+            if error.errno in _GONE:
+                return None
+            raise
+
+    def identity(self, path: str) -> tuple[int, int] | None:
+        """Return `st_dev` and inode of what is at a path; None if nothing is. Raises: OSError."""
+        try:
+            with self._opened(path) as fd:
+                info = os.fstat(fd)
+        except OSError as error:
+            if error.errno in _GONE:
+                return None
+            raise
+        return info.st_dev, info.st_ino
+
+    def content(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a regular file, in pieces. Raises: OSError."""
+        with self._opened(path) as seen:
+            fd = safe_open.reopened(seen, os.O_RDONLY)
+        try:
+            while piece := os.read(fd, PIECE):
+                yield piece
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # the server's own data belong there
+        finally:
+            os.close(fd)
+
+
+class NotFrozenError(Exception):
+    """What is at a path is of no snapshot."""
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return folder in ("/", path) or path.startswith(f"{folder.rstrip('/')}/")
+
+
+def _frozen(fd: int, info: os.stat_result) -> Frozen:
+    kind = TYPES[stat.S_IFMT(info.st_mode)]
+    target = os.readlink("", dir_fd=fd) if kind == "link" else ""
+    found = dict(_attributes(fd))
+    lists = [acl.from_xattr(found.pop(name)) if name in found else frozenset[str]() for name in ACLS]
+    return Frozen(
+        kind, info.st_size, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, info.st_mtime_ns, info.st_nlink,
+        info.st_rdev, target, found, *lists,
+    )  # fmt: skip
+
+
+def _attributes(fd: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the extended attributes of what a descriptor stands for; of a symbolic link too."""
+    place = safe_open.magic(fd)
+    try:
+        # The magic link leads to the very inode, a symbolic link is not followed further (path_resolution(7)).
+        names = os.listxattr(place)
+    except OSError as error:
+        if error.errno in _NO_SUCH:
+            return
+        raise
+    for name in names:
+        try:
+            yield name, os.getxattr(place, name)
+        except OSError as error:
+            if error.errno not in _NO_SUCH:
+                raise

@@ -1,0 +1,146 @@
+"""What came of reading back what the command has saved: as data, and in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from borg_lvm.config.proof_settings import PlannedProof
+from borg_lvm.planning.snapshot_size import human
+from borg_lvm.reporting.terminal import shown
+
+State = Literal["proven", "differs", "limit", "not proven"]
+"""`proven`: all that was to be compared is the same. `limit`: so far, when the time was up. `not proven`: it could not
+be read back, or nothing was to be."""
+MOST = 10
+"""How many differences are named."""
+MAY_TAKE = {
+    "list": "as long as listing the archive does, and a walk over the sources",
+    "sample": "as long as listing the archive and reading {files} files of it, and a walk over the sources",
+    "all": "as long as a restore",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A path of an archive that is not what the frozen view has there, and what differs."""
+
+    archive: str
+    path: str
+    what: str
+
+    def __str__(self) -> str:
+        return shown(f"{self.path}: {self.what} ({self.archive})" if self.path else f"{self.what} ({self.archive})")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared. `bytes` are those of contents; `live` entries were read live, and not compared.
+
+    `count` is the number of all differences, of which the first few are named. `why` says why it is not proven.
+    `unchecked` are sentences about what could not be compared.
+    """
+
+    mode: str
+    state: State
+    seed: int = 0
+    seconds: float = 0.0
+    archives: tuple[str, ...] = ()
+    entries: int = 0
+    files: int = 0
+    bytes: int = 0
+    live: int = 0
+    differences: tuple[Difference, ...] = ()
+    count: int = 0
+    why: str = ""
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """The archives that differ."""
+        return tuple(dict.fromkeys(one.archive for one in self.differences))
+
+    def reasons(self) -> Iterator[str]:
+        """Yield what differs, path by path."""
+        yield from map(str, self.differences)
+        more = self.count - len(self.differences)
+        if more > 0:
+            yield f"and {more} more differences"
+
+
+def line(proof: Proof) -> str:
+    """Return what was read back, on one line."""
+    compared = f"{proof.entries:,} entries and the content of {proof.files:,} files ({human(proof.bytes)})"
+    names = ", ".join(proof.archives)
+    where = f"of {names} " if names else ""
+    live = f"; {proof.live:,} were read live and not compared" if proof.live else ""
+    took = f" in {proof.seconds:.1f} s"
+    if proof.state == "proven":
+        text = f"read back: {compared} {where}are as frozen{took}{live}"
+    elif proof.state == "limit":
+        text = f"read back until the time limit: {compared} {where}are as frozen{took}; the rest was not compared{live}"
+    elif proof.state == "differs":
+        text = f"read back: {proof.count:,} differences in {compared} {where}{took.strip()}{live}"
+    else:
+        text = f"not read back: {proof.why}"
+    return shown("; ".join([text, *proof.unchecked]))
+
+
+def as_data(proof: Proof) -> dict[str, Any]:
+    """Return the proof for the certificate; sizes in bytes."""
+    return {
+        "mode": proof.mode,
+        "state": proof.state,
+        "seed": proof.seed,
+        "seconds": round(proof.seconds, 3),
+        "archives": list(proof.archives),
+        "entries": proof.entries,
+        "files": proof.files,
+        "bytes": proof.bytes,
+        "live": proof.live,
+        "count": proof.count,
+        "differences": [
+            {"archive": one.archive, "path": shown(one.path) or None, "what": one.what} for one in proof.differences
+        ],
+        "why": proof.why or None,
+        "unchecked": list(proof.unchecked),
+    }
+
+
+def from_data(data: Mapping[str, Any]) -> Proof:
+    """Return the proof that `as_data` has written. Raises: ValueError when it is none."""
+    try:
+        differences = tuple(Difference(one["archive"], one["path"] or "", one["what"]) for one in data["differences"])
+        lists = {name: tuple(data[name]) for name in ("archives", "unchecked")}
+        return Proof(**{**data, **lists, "differences": differences, "why": data["why"] or ""})
+    except (KeyError, TypeError) as error:
+        raise ValueError("not a proof") from error
+
+
+def told(planned: PlannedProof) -> str:
+    """Say what will be proven, and what it costs."""
+    parts = {
+        "list": "every name and its attributes",
+        "sample": f"every name and its attributes, and the content of {planned.files} files ({human(planned.bytes)} at "
+        "most)",
+        "all": "every name, its attributes and its content",
+    }
+    first = f"; all of {', '.join(planned.first)} first" if planned.first and planned.mode == "sample" else ""
+    cost = MAY_TAKE[planned.mode].format(files=planned.files)
+    how = f", by {planned.how}" if planned.how else ""
+    return f"{parts[planned.mode]}{first}{how}. It takes {cost}; {planned.time_limit:g} s at most"
+
+
+def planned_data(proof: PlannedProof | None) -> Mapping[str, object] | None:
+    """Return it for machines."""
+    if proof is None:
+        return None
+    return {
+        "mode": proof.mode,
+        "files": proof.files,
+        "bytes": proof.bytes,
+        "time_limit": proof.time_limit,
+        "first": list(proof.first),
+        "how": proof.how or None,
+    }

@@ -1,0 +1,145 @@
+"""Reads a tar archive as a stream: the members and their contents, with no memory of those that have passed.
+
+Forms: ustar, GNU and pax (tarfile of Python's). Extended attributes and access control lists are those that GNU tar,
+star, borg and restic write into pax headers.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import stat
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from borg_lvm.plugin_api import DamagedError, Entry, EntryType, Programs, acl, subprocesses
+
+TYPES: dict[bytes, EntryType] = {
+    tarfile.DIRTYPE: "directory",
+    tarfile.SYMTYPE: "link",
+    tarfile.FIFOTYPE: "fifo",
+    tarfile.CHRTYPE: "character device",
+    tarfile.BLKTYPE: "block device",
+}
+XATTR, ACCESS, DEFAULT = "SCHILY.xattr.", "SCHILY.acl.access", "SCHILY.acl.default"
+PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member, and its content in pieces, which must be used up before the next member is asked for."""
+
+    info: tarfile.TarInfo
+    pieces: Iterator[bytes]
+
+
+def members(stream: BinaryIO) -> Iterator[Member]:
+    """Yield all members. Raises: DamagedError when the archive is none, or ends too early."""
+    with (
+        _explained(),
+        tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape", bufsize=1 << 17) as archive,
+    ):
+        for info in archive:
+            yield Member(info, _pieces(archive, info))
+            archive.__dict__["members"].clear()  # those that have passed; it would keep them all
+
+
+@contextmanager
+def judged(
+    programs: Programs,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    damage: re.Pattern[str],
+    warnings: frozenset[int] = frozenset(),
+) -> Iterator[BinaryIO]:
+    """Have the output of a program that reads an archive. Raises: DamagedError if its words say so, ProgramError.
+
+    With one of `warnings` as its status it has written all that it could, which is for the comparison to judge.
+    What breaks off because the program has failed is no damage of the archive.
+    """
+    early = None
+    try:
+        with programs.reading(argv, env=env) as stream:
+            try:
+                yield stream
+            except DamagedError as error:
+                early = error
+    except subprocesses.ProgramError as error:
+        if damage.search(error.stderr):
+            raise DamagedError(": ".join([error.brief, *error.details[-1:]])) from error
+        if error.returncode not in warnings:
+            raise
+    if early:
+        raise early
+
+
+def _pieces(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Iterator[bytes]:
+    file = archive.extractfile(info) if info.isreg() else None
+    with _explained():
+        while file and (piece := file.read(PIECE)):
+            yield piece
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, EOFError) as error:
+        raise DamagedError(f"the tar archive is damaged: {error}") from error
+
+
+def entry(info: tarfile.TarInfo, path: str, linked: str, *, xattrs: bool, lists: bool) -> Entry:
+    """Return a member as what it says of `path`; `linked` is what a hard link leads to.
+
+    `xattrs`, `lists`: whether extended attributes and access control lists are stored, which a hard link has none of.
+    """
+    kind = TYPES.get(info.type, "file")
+    headers = info.pax_headers
+    return Entry(
+        path,
+        kind,
+        size=info.size if kind == "file" else None,
+        mode=stat.S_IMODE(info.mode),
+        uid=info.uid,
+        gid=info.gid,
+        mtime=mtime(info),
+        target=info.linkname if kind == "link" else None,
+        linked=linked if info.islnk() else None,
+        device=os.makedev(info.devmajor, info.devminor) if kind.endswith("device") else None,
+        xattrs=_xattrs(headers) if xattrs and not info.islnk() else None,
+        acl=_list(headers.get(ACCESS, "")) if lists and not info.islnk() else None,
+        default_acl=_list(headers.get(DEFAULT, "")) if lists and not info.islnk() else None,
+    )
+
+
+def mtime(info: tarfile.TarInfo) -> int:
+    """Return the modification time in ns: pax writes it as a decimal, which a float cannot hold."""
+    text = info.pax_headers.get("mtime")
+    if text is None:
+        return int(info.mtime) * 10**9
+    sign = -1 if text.startswith("-") else 1
+    whole, _, rest = text.lstrip("-").partition(".")
+    return sign * (int(whole) * 10**9 + int(rest[:9].ljust(9, "0") or "0"))
+
+
+def _xattrs(headers: Mapping[str, str]) -> dict[str, bytes]:
+    found = {name.removeprefix(XATTR): value for name, value in headers.items() if name.startswith(XATTR)}
+    return {name: os.fsencode(value) for name, value in found.items() if not name.startswith("system.posix_acl_")}
+
+
+def _list(text: str) -> frozenset[str]:
+    """Read a list, in which GNU tar has names for users and groups, as numbers."""
+    return frozenset(_numbered(line) for line in acl.from_text(text))
+
+
+def _numbered(line: str) -> str:
+    tag, who, bits = line.split(":")
+    if who and not who.isdigit():
+        with suppress(KeyError):  # a name that is not known here any more
+            who = str(pwd.getpwnam(who).pw_uid if tag == "user" else grp.getgrnam(who).gr_gid)
+    return f"{tag}:{who}:{bits}"
