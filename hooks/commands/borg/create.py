@@ -32,12 +32,12 @@ def read(invocation: Invocation, line: Line) -> Reading:
     saves_nothing = dry_run and not problems
     nothing = _without_paths(line)
     problems += [] if nothing else _refused(invocation, line)
-    roots, unread = ([], []) if nothing or line.command.has(*ELSEWHERE) else _roots(invocation, line)
+    named, unread = ([], []) if nothing or line.command.has(*ELSEWHERE) else roots(invocation, line)
     problems += unread
     lists = [invocation.absolute(path) for path in line.command.values("--patterns-from")]
-    ours = additions.split([_source(invocation, path) for path in roots if path != "-"], lists, invocation.env)
+    ours = additions.split([_source(invocation, path) for path in named if path != "-"], lists, invocation.env)
     clear = not problems
-    if set(roots) == {"-"}:
+    if set(named) == {"-"}:
         nothing = "borg create reads standard input alone, no source paths; run it without borg-lvm"
     elif ours.live and not ours.sources:
         nothing = "borgmatic gives borg its own files and dumps alone, no source paths; there is nothing to freeze"
@@ -59,7 +59,7 @@ def read(invocation: Invocation, line: Line) -> Reading:
         archive="" if dry_run else _archive(line.location),
         warnings=WARNINGS,
         no_paths=bool(nothing) and clear,
-        excluded=excludes.read(invocation, line.command, _absolute(invocation, roots, ours.sources)),
+        excluded=excludes.read(invocation, line.command, _absolute(invocation, named, ours.sources)),
     )
 
 
@@ -108,7 +108,7 @@ def _settings(invocation: Invocation) -> Iterator[str]:
             )
 
 
-def _roots(invocation: Invocation, line: Line) -> tuple[list[str], list[str]]:
+def roots(invocation: Invocation, line: Line) -> tuple[list[str], list[str]]:
     """Return the recursion roots in the order given: words after the archive, and `R` lines of patterns.
 
     And which files of patterns cannot be read, and why.
@@ -118,23 +118,23 @@ def _roots(invocation: Invocation, line: Line) -> tuple[list[str], list[str]]:
     """
     ignores_empty = line.releases[0].release >= option_tables.IGNORES_EMPTY_PATHS
     archive_seen = False
-    roots: list[str | None] = []
+    found: list[str | None] = []
     problems: list[str] = []
     for item in line.command.items:
         if isinstance(item, options.Word):
             if archive_seen and not (ignores_empty and item.text == ""):
-                roots.append(item.text)
+                found.append(item.text)
             archive_seen = True
         elif item.name == "--pattern":
-            roots.append(patterns.borg_root(item.value or ""))
+            found.append(patterns.borg_root(item.value or ""))
         elif item.name == "--patterns-from":
             try:
                 content = patterns.text(invocation, item.value or "", "borg's pattern file")
             except patterns.UnreadableError as error:
                 problems.append(str(error))
             else:
-                roots += map(patterns.borg_root, patterns.clean_lines(content))
-    return [root for root in roots if root is not None], problems
+                found += map(patterns.borg_root, patterns.clean_lines(content))
+    return [root for root in found if root is not None], problems
 
 
 def _source(invocation: Invocation, path: str) -> str:

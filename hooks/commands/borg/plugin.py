@@ -6,7 +6,7 @@ import os
 import shlex
 from dataclasses import replace
 
-from borg_lvm.plugin_api import Invocation, Marked, Reading, Tainted, hookimpl, wrappers
+from borg_lvm.plugin_api import Invocation, Marked, ReadBack, Reading, Tainted, hookimpl, wrappers
 from borg_lvm_hooks.commands.borg import command_lines, create, places, version
 from borg_lvm_hooks.commands.borg.command_lines import Line
 from borg_lvm_hooks.commands.parsers import options, patterns
@@ -41,6 +41,32 @@ def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> Marked | None:
 
     given = options.Parsed((*line.main.given(), *line.command.given()))
     return taint.mark(invocation, tainted, repository, given)
+
+
+@hookimpl
+def borg_lvm_read_back(invocation: Invocation) -> ReadBack | None:
+    """Read back the archive that `borg create REPOSITORY::ARCHIVE …` has made; borg 2 is not followed there."""
+    if not command_lines.is_borg(invocation.program):
+        return None
+    line, reading = _understood(invocation, 0)
+    repository = places.repository_of(line.location, invocation)
+    if line.action != "create" or "::" not in line.location or not repository or reading.problems:
+        return ReadBack("borg-lvm cannot tell which archive this command line makes (borg 1's `create` is followed)")
+    if line.command.has("--timestamp"):
+        return ReadBack("the archive has a time of the command line's (--timestamp), by which it is not found")
+    if reading.reads_devices:
+        return ReadBack("what is on a device (--read-special) is not compared")
+    from borg_lvm_hooks.commands.borg import read_back, taint
+
+    made = read_back.creation(
+        invocation.argv[:1], line.main, line.command, create.roots(invocation, line)[0], invocation.cwd
+    )
+    if made is None:
+        return ReadBack("the sources must all be absolute paths, or all relative ones, without `..` and `/./` in them")
+    given = options.Parsed((*line.main.given(), *line.command.given()))
+    place = taint.place(invocation, repository, given)
+    is_ours = taint.same_words(invocation)
+    return ReadBack("", lambda programs, span: read_back.archives(place, made, is_ours, programs, span), read_back.HOW)
 
 
 def read_arguments(invocation: Invocation, depth: int = 0) -> Reading:

@@ -43,10 +43,19 @@ class Repository:
 
 def mark(invocation: Invocation, tainted: Tainted, repository: str, given: options.Parsed) -> Marked:
     """Mark the archive that this command line has made, if there is one."""
+    borg = Borg(place(invocation, repository, given), tainted)
+    return borg.marked(borg.made(same_words(invocation)))
+
+
+def place(invocation: Invocation, repository: str, given: options.Parsed) -> Repository:
+    """Return where a command line of borg's has its archive made."""
+    return Repository((invocation.argv[0],), repository, common(given), hosts=hosts(invocation.env))
+
+
+def same_words(invocation: Invocation) -> IsOurs:
+    """Return what tells whether an archive was made by this very command line."""
     command = words(invocation.argv[1:])
-    place = Repository((invocation.argv[0],), repository, common(given), hosts=hosts(invocation.env))
-    borg = Borg(place, tainted)
-    return borg.marked(borg.made(lambda said: words(said) == command))
+    return lambda said: words(said) == command
 
 
 NONE = "borg has saved no archive in this run"
@@ -125,7 +134,10 @@ class Borg:
 
     def marked(self, made: Sequence[Archive]) -> Marked:
         """Do with each archive what is wished, but for those that are sound."""
-        return Marked(tuple(map(self._mark, made)) or (NONE,), bool(made) and all(one.sound for one in made))
+        only = self._tainted.only
+        wrong = [one for one in made if not only or self._archive(one.name) in only]
+        lines = tuple(map(self._mark, wrong)) or ((NONE,) if not made else ())
+        return Marked(lines, bool(wrong) and all(one.sound for one in wrong))
 
     def _mark(self, archive: Archive) -> str:
         name = archive.name

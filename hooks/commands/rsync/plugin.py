@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from borg_lvm.plugin_api import Invocation, LivePath, Reading, hookimpl
+from borg_lvm.plugin_api import Invocation, LivePath, ReadBack, Reading, hookimpl
 from borg_lvm_hooks.commands.parsers import excludes, options, patterns
 from borg_lvm_hooks.commands.rsync import file_list
 from borg_lvm_hooks.commands.rsync.option_table import TABLE
@@ -70,6 +70,21 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         warnings=frozenset((24,)),  # a file vanished while it was read
         excluded=excludes.rsync(invocation, parsed, tuple(_roots(parsed, sources))),
     )
+
+
+@hookimpl
+def borg_lvm_read_back(invocation: Invocation) -> ReadBack | None:
+    """Read back what `rsync … SOURCE… DESTINATION` has copied to a directory of this machine."""
+    reading = borg_lvm_read_command(invocation)
+    if reading is None:
+        return None
+    parsed = options.read(invocation.argv[1:], TABLE, options.POPT)
+    *given, destination = parsed.words or ("",)
+    if reading.problems or is_remote(destination):
+        return ReadBack(next(iter(reading.problems), "the destination is on another machine"))
+    from borg_lvm_hooks.commands.rsync import read_back
+
+    return read_back.answer(invocation, parsed, given, destination)
 
 
 def _roots(parsed: options.Parsed, sources: tuple[str, ...]) -> Iterator[tuple[str, str]]:

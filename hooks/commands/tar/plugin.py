@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from borg_lvm.plugin_api import Invocation, LivePath, Reading, hookimpl
+from borg_lvm.plugin_api import Invocation, LivePath, ReadBack, Reading, hookimpl
 from borg_lvm_hooks.commands.parsers import excludes, options, patterns
 from borg_lvm_hooks.commands.tar import names as tar_names
 from borg_lvm_hooks.commands.tar.option_table import TABLE
@@ -36,10 +36,8 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
     if invocation.program not in ("tar", "gtar", "gnutar"):
         return None
     given = invocation.env.get("TAR_OPTIONS", "")
-    before = tar_names.words(given)
-    problems = [TAR_OPTIONS] if given.strip() and not before else []
-    # As getopt_long gets them: TAR_OPTIONS first, a bundle without a dash taken apart.
-    parsed = options.read(before + _without_bundle(list(invocation.argv[1:])), TABLE, options.GETOPT)
+    problems = [TAR_OPTIONS] if given.strip() and not tar_names.words(given) else []
+    parsed = _parsed(invocation)
     problems += options.complaints("tar", parsed)
     modes = [item.name for item in parsed.given() if item.name in MODES]
     action = modes[-1].removeprefix("--") if modes else ""
@@ -66,6 +64,28 @@ def borg_lvm_read_command(invocation: Invocation) -> Reading | None:
         warnings=frozenset((1,)),  # a file changed while it was read
         excluded=excludes.tar(parsed, tuple(zip(names.words, sources, strict=True))),
     )
+
+
+@hookimpl
+def borg_lvm_read_back(invocation: Invocation) -> ReadBack | None:
+    """Read back the archive that `tar --create --file=ARCHIVE …` has written."""
+    reading = borg_lvm_read_command(invocation)
+    if reading is None:
+        return None
+    if reading.problems:
+        return ReadBack(reading.problems[0])
+    parsed = _parsed(invocation)
+    names = tar_names.Names(invocation)
+    names.take(parsed.items)
+    from borg_lvm_hooks.commands.tar import read_back
+
+    return read_back.answer(invocation, parsed, reading.action, names.words, names.sources)
+
+
+def _parsed(invocation: Invocation) -> options.Parsed:
+    """Read the words as getopt_long gets them: TAR_OPTIONS first, a bundle without a dash taken apart."""
+    before = tar_names.words(invocation.env.get("TAR_OPTIONS", ""))
+    return options.read(before + _without_bundle(list(invocation.argv[1:])), TABLE, options.GETOPT)
 
 
 def _without_bundle(args: list[str]) -> list[str]:

@@ -1,0 +1,212 @@
+"""Reads back what GNU tar has written: the archive as a stream, and what had to be in it by a dry run.
+
+The dry run writes to `/dev/null`: tar reads no contents when its archive is `/dev/null` (create.c, `dev_null_output`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+from borg_lvm.plugin_api import DamagedError, Entry, Invocation, Programs, ReadBack, Saved, Selection, Span, Stores
+from borg_lvm_hooks.commands.parsers import options, tar_stream
+from borg_lvm_hooks.commands.tar import names as tar_names
+
+DRY_RUN = "tar --create --file=/dev/null --verbose"
+HOW = {"list": f"{DRY_RUN} and reading the archive", "sample": f"{DRY_RUN} and reading the archive twice"}
+HOW["all"] = HOW["sample"]
+CANNOT = {
+    "--listed-incremental": "an incremental archive has only what has changed",
+    "--incremental": "an incremental archive has only what has changed",
+    "--multi-volume": "an archive of several volumes is not read",
+    "--transform": "its members have other names than the sources",
+    "--strip-components": "its members have other names than the sources",
+}
+COMPRESSORS = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"]\x00\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"LZIP": "lzip",
+    b"\x89LZO": "lzop",
+}
+"""The beginning of a compressed file, and what reads it (magic(5))."""
+KNOWN = frozenset("gzip pigz bzip2 pbzip2 lbzip2 xz pxz zstd pzstd lzip plzip lzop".split())
+"""Programs of `--use-compress-program` that write what one of these reads."""
+DAMAGE = re.compile(r"crc error|invalid|corrupt|unexpected end|integrity|checksum|[Dd]ecoding error", re.IGNORECASE)
+DEVICE = re.compile("/dev/(?!shm/)")
+UNHELPFUL = frozenset(
+    """--file --verbose --totals --checkpoint --checkpoint-action --index-file --gzip --bzip2 --xz --lzip --lzma --lzop
+    --zstd --compress --auto-compress --use-compress-program --verify --block-number --full-time --quoting-style --utc
+    --show-transformed-names --to-command""".split()
+)
+"""Options that change how the archive is written, or what is said, not what is saved."""
+OVERRIDES = {"mode": ("--mode",), "uid": ("--owner", "--owner-map"), "gid": ("--group", "--group-map")}
+
+
+@dataclass(frozen=True)
+class Creation:
+    """The `tar --create` that has made an archive: its dry run, and where the names in the archive lead.
+
+    `without` are the fields of an entry that its options set to something else.
+    """
+
+    archive: str
+    dry_run: tuple[str, ...]
+    places: tuple[tuple[str, str], ...]
+    stores: Stores
+    xattrs: bool
+    lists: bool
+    without: tuple[str, ...]
+
+    def path(self, stored: str) -> str:
+        """Return where a member lay. Raises: DamagedError for a name that no source leads to."""
+        name = stored.rstrip("/") or "/"
+        for prefix, place in self.places:
+            if name == prefix or not prefix or name.startswith(prefix.rstrip("/") + "/"):
+                return os.path.normpath(f"{place.rstrip('/')}/{name[len(prefix) :].lstrip('/')}")
+        raise DamagedError(f"the archive has {stored!r}, which lies below no source")
+
+
+def answer(
+    invocation: Invocation, parsed: options.Parsed, action: str, words: Sequence[str], sources: Sequence[str]
+) -> ReadBack:
+    """Say how what a command line makes is read back."""
+    if why := _refused(invocation, parsed, action, words):
+        return ReadBack(why)
+    (archive,) = _archives(invocation, parsed)
+    made = Creation(
+        invocation.absolute(archive),
+        (invocation.argv[0], *_dry_run(parsed)),
+        _places(parsed, words, sources),
+        Stores(_step(parsed), hard_links=not parsed.has("--hard-dereference")),
+        parsed.has("--xattrs") and not parsed.has("--xattrs-include", "--xattrs-exclude", "--no-xattrs"),
+        parsed.has("--acls") and not parsed.has("--no-acls"),
+        tuple(_without(parsed)),
+    )
+
+    def archives(programs: Programs, span: Span) -> Sequence[Saved]:
+        if not os.path.isfile(made.archive):
+            raise LookupError(f"there is no archive {made.archive}")
+        return [TarArchive(made, programs)]
+
+    return ReadBack("", archives, HOW)
+
+
+def _archives(invocation: Invocation, parsed: options.Parsed) -> tuple[str, ...]:
+    return parsed.values("--file") or tuple(filter(None, [invocation.env.get("TAPE", "")]))
+
+
+def _refused(invocation: Invocation, parsed: options.Parsed, action: str, words: Sequence[str]) -> str:
+    if action != "create":
+        return f"tar --{action} adds to an archive, which has other members as well"
+    archives = _archives(invocation, parsed)
+    if len(archives) != 1 or archives[0] == "-" or DEVICE.match(archives[0]):
+        return "tar writes to its standard output or to a device: name a file (--file)"
+    if ":" in archives[0].partition("/")[0] and not parsed.has("--force-local"):
+        return "tar writes to another machine, from which the archive is not read"
+    return next((f"{why} (tar's option {name})" for name, why in CANNOT.items() if parsed.has(name)), "") or _unclear(
+        parsed, words
+    )
+
+
+def _unclear(parsed: options.Parsed, words: Sequence[str]) -> str:
+    """Say why an archive cannot be read, or its names do not lead back to the sources."""
+    program = parsed.last("--use-compress-program")
+    if program and os.path.basename(program.split()[0]) not in KNOWN:
+        return f"nobody knows how to read what {program.split()[0]} has written"
+    stored = [_stored(parsed, word) for word in words]
+    if any(".." in word.split("/") for word in words) or len(set(stored)) != len(stored):
+        return "the sources of tar must have names that lead back to them: each a name of its own, without `..`"
+    return ""
+
+
+def _stored(parsed: options.Parsed, word: str) -> str:
+    """Return how tar stores a name that it is given: without slashes at its ends, unless told otherwise."""
+    name = word.rstrip("/") or "/"
+    return name if parsed.has("--absolute-names") else name.lstrip("/")
+
+
+def _places(parsed: options.Parsed, words: Sequence[str], sources: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    pairs = [(_stored(parsed, word), source) for word, source in zip(words, sources, strict=True)]
+    return tuple(sorted(pairs, key=lambda pair: len(pair[0]), reverse=True))
+
+
+def _step(parsed: options.Parsed) -> int:
+    """Return how exact tar's times are, in ns: only POSIX archives have fractions of a second."""
+    given = [item for item in parsed.given() if item.name in ("--format", "--posix", "--old-archive", "--portability")]
+    last = given[-1] if given else None
+    posix = last is not None and (last.name == "--posix" or last.value in ("posix", "pax"))
+    implied = last is None and parsed.has("--xattrs", "--acls", "--selinux")
+    return 1 if posix or implied else 10**9
+
+
+def _without(parsed: options.Parsed) -> Iterator[str]:
+    for field, names in OVERRIDES.items():
+        if parsed.has(*names):
+            yield field
+    if parsed.has("--mtime"):
+        yield "mtime"
+
+
+def _dry_run(parsed: options.Parsed) -> Iterator[str]:
+    """Yield the words of the same command line that saves nothing and lists all, by the names in the archive."""
+    yield from ("--file=/dev/null", "--verbose", "--quoting-style=escape", "--show-transformed-names")
+    for item in parsed.items:
+        if isinstance(item, options.Word):
+            yield item.text if not item.text.startswith("-") else f"--add-file={item.text}"
+        elif item.name in UNHELPFUL:
+            continue
+        elif item.value is None or item.name.startswith("--"):
+            yield item.name if item.value is None else f"{item.name}={item.value}"
+        else:
+            yield from (item.name, item.value)
+
+
+class TarArchive(Saved):
+    """An archive of tar's."""
+
+    def __init__(self, made: Creation, programs: Programs) -> None:
+        self.name, self.stores = made.archive, made.stores
+        self._made, self._programs = made, programs
+
+    def expected(self) -> Iterator[str]:
+        """Yield what tar would save now."""
+        with self._programs.reading(self._made.dry_run, env={"TAR_OPTIONS": ""}) as stream:
+            for line in stream:
+                yield self._made.path(tar_names.unquote(os.fsdecode(line.rstrip(b"\n"))))
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield all members."""
+        for member in self._members():
+            info = member.info
+            linked = self._made.path(info.linkname) if info.islnk() else ""
+            found = tar_stream.entry(
+                info, self._made.path(info.name), linked, xattrs=self._made.xattrs, lists=self._made.lists
+            )
+            overridden: dict[str, Any] = dict.fromkeys(self._made.without)
+            yield replace(found, **overridden)
+
+    def contents(self, selection: Selection) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """Yield the contents of those that are wanted; all of the archive is read for that."""
+        for member in self._members():
+            if member.info.isreg():
+                path = self._made.path(member.info.name)
+                if selection.wants(path):
+                    yield path, member.pieces
+
+    def _members(self) -> Iterator[tar_stream.Member]:
+        with self._reading() as stream:
+            yield from tar_stream.members(stream)
+
+    def _reading(self) -> AbstractContextManager[BinaryIO]:
+        with open(self._made.archive, "rb") as file:
+            head = file.read(8)
+        program = next((name for magic, name in COMPRESSORS.items() if head.startswith(magic)), "")
+        argv = [program, "-dc", "--", self._made.archive] if program else ["cat", "--", self._made.archive]
+        return tar_stream.judged(self._programs, argv, {}, DAMAGE)

@@ -1,0 +1,124 @@
+"""What a command has saved is read back, and each fault of an archive is found; a sound one passes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rig import Rig
+from tests.system.support.backups import tampered
+from tests.system.support.backups.archives import Borg
+from tests.system.support.backups.tampered import FAULTS, Program
+from tests.system.support.runs.live import assert_nothing_left, tidy
+from tests.system.support.runs.program import Said, borg_lvm
+
+pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A program that saves a tree: its words, its environment, and where it keeps what it saves."""
+
+    program: Program
+    words: Sequence[str | Path]
+    env: dict[str, str]
+    repository: Path
+
+    @classmethod
+    def made(cls, name: str, folder: Path, tree: Path) -> Saving:
+        """Make what the program needs, in a folder that is not frozen: of a file system with attributes, for copies."""
+        return MADE[name](folder if name == "borg" else tree.parent / "saved", tree)
+
+    def run(self, program: Path | str, mode: str, status: int) -> Said:
+        """Run the program as one of ours, with its result proven."""
+        said = borg_lvm("run", "--prove", mode, "--", program, *self.words, env=self.env, status=status)
+        print(said)
+        return said
+
+
+def borg(folder: Path, tree: Path) -> Saving:
+    made = Borg.made(folder)
+    words: list[str | Path] = ["create", "--exclude", f"{tree}/directory/left-alone", made.archive("a"), tree]
+    return Saving(Program("borg", "*' create '*"), words, made.env, made.repository)
+
+
+def tar(folder: Path, tree: Path) -> Saving:
+    folder.mkdir()
+    kept = "--exclude=left-alone", "--format=posix", "--xattrs", "--acls"
+    words: list[str | Path] = [*kept, "-cf", folder / "a.tar", tree]
+    return Saving(Program("tar", "*' -cf '*", dry="*/dev/null*"), words, {}, folder)
+
+
+def rsync(folder: Path, tree: Path) -> Saving:
+    folder.mkdir()
+    words: list[str | Path] = ["-aHAX", "--exclude=left-alone", tree, f"{folder}/"]
+    return Saving(Program("rsync", "*' -aHAX '*"), words, {}, folder)
+
+
+MADE = {"borg": borg, "tar": tar, "rsync": rsync}
+LATER = {"first": "linked"}
+"""Which of two names of one file is saved first, the program decides."""
+EACH = pytest.mark.parametrize("name", sorted(MADE))
+
+
+def proof() -> dict[str, Any]:
+    """Return what the last run's certificate says of its proof."""
+    found: dict[str, Any] = json.loads(borg_lvm("report", "--json").out)["proof"]
+    return found
+
+
+@pytest.fixture
+def tree(rig: Rig) -> Path:
+    """Give a tree on a volume."""
+    volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
+    assert volume.at
+    tampered.make_tree(volume.at / "tree")
+    return volume.at / "tree"
+
+
+@EACH
+@pytest.mark.parametrize("mode", ["list", "sample", "all"])
+def test_a_sound_archive_passes(rig: Rig, tree: Path, name: str, mode: str) -> None:
+    with tidy():
+        saving = Saving.made(name, rig.path("saved"), tree)
+        said = saving.run(saving.program.real, mode, 0)
+        found = proof()
+        assert (found["state"], found["count"], found["unchecked"]) == ("proven", 0, [])
+        assert found["entries"] > len(FAULTS)
+        assert (found["files"] > 0, found["bytes"] > 1 << 20) == ((mode != "list"), (mode != "list"))
+        assert "borg-lvm: read back: " in said.err
+        assert_nothing_left(rig)
+
+
+@EACH
+def test_each_fault_is_found(rig: Rig, tree: Path, name: str) -> None:
+    with tidy():
+        saving = Saving.made(name, rig.path("saved"), tree)
+        altered = tree.parent / "altered"
+        tampered.alter(tree, altered)
+        said = saving.run(saving.program.altered(rig.path("bin"), tree, altered), "all", 74)
+        named = proof()["differences"]
+        assert len({one["path"] for one in named}) == len(named)
+        found = {LATER.get(Path(one["path"]).name, Path(one["path"]).name): one for one in named}
+        for file, what in FAULTS.items():
+            assert file in found, (file, found)
+            assert what in found[file]["what"], (file, found)
+            assert f"{found[file]['path']}: {what}" in said.err
+        assert set(found) == set(FAULTS)
+        assert "BACKUP INVALID" in said.err
+        assert_nothing_left(rig)
+
+
+@EACH
+def test_a_flipped_bit_in_the_repository_is_found(rig: Rig, tree: Path, name: str) -> None:
+    with tidy():
+        saving = Saving.made(name, rig.path("saved"), tree)
+        flip = tampered.flipped(saving.repository)
+        said = saving.run(saving.program.afterwards(rig.path("bin"), flip), "all", 74)
+        assert proof()["state"] == "differs"
+        assert "BACKUP INVALID" in said.err
