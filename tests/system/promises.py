@@ -73,6 +73,14 @@ PROMISES = (
         ),
     ),
     Promise(
+        "`--prove` reads back from the repository what was saved",
+        proofs=(
+            "test_proof.py::test_a_sound_archive_passes[sample-borg]",
+            "test_proof.py::test_each_fault_is_found[tar]",
+            "test_proof.py::test_each_fault_is_found[rsync]",
+        ),
+    ),
+    Promise(
         "No silent fall-back",
         proofs=(
             "test_refusals.py::test_path",
