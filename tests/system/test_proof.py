@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,8 @@ from tests.rig import Rig
 from tests.system.support.backups import tampered
 from tests.system.support.backups.archives import Borg
 from tests.system.support.backups.tampered import FAULTS, Program
-from tests.system.support.runs.live import assert_nothing_left, tidy
-from tests.system.support.runs.program import Said, borg_lvm
+from tests.system.support.runs.live import assert_nothing_left, tidy, wait_for
+from tests.system.support.runs.program import BIN, Said, borg_lvm, start
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
 
@@ -122,3 +124,40 @@ def test_a_flipped_bit_in_the_repository_is_found(rig: Rig, tree: Path, name: st
         said = saving.run(saving.program.afterwards(rig.path("bin"), flip), "all", 74)
         assert proof()["state"] == "differs"
         assert "BACKUP INVALID" in said.err
+
+
+@pytest.fixture
+def hanging(rig: Rig, tree: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Give a run that hangs while it reads back; it has ten seconds for that."""
+    saving = Saving.made("rsync", rig.path("saved"), tree)
+    config, program = rig.path("config.yaml"), saving.program.hanging(rig.path("bin"))
+    config.write_text("prove: {mode: list, time_limit: 10}\n")
+    with start([BIN / "borg-lvm", "run", "--config", config, "--", program, *saving.words]) as running:
+        wait_for((program.parent / "started").exists, "reading back")
+        yield running
+
+
+def test_the_time_limit_ends_it_and_is_told(rig: Rig, hanging: subprocess.Popen[bytes]) -> None:
+    with tidy():
+        _, err = hanging.communicate(timeout=300)
+        assert hanging.returncode == 0, err
+        assert b"read back until the time limit: " in err
+        assert proof()["state"] == "limit"
+        assert_nothing_left(rig)
+
+
+def test_a_signal_ends_it_and_the_run(rig: Rig, hanging: subprocess.Popen[bytes]) -> None:
+    with tidy():
+        hanging.terminate()
+        _, err = hanging.communicate(timeout=300)
+        assert hanging.returncode == 128 + signal.SIGTERM, err
+        assert b"ended by SIGTERM while the backup was read back" in err
+        assert_nothing_left(rig)
+
+
+def test_what_a_kill_leaves_is_cleaned(rig: Rig, hanging: subprocess.Popen[bytes]) -> None:
+    with tidy():
+        hanging.kill()
+        hanging.communicate(timeout=300)
+        borg_lvm("clean")
+        assert_nothing_left(rig)

@@ -37,6 +37,13 @@ case " $* " in {dry}) ;; {saving}) {then} ;; esac
 """
 
 
+HANGING = """\
+#!/bin/sh
+case " $* " in {dry}) : >{started}; exec sleep 600 ;; esac
+exec {program} "$@"
+"""
+
+
 @dataclass(frozen=True)
 class Program:
     """A backup program, and patterns of the shell's for the words of its call that saves, and of its dry run."""
@@ -56,6 +63,10 @@ class Program:
         """Return a program of that name that reads another directory in the place of a tree."""
         facts = {"altered": shlex.quote(str(altered)), "tree": shlex.quote(str(tree))}
         return self._written(folder, ALTERED, facts)
+
+    def hanging(self, folder: Path) -> Path:
+        """Return a program of that name whose dry run does not end; the file `started` tells that it has begun."""
+        return self._written(folder, HANGING, {"started": shlex.quote(str(folder / "started"))})
 
     def afterwards(self, folder: Path, then: str) -> Path:
         """Return a program of that name that does something else when it has saved."""
