@@ -30,6 +30,7 @@ exit status:
 128+N  signal N ended the command, or the run before it
 """
 TRACE = "print every call of a plugin, with its result and duration"
+PROVE = "read back what was saved, and compare it with the snapshots: names and attributes, a sample, everything"
 MOST_SECONDS = 86400
 """The longest time to wait for a lock, as in the configuration."""
 LONGEST_VIEW = 7 * 86400
@@ -170,7 +171,7 @@ def _add_begin_and_end(verbs: argparse._SubParsersAction[_Parser]) -> None:
     begin = _verb(
         verbs, "begin", "take snapshots of the sources and mount them below /run/borg-lvm/view/NAME until `end`"
     )
-    _wrapping(begin)
+    _wrapping(begin, prove="off: have the view although `prove` is configured; what is saved from it is not read back")
     begin.add_argument("name", metavar="NAME", help="the name of the view: letters, digits, - and _")
     begin.add_argument(
         "--limit", type=_limit, metavar="SECONDS", help="remove the view if `end` has not come by then (default: a day)"
@@ -204,7 +205,7 @@ def _common(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--quiet", "-q", action="store_true", help="write warnings and errors only")
 
 
-def _wrapping(verb: argparse.ArgumentParser) -> None:
+def _wrapping(verb: argparse.ArgumentParser, prove: str = PROVE) -> None:
     _common(verb)
     verb.add_argument(
         "--path", action="append", metavar="PATH", type=_path,
@@ -230,10 +231,7 @@ def _wrapping(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--consistency", choices=("instant", "per-volume"), help="one instant over all volumes, or one for each"
     )
-    verb.add_argument(
-        "--prove", choices=("off", "list", "sample", "all"),
-        help="read back what was saved, and compare it with the snapshots: names and attributes, a sample, everything",
-    )  # fmt: skip
+    verb.add_argument("--prove", choices=("off", "list", "sample", "all"), help=prove)
     verb.add_argument("--trace", action="store_true", help=TRACE)
     verb.add_argument(
         "--lock-wait", type=_seconds, metavar="SECONDS", help="how long to wait for another run on the same volume"

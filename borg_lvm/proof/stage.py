@@ -28,7 +28,7 @@ def planned(plan: Plan, invocation: Invocation, hooks: tuple[str, ...], settings
     if answer is None or why:
         raise SourceError(
             f"prove: what the command saves cannot be read back: {why}; nothing was done",
-            remedy="--prove off, or `prove: {mode: off}` in the configuration, runs it without",
+            remedy="run it without: --prove off, or `prove: {mode: off}` in the configuration",
         )
     data = (kept.path for one in plan.applications for kept in one.kept if not kept.missing)
     first = tuple(dict.fromkeys((*settings.always, *data)))
@@ -36,6 +36,16 @@ def planned(plan: Plan, invocation: Invocation, hooks: tuple[str, ...], settings
     how = answer.how.get(settings.mode, "")
     proof = PlannedProof(settings.mode, settings.files, settings.bytes.amount, settings.time_limit, first, seed, how)
     return replace(plan, proof=proof)
+
+
+def refuse_view(settings: ProofSettings) -> None:
+    """Raise SourceError if what is saved from a view of `begin` is to be read back: nobody knows the command."""
+    if settings.mode != "off":
+        raise SourceError(
+            "prove: what is saved from a view of `begin` cannot be read back: the command that saves it is not known; "
+            "nothing was done",
+            remedy="begin it with --prove off; or have it proven by borg-lvm run --prove MODE -- COMMAND",
+        )
 
 
 def can(invocation: Invocation, hooks: tuple[str, ...]) -> bool:

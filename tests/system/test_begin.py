@@ -128,6 +128,19 @@ def test_what_is_refused_leaves_nothing(rig: Rig) -> None:
     end("--status", "NOSUCH", status=64)
 
 
+def test_a_view_is_not_read_back_and_says_so(rig: Rig) -> None:
+    (source,) = planted(rig)
+    config = rig.path("config.yaml")
+    config.write_text("prove: {mode: list}\n")
+    for words in (("--prove", "sample"), ("--config", config)):
+        said = begin(source, *words, status=69)
+        assert "a view of `begin` cannot be read back" in said.err
+        assert "begin it with --prove off" in said.err
+        assert not (VIEW / "nightly").exists()
+    begin(source, "--config", config, "--prove", "off")
+    end()
+
+
 def test_a_status_is_passed_through(rig: Rig) -> None:
     (source,) = planted(rig)
     for told, status in (("2", 2), ("TERM", 143), ("0", 0)):

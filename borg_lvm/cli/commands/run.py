@@ -31,19 +31,19 @@ def backup(
     question: Question, settings: Settings, log: Log, *, keep: bool = False, view: ViewRequest | None = None
 ) -> int:
     """Do a run, also one whose command is somebody else's, who reads the `view`; return its exit status."""
-    from borg_lvm import config
     from borg_lvm.linux import namespaces
     from borg_lvm.plugins import wrappers
+    from borg_lvm.proof import stage
     from borg_lvm.session import cleanup, notify, run
     from borg_lvm.state import ledger
 
     namespaces.refuse_chroot()
-    if view:  # what is saved from a view is known at its end alone
-        settings = config.with_overrides(settings, {"prove.mode": "off"})
     program = wrappers.peel(question.argv, os.environ, "/").program
     with notify.notifying(settings, program, log) as notice:
         cleanup.set_going(ledger.entries(), log)
         with options.applications(settings) as applications:
+            if view:
+                stage.refuse_view(settings.prove)
             surveyed = options.surveyed(question, settings, applications)
             if view:
                 options.refuse_what_cannot_stand(surveyed)
