@@ -195,7 +195,6 @@ def _surveyed(asked: Asked) -> tuple[survey.Survey | None, Refused | None]:
         surveyed = survey.survey(asked.question, asked.settings)
         if asked.applications:
             surveyed = surveyed.with_applications(*asked.applications.probe())
-        proven = stage.planned(surveyed.plan, surveyed.invocation, asked.settings.hooks, asked.settings.prove)
-        return replace(surveyed, plan=proven).with_holders(), None
+        return surveyed.with_proof(asked.settings).with_holders(), None
     except BorgLvmError as error:
         return None, refused(error)

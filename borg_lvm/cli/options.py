@@ -6,7 +6,6 @@ import argparse
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from borg_lvm.errors import (
@@ -90,13 +89,11 @@ def question(command: tuple[str, ...], paths: Sequence[str] | None) -> Question:
 
 def surveyed(question: Question, settings: Settings, applications: Applications | None) -> Survey:
     """Look at the machine and make the plan. Raises: as `survey.survey`, QuiesceError."""
-    from borg_lvm.proof import stage
     from borg_lvm.session import survey
 
     surveyed = survey.survey(question, settings)
     surveyed = surveyed.with_applications(*applications.probe()) if applications else surveyed
-    proof = stage.planned(surveyed.plan, surveyed.invocation, settings.hooks, settings.prove)
-    return replace(surveyed, plan=proof)
+    return surveyed.with_proof(settings)
 
 
 def cwd() -> str:

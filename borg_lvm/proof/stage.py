@@ -16,12 +16,14 @@ from borg_lvm.reporting.outcome import Outcome
 from borg_lvm.reporting.proof import Proof
 
 
-def planned(plan: Plan, invocation: Invocation, hooks: tuple[str, ...], settings: ProofSettings) -> Plan:
-    """Return the plan with what will be read back in it.
+def planned(
+    plan: Plan, invocation: Invocation, hooks: tuple[str, ...], settings: ProofSettings, *, dry_run: bool
+) -> Plan:
+    """Return the plan with what will be read back in it: of a dry run, which saves nothing, nothing is.
 
     Raises: SourceError when what the command saves cannot be read back.
     """
-    if settings.mode == "off":
+    if settings.mode == "off" or dry_run:
         return plan
     answer = manager.read_back(hooks, invocation)
     why = answer.refused if answer else f"no plugin reads back what `{invocation.program}` saves"

@@ -19,6 +19,7 @@ from borg_lvm.planning.view_layout import ROOT_HOLES, Resolved, Wanted, resolve,
 from borg_lvm.planning.volumes import SnapshotCandidate, Volumes
 from borg_lvm.plugins import elsewhere, manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
+from borg_lvm.proof import stage
 from borg_lvm.quiesce import added_files
 from borg_lvm.reporting.lifetime import lifetime
 from borg_lvm.session import automounts, command_sources, fscrypt, live_paths, snapshot_target, volume_facts
@@ -88,6 +89,12 @@ class Survey:
         """Return what judges which of an application's data is in this run."""
         volumes = {laid.target: self.plan.copies[laid.copy].origin.full_name for laid in self.plan.covers}
         return Coverer(self.resolved, mounts.Table(mounts.read()), volumes, self.plan.consistency)
+
+    def with_proof(self, settings: Settings) -> Survey:
+        """Return the survey with what is read back of what the command saves. Raises: SourceError if it cannot be."""
+        dry_run = self.reading.dry_run
+        proven = stage.planned(self.plan, self.invocation, settings.hooks, settings.prove, dry_run=dry_run)
+        return replace(self, plan=proven)
 
     def with_holders(self) -> Survey:
         """Return the survey with a note for each volume that another run holds at this moment."""

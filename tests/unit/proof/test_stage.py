@@ -14,10 +14,10 @@ HOOKS = ("borg", "borgmatic", "restic", "rsync", "tar")
 TAR = ("tar", "-cf", "/a.tar", "/srv")
 
 
-def planned(mode: Mode, *argv: str) -> Plan:
+def planned(mode: Mode, *argv: str, dry_run: bool = False) -> Plan:
     plan = Plan("run", (), (), (), (), ("/srv",), "instant")
     invocation = Invocation(argv, {"HOME": "/root"}, "/")
-    return stage.planned(plan, invocation, HOOKS, ProofSettings(mode=mode, always=("/srv/a",)))
+    return stage.planned(plan, invocation, HOOKS, ProofSettings(mode=mode, always=("/srv/a",)), dry_run=dry_run)
 
 
 def test_what_can_be_read_back_is_in_the_plan() -> None:
@@ -42,6 +42,11 @@ def test_what_cannot_be_is_refused_by_name_unless_it_is_off(argv: tuple[str, ...
     assert why in refused.value.message
     assert "--prove off" in refused.value.remedy
     assert planned("off", *argv).proof is None
+
+
+def test_of_a_dry_run_nothing_is_read_back() -> None:
+    """Its destination lacks everything, which is no fault."""
+    assert planned("list", "rsync", "-an", "/srv", "/copy/", dry_run=True).proof is None
 
 
 @pytest.mark.parametrize("mode", ["list", "sample", "all"])
