@@ -14,10 +14,10 @@ import pytest
 
 from tests.rig import Rig
 from tests.system.support.backups import tampered
-from tests.system.support.backups.archives import Borg
+from tests.system.support.backups.archives import Borg, Restic
 from tests.system.support.backups.tampered import FAULTS, Program
 from tests.system.support.runs.live import assert_nothing_left, tidy, wait_for
-from tests.system.support.runs.program import BIN, Said, borg_lvm, start
+from tests.system.support.runs.program import BIN, Said, borg_lvm, run, start
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
 
@@ -124,6 +124,32 @@ def test_a_flipped_bit_in_the_repository_is_found(rig: Rig, tree: Path, name: st
         said = saving.run(saving.program.afterwards(rig.path("bin"), flip), "all", 74)
         assert proof()["state"] == "differs"
         assert "BACKUP INVALID" in said.err
+
+
+def test_borg_lvm_borg_reads_back_what_the_configuration_says(rig: Rig, tree: Path) -> None:
+    with tidy():
+        saving, config = Saving.made("borg", rig.path("saved"), tree), rig.path("config.yaml")
+        config.write_text("prove: {mode: all}\n")
+        env = {**saving.env, "BORG_LVM_CONFIG": str(config)}
+        run(BIN / "borg-lvm-borg", *saving.words, env=env)
+        assert proof()["state"] == "proven"
+        run("borg", "delete", f"{saving.repository}::a", env=saving.env)
+        env["BORG_LVM_BORG"] = str(saving.program.afterwards(rig.path("bin"), tampered.flipped(saving.repository)))
+        said = run(BIN / "borg-lvm-borg", *saving.words, env=env, status=2)
+        assert "BACKUP INVALID" in said.err
+        assert proof()["state"] == "differs"
+        assert_nothing_left(rig)
+
+
+def test_borg_lvm_restic_is_refused_by_name_where_it_would_have_to_be_read_back(rig: Rig, tree: Path) -> None:
+    with tidy():
+        restic, config = Restic.made(rig.path("restic")), rig.path("config.yaml")
+        config.write_text("prove: {mode: list}\n")
+        env = {**restic.env, "BORG_LVM_CONFIG": str(config)}
+        said = run(BIN / "borg-lvm-restic", "backup", tree, env=env, status=1)
+        assert "no plugin reads back what `restic` saves; nothing was done" in said.err
+        assert json.loads(run("restic", "snapshots", "--json", env=restic.env).out or "[]") == []
+        assert_nothing_left(rig)
 
 
 @pytest.fixture

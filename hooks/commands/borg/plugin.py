@@ -11,6 +11,7 @@ from borg_lvm_hooks.commands.borg import command_lines, create, places, version
 from borg_lvm_hooks.commands.borg.command_lines import Line
 from borg_lvm_hooks.commands.parsers import options, patterns
 
+NO_ARCHIVE = "the command line names no REPOSITORY::ARCHIVE"
 DEEPEST = 8
 """How many `borg with-lock` may stand in each other."""
 
@@ -49,13 +50,8 @@ def borg_lvm_read_back(invocation: Invocation) -> ReadBack | None:
     if not command_lines.is_borg(invocation.program):
         return None
     line, reading = _understood(invocation, 0)
-    repository = places.repository_of(line.location, invocation)
-    if line.action != "create" or "::" not in line.location or not repository or reading.problems:
-        return ReadBack("borg-lvm cannot tell which archive this command line makes (borg 1's `create` is followed)")
-    if line.command.has("--timestamp"):
-        return ReadBack("the archive has a time of the command line's (--timestamp), by which it is not found")
-    if reading.reads_devices:
-        return ReadBack("what is on a device (--read-special) is not compared")
+    if why := _not_read_back(invocation, line, reading):
+        return ReadBack(why)
     from borg_lvm_hooks.commands.borg import read_back, taint
 
     made = read_back.creation(
@@ -64,9 +60,28 @@ def borg_lvm_read_back(invocation: Invocation) -> ReadBack | None:
     if made is None:
         return ReadBack("the sources must all be absolute paths, or all relative ones, without `..` and `/./` in them")
     given = options.Parsed((*line.main.given(), *line.command.given()))
-    place = taint.place(invocation, repository, given)
+    place = taint.place(invocation, places.repository_of(line.location, invocation), given)
     is_ours = taint.same_words(invocation)
     return ReadBack("", lambda programs, span: read_back.archives(place, made, is_ours, programs, span), read_back.HOW)
+
+
+def _not_read_back(invocation: Invocation, line: Line, reading: Reading) -> str:
+    """Say why what a command line saves is not read back; nothing if that is possible."""
+    if line.action != "create" or reading.problems:
+        return next(iter(reading.problems), f"only `borg create` is read back, not `borg {line.action}`")
+    # crypto/key.py of borg 1: the first of these three counts.
+    once = {"BORG_PASSPHRASE", "BORG_PASSCOMMAND", "BORG_PASSPHRASE_FD"} & set(invocation.env) == {"BORG_PASSPHRASE_FD"}
+    reasons = (
+        (line.borg2, "archives of borg 2 are not read back, only those of borg 1.1 to 1.4 (REPOSITORY::ARCHIVE)"),
+        ("::" not in line.location or not places.repository_of(line.location, invocation), NO_ARCHIVE),
+        (
+            line.command.has("--timestamp"),
+            "the archive has a time of the command line's (--timestamp), by which it is not found",
+        ),
+        (reading.reads_devices, "what is on a device (--read-special) is not compared"),
+        (once, "the pass phrase of BORG_PASSPHRASE_FD can be read once only; use BORG_PASSPHRASE or BORG_PASSCOMMAND"),
+    )
+    return next((why for applies, why in reasons if applies), "")
 
 
 def read_arguments(invocation: Invocation, depth: int = 0) -> Reading:

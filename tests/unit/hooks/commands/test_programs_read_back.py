@@ -48,12 +48,16 @@ def asked(*argv: str, cwd: str = "/work") -> ReadBack:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (("borg", "create", "archive", "/srv"), "cannot tell which archive"),
+        (("borg", "create", "archive", "/srv"), "archives of borg 2 are not read back"),
+        (("borg", "create", "-r", "/r", "archive", "/srv"), "archives of borg 2 are not read back"),
+        (("borg", "with-lock", "/r", "borg", "create", "/r::a", "/srv"), "not `borg with-lock`"),
         (("borg", "create", "--timestamp", "2020-01-01T00:00:00", "/r::a", "/srv"), "--timestamp"),
         (("borg", "create", "/r::a", "/srv", "etc"), "all be absolute paths"),
         (("borg", "create", "/r::a", "/srv/../etc"), "all be absolute paths"),
         (("borg", "create", "--read-special", "/r::a", "/dev/vg/lv"), "--read-special"),
-        (("borg", "list", "/r"), "cannot tell which archive"),
+        (("borg", "create", "::a", "/srv"), "names no REPOSITORY::ARCHIVE"),
+        (("borg", "create", "/r::a", "/srv", "/run/borgmatic-12345678/./borgmatic"), "without `..` and `/./`"),
+        (("borg", "list", "/r"), "reads no source paths"),
         (("tar", "-cf", "-", "/srv"), "standard output"),
         (("tar", "-cf", "host:/a.tar", "/srv"), "another machine"),
         (("tar", "-rf", "/a.tar", "/srv"), "adds to an archive"),
@@ -68,6 +72,21 @@ def asked(*argv: str, cwd: str = "/work") -> ReadBack:
 )
 def test_what_cannot_be_read_back_is_refused_with_the_reason(argv: tuple[str, ...], words: str) -> None:
     assert words in asked(*argv).refused
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ({"BORG_PASSPHRASE_FD": "5"}, "can be read once only; use BORG_PASSPHRASE"),
+        ({"BORG_PASSPHRASE_FD": "5", "BORG_PASSPHRASE": ""}, ""),
+        ({"BORG_PASSPHRASE_FD": "5", "BORG_PASSCOMMAND": "cat /root/key"}, ""),
+        ({"BORG_PASSPHRASE": "x"}, ""),
+    ],
+)
+def test_a_pass_phrase_that_can_be_read_once_is_no_use(env: dict[str, str], words: str) -> None:
+    found = manager.read_back(HOOKS, Invocation(("borg", "create", "/r::a", "/srv"), {"HOME": "/", **env}, "/"))
+    assert found
+    assert (words in found.refused) if words else not found.refused
 
 
 DUMP = b"""{
