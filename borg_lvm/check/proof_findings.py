@@ -12,11 +12,11 @@ from borg_lvm.reporting import proof
 def findings(planned: PlannedProof | None, provable: bool) -> Iterator[Finding]:
     """Yield what is read back of what a plan's command saves; `provable`: it could be read back."""
     if planned:
-        yield Finding("ok", "proof", proof.told(planned))
+        yield Finding("ok", "proof", f"read back: {proof.planned_line(planned)}")
     elif provable:
         yield Finding(
             "note",
             "proof",
-            "what is saved is not read back: nobody knows whether the archive holds what was frozen",
-            "prove: {mode: sample} in the configuration, or --prove sample",
+            "what is saved is not read back: whether the archive holds it is not proven",
+            "--prove sample, or prove: {mode: sample} in the configuration",
         )

@@ -43,12 +43,17 @@ class Tally:
         if len(self.differences) < MOST and not any(path and path == one.path for one in self.differences):
             self.differences.append(Difference(self.archives[-1], path, what))
 
+    def leaves(self, what: str) -> None:
+        """Take note of what cannot be compared: once, however often that is found."""
+        if what not in self.unchecked:
+            self.unchecked.append(what)
+
     def proof(self, planned: PlannedProof, state: State, seconds: float, why: str = "") -> Proof:
         """Return what came of it."""
         state = "differs" if self.count else state
         return Proof(
             planned.mode, state, planned.seed, seconds, tuple(self.archives), self.entries, self.files, self.bytes,
-            self.live, tuple(self.differences), self.count, why, tuple(dict.fromkeys(self.unchecked)),
+            self.live, tuple(self.differences), self.count, why, tuple(self.unchecked),
         )  # fmt: skip
 
 
@@ -69,13 +74,15 @@ class Comparison:
 
     def _state(self, answer: ReadBack, span: Span) -> tuple[State, str]:
         """Return what came of it but for differences, and why it is not proven."""
+        failed: list[str] = []
         try:
             found = answer.archives(self.programs, span)
             if not found:
                 return "not proven", "no archive was found that this run has certainly made"
-            failed = [why for saved in found if (why := self._failure(saved))]
+            for saved in found:
+                failed += filter(None, [self._failure(saved)])
         except TimeIsUpError:
-            return "limit", ""
+            return ("not proven", "; ".join(failed)) if failed else ("limit", "")
         except LookupError as error:
             return "not proven", str(error.args[0])
         except ProgramError as error:
@@ -174,7 +181,7 @@ class _Reader:
             if self.tree.identity(entry.linked) != inode:
                 self.tally.differs(entry.path, f"the archive has a hard link of {entry.linked}, the frozen view not")
         elif self.links.is_full:
-            self.tally.unchecked.append("of some hard links it was not compared whether they are copies: too many")
+            self.tally.leaves("of some hard links it was not compared whether they are copies: too many")
         else:
             is_new = self.links.add(inode)
             if is_new != (entry.inode is None or self.copies.add(entry.inode)):
@@ -197,7 +204,7 @@ class _Reader:
             for name in names.missing(self._expected(), again, buckets, key):
                 self.tally.differs(name, "is not in the archive, and the command had to save it")
             if len(buckets) > names.MOST_BUCKETS:
-                self.tally.unchecked.append("not all names that differ were looked for: too many")
+                self.tally.leaves("not all names that differ were looked for: too many")
 
     def _expected(self) -> Iterator[str]:
         for number, name in enumerate(self.saved.expected()):

@@ -136,6 +136,13 @@ class Outcome:
             return ()
         return ("a snapshot was lost when nobody read it any more: the backup is sound", *wrong.reasons, *self.marked)
 
+    def warnings(self) -> Iterator[str]:
+        """Yield what somebody has to know of a run that has saved what it had to."""
+        if told := self.not_needed():
+            yield "\n".join(told)
+        if self.proof:
+            yield from proof.warnings(self.proof)
+
     def judge(self) -> int:
         """Return the command's exit status if everything else is as promised.
 

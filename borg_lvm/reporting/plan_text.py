@@ -43,7 +43,7 @@ def table(plan: Plan) -> Iterator[str]:
         yield from columns([("PATH", "REASON"), *live])
     if plan.proof:
         yield ""
-        yield shown(f"Read back when the command has ended: {proof.told(plan.proof)}")
+        yield f"Read back when the command has ended: {proof.planned_line(plan.proof)}"
     for note in plan.notes:
         yield f"Note: {shown(note)}"
 

@@ -16,9 +16,9 @@ be read back, or nothing was to be."""
 MOST = 10
 """How many differences are named."""
 MAY_TAKE = {
-    "list": "as long as listing the archive does, and a walk over the sources",
-    "sample": "as long as listing the archive and reading {files} files of it, and a walk over the sources",
-    "all": "as long as a restore",
+    "list": "takes as long as listing the archive and a walk over the sources",
+    "sample": "takes as long as listing the archive, reading these files and a walk over the sources",
+    "all": "takes as long as a restore",
 }
 
 
@@ -87,6 +87,14 @@ def line(proof: Proof) -> str:
     return shown("; ".join([text, *proof.unchecked]))
 
 
+def warnings(proof: Proof) -> Iterator[str]:
+    """Yield what was to be compared and was not, though all that was compared is as frozen."""
+    if proof.state == "limit":
+        yield "reading back has reached its time limit (prove.time_limit): what was not compared by then is not proven"
+    for what in proof.unchecked:
+        yield shown(f"not all of what was saved is proven: {what}")
+
+
 def as_data(proof: Proof) -> dict[str, Any]:
     """Return the proof for the certificate; sizes in bytes."""
     return {
@@ -118,18 +126,17 @@ def from_data(data: Mapping[str, Any]) -> Proof:
         raise ValueError("not a proof") from error
 
 
-def told(planned: PlannedProof) -> str:
-    """Say what will be proven, and what it costs."""
-    parts = {
-        "list": "every name and its attributes",
-        "sample": f"every name and its attributes, and the content of {planned.files} files ({human(planned.bytes)} at "
-        "most)",
-        "all": "every name, its attributes and its content",
+def planned_line(planned: PlannedProof) -> str:
+    """Return what will be compared, by which programs, and how long that takes, on one line."""
+    first = f" and of all files below {', '.join(planned.first)}" if planned.first else ""
+    compared = {
+        "list": "names and attributes",
+        "sample": f"names and attributes; the content of {planned.files} random files ({human(planned.bytes)} at most)"
+        + first,
+        "all": "names, attributes and contents",
     }
-    first = f"; all of {', '.join(planned.first)} first" if planned.first and planned.mode == "sample" else ""
-    cost = MAY_TAKE[planned.mode].format(files=planned.files)
-    how = f", by {planned.how}" if planned.how else ""
-    return f"{parts[planned.mode]}{first}{how}. It takes {cost}; {planned.time_limit:g} s at most"
+    how = f"; by {planned.how}" if planned.how else ""
+    return shown(f"{compared[planned.mode]}{how}; {MAY_TAKE[planned.mode]}, {planned.time_limit:g} s at most")
 
 
 def planned_data(proof: PlannedProof | None) -> Mapping[str, object] | None:

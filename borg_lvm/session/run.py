@@ -248,8 +248,8 @@ class _Run:
             marked = mark_tainted.mark(self.settings.hooks, self.surveyed.invocation, self.settings.on_tainted, span)
             outcome.marked, outcome.sound = marked.lines, marked.sound
             self.clock.begin("")
-        if told := outcome.not_needed():
-            self.log.warning("\n".join(told))
+        for warning in outcome.warnings():
+            self.log.warning(warning)
 
 
 def _refuse_what_has_changed(surveyed: Survey) -> None:

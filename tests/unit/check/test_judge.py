@@ -10,6 +10,7 @@ import pytest
 from borg_lvm.check import judge, probe, text
 from borg_lvm.check.finding import Finding, Level
 from borg_lvm.check.judge import Refused, Seen, Surroundings, Unnamed
+from borg_lvm.config.proof_settings import PlannedProof
 from borg_lvm.errors import QuiesceError
 from borg_lvm.machine.lvm import KEEP_TAG, RUN_TAG, TAG
 from borg_lvm.planning.application_data import Kept, PlannedApplication
@@ -59,6 +60,15 @@ def test_a_machine_that_would_not_boot_is_told() -> None:
     assert (one.level, one.about) == ("warning", "kernel")
     assert one.message.startswith("/boot/initrd.img-6.1 has no dm-snapshot")
     assert "update-initramfs" in one.remedy
+
+
+def test_it_says_what_is_read_back_and_recommends_it_where_it_could_be() -> None:
+    planned = replace(runs.two(), proof=PlannedProof("list", 200, GIB, 60, (), 1))
+    cases = ((planned, True, "ok", "read back: names"), (runs.two(), True, "note", "what is saved is not read back"))
+    for plan, provable, level, words in cases:
+        (one,) = (one for one in judge.judge(changed(plan=plan, provable=provable)) if one.about == "proof")
+        assert (one.level, one.message.startswith(words)) == (level, True)
+    assert not [one for one in judge.judge(changed(plan=runs.two())) if one.about == "proof"]
 
 
 def test_a_service_that_writes_elsewhere_is_not_worth_a_word() -> None:

@@ -15,7 +15,7 @@ from borg_lvm.linux.subprocesses import ProgramError
 from borg_lvm.plugins.backup_command import Invocation
 from borg_lvm.plugins.read_back import DamagedError, Entry, Programs, ReadBack, Saved, Selection, Span, Stores
 from borg_lvm.proof.frozen_tree import FrozenTree
-from borg_lvm.proof.programs import ViewPrograms
+from borg_lvm.proof.programs import TimeIsUpError, ViewPrograms
 from borg_lvm.proof.read_back import Comparison, Tally
 from borg_lvm.reporting import proof
 from borg_lvm.reporting.proof import Proof
@@ -161,6 +161,35 @@ def test_a_program_that_fails_proves_nothing_and_accuses_nobody(tree: Path) -> N
     found = proven(tree, archive)
     assert (found.state, found.count) == ("not proven", 0)
     assert found.why == "one: borg failed with status 2: Connection closed"
+
+
+def test_what_cannot_be_compared_is_noted_once() -> None:
+    """There may be millions of such entries."""
+    tally = Tally(lambda tally: None)
+    for _ in range(3):
+        tally.leaves("some hard links")
+    assert tally.unchecked == ["some hard links"]
+
+
+class Late(ViewPrograms):
+    """Programs whose time is up when the second archive is read."""
+
+    def check(self) -> None:
+        raise TimeIsUpError
+
+
+def test_a_time_limit_does_not_hide_an_archive_that_could_not_be_read(tree: Path) -> None:
+    archive = archived(tree)
+    archive.error = ProgramError(["borg"], "failed with status 2", "Connection closed")
+    for kept in (archive.wanted, archive.held, archive.files):
+        kept.clear()
+    late = archived(tree)
+    frozen = FrozenTree([str(tree)], [os.stat(tree).st_dev], [], {})
+    programs = Late(Invocation(("true",), {}, "/"), time.monotonic() + 60)
+    planned = PlannedProof("all", 1, 1, 60, (), 1)
+    answer = ReadBack("", lambda programs, span: [archive, late])
+    found = Comparison(planned, frozen, programs, Tally(lambda tally: None)).prove(answer, Span(0, 1))
+    assert (found.state, found.why) == ("not proven", "one: borg failed with status 2: Connection closed")
 
 
 def test_no_archive_is_no_proof(tree: Path) -> None:
