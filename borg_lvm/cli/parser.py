@@ -25,12 +25,15 @@ exit status:
    65  the configuration is wrong                   74  a snapshot was lost, or what was saved differs (--prove)
    69  a source path cannot be frozen               75  another run uses one of the volumes
    70  a bug in borg-lvm                            76  the command succeeded, leftovers remain
-   77  the command succeeded, an application was not quiesced, as the configuration allows, or nothing was read back
+   77  the command succeeded, an application was not quiesced, as configured, or nothing was read back (--prove)
   126  the command cannot be executed              127  the command was not found
 128+N  signal N ended the command, or the run before it
 """
 TRACE = "print every call of a plugin, with its result and duration"
-PROVE = "read back what was saved, and compare it with the snapshots: names and attributes, a sample, everything"
+PROVE = (
+    "read back what was saved, and compare it with the snapshots: names and attributes (list), contents of some files"
+    " too (sample), or of all"
+)
 MOST_SECONDS = 86400
 """The longest time to wait for a lock, as in the configuration."""
 LONGEST_VIEW = 7 * 86400

@@ -225,7 +225,7 @@ class _Reader:
             after = f", after {path}" if path else ""
             raise DamagedError(f"{error}{after}") from error
         if (got := self.tally.files - before) < wanted:
-            self.tally.differs("", f"the content of {wanted - got} files could not be read from the archive")
+            self.tally.differs("", f"of {wanted} files to be read the archive gave only {got}")
 
     def _compare_content(self, path: str, pieces: Iterator[bytes]) -> None:
         try:

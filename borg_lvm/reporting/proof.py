@@ -66,12 +66,14 @@ class Proof:
         yield from map(str, self.differences)
         more = self.count - len(self.differences)
         if more > 0:
-            yield f"and {more} more differences"
+            yield f"and {_counted(more, 'more difference')}"
 
 
 def line(proof: Proof) -> str:
     """Return what was read back, on one line."""
-    compared = f"{proof.entries:,} entries and the content of {proof.files:,} files ({human(proof.bytes)})"
+    compared = f"{proof.entries:,} entries"
+    if proof.mode != "list":
+        compared += f" and the content of {_counted(proof.files, 'file')} ({human(proof.bytes)})"
     names = ", ".join(proof.archives)
     where = f"of {names} " if names else ""
     live = f"; {proof.live:,} were read live and not compared" if proof.live else ""
@@ -81,10 +83,14 @@ def line(proof: Proof) -> str:
     elif proof.state == "limit":
         text = f"read back until the time limit: {compared} {where}are as frozen{took}; the rest was not compared{live}"
     elif proof.state == "differs":
-        text = f"read back: {proof.count:,} differences in {compared} {where}{took.strip()}{live}"
+        text = f"read back: {_counted(proof.count, 'difference')} in {compared} {where}{took.strip()}{live}"
     else:
         text = f"not read back: {proof.why}"
     return shown("; ".join([text, *proof.unchecked]))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def warnings(proof: Proof) -> Iterator[str]:
