@@ -38,10 +38,15 @@ class Tally:
     unchecked: list[str] = field(default_factory=list)
 
     def differs(self, path: str, what: str) -> None:
-        """Take note of a difference in the archive that is being read; the first of each path is named, of a few."""
+        """Take note of a difference in the archive that is being read.
+
+        The first of each path is named, of a few; and one of each archive, for what is not named is not marked.
+        """
         self.count += 1
-        if len(self.differences) < MOST and not any(path and path == one.path for one in self.differences):
-            self.differences.append(Difference(self.archives[-1], path, what))
+        archive = self.archives[-1]
+        known = [one.path for one in self.differences if one.archive == archive]
+        if not known or (len(self.differences) < MOST and (not path or path not in known)):
+            self.differences.append(Difference(archive, path, what))
 
     def leaves(self, what: str) -> None:
         """Take note of what cannot be compared: once, however often that is found."""

@@ -155,6 +155,15 @@ def test_a_damaged_archive_differs_and_the_others_are_still_read(tree: Path) -> 
     assert (found.state, found.wrong, found.entries) == ("differs", ("one",), 8)
 
 
+def test_each_archive_that_differs_is_named_however_much_differs_before(tree: Path) -> None:
+    """One that is not named would not be marked."""
+    many, same = archived(tree), archived(tree)
+    many.held += [Entry(f"{tree}/none{number}", "file") for number in range(25)]
+    same.held.append(Entry(f"{tree}/none0", "file"))
+    same.name = "two"
+    assert proven(tree, many, same, mode="list").wrong == ("one", "two")
+
+
 def test_a_program_that_fails_proves_nothing_and_accuses_nobody(tree: Path) -> None:
     archive = archived(tree)
     archive.error = ProgramError(["borg", "secret"], "failed with status 2", "Connection closed")
