@@ -36,7 +36,7 @@ HOW = {
     "sample": "borg create --dry-run --list, borg debug dump-archive and borg export-tar",
     "all": "borg create --dry-run --list, borg debug dump-archive and borg export-tar",
 }
-DAMAGE = re.compile(r"IntegrityError|[Ii]ntegrity error|ObjectNotFound|not found in repository|Decompression")
+DAMAGE = re.compile(r"IntegrityError|(?i:integrity) error|ObjectNotFound|not found in repository|Decompression")
 """What borg says when a repository lacks or misreads what an archive needs (helpers/errors.py, repository.py)."""
 UNHELPFUL = frozenset(
     """--stats --list --filter --json --progress --log-json --critical --error --warning --info --debug --debug-topic
