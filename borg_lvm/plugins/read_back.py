@@ -56,11 +56,15 @@ class Entry:
 class Stores:
     """What a program is able to store, as it was called.
 
-    `mtime_step`: times are exact to so many ns. `hard_links`: names of one file stay names of one file. `xattrs`: the
-    beginnings of the names of extended attributes that are stored; one that is empty stands for all.
+    `mtime_step`: times are exact to so many ns; `mtimes`: earlier and later ones than these (ns since 1970) are stored
+    as these. `sockets`: they are stored, else they are left out though the dry run may name them. `hard_links`: names
+    of one file stay names of one file. `xattrs`: the beginnings of the names of extended attributes that are stored;
+    one that is empty stands for all.
     """
 
     mtime_step: int = 1
+    mtimes: tuple[int, int] = (-(1 << 95), 1 << 95)
+    sockets: bool = True
     hard_links: bool = True
     xattrs: tuple[str, ...] = ("",)
 

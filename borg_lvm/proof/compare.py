@@ -48,7 +48,9 @@ def differences(entry: Entry, frozen: Frozen, stores: Stores) -> Iterator[str]:
     for what, mine, theirs in (("owner", entry.uid, frozen.uid), ("group", entry.gid, frozen.gid)):
         if mine not in (None, theirs):
             yield _differs(what, str(mine), str(theirs))
-    if entry.mtime is not None and abs(entry.mtime - frozen.mtime) >= stores.mtime_step:
+    earliest, latest = stores.mtimes
+    mtime = min(max(frozen.mtime, earliest), latest)
+    if entry.mtime is not None and abs(entry.mtime - mtime) >= stores.mtime_step:
         yield _differs("modification time", _moment(entry.mtime), _moment(frozen.mtime))
     yield from _attributes(entry, frozen, stores)
 

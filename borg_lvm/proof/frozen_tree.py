@@ -55,6 +55,10 @@ class FrozenTree:
                 return real.rstrip("/") + path[len(name.rstrip("/")) :] or "/"
         return path
 
+    def leads(self, path: str) -> bool:
+        """Whether a source was given by this name, and a symbolic link in it leads elsewhere."""
+        return any(name.rstrip("/") == path.rstrip("/") for name, _ in self._ways)
+
     def is_live(self, path: str) -> bool:
         """Whether a path lies in what the command reads live."""
         real = self.real(path)
@@ -69,10 +73,11 @@ class FrozenTree:
         """Have what is at a path open (O_PATH), which may be a link itself. Raises: OSError."""
         real = self.real(path)
         cover = self._cover(real)
-        folder, name = os.path.split(real.rstrip("/") or "/")
-        if real.rstrip("/") == cover.rstrip("/"):
-            folder, name = real, "."
-        fd = os.open(name or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder(folder or "/", cover))
+        if real.rstrip("/") == cover.rstrip("/"):  # it may be a file
+            fd = safe_open.opened(real, flags=os.O_PATH | os.O_NOFOLLOW)
+        else:
+            folder, name = os.path.split(real.rstrip("/"))
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder(folder or "/", cover))
         try:
             yield fd
         finally:
@@ -85,10 +90,7 @@ class FrozenTree:
         base = cover or "/"
         if base not in self._open:
             self._open[base] = safe_open.opened(base, flags=safe_open.FOLDER)
-        if not _is_below(folder, base):  # the cover is a file
-            fd = safe_open.opened(folder, flags=safe_open.FOLDER)
-        else:
-            fd = safe_open.opened(folder[len(base.rstrip("/")) :].lstrip("/"), self._open[base], safe_open.FOLDER)
+        fd = safe_open.opened(folder[len(base.rstrip("/")) :].lstrip("/"), self._open[base], safe_open.FOLDER)
         if self._known:
             os.close(self._known[1])
         self._known = (folder, fd)

@@ -43,7 +43,8 @@ def table(plan: Plan) -> Iterator[str]:
         yield from columns([("PATH", "REASON"), *live])
     if plan.proof:
         yield ""
-        yield f"Read back when the command has ended: {proof.planned_line(plan.proof)}"
+        yield "Read back when the command has ended:"
+        yield from (f"  {line}" for line in proof.planned_lines(plan.proof))
     for note in plan.notes:
         yield f"Note: {shown(note)}"
 

@@ -71,7 +71,7 @@ class Proof:
 
 def line(proof: Proof) -> str:
     """Return what was read back, on one line."""
-    compared = f"{proof.entries:,} entries"
+    compared = "1 entry" if proof.entries == 1 else f"{proof.entries:,} entries"
     if proof.mode != "list":
         compared += f" and the content of {_counted(proof.files, 'file')} ({human(proof.bytes)})"
     names = ", ".join(proof.archives)
@@ -134,6 +134,11 @@ def from_data(data: Mapping[str, Any]) -> Proof:
 
 def planned_line(planned: PlannedProof) -> str:
     """Return what will be compared, by which programs, and how long that takes, on one line."""
+    return "; ".join(planned_lines(planned))
+
+
+def planned_lines(planned: PlannedProof) -> list[str]:
+    """Return the same, a line each."""
     first = f" and of all files below {', '.join(planned.first)}" if planned.first else ""
     compared = {
         "list": "names and attributes",
@@ -141,8 +146,11 @@ def planned_line(planned: PlannedProof) -> str:
         + first,
         "all": "names, attributes and contents",
     }
-    how = f"; by {planned.how}" if planned.how else ""
-    return shown(f"{compared[planned.mode]}{how}; {MAY_TAKE[planned.mode]}, {planned.time_limit:g} s at most")
+    how = [f"by {planned.how}"] if planned.how else []
+    return [
+        shown(line)
+        for line in (compared[planned.mode], *how, f"{MAY_TAKE[planned.mode]}, {planned.time_limit:g} s at most")
+    ]
 
 
 def planned_data(proof: PlannedProof | None) -> Mapping[str, object] | None:

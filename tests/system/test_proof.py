@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,20 @@ def test_a_sound_archive_passes(rig: Rig, tree: Path, name: str, mode: str) -> N
         assert found["entries"] > len(FAULTS)
         assert (found["files"] > 0, found["bytes"] > 1 << 20) == ((mode != "list"), (mode != "list"))
         assert "borg-lvm: read back: " in said.err
+        assert_nothing_left(rig)
+
+
+@EACH
+def test_sources_that_are_a_file_and_a_link(rig: Rig, tree: Path, name: str) -> None:
+    with tidy():
+        saving = Saving.made(name, rig.path("saved"), tree)
+        (tree / "kept").unlink()  # a link with nothing behind it is no source
+        (tree / "link").symlink_to("first")
+        sources = [tree / "large", tree / "link", tree / "directory"]
+        words = [word for one in saving.words for word in (sources if one == tree else [one])]
+        replace(saving, words=words).run(saving.program.real, "all", 0)
+        found = proof()
+        assert (found["state"], found["count"], found["live"]) == ("proven", 0, 1)
         assert_nothing_left(rig)
 
 

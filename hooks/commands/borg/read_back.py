@@ -38,6 +38,8 @@ HOW = {
 }
 DAMAGE = re.compile(r"IntegrityError|(?i:integrity) error|ObjectNotFound|not found in repository|Decompression")
 """What borg says when a repository lacks or misreads what an archive needs (helpers/errors.py, repository.py)."""
+LATEST = (2**31 - 1 - 48 * 3600) * 10**9
+"""The latest time that borg 1 stores, in ns (helpers/time.py); the earliest is 1970."""
 UNHELPFUL = frozenset(
     """--stats --list --filter --json --progress --log-json --critical --error --warning --info --debug --debug-topic
     --show-version --show-rc --debug-profile --dry-run""".split()
@@ -103,7 +105,7 @@ class BorgArchive(Saved):
 
     def __init__(self, place: Repository, archive: str, made: Creation, programs: Programs) -> None:
         self.name = f"{place.location}::{archive}"
-        self.stores = Stores()
+        self.stores = Stores(mtimes=(0, LATEST), sockets=False)
         self._place, self._made, self._programs = place, made, programs
 
     def expected(self) -> Iterator[str]:

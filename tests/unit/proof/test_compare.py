@@ -83,3 +83,11 @@ def test_an_access_control_list_is_the_same_in_both_forms() -> None:
     assert acl.from_text(borgs) == ACL
     with pytest.raises(ValueError, match="unknown form"):
         acl.from_xattr(b"\1\0\0\0")
+
+
+def test_a_time_that_the_program_cannot_store_is_what_it_stores_instead() -> None:
+    stores = Stores(mtimes=(0, 10**18))
+    assert told(replace(ENTRY, mtime=0), replace(FROZEN, mtime=-5), stores) == []
+    assert told(replace(ENTRY, mtime=10**18), replace(FROZEN, mtime=10**19), stores) == []
+    assert told(replace(ENTRY, mtime=1), replace(FROZEN, mtime=-5), stores) != []
+    assert told(replace(ENTRY, mtime=0), replace(FROZEN, mtime=-5)) != []

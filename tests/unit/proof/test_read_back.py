@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -19,6 +20,8 @@ from borg_lvm.proof.programs import TimeIsUpError, ViewPrograms
 from borg_lvm.proof.read_back import Comparison, Tally
 from borg_lvm.reporting import proof
 from borg_lvm.reporting.proof import Proof
+
+ALL = PlannedProof("all", 10, 1 << 20, 60, (), 1)
 
 
 class Archive(Saved):
@@ -73,7 +76,10 @@ def archived(tree: Path) -> Archive:
 
 def proven(tree: Path, *archives: Archive, mode: Mode = "all", first: tuple[str, ...] = (), files: int = 10) -> Proof:
     frozen = FrozenTree([str(tree)], [os.stat(tree).st_dev], [str(tree / "live")], {})
-    planned = PlannedProof(mode, files, 1 << 20, 60, first, 1)
+    return compared(frozen, *archives, planned=PlannedProof(mode, files, 1 << 20, 60, first, 1))
+
+
+def compared(frozen: FrozenTree, *archives: Archive, planned: PlannedProof = ALL) -> Proof:
     programs = ViewPrograms(Invocation(("true",), {}, "/"), time.monotonic() + 60)
 
     def made(programs: Programs, span: Span) -> Sequence[Saved]:
@@ -216,3 +222,34 @@ def test_sources_by_a_link_are_found_where_they_lead(tree: Path) -> None:
     assert seen is not None
     assert (seen.type, seen.size, seen.names) == ("file", 5, 2)
     assert frozen.look("/somewhere/link/none") is None
+
+
+def test_a_source_that_is_a_file_is_compared(tree: Path) -> None:
+    right = archived(tree)
+    path = str(tree / "b")
+    archive = Archive([entry for entry in right.held if entry.path == path], [path])
+    archive.files = {path: b"second"}
+    frozen = FrozenTree([path], [os.stat(path).st_dev], [], {})
+    assert compared(frozen, archive).count == 0
+    archive.files = {path: b"secant"}
+    assert [one.what for one in compared(frozen, archive).differences] == ["content: differs from byte 3 on"]
+
+
+@pytest.mark.parametrize("sockets", [True, False])
+def test_a_socket_that_the_program_does_not_store_is_not_missed(tree: Path, sockets: bool) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tree / "socket"))
+    archive = archived(tree)
+    archive.wanted += [str(tree / "socket"), str(tree / "gone")]
+    archive.stores = Stores(sockets=sockets)
+    missed = [Path(one.path).name for one in proven(tree, archive, mode="list").differences]
+    assert missed == (["gone", "socket"] if sockets else ["gone"])
+
+
+def test_a_source_that_is_a_link_is_read_live(tree: Path) -> None:
+    link = tree / "link"
+    link.symlink_to("b")
+    archive = Archive([Entry(str(link), "link", target="b")], [str(link)])
+    frozen = FrozenTree([str(tree / "b")], [os.stat(tree).st_dev], [], {str(link): str(tree / "b")})
+    result = compared(frozen, archive)
+    assert (result.count, result.live) == (0, 1)

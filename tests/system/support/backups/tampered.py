@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,12 @@ def make_tree(at: Path) -> None:
     run("setfacl", "-d", "-m", "u:1000:rx", at / "directory")
     (at / "directory" / "left-alone").write_bytes(b"")
     os.mkfifo(at / "directory" / "pipe")
+    with socket.socket(socket.AF_UNIX) as left:  # servers leave such in their directories
+        os.chdir(at / "directory")  # its path may be too long
+        left.bind("socket")
+        os.chdir("/")
+    (at / "directory" / "early").write_bytes(b"")
+    os.utime(at / "directory" / "early", (0, -1000))
     (at / "directory" / os.fsdecode(b"not text \xff\nhere")).write_bytes(b"name")
     (at / "large").write_bytes(MARK + os.urandom(1 << 20))
 
