@@ -36,6 +36,7 @@ from borg_lvm.plugins.read_back import (
     Selection,
     Span,
     Stores,
+    entry_type,
 )
 from borg_lvm.proof import acl
 
@@ -81,6 +82,7 @@ __all__ = [
     "above",
     "acl",
     "client_process",
+    "entry_type",
     "hookimpl",
     "key",
     "mounts",

@@ -7,6 +7,7 @@ compares. Nothing here keeps a list of all that is in an archive: it may have mi
 
 from __future__ import annotations
 
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,8 +17,22 @@ from typing import BinaryIO, Literal, Protocol
 from borg_lvm.plugins.backup_command import NOTHING
 
 EntryType = Literal["file", "directory", "link", "fifo", "socket", "character device", "block device"]
+_TYPES: Mapping[int, EntryType] = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "link",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "character device",
+    stat.S_IFBLK: "block device",
+}
 Acl = frozenset[str]
 """An access control list: `user::rw-`, `user:1000:r--` …, ids as numbers; empty if there is none beside the mode."""
+
+
+def entry_type(mode: int) -> EntryType:
+    """Return the type in a mode (`st_mode`). Raises: KeyError when it has none."""
+    return _TYPES[stat.S_IFMT(mode)]
 
 
 @dataclass(frozen=True)

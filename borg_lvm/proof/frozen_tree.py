@@ -12,19 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from borg_lvm.linux import safe_open
-from borg_lvm.plugins.read_back import EntryType
+from borg_lvm.plugins.read_back import entry_type
 from borg_lvm.proof import acl
 from borg_lvm.proof.compare import Frozen
 
-TYPES: Mapping[int, EntryType] = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFLNK: "link",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFCHR: "character device",
-    stat.S_IFBLK: "block device",
-}
 ACLS = "system.posix_acl_access", "system.posix_acl_default"
 PIECE = 1 << 20
 """Bytes of a file that are read at once."""
@@ -141,7 +132,7 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 def _frozen(fd: int, info: os.stat_result) -> Frozen:
-    kind = TYPES[stat.S_IFMT(info.st_mode)]
+    kind = entry_type(info.st_mode)
     target = os.readlink("", dir_fd=fd) if kind == "link" else ""
     found = dict(_attributes(fd))
     lists = [acl.from_xattr(found.pop(name)) if name in found else frozenset[str]() for name in ACLS]

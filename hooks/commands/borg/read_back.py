@@ -18,7 +18,6 @@ from typing import Any, BinaryIO
 
 from borg_lvm.plugin_api import (
     Entry,
-    EntryType,
     Programs,
     Saved,
     Selection,
@@ -26,6 +25,7 @@ from borg_lvm.plugin_api import (
     Stores,
     Tainted,
     acl,
+    entry_type,
 )
 from borg_lvm_hooks.commands.borg.create import WARNINGS
 from borg_lvm_hooks.commands.borg.taint import Borg, IsOurs, Repository
@@ -45,15 +45,6 @@ UNHELPFUL = frozenset(
     --show-version --show-rc --debug-profile --dry-run""".split()
 )
 """Options of `borg create` that change what it says, not what it saves."""
-TYPES: Mapping[int, EntryType] = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFLNK: "link",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFCHR: "character device",
-    stat.S_IFBLK: "block device",
-}
 MOST_WORDS = 100_000
 """Bytes of patterns on one command line; the kernel takes 128 KiB and more."""
 HEX = "\x7f"
@@ -125,7 +116,7 @@ class BorgArchive(Saved):
 
     def _entry(self, item: Mapping[str, Any]) -> Entry:
         path = self._made.path(_text(item["path"]).rstrip("/"))
-        kind = TYPES[stat.S_IFMT(item["mode"])]
+        kind = entry_type(item["mode"])
         source = _text(item["source"]) if "source" in item else None
         xattrs = {_text(name): _bytes(value) for name, value in (item.get("xattrs") or {}).items()}
         linked = self._made.path(source) if kind != "link" and source is not None else None

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from borg_lvm.plugin_api import Entry, EntryType, Invocation, Programs, ReadBack, Saved, Selection, Span, Stores, acl
+from borg_lvm.plugin_api import Entry, Invocation, Programs, ReadBack, Saved, Selection, Span, Stores, acl, entry_type
 from borg_lvm_hooks.commands.parsers import options
 
 DRY_RUN = "rsync --dry-run"
@@ -38,15 +38,6 @@ MARK = "borg-lvm:"
 NOWHERE = ".borg-lvm-nowhere"
 """A name in the destination that does not exist."""
 PIECE = 1 << 20
-TYPES: Mapping[int, EntryType] = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFLNK: "link",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFCHR: "character device",
-    stat.S_IFBLK: "block device",
-}
 
 
 @dataclass(frozen=True)
@@ -169,7 +160,7 @@ class Copy(Saved):
             info = os.lstat(place)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        kind, kept = TYPES[stat.S_IFMT(info.st_mode)], self._copying.kept
+        kind, kept = entry_type(info.st_mode), self._copying.kept
         omitted = f"omit-{ {'directory': 'dir', 'link': 'link'}.get(kind, 'no') }-times" in kept
         attributes = {name: os.getxattr(place, name, follow_symlinks=False) for name in _attributes(place)}
         lists = [attributes.pop(f"system.posix_acl_{name}", None) for name in ("access", "default")]
