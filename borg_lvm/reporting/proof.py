@@ -76,7 +76,8 @@ def line(proof: Proof) -> str:
         compared += f" and the content of {_counted(proof.files, 'file')} ({human(proof.bytes)})"
     names = ", ".join(proof.archives)
     where = f"of {names} " if names else ""
-    live = f"; {proof.live:,} were read live and not compared" if proof.live else ""
+    were = "was" if proof.live == 1 else "were"
+    live = f"; {proof.live:,} {were} read live and not compared" if proof.live else ""
     took = f" in {proof.seconds:.1f} s"
     if proof.state == "proven":
         text = f"read back: {compared} {where}are as frozen{took}{live}"
