@@ -13,27 +13,53 @@ SUITE = $(VENV)/python -m tests.lab.suite
 TESTS ?=
 
 SERVER := /opt/borg-lvm
+PROGRAMS := borg-lvm borg-lvm-borg borg-lvm-restic
+RELEASES ?= bookworm trixie
 
 # Images of Python set it: then pytest rewrites each module of tests at each start, in guests too, and every program of ours
 # that a test starts is compiled again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install setup setup-test releases lint unit pythons changelog system test test-full rest control shell demo soak fuzz bench fresh clean
+.PHONY: help install uninstall deb rpm docs kit release release-trial setup setup-test releases lint unit pythons changelog system test test-full rest control shell demo soak fuzz bench fresh clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 # build/ of an earlier state would bring modules that are gone since.
-# Not below $(SERVER): the links, which PATH and the units name, and the units, which administrators put there.
-install: ## on a server, as root: install the program, links in /usr/local/sbin, systemd units and a udev rule; starts nothing
+# Not below $(SERVER): the links, which PATH and the units name, and what setup writes.
+install: ## on a server, as root: install or upgrade the program, links in /usr/local/sbin, units, man pages …; starts nothing
 	$(if $(PYTHON),,$(error Python 3.11 or newer is needed: apt-get install python3))$(PYTHON) -m venv $(SERVER)
 	rm -rf build
 	$(SERVER)/bin/pip install --quiet --disable-pip-version-check .
-	install -d -m 700 /etc/borg-lvm
-	install -d /usr/local/sbin /usr/local/lib/systemd/system
-	ln -sf $(SERVER)/bin/borg-lvm $(SERVER)/bin/borg-lvm-borg $(SERVER)/bin/borg-lvm-restic /usr/local/sbin/
-	install -D -m 644 contrib/udev/12-borg-lvm.rules /etc/udev/rules.d/12-borg-lvm.rules
-	install -m 644 contrib/systemd/*.service contrib/systemd/*.timer /usr/local/lib/systemd/system/
+	install -d /usr/local/sbin
+	ln -sf $(addprefix $(SERVER)/bin/,$(PROGRAMS)) /usr/local/sbin/
+	/usr/local/sbin/borg-lvm setup --write
+
+uninstall: ## remove what install has installed; the configuration and the history stay
+	/usr/local/sbin/borg-lvm setup --remove
+	rm -f $(addprefix /usr/local/sbin/,$(PROGRAMS))
+	rm -rf $(SERVER)
+
+deb: ## build the Debian packages of RELEASES, each in a bare system, and try them there; they are left in dist/
+	@$(PYTHON) -m tests.lab.debs --try $(RELEASES)
+
+rpm: ## build an RPM package in a bare Debian, where rpmlint looks at it; it is left in dist/rpm
+	@$(PYTHON) -m tests.lab.rpms
+
+# Before: $(PYTHON) -m tests.release version 1.2.3, which assembles CHANGELOG.md, commits and tags.
+release: ## build all files of a release, from its tag, with checksums and a bill of materials, into dist/release
+	@$(PYTHON) -m tests.release make $(RELEASES) --rpm
+
+release-trial: ## try a release of this commit, without packages, in a scratch clone: a minute
+	@$(PYTHON) -m tests.release.trial
+
+docs: setup-test ## make the documentation's site in .lab/site/html, without a broken link or anything that is fetched elsewhere
+	@$(VENV)/python -m tests.site
+
+kit: ## check alerts, Ansible's role and scripts that notify with the programs that they are for
+	@$(SETUP) soak $(firstword $(UML))
+	@$(PYTHON) -m tests.lab.tools kit ansible-lint --offline --profile production contrib/ansible
+	@$(VENV)/python -m pytest -q tests/unit/contrib
 
 setup: ## install what the other targets need
 	@$(SETUP) full $(EVERY)
@@ -77,7 +103,7 @@ control: setup-test ## seed faults, one for each promise, and check that make te
 	@$(VENV)/python -m tests.control --good --kernel $(SHELL_KERNEL)
 	@$(VENV)/python -m tests.control --kernel $(SHELL_KERNEL)
 
-soak: releases control ## control, then every system test on every kernel, with the long counts: hours
+soak: releases control deb rpm docs kit release-trial ## control, the packages and a release, then every system test on every kernel, with the long counts: hours
 	@$(VENV)/python -m tests.fuzz --cases 20000
 	@$(SETUP) full $(or $(KERNEL),$(EVERY))
 	@$(SUITE) soak --timeout 86400 $(addprefix --kernel=,$(or $(KERNEL),$(EVERY))) -- $(TESTS)
@@ -91,9 +117,8 @@ fuzz: setup-test ## compare our readers of command lines with the programs' own,
 pythons: setup-test ## run the unit tests on every installed Python from 3.11 on
 	@$(PYTHON) -m tests.lab.pythons
 
-changelog: setup-test ## print the unreleased part of CHANGELOG.md
-	@$(VENV)/python -m pip install --quiet --disable-pip-version-check "towncrier>=24.7"
-	@$(VENV)/towncrier build --draft --version unreleased 2>/dev/null
+changelog: ## print the unreleased part of CHANGELOG.md
+	@$(PYTHON) -m tests.lab.tools release towncrier build --draft --version unreleased 2>/dev/null
 
 bench: releases ## measure for how long volumes are suspended and applications quiesced
 	@$(SETUP) full $(SHELL_KERNEL)
@@ -108,4 +133,4 @@ fresh: ## run make demo and make test (twice) in a bare Debian of RELEASE
 	@$(PYTHON) -m tests.lab.fresh $(RELEASE) $(FRESH)
 
 clean: ## remove everything that make has made
-	rm -rf .lab .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf .lab .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info build dist

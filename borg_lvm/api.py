@@ -17,12 +17,12 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import IO, Any
 
 from borg_lvm import errors
 from borg_lvm.errors import BorgLvmError, UsageError
 from borg_lvm.linux import processes
+from borg_lvm.records import dataclass
 from borg_lvm.view import host_view
 
 __all__ = ["BorgLvmError", "Options", "View", "frozen", "plan", "run"]
@@ -83,8 +83,8 @@ def plan(
     """
     words = ["plan", "--json", *_paths(paths), *options._words(), "--", *(command or ("true",))]
     _, out = _borg_lvm(words)
-    made: dict[str, Any] = json.loads(out)
-    return made
+    certificate: dict[str, Any] = json.loads(out)
+    return certificate
 
 
 def run(command: Sequence[str], *, paths: Sequence[str] = (), options: Options = _AS_CONFIGURED) -> int:
@@ -155,9 +155,9 @@ def _borg_lvm(words: Sequence[str], *, inherit: bool = False) -> tuple[int, str]
         out = process.stdout.read() if process.stdout else b""
         listener.join()
     status = process.returncode if process.returncode >= 0 else 128 - process.returncode
-    told = [failure for failure in failures if failure.get("status") == status]
-    if told:
-        raise _error(status, str(told[-1]["message"]))
+    matching = [failure for failure in failures if failure.get("status") == status]
+    if matching:
+        raise _error(status, str(matching[-1]["message"]))
     if process.returncode < 0:
         raise _error(status, f"borg-lvm was ended by signal {-process.returncode}")
     return status, os.fsdecode(out)
@@ -178,10 +178,10 @@ def _listen(said: IO[bytes], failures: list[Mapping[str, Any]]) -> None:
 
 def _message(line: bytes) -> Mapping[str, Any] | None:
     try:
-        found = json.loads(line)
+        record = json.loads(line)
     except ValueError:
         return None
-    return found if isinstance(found, dict) and {"time", "level", "message"} <= found.keys() else None
+    return record if isinstance(record, dict) and {"time", "level", "message"} <= record.keys() else None
 
 
 def _error(status: int, text: str) -> BorgLvmError:

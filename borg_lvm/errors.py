@@ -7,13 +7,14 @@ restic or borgmatic read as success or as a warning (borg: 0, 1 and 100 to 127).
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 
 
 def shell_word(path: str) -> str:
     """Return a path as it is typed into a shell; one with control characters, or bytes that are no text, as `$'…'`."""
     if path.isprintable():
+        import shlex
+
         return shlex.quote(path)
     plain = frozenset(range(32, 127)) - set(b"'\\")
     shown = (chr(byte) if byte in plain else f"\\{byte:03o}" for byte in os.fsencode(path))

@@ -7,7 +7,6 @@ gets the messages with their fields instead.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -68,6 +67,8 @@ class Log:
         self.info(f"{text}: {took:.1f} s", step=text, seconds=round(took, 3), **fields)
 
     def _write(self, level: str, text: str, fields: dict[str, object]) -> None:
+        if self.as_json:
+            import json
         if self.as_json and self._like_borg:  # its documentation: internals/frontends, "log_message"
             borgs = {"type": "log_message", "levelname": level.upper(), "name": "borg_lvm", "message": PREFIX + text}
             self._raw(json.dumps({"time": time.time(), **borgs}) + "\n")
@@ -97,5 +98,5 @@ def _to_journald() -> Callable[[str, str, Mapping[str, object]], bool] | None:
     return journal.connected()
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return repr(found[0])[1:-1]
+def _escaped(match: re.Match[str]) -> str:
+    return repr(match[0])[1:-1]

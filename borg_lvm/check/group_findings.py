@@ -58,6 +58,6 @@ def _pools(members: Sequence[Volume]) -> Iterator[Finding]:
         for what, fill in (("data", pool.data_percent), ("metadata", pool.metadata_percent)):
             if fill is not None and fill >= min(POOL_FILLING, limits[what] - 5):
                 option = "--poolmetadatasize" if what == "metadata" else "--size"
-                told = f"the thin pool has used {fill:.1f} % of its {what}"
-                message = f"{told}; from {limits[what]:.0f} % on a run is refused"
+                usage = f"the thin pool has used {fill:.1f} % of its {what}"
+                message = f"{usage}; from {limits[what]:.0f} % on a run is refused"
                 yield Finding("warning", pool.full_name, message, f"lvextend {option} +SIZE {pool.full_name}")

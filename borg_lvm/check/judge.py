@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
-from borg_lvm.check import group_findings, proof_findings
+from borg_lvm.check import drill_findings, group_findings, proof_findings, size_findings
+from borg_lvm.check.drill_findings import Drills
 from borg_lvm.check.finding import Finding, Level
 from borg_lvm.machine.lvm import KEEP_TAG, Volume
 from borg_lvm.machine.lvm_groups import Group
-from borg_lvm.planning import usage_estimate
-from borg_lvm.planning.plan import Plan, Snapshot
-from borg_lvm.planning.snapshot_size import human
+from borg_lvm.planning.plan import Plan
+from borg_lvm.planning.space import usage_estimate
+from borg_lvm.records import dataclass, field
 
 OLDEST_LVM = (2, 3)
 CAPABILITIES = {21: "CAP_SYS_ADMIN", 2: "CAP_DAC_READ_SEARCH", 14: "CAP_IPC_LOCK", 5: "CAP_KILL"}
@@ -62,7 +62,7 @@ class Unnamed:
     did not tell.
     """
 
-    told: str
+    description: str
     is_server: bool = True
     saved: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class Seen:
     `volumes` is None when LVM could not be asked (`unlisted` says why). `dead` are runs that are no more and have left
     something, `still` those that have left something standing still. `plan` is None when there is none: `refused` says
     why, or nothing was asked for. `unbootable` is the initramfs that cannot activate the root volume when it has a
-    snapshot. `provable`: what is saved could be read back.
+    snapshot. `provable`: what is saved could be read back. `drills` is what is known of drills.
     """
 
     surroundings: Surroundings
@@ -98,6 +98,7 @@ class Seen:
     unnamed: tuple[Unnamed, ...] = ()
     unbootable: str = ""
     provable: bool = False
+    drills: Drills = field(default_factory=Drills)
 
 
 def judge(seen: Seen) -> tuple[Finding, ...]:
@@ -118,8 +119,8 @@ def _programs(seen: Seen) -> Iterator[Finding]:
     if old and numbers < OLDEST_LVM:
         yield Finding("error", "lvm", f"is of version {old}, older than 2.03", "upgrade lvm2")
     elif not missing:
-        told = ", ".join(f"{name} {version}" for name, version in seen.versions.items())
-        yield Finding("ok", "programs", told)
+        versions = ", ".join(f"{name} {version}" for name, version in seen.versions.items())
+        yield Finding("ok", "programs", versions)
 
 
 def _sandbox(seen: Seen) -> Iterator[Finding]:
@@ -225,39 +226,46 @@ def _plan(seen: Seen) -> Iterator[Finding]:
         message = (
             "during a run links of udev's by content, as /dev/disk/by-uuid, may lead to the snapshot of a LUKS volume"
         )
-        yield Finding("warning", "udev", message, "install contrib/udev/12-borg-lvm.rules in /etc/udev/rules.d")
+        yield Finding("warning", "udev", message, "borg-lvm setup --write: it installs the rule")
     yield from _applications(plan)
     yield from proof_findings.findings(plan.proof, seen.provable)
 
 
 def _applications(plan: Plan) -> Iterator[Finding]:
-    for one in plan.applications:
-        missing = [f"{kept.path}: {kept.missing}" for kept in one.kept if kept.missing]
-        plugin = " ".join(filter(None, (one.plugin, one.version)))
-        yield Finding("ok", one.name, f"{plugin}, level {one.level}: {one.does}")
+    for application in plan.applications:
+        missing = [f"{kept.path}: {kept.missing}" for kept in application.kept if kept.missing]
+        plugin = " ".join(filter(None, (application.plugin, application.version)))
+        yield Finding("ok", application.name, f"{plugin}, level {application.level}: {application.does}")
         for text in missing:
-            yield Finding("warning", one.name, f"not saved: {text}", "name it as a source")
-        for note in one.notes:
-            yield Finding("note", one.name, note)
+            yield Finding("warning", application.name, f"not saved: {text}", "name it as a source")
+        for note in application.notes:
+            yield Finding("note", application.name, note)
 
 
 def _unnamed(seen: Seen) -> Iterator[Finding]:
-    for one in seen.unnamed:
+    for unnamed in seen.unnamed:
         remedy = "borg-lvm discover prints its entry for the configuration"
-        missing = "; ".join(one.missing)
-        if not one.told:
-            yield Finding("note", "not configured", one.unknown)
-        elif one.unknown:
+        missing = "; ".join(unnamed.missing)
+        if not unnamed.description:
+            yield Finding("note", "not configured", unnamed.unknown)
+        elif unnamed.unknown:
             yield Finding(
-                "note", "not configured", f"{one.told}: it does not tell where its data is: {one.unknown}", remedy
+                "note",
+                "not configured",
+                f"{unnamed.description}: it does not tell where its data is: {unnamed.unknown}",
+                remedy,
             )
-        elif one.is_server and one.saved and missing:
-            yield Finding("warning", "not configured", f"{one.told}: half of its data is not saved: {missing}", remedy)
-        elif one.is_server and missing:
-            yield Finding("warning", "not configured", f"{one.told}: its data is not saved: {missing}", remedy)
-        elif one.is_server or one.saved:
-            saved = ": it is saved as a power cut would leave it" if one.saved else ""
-            yield Finding("note", "not configured", f"{one.told}{saved}", remedy)
+        elif unnamed.is_server and unnamed.saved and missing:
+            yield Finding(
+                "warning", "not configured", f"{unnamed.description}: half of its data is not saved: {missing}", remedy
+            )
+        elif unnamed.is_server and missing:
+            yield Finding(
+                "warning", "not configured", f"{unnamed.description}: its data is not saved: {missing}", remedy
+            )
+        elif unnamed.is_server or unnamed.saved:
+            saved = ": it is saved as a power cut would leave it" if unnamed.saved else ""
+            yield Finding("note", "not configured", f"{unnamed.description}{saved}", remedy)
 
 
 def _history(seen: Seen) -> Iterator[Finding]:
@@ -265,36 +273,6 @@ def _history(seen: Seen) -> Iterator[Finding]:
         yield Finding("warning", "history", seen.history_trouble)
     for name in seen.damaged:
         yield Finding("warning", "history", f"the record of a run is damaged: {name}", "the next run sets it aside")
-    if seen.plan is None:
-        return
-    claimed: defaultdict[str, int] = defaultdict(int)
-    for copy in seen.plan.copies:
-        claimed[copy.origin.vg] += copy.size
-    for copy in seen.plan.copies:
-        if copy.extents:
-            free = copy.origin.vg_free - claimed[copy.origin.vg]
-            yield from _size(copy, seen.past.get(copy.origin.uuid, ()), free if seen.grows else 0)
-
-
-def _size(copy: Snapshot, runs: Sequence[usage_estimate.Once], spare: int) -> Iterator[Finding]:
-    """Judge the size of a snapshot by what past runs have needed; it may grow into `spare` bytes."""
-    about = copy.origin.full_name
-    expected = usage_estimate.expected(runs, 0.0)
-    if expected is None:
-        yield Finding("note", about, f"first run: {human(copy.size)} snapshot ({copy.why_size}), measured from then on")
-        return
-    told = expected.why.format(human(expected.used))
-    reach = min(copy.limit, copy.size + max(0, spare))
-    remedy = f"snapshot.size: auto, or --snapshot-size {human(expected.size).replace(' ', '')}; or vgextend"
-    if copy.size >= expected.used:
-        yield Finding("ok", about, f"{human(copy.size)} for its snapshot; {told}")
-    elif reach >= expected.used:
-        message = (
-            f"{human(copy.size)} for its snapshot is less than {told}; it would have to grow while the backup runs"
-        )
-        yield Finding("note", about, message, remedy)
-    else:
-        message = f"{human(copy.size)} for its snapshot are too few, and it cannot grow enough: {told}"
-        yield Finding("warning", about, message, remedy)
-    if runs[-1].lost:
-        yield Finding("warning", about, "the last run has lost its snapshot", remedy)
+    if seen.plan:
+        yield from size_findings.findings(seen.plan, seen.past, seen.grows)
+    yield from drill_findings.findings(seen.drills)

@@ -6,9 +6,9 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from borg_lvm.check import initramfs, unconfigured
+from borg_lvm.check import drilled, initramfs, unconfigured
 from borg_lvm.check.judge import Refused, Seen, Surroundings, Unnamed
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BorgLvmError, LockedError, SnapshotError
@@ -16,8 +16,9 @@ from borg_lvm.linux import device_mapper, namespaces, subprocesses
 from borg_lvm.machine import lvm, mounts
 from borg_lvm.proof import stage
 from borg_lvm.quiesce import coordinator
+from borg_lvm.records import dataclass
 from borg_lvm.session import cleanup, snapshot_target, survey
-from borg_lvm.state import history, ledger
+from borg_lvm.state import directories, history, ledger
 from borg_lvm.watchdog import resume
 
 PROGRAMS = (("lvm", "version"), ("dmsetup", "--version"))
@@ -26,7 +27,7 @@ _VERSION = re.compile(r"\d+(?:\.\d+)+")
 CONTROL = "/dev/mapper/control"
 RULE = "12-borg-lvm.rules"
 RULES = [f"{place}/udev/rules.d" for place in ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")]
-WRITTEN = (ledger.STATE, "/run/lock/lvm", history.FOLDER)
+WRITTEN = (directories.STATE, "/run/lock/lvm", history.FOLDER)
 """Where a run, and LVM, must be able to write."""
 
 
@@ -65,7 +66,7 @@ def look(asked: Asked) -> Seen:
     still = tuple(entry.run_id for entry in dead if _stands_still(entry))
     inventory, unlisted = (None, None) if still else _inventory(asked.settings)  # LVM would wait for what stands still
     volumes = inventory.volumes if inventory else None
-    left = tuple(found.run_id for found in cleanup.dead_runs(volumes or (), ledger.entries()))
+    left = tuple(dead_run.run_id for dead_run in cleanup.dead_runs(volumes or (), ledger.entries()))
     surveyed, why_not = (None, None) if volumes is None else _surveyed(asked)
     encrypted = surveyed and any(copy.crypt for copy in surveyed.plan.copies)
     past = surveyed.history if surveyed else history.read()
@@ -87,6 +88,7 @@ def look(asked: Asked) -> Seen:
         past=past.volumes,
         grows=asked.settings.snapshot.grow,
         provable=surveyed is not None and stage.can(surveyed.invocation, asked.settings.hooks),
+        drills=drilled.look(asked.settings, asked.applications),
         unnamed=_unnamed(asked, surveyed),
     )
 
@@ -94,7 +96,7 @@ def look(asked: Asked) -> Seen:
 def _unnamed(asked: Asked, surveyed: survey.Survey | None) -> tuple[Unnamed, ...]:
     if asked.configuration:
         return ()
-    return unconfigured.look(asked.settings, surveyed.coverer() if surveyed else None)
+    return unconfigured.look(asked.settings, surveyed.coverage() if surveyed else None)
 
 
 def run_around() -> str:
@@ -103,7 +105,7 @@ def run_around() -> str:
         if namespaces.is_first():
             return ""
         # The copies of `borg-lvm begin` are seen by everybody, at a place of their own: who sees them is in no run.
-        sources = [mount.source for mount in mounts.read() if not mount.path.startswith(f"{ledger.STATE}/")]
+        sources = [mount.source for mount in mounts.read() if not mount.path.startswith(f"{directories.STATE}/")]
         live = [entry.run_id for entry in ledger.entries() if entry.is_live]
     except (OSError, SnapshotError):
         return ""
@@ -168,10 +170,10 @@ def _version(argv: Sequence[str]) -> str:
     if shutil.which(argv[0], path=subprocesses.environment()["PATH"]) is None:
         return ""
     try:
-        found = _VERSION.search(subprocesses.run(argv))
+        match = _VERSION.search(subprocesses.run(argv))
     except subprocesses.ProgramError:
-        found = None
-    return found[0] if found else "of unknown version"
+        match = None
+    return match[0] if match else "of unknown version"
 
 
 def _stands_still(entry: ledger.Entry) -> bool:

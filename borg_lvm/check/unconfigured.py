@@ -12,50 +12,55 @@ import time
 
 from borg_lvm.check.judge import Unnamed
 from borg_lvm.config.schema import Settings
-from borg_lvm.linux import timeouts
-from borg_lvm.planning.application_data import Coverer, ProbedApplication
+from borg_lvm.machine.paths import block_device
+from borg_lvm.planning.application_data import DataCoverage, ProbedApplication
 from borg_lvm.plugins.application import DataPath, Probe
-from borg_lvm.quiesce import discover
+from borg_lvm.quiesce import discover, timeouts
 
 PATIENCE = 15.0
 """Seconds that all of it may take."""
 
 
-def look(settings: Settings, coverer: Coverer | None) -> tuple[Unnamed, ...]:
-    """Return what runs here and is not configured; `coverer` judges the run's sources, if they are known."""
+def look(settings: Settings, coverage: DataCoverage | None) -> tuple[Unnamed, ...]:
+    """Return what runs here and is not configured; `coverage` judges the run's sources, if they are known."""
     troubles: list[str] = []
     end = time.monotonic() + PATIENCE
-    found = [one for one in discover.everything(settings, troubles.append, PATIENCE) if not one.configured]
+    unconfigured = [
+        discovered
+        for discovered in discover.everything(settings, troubles.append, PATIENCE)
+        if not discovered.configured
+    ]
     judged: list[Unnamed] = []
     try:
         with timeouts.at_most(max(0.1, end - time.monotonic())):
-            judged += (_judged(one, coverer) for one in found)
+            judged += (_judged(discovered, coverage) for discovered in unconfigured)
     except timeouts.OutOfTime:
         troubles.append("it took too long to see whether the sources hold the data of what is not configured")
-    return (*judged, *(Unnamed("", unknown=told) for told in troubles))
+    return (*judged, *(Unnamed("", unknown=trouble) for trouble in troubles))
 
 
-def _judged(one: discover.Discovered, coverer: Coverer | None) -> Unnamed:
-    is_server = not one.kind.still
-    told = one.found.told
-    if coverer is None or not one.found.data:
-        return Unnamed(told, is_server)
-    kept = coverer.cover(_asked(one)).kept
+def _judged(discovered: discover.Discovered, coverage: DataCoverage | None) -> Unnamed:
+    is_server = not discovered.kind.still
+    description = discovered.found.description
+    if coverage is None or not discovered.found.data:
+        return Unnamed(description, is_server)
+    kept = coverage.planned(_asked(discovered)).kept
     saved = tuple(path.path for path in kept if not path.missing)
     missing = tuple(f"{path.path}: {path.missing}" for path in kept if path.missing)
-    return Unnamed(told, is_server, saved, missing)
+    return Unnamed(description, is_server, saved, missing)
 
 
-def _asked(one: discover.Discovered) -> ProbedApplication:
+def _asked(discovered: discover.Discovered) -> ProbedApplication:
     """Return it as if it had been asked."""
-    level = one.found.level or next(iter(one.kind.levels))
+    level = discovered.found.level or next(iter(discovered.kind.levels))
     return ProbedApplication(
-        name=one.found.name or one.plugin,
-        plugin=one.plugin,
+        name=discovered.found.name or discovered.plugin,
+        plugin=discovered.plugin,
         level=level,
-        does=one.kind.levels.get(level, ""),
+        does=discovered.kind.levels.get(level, ""),
         coverage="whole",
-        probe=Probe("", tuple(DataPath(path, "data") for path in one.found.data)),
-        real=tuple(os.path.realpath(path) if os.path.lexists(path) else "" for path in one.found.data),
-        still=level in one.kind.still,
+        probe=Probe("", tuple(DataPath(path, "data") for path in discovered.found.data)),
+        real=tuple(os.path.realpath(path) if os.path.lexists(path) else "" for path in discovered.found.data),
+        still=level in discovered.kind.still,
+        devices=tuple(block_device(path) for path in discovered.found.data),
     )

@@ -34,9 +34,9 @@ TALKATIVE = {
 
 def log(program: str, words: Sequence[str]) -> Log:
     """Return a log that says as much as the program would, and as it would."""
-    told = set(words[: words.index("--", 1)] if "--" in words[1:] else words)
-    like_borg = program == "borg" and "--log-json" in told
-    return Log(as_json=like_borg, quiet=not told & TALKATIVE[program], like_borg=like_borg)
+    options = set(words[: words.index("--", 1)] if "--" in words[1:] else words)
+    like_borg = program == "borg" and "--log-json" in options
+    return Log(as_json=like_borg, quiet=not options & TALKATIVE[program], like_borg=like_borg)
 
 
 def pass_on(program: str, command: tuple[str, ...], cwd: str) -> None:

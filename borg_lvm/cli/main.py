@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import pairwise
 
-from borg_lvm.cli import output
-from borg_lvm.cli.parser import did_you_mean, options_of, parser
+from borg_lvm.cli import output, verb_parsers
+from borg_lvm.cli.parser import NAMES, did_you_mean, options_of, parser
 from borg_lvm.errors import BUG_STATUS, BorgLvmError, ReaderGoneError, UsageError
 from borg_lvm.log import Log
 
@@ -34,7 +33,11 @@ def _main(argv: Sequence[str]) -> tuple[int, bool]:
     """Do what was asked; return the exit status, and whether it is one of ours and not the command's."""
     log = Log(as_json="--log-json" in _ours(argv))
     try:
-        args, unknown = parser().parse_known_args(argv)
+        words, command = verb_parsers.parted(argv)
+        _refuse_option_before_verb(words)
+        args, unknown = parser(_typed(words)).parse_known_args(words)
+        if command:
+            args.command = list(command)
         if unknown:
             raise _unrecognized(args.verb or "", unknown)
         if args.version:
@@ -48,10 +51,23 @@ def _main(argv: Sequence[str]) -> tuple[int, bool]:
             log = drop_in.log(args.in_place_of, args.command)
         if getattr(args, "trace", False):
             trace_plugins(log)
-        command = import_module(f"borg_lvm.cli.commands.{args.verb}")
-        return int(command.perform(args, log)), False
+        verb = import_module(f"borg_lvm.cli.commands.{args.verb}")
+        return int(verb.perform(args, log)), False
     except (Exception, KeyboardInterrupt) as error:
         return failed(error, log), True
+
+
+def _typed(words: Sequence[str]) -> str:
+    """Return the verb that was typed, as far as that is known without argparse: no option before it takes a value."""
+    return next((word for word in words if not word.startswith("-")), "--help")
+
+
+def _refuse_option_before_verb(words: Sequence[str]) -> None:
+    """Say where an option belongs that other programs take before their command. Raises: UsageError."""
+    option = words[0].partition("=")[0] if words else ""
+    verb = next((word for word in words if word in NAMES), "run")
+    if option.startswith("--") and option not in ("--help", "--version") and option in options_of(verb):
+        raise UsageError(f"{option} must come after {verb}", remedy=f"borg-lvm {verb} {words[0]} …")
 
 
 def _unrecognized(verb: str, words: Sequence[str]) -> UsageError:
@@ -75,20 +91,22 @@ def failed(error: BaseException, log: Log) -> int:
     if isinstance(error, ReaderGoneError):
         return error.status
     if isinstance(error, BorgLvmError):
-        return _told(error, log)
+        return _reported(error, log)
     if isinstance(error, KeyboardInterrupt):  # outside of a run, which has its own way with signals
         log.error("ended by SIGINT", status=128 + signal.SIGINT)
         return 128 + signal.SIGINT
     # The last net: whatever it is, it has its exit status.
-    told = "".join(traceback.format_exception(error)).rstrip()
-    log.error(f"a bug in borg-lvm, please report it\n{told}", status=BUG_STATUS)
+    import traceback
+
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    log.error(f"a bug in borg-lvm, please report it\n{trace}", status=BUG_STATUS)
     return BUG_STATUS
 
 
-def _told(error: BorgLvmError, log: Log) -> int:
+def _reported(error: BorgLvmError, log: Log) -> int:
     remedy = [f"what to do: {error.remedy}"] if error.remedy else []
-    told = [word.replace("\n", "\\n") for word in (error.message, *error.details)]
-    log.error("\n".join([*told, *remedy]), status=error.status)
+    lines = [word.replace("\n", "\\n") for word in (error.message, *error.details)]
+    log.error("\n".join([*lines, *remedy]), status=error.status)
     return error.status
 
 

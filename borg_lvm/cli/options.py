@@ -87,13 +87,18 @@ def question(command: tuple[str, ...], paths: Sequence[str] | None) -> Question:
     return survey.Question(command, cwd(), tuple(paths or ()))
 
 
-def surveyed(question: Question, settings: Settings, applications: Applications | None) -> Survey:
-    """Look at the machine and make the plan. Raises: as `survey.survey`, QuiesceError."""
+def surveyed(
+    question: Question, settings: Settings, applications: Applications | None, *, view: bool = False
+) -> Survey:
+    """Look at the machine and make the plan; who reads a `view` is not known yet.
+
+    Raises: as `survey.survey`, QuiesceError.
+    """
     from borg_lvm.session import survey
 
     surveyed = survey.survey(question, settings)
     surveyed = surveyed.with_applications(*applications.probe()) if applications else surveyed
-    return surveyed.with_proof(settings)
+    return surveyed if view or settings.prove.mode == "off" else surveyed.with_proof(settings)
 
 
 def cwd() -> str:
@@ -106,9 +111,8 @@ def cwd() -> str:
 
 def refuse_what_cannot_be_run(program: str) -> None:
     """Tell before anything is done what a shell would tell: 127 for no such command, 126 for one that is none."""
-    import shutil
-
-    if shutil.which(program) is not None:
+    places = [program] if "/" in program else [os.path.join(folder, program) for folder in os.get_exec_path()]
+    if any(os.access(place, os.X_OK) and not os.path.isdir(place) for place in places):
         return
     if "/" in program and os.path.isdir(program):
         raise CommandNotExecutableError(
@@ -129,9 +133,9 @@ def refuse_what_cannot_stand(surveyed: Survey) -> None:
     """Raise SourceError when a plan needs what only a view of its own, with the command in it, can show."""
     from borg_lvm.view import host_view
 
-    told = host_view.refusals(surveyed.plan)
-    if told:
-        raise SourceError("not every source path can be shown on the machine itself", details=tuple(told))
+    problems = host_view.refusals(surveyed.plan)
+    if problems:
+        raise SourceError("not every source path can be shown on the machine itself", details=tuple(problems))
 
 
 def to_be_printed(args: argparse.Namespace) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from borg_lvm.errors import OutputError, ReaderGoneError
 
 def lines(texts: Iterable[object]) -> None:
     """Print lines. Raises: as `text`."""
-    for one in texts:
-        text(f"{one}\n")
+    for line in texts:
+        text(f"{line}\n")
 
 
 def text(words: str) -> None:

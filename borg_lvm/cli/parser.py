@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
-import signal
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from borg_lvm.cli import output
+from borg_lvm.cli import help_form, output, values, verb_parsers
 from borg_lvm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,19 +26,18 @@ exit status:
    77  the command succeeded, an application was not quiesced, as configured, or nothing was read back (--prove)
   126  the command cannot be executed              127  the command was not found
 128+N  signal N ended the command, or the run before it
+
+exit status of a drill:
+   74  an application is wrong in the archive       77  an application could not be judged here
 """
 TRACE = "print every call of a plugin, with its result and duration"
 PROVE = (
     "read back what was saved, and compare it with the snapshots: names and attributes (list), contents of some files"
     " too (sample), or of all"
 )
-MOST_SECONDS = 86400
-"""The longest time to wait for a lock, as in the configuration."""
-LONGEST_VIEW = 7 * 86400
-"""The longest time that a view may stand, as in the configuration."""
 
 
-NAMES = ("run", "begin", "end", "plan", "check", "clean", "report", "history", "hooks", "discover")
+NAMES = ("run", "begin", "end", "plan", "check", "clean", "report", "history", "drill", "hooks", "discover", "setup")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,13 +49,37 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting."""
-        found = re.fullmatch(
+        match = re.fullmatch(
             r"argument [^:]*\brun\b[^:]*: invalid choice: '(.*)' \(choose from .*\)", message, re.DOTALL
         )
-        if not found:
+        if not match:
             raise UsageError(message, remedy=f"see: {self.prog} --help")
-        word = found[1]
+        word = match[1]
         raise UsageError(f"borg-lvm has no command {word!r}", remedy=_instead(word))
+
+
+class _Named(_Parser):
+    """A subcommand that was not typed: its name and its line in the help are all that is asked of it.
+
+    argparse looks for a translation of each text of each argument, and for the width of the terminal: 230 system calls.
+    """
+
+    def __init__(self, *, prog: str, **_: Any) -> None:
+        self.prog = prog
+
+    def add_argument(self, *_: Any, **__: Any) -> Any:
+        """Add nothing."""
+
+    def set_defaults(self, **_: Any) -> None:
+        """Set nothing."""
+
+    def add_mutually_exclusive_group(self, **_: Any) -> Any:
+        """Add nothing."""
+        return self
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse it all the same: argparse has understood more of what was typed."""
+        return verbs()[self.prog.split()[-1]].parse_known_args(args, namespace)
 
 
 OTHERS = {"help": "borg-lvm --help", "version": "borg-lvm --version", "start": "borg-lvm begin", "stop": "borg-lvm end"}
@@ -77,25 +98,35 @@ def _instead(word: str) -> str:
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return a question about what is nearly the same, or nothing."""
+    import difflib
+
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
     return f"did you mean {near[0]}?" if near else ""
 
 
 def options_of(verb: str) -> list[str]:
     """Return the long options of a verb, or of borg-lvm itself if it is empty."""
-    top = parser()
-    (verbs,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
-    chosen = verbs.choices[verb] if verb else top
+    chosen = verbs()[verb] if verb else parser()
     return [name for action in chosen._actions for name in action.option_strings if name.startswith("--")]
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the whole command line."""
+def verbs() -> dict[str, argparse.ArgumentParser]:
+    """Return what each verb takes, in the order of the help."""
+    (verbs,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(verbs.choices)
+
+
+def parser(typed: str = "") -> argparse.ArgumentParser:
+    """Return the whole command line; if a verb was typed, the others have nothing but their names."""
+
+    def made(prog: str, **words: Any) -> _Parser:
+        return (_Parser if typed in ("", prog.rsplit(maxsplit=1)[-1]) else _Named)(prog=prog, **words)
+
     top = _Parser(
         prog="borg-lvm",
         description="Run a backup command on LVM snapshots of its sources, of one instant, under the usual paths.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=help_form.with_examples,
         allow_abbrev=False,
     )
     top.add_argument("--version", action="store_true", help="show the version and exit")
@@ -103,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
         dest="verb",
         metavar=" | ".join(NAMES),
         title="commands",
-        parser_class=_Parser,
+        parser_class=cast("type[_Parser]", made),
     )
     _add_run(verbs)
     _add_begin_and_end(verbs)
@@ -114,7 +145,10 @@ def parser() -> argparse.ArgumentParser:
         "--run", metavar="ID", default="", help="only this run; also if its snapshots were kept (--keep)"
     )
     _add_report_and_history(verbs)
+    _common(drill := _verb(verbs, "drill", verb_parsers.DRILL))
+    verb_parsers.fill_drill(drill)
     _add_hooks_and_discover(verbs)
+    _add_setup(verbs)
     return top
 
 
@@ -142,17 +176,21 @@ def _add_plan_and_check(verbs: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _add_report_and_history(verbs: argparse._SubParsersAction[_Parser]) -> None:
-    report = _verb(verbs, "report", "show details of a past run")
+    report = _verb(verbs, "report", "show details of a past run, or of a drill")
     _common(report)
     report.add_argument(
         "run", nargs="?", default="", metavar="RUN", help="its id, or the beginning of it (default: the last run)"
     )
+    report.add_argument("--drill", action="store_true", help="a drill instead of a run")
     form = report.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print the certificate of the run as JSON")
+    form.add_argument("--json", action="store_true", help="print the certificate as JSON")
     form.add_argument("--html", metavar="FILE", help="write one self-contained page with drawings to this file")
-    past = _verb(verbs, "history", "list past runs: how full their snapshots were, and how long volumes were suspended")
+    past = _verb(
+        verbs, "history", "list past runs: how full their snapshots were, how long volumes were suspended; and drills"
+    )
     _common(past)
-    past.add_argument("--json", action="store_true", help="print the certificates of all runs as JSON")
+    past.add_argument("--drill", action="store_true", help="drills alone")
+    past.add_argument("--json", action="store_true", help="print the certificates of all runs, or drills, as JSON")
 
 
 def _add_hooks_and_discover(verbs: argparse._SubParsersAction[_Parser]) -> None:
@@ -170,38 +208,35 @@ def _add_hooks_and_discover(verbs: argparse._SubParsersAction[_Parser]) -> None:
     discover.add_argument("--trace", action="store_true", help=TRACE)
 
 
+def _add_setup(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    setup = _verb(verbs, "setup", "show, write or remove units, man pages, completions and examples for this program")
+    _common(setup)
+    action = setup.add_mutually_exclusive_group()
+    action.add_argument("--write", action="store_true", help="write the files, and replace those of an older version")
+    action.add_argument("--remove", action="store_true", help="remove the files that --write has written")
+
+
 def _add_begin_and_end(verbs: argparse._SubParsersAction[_Parser]) -> None:
     begin = _verb(
         verbs, "begin", "take snapshots of the sources and mount them below /run/borg-lvm/view/NAME until `end`"
     )
-    _wrapping(begin, prove="off: have the view although `prove` is configured; what is saved from it is not read back")
-    begin.add_argument("name", metavar="NAME", help="the name of the view: letters, digits, - and _")
-    begin.add_argument(
-        "--limit", type=_limit, metavar="SECONDS", help="remove the view if `end` has not come by then (default: a day)"
-    )
-    begin.add_argument(
-        "--print",
-        choices=("folder", "paths", "kopia"),
-        help="print the directory of the view, its source paths, or the variable that Kopia reads",
-    )
-    end = _verb(verbs, "end", "remove the snapshots of `begin`; the exit status is that of the run")
+    _wrapping(begin, prove=f"{PROVE}; done by `end`, if that names the command")
+    verb_parsers.fill_begin(begin)
+    end = _verb(verbs, "end", "read back what was saved, if it is asked for, and remove the snapshots of `begin`")
     _common(end)
-    end.add_argument("name", metavar="NAME", help="the name that was given to `begin`")
-    end.add_argument(
-        "--status", type=_status, default=0, metavar="N",
-        help="how the backup has ended: an exit status, a signal's name, or '' if it never began (default: 0)",
-    )  # fmt: skip
+    verb_parsers.fill_end(end)
 
 
 def _verb(verbs: argparse._SubParsersAction[_Parser], name: str, text: str) -> argparse.ArgumentParser:
-    return verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+    about = text[0].upper() + text[1:] + "."
+    return verbs.add_parser(name, help=text, description=about, formatter_class=help_form.plain, allow_abbrev=False)
 
 
 def _common(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--config",
         metavar="FILE",
-        type=_path,
+        type=values.path,
         help="read this file alone (default: /etc/borg-lvm/config.yaml and conf.d)",
     )
     verb.add_argument("--log-json", action="store_true", help="write messages as JSON objects, one a line")
@@ -211,14 +246,14 @@ def _common(verb: argparse.ArgumentParser) -> None:
 def _wrapping(verb: argparse.ArgumentParser, prove: str = PROVE) -> None:
     _common(verb)
     verb.add_argument(
-        "--path", action="append", metavar="PATH", type=_path,
+        "--path", action="append", metavar="PATH", type=values.path,
         help="a source path to freeze, instead of those on the command line of a known program; may be repeated",
     )  # fmt: skip
     verb.add_argument(
         "--live",
         action="append",
         metavar="PATH",
-        type=_path,
+        type=values.path,
         help="a path to read live: it need not be frozen, or the command writes there; may be repeated",
     )
     verb.add_argument(
@@ -237,7 +272,10 @@ def _wrapping(verb: argparse.ArgumentParser, prove: str = PROVE) -> None:
     verb.add_argument("--prove", choices=("off", "list", "sample", "all"), help=prove)
     verb.add_argument("--trace", action="store_true", help=TRACE)
     verb.add_argument(
-        "--lock-wait", type=_seconds, metavar="SECONDS", help="how long to wait for another run on the same volume"
+        "--lock-wait",
+        type=values.seconds,
+        metavar="SECONDS",
+        help="how long to wait for another run on the same volume",
     )
 
 
@@ -246,43 +284,3 @@ def _command(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="COMMAND …", help="the backup command and its arguments"
     )
-
-
-def _path(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("the path is empty; is a variable not set?")
-    from borg_lvm.machine.paths import impossible
-
-    if why := impossible(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: {why}")
-    return text
-
-
-def _seconds(text: str, least: int = 0, most: int = MOST_SECONDS) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not least <= seconds <= most:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds from {least} to {most}, not {text!r}")
-    return seconds
-
-
-def _limit(text: str) -> float:
-    return _seconds(text, 1, LONGEST_VIEW)
-
-
-def _status(text: str) -> int | None:
-    """Read $? of a shell, or $EXIT_STATUS of systemd: the name of a signal where one has ended the service.
-
-    It is empty (None) where the service has failed before it came to its backup.
-    """
-    if not text:
-        return None
-    try:
-        status = int(text) if text.isascii() and text.isdigit() else 128 + signal.Signals[f"SIG{text}"]
-    except KeyError:
-        status = -1
-    if not 0 <= status <= 255:
-        raise argparse.ArgumentTypeError(f"must be an exit status from 0 to 255 or a signal like TERM, not {text!r}")
-    return status

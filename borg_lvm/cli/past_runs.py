@@ -1,62 +1,126 @@
-"""`borg-lvm report` and `borg-lvm history`: what is known of past runs, for people and for machines."""
+"""`borg-lvm report` and `borg-lvm history`: what is known of past runs and drills, for people and for machines."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from borg_lvm.errors import UsageError
+from borg_lvm.records import dataclass
 from borg_lvm.reporting.certificate import Certificate
-from borg_lvm.state import history
-from borg_lvm.state.history import FOLDER, Record
+from borg_lvm.state import drills, history
+from borg_lvm.state.kept import Record
 
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError)
 """What comes of showing a certificate that somebody or something has changed."""
 T = TypeVar("T")
 
 
-def certificate(run: str) -> Certificate:
-    """Return the certificate of a run, by its id or a beginning of it that no other has; or of the last one.
+class Store(Protocol):
+    """A module that keeps them."""
+
+    FOLDER: str
+
+    def records(self) -> list[Record]:
+        """Read all, oldest first."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Past:
+    """One of the two kinds of what is written down: where, how it is read, and what would add to it."""
+
+    noun: str
+    store: Store
+    remedy: str
+
+    @property
+    def folder(self) -> str:
+        """Where they lie."""
+        return self.store.FOLDER
+
+    def records(self) -> list[Record]:
+        """Return all that was written down, oldest first. Raises: UsageError."""
+        try:
+            return self.store.records()
+        except OSError as error:
+            raise UsageError(f"{self.folder} cannot be read: {error.strerror or error}") from error
+
+    def nothing(self) -> str:
+        """Say that there is nothing."""
+        return f"no {self.noun} has been written down yet (in {self.folder})"
+
+    def damaged(self, name: object, error: Exception) -> UsageError:
+        """Return the error of a certificate that cannot be shown."""
+        return UsageError(
+            f"the certificate of the {self.noun} {name} is damaged ({type(error).__name__}: {error})",
+            remedy=f"it may be removed: {os.path.join(self.folder, str(name))}.*",
+        )
+
+
+RUNS = Past("run", history, "borg-lvm run -- COMMAND …")
+DRILLS = Past("drill", drills, "borg-lvm drill")
+
+
+def meant(name: str, *, drill: bool) -> Past:
+    """Return whether a run or a drill is meant: without a word about it a run, unless only a drill has that id.
 
     Raises: UsageError.
     """
-    records = _records()
+    if drill:
+        return DRILLS
+    known = [any(record.run_id.startswith(name) for record in past.records()) for past in (RUNS, DRILLS)]
+    return DRILLS if name and known == [False, True] else RUNS
+
+
+def certificate(name: str, past: Past = RUNS) -> Certificate:
+    """Return the certificate of a run or drill, by its id or a beginning of it that no other has; or of the last one.
+
+    Raises: UsageError.
+    """
+    records = past.records()
     if not records:
-        raise UsageError(f"no run has been written down yet (in {FOLDER})", remedy="borg-lvm run -- COMMAND …")
-    found = [record for record in records if record.run_id.startswith(run)] if run else records[-1:]
-    exact = [record for record in found if record.run_id == run]
-    if not found:
-        raise UsageError(f"no run {run!r} has been written down (in {FOLDER})", remedy="see: borg-lvm history")
-    if len(found) > 1 and not exact:
-        raise UsageError(f"{len(found)} runs begin with {run!r}", remedy="see: borg-lvm history")
-    (record,) = exact or found
+        raise UsageError(past.nothing(), remedy=past.remedy)
+    fitting = [record for record in records if record.run_id.startswith(name)] if name else records[-1:]
+    exact = [record for record in fitting if record.run_id == name]
+    if not fitting:
+        raise UsageError(
+            f"no {past.noun} {name!r} has been written down (in {past.folder})", remedy="see: borg-lvm history"
+        )
+    if len(fitting) > 1 and not exact:
+        raise UsageError(f"{len(fitting)} {past.noun}s begin with {name!r}", remedy="see: borg-lvm history")
+    (record,) = exact or fitting
     if record.certificate is None:
-        raise UsageError(f"the run {record.run_id} cannot be shown: {record.problem}")
+        raise UsageError(f"the {past.noun} {record.run_id} cannot be shown: {record.problem}")
     return record.certificate
 
 
-def shown(run: str, how: Callable[[Certificate], T]) -> T:
-    """Return what `how` makes of the certificate of a run. Raises: UsageError."""
-    found = certificate(run)
+def shown(name: str, past: Past, how: Callable[[Certificate], T]) -> T:
+    """Return what `how` makes of the certificate of a run or drill. Raises: UsageError."""
+    run = certificate(name, past)
     try:
-        return how(found)
+        return how(run)
     except DAMAGE as error:
-        raise _damaged(found, error) from error
+        raise past.damaged(run.get(past.noun), error) from error
 
 
-def lines(run: str) -> list[str]:
-    """Return the report of a run for the terminal. Raises: UsageError."""
+def lines(name: str, past: Past = RUNS) -> list[str]:
+    """Return the report of a run or drill for the terminal. Raises: UsageError."""
+    if past is DRILLS:
+        from borg_lvm.reporting.drills import text
+
+        return shown(name, past, lambda found: list(text.lines(found)))
     from borg_lvm.reporting import run_text
 
-    return shown(run, lambda found: list(run_text.lines(found)))
+    return shown(name, past, lambda found: list(run_text.lines(found)))
 
 
-def write_page(run: str, path: str) -> None:
-    """Write the report of a run as one HTML page. Raises: UsageError."""
-    from borg_lvm.reporting import run_html
+def write_page(name: str, path: str, past: Past = RUNS) -> None:
+    """Write the report of a run or drill as one HTML page. Raises: UsageError."""
+    from borg_lvm.reporting.pages import drill_html, run_html
 
-    text = shown(run, run_html.page)
+    text = shown(name, past, drill_html.page if past is DRILLS else run_html.page)
     try:
         with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
@@ -64,46 +128,58 @@ def write_page(run: str, path: str) -> None:
         raise UsageError(f"{path}: the page cannot be written: {error.strerror}") from error
 
 
-def everything() -> list[dict[str, Any]]:
+def everything(past: Past = RUNS) -> list[dict[str, Any]]:
     """Return all certificates, oldest first; what cannot be read is told by a `problem`. Raises: UsageError."""
-    return [record.certificate or {"run": record.run_id, "problem": record.problem} for record in _records()]
+    return [record.certificate or {past.noun: record.run_id, "problem": record.problem} for record in past.records()]
 
 
 def overview() -> Iterator[str]:
-    """Yield one line a run, then the trends. Raises: UsageError."""
+    """Yield one line a run, then the trends; then one line a drill, if there are any. Raises: UsageError."""
+    yield from _runs()
+    if DRILLS.records():
+        yield ""
+        yield from overview_of_drills()
+
+
+def _runs() -> Iterator[str]:
     from borg_lvm.reporting import history_text
 
-    records = _records()
-    if not records:
-        yield f"no run has been written down yet (in {FOLDER})"
-        return
-    rows, sound, problems = [], [], []
-    for record in records:
-        try:
-            if record.certificate is not None:
-                rows.append(history_text.line(record.certificate))
-                list(history_text.trends([record.certificate]))
-                sound.append(record.certificate)
-            else:
-                problems.append(f"not shown: {record.run_id}: {record.problem}")
-        except DAMAGE as error:
-            problems.append(f"not shown: {_damaged({'run': record.run_id}, error).message}")
+    def row(run: Certificate) -> tuple[str, ...]:
+        list(history_text.trends([run]))  # so that none which cannot be shown goes into the trends
+        return history_text.line(run)
+
+    rows, problems = _rows(RUNS, row)
+    if not rows and not problems:
+        yield RUNS.nothing()
     if rows:
-        yield from history_text.table(rows)
-        yield from history_text.trends(sound)
+        yield from history_text.table([cells for cells, _ in rows])
+        yield from history_text.trends([found for _, found in rows])
     yield from problems
 
 
-def _records() -> list[Record]:
-    try:
-        return history.records()
-    except OSError as error:
-        raise UsageError(f"{FOLDER} cannot be read: {error.strerror or error}") from error
+def overview_of_drills() -> Iterator[str]:
+    """Yield one line a drill. Raises: UsageError."""
+    from borg_lvm.reporting.drills import text
+
+    rows, problems = _rows(DRILLS, text.row)
+    if not rows and not problems:
+        yield DRILLS.nothing()
+    if rows:
+        yield from text.table([cells for cells, _ in rows])
+    yield from problems
 
 
-def _damaged(found: Certificate, error: Exception) -> UsageError:
-    where = os.path.join(FOLDER, str(found.get("run")))
-    return UsageError(
-        f"the certificate of the run {found.get('run')} is damaged ({type(error).__name__}: {error})",
-        remedy=f"it may be removed: {where}.*",
-    )
+def _rows(
+    past: Past, row: Callable[[Certificate], tuple[str, ...]]
+) -> tuple[list[tuple[tuple[str, ...], Certificate]], list[str]]:
+    """Return the cells and the certificate of each that can be shown, and why the others cannot."""
+    rows, problems = [], []
+    for record in past.records():
+        if record.certificate is None:
+            problems.append(f"not shown: {record.run_id}: {record.problem}")
+            continue
+        try:
+            rows.append((row(record.certificate), record.certificate))
+        except DAMAGE as error:
+            problems.append(f"not shown: {past.damaged(record.run_id, error).message}")
+    return rows, problems

@@ -56,11 +56,11 @@ def _here(name: str, settings: Settings) -> Iterator[str]:
     entries = [entry for entry in settings.applications if entry.plugin.text == name]
     for entry in entries:
         yield from _entry(entry.name, "; ".join(_would(entry, settings)))
-    found = discover.by_plugin(name, settings)
-    for one in found:
-        if not one.configured:
-            yield from _entry("not configured", f"{one.found.told}; borg-lvm discover prints its entry")
-    if not entries and not found:
+    discovered = discover.by_plugin(name, settings)
+    for application in discovered:
+        if not application.configured:
+            yield from _entry("not configured", f"{application.found.description}; borg-lvm discover prints its entry")
+    if not entries and not discovered:
         yield "  nothing is configured for it, and it has found nothing"
 
 
@@ -73,16 +73,16 @@ def _would(entry: ApplicationEntry, settings: Settings) -> Iterator[str]:
             yield " ".join(["a run would fail:", error.message, *error.details])
             return
         yield from left_out
-        for one in asked:
-            yield from _asked(one)
+        for application in asked:
+            yield from _asked(application)
 
 
-def _asked(one: ProbedApplication) -> Iterator[str]:
-    yield f"level {one.level}: {one.does}"
-    if one.probe.version:
-        yield f"version {one.probe.version}"
-    yield from (f"keeps {data.path} ({data.what})" for data in one.probe.paths)
-    yield from one.probe.notes
+def _asked(application: ProbedApplication) -> Iterator[str]:
+    yield f"level {application.level}: {application.does}"
+    if application.probe.version:
+        yield f"version {application.probe.version}"
+    yield from (f"keeps {data.path} ({data.what})" for data in application.probe.paths)
+    yield from application.probe.notes
 
 
 def _entry(name: str, text: str) -> Iterator[str]:

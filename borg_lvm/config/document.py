@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from borg_lvm.records import dataclass, field
 
 Plain = bool | int | float | str | None
 
 
-@dataclass(frozen=True, order=True)
+@dataclasses.dataclass(frozen=True, order=True)
 class Place:
     """A line of a file; the first line is 1. Line 0 is the file itself; column 0 is the whole line."""
 

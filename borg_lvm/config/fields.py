@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, fields
 from typing import Any, Generic, TypeVar, cast
 
 from borg_lvm.config.document import Fields, Node, Scalar, Spot, describe, shorten
 from borg_lvm.config.value_types import Kind
+from borg_lvm.records import dataclass, field
 
 T = TypeVar("T")
 
@@ -51,12 +52,12 @@ def default(declared: type, name: str) -> object:
 
 def known(declared: type, prefix: str = "") -> tuple[str, ...]:
     """Return the full path of every key below a dataclass, sections included."""
-    found: list[str] = []
+    names: list[str] = []
     for name, item in keys(declared).items():
-        found.append(prefix + name)
+        names.append(prefix + name)
         if isinstance(item.kind, Section):
-            found.extend(known(item.kind.declared, f"{prefix}{name}."))
-    return tuple(found)
+            names.extend(known(item.kind.declared, f"{prefix}{name}."))
+    return tuple(names)
 
 
 def _declared(declared: type) -> dict[str, Field[Any]]:
@@ -110,6 +111,30 @@ class Section(Kind[Any]):
     def _body(self) -> dict[str, object]:
         described = {name: _explained(self.declared, name) for name in self._names()}
         return {"additionalProperties": False, "properties": described}
+
+
+@dataclass(frozen=True)
+class Otherwise(Kind[Any]):
+    """What a key of the same kind says, unless this one is given."""
+
+    kind: Kind[Any]
+
+    @property
+    def valid(self) -> str:  # type: ignore[override]
+        """What the kind says."""
+        return self.kind.valid
+
+    def read(self, node: Node, spot: Spot) -> Any:
+        """Accept what the kind accepts."""
+        return self.kind.read(node, spot)
+
+    def schema(self) -> dict[str, object]:
+        """Describe the kind as JSON Schema."""
+        return self.kind.schema()
+
+    def written(self, value: Any) -> object:
+        """Write the value, if there is one."""
+        return None if value is None else self.kind.written(value)
 
 
 @dataclass(frozen=True)
@@ -170,10 +195,10 @@ def merge(earlier: Mapping[str, object], later: Mapping[str, object]) -> dict[st
 
 def build(declared: type[T], values: Mapping[str, object]) -> T:
     """Make the dataclass, and those of its sections, from the values that were given."""
-    made: dict[str, object] = {}
+    arguments: dict[str, object] = {}
     for name, item in keys(declared).items():
         if name in values and isinstance(item.kind, Section) and not isinstance(item.kind, Record):
-            made[name] = build(item.kind.declared, cast("Mapping[str, object]", values[name]))
+            arguments[name] = build(item.kind.declared, cast("Mapping[str, object]", values[name]))
         elif name in values:
-            made[name] = values[name]
-    return declared(**made)
+            arguments[name] = values[name]
+    return declared(**arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator
 from dataclasses import MISSING
 from pathlib import Path
@@ -10,15 +11,17 @@ from pathlib import Path
 from borg_lvm.config.fields import Key, Record, Section, default, keys
 from borg_lvm.config.schema import Settings
 from borg_lvm.config.value_types import ListOf
+from borg_lvm.records import dataclass
 
 SCHEMA = Path(__file__).parents[1] / "config.schema.json"
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
-_INTRODUCTION = """\
+_HEAD = """\
 # Configuration
 
 <!-- Made by `python -m borg_lvm.config.generate` from borg_lvm/config/schema.py; do not edit. -->
-
+"""
+INTRODUCTION = """\
 borg-lvm runs without any configuration; every key has a default. What it reads, when it is there:
 
 1. `/etc/borg-lvm/config.yaml`, then
@@ -57,8 +60,9 @@ def json_schema() -> str:
 
 def page() -> str:
     """Return the reference page."""
-    table = "\n".join(["| Key | Value | Default | Meaning |", "|---|---|---|---|", *_rows(Settings, "")])
-    return f"{_INTRODUCTION}\n## Keys\n\n{table}\n\n## An example with every key\n\n```yaml\n{example()}```\n"
+    rows = [_row(entry) for entry in documented()]
+    table = "\n".join(["| Key | Value | Default | Meaning |", "|---|---|---|---|", *rows])
+    return f"{_HEAD}\n{INTRODUCTION}\n## Keys\n\n{table}\n\n## An example with every key\n\n```yaml\n{example()}```\n"
 
 
 def example() -> str:
@@ -66,20 +70,60 @@ def example() -> str:
     return "\n".join(_written(Settings, "")) + "\n"
 
 
-def _rows(declared: type, prefix: str) -> Iterator[str]:
+@dataclass(frozen=True)
+class Documented:
+    """A key as pages show it: its full name, what may be written, its default (None: must be given), its meaning."""
+
+    name: str
+    valid: str
+    default: str | None
+    doc: str
+
+
+def documented(declared: type = Settings, prefix: str = "") -> Iterator[Documented]:
+    """Yield every key that has a value, those in sections and in entries of lists too, in the schema's order."""
     for name, item in keys(declared).items():
         if type(item.kind) is Section:
-            yield from _rows(item.kind.declared, f"{prefix}{name}.")
+            yield from documented(item.kind.declared, f"{prefix}{name}.")
             continue
-        cells = (f"`{prefix}{name}`", item.kind.valid, _default(declared, name, item), item.doc)
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        yield Documented(f"{prefix}{name}", item.kind.valid, _default(declared, name, item), item.doc)
         if isinstance(item.kind, ListOf) and isinstance(item.kind.kind, Record):
-            yield from _rows(item.kind.kind.declared, f"{prefix}{name}[].")
+            yield from documented(item.kind.kind.declared, f"{prefix}{name}[].")
 
 
-def _default(declared: type, name: str, item: Key[object]) -> str:
+def _row(entry: Documented) -> str:
+    value = "must be given" if entry.default is None else f"`{entry.default}`"
+    cells = (f"`{entry.name}`", entry.valid, value, entry.doc)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _default(declared: type, name: str, item: Key[object]) -> str | None:
     value = default(declared, name)
-    return "must be given" if value is MISSING else f"`{_flow(item.kind.written(value))}`"
+    return None if value is MISSING else _flow(item.kind.written(value))
+
+
+def commented() -> str:
+    """Return a configuration file that changes nothing: every key is a comment, with its documentation above it.
+
+    A key shows its default, or an example where that is empty. Without the # before a key it is set.
+    """
+    head = """\
+# The configuration of borg-lvm: /etc/borg-lvm/config.yaml. Each key shows its default, or an example where
+# that is empty; remove the # before a key to set it. borg-lvm.yaml(5) has the values of each.
+"""
+    return head + "\n".join(["", *_comments(Settings, "")])
+
+
+def _comments(declared: type, indent: str) -> Iterator[str]:
+    for name, item in keys(declared).items():
+        wrapped = textwrap.wrap(item.doc, 100, break_long_words=False, break_on_hyphens=False)
+        yield from (f"{indent}# {line}" for line in wrapped)
+        if type(item.kind) is Section:
+            yield f"{indent}{name}:\n"
+            yield from _comments(item.kind.declared, indent + "  ")
+            continue
+        value = item.kind.written(default(declared, name))
+        yield f"{indent}#{name}: {_flow(value if value not in ([], None, '') else item.example)}\n"
 
 
 def _written(declared: type, indent: str) -> Iterator[str]:
@@ -113,7 +157,8 @@ def _flow(value: object) -> str:
         return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
     if value is None:
         return "null"
-    return str(value) or '""'
+    text = str(value)
+    return f'"{text}"' if not text or text.startswith("@") else text  # what YAML reserves
 
 
 def main() -> None:

@@ -46,8 +46,8 @@ def with_overrides(settings: Settings, changes: Mapping[str, object]) -> Setting
             raise KeyError(key)
         if value is not None:
             changed = _changed(changed, key, value)
-    made: Settings = changed
-    return made
+    overridden: Settings = changed
+    return overridden
 
 
 def _changed(settings: Any, key: str, value: object) -> Any:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from borg_lvm.config.loader import load, with_overrides
 from borg_lvm.config.schema import Settings
 from borg_lvm.config.size import Size
 from borg_lvm.errors import UsageError
+from borg_lvm.records import dataclass
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,10 @@ class Overrides:
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Overrides:
         """Return what was written with `dataclasses.asdict`: JSON has lists for tuples."""
-        found: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in values.items()}
-        return Overrides(**found)
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return Overrides(**fields)
 
     def settings(self) -> Settings:
         """Read the configuration, and have what the command line says take its place. Raises: ConfigError, UsageError.

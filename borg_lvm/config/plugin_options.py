@@ -6,13 +6,13 @@ Which levels and options there are is known when the plugin is, and it is the fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from borg_lvm.config.document import Fields, Findings, Node, Place, Scalar, Spot, describe, plain
 from borg_lvm.config.fields import Record, known
 from borg_lvm.config.value_types import Choice, Kind, Text
 from borg_lvm.errors import ConfigError
+from borg_lvm.records import dataclass
 
 NOTHING = Fields(Place(""), {})
 

@@ -1,16 +1,14 @@
 """The keys of the section `prove`: what is read back of what the command has saved."""
 
-# ruff: noqa: RUF009 - the calls declare dataclass fields, each used once
-
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 from borg_lvm.config.document import Scalar
 from borg_lvm.config.fields import key
 from borg_lvm.config.size import AMOUNT_PATTERN, Size
 from borg_lvm.config.value_types import AbsolutePath, Choice, ListOf, Seconds, SizeKind, Whole
+from borg_lvm.records import dataclass
 
 Mode = Literal["off", "list", "sample", "all"]
 """How much is read back: nothing; names and attributes; these and a sample of the contents; everything."""

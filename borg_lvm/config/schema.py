@@ -4,16 +4,13 @@ A new key is one field here or there; then `python -m borg_lvm.config.generate` 
 page up to date. The documentation is written for administrators and is shown in both.
 """
 
-# ruff: noqa: RUF009 - the calls declare dataclass fields, each used once
-
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 from borg_lvm.config.fields import Record, key, section
 from borg_lvm.config.proof_settings import ProofSettings
-from borg_lvm.config.sections import PLUGIN, ApplicationEntry, LuksKey, Notification, SnapshotSettings
+from borg_lvm.config.sections import PLUGIN, ApplicationEntry, DrillSettings, LuksKey, Notification, SnapshotSettings
 from borg_lvm.config.value_types import (
     AbsolutePath,
     Choice,
@@ -24,6 +21,7 @@ from borg_lvm.config.value_types import (
     Whole,
 )
 from borg_lvm.plugins.backup_command import OnTainted
+from borg_lvm.records import dataclass
 
 Consistency = Literal["instant", "per-volume"]
 """One instant for all volumes, or one for each."""
@@ -110,6 +108,7 @@ class Settings:
         "delete",
     )
     prove: ProofSettings = section(ProofSettings, "What is read back, and compared with the snapshots.")
+    drill: DrillSettings = section(DrillSettings, "How applications are restored and judged.")
     deadline: float = key(
         Seconds(1, 60),
         10.0,

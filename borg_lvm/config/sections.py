@@ -1,25 +1,41 @@
 """The keys of the configuration's sections, and of the entries of its lists. Those on its first level: `schema.py`."""
 
-# ruff: noqa: RUF009 - the calls declare dataclass fields, each used once
-
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 from borg_lvm.config.document import Fields
-from borg_lvm.config.fields import Record, key, required
+from borg_lvm.config.fields import Otherwise, Record, key, required
 from borg_lvm.config.plugin_options import NOTHING, Later, Placed, Word
-from borg_lvm.config.size import Size
-from borg_lvm.config.value_types import AbsolutePath, Choice, ListOf, ReserveKind, Seconds, SizeKind, Switch, Text
+from borg_lvm.config.size import CHUNK_PATTERN, Size
+from borg_lvm.config.value_types import (
+    AbsolutePath,
+    Choice,
+    ListOf,
+    ReserveKind,
+    Seconds,
+    SizeKind,
+    Switch,
+    Text,
+    Whole,
+)
 from borg_lvm.plugins.backup_command import Result
+from borg_lvm.records import dataclass
 
 OnFailure = Literal["abort", "crash-consistent", "skip-if-absent"]
 """What to do when an application cannot be quiesced."""
 Coverage = Literal["whole", "partly", "any"]
 """How much of an application's data must be in the snapshots."""
+PageCache = Literal["auto", "drop", "keep"]
+"""What becomes of the pages of what the command reads."""
 PLUGIN = "[A-Za-z0-9][A-Za-z0-9_.-]*"
 _NAME = "[A-Za-z0-9+_.][A-Za-z0-9+_.-]*"
+_CHUNK = Text("auto, or a power of two from 4K to 512K", f"auto|{CHUNK_PATTERN}")
+_PHYSICAL_VOLUMES = ListOf(
+    Text('a path below /dev, or a tag such as "@fast"', r"/dev/[^\u0000]+|@[A-Za-z0-9_+.=!:&#/-]+"),
+    "a list of physical volumes, or of their tags",
+    unique="physical volume",
+)
 
 
 @dataclass(frozen=True)
@@ -40,15 +56,27 @@ class LuksKey:
 
 
 @dataclass(frozen=True)
-class VolumeSize:
-    """How much space the snapshot of one volume gets."""
+class VolumeSettings:
+    """How the snapshot of one volume is made."""
 
     volume: str = required(
         Text("a volume group and a logical volume, as in vg/lv", f"{_NAME}/{_NAME}"),
         "The logical volume, written `vg/lv`, without `/dev/`.",
         "vg0/home",
     )
-    size: Size = required(SizeKind(), "The space of its snapshot, written as `snapshot.size`.", "20G")
+    size: Size | None = key(
+        Otherwise(SizeKind()), None, "The space of its snapshot; `snapshot.size` if it is not given.", "20G"
+    )
+    chunk: str | None = key(
+        Otherwise(_CHUNK), None, "The chunks of its snapshot; `snapshot.chunk` if it is not given.", "16K"
+    )
+    physical_volumes: tuple[str, ...] | None = key(
+        Otherwise(_PHYSICAL_VOLUMES),
+        None,
+        "Where the space of its snapshot lies; `snapshot.physical_volumes` if it is not given. All of these must be in "
+        "the volume's group.",
+        ["@fast"],
+    )
 
 
 @dataclass(frozen=True)
@@ -99,11 +127,30 @@ class SnapshotSettings:
         "The most that `auto` gives a snapshot, and up to which any grows: `auto` is all that it can ever use.",
         "50%ORIGIN",
     )
-    volumes: tuple[VolumeSize, ...] = key(
-        ListOf(Record(VolumeSize), "a list of entries with the keys volume and size", unique="volume"),
+    chunk: str = key(
+        _CHUNK,
+        "auto",
+        "In which pieces a snapshot keeps what is overwritten. Every write to the volume is split at their borders "
+        "while the snapshot exists, so that large writes become many with small ones; and whole ones are copied, so "
+        "that small writes need much space with large ones. `auto` takes the largest with which not much more is "
+        "copied than is written, by what the last runs have used and by how large writes to the volume are; smaller "
+        "ones where space is short. `plan` says why. Thin snapshots have the chunks of their pool.",
+        "64K",
+    )
+    physical_volumes: tuple[str, ...] = key(
+        _PHYSICAL_VOLUMES,
         (),
-        "Sizes for certain volumes, instead of `size`.",
-        [{"volume": "vg0/home", "size": "20G"}],
+        "On which physical volumes of their groups the space of snapshots lies, also when they grow: on a faster disk, "
+        "or on one that the volume is not on. Each is named by a path below /dev, or by a tag (`pvchange --addtag "
+        'fast`), which YAML wants in quotes: `"@fast"`. A group that has none of them is not concerned. An empty list: '
+        "wherever LVM finds room.",
+        ["/dev/nvme0n1p4", "@fast"],
+    )
+    volumes: tuple[VolumeSettings, ...] = key(
+        ListOf(Record(VolumeSettings), "a list of entries with at least the key volume", unique="volume"),
+        (),
+        "Other settings for the snapshots of certain volumes.",
+        [{"volume": "vg0/home", "size": "20G", "chunk": "16K", "physical_volumes": ["@fast"]}],
     )
     persistent_minor: bool = key(
         Switch(),
@@ -111,6 +158,16 @@ class SnapshotSettings:
         "Give the snapshot of a volume the same device number in every run. Backup programs that remember files by "
         "device and inode number then recognise unchanged files.",
         False,
+    )
+    page_cache: PageCache = key(
+        Choice[PageCache](get_args(PageCache)),
+        "auto",
+        "What becomes of the pages of memory in which the kernel keeps what the command has read of files in its "
+        "snapshots; they push out those of databases and other programs, and nobody else needs them. `drop`: they are "
+        "dropped as the command goes on. `keep`: they are left to the kernel. `auto` drops them if the command is one "
+        "call of a backup program that borg-lvm understands; any other, such as a script, may read the same files "
+        "several times, which would be from the disk each time.",
+        "keep",
     )
 
 
@@ -175,6 +232,19 @@ class ApplicationEntry:
 
 
 @dataclass(frozen=True)
+class DrillSettings:
+    """How applications are restored and judged (`borg-lvm drill`)."""
+
+    warn_after: int = key(
+        Whole(0, 3650),
+        31,
+        "After how many days without a good drill `borg-lvm check` warns of an application, counted from its last good "
+        "drill, or else from the first run that saved it. 0: never.",
+        100,
+    )
+
+
+@dataclass(frozen=True)
 class Notification:
     """A command that tells somebody what came of a run."""
 
@@ -182,14 +252,15 @@ class Notification:
         ListOf(Text("a word", r"[^\u0000]+"), "a list of a program and its arguments", least=1),
         "The program and its arguments; no shell reads them. It runs as root, gets BORG_LVM_RESULT, BORG_LVM_STATUS, "
         "BORG_LVM_MESSAGE, BORG_LVM_RUN, BORG_LVM_HOST, BORG_LVM_PROGRAM and BORG_LVM_ARCHIVE in its environment and "
-        "the certificate of the run on its standard input (`null` if the run was refused before it had a plan).",
+        "the certificate of the run on its standard input (`null` if the run was refused before it had a plan). Of a "
+        "drill (BORG_LVM_PROGRAM is `drill`) it also gets BORG_LVM_DRILL, and the certificate of the drill.",
         ["/usr/local/bin/tell-me", "--urgent"],
     )
     results: tuple[Result, ...] = key(
         ListOf(Choice[Result](get_args(Result)), "a list of results", unique="result", least=1),
         ("warning", "failure", "tainted"),
         "The results that are reported: `success`, `warning` (something was saved, but not all went well), `failure` "
-        "(also a run that was refused), `tainted` (what was saved is invalid).",
+        "(also a run that was refused, or a drill that found something wrong), `tainted` (what was saved is invalid).",
         ["failure", "tainted"],
     )
     timeout: float = key(

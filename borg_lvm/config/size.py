@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass
 from typing import Literal
+
+from borg_lvm.records import dataclass
 
 Basis = Literal["auto", "bytes", "origin", "free", "used"]
 """What a size counts: nothing (decide it for me), bytes, percent of the volume, of the free or of the used space."""
@@ -21,6 +21,9 @@ AMOUNT_PATTERN = _AMOUNT
 """The same for an amount alone."""
 RESERVE_PATTERN = rf"0|{_AMOUNT}|(?:[1-9][0-9]?|100)%(?:FREE|free)"
 """The same for what a group is to keep."""
+
+CHUNK_PATTERN = r"(?:4|8|16|32|64|128|256|512) ?[Kk](?:i?[Bb])?"
+"""The same for the chunk of a snapshot. LVM makes these. Source: lvcreate(8), `--chunksize`."""
 
 _UNITS = "BKMGTP"
 _WHOLES: dict[str, Basis] = {"origin": "origin", "free": "free", "used": "used"}
@@ -46,10 +49,10 @@ class Size:
         if "%" in text:
             percent, _, whole = text.partition("%")
             return cls(_WHOLES[whole.lower()], int(percent))
-        from fractions import Fraction
-
         number, unit = _split(text)
-        return cls("bytes", math.ceil(Fraction(number) * 1024 ** _UNITS.index(unit)))
+        whole, _, decimals = number.partition(".")
+        parts = int(whole + decimals) * 1024 ** _UNITS.index(unit)
+        return cls("bytes", -(-parts // 10 ** len(decimals)))  # rounded up
 
     def __str__(self) -> str:
         if self.basis == "auto":
@@ -62,12 +65,17 @@ class Size:
         return f"{amount}{_UNITS[unit]}iB" if unit else f"{amount}B"
 
 
+def chunk_bytes(text: str) -> int:
+    """Return how many bytes the chunk of a snapshot is to have, 0 for `auto`; `text` as `CHUNK_PATTERN` has it."""
+    return 0 if text == "auto" else Size.parse(text).amount
+
+
 def _split(text: str) -> tuple[str, str]:
     """Part `1.5 TiB` into its number and the first letter of its unit."""
-    found = re.match(r"([0-9.]+) ?(.)", text)
-    if found is None:
+    match = re.match(r"([0-9.]+) ?(.)", text)
+    if match is None:
         raise ValueError(text)
-    return found[1], found[2].upper()
+    return match[1], match[2].upper()
 
 
 def _complaint(text: str) -> str:

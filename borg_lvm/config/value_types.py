@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from borg_lvm.config.document import Items, Node, Scalar, Spot, describe, shorten
 from borg_lvm.config.size import PATTERN as SIZE_PATTERN
 from borg_lvm.config.size import RESERVE_PATTERN, Size
 from borg_lvm.config.size import VALID as SIZE_VALID
+from borg_lvm.records import dataclass
 
 T = TypeVar("T")
 

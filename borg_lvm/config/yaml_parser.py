@@ -138,9 +138,9 @@ class _Planter:
             return self._fields(node, place, path)
         if isinstance(node, yaml.SequenceNode):
             return Items(place, tuple(self.plant(item, f"{path}[{index}]") for index, item in enumerate(node.value)))
-        found = _IMPOSSIBLE.search(str(node.value))
-        if found:
-            self._findings.add(place, f"the character U+{ord(found[0]):04X} is not allowed")
+        match = _IMPOSSIBLE.search(str(node.value))
+        if match:
+            self._findings.add(place, f"the character U+{ord(match[0]):04X} is not allowed")
             text = _IMPOSSIBLE.sub("?", node.value)
             return Scalar(place, text, text)
         unquoted = isinstance(node, yaml.ScalarNode) and node.style is None

@@ -51,6 +51,8 @@ def _run(request: BeginRequest, control: control_socket.ControlSocket, report: i
     def mounted() -> None:
         """Let our caller go; from now on we speak to a file."""
         log.info(f"snapshots mounted at {host_view.place(request.name)}")
+        if settings.prove.mode != "off":
+            log.info(f"what is saved is read back if its command is named: borg-lvm end {request.name} -- COMMAND …")
         os.chdir("/")
         file = directories.opened(control.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:

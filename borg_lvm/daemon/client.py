@@ -13,13 +13,15 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 
 from borg_lvm.daemon.request import BeginRequest
 from borg_lvm.errors import LockedError, SnapshotError, SnapshotLostError, UsageError
-from borg_lvm.linux import namespaces, processes
+from borg_lvm.linux import namespaces, processes, safe_open
 from borg_lvm.linux.signals import raising, undisturbed
 from borg_lvm.log import Log
 from borg_lvm.view import control_socket, host_view
+from borg_lvm.view.control_socket import EndRequest
 
 PROGRAM = "borg_lvm.daemon.__main__"
 READY = b"ready"
@@ -121,9 +123,9 @@ def _end_abandoned(name: str, log: Log) -> None:
 def _refuse_what_is_read(name: str, more: str = "") -> None:
     users = host_view.users(host_view.place(name))
     if users:
-        told = ", ".join(f"{one.name} ({one.pid})" for one in users)
+        readers = ", ".join(f"{user.name} ({user.pid})" for user in users)
         raise LockedError(
-            f"the view {name} is being read by {told}{more}",
+            f"the view {name} is being read by {readers}{more}",
             remedy=f"wait for it, or end it: borg-lvm end {name}; another backup needs a name of its own",
         )
 
@@ -136,10 +138,11 @@ def _refuse_to_end_that_of_others(name: str) -> None:
         _refuse_what_is_read(name, "; it stays mounted")
 
 
-def end(name: str, status: int | None, log: Log) -> int:
+def end(name: str, status: int | None, log: Log, read_by: EndRequest | None = None) -> int:
     """Tell that the backup from a view has ended, with this status; wait until all is released; return its status.
 
-    No status: the backup has not begun, maybe because `begin` has failed. Then no view is as well.
+    No status: the backup has not begun, maybe because `begin` has failed. Then no view is as well. `read_by` has what
+    else there is to say of the backup.
     Raises: UsageError when there is no such view, or we stand in it; LockedError when the backup that has not begun
     cannot be the one it is for; SnapshotLostError when its view daemon was killed.
     """
@@ -154,7 +157,8 @@ def end(name: str, status: int | None, log: Log) -> int:
     if status is None:
         _refuse_to_end_that_of_others(name)
         log.info(f"the backup has not begun: its view {name} is ended with status {NEVER_BEGAN}")
-    answer = control_socket.ask(name, f"{control_socket.END} {NEVER_BEGAN if status is None else status}")
+    request = replace(read_by or EndRequest(0), status=NEVER_BEGAN if status is None else status)
+    answer = control_socket.ask(name, f"{control_socket.END} {request.to_json()}")
     with suppress(OSError):
         os.write(2, answer.said)
     if answer.status is None:
@@ -175,7 +179,7 @@ def _refuse_to_saw_off_our_branch(name: str) -> None:
                 f"process {os.getppid()}, which has called us, uses a file of the view that it ends; it stays mounted",
                 remedy="cd /, and close what is open there",
             )
-        if os.stat(".").st_dev in shown:
+        if safe_open.device_behind(".") in shown:
             raise UsageError(
                 f"the working directory {os.getcwd()} lies in the view that is to be ended; it stays mounted",
                 remedy="cd /",

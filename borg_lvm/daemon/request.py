@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from borg_lvm.config.overrides import Overrides
+from borg_lvm.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import errno
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from borg_lvm.linux import dm_ioctl
-from borg_lvm.linux.dm_ioctl import Prepared, Request, call
+from borg_lvm.linux.dm_ioctl import Answer, Prepared, Request, call
 from borg_lvm.linux.signals import undisturbed
+from borg_lvm.records import dataclass
 
 QUIET = (0x40 | 0x4 | 0x8) << 16
 """For udev, in an event: it counts (PRIMARY_SOURCE), no links are made by what is on the device (DISABLE_DISK_RULES),
@@ -75,7 +75,11 @@ def table(uuid: str, *, inactive: bool = False) -> list[Row]:
 
 
 def _rows(request: Request) -> list[Row]:
-    answer = call(request)
+    return rows_of(call(request))
+
+
+def rows_of(answer: Answer) -> list[Row]:
+    """Return the rows that the kernel has answered: of a table, or of the status of each target."""
     rows, at = [], 0
     for _ in range(answer.count):
         start, length, _, following, kind = _TARGET.unpack_from(answer.data, at)
@@ -251,6 +255,11 @@ def pool_fill(name: str) -> PoolFill:
         kind, text = status(name)
     except OSError as error:
         return PoolFill(problem=f"its device is gone ({error.strerror})")
+    return pool_fill_of(kind, text)
+
+
+def pool_fill_of(kind: str, text: str) -> PoolFill:
+    """Read the state of a thin pool from the type and the status of its target."""
     words = text.split()
     if kind != "thin-pool" or len(words) < 5 or "/" not in words[1]:
         return PoolFill(problem=f"the kernel calls it {text!r} ({kind or 'no table'})")
@@ -269,9 +278,14 @@ def fill(name: str, uuid: str = "") -> Fill:
         kind, text = status(name, uuid)
     except OSError as error:
         return Fill(0, 0, f"its device is gone ({error.strerror})")
+    return fill_of(kind, text)
+
+
+def fill_of(kind: str, text: str) -> Fill:
+    """Read the state of a snapshot from the type and the status of its target."""
     if kind == "snapshot" and "/" in text:
-        used, total = text.split()[0].split("/")
+        used, total = text.split(maxsplit=1)[0].split("/")
         return Fill(int(used) * 512, int(total) * 512)
-    if kind == "thin" and text.split()[0].isdigit():
+    if kind == "thin" and text.split(maxsplit=1)[0].isdigit():
         return Fill(0, 0)
     return Fill(0, 0, f"the kernel calls it {text!r} ({kind or 'no table'})")

@@ -6,7 +6,8 @@ import fcntl
 import functools
 import os
 import struct
-from dataclasses import dataclass
+
+from borg_lvm.records import dataclass
 
 CONTROL = "/dev/mapper/control"
 CREATE, REMOVE, SUSPEND, STATUS, LOAD, CLEAR, TABLE, MESSAGE = 3, 4, 6, 7, 9, 10, 12, 14

@@ -15,10 +15,10 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NoReturn
 
 from borg_lvm.linux import syscalls
+from borg_lvm.records import dataclass
 
 PATIENCE = 0.5
 """Seconds that one answer may take: they take less than a thousandth, and the processors may be busy."""
@@ -80,8 +80,8 @@ def _heard(pipe: int, marks: mmap.mmap, at: int, patience: float) -> int:
     while True:
         ended = bool(select.select([pipe], [], [], patience / 4)[0])
         now, before = time.monotonic(), at
-        found = marks.find(b"\0", at)
-        at = found if found >= 0 else len(marks)
+        unmarked = marks.find(b"\0", at)
+        at = unmarked if unmarked >= 0 else len(marks)
         if ended or at == len(marks):
             return at
         if at != before:

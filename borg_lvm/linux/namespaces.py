@@ -7,10 +7,10 @@ import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from borg_lvm.errors import UsageError
 from borg_lvm.linux import syscalls
+from borg_lvm.records import dataclass
 
 LONGEST = 300.0
 """Seconds that work in a child may take: mounting a copy replays a journal, on a slow disk."""
@@ -64,17 +64,17 @@ def is_chroot() -> bool:
 def _compared() -> str:
     here = _root("/")
     fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    told = os.open("/proc/self/fdinfo", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fdinfo = os.open("/proc/self/fdinfo", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     syscalls.setns(fd, syscalls.CLONE_NEWNS)  # which takes us to its root
-    return _SAME if _root("/", told) == here else _OTHER
+    return _SAME if _root("/", fdinfo) == here else _OTHER
 
 
-def _root(path: str, told: int | None = None) -> tuple[int, int, str]:
-    """Return device and inode of a directory, and the number of its mount; `told` is a descriptor of our fdinfo."""
+def _root(path: str, fdinfo: int | None = None) -> tuple[int, int, str]:
+    """Return device and inode of a directory, and the number of its mount; `fdinfo` is a descriptor of ours."""
     fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        name = str(fd) if told is not None else f"/proc/self/fdinfo/{fd}"
-        with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=told), encoding="ascii") as file:
+        name = str(fd) if fdinfo is not None else f"/proc/self/fdinfo/{fd}"
+        with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=fdinfo), encoding="ascii") as file:
             mount = next((line for line in file if line.startswith("mnt_id:")), "")
         info = os.fstat(fd)
     finally:

@@ -12,9 +12,9 @@ import os
 import pwd
 import stat
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 from borg_lvm.errors import ConfigError, shell_word
+from borg_lvm.records import dataclass
 
 _MOST_LINKS = 40  # the kernel's own limit
 
@@ -56,19 +56,19 @@ def changeable_by_others(path: str, owner: Owner) -> list[Unsafe]:
 
     Raises: OSError when a step is missing or cannot be looked at.
     """
-    found: list[Unsafe] = []
+    unsafe: list[Unsafe] = []
     steps = list(_steps(path))
     closed: dict[str, bool] = {}
     for step in steps:
-        found.extend(_owned_by_others(step, owner.uid))
+        unsafe.extend(_owned_by_others(step, owner.uid))
         mode = step.info.st_mode
         within = closed.get(step.parent, False)  # of this step: a link leads out again
         ours = step.info.st_gid in (0, *owner.gids) and not _has_list(step.path)
         if not (stat.S_ISLNK(mode) or stat.S_ISSOCK(mode) or within):
             inside = [inner for inner in steps if inner.parent == step.path]
-            found.extend(_open_to_writing(step, inside, stat.S_IWOTH if ours else stat.S_IWOTH | stat.S_IWGRP))
+            unsafe.extend(_open_to_writing(step, inside, stat.S_IWOTH if ours else stat.S_IWOTH | stat.S_IWGRP))
         closed[step.path] = within or not (mode & stat.S_IXOTH or (mode & stat.S_IXGRP and not ours))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(unsafe))
 
 
 def _has_list(path: str) -> bool:
@@ -89,12 +89,12 @@ def writable_by_others(path: str) -> list[Unsafe]:
     Raises: OSError when a step is missing or cannot be looked at.
     """
     steps = list(_steps(path))
-    found: list[Unsafe] = []
+    faults: list[Unsafe] = []
     for step in steps:
-        found.extend(_owned_by_others(step, os.geteuid()))
+        faults.extend(_owned_by_others(step, os.geteuid()))
         if not stat.S_ISLNK(step.info.st_mode):
-            found.extend(_open_to_writing(step, [inner for inner in steps if inner.parent == step.path]))
-    return list(dict.fromkeys(found))
+            faults.extend(_open_to_writing(step, [inner for inner in steps if inner.parent == step.path]))
+    return list(dict.fromkeys(faults))
 
 
 def readable_by_others(path: str) -> list[Unsafe]:
@@ -102,12 +102,12 @@ def readable_by_others(path: str) -> list[Unsafe]:
 
     Raises: OSError when a step is missing or cannot be looked at.
     """
-    found = writable_by_others(path)
+    faults = writable_by_others(path)
     if os.stat(path).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         real = os.path.realpath(path)
-        found = [unsafe for unsafe in found if unsafe.repair != _chmod("go-w", real)]
-        found.append(Unsafe(real, "is open to its group or to everybody", _chmod("go-rwx", real)))
-    return found
+        faults = [unsafe for unsafe in faults if unsafe.repair != _chmod("go-w", real)]
+        faults.append(Unsafe(real, "is open to its group or to everybody", _chmod("go-rwx", real)))
+    return faults
 
 
 def refuse_writable_by_others(path: str) -> None:
@@ -122,14 +122,14 @@ def refuse_readable_by_others(path: str) -> None:
 
 def _refuse(path: str, fault: str, *, readable: bool) -> None:
     try:
-        found = readable_by_others(path) if readable else writable_by_others(path)
+        faults = readable_by_others(path) if readable else writable_by_others(path)
     except OSError as error:
         raise ConfigError(f"cannot look at {path}: {error.strerror}") from error
-    if found:
+    if faults:
         raise ConfigError(
             f"{path} {fault}",
-            details=tuple(f"{unsafe.path} {unsafe.why}" for unsafe in found),
-            remedy="; ".join(dict.fromkeys(unsafe.repair for unsafe in found)),
+            details=tuple(f"{unsafe.path} {unsafe.why}" for unsafe in faults),
+            remedy="; ".join(dict.fromkeys(unsafe.repair for unsafe in faults)),
         )
 
 
@@ -179,8 +179,8 @@ def _open_to_writing(step: _Step, inside: list[_Step], bits: int = stat.S_IWGRP 
     if not sticky:
         who = "everybody" if mode & stat.S_IWOTH else "its group"
         yield Unsafe(step.path, f"can be written by {who}", _chmod("go-w", step.path))
-    elif not inside:
-        yield Unsafe(step.path, "lets others put files into it", _chmod("go-w", step.path))
+    elif not inside:  # such as /tmp, which must stay as it is
+        yield Unsafe(step.path, "lets others put files into it", "name a directory that only root can write")
     else:
         for inner in inside:
             if not stat.S_ISDIR(inner.info.st_mode):

@@ -8,13 +8,15 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
-from borg_lvm.linux import looking, namespaces
+from borg_lvm.linux import btrfs, looking, namespaces
 from borg_lvm.log import Log
+from borg_lvm.records import dataclass
 
 PATIENCE = 2.0
 """Seconds between asking a process to end and forcing it."""
+_ON_DISK = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO)
+"""What may be on a btrfs and be open; the rest are sockets and the like, of which a server has thousands."""
 LOOK_AGAIN = 0.5
 """Seconds at most between two looks whether they have ended: each is a pass over all of /proc."""
 
@@ -53,18 +55,20 @@ class Process:
 
 
 def find(belongs: Callable[[int], bool]) -> list[Process]:
-    """Return the processes, but us, for which `belongs(pid)` holds; those that vanish meanwhile are left out."""
-    found = []
+    """Return the processes, but us, for which `belongs(pid)` holds; those that vanish meanwhile are left out.
+
+    It is asked first, for nearly all are others', and once more where it holds: by then the number may be another's.
+    """
+    belonging = []
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
             continue
         with suppress(OSError):
             pid = int(name)
-            start = start_time(pid)
-            if start is not None and belongs(pid):
+            if belongs(pid) and (start := start_time(pid)) is not None and belongs(pid):
                 with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-                    found.append(Process(pid, start, file.read().strip()))
-    return found
+                    belonging.append(Process(pid, start, file.read().strip()))
+    return belonging
 
 
 _SILENT: dict[Process, bool] = {}
@@ -76,21 +80,21 @@ def searched(asks: Callable[[int], bool], among: Callable[[int], bool] = lambda 
 
     `among` leaves out some, and must not wait. Who does not let himself be looked at is left out, and told by `end`.
     """
-    found = find(among)
-    found.sort(key=lambda process: process in _SILENT)  # so that they do not hold up the others again
-    said = looking.answers(asks, [process.pid for process in found])
+    candidates = find(among)
+    candidates.sort(key=lambda process: process in _SILENT)  # so that they do not hold up the others again
+    said = looking.answers(asks, [process.pid for process in candidates])
     yes, silent = set(said.yes), set(said.silent)
-    for process in found:
+    for process in candidates:
         if process.pid in silent:
             if start_time(process.pid) == process.start:
                 _SILENT.setdefault(process, False)
         else:
             _SILENT.pop(process, None)
-    return [process for process in found if process.pid in yes]
+    return [process for process in candidates if process.pid in yes]
 
 
 def _tell_silent(log: Log) -> None:
-    new = [process for process, told in _SILENT.items() if not told]
+    new = [process for process, reported in _SILENT.items() if not reported]
     if new:
         names = ", ".join(f"{process.name} ({process.pid})" for process in new)
         log.warning(f"cannot tell whether these use a snapshot, for the kernel does not let us look at them: {names}")
@@ -116,7 +120,7 @@ def readers(namespace: int, devices: frozenset[int]) -> list[Process]:
     """
     inode = os.fstat(namespace).st_ino
     return searched(
-        lambda pid: any(devices & found for found in _open_devices(pid)), lambda pid: namespaces.number(pid) == inode
+        lambda pid: any(devices & used for used in _open_devices(pid)), lambda pid: namespaces.number(pid) == inode
     )
 
 
@@ -143,8 +147,12 @@ def _devices_of(pid: int) -> Iterator[set[int]]:
     yield from (devices_at(f"{base}/{link}") for link in ("cwd", "root", "exe"))
     yield from _open_devices(pid)
     with open(f"{base}/maps", "rb") as maps:
-        numbers = {line.split(None, 5)[3] for line in maps}
-    yield {os.makedev(*(int(part, 16) for part in number.split(b":"))) for number in numbers}
+        areas = {line.split(None, 5)[3]: os.fsdecode(line.split(None, 1)[0]) for line in maps}
+    numbers = {os.makedev(*(int(part, 16) for part in number.split(b":"))): area for number, area in areas.items()}
+    yield set(numbers)
+    for number, area in numbers.items():
+        if number and not os.major(number):  # it may be a btrfs's, which only the mapped file tells
+            yield devices_at(f"{base}/map_files/{area}")
 
 
 def _open_devices(pid: int) -> Iterator[set[int]]:
@@ -156,6 +164,9 @@ def devices_at(path: str) -> set[int]:
     """Return the device that a file is on, and the one that it is, if it is any; none if it is gone."""
     with suppress(OSError):
         info = os.stat(path)
+        kind = stat.S_IFMT(info.st_mode)
+        if not os.major(info.st_dev) and kind in _ON_DISK and (on := btrfs.place(path)):
+            return {on.device}
         return {info.st_dev, info.st_rdev} if stat.S_ISBLK(info.st_mode) else {info.st_dev}
     return set()
 
@@ -165,9 +176,9 @@ def end(processes: Callable[[], Sequence[Process]], log: Log, why: str, patience
     for signum in (signal.SIGTERM, signal.SIGKILL):
         sent: set[Process] = set()
         deadline, pause = time.monotonic() + patience, 0.05
-        while found := processes():
-            _send(signum, [process for process in found if process not in sent], log, why)
-            sent.update(found)  # what they have started meanwhile gets it too
+        while left := processes():
+            _send(signum, [process for process in left if process not in sent], log, why)
+            sent.update(left)  # what they have started meanwhile gets it too
             if time.monotonic() >= deadline:
                 break
             time.sleep(pause)
@@ -188,8 +199,8 @@ def _send(signum: signal.Signals, processes: Sequence[Process], log: Log, why: s
 def kill_all_in(inode: int) -> None:
     """Kill all that is in the mount namespace of this number, and see it go; what cannot be killed is left."""
     deadline = time.monotonic() + PATIENCE
-    while found := find(lambda pid: namespaces.number(pid) == inode):
-        for process in found:
+    while left := find(lambda pid: namespaces.number(pid) == inode):
+        for process in left:
             process.kill(signal.SIGKILL)
         if time.monotonic() > deadline:
             return

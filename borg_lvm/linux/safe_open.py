@@ -12,10 +12,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from borg_lvm.errors import SnapshotError
-from borg_lvm.linux import syscalls
+from borg_lvm.linux import btrfs, syscalls
+from borg_lvm.records import dataclass
 
 FOLDER = os.O_PATH | os.O_DIRECTORY
 _REFUSED = (errno.ENOSYS, errno.EPERM)
@@ -25,10 +25,14 @@ UNSEEN = (errno.EACCES, errno.EPERM, errno.ENOTCONN, errno.ESTALE)
 
 @dataclass(frozen=True)
 class Identity:
-    """A file or directory, by its file system (`st_dev`) and its inode."""
+    """A file or directory, by its file system and its inode.
+
+    `device` is `st_dev`, but of a btrfs the number of its block device; `subvolume` is the id of that there, else 0.
+    """
 
     device: int
     inode: int
+    subvolume: int = 0
 
 
 def opened(path: str, at: int | None = None, flags: int = os.O_PATH) -> int:
@@ -131,7 +135,13 @@ def identity(fd: int) -> Identity:
         if error.errno not in UNSEEN:
             raise
         return Identity(0, 0)
-    return Identity(info.st_dev, info.st_ino)
+    return _identity(info, fd)
+
+
+def _identity(info: os.stat_result, what: str | int) -> Identity:
+    """Return the identity of a path or a descriptor, of which this is known already."""
+    on = None if os.major(info.st_dev) else btrfs.place(what)
+    return Identity(on.device, info.st_ino, on.subvolume) if on else Identity(info.st_dev, info.st_ino)
 
 
 def mount_id(fd: int) -> int:
@@ -240,10 +250,10 @@ def used(name: str) -> int:
     """Return the bytes in use on the file system at a path. Raises: SnapshotError."""
     try:
         with path(name) as fd:
-            found = os.fstatvfs(fd)
+            statistics = os.fstatvfs(fd)
     except OSError as error:
         raise swapped(name, error) from error
-    return (found.f_blocks - found.f_bfree) * found.f_frsize
+    return (statistics.f_blocks - statistics.f_bfree) * statistics.f_frsize
 
 
 def shown(name: str) -> Identity:
@@ -270,9 +280,9 @@ def device_at(name: str, *, links: bool = False) -> int:
 
 
 def device_behind(name: str) -> int:
-    """Return the device (`st_dev`) that a path leads to, every link followed, 0 if none: to be compared only."""
+    """Return the device (as `Identity` has it) that a path leads to, every link followed, 0 if none: to be compared."""
     try:
-        return os.stat(name).st_dev
+        return _identity(os.stat(name), name).device
     except OSError:
         return 0
 

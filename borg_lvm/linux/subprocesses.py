@@ -14,12 +14,13 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import IO, TypeVar
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import IO, Any, TypeVar
 
 from borg_lvm.errors import BorgLvmError
+from borg_lvm.linux import syscalls
+from borg_lvm.records import dataclass
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Kept from our own environment: where LVM's configuration lies, and whether udev makes the device nodes.
@@ -28,6 +29,7 @@ DEFAULT_TIMEOUT = 120.0
 MOST = 64 << 20
 """How many bytes a program may write to one of its outputs before it is killed."""
 NOBODY = 65534
+LOOK_AGAIN = 0.005  # seconds between two looks whether a program has ended that runs beside something else
 T = TypeVar("T")
 Steps = Generator[None, None, T]
 """Something that is done a step at a time while something else goes on; it yields while it has to wait."""
@@ -37,10 +39,11 @@ class ProgramError(BorgLvmError):
     """A program failed.
 
     `stderr` holds its own words, `returncode` its exit status (0: it did not come to one); `brief` leaves out its
-    arguments, which may hold secrets.
+    arguments, which may hold secrets. `stdout` is what it had to say besides.
     """
 
     status = 71
+    stdout = ""
 
     def __init__(self, argv: Sequence[str], reason: str, stderr: str = "", returncode: int = 0) -> None:
         words = tuple(line.strip() for line in stderr.splitlines() if line.strip())
@@ -94,22 +97,17 @@ def run(
 
     `stdin` is how secrets are handed over (never by argument); `timeout` is in seconds; without a `place` the
     environment is scrubbed, and `env` is added to it.
-    Raises: ProgramError when it cannot be started, fails, is still running at the time limit or writes without end
-    (it is killed, with what it has started).
+    Raises: ProgramError when it cannot be started, fails, or is killed: at the time limit, or for writing without end.
     """
-    try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            env=place.env if place else {**environment(), **(env or {})},
-            cwd=place.cwd if place else "/",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise ProgramError(argv, _not_started(error)) from error
+    process = started(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        env=place.env if place else {**environment(), **(env or {})},
+        cwd=place.cwd if place else "/",
+    )
     with process:
         try:
             out, err = _exchanged(process, stdin, timeout)
@@ -143,18 +141,18 @@ def _exchanged(process: subprocess.Popen[bytes], stdin: bytes, timeout: float) -
             ready.register(output, selectors.EVENT_READ)
         ready.register(process.stdin, selectors.EVENT_WRITE)
         while ready.get_map():
-            found = ready.select(max(0.0, end - time.monotonic()))
-            if not found:
+            events = ready.select(max(0.0, end - time.monotonic()))
+            if not events:
                 raise subprocess.TimeoutExpired(process.args, timeout)
-            for one, _ in found:
-                if one.fileobj is process.stdin:
+            for key, _ in events:
+                if key.fileobj is process.stdin:
                     stdin = _written_on(process.stdin, stdin)
                     more = stdin
                 else:
-                    more = os.read(one.fd, 1 << 16)
-                    read[one.fd] += more
+                    more = os.read(key.fd, 1 << 16)
+                    read[key.fd] += more
                 if not more:
-                    ready.unregister(one.fileobj)
+                    ready.unregister(key.fileobj)
             if max(map(len, read.values())) > MOST:
                 raise _TooMuchError
     process.wait(max(0.0, end - time.monotonic()))
@@ -173,8 +171,16 @@ def _written_on(pipe: IO[bytes], data: bytes) -> bytes:
     return data
 
 
-def _not_started(error: OSError) -> str:
-    return "is not installed" if isinstance(error, FileNotFoundError) else f"cannot be started: {error.strerror}"
+def started(argv: Sequence[str], **how: Any) -> subprocess.Popen[bytes]:
+    """Start a program as `subprocess.Popen` does, in a session of its own.
+
+    Raises: ProgramError when it cannot be started.
+    """
+    try:
+        return subprocess.Popen(argv, start_new_session=True, **how)
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise ProgramError(argv, "is not installed" if missing else f"cannot be started: {error.strerror}") from error
 
 
 def _judged(argv: Sequence[str], status: int, stdout: bytes, stderr: bytes) -> str:
@@ -182,7 +188,9 @@ def _judged(argv: Sequence[str], status: int, stdout: bytes, stderr: bytes) -> s
     if status < 0:
         raise ProgramError(argv, f"was ended by signal {-status}", words)
     if status:
-        raise ProgramError(argv, f"failed with status {status}", words, status)
+        error = ProgramError(argv, f"failed with status {status}", words, status)
+        error.stdout = os.fsdecode(stdout)
+        raise error
     return os.fsdecode(stdout)
 
 
@@ -196,18 +204,9 @@ def stepwise(
     """
     end = time.monotonic() + timeout
     with _memory() as out, _memory() as err:
-        try:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env={**environment(), **(env or {})},
-                cwd="/",
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise ProgramError(argv, _not_started(error)) from error
+        process = started(
+            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={**environment(), **(env or {})}, cwd="/"
+        )
         try:
             while process.poll() is None:
                 if time.monotonic() >= end:
@@ -220,6 +219,34 @@ def stepwise(
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         return _judged(argv, process.returncode, _written(out), _written(err))
+
+
+@contextmanager
+def beside(argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT) -> Iterator[Callable[[], str]]:
+    """Have a program run beside the block; what is given waits for its end and returns what it wrote, or raises.
+
+    Raises: as for `run`. It is killed if it still runs at the end of the block.
+    """
+    with closing(stepwise(argv, timeout=timeout)) as steps:
+        written = _step(steps)
+
+        def end() -> str:
+            nonlocal written
+            while written is None:
+                time.sleep(LOOK_AGAIN)
+                written = _step(steps)
+            return written
+
+        yield end
+
+
+def _step(steps: Steps[str]) -> str | None:
+    """Do one step; return what came of all of them if it was the last."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        return str(end.value)
+    return None
 
 
 def _memory() -> IO[bytes]:
@@ -241,26 +268,22 @@ def talking(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a program that is told what to do on its standard input; both its outputs are one pipe.
 
-    `env` is added to the environment; `user` is who it runs as, if not as root; `memory` is how many bytes of data it
-    may have.
-    Raises: ProgramError when it cannot be started.
+    `env` is added to the environment; `user` is who it runs as, if not as root, without the keys of root's session;
+    `memory` is how many bytes of data it may have. Raises: ProgramError when it cannot be started.
     """
-    try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            env={**environment(), **(env or {})},
-            cwd="/",
-            start_new_session=True,
-            user=user.uid if user else None,
-            group=user.gid if user else None,
-            extra_groups=user.groups if user else None,
-        )
-    except OSError as error:
-        raise ProgramError(argv, _not_started(error)) from error
+    process = started(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=0,
+        env={**environment(), **(env or {})},
+        cwd="/",
+        user=user.uid if user else None,
+        group=user.gid if user else None,
+        extra_groups=user.groups if user else None,
+        preexec_fn=syscalls.leave_session_keyring if user else None,
+    )
     with process:
         if memory:
             with suppress(OSError):  # it has ended; or a sandbox keeps us from it

@@ -2,7 +2,7 @@
 
 Every function raises OSError with the kernel's errno and names the call and the path.
 Numbers are from the kernel's own headers: linux/mount.h, sched.h, linux/fs.h, linux/prctl.h, asm-generic/mman.h,
-linux/openat2.h, linux/inotify.h.
+linux/openat2.h, linux/inotify.h, linux/fanotify.h, linux/capability.h, linux/keyctl.h.
 """
 
 from __future__ import annotations
@@ -12,16 +12,23 @@ import fcntl
 import os
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOSYMFOLLOW = 0x1, 0x2, 0x4, 0x8, 0x100
-MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 0x20, 0x1000, 0x4000, 0x40000, 0x100000
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = 0x20, 0x1000, 0x4000, 0x40000, 0x80000, 0x100000
 MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
-CLONE_NEWNS = 0x00020000
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
 MCL_CURRENT, MCL_FUTURE = 1, 2
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 23, 24, 38
+PR_SET_KEEPCAPS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 8, 47, 2
+CAPABILITIES_3, CAP_BLOCK_SUSPEND = 0x20080522, 36
+KEYCTL_JOIN_SESSION_KEYRING = 1
 RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 0x04, 0x08
 SYS_OPEN_TREE, SYS_OPENAT2 = 428, 437  # on every architecture
 OPEN_TREE_CLONE, AT_EMPTY_PATH = 0x1, 0x1000
 IN_ATTRIB, IN_MOVE_SELF, IN_DELETE_SELF, IN_Q_OVERFLOW = 0x4, 0x800, 0x400, 0x4000
+FAN_ACCESS, FAN_CLOSE_NOWRITE = 0x1, 0x10
+FAN_CLOEXEC, FAN_NONBLOCK, FAN_MARK_ADD, FAN_MARK_FILESYSTEM = 0x1, 0x2, 0x1, 0x100
+SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280, "i686": 288, "armv7l": 311}
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "i686": 217, "armv7l": 218}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -97,9 +104,50 @@ def inotify_watch(queue: int, path: str, mask: int) -> int:
     return number
 
 
+def fanotify(flags: int) -> int:
+    """fanotify_init(2): a queue that is read without waiting; each event has a descriptor, opened with `flags`."""
+    fd = int(_libc.fanotify_init(FAN_CLOEXEC | FAN_NONBLOCK, ctypes.c_uint(flags | os.O_CLOEXEC)))
+    _check(min(fd, 0), "fanotify_init")
+    return fd
+
+
+def fanotify_mark(queue: int, path: str, mask: int, kind: int) -> None:
+    """fanotify_mark(2): have events of a file, or by `kind` of more (FAN_MARK_FILESYSTEM), queued."""
+    flags = ctypes.c_uint(FAN_MARK_ADD | kind)
+    _check(_libc.fanotify_mark(queue, flags, ctypes.c_uint64(mask), -1, _bytes(path)), "fanotify_mark", path)
+
+
 def prctl(option: int, value: int) -> None:
     """prctl(2) with one argument."""
     _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), "prctl")
+
+
+def drop_bounding_set(kept: int | None = None) -> None:
+    """Have no program that is executed later gain a capability, but one that is `kept` (prctl(2), PR_CAPBSET_DROP)."""
+    for number in range(64):
+        if number != kept and _libc.prctl(PR_CAPBSET_READ, ctypes.c_ulong(number), 0, 0, 0) == 1:
+            prctl(PR_CAPBSET_DROP, number)
+
+
+def drop_capabilities(kept: int | None = None) -> None:
+    """Have no capability from now on: permitted, effective or inheritable (capset(2)).
+
+    But of one that is `kept`, of which none is in effect: programs that are executed later have it, too.
+    """
+    header = (ctypes.c_uint32 * 2)(CAPABILITIES_3, 0)
+    low, high = (0, 0) if kept is None else ((1 << kept) & 0xFFFFFFFF, (1 << kept) >> 32)
+    data = (ctypes.c_uint32 * 6)(0, low, low, 0, high, high)  # twice: effective, permitted, inheritable
+    _check(_libc.capset(ctypes.byref(header), ctypes.byref(data)), "capset")
+    if kept is not None:
+        _check(_libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, ctypes.c_ulong(kept), 0, 0), "prctl")
+
+
+def leave_session_keyring() -> None:
+    """Have a session keyring of our own, which is empty (keyctl(2)): whoever is in a session possesses its keys.
+
+    What we start has it too. Where the kernel has no keyrings, or a sandbox forbids the call, no key can be read.
+    """
+    _libc.syscall(SYS_KEYCTL[os.uname().machine], KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def lock_memory() -> None:

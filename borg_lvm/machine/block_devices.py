@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from borg_lvm.records import dataclass
 
 SYSFS = "/sys/dev/block"
 BLOCK = "/sys/block"
@@ -31,17 +32,17 @@ class BlockDevice:
 
 def gather(numbers: Iterable[str]) -> dict[str, BlockDevice]:
     """Describe the devices of the given `major:minor` numbers and all that lie below them, by number."""
-    found: dict[str, BlockDevice] = {}
+    devices: dict[str, BlockDevice] = {}
     waiting = [number for number in numbers if not number.startswith("0:")]
     while waiting:
         number = waiting.pop()
-        if number in found:
+        if number in devices:
             continue
         device = _read(number)
         if device:
-            found[number] = device
+            devices[number] = device
             waiting.extend(device.slaves)
-    return found
+    return devices
 
 
 def bottom_up(numbers: Iterable[str]) -> list[BlockDevice]:
@@ -61,12 +62,22 @@ def bottom_up(numbers: Iterable[str]) -> list[BlockDevice]:
 
 
 def written(number: str) -> int:
-    """Return how many bytes have been written to a device so far; 0 if nobody knows.
+    """Return how many bytes have been written to a device so far; 0 if nobody knows."""
+    return writes(number)[1]
 
-    Source: Documentation/block/stat.rst, the seventh field, in sectors of 512 bytes.
+
+def writes(number: str) -> tuple[int, int]:
+    """Return how many writes to a device have ended since it is there, and their bytes; 0 if nobody knows.
+
+    Source: Documentation/block/stat.rst, the fifth field and the seventh.
     """
     fields = _text(f"{SYSFS}/{number}/stat").split()
-    return int(fields[6]) * 512 if len(fields) > 6 else 0
+    return (int(fields[4]), int(fields[6]) * 512) if len(fields) > 6 else (0, 0)
+
+
+def is_rotational(number: str) -> bool:
+    """Tell whether a device, or any below it, is a rotating disk. Source: Documentation/ABI/stable/sysfs-block."""
+    return _text(f"{SYSFS}/{number}/queue/rotational") == "1"
 
 
 def _read(number: str) -> BlockDevice | None:
@@ -109,7 +120,7 @@ def taken_minors() -> frozenset[int]:
     """Return the minor numbers that device-mapper devices have at the moment."""
     major = _dm_major()
     numbers = (name.split(":") for name in _names(SYSFS))
-    return frozenset(int(minor) for found, minor in numbers if found == major)
+    return frozenset(int(minor) for number, minor in numbers if number == major)
 
 
 def persistent_minors(uuids: Iterable[str], taken: frozenset[int]) -> dict[str, int]:

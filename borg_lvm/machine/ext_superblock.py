@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
 
 from borg_lvm.linux import safe_open
+from borg_lvm.records import dataclass
 
 FAMILY = frozenset(("ext2", "ext3", "ext4"))
 _BEGIN, _SIZE = 1024, 1024

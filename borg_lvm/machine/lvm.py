@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from borg_lvm.errors import SnapshotError
+from borg_lvm.errors import BorgLvmError, SnapshotError
 from borg_lvm.linux import safe_open, subprocesses
 from borg_lvm.machine import block_devices, lvm_groups, lvm_json, lvm_settings
 from borg_lvm.machine.lvm_groups import Disk, Group
 from borg_lvm.machine.lvm_json import number
+from borg_lvm.records import dataclass, field
 
 FIELDS = (
     "vg_name,vg_uuid,vg_free,vg_extent_size,lv_name,lv_uuid,lv_size,lv_attr,lv_layout,lv_role,lv_active,lv_suspended,"
@@ -21,6 +22,8 @@ TAG = "borg_lvm"
 RUN_TAG = "borg_lvm.run="
 ATTRIBUTES = 10
 KEEP_TAG = "borg_lvm.keep"
+SCRATCH_TAG = "borg_lvm.scratch"
+"""What the volume of a drill's carries besides: no snapshot, and none of the user's."""
 SECTOR = 512
 """The least that a logical block has, in bytes."""
 LEAST_CEILING = 50.0
@@ -33,8 +36,9 @@ class Volume:
 
     `vg_free` is what its group has free, `vg_reserved` what it has free besides, where LVM may allocate nothing,
     `vg_policy` how LVM allocates in it, `vg_disks` from which disks alone it may for a snapshot (none: from all),
-    `vg_coarse` whether others have larger logical blocks. `modules` are the kernel's that it needs. `ceiling`: a thin
-    pool that is fuller (per cent) gets no more volumes.
+    `vg_coarse` whether others have larger logical blocks, `vg_chosen` whether the configuration has chosen
+    `vg_disks`. `modules` are the kernel's that it needs. `ceiling`: a thin pool that is fuller (per cent) gets no more
+    volumes.
     """
 
     vg: str
@@ -65,6 +69,7 @@ class Volume:
     vg_policy: str = "normal"
     vg_disks: tuple[str, ...] = ()
     vg_coarse: bool = False
+    vg_chosen: bool = False
 
     @property
     def full_name(self) -> str:
@@ -149,11 +154,17 @@ def report_of(select: Sequence[str], *, hidden: bool = False) -> list[str]:
 
 
 def inventory(timeout: float) -> Inventory:
-    """Ask LVM for its volumes and groups. Two processes, few more for full pools or other hosts' groups.
+    """Ask LVM for its volumes and groups. Two processes at a time, few more for full pools or other hosts' groups.
 
     Raises: as `report`.
     """
-    volumes, groups = report(timeout), lvm_groups.report(timeout)
+    with subprocesses.beside(report_of(()), timeout=timeout) as listed:
+        try:
+            groups = lvm_groups.report(timeout)
+        except BorgLvmError:
+            listed()  # if that has failed, too, it tells more
+            raise
+        volumes = parse(listed())
     ceilings = {profile: _ceiling(profile, timeout) for profile in {one.profile for one in volumes if _is_filling(one)}}
     return Inventory(tuple(completed(one, groups.get(one.vg_uuid), ceilings) for one in volumes), groups)
 
@@ -200,12 +211,12 @@ def _ceiling(profile: str, timeout: float) -> float:
     A profile that is not on this machine is none for LVM either.
     """
     try:
-        found = lvm_settings.ask([lvm_settings.THRESHOLD], timeout, profile).values()
+        thresholds = lvm_settings.ask([lvm_settings.THRESHOLD], timeout, profile).values()
     except subprocesses.ProgramError:
         if not profile:
             raise
         return _ceiling("", timeout)
-    return max(LEAST_CEILING, *(float(text) for text in found if text.isdigit()))
+    return max(LEAST_CEILING, *(float(text) for text in thresholds if text.isdigit()))
 
 
 def parse(text: str) -> list[Volume]:

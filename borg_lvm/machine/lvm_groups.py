@@ -7,26 +7,32 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from borg_lvm.linux import safe_open, subprocesses
 from borg_lvm.machine import block_devices, lvm_json, lvm_settings
 from borg_lvm.machine.lvm_json import number
 from borg_lvm.machine.lvm_settings import CLONES, FORM, JSON
+from borg_lvm.records import dataclass
 
 FIELDS = (
-    "pv_name,pv_uuid,pv_free,pv_allocatable,pv_missing,pv_duplicate,vg_name,vg_uuid,vg_permissions,vg_exported,"
+    "pv_name,pv_uuid,pv_free,pv_allocatable,pv_tags,pv_missing,pv_duplicate,vg_name,vg_uuid,vg_permissions,vg_exported,"
     "vg_systemid,vg_lock_type,max_lv,lv_count,vg_mda_free"
 )
 
 
 @dataclass(frozen=True)
 class Disk:
-    """A physical volume from which LVM may allocate: its free bytes, and its logical block size, 0 if not known."""
+    """A physical volume: its free bytes, its logical block size (0 if not known), its tags.
+
+    `allocatable`: LVM may allocate from it.
+    """
 
     name: str
     free: int
     block: int = 0
+    tags: tuple[str, ...] = ()
+    allocatable: bool = True
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Group:
     `system_id` is that of the host that may use it, `foreign` whether that is another one; `lock_type` is that of a
     group which hosts share. `metadata_free` are the bytes that its description may become longer by, None if LVM does
     not tell. `namesake` is the id of another group of the same name, which this host may use as well. `disks` are those
-    on which there is free space.
+    on which there is free space that LVM may allocate, `others` those on which there is none.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Group:
     metadata_free: int | None = None
     namesake: str = ""
     disks: tuple[Disk, ...] = ()
+    others: tuple[Disk, ...] = ()
 
 
 def report(timeout: float) -> dict[str, Group]:
@@ -64,12 +71,12 @@ def report(timeout: float) -> dict[str, Group]:
     Raises: ProgramError; SnapshotError when LVM's answer cannot be read.
     """
     argv = ["pvs", "--all", "--foreign", "--shared", *JSON, "--units", "b", "--config", FORM, "--options", FIELDS]
-    groups = {uuid: _with_blocks(one) for uuid, one in parse(subprocesses.run(argv, timeout=timeout)).items()}
+    groups = {uuid: _with_blocks(group) for uuid, group in parse(subprocesses.run(argv, timeout=timeout)).items()}
     ids = {group.system_id for group in groups.values()} - {""}
-    foreign = {one for one in ids if not lvm_settings.is_ours(one, timeout)}
+    foreign = {identity for identity in ids if not lvm_settings.is_ours(identity, timeout)}
     if any(group.duplicates for group in groups.values()) and "1" in lvm_settings.ask([CLONES], timeout).values():
         groups = {uuid: replace(group, duplicates=()) for uuid, group in groups.items()}
-    return with_namesakes({uuid: replace(one, foreign=one.system_id in foreign) for uuid, one in groups.items()})
+    return with_namesakes({uuid: replace(group, foreign=group.system_id in foreign) for uuid, group in groups.items()})
 
 
 def with_namesakes(groups: Mapping[str, Group]) -> dict[str, Group]:
@@ -99,6 +106,19 @@ def parse(text: str) -> dict[str, Group]:
 def list_disks() -> list[str]:
     """Return the command line that `only` understands the output of."""
     return ["pvs", "--all", "--foreign", "--shared", *JSON, "--config", FORM, "--options", "pv_name,vg_name,vg_uuid"]
+
+
+def free_on(disks: Sequence[str]) -> list[str]:
+    """Return the command line that `parse_free` understands the output of."""
+    return ["pvs", *JSON, "--units", "b", "--config", FORM, "--options", "pv_name,pv_free", *disks]
+
+
+def parse_free(text: str) -> int:
+    """Return how many bytes are free on physical volumes. Raises: SnapshotError."""
+    try:
+        return sum(number(row["pv_free"]) for row in lvm_json.rows(text, "pv"))
+    except (ValueError, LookupError) as error:
+        raise lvm_json.unreadable(text, "pv") from error
 
 
 def only(text: str, vg_uuid: str) -> list[str]:
@@ -131,7 +151,7 @@ def _block(name: str) -> int:
 def _group(rows: Sequence[dict[str, str]]) -> Group:
     first = rows[0]
     there = [row for row in rows if not (row["pv_duplicate"] or row["pv_missing"])]
-    open_ = [Disk(row["pv_name"], number(row["pv_free"] or "0")) for row in there if row["pv_allocatable"]]
+    disks = [_disk(row) for row in there]
     closed = [row for row in rows if not (row["pv_allocatable"] or row["pv_duplicate"])]
     return Group(
         name=first["vg_name"],
@@ -145,5 +165,11 @@ def _group(rows: Sequence[dict[str, str]]) -> Group:
         most=number(first["max_lv"] or "0"),
         volumes=number(first["lv_count"] or "0"),
         metadata_free=number(first["vg_mda_free"]) if first["vg_mda_free"] else None,
-        disks=tuple(one for one in open_ if one.free),
+        disks=tuple(one for one in disks if one.free and one.allocatable),
+        others=tuple(one for one in disks if not (one.free and one.allocatable)),
     )
+
+
+def _disk(row: dict[str, str]) -> Disk:
+    tags = tuple(tag for tag in row["pv_tags"].split(",") if tag)
+    return Disk(row["pv_name"], number(row["pv_free"] or "0"), 0, tags, bool(row["pv_allocatable"]))

@@ -22,10 +22,10 @@ def unreadable(text: str, kind: str) -> SnapshotError:
 
 def number(text: str, least: int = 0) -> int:
     """Return a number of bytes or of a device, no larger than the kernel's own. Raises: ValueError."""
-    found = int(text)
-    if not least <= found < 1 << 64:
+    value = int(text)
+    if not least <= value < 1 << 64:
         raise ValueError("not a number of LVM's")
-    return found
+    return value
 
 
 def _texts(row: object) -> dict[str, str]:

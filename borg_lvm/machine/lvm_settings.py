@@ -9,16 +9,16 @@ from collections.abc import Iterable, Sequence
 
 from borg_lvm.linux import subprocesses
 
-PLAIN = (
+MESSAGES = 'log{verbose=0 silent=0 command_names=0 prefix="  "} '
+"""What changes the form of LVM's messages. Source: lvm.conf(5), section `log`."""
+FORM = (
     'report{compact_output=0 compact_output_cols="" aligned=1 buffered=1 headings=1 prefixes=0 '
     'quoted=1 columns_as_rows=0 separator=" " list_item_separator="," binary_values_as_numeric=0 mark_hidden_devices=1 '
-    'lvs_sort="vg_name,lv_name" pvs_sort="pv_name"} '
-    'log{verbose=0 silent=0 command_names=0 prefix="  "} '
+    'lvs_sort="vg_name,lv_name" pvs_sort="pv_name" output_format="basic"} ' + MESSAGES + "log{report_command_log=0} "
 )
-"""What changes the form of what we read. Source: lvm.conf(5), sections `report` and `log`."""
-FORM = PLAIN + 'report{output_format="basic"} log{report_command_log=0} '
-"""And what LVM lets nobody change for a single command of its shell."""
-IN_USE = PLAIN + 'global{cache_check_executable=""}'
+"""What changes the form of reports and of messages, for programs that print a report. No command of LVM's shell has it:
+the shell reads one character at a time, and lets none of them change `output_format` or `report_command_log`."""
+IN_USE = MESSAGES + 'global{cache_check_executable=""}'
 """LVM's configuration for volumes that are in use: up to LVM 2.03.16 it checks the metadata of a cachevol whenever a
 snapshot comes or goes, finds it in use, and leaves the volume suspended. Nothing that is active needs that check."""
 SILENT = IN_USE + ' log{syslog=0 file="/dev/null"} backup{backup=0 archive=0} activation{monitoring=0}'

@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import replace
 
 from borg_lvm.errors import SourceError
+from borg_lvm.linux import btrfs, safe_open
+from borg_lvm.records import dataclass
 
 MOUNTINFO = "/proc/self/mountinfo"
 
@@ -55,6 +58,7 @@ class Mount:
         return "" if "allow_other" in options or owner == "0" else owner
 
 
+BTRFS = "btrfs"
 RAW = "raw"
 """In the place of a file system's type: the device itself is the source, not a file system on it."""
 
@@ -94,9 +98,20 @@ def nearest(paths: Iterable[str], *known: Container[str]) -> str | None:
 
 
 def read() -> list[Mount]:
-    """Read the mount table of this process's namespace."""
+    """Read the mount table of this process's namespace. The device of a btrfs is its block device.
+
+    The kernel writes an anonymous number there; it stays with mounts that something else covers.
+    """
     with open(MOUNTINFO, "rb") as table:
-        return parse(os.fsdecode(table.read()))
+        found = parse(os.fsdecode(table.read()))
+    return [_on_its_device(mount) if mount.fstype == BTRFS else mount for mount in found]
+
+
+def _on_its_device(mount: Mount) -> Mount:
+    with suppress(OSError), safe_open.path(mount.path) as fd:
+        if safe_open.mount_id(fd) == mount.id and (on := btrfs.place(fd)):
+            return replace(mount, device=f"{os.major(on.device)}:{os.minor(on.device)}")
+    return mount
 
 
 def parse(text: str) -> list[Mount]:
@@ -195,10 +210,10 @@ class Table:
 
         Raises: SourceError when not even the root folder is a mount, as after a plain chroot(8).
         """
-        found = next((self._by_path[folder] for folder in (path, *above(path)) if folder in self._by_path), None)
-        if found is None:
+        mount = next((self._by_path[folder] for folder in (path, *above(path)) if folder in self._by_path), None)
+        if mount is None:
             raise SourceError(
                 f"{path} lies on no mount that can be seen from here; borg-lvm does not work inside a chroot",
                 remedy="make the root directory of the chroot a mount point: mount --bind ROOT ROOT",
             )
-        return found
+        return mount

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from typing import Literal
 
 from borg_lvm.machine.mounts import Table
+from borg_lvm.records import dataclass
 
 Kind = Literal["dir", "file", "link", "missing"]
 
@@ -59,9 +59,9 @@ def look(path: str) -> SeenPath:
     if stat.S_ISLNK(mode):
         target = os.path.realpath(real)
         dangling = "" if os.path.exists(target) else "it leads nowhere"
-        return SeenPath(path, real, "link", target, dangling, _block(target))
+        return SeenPath(path, real, "link", target, dangling, block_device(target))
     kind: Kind = "dir" if stat.S_ISDIR(mode) else "file"
-    return SeenPath(path, real, kind, device=_block(real), regular=stat.S_ISREG(mode))
+    return SeenPath(path, real, kind, device=block_device(real), regular=stat.S_ISREG(mode))
 
 
 def look_declared(path: str, table: Table) -> SeenPath:
@@ -74,7 +74,8 @@ def look_declared(path: str, table: Table) -> SeenPath:
     return SeenPath(path, plain, "dir") if known else look(path)
 
 
-def _block(path: str) -> str:
+def block_device(path: str) -> str:
+    """Return the `major:minor` of the block device that a path leads to; empty if it leads to none."""
     try:
         info = os.stat(path)
     except OSError:

@@ -7,19 +7,25 @@ nothing in this run's snapshots stands still for nothing. Both are refused unles
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from borg_lvm.config.sections import Coverage
-from borg_lvm.machine.mounts import Mount, Table
-from borg_lvm.planning.view_layout import FrozenPath, Resolved
-from borg_lvm.plugins.application import Probe
+from borg_lvm.machine.mounts import RAW
+from borg_lvm.records import dataclass
+
+if TYPE_CHECKING:
+    from borg_lvm.config.sections import Coverage
+    from borg_lvm.machine.mounts import Mount, Table
+    from borg_lvm.planning.view_layout import FrozenPath, Resolved
+    from borg_lvm.plugins.application import DataPath, Probe
 
 
 @dataclass(frozen=True)
 class ProbedApplication:
     """An application as it was found: what it told of itself, with every path's links resolved (empty: not there).
 
-    `still`: at its level it writes nothing, so that its volumes need not be of one instant. `apart`: they must not be.
+    `devices` has the `major:minor` of each path that is a block device, and is empty if none is. `still`: at its level
+    it writes nothing, so that its volumes need not be of one instant. `apart`: they must not be.
     """
 
     name: str
@@ -31,6 +37,7 @@ class ProbedApplication:
     real: tuple[str, ...]
     still: bool
     apart: bool = False
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,8 @@ class Kept:
     """A path of an application's and the volume (`vg/lv`) whose snapshot holds it; or why none does.
 
     `inside` is its path in that volume's file system, `nested` are the volumes mounted below it. `after`: it must be
-    saved when the application goes on again. `log`: it is written before the others are.
+    saved when the application goes on again. `log`: it is written before the others are. `real` is the path with all
+    links resolved.
     """
 
     path: str
@@ -49,6 +57,7 @@ class Kept:
     after: bool = False
     log: bool = False
     nested: tuple[str, ...] = ()
+    real: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,8 +73,8 @@ class PlannedApplication:
     notes: tuple[str, ...] = ()
 
 
-class Coverer:
-    """Judges applications; `volumes` names the volume below each cover, by the cover's target."""
+class DataCoverage:
+    """Judges applications; `volumes` names the volume below each frozen path, by the frozen path's target."""
 
     def __init__(self, resolved: Resolved, table: Table, volumes: Mapping[str, str], consistency: str) -> None:
         self._resolved = resolved
@@ -73,11 +82,16 @@ class Coverer:
         self._volumes = volumes
         self._consistency = consistency
 
-    def cover(self, asked: ProbedApplication) -> PlannedApplication:
+    def planned(self, asked: ProbedApplication) -> PlannedApplication:
         """Find the snapshot that holds each of its paths."""
-        found = zip(asked.probe.paths, asked.real, strict=True)
+        devices = asked.devices or ("",) * len(asked.real)
         kept = tuple(
-            replace(self._kept(data.path, data.what, real), after=data.after, log=data.log) for data, real in found
+            replace(
+                self._device_kept(data, real, device) if device else self._kept(data.path, data.what, real),
+                after=data.after,
+                log=data.log,
+            )
+            for data, real, device in zip(asked.probe.paths, asked.real, devices, strict=True)
         )
         return PlannedApplication(
             asked.name, asked.plugin, asked.level, asked.does, asked.probe.version, kept, asked.probe.notes
@@ -116,20 +130,34 @@ class Coverer:
             return Kept(path, what, "", "it is not there")
         mount = self._table.of(real)
         place = (mount.device, mount.inside(real))
-        cover = next((cover for cover in self._resolved.covers if _within(place, _place(cover))), None)
-        if cover is None:
+        frozen_path = next(
+            (frozen_path for frozen_path in self._resolved.frozen if _within(place, _place(frozen_path))), None
+        )
+        if frozen_path is None:
             return Kept(path, what, "", self._why_not(mount))
-        holes = [(hole.path, hole.reason, self._table.of(hole.path)) for hole in self._resolved.holes]
-        for hole, reason, below in holes:
-            spot = (below.device, below.inside(hole))
-            if _within(place, spot) or (_within(spot, place) and _within(spot, _place(cover))):
-                return Kept(path, what, "", f"{hole} stays live ({reason})")
+        live_paths = [
+            (live_path.path, live_path.reason, self._table.of(live_path.path))
+            for live_path in self._resolved.live_paths
+        ]
+        for live_path, reason, below in live_paths:
+            spot = (below.device, below.inside(live_path))
+            if _within(place, spot) or (_within(spot, place) and _within(spot, _place(frozen_path))):
+                return Kept(path, what, "", f"{live_path} stays live ({reason})")
         for inner in self._others(real):
             return Kept(path, what, "", f"another file system is mounted at {inner.path}, which is not in this run")
-        return Kept(path, what, self._volumes[cover.target], inside=place[1], nested=self._nested(real))
+        return Kept(
+            path, what, self._volumes[frozen_path.target], inside=place[1], nested=self._nested(real), real=real
+        )
+
+    def _device_kept(self, data: DataPath, real: str, device: str) -> Kept:
+        """Find the snapshot of a volume that is itself the source: by its number, for it may have several names."""
+        for frozen_path in self._resolved.frozen:
+            if frozen_path.mount.fstype == RAW and frozen_path.mount.device == device:
+                return Kept(data.path, data.what, self._volumes[frozen_path.target], inside="/", real=real)
+        return Kept(data.path, data.what, "", "the command does not read this device")
 
     def _why_not(self, mount: Mount) -> str:
-        if any(cover.mount.device == mount.device for cover in self._resolved.covers):
+        if any(frozen_path.mount.device == mount.device for frozen_path in self._resolved.frozen):
             return "the command does not read it"
         return f"it lies on {mount.source} ({mount.path}), which is not in this run"
 
@@ -137,26 +165,21 @@ class Coverer:
         """Return the volumes of this run that are mounted below a path."""
         base = real.rstrip("/") + "/"
         below = {mount.device for mount in self._table.mounts if mount.path.startswith(base)}
-        return tuple(sorted({self._volumes[c.target] for c in self._resolved.covers if c.mount.device in below}))
+        return tuple(sorted({self._volumes[c.target] for c in self._resolved.frozen if c.mount.device in below}))
 
     def _others(self, real: str) -> Sequence[Mount]:
-        """Return the mounts below a path whose file systems no cover shows."""
-        devices = {cover.mount.device for cover in self._resolved.covers}
+        """Return the mounts below a path whose file systems no frozen path shows."""
+        devices = {frozen_path.mount.device for frozen_path in self._resolved.frozen}
         base = real.rstrip("/") + "/"
         return [mount for mount in self._table.mounts if mount.path.startswith(base) and mount.device not in devices]
-
-
-def late(applications: Sequence[PlannedApplication]) -> frozenset[str]:
-    """Return the volumes (`vg/lv`) that are snapshotted when all applications go on again."""
-    return frozenset(kept.volume for one in applications for kept in one.kept if kept.after and kept.volume)
 
 
 def logs(applications: Sequence[PlannedApplication]) -> frozenset[str]:
     """Return the volumes (`vg/lv`) of logs that applications keep apart from their data, unless one's are another's."""
     apart, data = set[str](), set[str]()
-    for one in applications:
-        own = {kept.volume for kept in one.kept if kept.volume and not kept.log}
-        aside = {kept.volume for kept in one.kept if kept.volume and kept.log} - own
+    for application in applications:
+        own = {kept.volume for kept in application.kept if kept.volume and not kept.log}
+        aside = {kept.volume for kept in application.kept if kept.volume and kept.log} - own
         apart |= aside
         data |= own if aside else set()
     return frozenset(apart - data)
@@ -164,22 +187,27 @@ def logs(applications: Sequence[PlannedApplication]) -> frozenset[str]:
 
 def too_late(applications: Sequence[PlannedApplication]) -> Iterator[str]:
     """Yield which data would be snapshotted when its application goes on again, and must not be."""
-    logs = {kept.volume: (one, kept) for one in applications for kept in one.kept if kept.after and kept.volume}
-    for one in applications:
-        for kept in one.kept:
+    logs = {
+        kept.volume: (application, kept)
+        for application in applications
+        for kept in application.kept
+        if kept.after and kept.volume
+    }
+    for application in applications:
+        for kept in application.kept:
             for volume in () if kept.after else sorted({kept.volume, *kept.nested} & set(logs)):
                 other, log = logs[volume]
-                if other is one and volume != kept.volume and log.path.startswith(f"{kept.path.rstrip('/')}/"):
+                if other is application and volume != kept.volume and log.path.startswith(f"{kept.path.rstrip('/')}/"):
                     continue  # the log itself is mounted there
                 yield (
                     f"{other.name}: its {log.what} ({log.path}) is saved last, and must lie on a volume of its own for "
-                    f"that; {kept.path} ({one.name}, {kept.what}) lies on {volume} too: use `consistency: "
+                    f"that; {kept.path} ({application.name}, {kept.what}) lies on {volume} too: use `consistency: "
                     "instant`, or another level"
                 )
 
 
-def _place(cover: FrozenPath) -> tuple[str, str]:
-    return cover.mount.device, cover.inside
+def _place(frozen_path: FrozenPath) -> tuple[str, str]:
+    return frozen_path.mount.device, frozen_path.inside
 
 
 def _within(inner: tuple[str, str], outer: tuple[str, str]) -> bool:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from borg_lvm.errors import shell_word
+from borg_lvm.errors import SourceError, shell_word
 from borg_lvm.machine.mounts import Mount, Table, above, join, nearest, relative, upwards
 from borg_lvm.machine.paths import SeenPath
 from borg_lvm.planning.view_layout import DECLARED, FrozenPath, Resolved, Wanted
@@ -37,14 +37,26 @@ def no_key(name: str, crypt: Crypt, mount: Mount) -> str:
     )
 
 
-def way_out(cover: FrozenPath, resolved: Resolved) -> str:
+def nothing_to_freeze(resolved: Resolved) -> SourceError:
+    """Return the error for a run that would read everything live."""
+    live = [f"{path}: declared live (--live {declared})" for path, declared in resolved.live_sources]
+    return SourceError(
+        "there is nothing to freeze; nothing was done",
+        details=(*live, *resolved.notes),
+        remedy="name with --path what is to be frozen below it, or run the command without borg-lvm"
+        if resolved.live_sources
+        else "run the command without borg-lvm, or name another source path",
+    )
+
+
+def way_out(frozen_path: FrozenPath, resolved: Resolved) -> str:
     """Say how a path is left live, tomorrow as well: containers get new names every day."""
-    if cover.because == cover.target:
-        return if_live(cover.target)
-    kind = cover.mount.fstype
+    if frozen_path.because == frozen_path.target:
+        return if_live(frozen_path.target)
+    kind = frozen_path.mount.fstype
     if not (kind in _OF_CONTAINERS or kind.startswith("fuse.")):
-        return if_live(_stable(cover, resolved, (_PASSING,)))
-    stable = _stable(cover, resolved, (_PASSING, _NUMBER))
+        return if_live(_stable(frozen_path, resolved, (_PASSING,)))
+    stable = _stable(frozen_path, resolved, (_PASSING, _NUMBER))
     return f"{if_live(stable)} (or --live-type {kind}, for all of its kind)"
 
 
@@ -53,8 +65,8 @@ def unwritable(resolved: Resolved, beside: Iterable[tuple[SeenPath, LivePath]]) 
 
     The folder counts as well as the file: a live file beside a frozen log of its own would be read as a broken one.
     """
-    frozen = {cover.target for cover in resolved.covers}
-    known = frozen | {hole.path for hole in resolved.holes}
+    frozen = {frozen_path.target for frozen_path in resolved.frozen}
+    known = frozen | {live_path.path for live_path in resolved.live_paths}
     for seen, live in beside:
         path = seen.behind
         folder = os.path.dirname(path)
@@ -63,21 +75,21 @@ def unwritable(resolved: Resolved, beside: Iterable[tuple[SeenPath, LivePath]]) 
             yield f"{live.path}: {live.reason}; {if_live(folder)}"
 
 
-def _stable(cover: FrozenPath, resolved: Resolved, passing: Sequence[re.Pattern[str]]) -> str:
+def _stable(frozen_path: FrozenPath, resolved: Resolved, passing: Sequence[re.Pattern[str]]) -> str:
     """Return the folder that stays when the container has another name: never one that anything else lies in.
 
     What is frozen otherwise must not be declared live, nor what contains it.
     """
-    frozen = {other.target for other in resolved.covers if other.mount.fstype != cover.mount.fstype}
+    frozen = {other.target for other in resolved.frozen if other.mount.fstype != frozen_path.mount.fstype}
     frozen |= set(resolved.left_out.sources)
     kept = {outer for path in frozen for outer in upwards(path)}
-    for outer in above(cover.target):
+    for outer in above(frozen_path.target):
         if outer in kept:
             break
-        name = relative(cover.target, outer).partition("/")[0]
+        name = relative(frozen_path.target, outer).partition("/")[0]
         if any(pattern.fullmatch(name) for pattern in passing):
             return outer
-    return cover.target
+    return frozen_path.target
 
 
 def unread(wanted: Wanted, resolved: Resolved, table: Table) -> Resolved:
@@ -122,11 +134,11 @@ def _not_entered(wanted: Wanted, resolved: Resolved, table: Table) -> Iterator[t
         if one.kind == "file" and not wanted.skips_files:
             passed |= {one.behind}
     sources = resolved.left_out.sources
-    for hole in resolved.holes:
-        source = nearest(above(hole.path), sources)
-        if source is None or hole.path in sources or hole.path in passed:
+    for live_path in resolved.live_paths:
+        source = nearest(above(live_path.path), sources)
+        if source is None or live_path.path in sources or live_path.path in passed:
             continue
-        same = table.of(hole.path).device == table.of(source).device
-        inside = join(hole.path, "*")  # also when only what lies in it is excluded
+        same = table.of(live_path.path).device == table.of(source).device
+        inside = join(live_path.path, "*")  # also when only what lies in it is excluded
         if same and not resolved.left_out.excludes(inside):
-            yield hole.path, hole.reason
+            yield live_path.path, live_path.reason

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from borg_lvm.machine.lvm import Volume
-from borg_lvm.machine.mounts import Mount
+from borg_lvm.machine.mounts import BTRFS, Mount
 
-FREEZABLE = frozenset(("ext2", "ext3", "ext4", "xfs"))
+if TYPE_CHECKING:
+    from borg_lvm.machine.btrfs_devices import BtrfsDevices
+
+FREEZABLE = frozenset(("btrfs", "ext2", "ext3", "ext4", "xfs"))
 _NETWORK = frozenset("nfs nfs4 cifs smb3 9p ceph glusterfs afs fuse.sshfs fuse.rclone virtiofs".split())
 
 _REASONS = {
     "overlay": "it lies on an overlay; name the directories that the overlay is made of instead",
-    "btrfs": (
-        "it is a btrfs: a copy of a btrfs device shows the same ids as the original, and the kernel may then write to "
-        "the wrong one; use btrfs snapshots for it"
-    ),
     **{name: f"it lies in memory ({name}), not on a logical volume" for name in ("tmpfs", "ramfs")},
     **{name: f"it lies on a network file system ({name})" for name in _NETWORK},
 }
@@ -28,6 +28,11 @@ _EXT = frozenset(("noacl", "nouser_xattr"))
 _LABELS = re.compile(r"""(?:^|,)((?:fs|def|root)?context=(?:"[^"]*"|[^,]*))""")
 """SELinux' labels for a whole file system. Source: mount(8)."""
 _FLAGS = ("noexec", "nosymfollow")
+HELD_UP = (
+    "wait for its end (`btrfs scrub status`, `btrfs balance status`), or stop it: `btrfs scrub cancel` goes on later "
+    "with `resume`, `btrfs balance pause` as well"
+)
+"""What to do about what would hold up a freeze."""
 
 
 def mount_options(mount: Mount, *, read_only_device: bool = False, lone: bool = False) -> str:
@@ -41,6 +46,9 @@ def mount_options(mount: Mount, *, read_only_device: bool = False, lone: bool = 
     the copy of a device that nobody may write to could not be mounted otherwise. `sb=` names the superblock that is
     read where the first one is damaged.
 
+    btrfs is mounted whole, so that a path in it is what the table of mounts calls the root of a mount, whichever
+    subvolume that was made by. What was mounted with a `rescue=` may not be readable without.
+
     xfs refuses a second file system with the same id (`nouuid`), and forgets its quota when mounted without the
     options that it was mounted with. A frozen xfs leaves its log such that a mount looks through it for files that
     were deleted while open, which needs a writable device: above LUKS, where ours is not, `norecovery` leaves that
@@ -51,8 +59,11 @@ def mount_options(mount: Mount, *, read_only_device: bool = False, lone: bool = 
     if mount.fstype == "xfs":
         recovery = ["norecovery"] if read_only_device or "norecovery" in given else []
         return ",".join(["nouuid", *recovery, *(option for option in given if option in _XFS_QUOTA), *labels])
+    if mount.fstype == BTRFS:
+        kept = [option for option in given if option in _EXT or option.startswith("rescue=")]
+        return ",".join(["subvolid=5", *kept, *labels])
     loaded = ["noload"] if lone or "norecovery" in given else []  # ext4 calls its `noload` so in the table
-    kept = (option for option in given if option in _EXT or option.startswith("sb="))
+    kept = [option for option in given if option in _EXT or option.startswith("sb=")]
     return ",".join(["errors=continue", *loaded, *kept, *labels])
 
 
@@ -76,7 +87,33 @@ def not_a_disk(mount: Mount) -> str:
         return _REASONS[mount.fstype]
     if mount.is_trigger:
         return "it is an automount, and nothing could be mounted there (see its unit, or the log of automount)"
+    if mount.fstype == BTRFS and mount.device.startswith("0:"):
+        return "it is a btrfs, and the kernel does not show in /sys/fs/btrfs which device it lies on"
     return f"it lies on {mount.fstype}, which has no block device" if mount.device.startswith("0:") else ""
+
+
+def held_up(path: str, why: str, then: str) -> str:
+    """Say what a freeze of a btrfs would have to wait for, and then what comes of it."""
+    return f"{path}: {why} of its btrfs is under way, for which a freeze and all writers would wait; {then}"
+
+
+def of_btrfs(known: BtrfsDevices | None) -> str:
+    """Return why a snapshot of its volume would not hold all of a btrfs, or not be one, in a clause; else nothing."""
+    block = known.superblock if known else None
+    if known and (len(known.devices) > 1 or (block and block.devices != 1)):
+        return (
+            f"it is a btrfs of several devices ({', '.join(known.devices)}), which the kernel puts together by their "
+            "ids, and those of snapshots are the same; use btrfs snapshots for it"
+        )
+    reasons = {
+        "whose superblock cannot be read on its device": block is None,
+        "that is a seed device, or lies on one": block and block.seed,
+        "on a zoned device": block and block.zoned,
+        "whose ids or trees are being changed (btrfstune), or were not changed to the end": block and block.changing,
+        "with a kind of checksum that borg-lvm cannot make": block and not block.is_writable,
+    }
+    reason = next((reason for reason, is_so in reasons.items() if is_so), "")
+    return f"it is a btrfs {reason}; use btrfs snapshots for it" if reason else ""
 
 
 def refusal(mount: Mount, volume: Volume) -> str:

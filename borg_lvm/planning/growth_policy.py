@@ -9,10 +9,11 @@ pool that fills ends the backup instead, unless it may grow: its volumes belong 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from borg_lvm.config.size import Size
 from borg_lvm.planning.snapshot_size import FASTEST, FLOOR, human
+from borg_lvm.planning.space.usage_estimate import LVM_CHUNK
+from borg_lvm.records import dataclass, field
 
 SHORTEST, LONGEST = 0.1, 1.0
 """Seconds between two looks: a tenth of the time that is left, within these limits."""
@@ -23,6 +24,8 @@ BURST = 10.0
 HORIZON = 30.0
 """Seconds before it would be full in which a snapshot is to grow."""
 ROOM_LEFT = 0.25
+CHUNKS_LEFT = 16
+"""A snapshot is to grow when a quarter of its space is left, or so many chunks."""
 AHEAD = 300.0
 POOL_WARNED, POOL_GROWN, POOL_FULL = 0.80, 0.90, 0.97
 """Parts of a thin pool's data or metadata at which one is warned, it grows if it may, and the command is ended."""
@@ -96,8 +99,8 @@ class Rest:
 class SnapshotStatistics:
     """What has become of a snapshot: how it filled (None for a thin one), its growth in bytes, what held that up.
 
-    `written` are the bytes that were written to the volume meanwhile. `curve` are some looks, the first and the last
-    among them. `rest` is what came at its loss, if that was seen.
+    `written` are the bytes that were written to the volume meanwhile, in `count` requests. `curve` are some looks, the
+    first and the last among them. `rest` is what came at its loss, if that was seen.
     """
 
     course: FillHistory | None = None
@@ -106,6 +109,7 @@ class SnapshotStatistics:
     written: int = 0
     curve: tuple[Sample, ...] = ()
     rest: Rest | None = None
+    count: int = 0
 
 
 @dataclass(frozen=True)
@@ -166,15 +170,16 @@ def pause(snapshots: Sequence[FillHistory], pools: Sequence[FillHistory]) -> flo
     return max(SHORTEST, min([LONGEST, *soon]))
 
 
-def wanted(course: FillHistory, most: int, *, measured: bool = False) -> int:
+def wanted(course: FillHistory, most: int, chunk: int = LVM_CHUNK, *, measured: bool = False) -> int:
     """Return by how many bytes a thick snapshot is to grow now, 0 for not at all; `most` is all that it can use.
 
+    It is filled in pieces of `chunk` bytes.
     `measured`: its size comes of what the last runs have used, so that no burst is a surprise before that is reached.
     """
     look = course.last
     room = look.total - look.used
     soon = course.left() <= HORIZON and not measured
-    if look.total >= most or (room > look.total * ROOM_LEFT and not soon):
+    if look.total >= most or (room > max(look.total * ROOM_LEFT, chunk * CHUNKS_LEFT) and not soon):
         return 0
     return min(most - look.total, max(look.total // 2, int(course.speed() * AHEAD), FLOOR))
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 from borg_lvm.machine.mounts import Mount, above, join, relative
 from borg_lvm.plugins.backup_command import Excluded
+from borg_lvm.records import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,18 @@ class LeftOut:
             return None  # the program and the kernel may differ in where that is
         base = posixpath.normpath(f"/{given.lstrip('/')}")
         folders = [name for name in (join(base, inner), *above(join(base, inner))) if len(name) > len(base)]
-        return next(
-            (
-                one
-                for one in self.excluded
-                for at, folder in enumerate(folders)
-                if one.path == folder and one.source in ("", given) and (at > 0 or not one.inside)
-            ),
-            None,
-        )
+        fitting = [
+            (number, one)
+            for at, folder in enumerate(folders)
+            for number, one in self._by_path.get(folder, ())
+            if (not one.sources or given in one.sources) and (at > 0 or not one.inside)
+        ]
+        return min(fitting, key=lambda found: found[0])[1] if fitting else None
+
+    @cached_property
+    def _by_path(self) -> Mapping[str, Sequence[tuple[int, Excluded]]]:
+        """What is excluded, with its place in the order given, by its path: there may be thousands."""
+        found: dict[str, list[tuple[int, Excluded]]] = {}
+        for number, one in enumerate(self.excluded):
+            found.setdefault(one.path, []).append((number, one))
+        return found

@@ -2,16 +2,16 @@
 
 A tag is not enough: anybody may have tagged an origin, or a volume of their own. What is removed carries both tags and
 is either a volume that the run has written down, by the id that LVM never gives twice, or of our shape in every
-respect: name, kind and origin.
+respect: name, kind and origin; or, for the scratch space of a drill, name, kind and a tag of its own.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
-from borg_lvm.machine.lvm import TAG, Volume, prefix
+from borg_lvm.machine.lvm import SCRATCH_TAG, TAG, Volume, prefix
+from borg_lvm.records import dataclass
 
 _DEVICE = re.compile(rf"-{TAG}--[0-9]{{8}}T[0-9]{{6}}--[0-9a-f]{{6}}--[0-9]+(-cow)?$")
 _UUID = len("LVM-") + 64
@@ -33,6 +33,8 @@ def is_ours(volume: Volume, listed: Iterable[Volume], known: Known) -> bool:
         return True
     if not _has_our_name(volume):
         return False
+    if SCRATCH_TAG in volume.tags and _is_plain(volume):
+        return True
     return _has_plain_origin(volume, listed) or (volume.full_name in known.names and _is_plain(volume))
 
 

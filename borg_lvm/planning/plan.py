@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
-from borg_lvm.config.proof_settings import PlannedProof
-from borg_lvm.config.size import Size
 from borg_lvm.errors import SourceError
-from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import lvm
 from borg_lvm.machine.block_devices import persistent_minors
 from borg_lvm.machine.lvm import RUN_TAG, TAG, Volume, prefix
-from borg_lvm.machine.mounts import RAW, Mount
-from borg_lvm.planning import application_data, consent, file_systems
-from borg_lvm.planning.application_data import PlannedApplication
+from borg_lvm.machine.mounts import BTRFS, RAW, Mount
+from borg_lvm.planning import consent, file_systems
 from borg_lvm.planning.snapshot_size import Allotted, Known, allot, limit
-from borg_lvm.planning.view_layout import Hole as LiveHole
-from borg_lvm.planning.view_layout import Resolved
-from borg_lvm.planning.volumes import Crypt, SnapshotCandidate, Volumes
+from borg_lvm.planning.space.physical_volumes import Places, place
+from borg_lvm.records import dataclass, field
+
+if TYPE_CHECKING:
+    from borg_lvm.config.proof_settings import PlannedProof
+    from borg_lvm.config.size import Size
+    from borg_lvm.linux.safe_open import Identity
+    from borg_lvm.planning.application_data import PlannedApplication
+    from borg_lvm.planning.view_layout import LiveBelow, Resolved
+    from borg_lvm.planning.volumes import Crypt, SnapshotCandidate, Volumes
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """A snapshot to be made of one volume, and how its file system is mounted.
 
-    `extents` is 0 for a thin snapshot, which needs no space of its own; it may grow up to `limit` bytes. `measured`:
-    it has what past runs have needed. `key_file` opens the LUKS copy when the kernel does not give the key of the
-    running mapping. Where the volume itself is the source, `fstype` is `raw`, and `mounted_at` is empty: nothing is
-    mounted. `without_journal`: the journal is on another device, and the copy is mounted without it.
+    `extents` and `chunk` (bytes, the pieces in which it is filled) are 0 for a thin snapshot, which needs no space of
+    its own; it may grow up to `limit` bytes. `measured`: it has what past runs have needed. `key_file` opens the LUKS
+    copy when the kernel does not give the key of the running mapping. `fstype` is `raw`, and nothing mounted, where the
+    volume itself is the source. `without_journal`: the copy is mounted without its journal, on another device.
     """
 
     origin: Volume
@@ -47,14 +50,16 @@ class Snapshot:
     crypt: Crypt | None
     key_file: str
     without_journal: bool = False
+    chunk: int = 0
+    why_chunk: str = ""
 
     @property
     def hold(self) -> Literal["freeze", "suspend"]:
         """How the volume is held for the instant: its device is suspended, which freezes the file system on it.
 
-        One above LUKS, which device-mapper does not see, is frozen before.
+        One that device-mapper does not see is frozen before: one above LUKS, and a btrfs.
         """
-        return "freeze" if self.crypt else "suspend"
+        return "freeze" if self.crypt or self.fstype == BTRFS else "suspend"
 
     @property
     def full_name(self) -> str:
@@ -103,8 +108,8 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Laid:
-    """One cover of the view: `inside` of copy number `copy`, or its `device`, is laid over `target`.
+class ViewMount:
+    """One frozen path of the view: `inside` of copy number `copy`, or its `device`, is mounted over `target`.
 
     `because` is why, and for a device the name that it was given by.
     """
@@ -127,8 +132,8 @@ class Plan:
 
     run_id: str
     copies: tuple[Snapshot, ...]
-    covers: tuple[Laid, ...]
-    holes: tuple[LiveHole, ...]
+    view_mounts: tuple[ViewMount, ...]
+    live_paths: tuple[LiveBelow, ...]
     live_sources: tuple[tuple[str, str], ...]
     sources: tuple[str, ...]
     consistency: str
@@ -144,12 +149,12 @@ class Plan:
     @property
     def late(self) -> frozenset[str]:
         """The volumes (`vg/lv`) that are snapshotted when all applications go on again."""
-        return application_data.late(self.applications)
+        return frozenset(kept.volume for one in self.applications for kept in one.kept if kept.after and kept.volume)
 
     @property
     def pivots(self) -> bool:
         """Whether the command gets a frozen root, because `/` itself is a source."""
-        return any(laid.target == "/" for laid in self.covers)
+        return any(view_mount.target == "/" for view_mount in self.view_mounts)
 
     @property
     def tags(self) -> tuple[str, str]:
@@ -158,12 +163,12 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class PlanSettings:
     """What configuration and command line ask of the plan.
 
     `key_files` says for each encrypted volume (`vg/lv`) what opens its copy: a path, or the empty text when the
     kernel gives the key; a volume without an entry cannot be opened. `logs` are volumes (`vg/lv`) that are held last.
-    `external_journals` are the devices (`major:minor`) of file systems whose journal is on another one.
+    `external_journals`: devices (`major:minor`) of file systems whose journal is elsewhere; `places`: of snapshots.
     """
 
     run_id: str
@@ -174,39 +179,42 @@ class Wishes:
     key_files: Mapping[str, str] = field(default_factory=dict)
     logs: frozenset[str] = frozenset()
     external_journals: frozenset[str] = frozenset()
+    places: Places = field(default_factory=Places)
 
 
 def make(
-    wishes: Wishes, resolved: Resolved, sources: Sequence[str], volumes: Volumes, taken_minors: frozenset[int]
+    settings: PlanSettings, resolved: Resolved, sources: Sequence[str], volumes: Volumes, taken_minors: frozenset[int]
 ) -> Plan:
     """Decide everything.
 
     Raises: SourceError with every reason why a source cannot be frozen, all of them at once; or when there is nothing
     to freeze at all, for then the command would read everything live under our name.
     """
-    chosen, problems = _chosen(resolved, volumes, wishes)
-    held = volumes.ordered([one.candidate for one in chosen.values()], wishes.logs)
-    space, too_little = allot([one.volume for one in held if not one.volume.is_thin], wishes.size, wishes.known)
-    problems += [*volumes.written_while_held(held), *too_little, *volumes.crowded([one.volume for one in held])]
+    chosen, problems = _chosen(resolved, volumes, settings)
+    held = volumes.ordered([one.candidate for one in chosen.values()], settings.logs)
+    members = [one.volume for one in held]
+    placed, misplaced = place(members, volumes.inventory.groups, settings.places)
+    space, too_little = allot([one for one in placed.values() if not one.is_thin], settings.size, settings.known)
+    problems += [*misplaced, *volumes.written_while_held(held), *too_little, *volumes.crowded(members)]
     if problems:
         raise SourceError("cannot freeze every source path; nothing was done", details=tuple(problems))
     if not held:
-        raise _nothing_to_do(resolved)
-    minors = persistent_minors((one.volume.uuid for one in held), taken_minors) if wishes.persistent_minor else {}
-    by_volume = {one.candidate.volume.uuid: one for one in chosen.values()}
+        raise consent.nothing_to_freeze(resolved)
+    minors = persistent_minors((one.volume.uuid for one in held), taken_minors) if settings.persistent_minor else {}
+    by_volume = {one.candidate.volume.uuid: one.placed(placed) for one in chosen.values()}
     copies = tuple(
-        _snapshot(number, by_volume[uuid], wishes, space.get(uuid), minors.get(uuid))
+        _snapshot(number, by_volume[uuid], settings, space.get(uuid), minors.get(uuid))
         for number, uuid in enumerate(one.volume.uuid for one in held)
     )
     return Plan(
-        run_id=wishes.run_id,
+        run_id=settings.run_id,
         copies=copies,
-        covers=tuple(_laid(resolved, chosen, [one.volume.uuid for one in held])),
-        holes=resolved.holes,
+        view_mounts=tuple(_view_mounts(resolved, chosen, [one.volume.uuid for one in held])),
+        live_paths=resolved.live_paths,
         live_sources=resolved.live_sources,
         sources=tuple(sources),
-        consistency=wishes.consistency if len(copies) > 1 else "instant",
-        notes=(*resolved.notes, *_size_of_nothing(copies, wishes.size)),
+        consistency=settings.consistency if len(copies) > 1 else "instant",
+        notes=(*resolved.notes, *_size_of_nothing(copies, settings.size)),
         absent=resolved.absent,
     )
 
@@ -218,53 +226,62 @@ class _Chosen:
     candidate: SnapshotCandidate
     mount: Mount
 
+    def placed(self, volumes: Mapping[str, Volume]) -> _Chosen:
+        """Return the same with the volume as it is among these, by uuid."""
+        return replace(self, candidate=replace(self.candidate, volume=volumes[self.candidate.volume.uuid]))
 
-def _chosen(resolved: Resolved, volumes: Volumes, wishes: Wishes) -> tuple[dict[str, _Chosen], list[str]]:
-    """Return the volume of each cover's device, once for each device, and why others cannot be frozen."""
+
+def _chosen(resolved: Resolved, volumes: Volumes, settings: PlanSettings) -> tuple[dict[str, _Chosen], list[str]]:
+    """Return the volume of each frozen path's device, once for each device, and why others cannot be frozen."""
     chosen: dict[str, _Chosen] = {}
     problems = list(resolved.problems)
-    for cover in sorted(resolved.covers, key=lambda cover: cover.mount.fstype == RAW):  # a file system says how to hold
-        mount = cover.mount
+    for path in sorted(resolved.frozen, key=lambda path: path.mount.fstype == RAW):  # a file system says how to hold
+        mount = path.mount
         known = chosen.get(mount.device)
         answer = file_systems.shown_otherwise(mount) or (known.candidate if known else volumes.find(mount))
         if isinstance(answer, str):
-            nested = "" if cover.because == cover.target else f" ({cover.because})"
-            problems.append(f"{cover.target}{nested}: {answer}; {consent.way_out(cover, resolved)}")
+            nested = "" if path.because == path.target else f" ({path.because})"
+            problems.append(f"{path.target}{nested}: {answer}; {consent.way_out(path, resolved)}")
         else:
             chosen.setdefault(mount.device, _Chosen(answer, mount))
     problems += _named_twice(chosen.values())
     for one in chosen.values():
-        if one.candidate.crypt and one.candidate.volume.full_name not in wishes.key_files:
+        if one.candidate.crypt and one.candidate.volume.full_name not in settings.key_files:
             problems.append(consent.no_key(one.candidate.volume.full_name, one.candidate.crypt, one.mount))
     return chosen, problems
 
 
-def _laid(resolved: Resolved, chosen: Mapping[str, _Chosen], order: Sequence[str]) -> Iterator[Laid]:
-    """Yield what is laid over each path; `order` are the uuids of the volumes."""
-    for cover in resolved.covers:
-        number = order.index(chosen[cover.mount.device].candidate.volume.uuid)
-        yield Laid(cover.target, number, cover.inside, cover.because, device=cover.mount.fstype == RAW)
+def _view_mounts(resolved: Resolved, chosen: Mapping[str, _Chosen], order: Sequence[str]) -> Iterator[ViewMount]:
+    """Yield what is mounted over each path; `order` are the uuids of the volumes."""
+    for path in resolved.frozen:
+        number = order.index(chosen[path.mount.device].candidate.volume.uuid)
+        yield ViewMount(path.target, number, path.inside, path.because, device=path.mount.fstype == RAW)
 
 
-def _snapshot(number: int, chosen: _Chosen, wishes: Wishes, space: Allotted | None, minor: int | None) -> Snapshot:
-    found, mount = chosen.candidate, chosen.mount
-    crypt, lone = found.crypt, mount.device in wishes.external_journals
+def _snapshot(
+    number: int, chosen: _Chosen, wanted: PlanSettings, space: Allotted | None, minor: int | None
+) -> Snapshot:
+    candidate, mount = chosen.candidate, chosen.mount
+    crypt, lone = candidate.crypt, mount.device in wanted.external_journals
+    options = file_systems.mount_options(mount, read_only_device=crypt is not None, lone=lone)
     return Snapshot(
-        origin=found.volume,
-        name=f"{prefix(wishes.run_id)}{number}",
+        origin=candidate.volume,
+        name=f"{prefix(wanted.run_id)}{number}",
         extents=space.extents if space else 0,
         size=space.size if space else 0,
-        limit=limit(found.volume, wishes.known) if space else 0,
+        limit=limit(candidate.volume, wanted.known, space.chunk.size) if space else 0,
         measured=space is not None and space.measured,
-        why_size=space.why if space else "thin: takes what it needs from the pool",
+        why_size=space.why if space else "thin: takes what it needs from the pool, in the pool's chunks",
         minor=minor,
         fstype=mount.fstype,
-        options="" if found.raw else file_systems.mount_options(mount, read_only_device=crypt is not None, lone=lone),
+        options="" if candidate.raw else options,
         flags=file_systems.mount_flags(mount),
-        mounted_at="" if found.raw else mount.path,
+        mounted_at="" if candidate.raw else mount.path,
         crypt=crypt,
-        key_file=wishes.key_files.get(found.volume.full_name, "") if crypt else "",
+        key_file=wanted.key_files.get(candidate.volume.full_name, "") if crypt else "",
         without_journal=lone,
+        chunk=space.chunk.size if space else 0,
+        why_chunk=space.chunk.why if space else "",
     )
 
 
@@ -274,22 +291,10 @@ def _size_of_nothing(copies: Sequence[Snapshot], size: Size) -> Iterator[str]:
         yield f"the snapshot size {size} is of no use here: thin snapshots take what they need from their pool"
 
 
-def _nothing_to_do(resolved: Resolved) -> SourceError:
-    live = [f"{path}: declared live (--live {declared})" for path, declared in resolved.live_sources]
-    return SourceError(
-        "there is nothing to freeze; nothing was done",
-        details=(*live, *resolved.notes),
-        remedy="name with --path what is to be frozen below it, or run the command without borg-lvm"
-        if resolved.live_sources
-        else "run the command without borg-lvm, or name another source path",
-    )
-
-
 def _named_twice(chosen: Iterable[_Chosen]) -> Iterator[str]:
     """Yield what is wrong with a volume that is to be copied as it is, and once more by the LUKS mapping on it."""
     seen: dict[str, Mount] = {}
     for one in chosen:
         volume = one.candidate.volume
-        other = seen.setdefault(volume.uuid, one.mount)
-        if other is not one.mount:
+        if (other := seen.setdefault(volume.uuid, one.mount)) is not one.mount:
             yield f"{one.mount.path} and {other.path} are both on {volume.full_name}; name one of them"

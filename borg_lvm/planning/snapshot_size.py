@@ -4,6 +4,9 @@ The rule for `auto`: half as much again as the last runs have used. For a volume
 origin, or two if it is so busy that an hour would fill one. But never less than a burst may write while LVM makes the
 snapshot larger, whatever the past says (FLOOR): free extents are there to be used, and are free again after the run.
 
+Which chunks a snapshot gets, `space/chunk_size.py` says; the larger they are, the more space it needs. Where that is
+not free, all of a group have smaller ones.
+
 When four fifths of what is free in a group are not enough for that, its snapshots share them, and other runs find the
 rest; all of it if that is nearly as much as can ever be used. And never less than a twentieth of the origin, if no run
 is known to have needed less, because a snapshot that is probably too small is no backup. All is counted in whole
@@ -14,11 +17,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from borg_lvm.config.size import Size
 from borg_lvm.machine.lvm import Volume
-from borg_lvm.planning.usage_estimate import Once, expected
+from borg_lvm.planning.space import chunk_size
+from borg_lvm.planning.space.chunk_size import AUTO as AUTO_CHUNKS
+from borg_lvm.planning.space.chunk_size import Chunk, Pattern, Writes
+from borg_lvm.planning.space.usage_estimate import LVM_CHUNK, Once, expected
+from borg_lvm.records import dataclass, field
 
 AUTO = Size()
 AUTO_SHARE = 20
@@ -34,16 +41,22 @@ FLOOR = FASTEST * SLOWEST
 ENOUGH = 90
 """Per cent of what can ever be used that are as good as all of it."""
 HOUR = 3600
+FEW_CHUNKS = 16
+"""So many chunks a space has at least. LVM refuses one of less than three."""
 
 
 @dataclass(frozen=True)
 class Allotted:
-    """The space for one snapshot: whole extents, their bytes, why so many; and whether it is what past runs needed."""
+    """The space for one snapshot: whole extents, their bytes, why so many; and whether it is what past runs needed.
+
+    `chunk`: the pieces in which it is filled.
+    """
 
     extents: int
     size: int
     why: str
     measured: bool = False
+    chunk: Chunk = field(default_factory=Chunk)
 
 
 def human(count: float) -> str:
@@ -61,7 +74,8 @@ class Known:
     """What else decides on sizes: those of certain volumes (by `vg/lv`), and the limits of `auto`.
 
     And what is known of volumes, by their uuid: what the last runs have used, how many bytes per second are written to
-    it now, how many bytes of its file system are in use.
+    it now, how many bytes of its file system are in use; how it was written until now, and whether it rotates.
+    `chunk` (bytes, 0 for `auto`) is that of all snapshots but those of certain volumes, in `chunks`.
     """
 
     sizes: Mapping[str, Size] = field(default_factory=dict)
@@ -70,11 +84,23 @@ class Known:
     past: Mapping[str, Sequence[Once]] = field(default_factory=dict)
     speeds: Mapping[str, float] = field(default_factory=dict)
     used: Mapping[str, int] = field(default_factory=dict)
+    writes: Mapping[str, Writes] = field(default_factory=dict)
+    rotational: frozenset[str] = frozenset()
+    chunk: int = 0
+    chunks: Mapping[str, int] = field(default_factory=dict)
+
+    def pattern(self, volume: Volume) -> Pattern:
+        """Return how a volume is written, as far as that is known."""
+        past, writes = self.past.get(volume.uuid, ()), self.writes.get(volume.uuid, Writes())
+        return Pattern(volume.size, past, writes, volume.uuid in self.rotational)
 
 
 @dataclass(frozen=True)
 class _Share:
-    """What a snapshot should have, and the least that will do: extents."""
+    """What a snapshot should have, and the least that will do: extents.
+
+    `at_worst` is what it may need if nothing that past runs have not shown is taken for granted.
+    """
 
     least: int
     wanted: int
@@ -82,6 +108,8 @@ class _Share:
     why_least: str = ""
     measured: bool = False
     most: int = 0
+    at_worst: int = 0
+    chunk: Chunk = field(default_factory=Chunk)
 
 
 def allot(volumes: Sequence[Volume], size: Size, known: Known | None = None) -> tuple[dict[str, Allotted], list[str]]:
@@ -96,8 +124,8 @@ def allot(volumes: Sequence[Volume], size: Size, known: Known | None = None) -> 
     problems = []
     for members in groups.values():
         sizes = [(known or Known()).sizes.get(volume.full_name, size) for volume in members]
-        wishes = [_share(volume, own, known or Known()) for volume, own in zip(members, sizes, strict=True)]
-        shares = _shared(members, wishes)
+        requests = _wishes(members, sizes, known or Known())
+        shares = _shared(members, requests)
         needed = sum(share.size for share in shares)
         if needed > members[0].vg_free:
             problems.append(_too_little(members, needed, " and ".join(dict.fromkeys(map(str, sizes)))))
@@ -105,14 +133,53 @@ def allot(volumes: Sequence[Volume], size: Size, known: Known | None = None) -> 
     return allotted, problems
 
 
-def limit(volume: Volume, known: Known) -> int:
+def limit(volume: Volume, known: Known, chunk: int = LVM_CHUNK) -> int:
     """Return up to how many bytes a snapshot may grow."""
-    return min(most(volume), _bytes(known.maximum, volume, known, most(volume)))
+    top = most(volume, chunk)
+    return min(top, _bytes(known.maximum, volume, known, top))
 
 
-def most(volume: Volume) -> int:
+def most(volume: Volume, chunk: int = LVM_CHUNK) -> int:
     """Return the size at which a snapshot cannot overflow any more: every chunk copied, and their table."""
-    return volume.size + volume.size // 64 + 2 * volume.extent
+    return volume.size + volume.size // 64 + 2 * volume.extent + 4 * (chunk - LVM_CHUNK)
+
+
+def _wishes(members: Sequence[Volume], sizes: Sequence[Size], known: Known) -> list[_Share]:
+    """Return what the snapshots of a group should have, with the largest chunks for which there is room."""
+    largest = AUTO_CHUNKS[-1]
+    while True:
+        requests = [_share(volume, own, known, largest) for volume, own in zip(members, sizes, strict=True)]
+        chosen = [one.chunk.size for one, volume in zip(requests, members, strict=True) if not _fixed(volume, known)]
+        largest = min(largest, max(chosen, default=LVM_CHUNK)) // 2
+        auto = [one for one in requests if one.why_least]
+        needed = max(sum(one.wanted for one in auto), sum(min(one.at_worst, one.most) for one in auto))
+        if largest < LVM_CHUNK or needed <= _usable(members, requests)[0]:
+            return requests
+
+
+def _fixed(volume: Volume, known: Known) -> int:
+    """Return the chunk that the configuration wants, in bytes; 0 if it is ours to choose."""
+    return known.chunks.get(volume.full_name, known.chunk)
+
+
+def _chunk(volume: Volume, size: Size, known: Known, largest: int) -> Chunk:
+    """Return the chunk of a snapshot, of at most `largest` bytes where it is ours to choose."""
+    if fixed := _fixed(volume, known):
+        return Chunk(fixed, f"{fixed // 1024}KiB")
+    pattern = known.pattern(volume)
+    best = chunk_size.auto(pattern)
+
+    def has_room(one: int) -> bool:
+        """Whether the largest space that it may have is enough. What was asked for was not meant for larger chunks."""
+        space = limit(volume, known, one) if size.basis == "auto" else _bytes(size, volume, known, 0)
+        needed = min(chunk_size.at_worst(pattern, one), most(volume, one))
+        return one <= chunk_size.largest_for(space) and needed <= space and (bool(pattern.past) or size.basis == "auto")
+
+    top = max((one for one in AUTO_CHUNKS if one <= largest and has_room(one)), default=LVM_CHUNK)
+    if best.size <= top:
+        return best
+    chunk = chunk_size.auto(pattern, top)
+    return replace(chunk, why=f"{chunk.why}; {best.size // 1024} KiB would be better, but there is too little space")
 
 
 def _allotted(volume: Volume, extents: int, why: str) -> Allotted:
@@ -131,64 +198,86 @@ def _bytes(size: Size, volume: Volume, known: Known, auto: int) -> int:
     return whole[size.basis] * size.amount // 100 if size.basis in whole else size.amount
 
 
-def _share(volume: Volume, size: Size, known: Known) -> _Share:
+def _share(volume: Volume, size: Size, known: Known, largest: int) -> _Share:
+    chunk = _chunk(volume, size, known, largest)
     if size.basis == "auto":
-        return _auto(volume, known)
-    wanted, top = _bytes(size, volume, known, 0), most(volume)
+        return replace(_auto(volume, known, chunk.size), chunk=chunk)
+    wanted, top = max(_bytes(size, volume, known, 0), FEW_CHUNKS * chunk.size), most(volume, chunk.size)
     if wanted > top:
         extents, why = _extents(volume, top), f"{size}, cut to the most that can ever be used"
     elif size.basis == "free":  # rounded down: several parts of what is free must fit into it
         extents, why = max(1, wanted // volume.extent), str(size)
     else:
         extents, why = _extents(volume, wanted), str(size)
-    return _Share(extents, extents, why)
+    return _Share(extents, extents, why, chunk=chunk)
 
 
-def _auto(volume: Volume, known: Known) -> _Share:
+def _auto(volume: Volume, known: Known, chunk: int) -> _Share:
+    ceiling, pattern = limit(volume, known, chunk), known.pattern(volume)
+
     def bounded(count: int) -> int:
         """Return extents within sense: neither tiny nor more than is allowed or can ever be used."""
         at_least = _bytes(known.minimum, volume, known, AUTO_LEAST)
-        return _extents(volume, min(limit(volume, known), max(at_least, count)))
+        return _extents(volume, min(ceiling, max(at_least, count)))
 
-    top, floor = _extents(volume, limit(volume, known)), bounded(FLOOR)
-    least = bounded(volume.size * AUTO_FLOOR // 100)
-    why_least = f"auto: the least that is any good, {_whole(volume, AUTO_FLOOR)}"
+    top, floor = _extents(volume, ceiling), bounded(FLOOR)
+    percent, percent_least = (_percent(pattern, chunk, share) for share in (AUTO_SHARE, AUTO_FLOOR))
+    least = bounded(volume.size * percent_least // 100)
+    why_least = f"auto: the least that is any good, {_whole(volume, percent_least)}"
     speed = known.speeds.get(volume.uuid, 0.0)
-    need = expected(known.past.get(volume.uuid, ()), speed)
+    past, at_worst = chunk_size.as_if(pattern, chunk), _extents(volume, chunk_size.at_worst(pattern, chunk))
+    same = all(one.chunk == chunk for one in pattern.past)
+    need = expected(past, speed, "needed" if same else f"with chunks of {chunk // 1024} KiB would have needed")
+    share = _Share(least, least, "", why_least, most=top, at_worst=at_worst)
     if need:
         why = f"auto: {need.why.format(human(need.used))}"
-        share = _Share(min(least, bounded(need.used)), bounded(need.size), why, why, measured=True, most=top)
+        wanted, least = bounded(need.size), min(least, bounded(need.used))
+        share = replace(share, least=least, wanted=wanted, why=why, why_least=why, measured=True)
     elif speed * HOUR > volume.size * AUTO_SHARE // 100:
-        why = f"auto: {_whole(volume, 2 * AUTO_SHARE)}, for it is busy: {human(speed)}/s are written"
-        share = _Share(least, bounded(volume.size * 2 * AUTO_SHARE // 100), why, why_least, most=top)
+        why = f"auto: {_whole(volume, 2 * percent)}, for it is busy: {human(speed)}/s are written"
+        share = replace(share, wanted=bounded(volume.size * 2 * percent // 100), why=why)
     else:
-        wanted = bounded(volume.size * AUTO_SHARE // 100)
-        share = _Share(least, wanted, f"auto: {_whole(volume, AUTO_SHARE)}", why_least, most=top)
+        share = replace(share, wanted=bounded(volume.size * percent // 100), why=f"auto: {_whole(volume, percent)}")
     if share.wanted >= floor:
         return share
     why = "all that it can ever use" if floor == top else f"{SLOWEST} s of a burst at {human(FASTEST)}/s"
     return replace(share, wanted=floor, why=f"auto: {why}", measured=False)
 
 
-def _shared(members: Sequence[Volume], wishes: Sequence[_Share]) -> list[Allotted]:
-    """Give each what it wants; where `auto` wants too much, its snapshots share what is left in proportion."""
-    auto = [wish for wish in wishes if wish.why_least]
-    fixed = sum(wish.wanted for wish in wishes if not wish.why_least)
+def _percent(pattern: Pattern, chunk: int, percent: int) -> int:
+    """Return the per cent of a volume that do with these chunks what those do with LVM's own."""
+    if chunk == LVM_CHUNK:
+        return percent
+    small, large = chunk_size.copied(pattern, LVM_CHUNK), chunk_size.copied(pattern, chunk)
+    more = large / small if small and large else pattern.limit
+    return min(100, int(percent * max(1.0, more)))
+
+
+def _usable(members: Sequence[Volume], requests: Sequence[_Share]) -> tuple[int, int]:
+    """Return how many extents the snapshots share whose size is `auto`, and how many per cent of what is free it is."""
+    auto = [one for one in requests if one.why_least]
+    fixed = sum(one.wanted for one in requests if not one.why_least)
     free = max(0, members[0].vg_free // members[0].extent - fixed)
-    part = 100 if free * 100 >= sum(wish.most for wish in auto) * ENOUGH else AUTO_OF_FREE
-    usable = free * part // 100
-    wanted, least = sum(wish.wanted for wish in auto), sum(wish.least for wish in auto)
+    part = 100 if free * 100 >= sum(one.most for one in auto) * ENOUGH else AUTO_OF_FREE
+    return free * part // 100, part
+
+
+def _shared(members: Sequence[Volume], requests: Sequence[_Share]) -> list[Allotted]:
+    """Give each what it wants; where `auto` wants too much, its snapshots share what is left in proportion."""
+    auto = [one for one in requests if one.why_least]
+    usable, part = _usable(members, requests)
+    wanted, least = sum(one.wanted for one in auto), sum(one.least for one in auto)
     spare, more = max(0, usable - least), wanted - least
     share = f"auto: its share of {part}% of the {human(members[0].vg_free)} free"
 
-    def given(volume: Volume, wish: _Share) -> Allotted:
-        if not wish.why_least or wanted <= usable:
-            return replace(_allotted(volume, wish.wanted, wish.why), measured=wish.measured)
+    def given(volume: Volume, one: _Share) -> Allotted:
+        if not one.why_least or wanted <= usable:
+            return replace(_allotted(volume, one.wanted, one.why), measured=one.measured)
         if not spare:
-            return _allotted(volume, wish.least, wish.why_least)
-        return _allotted(volume, wish.least + (wish.wanted - wish.least) * spare // more, share)
+            return _allotted(volume, one.least, one.why_least)
+        return _allotted(volume, one.least + (one.wanted - one.least) * spare // more, share)
 
-    return [given(volume, wish) for volume, wish in zip(members, wishes, strict=True)]
+    return [replace(given(volume, one), chunk=one.chunk) for volume, one in zip(members, requests, strict=True)]
 
 
 def _whole(volume: Volume, percent: int) -> str:
@@ -202,6 +291,8 @@ def _too_little(members: Sequence[Volume], needed: int, size: str) -> str:
     reserved = members[0].vg_reserved
     why = " or with larger logical blocks" if members[0].vg_coarse else ""
     elsewhere = f" ({human(reserved)} more are on disks with `pvchange --allocatable n`{why})" if reserved else ""
+    if members[0].vg_chosen:
+        elsewhere = f" on {', '.join(members[0].vg_disks)} (snapshot.physical_volumes)"
     return (
         f"volume group {members[0].vg} has {human(free)} free{elsewhere}; snapshots of {names} with size {size} "
         f"need at least {human(needed)}{more}: add a disk (vgextend), shrink or remove a volume, or ask for less with "

@@ -40,7 +40,7 @@ def volume_refusal(volume: Volume, group: Group | None, pool: Volume | None) -> 
 
 
 def _of_volume(volume: Volume) -> str:
-    found = {
+    reasons = {
         f"is frozen already, by the run {volume.run_id}, inside of which we are; leave out this borg-lvm": bool(
             volume.run_id
         ),
@@ -52,13 +52,13 @@ def _of_volume(volume: Volume) -> str:
         "is a RAID with integrity, of which LVM makes no snapshot; to do without integrity: lvconvert --raidintegrity "
         f"n {volume.full_name}": "raid" in volume.layout and "integrity" in volume.modules,
     }
-    return next((reason for reason, is_so in found.items() if is_so), "")
+    return next((reason for reason, is_so in reasons.items() if is_so), "")
 
 
 def group_refusal(group: Group) -> str:
     """Return why LVM changes no volume of a group, and what to do: a clause that follows its name; else nothing."""
     name = group.name
-    found = {
+    reasons = {
         f"misses the physical volume {_first(group.missing)}, so LVM changes nothing in it; bring the disk back (if "
         f"`vgs` still shows `p` then: vgextend --restoremissing {name} DEVICE), or, if it is gone for good: vgreduce "
         f"--removemissing {name}": group.missing,
@@ -71,7 +71,7 @@ def group_refusal(group: Group) -> str:
         "host's (lvmsystemid(7))": group.foreign,
         "is read-only by its metadata, so LVM changes nothing in it; `vgs` shows `r`": not group.writable,
     }
-    return next((reason for reason, is_so in found.items() if is_so), "")
+    return next((reason for reason, is_so in reasons.items() if is_so), "")
 
 
 def _first(names: Sequence[str]) -> str:

@@ -1,20 +1,20 @@
 """From source paths to what must be covered by a snapshot, and what must stay live. Pure.
 
-The words: a *cover* is a path over which the same path of a snapshot is laid; a *hole* is a path below a cover
-that is bound back live.
+A *frozen path* is one over which the same path of a snapshot is mounted; a *live path* lies below one and is bound
+back live.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from borg_lvm.machine.mounts import Mount, Table, above, nearest, raw, upwards
 from borg_lvm.machine.paths import SeenPath
 from borg_lvm.planning.left_out import LeftOut
 from borg_lvm.plugins.backup_command import Excluded, LivePath
+from borg_lvm.records import dataclass, field
 
 # File systems that hold nothing to back up: the kernel's own windows. They stay live without a word of consent.
 PSEUDO = frozenset(
@@ -22,7 +22,7 @@ PSEUDO = frozenset(
     "proc pstore rpc_pipefs securityfs selinuxfs sysfs tracefs".split()
 )
 # What the command needs alive when it is moved into a frozen root.
-ROOT_HOLES = (
+ROOT_LIVE = (
     ("/dev", "devices"),
     ("/proc", "the kernel"),
     ("/sys", "the kernel"),
@@ -30,7 +30,7 @@ ROOT_HOLES = (
     ("/tmp", "the command's temporary files"),  # noqa: S108 - a mount point, not a file of ours
 )
 DECLARED = "declared live"
-"""The reason of a hole that the user wants."""
+"""The reason of a live path that the user wants."""
 NOT_THERE = os.strerror(errno.ENOENT)
 MOST_SOURCES = 2000
 
@@ -49,8 +49,8 @@ class FrozenPath:
 
 
 @dataclass(frozen=True)
-class Hole:
-    """A path that stays live (and as writable as it is) although it lies below a cover."""
+class LiveBelow:
+    """A path that stays live (and as writable as it is) although it lies below a frozen path."""
 
     path: str
     reason: str
@@ -64,8 +64,8 @@ class Resolved:
     are `absent`.
     """
 
-    covers: tuple[FrozenPath, ...]
-    holes: tuple[Hole, ...]
+    frozen: tuple[FrozenPath, ...]
+    live_paths: tuple[LiveBelow, ...]
     live_sources: tuple[tuple[str, str], ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...]
@@ -77,7 +77,7 @@ class Resolved:
 class Wanted:
     """The question: these sources, these live paths (declared by the user, or needed by the command).
 
-    `links` tells where those of ROOT_HOLES lead that are symbolic links. `excluded` is what the command does not enter,
+    `links` tells where those of ROOT_LIVE lead that are symbolic links. `excluded` is what the command does not enter,
     `live_types` are the kinds of file systems that may be read live below a source. `skip_missing`: sources that do
     not exist are no reason to refuse the others. `skips_files`: to it a single file may be another file system as well.
     `named`: the user has named the sources that are to be frozen, of those that the command reads.
@@ -96,7 +96,7 @@ class Wanted:
 
 
 def resolve(wanted: Wanted, table: Table) -> Resolved:
-    """Find every cover and every hole. Linear in sources and mounts, times the depth of their paths."""
+    """Find every frozen path and every live path. Linear in sources and mounts, times the depth of their paths."""
     if len(wanted.sources) > MOST_SOURCES:
         return Resolved((), (), (), (_too_many(len(wanted.sources)),), ())
     absent = [seen for seen in wanted.sources if wanted.skip_missing and seen.error == NOT_THERE]
@@ -108,13 +108,15 @@ def resolve(wanted: Wanted, table: Table) -> Resolved:
     problems += _conflicts(targets, wanted.needed)
     live = _live(wanted, targets)
     left_out = _left_out(wanted)
-    covers, holes = _nested(targets, live, table, left_out, one_file_system=wanted.one_file_system)
+    frozen, live_paths = _nested(targets, live, table, left_out, one_file_system=wanted.one_file_system)
     unseen = {mount.path for mount in table.mounts if mount.hidden_from_root}
-    holes = {path: hole for path, hole in (live | holes).items() if path not in unseen}
-    covers |= _own(targets, covers, holes, table) | _devices(wanted.sources, targets)
+    live_paths = {path: live_path for path, live_path in (live | live_paths).items() if path not in unseen}
+    frozen |= _own(targets, frozen, live_paths, table) | _devices(wanted.sources, targets)
     return Resolved(
-        covers=tuple(covers[path] for path in sorted(covers)),
-        holes=tuple(hole for _, hole in sorted(holes.items()) if _is_hidden(hole, targets, covers, holes)),
+        frozen=tuple(frozen[path] for path in sorted(frozen)),
+        live_paths=tuple(
+            one for _, one in sorted(live_paths.items()) if _is_hidden(one.path, targets, frozen, live_paths)
+        ),
         live_sources=live_sources,
         problems=tuple(problems),
         notes=(
@@ -137,19 +139,19 @@ def _left_out(wanted: Wanted) -> LeftOut:
 
 
 def standing(resolved: Resolved, table: Table) -> frozenset[tuple[str, str, str]]:
-    """Return what is mounted at, above and below the covers, outside the holes: path, device and root of each mount.
+    """Return path, device and root of each mount at, above and below the frozen paths, outside the live paths.
 
     When the same question has another answer later, the plan is out of date.
     """
-    covers = {cover.target for cover in resolved.covers}
-    holes = {hole.path for hole in resolved.holes}
-    around = {path for target in covers for path in upwards(target)}
+    frozen = {frozen_path.target for frozen_path in resolved.frozen}
+    live_paths = {live_path.path for live_path in resolved.live_paths}
+    around = {path for target in frozen for path in upwards(target)}
     found = set()
     for mount in table.mounts:
         ways = {mount.path, *above(mount.path)}
         if mount.hidden_from_root:  # its user may mount and unmount it as he likes
             continue
-        below = ways & covers and not ways & holes and not resolved.left_out.reason(mount)
+        below = ways & frozen and not ways & live_paths and not resolved.left_out.reason(mount)
         if mount.path in around or below:
             found.add((mount.path, mount.device, mount.root))
     return frozenset(found)
@@ -196,7 +198,7 @@ def _notes(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> Iterator[
             yield f"{source.given} is a symbolic link: the link itself is read live, {source.target} is frozen"
 
 
-def _hidden(targets: Mapping[str, str], live: Mapping[str, Hole], table: Table, left_out: LeftOut) -> Iterator[str]:
+def _hidden(targets: Container[str], live: Container[str], table: Table, left_out: LeftOut) -> Iterator[str]:
     """Say what the command finds empty because root may not read it; not where that was declared, or is left out."""
     for mount in table.mounts:
         outer = nearest(upwards(mount.path), targets, live)
@@ -222,31 +224,31 @@ def _conflicts(targets: Mapping[str, str], needed: Sequence[tuple[SeenPath, Live
     ]
 
 
-def _live(wanted: Wanted, targets: Mapping[str, str]) -> dict[str, Hole]:
+def _live(wanted: Wanted, targets: Mapping[str, str]) -> dict[str, LiveBelow]:
     """Return the paths that stay live whatever is mounted there: declared, needed, or needed by any command."""
-    live: dict[str, Hole] = {}
+    live: dict[str, LiveBelow] = {}
     for seen in wanted.declared:
-        live.setdefault(seen.behind, Hole(seen.behind, DECLARED))
+        live.setdefault(seen.behind, LiveBelow(seen.behind, DECLARED))
     for seen, needed in wanted.needed:
         if seen.kind != "missing" or needed.make:
-            live.setdefault(seen.behind, Hole(seen.behind, needed.reason))
-    for name, reason in ROOT_HOLES if "/" in targets else ():
+            live.setdefault(seen.behind, LiveBelow(seen.behind, needed.reason))
+    for name, reason in ROOT_LIVE if "/" in targets else ():
         path = wanted.links.get(name, name)
         if path not in targets:
-            live.setdefault(path, Hole(path, reason))
+            live.setdefault(path, LiveBelow(path, reason))
     return live
 
 
 def _nested(
-    targets: Mapping[str, str], live: Mapping[str, Hole], table: Table, left_out: LeftOut, *, one_file_system: bool
-) -> tuple[dict[str, FrozenPath], dict[str, Hole]]:
-    """Decide about every mount below a target that is no target itself: it is covered too, or it is a hole.
+    targets: Mapping[str, str], live: Mapping[str, LiveBelow], table: Table, left_out: LeftOut, *, one_file_system: bool
+) -> tuple[dict[str, FrozenPath], dict[str, LiveBelow]]:
+    """Decide about every mount below a target that is no target itself: it is covered too, or it is a live path.
 
     What is mounted below a live path is left to it. `one_file_system`: a program knows a file system by its device
     number, so it enters a bind mount of the one that it began in.
     """
-    covers: dict[str, FrozenPath] = {}
-    holes: dict[str, Hole] = {}
+    frozen: dict[str, FrozenPath] = {}
+    live_paths: dict[str, LiveBelow] = {}
     own = {target: table.of(target).device for target in targets} if one_file_system else {}
     for mount in table.mounts:
         path = mount.path
@@ -254,37 +256,37 @@ def _nested(
         if outer is None or outer in live or outer == path or mount.hidden_from_root:
             continue
         if mount.fstype in PSEUDO and not mount.is_trigger:
-            holes[path] = Hole(path, f"{mount.fstype}, nothing to back up")
-        elif one_file_system and (mount.device != own[outer] or _below_another(path, outer, holes)):
-            holes[path] = Hole(path, "another file system, which the command does not enter")
+            live_paths[path] = LiveBelow(path, f"{mount.fstype}, nothing to back up")
+        elif one_file_system and (mount.device != own[outer] or _below_another(path, outer, live_paths)):
+            live_paths[path] = LiveBelow(path, "another file system, which the command does not enter")
         elif why := left_out.reason(mount):
-            holes[path] = Hole(path, why)
+            live_paths[path] = LiveBelow(path, why)
         else:
-            covers[path] = FrozenPath(path, mount, mount.root, f"mounted below {targets[outer]}")
-    return covers, holes
+            frozen[path] = FrozenPath(path, mount, mount.root, f"mounted below {targets[outer]}")
+    return frozen, live_paths
 
 
-def _below_another(path: str, outer: str, holes: Mapping[str, Hole]) -> bool:
+def _below_another(path: str, outer: str, live_paths: Mapping[str, LiveBelow]) -> bool:
     """Tell whether the way from a target to a mount leads through what the command does not enter."""
-    return any(folder in holes for folder in above(path) if len(folder) > len(outer))
+    return any(folder in live_paths for folder in above(path) if len(folder) > len(outer))
 
 
 def _own(
-    targets: Mapping[str, str], nested: Mapping[str, FrozenPath], holes: Mapping[str, Hole], table: Table
+    targets: Mapping[str, str], nested: Mapping[str, FrozenPath], live_paths: Mapping[str, LiveBelow], table: Table
 ) -> dict[str, FrozenPath]:
-    """Return the covers of the targets themselves; one that an outer cover shows already needs none."""
-    mounts = {target: table.of(target) for target in targets} | {path: cover.mount for path, cover in nested.items()}
-    covers = {}
+    """Return the frozen paths of the targets themselves; one that an outer frozen path shows already needs none."""
+    mounts = {target: table.of(target) for target in targets} | {path: one.mount for path, one in nested.items()}
+    frozen = {}
     for target, given in targets.items():
         mount = mounts[target]
-        outer = nearest(above(target), mounts, holes)
-        if outer is None or outer in holes or mounts[outer].id != mount.id:
-            covers[target] = FrozenPath(target, mount, mount.inside(target), given)
-    return covers
+        outer = nearest(above(target), mounts, live_paths)
+        if outer is None or outer in live_paths or mounts[outer].id != mount.id:
+            frozen[target] = FrozenPath(target, mount, mount.inside(target), given)
+    return frozen
 
 
 def _devices(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> dict[str, FrozenPath]:
-    """Return the covers of the targets that are block devices themselves."""
+    """Return the frozen paths of the targets that are block devices themselves."""
     return {
         seen.behind: FrozenPath(seen.behind, raw(seen.device, seen.behind), "/", targets[seen.behind])
         for seen in sources
@@ -292,9 +294,7 @@ def _devices(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> dict[st
     }
 
 
-def _is_hidden(
-    hole: Hole, targets: Mapping[str, str], covers: Mapping[str, FrozenPath], holes: Mapping[str, Hole]
-) -> bool:
-    """Tell whether a cover would hide this path: a hole is bound with all that is mounted below it."""
-    outer = nearest(above(hole.path), targets, covers, holes)
-    return outer is not None and outer not in holes
+def _is_hidden(path: str, targets: Container[str], frozen: Container[str], live_paths: Container[str]) -> bool:
+    """Tell whether a frozen path would hide this path: a live path is bound with all that is mounted below it."""
+    outer = nearest(above(path), targets, frozen, live_paths)
+    return outer is not None and outer not in live_paths

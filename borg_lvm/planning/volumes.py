@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from borg_lvm.machine.block_devices import BlockDevice
 from borg_lvm.machine.lvm import Inventory, Volume
 from borg_lvm.machine.lvm_groups import Group
-from borg_lvm.machine.mounts import RAW, Mount
+from borg_lvm.machine.mounts import BTRFS, RAW, Mount
 from borg_lvm.planning import file_systems, snapshotable
+from borg_lvm.records import dataclass
+
+if TYPE_CHECKING:
+    from borg_lvm.machine.btrfs_devices import BtrfsDevices
 
 
 @dataclass(frozen=True)
@@ -34,17 +38,22 @@ class SnapshotCandidate:
 
 
 class Volumes:
-    """The machine's volumes, to be asked for the one below a mount. `inventory`: all of them, as they were listed."""
+    """The machine's volumes, to be asked for the one below a mount.
+
+    `inventory`: all of them, as they were listed. `btrfs`: what each lies on, by its first device (`major:minor`).
+    """
 
     def __init__(
         self,
         volumes: Sequence[Volume],
         stack: Mapping[str, BlockDevice],
         groups: Mapping[str, Group] = MappingProxyType({}),
+        btrfs: Mapping[str, BtrfsDevices] = MappingProxyType({}),
     ) -> None:
         self.inventory = Inventory(tuple(volumes), groups)
         self._groups = groups
         self._stack = stack
+        self._btrfs = btrfs
         self._devices = {device.dm_uuid: device for device in stack.values()}
         self._by_uuid = {volume.dm_uuid: volume for volume in volumes}
         self._by_name = {(volume.vg_uuid, volume.name): volume for volume in volumes}
@@ -68,13 +77,13 @@ class Volumes:
     def below(self, volume: Volume) -> frozenset[str]:
         """Return the uuids of all device-mapper devices that a volume lies on, as far down as can be seen."""
         waiting = [self._devices[volume.dm_uuid]] if volume.dm_uuid in self._devices else []
-        found: dict[str, str] = {}
+        uuids: dict[str, str] = {}
         while waiting:
             for number in waiting.pop().slaves:
-                if number not in found and number in self._stack:
-                    found[number] = self._stack[number].dm_uuid
+                if number not in uuids and number in self._stack:
+                    uuids[number] = self._stack[number].dm_uuid
                     waiting.append(self._stack[number])
-        return frozenset(filter(None, found.values()))
+        return frozenset(filter(None, uuids.values()))
 
     def ordered(self, members: Sequence[SnapshotCandidate], logs: Collection[str]) -> list[SnapshotCandidate]:
         """Return volumes in the order in which they are held: logs (`vg/lv`) last, what lies on another before that.
@@ -116,6 +125,8 @@ class Volumes:
         if volume is None:
             return self._not_listed(device)
         if reason := file_systems.refusal(mount, volume):
+            return reason
+        if mount.fstype == BTRFS and (reason := file_systems.of_btrfs(self._btrfs.get(mount.device))):
             return reason
         return self._refusal(volume, device) or SnapshotCandidate(volume, crypt)
 

@@ -12,8 +12,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from borg_lvm.records import dataclass, field
+
+if TYPE_CHECKING:
+    from borg_lvm.plugins.drill import Judge
 
 END_PROCESS = "borg-lvm:end-process"
 """Stands for a program in an intent: ends the process of that id and start time, and its group (`Child.intent`)."""
@@ -150,7 +154,7 @@ class ApplicationType:
     nothing at all, so its volumes may be snapshotted one after the other; at those in `apart` as well, for a restore
     puts the parts together: these are refused where all of it is of one instant. At the levels in `recovers` it does
     not bring its files into order for the instant: a restored copy recovers as after a power cut, which the certificate
-    says.
+    says. `judge` starts and judges one that was restored (`borg_lvm.plugins.drill`).
     """
 
     levels: Mapping[str, str]
@@ -159,19 +163,21 @@ class ApplicationType:
     still: frozenset[str] = frozenset()
     apart: frozenset[str] = frozenset()
     recovers: frozenset[str] = frozenset()
+    judge: type[Judge] | None = None
 
 
 @dataclass(frozen=True)
 class DiscoveredApplication:
     """An application that a plugin has found running here, as the entry of the configuration that would cover it.
 
-    `told` says what was found, and what must still be looked after, in a sentence or two. `options` are the plugin's
-    own, as far as they differ from their defaults. `identity` names those that tell one application from another: an
-    entry with the same values is for the same one; all that are given, if none is named. `data`: where it keeps its
-    data, as far as that is seen without speaking to it; nobody will ask it, for anybody may say that he is a server.
+    `description` says what was found, and what must still be looked after, in a sentence or two. `options` are the
+    plugin's own, as far as they differ from their defaults. `identity` names those that tell one application from
+    another: an entry with the same values is for the same one; all that are given, if none is named. `data`: where it
+    keeps its data, as far as that is seen without speaking to it; nobody will ask it, for anybody may say that he is a
+    server.
     """
 
-    told: str
+    description: str
     options: Mapping[str, Any] = field(default_factory=dict)
     identity: tuple[str, ...] = ()
     name: str = ""

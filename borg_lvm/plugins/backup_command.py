@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal, Protocol
+
+from borg_lvm.records import dataclass
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -70,14 +72,14 @@ class LivePath:
 class Excluded:
     """A path that the command surely does not enter: absolute, the shortest name of it, as the command would name it.
 
-    `option` is what says so. `inside`: only what lies in the folder is left out, as by `/var/cache/*`. `source` is the
-    only one of the sources to which it applies, if it does not apply to all.
+    `option` is what says so. `inside`: only what lies in the folder is left out, as by `/var/cache/*`. `sources` are
+    those to which it applies, if it does not apply to all.
     """
 
     path: str
     option: str
     inside: bool = False
-    source: str = ""
+    sources: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -138,17 +140,35 @@ class Runs(Protocol):
 
 
 @dataclass(frozen=True)
-class Tainted:
-    """A command one of whose snapshots was lost, to the plugin that is to find and to mark what it saved.
+class Span:
+    """When a command ran: the times of day that the clock has shown meanwhile (Unix time), from `begin` to `end`.
 
-    It ran from `begin` to `end` (Unix time). What was finished by `sound_until` (Unix time) is sound, because all
-    snapshots were right until then. `only`: these archives are wrong (`Saved.name`), and the others are not; all may be
-    if there are none.
+    If it was set meanwhile, it went on from there: `then` has these stretches, each with its begin and its end.
     """
 
     begin: float
     end: float
-    wish: OnTainted
+    then: tuple[tuple[float, float], ...] = ()
+
+    def has(self, moment: float, tolerance: float = 0.0) -> bool:
+        """Whether the clock showed this time, or did so up to `tolerance` seconds later."""
+        return any(begin - tolerance <= moment <= end for begin, end in ((self.begin, self.end), *self.then))
+
+    def is_earlier(self, moment: float, tolerance: float = 0.0) -> bool:
+        """Whether what has this time may have it from before the command: the clock was put back to it."""
+        return moment < self.begin - tolerance
+
+
+@dataclass(frozen=True)
+class Tainted:
+    """A command one of whose snapshots was lost, to the plugin that is to find and to mark what it saved.
+
+    `ran` is when it ran. What was finished by `sound_until` (Unix time) is sound, because all snapshots were right
+    until then. `only`: these archives are wrong (`Saved.name`), and the others are not; all may be if there are none.
+    """
+
+    ran: Span
+    action: OnTainted
     run: Runs
     sound_until: float = 0.0
     only: tuple[str, ...] = ()
@@ -158,8 +178,10 @@ class Tainted:
 class Marked:
     """What a plugin has found of what a command saved, and has made of it: sentences for the user.
 
-    `sound`: the command has saved something, and all of it was finished in time.
+    `sound`: the command has saved something, and all of it was finished in time. `all_judged`: of each that it has
+    saved a sentence says whether it was.
     """
 
     lines: tuple[str, ...] = ()
     sound: bool = False
+    all_judged: bool = False

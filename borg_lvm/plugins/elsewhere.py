@@ -8,12 +8,10 @@ Pure, but for a look at who `docker` is.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 from borg_lvm.errors import UsageError
-from borg_lvm.plugins import opening
 from borg_lvm.plugins.backup_command import Invocation
 
 ENGINES = frozenset("exec restart run start".split())
@@ -109,6 +107,10 @@ def _is_remote(invocation: Invocation) -> bool:
 
 def _is_podman(invocation: Invocation) -> bool:
     """Tell whether `docker` is podman, by a link or by the script of the package podman-docker."""
+    import shutil
+
+    from borg_lvm.plugins import opening
+
     path = shutil.which(invocation.argv[0], path=invocation.env.get("PATH"))
     if path is None:
         return False

@@ -11,19 +11,19 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from borg_lvm.errors import ConfigError
 from borg_lvm.plugins import hookspecs
 from borg_lvm.plugins.backup_command import Invocation, Marked, Reading, Tainted
-from borg_lvm.plugins.read_back import ReadBack
+from borg_lvm.records import dataclass
 
 if TYPE_CHECKING:
     from borg_lvm.plugins.application import ApplicationType, DiscoveredApplication
+    from borg_lvm.plugins.read_back import ReadBack
     from borg_lvm.plugins.trace import Trace
 
 GROUP = "borg_lvm"
@@ -46,25 +46,33 @@ def installed() -> list[Installed]:
     """Return every plugin that any installed package offers, by name; none of them is imported."""
     from importlib.metadata import entry_points
 
-    found = []
+    names = []
     for point in entry_points(group=GROUP):
         dist = point.dist
-        found.append(Installed(point.name, dist.name if dist else "?", dist.version if dist else "?", point.value))
-    return sorted(found, key=lambda plugin: plugin.name)
+        names.append(Installed(point.name, dist.name if dist else "?", dist.version if dist else "?", point.value))
+    return sorted(names, key=lambda plugin: plugin.name)
 
 
 def _places(names: Sequence[str]) -> dict[str, str]:
-    """Return where each plugin lives (`module` or `module:object`): of these names if they can be found quickly."""
-    quickly = dict(offer for folder in reversed(sys.path) for offer in _offers(folder))
-    if all(name in quickly for name in names):
-        return quickly
+    """Return where each plugin lives (`module` or `module:object`): of these names if they can be found quickly.
+
+    Our own package has those that nearly all runs ask for: others are read for a name that is not among them.
+    """
+    for packages in ("borg_lvm", ""):
+        quickly = dict(offer for folder in reversed(sys.path) for offer in _offers(folder, packages))
+        if all(name in quickly for name in names):
+            return quickly
     return {plugin.name: plugin.module for plugin in installed()}
 
 
-def _offers(folder: str) -> Iterator[tuple[str, str]]:
-    """Yield name and place of the plugins that packages installed in a folder offer (entry points specification)."""
+def _offers(folder: str, begin: str = "") -> Iterator[tuple[str, str]]:
+    """Yield name and place of the plugins that packages installed in a folder offer (entry points specification).
+
+    `begin` is what the names of the packages begin with.
+    """
     try:
-        packages = [name for name in os.listdir(folder or ".") if name.endswith((".dist-info", ".egg-info"))]
+        names = (name for name in os.listdir(folder or ".") if name.startswith(begin))
+        packages = [name for name in names if name.endswith((".dist-info", ".egg-info"))]
     except OSError:
         return
     for package in packages:
@@ -86,6 +94,14 @@ def load(names: Iterable[str]) -> pluggy.PluginManager:
     Raises: ConfigError for a name that is not installed, a plugin that cannot be imported, a hook whose name
     or arguments do not exist.
     """
+    manager, places = _manager(names)
+    for name, place in places.items():
+        _register(manager, name, place)
+    return manager
+
+
+def _manager(names: Iterable[str]) -> tuple[pluggy.PluginManager, dict[str, str]]:
+    """Return a manager without plugins, and where the named ones live. Raises: ConfigError for one not installed."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     if tracing:
@@ -93,37 +109,55 @@ def load(names: Iterable[str]) -> pluggy.PluginManager:
     wanted = tuple(names)
     places = _places(wanted)
     for name in wanted:
-        _register(manager, name, places)
-    try:
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        raise ConfigError(f"a plugin implements a hook that does not exist: {error}") from error
-    return manager
+        if name not in places:
+            raise _not_installed(name, places)
+    return manager, {name: places[name] for name in wanted}
 
 
-def _register(manager: pluggy.PluginManager, name: str, places: dict[str, str]) -> None:
-    if name not in places:
-        from difflib import get_close_matches
+def _not_installed(name: str, places: Iterable[str]) -> ConfigError:
+    from difflib import get_close_matches
 
-        close = get_close_matches(name, places, n=1)
-        raise ConfigError(
-            f"the hook {name!r} is not installed",
-            remedy=f"did you mean {close[0]!r}?" if close else f"installed are: {', '.join(sorted(places))}",
-        )
-    module, _, inside = places[name].partition(":")
+    close = get_close_matches(name, places, n=1)
+    return ConfigError(
+        f"the hook {name!r} is not installed",
+        remedy=f"did you mean {close[0]!r}?" if close else f"installed are: {', '.join(sorted(places))}",
+    )
+
+
+def _register(manager: pluggy.PluginManager, name: str, place: str) -> None:
+    module, _, inside = place.partition(":")
     try:
         plugin: object = import_module(module)
         for attribute in filter(None, inside.split(".")):
             plugin = getattr(plugin, attribute)
         manager.register(plugin, name=name)
     except Exception as error:  # a stranger's module may fail in any way; the user needs its name
-        raise ConfigError(f"the hook {name!r} ({places[name]}) cannot be loaded: {error}") from error
+        raise ConfigError(f"the hook {name!r} ({place}) cannot be loaded: {error}") from error
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise ConfigError(f"a plugin implements a hook that does not exist: {error}") from error
+
+
+def _first(names: Sequence[str], hook: str, **arguments: object) -> Any:
+    """Ask the named plugins, in their order; the first answer counts, and who comes after it is not imported.
+
+    Raises: as `load`; whatever a plugin raises.
+    """
+    manager, places = _manager(names)
+    asked: list[object] = []
+    for name, place in places.items():
+        _register(manager, name, place)
+        answer = manager.subset_hook_caller(hook, asked)(**arguments)
+        if answer is not None:
+            return answer
+        asked.append(manager.get_plugin(name))
+    return None
 
 
 def read_command(names: Sequence[str], invocation: Invocation) -> Reading | None:
     """Ask the named plugins, in their order, what this command line reads; the first answer counts."""
-    manager = load(tuple(reversed(names)))  # pluggy calls the one registered last first
-    answer: Reading | None = manager.hook.borg_lvm_read_command(invocation=invocation)
+    answer: Reading | None = _first(names, "borg_lvm_read_command", invocation=invocation)
     return answer
 
 
@@ -132,8 +166,7 @@ def taint(names: Sequence[str], invocation: Invocation, tainted: Tainted) -> Mar
 
     Raises: TypeError when a plugin returns something else; whatever a plugin raises.
     """
-    manager = load(tuple(reversed(names)))
-    answer: Marked | None = manager.hook.borg_lvm_taint(invocation=invocation, tainted=tainted)
+    answer: Marked | None = _first(names, "borg_lvm_taint", invocation=invocation, tainted=tainted)
     if answer is not None and not isinstance(answer, Marked):
         raise TypeError(f"borg_lvm_taint returned {type(answer).__name__}, not Marked")
     return answer
@@ -144,7 +177,9 @@ def read_back(names: Sequence[str], invocation: Invocation) -> ReadBack | None:
 
     Raises: TypeError when a plugin returns something else; whatever a plugin raises.
     """
-    answer: ReadBack | None = load(tuple(reversed(names))).hook.borg_lvm_read_back(invocation=invocation)
+    from borg_lvm.plugins.read_back import ReadBack
+
+    answer: ReadBack | None = _first(names, "borg_lvm_read_back", invocation=invocation)
     if answer is not None and not isinstance(answer, ReadBack):
         raise TypeError(f"borg_lvm_read_back returned {type(answer).__name__}, not ReadBack")
     return answer
@@ -162,10 +197,10 @@ def discover(name: str) -> list[DiscoveredApplication]:
     """Ask the named plugin for what runs here. Raises: ConfigError, also when it fails."""
     manager = load([name])
     try:
-        return [found for answer in manager.hook.borg_lvm_discover() for found in answer]
+        return [application for answer in manager.hook.borg_lvm_discover() for application in answer]
     except Exception as error:  # a stranger's plugin may fail in any way
-        told = f"the plugin {name!r} failed to look around: {type(error).__name__}: {error}"
-        raise ConfigError(told) from error
+        trouble = f"the plugin {name!r} failed to look around: {type(error).__name__}: {error}"
+        raise ConfigError(trouble) from error
 
 
 def about(name: str) -> tuple[str, list[str]]:

@@ -11,10 +11,10 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, Protocol
 
-from borg_lvm.plugins.backup_command import NOTHING
+from borg_lvm.plugins.backup_command import NOTHING, Span
+from borg_lvm.records import dataclass, field
 
 EntryType = Literal["file", "directory", "link", "fifo", "socket", "character device", "block device"]
 _TYPES: Mapping[int, EntryType] = {
@@ -73,15 +73,20 @@ class Stores:
 
     `mtime_step`: times are exact to so many ns; `mtimes`: earlier and later ones than these (ns since 1970) are stored
     as these. `sockets`: they are stored, else they are left out though the dry run may name them. `hard_links`: names
-    of one file stay names of one file. `xattrs`: the beginnings of the names of extended attributes that are stored;
-    one that is empty stands for all.
+    of one file stay names of one file; `inodes`: that is told by the inodes, which are stored as they were;
+    `links_stay`: what an earlier run has linked stays so, though these are files of their own by now. `xattrs`: the
+    beginnings of the names of extended attributes that are stored; one that is empty stands for all. `unlisted`:
+    these types are stored, but the dry run does not name them.
     """
 
     mtime_step: int = 1
     mtimes: tuple[int, int] = (-(1 << 95), 1 << 95)
     sockets: bool = True
     hard_links: bool = True
+    inodes: bool = False
+    links_stay: bool = False
     xattrs: tuple[str, ...] = ("",)
+    unlisted: frozenset[EntryType] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,10 @@ class Selection:
     def wants(self, path: str) -> bool:
         """Whether the content of the file at this path is wanted."""
         return self.everything or path in self.paths or self.is_below(path)
+
+    def joined(self, other: Selection) -> Selection:
+        """Return what is selected by this one or by another one."""
+        return Selection(self.everything or other.everything, self.paths | other.paths, self.prefixes + other.prefixes)
 
     def is_below(self, path: str) -> bool:
         """Whether a path is one of the prefixes, or lies below one."""
@@ -130,7 +139,17 @@ class Saved(ABC):
 
     @abstractmethod
     def expected(self) -> Iterator[str]:
-        """Yield the paths that the command had to save, as its dry run lists them now. Raises: ProgramError."""
+        """Yield the paths that the command had to save, as its dry run lists them now. Raises: ProgramError.
+
+        That of a directory may end in a slash, and must where types are not listed (`Stores.unlisted`).
+        """
+
+    def unlisted_name(self, path: str) -> str:
+        """Return how a path of an unlisted type counts among those that the command had to save.
+
+        Empty, if the command may leave it out where it saves its directory.
+        """
+        return path
 
     @abstractmethod
     def entries(self) -> Iterator[Entry]:
@@ -144,23 +163,35 @@ class Saved(ABC):
         out.
         """
 
+    def whole(self, selection: Selection) -> Iterator[Entry]:
+        """Yield the entries that are selected, with all that is needed to restore them. Raises: as `entries`."""
+        return (entry for entry in self.entries() if selection.wants(entry.path))
 
-@dataclass(frozen=True)
-class Span:
-    """When the command ran: Unix time."""
+    def doubtful(self) -> Sequence[str]:
+        """Return the directories whose entries `details` must look at, as `expected` has found them."""
+        return ()
 
-    begin: float
-    end: float
+    def details(self, folder: str) -> Iterator[Entry]:
+        """Yield the entries of a directory, with what `entries` does not say of them. Raises: as `entries`."""
+        return iter(())
 
 
 @dataclass(frozen=True)
 class ReadBack:
     """How what a command line saves can be read back, or why it cannot (`refused`: a sentence).
 
-    `archives` finds what the command has made in its span, and nothing else. `how` says for the plan what is run, by
-    mode. Raises, when called: ProgramError; LookupError with a sentence where the archive cannot be told for sure.
+    `archives` finds what the command has made in its span, and nothing else; the command has ended with success. `how`
+    says for the plan what is run, by mode.
+
+    `restored` finds, much later, the archive that a command of a span has made, or the one of a name, for a drill: for
+    that the sources may be gone, and `expected` is never called. None: nothing is restored from what the program saves;
+    it may be there though it is `refused` to compare. `archive` is what the runs of this command call what they make
+    (`Reading.archive`), if only that tells these runs from others of the program.
+    Raises, when called: ProgramError; LookupError with a sentence where the archive cannot be told for sure.
     """
 
     refused: str = ""
     archives: Callable[[Programs, Span], Sequence[Saved]] = field(default=lambda programs, span: ())
     how: Mapping[str, str] = field(default_factory=dict)
+    restored: Callable[[Programs, Span | str], Saved] | None = None
+    archive: str = ""

@@ -38,7 +38,7 @@ class Trace:
 
         def after(outcome: Any, name: str, impls: Sequence[pluggy.HookImpl], arguments: Any) -> None:
             asked = ", ".join(impl.plugin_name for impl in reversed(impls)) or "nobody"
-            ended = "failed" if outcome.exception else "answered" if outcome.get_result() else "did not answer"
+            ended = "failed" if outcome.excinfo else "answered" if outcome.get_result() else "did not answer"
             self.tell(asked, f"{name} {ended}", time.monotonic() - begun.pop())
 
         manager.add_hookcall_monitoring(before, after)
@@ -46,13 +46,13 @@ class Trace:
     def kind(self, kind: ApplicationType) -> ApplicationType:
         """Return a kind of which all calls of its applications are told."""
 
-        def make(wish: ApplicationSettings) -> Application:
-            application = self.call(wish.name, "make", kind.make, wish)
+        def make(settings: ApplicationSettings) -> Application:
+            application = self.call(settings.name, "make", kind.make, settings)
             own: dict[str, Callable[..., Any]] = {"quiesced": self._block, "prepare": self._steps}
             for name in vars(Application):
                 if not name.startswith("_"):
-                    told = own.get(name, self.call)
-                    setattr(application, name, partial(told, wish.name, name, getattr(application, name)))
+                    traced = own.get(name, self.call)
+                    setattr(application, name, partial(traced, settings.name, name, getattr(application, name)))
             return application
 
         return replace(kind, make=make)

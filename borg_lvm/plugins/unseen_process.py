@@ -52,8 +52,8 @@ def main() -> None:
 def _loaded(program: str) -> Callable[[], object]:
     """Load a Python program, and return its `main`."""
     spec = importlib.util.spec_from_file_location("program", program)
-    if not spec or not spec.loader:
-        sys.exit(f"ERROR {program}: it cannot be loaded")
+    assert spec is not None  # there is one for each name that ends with `.py`
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     main: Callable[[], object] = module.main

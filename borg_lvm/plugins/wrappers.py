@@ -2,7 +2,8 @@
 
 The plugins for backup commands see what is left. A wrapper with an option that is not in the table stays where it
 is: nobody knows that program then, which is an error and not a guess. `sudo`, `su`, `ssh` and `sh -c` stay as well:
-they run the command as somebody else, elsewhere, or as a program of their own.
+they run the command as somebody else, elsewhere, or as a program of their own. Their options are read as glibc's
+getopt_long reads them. Source: getopt_long(3).
 """
 
 from __future__ import annotations
@@ -11,11 +12,111 @@ import os
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
+from typing import Literal
 
-from borg_lvm.plugins import getopt_long
 from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm.records import dataclass
+
+Takes = Literal["nothing", "value", "optional"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option; `name` is its first one. `refused`: under it no command follows, or not a plain one."""
+
+    name: str
+    takes: Takes
+    refused: bool
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The options in their order, with their values, and the words that are left."""
+
+    options: tuple[tuple[str, str], ...]
+    words: tuple[str, ...]
+
+
+class Table:
+    """The options of one program: `-n/--nice=` must have a value, `-n[=]` may have an attached one, `!` is refused."""
+
+    def __init__(self, specification: str) -> None:
+        self._specification = specification
+
+    @cached_property
+    def names(self) -> Mapping[str, Option]:
+        """The options by each of their names; read when they are asked for, for most command lines have no wrapper."""
+        found: dict[str, Option] = {}
+        for word in self._specification.split():
+            refused = word.endswith("!")
+            names, takes = _takes(word.rstrip("!"))
+            found.update(dict.fromkeys(names, Option(names[0], takes, refused)))
+        return found
+
+    def find(self, text: str) -> Option | None:
+        """Return the option of this name, or of this unambiguous beginning of a long name."""
+        if text in self.names or not text.startswith("--"):
+            return self.names.get(text)
+        fitting = {option.name: option for name, option in self.names.items() if name.startswith(text)}
+        return next(iter(fitting.values())) if len(fitting) == 1 else None
+
+
+def _takes(text: str) -> tuple[list[str], Takes]:
+    if text.endswith("[=]"):
+        return text[:-3].split("/"), "optional"
+    if text.endswith("="):
+        return text[:-1].split("/"), "value"
+    return text.split("/"), "nothing"
+
+
+def parse(args: Sequence[str], table: Table, *, permute: bool) -> Parsed | None:
+    """Read options up to the first word, or all (`permute`); None if one is unknown, refused, or lacks its value."""
+    waiting, options, words = deque(args), list[tuple[str, str]](), list[str]()
+    while waiting:
+        arg = waiting.popleft()
+        if arg == "--":
+            break
+        if not arg.startswith("-") or arg == "-":
+            words.append(arg)
+            if permute:
+                continue
+            break
+        taken = _long(arg, waiting, table) if arg.startswith("--") else _short(arg[1:], waiting, table)
+        if taken is None:
+            return None
+        options += taken
+    return Parsed(tuple(options), (*words, *waiting))
+
+
+def _long(arg: str, waiting: deque[str], table: Table) -> list[tuple[str, str]] | None:
+    text, equals, value = arg.partition("=")
+    option = table.find(text)
+    if option is None or option.refused or (equals and option.takes == "nothing"):
+        return None
+    if not equals and option.takes == "value":
+        if not waiting:
+            return None
+        value = waiting.popleft()
+    return [(option.name, value)]
+
+
+def _short(letters: str, waiting: deque[str], table: Table) -> list[tuple[str, str]] | None:
+    taken = []
+    while letters:
+        option, letters = table.names.get(f"-{letters[0]}"), letters[1:]
+        if option is None or option.refused:
+            return None
+        value = ""
+        if option.takes != "nothing":
+            value, letters = letters, ""
+            if not value and option.takes == "value":
+                if not waiting:
+                    return None
+                value = waiting.popleft()
+        taken.append((option.name, value))
+    return taken
 
 
 @dataclass(frozen=True)
@@ -26,14 +127,14 @@ class Wrapper:
     like, where a program takes it or leaves it. `permutes`: it takes its options out of the command's as well.
     """
 
-    options: getopt_long.Table
+    options: Table
     words: int = 0
     optional: str = ""
     permutes: bool = False
 
 
 def _wrapper(options: str = "", words: int = 0, optional: str = "", *, permutes: bool = False) -> Wrapper:
-    return Wrapper(getopt_long.Table(f"{options} -h/--help! -V/--version!"), words, optional, permutes)
+    return Wrapper(Table(f"{options} -h/--help! -V/--version!"), words, optional, permutes)
 
 
 # Options as in coreutils 9.1 to 9.6, util-linux 2.38 to 2.40, moreutils 0.67, systemd 252 to 256, GNU time 1.9.
@@ -99,7 +200,7 @@ def _peel_one(invocation: Invocation) -> Invocation | None:
         return None
     args = _without_old_nice(invocation.argv[1:]) if invocation.program == "nice" else invocation.argv[1:]
     permutes = wrapper.permutes and "POSIXLY_CORRECT" not in invocation.env
-    parsed = getopt_long.parse(args, wrapper.options, permute=permutes)
+    parsed = parse(args, wrapper.options, permute=permutes)
     if parsed is None:
         return None
     if invocation.program == "env":
@@ -123,7 +224,7 @@ def _without_old_nice(args: Sequence[str]) -> list[str]:
     return [*kept, *waiting]
 
 
-def _env(invocation: Invocation, parsed: getopt_long.Parsed) -> Invocation | None:
+def _env(invocation: Invocation, parsed: Parsed) -> Invocation | None:
     """Do to the environment and the folder what `env [-i] [-u NAME] [-C FOLDER] [-] [NAME=VALUE…]` says.
 
     A folder is relative to where env starts, so the last one counts; names are unset before others are set.

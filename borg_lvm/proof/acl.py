@@ -12,6 +12,9 @@ from borg_lvm.plugins.read_back import Acl
 VERSION = 2
 TAGS = {0x01: "user", 0x02: "user", 0x04: "group", 0x08: "group", 0x10: "mask", 0x20: "other"}
 WITH_ID = (0x02, 0x08)
+NO_ID = 0xFFFFFFFF
+ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
+"""The attributes that have them."""
 
 
 def from_xattr(value: bytes) -> Acl:
@@ -24,6 +27,18 @@ def from_xattr(value: bytes) -> Acl:
         bits = "".join(letter if permissions & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1)))
         found.append(f"{TAGS.get(tag, hex(tag))}:{who}:{bits}")
     return frozenset(found)
+
+
+def to_xattr(entries: Acl) -> bytes:
+    """Return a list in the kernel's form. Raises: ValueError, LookupError for what has none: a name, an unknown tag."""
+    tags = {(name, tag in WITH_ID): tag for tag, name in TAGS.items()}
+    found = []
+    for line in entries:
+        name, who, bits = line.split(":")
+        permissions = sum(bit for letter, bit in zip(bits, (4, 2, 1), strict=True) if letter != "-")
+        found.append((tags[name, bool(who)], int(who) if who else NO_ID, permissions))
+    packed = (struct.pack("<HHI", tag, permissions, number) for tag, number, permissions in sorted(found))
+    return struct.pack("<I", VERSION) + b"".join(packed)
 
 
 def from_text(text: str) -> Acl:

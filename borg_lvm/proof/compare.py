@@ -1,17 +1,19 @@
-"""One entry of an archive against what the frozen view has at its path, as far as the program stores it. Pure."""
+"""An entry of an archive, and its content, against what the frozen view has at its path. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from borg_lvm.plugins.read_back import Acl, Entry, EntryType, Stores
 from borg_lvm.proof import acl
+from borg_lvm.records import dataclass, field
 from borg_lvm.reporting.terminal import shown
 
 SHORTEST = 60
 """Letters of a value that a difference shows."""
+SHOWN_TWICE = frozenset(("trusted.SGI_ACL_FILE", "trusted.SGI_ACL_DEFAULT"))
+"""By these names xfs shows root the access control lists once more (fs/xfs/xfs_xattr.c); other file systems do not."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Frozen:
 
 def differences(entry: Entry, frozen: Frozen, stores: Stores) -> Iterator[str]:
     """Yield what differs, each as `WHAT: the archive has X, the frozen view Y`."""
-    if entry.type != frozen.type:
+    if entry.type != frozen.type and entry.linked is None:  # tar says of a hard link only what it is a link of
         yield _differs("type", entry.type, frozen.type)
         return
     if entry.type == "file" and entry.linked is None and entry.size not in (None, frozen.size):
@@ -58,7 +60,7 @@ def differences(entry: Entry, frozen: Frozen, stores: Stores) -> Iterator[str]:
 def _attributes(entry: Entry, frozen: Frozen, stores: Stores) -> Iterator[str]:
     if entry.xattrs is not None:
         there = {name: value for name, value in frozen.xattrs.items() if name.startswith(stores.xattrs)}
-        for name in sorted({*entry.xattrs, *there}):
+        for name in sorted({*entry.xattrs, *there} - SHOWN_TWICE):
             if entry.xattrs.get(name) != there.get(name):
                 yield _differs(f"extended attribute {name}", _value(entry.xattrs.get(name)), _value(there.get(name)))
     access, known = (None if one is None else acl.beside_mode(one) for one in (entry.acl, frozen.acl))
@@ -92,3 +94,24 @@ def _moment(ns: int) -> str:
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:09d}"
     except (ValueError, OverflowError):  # a year that Python does not know
         return f"{seconds}.{rest:09d}"
+
+
+def first_difference(mine: Iterator[bytes], theirs: Iterator[bytes], count: Callable[[int], None]) -> int | None:
+    """Return the first byte in which two streams differ, None if none does."""
+    at, left = 0, b""
+    for piece in mine:
+        count(len(piece))
+        view = memoryview(piece)
+        while view:
+            left = left or next(theirs, b"")
+            size = min(len(view), len(left))
+            if not size or view[:size] != memoryview(left)[:size]:
+                return at + _common(bytes(view[:size]), left[:size])
+            at, view, left = at + size, view[size:], left[size:]
+    return at if left or next(theirs, b"") else None
+
+
+def _common(mine: bytes, theirs: bytes) -> int:
+    """Return how many bytes two pieces have in common at their beginning."""
+    pairs = zip(mine, theirs, strict=True)
+    return next((number for number, (one, other) in enumerate(pairs) if one != other), len(mine))

@@ -8,11 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from borg_lvm.linux import safe_open
-from borg_lvm.plugins.read_back import entry_type
+from borg_lvm.plugins.read_back import EntryType, entry_type
 from borg_lvm.proof import acl
 from borg_lvm.proof.compare import Frozen
 
@@ -24,20 +24,21 @@ _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 class FrozenTree:
-    """The view: `covers` are the paths that show snapshots, `devices` their `st_dev`, `live` what is read live.
+    """The view: `frozen_paths` are the paths that show snapshots, `devices` their `st_dev`, `live` what is read live.
 
     `ways` says where sources lead that are given by a name with a symbolic link in it.
     """
 
     def __init__(
-        self, covers: Sequence[str], devices: Sequence[int], live: Sequence[str], ways: Mapping[str, str]
+        self, frozen_paths: Sequence[str], devices: Sequence[int], live: Sequence[str], ways: Mapping[str, str]
     ) -> None:
-        self._covers = sorted(covers, key=len, reverse=True)
+        self._frozen_paths = sorted(frozen_paths, key=len, reverse=True)
         self._devices = frozenset(devices)
         self._live = tuple(live)
         self._ways = sorted(((name, real) for name, real in ways.items() if name != real), reverse=True)
         self._open: dict[str, int] = {}
         self._known: tuple[str, int] | None = None
+        self._judged: dict[int, bool] = {}
 
     def real(self, path: str) -> str:
         """Return the path without the symbolic links that are on the way to its source."""
@@ -46,6 +47,17 @@ class FrozenTree:
                 return real.rstrip("/") + path[len(name.rstrip("/")) :] or "/"
         return path
 
+    def names(self, path: str) -> tuple[str, ...]:
+        """Return the paths by which an archive may have what is at and below a path, that one's own among them."""
+        real = self.real(path)
+        found = {path: None, real: None}
+        for name, place in self._ways:
+            if _is_below(real, place):
+                found[name.rstrip("/") + real[len(place.rstrip("/")) :] or "/"] = None
+            elif _is_below(place, real):
+                found[name] = None
+        return tuple(found)
+
     def leads(self, path: str) -> bool:
         """Whether a source was given by this name, and a symbolic link in it leads elsewhere."""
         return any(name.rstrip("/") == path.rstrip("/") for name, _ in self._ways)
@@ -53,32 +65,34 @@ class FrozenTree:
     def is_live(self, path: str) -> bool:
         """Whether a path lies in what the command reads live."""
         real = self.real(path)
-        cover = len(self._cover(real))
-        return any(_is_below(real, one) and len(one) >= cover for one in self._live)
+        frozen_path = len(self._frozen_path(real))
+        return any(_is_below(real, one) and len(one) >= frozen_path for one in self._live)
 
-    def _cover(self, real: str) -> str:
-        return next((one for one in self._covers if _is_below(real, one)), "")
+    def _frozen_path(self, real: str) -> str:
+        return next((one for one in self._frozen_paths if _is_below(real, one)), "")
 
     @contextmanager
     def _opened(self, path: str) -> Iterator[int]:
         """Have what is at a path open (O_PATH), which may be a link itself. Raises: OSError."""
         real = self.real(path)
-        cover = self._cover(real)
-        if real.rstrip("/") == cover.rstrip("/"):  # it may be a file
+        frozen_path = self._frozen_path(real)
+        if real.rstrip("/") == frozen_path.rstrip("/"):  # it may be a file
             fd = safe_open.opened(real, flags=os.O_PATH | os.O_NOFOLLOW)
         else:
             folder, name = os.path.split(real.rstrip("/"))
-            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder(folder or "/", cover))
+            fd = os.open(
+                name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder(folder or "/", frozen_path)
+            )
         try:
             yield fd
         finally:
             os.close(fd)
 
-    def _folder(self, folder: str, cover: str) -> int:
+    def _folder(self, folder: str, frozen_path: str) -> int:
         """Return a descriptor of a directory, which stays open until the next one is wanted: most come in a row."""
         if self._known and self._known[0] == folder:
             return self._known[1]
-        base = cover or "/"
+        base = frozen_path or "/"
         if base not in self._open:
             self._open[base] = safe_open.opened(base, flags=safe_open.FOLDER)
         fd = safe_open.opened(folder[len(base.rstrip("/")) :].lstrip("/"), self._open[base], safe_open.FOLDER)
@@ -92,13 +106,19 @@ class FrozenTree:
         try:
             with self._opened(path) as fd:
                 info = os.fstat(fd)
-                if info.st_dev not in self._devices:
+                if not self._is_frozen(fd, info):
                     raise NotFrozenError
                 return _frozen(fd, info)
         except OSError as error:
             if error.errno in _GONE:
                 return None
             raise
+
+    def _is_frozen(self, fd: int, info: os.stat_result) -> bool:
+        """Whether a descriptor is of a snapshot. Each subvolume of a btrfs has an `st_dev`, which stays."""
+        if info.st_dev not in self._judged:
+            self._judged[info.st_dev] = safe_open.identity(fd).device in self._devices
+        return self._judged[info.st_dev]
 
     def identity(self, path: str) -> tuple[int, int] | None:
         """Return `st_dev` and inode of what is at a path; None if nothing is. Raises: OSError."""
@@ -110,6 +130,32 @@ class FrozenTree:
                 return None
             raise
         return info.st_dev, info.st_ino
+
+    def children(self, folder: str, types: Collection[EntryType]) -> Iterator[str]:
+        """Yield the paths in a directory that are of these types, neither files nor directories. Raises: OSError.
+
+        None, if it is of no snapshot, or is not there: a program may name it otherwise.
+        """
+        try:
+            with self._opened(folder) as seen:
+                info = os.fstat(seen)
+                if not self._is_frozen(seen, info) or not stat.S_ISDIR(info.st_mode):
+                    return
+                fd = safe_open.reopened(seen, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno in _GONE:
+                return
+            raise
+        try:
+            with os.scandir(fd) as found:
+                for one in found:
+                    # Whether it is one of these two is known without a further system call.
+                    if one.is_dir(follow_symlinks=False) or one.is_file(follow_symlinks=False):
+                        continue
+                    if entry_type(one.stat(follow_symlinks=False).st_mode) in types:
+                        yield f"{folder.rstrip('/')}/{one.name}"
+        finally:
+            os.close(fd)
 
     def content(self, path: str) -> Iterator[bytes]:
         """Yield the content of a regular file, in pieces. Raises: OSError."""

@@ -12,27 +12,29 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
 from borg_lvm.config.proof_settings import PlannedProof
-from borg_lvm.linux import syscalls
+from borg_lvm.linux import namespaces, syscalls
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import ENDING, STRAY, Signals, take_effect
 from borg_lvm.log import Log
 from borg_lvm.planning.plan import Plan
 from borg_lvm.planning.snapshot_size import human
 from borg_lvm.plugins import manager
-from borg_lvm.plugins.backup_command import Invocation
-from borg_lvm.plugins.read_back import Span
+from borg_lvm.plugins.backup_command import Invocation, Span
 from borg_lvm.proof.frozen_tree import FrozenTree
-from borg_lvm.proof.programs import ViewPrograms
-from borg_lvm.proof.read_back import Comparison, Tally
+from borg_lvm.proof.programs import ViewPrograms, limited_memory
+from borg_lvm.proof.read_back import Comparison
+from borg_lvm.proof.tally import Tally
+from borg_lvm.records import dataclass
 from borg_lvm.reporting import proof
 from borg_lvm.reporting.proof import Proof
 from borg_lvm.snapshots.monitor import Watcher
 from borg_lvm.state.ledger import Ledger
+from borg_lvm.view import mounts
+from borg_lvm.view.mounting import place
 
 SHOW_EVERY = 10.0
 """Seconds between two lines about how far it is."""
@@ -45,20 +47,48 @@ LOOK_AGAIN = 0.5
 
 @dataclass(frozen=True)
 class Task:
-    """What is read back, in which view, of which command, with which plugins; `span` is when the command ran."""
+    """What is read back, in which view, of which command, with which plugins; `span` is when the command ran.
+
+    `base` is the directory that the view is mounted on, if its paths are not the usual ones.
+    """
 
     planned: PlannedProof
     plan: Plan
     invocation: Invocation
     hooks: tuple[str, ...]
     span: Span
+    base: str = ""
 
     def tree(self, devices: Sequence[int]) -> FrozenTree:
-        """Return the frozen view as the comparison sees it."""
-        live = [hole.path for hole in self.plan.holes] + [path for path, _ in self.plan.live_sources]
+        """Return the frozen view as the comparison sees it. What lies beside a view below a directory is live."""
+        live = [live_path.path for live_path in self.plan.live_paths] + [path for path, _ in self.plan.live_sources]
+        frozen_paths = [view_mount.target for view_mount in self.plan.view_mounts if not view_mount.device]
+        if self.base:
+            live, frozen_paths = ([place(self.base, path) for path in paths] for paths in (live, frozen_paths))
+            return FrozenTree(frozen_paths, devices, ["/", *live], {})  # no source of such a view is a link
         ways = {given: real for given, (_, real) in self.plan.ways.items()}
-        covers = [laid.target for laid in self.plan.covers if not laid.device]
-        return FrozenTree(covers, devices, live, ways)
+        return FrozenTree(frozen_paths, devices, live, ways)
+
+    @property
+    def not_found(self) -> str:
+        """What is to be said if no archive is found: to `end` any command line can be given."""
+        if not self.base:
+            return "no archive was found that this run has certainly made"
+        return (
+            f"no archive was found that the `{self.invocation.program}` which `borg-lvm end` has named made from the "
+            "view: name the command line of the backup, word for word, in its environment and directory"
+        )
+
+    def enter(self, view: View) -> str:
+        """Enter the view with this process; return what it does not show any more, if anything. Raises: OSError.
+
+        What is mounted on the machine itself others may unmount: what we have got of it here, we keep.
+        """
+        syscalls.setns(view.namespace, syscalls.CLONE_NEWNS)
+        if not self.base:
+            return ""
+        namespaces.make_own()
+        return next(iter(mounts.uncovered(self.plan, view.devices, self.base)), "")
 
 
 @dataclass(frozen=True)
@@ -196,7 +226,7 @@ def _stop(signum: int, frame: FrameType | None) -> None:
 def _proof(task: Task, view: View, tell: int) -> Proof:
     planned = task.planned
     begin = time.monotonic()
-    shown = [begin]
+    shown, most = [begin], 0
 
     def show(tally: Tally) -> None:
         if time.monotonic() - shown[0] >= SHOW_EVERY:
@@ -205,13 +235,18 @@ def _proof(task: Task, view: View, tell: int) -> Proof:
             _write(tell, {"progress": text})
 
     try:
-        syscalls.setns(view.namespace, syscalls.CLONE_NEWNS)
+        if gone := task.enter(view):
+            return Proof(planned.mode, "not proven", planned.seed, why=f"{gone} does not show its snapshot any more")
         answer = manager.read_back(task.hooks, task.invocation)
         if answer is None or answer.refused:
             return Proof(planned.mode, "not proven", planned.seed, why=answer.refused if answer else "no plugin can")
         programs = ViewPrograms(task.invocation, begin + planned.time_limit)
-        comparison = Comparison(planned, task.tree(view.devices), programs, Tally(show))
-        return comparison.prove(answer, task.span)
+        comparison = Comparison(planned, task.tree(view.devices), programs, Tally(show), task.not_found)
+        with limited_memory() as most:
+            return comparison.prove(answer, task.span)
+    except MemoryError:
+        why = f"reading it takes more than {human(most)} of memory"
+        return Proof(planned.mode, "not proven", planned.seed, time.monotonic() - begin, why=why)
     except Exception as error:  # a stranger's plugin may fail in any way
         seconds = time.monotonic() - begin
         return Proof(planned.mode, "not proven", planned.seed, seconds, why=f"{type(error).__name__}: {error}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -25,6 +26,10 @@ LAST_WORDS = 1 << 16
 """Bytes of a program's errors that are kept: the last of them."""
 
 
+MOST_MEMORY, LEAST_MEMORY = 2 << 30, 256 << 20
+"""Bytes of memory for reading an archive: half of what the machine has, but no more and no less than these."""
+
+
 class TimeIsUpError(Exception):
     """The time limit of the proof has been reached."""
 
@@ -34,6 +39,7 @@ class ViewPrograms:
 
     def __init__(self, invocation: Invocation, end: float) -> None:
         self._invocation = invocation
+        self._memory = resource.getrlimit(resource.RLIMIT_DATA)
         self.end = end
 
     def check(self) -> None:
@@ -80,10 +86,15 @@ class ViewPrograms:
                 bufsize=0,
                 env={**self._invocation.env, **env},
                 cwd=self._invocation.cwd,
-                preexec_fn=_die_with_us,  # noqa: PLW1509 - there is no other thread
+                preexec_fn=self._begin,  # noqa: PLW1509 - there is no other thread
             )
         except OSError as error:
             raise ProgramError(argv, f"cannot be started: {error.strerror}") from error
+
+    def _begin(self) -> None:
+        """Die with us, and have the memory that we had; in the new process."""
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        resource.setrlimit(resource.RLIMIT_DATA, self._memory)
 
     def _waited_for(self, process: subprocess.Popen[bytes]) -> None:
         try:
@@ -102,8 +113,23 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _die_with_us() -> None:
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+@contextmanager
+def limited_memory() -> Iterator[int]:
+    """Have this process, not what `ViewPrograms` starts, get no more than so many bytes of memory in the block.
+
+    What is read may be anybody's: the number and the names of files are those of their owners, and whoever may write
+    an archive can put a header of gigabytes into it. Raises: MemoryError.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    most = max(LEAST_MEMORY, min(MOST_MEMORY, half))
+    if soft != resource.RLIM_INFINITY:
+        most = min(most, soft)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    try:
+        yield most
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 class _Timed(io.RawIOBase):

@@ -10,7 +10,8 @@ import heapq
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from borg_lvm.records import dataclass, field
 
 
 @dataclass

@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from borg_lvm.errors import SnapshotError, with_notes
 from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.planning.application_data import Kept, PlannedApplication, ProbedApplication
 from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.plugins.application import Added
+from borg_lvm.records import dataclass
 from borg_lvm.snapshots.providers import provider
 from borg_lvm.state.ledger import Ledger
 
@@ -34,13 +34,16 @@ def refusals(
     asked: Sequence[ProbedApplication], covered: Sequence[PlannedApplication], copies: Sequence[Snapshot]
 ) -> Iterator[str]:
     """Yield why something could not be put into a copy. Pure."""
-    unfit = {one.origin.full_name: "encrypted" if one.crypt else "copied as it is" for one in copies if not _fits(one)}
-    for one, found in zip(asked, covered, strict=True):
-        for data, kept in zip(one.probe.paths, found.kept, strict=True):
+    unfit = {
+        copy.origin.full_name: "encrypted" if copy.crypt else "copied as it is" for copy in copies if not _fits(copy)
+    }
+    for application, coverage in zip(asked, covered, strict=True):
+        for data, kept in zip(application.probe.paths, coverage.kept, strict=True):
             if data.labelled and kept.volume in unfit:
                 yield (
-                    f"{one.name}: {kept.path} lies on {kept.volume}, which is {unfit[kept.volume]}: the level "
-                    f"{one.level} has to write into its copy, and cannot; use `consistency: instant` and another level"
+                    f"{application.name}: {kept.path} lies on {kept.volume}, which is {unfit[kept.volume]}: "
+                    f"the level {application.level} has to write into its copy, and cannot; "
+                    "use `consistency: instant` and another level"
                 )
 
 
@@ -51,26 +54,29 @@ def _fits(copy: Snapshot) -> bool:
 
 def put(plan: Plan, added: Mapping[str, Sequence[Added]], ledger: Ledger) -> None:
     """Write all of it, by the names of the applications. Raises: SnapshotError."""
-    for one in plan.applications:
-        for file in added.get(one.name, ()):
-            place = _place(plan.copies, one.kept, file.folder)
+    for application in plan.applications:
+        for file in added.get(application.name, ()):
+            place = _place(plan.copies, application.kept, file.folder)
             if place is None:
-                raise SnapshotError(f"{one.name}: {file.name} cannot be put into a copy: {file.folder} is in none")
+                raise SnapshotError(
+                    f"{application.name}: {file.name} cannot be put into a copy: {file.folder} is in none"
+                )
             problem = _written(place, file, os.path.join(ledger.folder, "adding"))
             if problem == THERE:
+                there = os.path.join(file.folder, file.name)
                 raise SnapshotError(
-                    f"{one.name}: its copy needs a {file.name}, and {os.path.join(file.folder, file.name)} is there",
+                    f"{application.name}: its copy needs a {file.name}, and {there} is there",
                     remedy="it is left from a restore or from another backup: find out which, and remove it",
                 )
             if problem:
-                raise SnapshotError(f"{one.name}: {file.name} cannot be put into its copy: {problem}")
+                raise SnapshotError(f"{application.name}: {file.name} cannot be put into its copy: {problem}")
 
 
 def _place(copies: Iterable[Snapshot], kept: Iterable[Kept], folder: str) -> Place | None:
     """Find where in which copy a folder is. Pure."""
-    found = next((one for one in kept if one.path == folder and one.volume), None)
-    copy = next((copy for copy in copies if found and copy.origin.full_name == found.volume), None)
-    return Place(copy, found.inside) if copy and found else None
+    kept_path = next((each for each in kept if each.path == folder and each.volume), None)
+    copy = next((copy for copy in copies if kept_path and copy.origin.full_name == kept_path.volume), None)
+    return Place(copy, kept_path.inside) if copy and kept_path else None
 
 
 def _written(place: Place, file: Added, staging: str) -> str:

@@ -50,6 +50,11 @@ class Applications:
         self._members = members
         self._attempts: list[Ready] = []
 
+    @property
+    def drillable(self) -> tuple[str, ...]:
+        """The names of those whose plugin can judge one that was restored."""
+        return tuple(managed.name for managed in self._members if managed.kind.judge)
+
     def probe(self) -> tuple[tuple[ProbedApplication, ...], tuple[str, ...]]:
         """Ask all where they keep what; returns that, and why some take no part. Raises: QuiesceError."""
         for managed in self._members:
@@ -120,13 +125,13 @@ class Applications:
         return tuple(
             ApplicationResult(
                 managed.name,
-                managed.wish.level,
+                managed.settings.level,
                 managed.seconds,
                 managed.out,
                 managed.may_be_absent and managed.absent,
                 managed.remark,
                 still=managed.still,
-                recovers=managed.wish.level in managed.kind.recovers,
+                recovers=managed.settings.level in managed.kind.recovers,
                 verified=managed.verified,
                 wrong=managed.wrong,
             )
@@ -166,7 +171,7 @@ class Ready:
                 yield
                 for managed in self._members:
                     if not managed.out:
-                        remark = managed.attempt("confirming", managed.wish.deadline, managed.application.confirm)
+                        remark = managed.attempt("confirming", managed.settings.deadline, managed.application.confirm)
                         managed.remark = remark or ""
         except BorgLvmError as error:
             error.details += tuple(self._failed)
@@ -181,7 +186,7 @@ class Ready:
         managed.attempted = True
         managed.seconds = -time.monotonic()
         self._ledger.write("quiesce", name=managed.name, undo=managed.undo)
-        self._watchdog.hold(managed.name, APART_TIMEOUT if managed.apart else managed.wish.deadline)
+        self._watchdog.hold(managed.name, APART_TIMEOUT if managed.apart else managed.settings.deadline)
         managed.enter()
         if managed.out:
             self._resume(managed)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
@@ -17,9 +16,10 @@ from borg_lvm.config.plugin_options import read_options
 from borg_lvm.config.schema import Settings
 from borg_lvm.config.sections import ApplicationEntry
 from borg_lvm.errors import ConfigError
-from borg_lvm.linux import timeouts
 from borg_lvm.plugins import manager
 from borg_lvm.plugins.application import ApplicationType, DiscoveredApplication
+from borg_lvm.quiesce import timeouts
+from borg_lvm.records import dataclass
 
 TIMEOUT = 60.0
 MOST = 256
@@ -42,42 +42,45 @@ def everything(settings: Settings, warn: Callable[[str], object], seconds: float
 
     What holds others still comes before servers.
     """
-    found = []
+    applications = []
     end = time.monotonic() + seconds
     for installed in manager.installed():
         try:
-            found += by_plugin(installed.name, settings, max(0.1, end - time.monotonic()))
+            applications += by_plugin(installed.name, settings, max(0.1, end - time.monotonic()))
         except ConfigError as error:
             warn(error.message)
-    return sorted(found, key=lambda one: not one.kind.still)
+    return sorted(applications, key=lambda one: not one.kind.still)
 
 
 def by_plugin(name: str, settings: Settings, seconds: float = TIMEOUT) -> list[Discovered]:
     """Ask one plugin. Raises: ConfigError when it cannot be loaded, fails, or takes too long."""
     try:
         with timeouts.at_most(seconds):
-            found = manager.discover(name)
+            applications = manager.discover(name)
     except timeouts.OutOfTime as error:
         raise ConfigError(f"the plugin {name!r} took too long to look around") from error
-    if not found:
+    if not applications:
         return []
     kind = manager.application(name)
     entries = [entry for entry in settings.applications if entry.plugin.text == name]
-    return [Discovered(name, kind, one, _configured(one, kind, entries)) for one in found[:MOST]]
+    return [
+        Discovered(name, kind, application, _configured(application, kind, entries))
+        for application in applications[:MOST]
+    ]
 
 
-def _configured(found: DiscoveredApplication, kind: ApplicationType, entries: Sequence[ApplicationEntry]) -> str:
+def _configured(application: DiscoveredApplication, kind: ApplicationType, entries: Sequence[ApplicationEntry]) -> str:
     """Return the name of the entry that covers it."""
     for entry in entries:
         options = read_options(entry.options, kind.options, f"{entry.name}.options", entry.plugin.place)
-        names = found.identity or tuple(found.options)
-        if all(_covers(getattr(options, name), _value(found, kind, name)) for name in names):
+        names = application.identity or tuple(application.options)
+        if all(_covers(getattr(options, name), _value(application, kind, name)) for name in names):
             return entry.name
     return ""
 
 
-def _value(found: DiscoveredApplication, kind: ApplicationType, name: str) -> Any:
-    return found.options[name] if name in found.options else default(kind.options, name)
+def _value(application: DiscoveredApplication, kind: ApplicationType, name: str) -> Any:
+    return application.options[name] if name in application.options else default(kind.options, name)
 
 
 def _covers(configured: Any, found: Any) -> bool:
@@ -96,24 +99,24 @@ def written(new: Sequence[Discovered], settings: Settings) -> Iterator[str]:
         yield "# Add the entries to the list `applications` that you have: one in another file would replace it."
     yield "applications:"
     names = {entry.name for entry in settings.applications}
-    for one in new:
-        name = _free(one.found.name or one.plugin, names)
+    for discovered in new:
+        name = _free(discovered.found.name or discovered.plugin, names)
         names.add(name)
-        for line in wrap(_printable(one.found.told), WIDTH):
+        for line in wrap(_printable(discovered.found.description), WIDTH):
             yield f"  # {line}"
-        yield from _entry(one, name)
+        yield from _entry(discovered, name)
 
 
-def _entry(one: Discovered, name: str) -> Iterator[str]:
+def _entry(discovered: Discovered, name: str) -> Iterator[str]:
     import yaml
 
-    entry: dict[str, object] = {"plugin": one.plugin}
-    if name != one.plugin:
+    entry: dict[str, object] = {"plugin": discovered.plugin}
+    if name != discovered.plugin:
         entry["name"] = name
-    if one.found.level:
-        entry["level"] = one.found.level
-    if one.found.options:
-        entry["options"] = {key: list(v) if isinstance(v, tuple) else v for key, v in one.found.options.items()}
+    if discovered.found.level:
+        entry["level"] = discovered.found.level
+    if discovered.found.options:
+        entry["options"] = {key: list(v) if isinstance(v, tuple) else v for key, v in discovered.found.options.items()}
     for line in yaml.safe_dump([entry], sort_keys=False, allow_unicode=True).splitlines():
         yield f"  {line}"
 

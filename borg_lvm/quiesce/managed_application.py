@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from borg_lvm.config.plugin_options import read_level, read_options
 from borg_lvm.config.schema import Settings
 from borg_lvm.config.sections import ApplicationEntry
 from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
-from borg_lvm.linux import timeouts
+from borg_lvm.machine.paths import block_device
 from borg_lvm.planning.application_data import ProbedApplication
 from borg_lvm.plugins import manager
 from borg_lvm.plugins.application import Application, ApplicationSettings, ApplicationType, Probe
+from borg_lvm.quiesce import timeouts
+from borg_lvm.records import dataclass, field
 
 T = TypeVar("T")
 CLOSE_TIMEOUT = 10.0
@@ -35,7 +36,7 @@ class ManagedApplication:
 
     entry: ApplicationEntry
     kind: ApplicationType
-    wish: ApplicationSettings
+    settings: ApplicationSettings
     application: Application
     probe: Probe = field(default_factory=lambda: Probe("", ()))
     undo: str = ""
@@ -56,7 +57,7 @@ class ManagedApplication:
     @property
     def name(self) -> str:
         """What it is called."""
-        return self.wish.name
+        return self.settings.name
 
     @property
     def may_be_absent(self) -> bool:
@@ -66,18 +67,18 @@ class ManagedApplication:
     @property
     def still(self) -> bool:
         """Whether it writes nothing at all at its level."""
-        return self.wish.level in self.kind.still
+        return self.settings.level in self.kind.still
 
     @property
     def apart(self) -> bool:
         """Whether its volumes are snapshotted one after the other at its level, while it goes on."""
-        return self.wish.level in self.kind.apart
+        return self.settings.level in self.kind.apart
 
     def ask(self) -> None:
         """Have it say where its data is. Raises: QuiesceError."""
-        found = self.attempt("probing", self.entry.prepare_timeout, self.application.probe)
-        if found is not None:
-            self.probe = found
+        probe = self.attempt("probing", self.entry.prepare_timeout, self.application.probe)
+        if probe is not None:
+            self.probe = probe
         self.unseen = self.absent
 
     def ask_again(self) -> None:
@@ -89,7 +90,7 @@ class ManagedApplication:
             return
 
         def look() -> None:
-            with closing(self.kind.make(self.wish)) as application:
+            with closing(self.kind.make(self.settings)) as application:
                 application.probe()
 
         if isinstance(self.failure("probing", self.entry.prepare_timeout, look), AbsentError):
@@ -151,9 +152,9 @@ class ManagedApplication:
         self.close()
         self.block, self.attempted, self.entered = None, False, False
         self.seconds, self.remark = 0.0, ""
-        made = self.attempt("making", self.entry.prepare_timeout, lambda: self.kind.make(self.wish))
-        self.application = made or self.application
-        self.closed = made is None
+        application = self.attempt("making", self.entry.prepare_timeout, lambda: self.kind.make(self.settings))
+        self.application = application or self.application
+        self.closed = application is None
 
     def close(self) -> None:
         """Have it let go of connections and processes, once; what goes wrong with that matters to nobody."""
@@ -169,7 +170,7 @@ class ManagedApplication:
             self.block.__enter__()  # its end is called without the error, which a plugin so cannot swallow
             self.entered = self.was_quiesced = True
 
-        self.attempt("quiescing", self.wish.deadline, work)
+        self.attempt("quiescing", self.settings.deadline, work)
 
     def leave(self, seconds: float) -> QuiesceError | None:
         """Have it resume itself, also if it was not quiesced to the end; return its failure."""
@@ -178,17 +179,18 @@ class ManagedApplication:
 
     def asked(self) -> ProbedApplication:
         """Return what it reported, for the plan."""
-        paths = (data.path for data in self.probe.paths)
+        paths = [data.path for data in self.probe.paths]
         return ProbedApplication(
             name=self.name,
             plugin=self.entry.plugin.text,
-            level=self.wish.level,
-            does=self.kind.levels[self.wish.level],
+            level=self.settings.level,
+            does=self.kind.levels[self.settings.level],
             coverage=self.entry.coverage,
             probe=self.probe,
             real=tuple(os.path.realpath(path) if os.path.lexists(path) else "" for path in paths),
             still=self.still,
             apart=self.apart,
+            devices=tuple(block_device(path) for path in paths),
         )
 
 
@@ -236,15 +238,15 @@ def _made(entry: ApplicationEntry, where: str, settings: Settings) -> ManagedApp
     if wrong:
         first, *more = (line for one in wrong for line in (one.message, *one.details))
         raise ConfigError(first, details=tuple(more))
-    wish = ApplicationSettings(entry.name, level, entry.deadline or settings.deadline, options)
+    own = ApplicationSettings(entry.name, level, entry.deadline or settings.deadline, options)
     try:
-        application = kind.make(wish)
+        application = kind.make(own)
     except ConfigError as error:
         raise _at(error, entry, f"{where}.options") from error
     except Exception as error:  # a stranger's plugin may fail in any way
         message = f"the plugin {entry.plugin.text!r} failed: {type(error).__name__}: {error}"
         raise _at(ConfigError(message), entry, where) from error
-    return ManagedApplication(entry, kind, wish, application)
+    return ManagedApplication(entry, kind, own, application)
 
 
 def _at(error: ConfigError, entry: ApplicationEntry, key: str) -> ConfigError:

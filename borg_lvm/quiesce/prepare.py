@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TypeVar
 
 from borg_lvm.linux.signals import Signals
-from borg_lvm.linux.timeouts import OutOfTime
 from borg_lvm.quiesce.managed_application import ManagedApplication
+from borg_lvm.quiesce.timeouts import OutOfTime
+from borg_lvm.records import dataclass
 
 T = TypeVar("T")
 LOOK_AGAIN = 0.05
@@ -54,12 +54,12 @@ def prepared(members: Sequence[ManagedApplication], signals: Signals) -> None:
             end = time.monotonic() + managed.entry.prepare_timeout
             steps = _attempt(managed, managed.application.prepare, end, signals)
             if steps is not None:
-                one = Preparation(managed, iter(steps), end)
-                stack.callback(one.give_up)
-                waiting += [one] if one.goes_on(signals) else []
+                preparation = Preparation(managed, iter(steps), end)
+                stack.callback(preparation.give_up)
+                waiting += [preparation] if preparation.goes_on(signals) else []
         while waiting:
             time.sleep(LOOK_AGAIN)
-            waiting = [one for one in waiting if one.goes_on(signals)]
+            waiting = [preparation for preparation in waiting if preparation.goes_on(signals)]
 
 
 def _attempt(managed: ManagedApplication, work: Callable[[], T], end: float, signals: Signals) -> T | None:

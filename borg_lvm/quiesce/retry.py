@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 from borg_lvm.errors import BusyError
 from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
+from borg_lvm.records import dataclass
 
 T = TypeVar("T")
 LOOK_AGAIN = 0.2

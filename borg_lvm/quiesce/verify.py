@@ -13,16 +13,17 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import NoReturn
 
 from borg_lvm.linux import namespaces, processes, safe_mount, safe_open, syscalls
 from borg_lvm.linux.namespaces import View
 from borg_lvm.linux.signals import Signals
-from borg_lvm.linux.timeouts import GRACE
 from borg_lvm.quiesce.managed_application import ManagedApplication
-from borg_lvm.state.ledger import STATE
+from borg_lvm.quiesce.timeouts import GRACE
+from borg_lvm.records import dataclass
+from borg_lvm.state.directories import STATE
 
 SCRATCH = "size=256m,mode=0711"
 """The folder in memory that each gets for what it has to write. Other users may pass through it."""
@@ -91,7 +92,7 @@ def _begun(managed: ManagedApplication, view: View) -> Iterator[Look]:
         _child(managed, view, tell)
     os.close(tell)
     try:
-        yield Look(pid, hear, time.monotonic() + managed.wish.deadline + GRACE)
+        yield Look(pid, hear, time.monotonic() + managed.settings.deadline + GRACE)
     finally:
         os.close(hear)
         _end(pid, view)
@@ -131,7 +132,7 @@ def _look(managed: ManagedApplication, view: View) -> Answer:
     syscalls.mount("borg-lvm", STATE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC, SCRATCH)
     right: list[str] = []
     look = partial(managed.application.verify, STATE)
-    error = managed.failure("verifying", managed.wish.deadline, lambda: right.append(look()))
+    error = managed.failure("verifying", managed.settings.deadline, lambda: right.append(look()))
     return Answer("", (error.message, *error.details), error.remedy) if error else Answer(right[0] or "")
 
 

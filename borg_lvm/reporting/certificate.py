@@ -8,16 +8,18 @@ may hold secrets; the name of an archive only if the command line says it withou
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.planning.application_data import PlannedApplication
 from borg_lvm.planning.growth_policy import Sample, SnapshotStatistics
-from borg_lvm.planning.plan import Snapshot
-from borg_lvm.plugins.backup_command import Reading, Result
+from borg_lvm.records import dataclass
 from borg_lvm.reporting import proof
-from borg_lvm.reporting.outcome import ApplicationResult, Outcome
+
+if TYPE_CHECKING:
+    from borg_lvm.planning.application_data import PlannedApplication
+    from borg_lvm.planning.plan import Snapshot
+    from borg_lvm.plugins.backup_command import Reading, Result
+    from borg_lvm.reporting.outcome import ApplicationResult, Outcome
 
 VERSION = 1
 Certificate = dict[str, Any]
@@ -59,11 +61,11 @@ def build(outcome: Outcome, reading: Reading, ending: Ending) -> Certificate:
         "volumes": list(_volumes(outcome)),
         "pools": [{"pool": one.name, "what": one.what, "curve": _curve(one.curve)} for one in outcome.pools],
         "frozen": [
-            {"path": laid.target, "volume": plan.copies[laid.copy].origin.full_name, "because": laid.because}
-            for laid in plan.covers
+            {"path": one.target, "volume": plan.copies[one.copy].origin.full_name, "because": one.because}
+            for one in plan.view_mounts
         ],
         "live": [
-            *({"path": hole.path, "because": hole.reason} for hole in plan.holes),
+            *({"path": one.path, "because": one.reason} for one in plan.live_paths),
             *({"path": path, "because": f"declared: {why}"} for path, why in plan.live_sources),
         ],
         "applications": [_application(one, outcome, saved=saved) for one in outcome.applications],
@@ -144,33 +146,37 @@ def _space(copy: Snapshot, story: SnapshotStatistics, fill: Fill) -> dict[str, A
     }
 
 
-def _application(one: ApplicationResult, outcome: Outcome, *, saved: bool) -> dict[str, Any]:
-    known = next((covered for covered in outcome.plan.applications if covered.name == one.name), None)
+def _application(application: ApplicationResult, outcome: Outcome, *, saved: bool) -> dict[str, Any]:
+    known = next((covered for covered in outcome.plan.applications if covered.name == application.name), None)
+    parts = known.kept if known else ()
     return {
-        "name": one.name,
-        "level": one.level,
-        "consistency": _consistency(one, known, outcome) if saved else "none",
-        "still_ms": _ms(one.seconds),
-        "why": one.out or one.wrong or None,
-        "verified": one.verified or None,
-        "remark": one.remark or None,
-        "not_saved": [kept.path for kept in known.kept if kept.missing] if known else [],
+        "name": application.name,
+        "plugin": known.plugin if known else None,
+        "version": (known.version if known else "") or None,
+        "level": application.level,
+        "consistency": _consistency(application, known, outcome) if saved else "none",
+        "still_ms": _ms(application.seconds),
+        "why": application.out or application.wrong or None,
+        "verified": application.verified or None,
+        "remark": application.remark or None,
+        "data": [{"path": kept.path, "real": kept.real, "what": kept.what} for kept in parts if not kept.missing],
+        "not_saved": [kept.path for kept in parts if kept.missing],
     }
 
 
-def _consistency(one: ApplicationResult, known: PlannedApplication | None, outcome: Outcome) -> str:
+def _consistency(application: ApplicationResult, known: PlannedApplication | None, outcome: Outcome) -> str:
     """Say what a restore of an application's files can count on.
 
     One that was not quiesced, or not in a way that orders its files, is crash-consistent if all that it told of shows
     one instant; where its data lies is not known of one that never answered. Nothing is promised of a copy that was
     found wrong.
     """
-    if one.wrong:
+    if application.wrong:
         return "none"
-    if not one.out and not one.recovers:
+    if not application.out and not application.recovers:
         return "application"
     whole = known is not None and not any(kept.missing for kept in known.kept)
-    one_instant = outcome.plan.consistency == "instant" or (one.still and not one.out)
+    one_instant = outcome.plan.consistency == "instant" or (application.still and not application.out)
     return "crash-consistent" if whole and one_instant else "none"
 
 

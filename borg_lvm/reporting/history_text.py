@@ -50,10 +50,12 @@ def trends(certificates: Sequence[Certificate]) -> Iterator[str]:
     """Yield for each volume how the space that its snapshots used and its standstills have developed."""
     looks: dict[str, list[tuple[float | None, float | None, str, bool]]] = {}
     for certificate in certificates:
-        for one in certificate["volumes"]:
-            lost = bool(one["lost"])  # it needed more than it had, whatever was seen in it last
-            space = _number(one["space"]["total" if lost else "used"] if one["space"] else None)
-            looks.setdefault(one["uuid"], []).append((space, _number(one["still_ms"]), shown(one["volume"]), lost))
+        for volume in certificate["volumes"]:
+            lost = bool(volume["lost"])  # it needed more than it had, whatever was seen in it last
+            space = _number(volume["space"]["total" if lost else "used"] if volume["space"] else None)
+            looks.setdefault(volume["uuid"], []).append(
+                (space, _number(volume["still_ms"]), shown(volume["volume"]), lost)
+            )
     for seen in looks.values():
         latest = seen[-LATEST:]
         used = [look[0] for look in latest if look[0] is not None]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from borg_lvm.planning.growth_policy import duration
-from borg_lvm.planning.usage_estimate import RUNS, Once
-from borg_lvm.plugins.backup_command import Reading
+from borg_lvm.planning.space.usage_estimate import RUNS, Once
+
+if TYPE_CHECKING:
+    from borg_lvm.plugins.backup_command import Reading
 
 
 def lifetime(reading: Reading, past: Iterable[Sequence[Once]]) -> str:
@@ -14,13 +16,13 @@ def lifetime(reading: Reading, past: Iterable[Sequence[Once]]) -> str:
 
     What follows the reading of the sources needs none, but only the program knows when it has read all.
     """
-    told = f"until {reading.program if reading.action else 'the command'} has ended{_took(past)}"
+    until = f"until {reading.program if reading.action else 'the command'} has ended{_took(past)}"
     if not reading.afterwards:
-        return f"{told}: borg-lvm does not know before that it has read all"
+        return f"{until}: borg-lvm does not know before that it has read all"
     actions = " and ".join(filter(None, (", ".join(reading.afterwards[:-1]), reading.afterwards[-1])))
     loss = "the loss of one then is a warning" if reading.reads_once else "the loss of one then ends them"
     return (
-        f"{told}, also during {actions}, which read no source ({loss}): better run `{reading.program} create` in"
+        f"{until}, also during {actions}, which read no source ({loss}): better run `{reading.program} create` in"
         f" borg-lvm, and {actions} without it afterwards"
     )
 
@@ -29,6 +31,8 @@ def _took(past: Iterable[Sequence[Once]]) -> str:
     latest = [runs[-RUNS:] for runs in past if runs]
     if not latest:
         return ""
+    from borg_lvm.planning.growth_policy import duration
+
     longest = max(one.seconds for runs in latest for one in runs)
     count = max(map(len, latest))
     return f" ({duration(longest)} in the last run)" if count == 1 else f" (up to {duration(longest)} in {count} runs)"

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
-from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.planning.growth_policy import PoolStatistics, SnapshotStatistics
-from borg_lvm.planning.plan import Plan
 from borg_lvm.planning.snapshot_size import human
 from borg_lvm.planning.view_layout import DECLARED
-from borg_lvm.reporting import proof, verdict
-from borg_lvm.reporting.proof import Proof
+from borg_lvm.plugins.backup_command import Span
+from borg_lvm.records import dataclass, field
+from borg_lvm.reporting import verdict
 from borg_lvm.reporting.terminal import shown
+
+if TYPE_CHECKING:
+    from borg_lvm.linux.device_mapper import Fill
+    from borg_lvm.planning.plan import Plan
+    from borg_lvm.reporting.proof import Proof
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,14 @@ class ApplicationResult:
 class Leftovers(list[str]):
     """What could not be released. `harm`: those of them that harm live data unless somebody does something."""
 
-    def __init__(self, told: Iterable[str] = ()) -> None:
-        super().__init__(told)
+    def __init__(self, messages: Iterable[str] = ()) -> None:
+        super().__init__(messages)
         self.harm: list[str] = []
 
-    def harms(self, told: str) -> None:
+    def harms(self, message: str) -> None:
         """Take note of something that harms live data."""
-        self.append(told)
-        self.harm.append(told)
+        self.append(message)
+        self.harm.append(message)
 
     def add(self, other: Leftovers) -> None:
         """Take note of what something else could not release."""
@@ -82,10 +86,10 @@ class Leftovers(list[str]):
 class Outcome:
     """What has become of a plan so far. `status` is the command's exit status, None while it has none.
 
-    The command began at `begin` (Unix time) and took so many `seconds`. `over` says why we have ended it, if we have;
-    `marked` what has become of what it saved, if it is invalid. The run itself began at `since` (Unix time).
-    `subject` is what the command is called: nothing is known of one that others have run between `begin` and `end`.
-    `proof` is what came of reading back what was saved, if that was to be.
+    The command `ran` when the clock showed these times, and took so many `seconds`. `over` says why we have ended it,
+    if we have; `marked` what has become of what it saved, if it is invalid. The run itself began at `since` (Unix
+    time). `subject` is what the command is called: nothing is known of one that others have run between `begin` and
+    `end`. `proof` is what came of reading back what was saved, if that was to be.
     All snapshots were right until `sound_until` (Unix time); `sound`: all that was saved had been finished by then.
     """
 
@@ -101,7 +105,7 @@ class Outcome:
     stories: tuple[SnapshotStatistics, ...] = ()
     pools: tuple[PoolStatistics, ...] = ()
     over: str = ""
-    begin: float = 0.0
+    ran: Span = Span(0.0, 0.0)
     marked: Sequence[str] = ()
     applications: tuple[ApplicationResult, ...] = ()
     since: float = 0.0
@@ -138,9 +142,11 @@ class Outcome:
 
     def warnings(self) -> Iterator[str]:
         """Yield what somebody has to know of a run that has saved what it had to."""
-        if told := self.not_needed():
-            yield "\n".join(told)
+        if message := self.not_needed():
+            yield "\n".join(message)
         if self.proof:
+            from borg_lvm.reporting import proof  # few runs prove anything
+
             yield from proof.warnings(self.proof)
 
     def judge(self) -> int:
@@ -149,13 +155,13 @@ class Outcome:
         Raises: SnapshotLostError; ReleaseError when something is left that harms live data, or when the command
         succeeded and something could not be released; DegradedError.
         """
-        found = self.distrust()
-        if found:
-            told = "BACKUP INCOMPLETE" if self.sound else "BACKUP INVALID"
+        reason = self.distrust()
+        if reason:
+            verdict = "BACKUP INCOMPLETE" if self.sound else "BACKUP INVALID"
             raise SnapshotLostError(
-                f"{told} ({self.subject} ended with status {self.status})",
-                details=(*found.reasons, *self.marked),
-                remedy=found.remedy,
+                f"{verdict} ({self.subject} ended with status {self.status})",
+                details=(*reason.reasons, *self.marked),
+                remedy=reason.remedy,
             )
         assert self.status is not None
         self.refuse_harm()
@@ -187,7 +193,7 @@ class Outcome:
             )
         wrong = [one for one in self.applications if one.wrong]
         cut = [one for one in self.applications if one.out and not one.absent]
-        told = [
+        reasons = [
             f"saved {', '.join(one.name for one in ones)} {how}"
             for ones, how in (
                 (cut, "as a power cut would have left it"),
@@ -195,9 +201,9 @@ class Outcome:
             )
             if ones
         ]
-        if told:
+        if reasons:
             details = (*(one.out for one in cut), *(one.wrong for one in wrong))
-            raise DegradedError(f"{self.subject} succeeded, but {' and '.join(told)}", details=details)
+            raise DegradedError(f"{self.subject} succeeded, but {' and '.join(reasons)}", details=details)
 
 
 def summary(outcome: Outcome) -> Iterator[tuple[str, dict[str, object]]]:
@@ -206,13 +212,19 @@ def summary(outcome: Outcome) -> Iterator[tuple[str, dict[str, object]]]:
     for instant in outcome.instants:
         moment = f"{datetime.fromtimestamp(instant.begin).astimezone():%Y-%m-%d %H:%M:%S%z}"
         yield f"frozen at {moment} ({_window(instant.seconds)}): {', '.join(instant.names)}", {}
-    for one in outcome.applications:
-        done = f"not quiesced: {one.out}" if one.out else f"quiesced ({one.level}) for {one.seconds:.2f} s"
-        right = f"verified in the snapshot: {one.verified}" if one.verified else ""
-        more = [] if one.out else [one.remark, right, one.wrong]
-        text = shown("; ".join([f"{one.name}: {done}", *filter(None, more)]))
-        yield text, {"application": one.name}
+    for application in outcome.applications:
+        done = (
+            f"not quiesced: {application.out}"
+            if application.out
+            else f"quiesced ({application.level}) for {application.seconds:.2f} s"
+        )
+        right = f"verified in the snapshot: {application.verified}" if application.verified else ""
+        more = [] if application.out else [application.remark, right, application.wrong]
+        text = shown("; ".join([f"{application.name}: {done}", *filter(None, more)]))
+        yield text, {"application": application.name}
     if outcome.proof:
+        from borg_lvm.reporting import proof
+
         yield proof.line(outcome.proof), {"proof": outcome.proof.state}
     for copy, fill in zip(plan.copies, outcome.fills, strict=True):
         name = copy.origin.full_name
@@ -220,9 +232,9 @@ def summary(outcome: Outcome) -> Iterator[tuple[str, dict[str, object]]]:
             yield f"{name}: {human(fill.used)} of {human(fill.total)} snapshot space used", {"volume": name}
     for path, declared in plan.live_sources:
         yield shown(f"not frozen, as declared: {path} (--live {declared})"), {}
-    for hole in plan.holes:
-        if hole.reason == DECLARED:
-            yield shown(f"not frozen, as declared: {hole.path}"), {}
+    for live_path in plan.live_paths:
+        if live_path.reason == DECLARED:
+            yield shown(f"not frozen, as declared: {live_path.path}"), {}
     released = outcome.kept or ("not everything could be removed" if outcome.leftovers else "all snapshots removed")
     text = f"{outcome.subject} ended with status {outcome.status} after {outcome.seconds:.1f} s; {released}"
     yield text, {"status": outcome.status, "seconds": round(outcome.seconds, 3)}

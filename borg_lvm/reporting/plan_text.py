@@ -26,17 +26,20 @@ def table(plan: Plan) -> Iterator[str]:
         for copy in plan.copies
     ]
     yield from columns([("VOLUME", "FILE SYSTEM", "KIND", "SPACE", "WHY"), *rows])
+    yield from _chunks(plan)
     yield f"They exist {plan.lifetime or 'until the command has ended'}."
     yield ""
     yield "Read from snapshots, under the same paths:"
     yield from columns(
-        [("PATH", "VOLUME", "REASON"), *((f.target, _origin(plan, f.copy), f.because) for f in plan.covers)]
+        [("PATH", "VOLUME", "REASON"), *((f.target, _origin(plan, f.copy), f.because) for f in plan.view_mounts)]
     )
     if plan.applications:
         yield ""
         yield "Applications, quiesced in this order:"
         yield from _applications(plan.applications)
-    live = [(hole.path, hole.reason) for hole in plan.holes] + [(p, f"declared: {why}") for p, why in plan.live_sources]
+    live = [(one.path, one.reason) for one in plan.live_paths] + [
+        (p, f"declared: {why}") for p, why in plan.live_sources
+    ]
     if live:
         yield ""
         yield "Read from the live file system:"
@@ -49,17 +52,33 @@ def table(plan: Plan) -> Iterator[str]:
         yield f"Note: {shown(note)}"
 
 
+def _chunks(plan: Plan) -> Iterator[str]:
+    rows = [(one.origin.full_name, f"{one.chunk // 1024} KiB", one.why_chunk) for one in plan.copies if one.chunk]
+    if rows:
+        yield ""
+        yield "Chunks in which they keep what is overwritten:"
+        yield from columns([("VOLUME", "CHUNK", "WHY"), *rows])
+        yield ""
+
+
 def _applications(applications: Sequence[PlannedApplication]) -> Iterator[str]:
-    rows = [(one.name, one.plugin, one.version, f"{one.level}: {one.does}") for one in applications]
+    rows = [
+        (application.name, application.plugin, application.version, f"{application.level}: {application.does}")
+        for application in applications
+    ]
     yield from columns([("NAME", "PLUGIN", "VERSION", "LEVEL"), *rows])
-    kept = [(one.name, k.path, k.what, k.volume or f"not saved: {k.missing}") for one in applications for k in one.kept]
+    kept = [
+        (application.name, k.path, k.what, k.volume or f"not saved: {k.missing}")
+        for application in applications
+        for k in application.kept
+    ]
     if kept:
         yield ""
         yield "What they keep:"
         yield from columns([("NAME", "PATH", "WHAT", "VOLUME"), *kept])
-    for one in applications:
-        for note in one.notes:
-            yield f"Note: {shown(f'{one.name}: {note}')}"
+    for application in applications:
+        for note in application.notes:
+            yield f"Note: {shown(f'{application.name}: {note}')}"
 
 
 def _consistency(plan: Plan) -> str:
@@ -85,10 +104,10 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "lifetime": plan.lifetime,
         "snapshots": [_snapshot_data(copy) for copy in plan.copies],
         "frozen": [
-            {"path": laid.target, "volume": _origin(plan, laid.copy), "inside": laid.inside, "because": laid.because}
-            for laid in plan.covers
+            {"path": one.target, "volume": _origin(plan, one.copy), "inside": one.inside, "because": one.because}
+            for one in plan.view_mounts
         ],
-        "live": [{"path": hole.path, "because": hole.reason} for hole in plan.holes],
+        "live": [{"path": one.path, "because": one.reason} for one in plan.live_paths],
         "live_sources": [{"path": path, "declared": why} for path, why in plan.live_sources],
         "applications": [_application_data(one) for one in plan.applications],
         "proof": proof.planned_data(plan.proof),
@@ -103,6 +122,9 @@ def _snapshot_data(copy: Snapshot) -> dict[str, Any]:
         "kind": copy.kind,
         "size": copy.size or None,
         "why": copy.why_size,
+        "chunk": copy.chunk or None,
+        "why_chunk": copy.why_chunk or None,
+        "physical_volumes": list(copy.origin.vg_disks) if copy.extents else [],
         "filesystem": copy.fstype,
         "luks": copy.crypt.name if copy.crypt else None,
         "held_by": copy.hold,
@@ -110,14 +132,15 @@ def _snapshot_data(copy: Snapshot) -> dict[str, Any]:
     }
 
 
-def _application_data(one: PlannedApplication) -> dict[str, Any]:
+def _application_data(application: PlannedApplication) -> dict[str, Any]:
     return {
-        "name": one.name,
-        "plugin": one.plugin,
-        "version": one.version,
-        "level": one.level,
+        "name": application.name,
+        "plugin": application.plugin,
+        "version": application.version,
+        "level": application.level,
         "keeps": [
-            {"path": k.path, "what": k.what, "volume": k.volume or None, "missing": k.missing or None} for k in one.kept
+            {"path": k.path, "what": k.what, "volume": k.volume or None, "missing": k.missing or None}
+            for k in application.kept
         ],
-        "notes": list(one.notes),
+        "notes": list(application.notes),
     }

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import get_args
 
 from borg_lvm.plugins.backup_command import Result
+from borg_lvm.records import dataclass
 from borg_lvm.reporting.certificate import Certificate
 
 LAST_SAVED = "borg_lvm_last_saved_timestamp_seconds"
 SAVED: tuple[Result, ...] = ("success", "warning")
 Sample = tuple[Mapping[str, str], float]
+_SAMPLE = re.compile(r'^(\w+)(?:\{(?:backup="(?:[^"\\]|\\.)*"(?:,|(?=\})))?(.*)\})? (?=\S+$)', re.MULTILINE)
+"""The name and the labels of a sample; a comment has more words."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def text(news: News, previous: str, past: Sequence[Certificate] = ()) -> str:
     When something was saved last is told by what it held (`previous`), or else by `past` runs, the oldest first.
     """
     before = last_saved(previous)
-    return "".join(_family(*family) for family in _families(news, _saved_in(news, past) if before is None else before))
+    return "".join(family(*one) for one in _families(news, _saved_in(news, past) if before is None else before))
 
 
 def _families(news: News, before: float | None) -> Iterator[tuple[str, str, Sequence[Sample]]]:
@@ -54,9 +56,9 @@ def _families(news: News, before: float | None) -> Iterator[tuple[str, str, Sequ
 
 def last_saved(previous: str) -> float | None:
     """Return when something was saved last, from what the file held before."""
-    found = re.search(rf"^{LAST_SAVED} ([0-9.e+]+)$", previous, re.MULTILINE)
+    last = re.search(rf"^{LAST_SAVED}(?:{{.*}})? ([0-9.e+]+)$", previous, re.MULTILINE)
     try:
-        return float(found[1]) if found else None
+        return float(last[1]) if last else None
     except ValueError:
         return None
 
@@ -67,19 +69,19 @@ def _saved_in(news: News, past: Sequence[Certificate]) -> float | None:
     return next((float(one["end"]) for one in reversed(past) if one["result"] in SAVED and _job(one) == job), None)
 
 
-def _job(made: Certificate) -> tuple[str, frozenset[str]]:
-    return made["command"]["program"], frozenset(one["path"] for one in made["frozen"])
+def _job(certificate: Certificate) -> tuple[str, frozenset[str]]:
+    return certificate["command"]["program"], frozenset(one["path"] for one in certificate["frozen"])
 
 
-def _certified(made: Certificate) -> Iterator[tuple[str, str, Sequence[Sample]]]:
-    took, ran = made["end"] - made["begin"], made["command"]["seconds"]
+def _certified(certificate: Certificate) -> Iterator[tuple[str, str, Sequence[Sample]]]:
+    took, ran = certificate["end"] - certificate["begin"], certificate["command"]["seconds"]
     yield "borg_lvm_run_duration_seconds", "How long the last run took.", [({}, took)]
     yield "borg_lvm_command_duration_seconds", "How long its command ran.", [({}, ran)]
-    windows = [one["uncertainty_ms"] / 1000 for one in made["instants"]]
+    windows = [one["uncertainty_ms"] / 1000 for one in certificate["instants"]]
     if windows:
-        told = "Length of the longest window in which an instant of the last run lies."
-        yield "borg_lvm_instant_uncertainty_seconds", told, [({}, max(windows))]
-    volumes, applications = made["volumes"], made["applications"]
+        meaning = "Length of the longest window in which an instant of the last run lies."
+        yield "borg_lvm_instant_uncertainty_seconds", meaning, [({}, max(windows))]
+    volumes, applications = certificate["volumes"], certificate["applications"]
     still = [(_volume(one), one["still_ms"] / 1000) for one in volumes if one["still_ms"] is not None]
     yield "borg_lvm_volume_still_seconds", "How long a volume was suspended, at most.", still
     yield (
@@ -87,15 +89,17 @@ def _certified(made: Certificate) -> Iterator[tuple[str, str, Sequence[Sample]]]
         "Whether its snapshot was lost.",
         [(_volume(one), bool(one["lost"])) for one in volumes],
     )
-    for name, key, told in (
+    for name, key, meaning in (
         ("used", "used", "Space of its snapshot that was used."),
         ("space", "total", "Space that its snapshot had in the end."),
         ("grown", "grown", "By how much its snapshot grew."),
     ):
         sizes = [(_volume(one), one["space"][key]) for one in volumes if one["space"]]
         known = [(labels, float(size)) for labels, size in sizes if size is not None]
-        yield f"borg_lvm_snapshot_{name}_bytes", told, known
-    full = [({"pool": one["pool"], "what": one["what"]}, one["curve"][-1]) for one in made["pools"] if one["curve"]]
+        yield f"borg_lvm_snapshot_{name}_bytes", meaning, known
+    full = [
+        ({"pool": one["pool"], "what": one["what"]}, one["curve"][-1]) for one in certificate["pools"] if one["curve"]
+    ]
     parts = [(labels, used / total if total else 0.0) for labels, (_, used, total) in full]
     yield "borg_lvm_pool_used_ratio", "Part of a thin pool that was used when the command had ended.", parts
     held = [({"application": one["name"]}, one["still_ms"] / 1000) for one in applications]
@@ -106,22 +110,32 @@ def _certified(made: Certificate) -> Iterator[tuple[str, str, Sequence[Sample]]]
         "Whether it was quiesced as configured, and can be restored from this.",
         sound,
     )
-    yield "borg_lvm_leftovers", "What the last run could not release.", [({}, len(made["released"]["left"]))]
+    yield "borg_lvm_leftovers", "What the last run could not release.", [({}, len(certificate["released"]["left"]))]
 
 
 def _as_wished(application: Mapping[str, str]) -> bool:
     return not application["why"] and application["consistency"] != "none"
 
 
-def _volume(one: Mapping[str, str]) -> dict[str, str]:
-    return {"volume": one["volume"]}
+def _volume(volume: Mapping[str, str]) -> dict[str, str]:
+    return {"volume": volume["volume"]}
 
 
-def _family(name: str, told: str, samples: Sequence[Sample]) -> str:
+def family(name: str, meaning: str, samples: Sequence[Sample]) -> str:
+    """Return a metric with its samples; nothing if there are none."""
     if not samples:
         return ""
     lines = [f"{name}{_labels(labels)} {_number(value)}\n" for labels, value in samples]
-    return f"# HELP {name} {told}\n# TYPE {name} gauge\n" + "".join(lines)
+    return f"# HELP {name} {meaning}\n# TYPE {name} gauge\n" + "".join(lines)
+
+
+def labelled(text: str, backup: str) -> str:
+    """Return the metrics with the label `backup` on each sample, instead of one that it may have already.
+
+    node_exporter answers with an error where two of its files have the same metric with the same labels.
+    """
+    label = f'backup="{_escaped(backup)}"'
+    return _SAMPLE.sub(lambda found: f"{found[1]}{{{','.join(filter(None, (label, found[2])))}}} ", text)
 
 
 def _labels(labels: Mapping[str, str]) -> str:

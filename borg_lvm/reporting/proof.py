@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from borg_lvm.config.proof_settings import PlannedProof
 from borg_lvm.planning.snapshot_size import human
+from borg_lvm.records import dataclass
 from borg_lvm.reporting.terminal import shown
+
+if TYPE_CHECKING:
+    from borg_lvm.config.proof_settings import PlannedProof
 
 State = Literal["proven", "differs", "limit", "not proven"]
 """`proven`: all that was to be compared is the same. `limit`: so far, when the time was up. `not proven`: it could not
@@ -78,13 +80,15 @@ def line(proof: Proof) -> str:
     where = f"of {names} " if names else ""
     were = "was" if proof.live == 1 else "were"
     live = f"; {proof.live:,} {were} read live and not compared" if proof.live else ""
-    took = f" in {proof.seconds:.1f} s"
+    took = f"({proof.seconds:.1f} s)"
     if proof.state == "proven":
-        text = f"read back: {compared} {where}are as frozen{took}{live}"
+        text = f"read back: {compared} {where}are as frozen {took}{live}"
     elif proof.state == "limit":
-        text = f"read back until the time limit: {compared} {where}are as frozen{took}; the rest was not compared{live}"
+        text = (
+            f"read back until the time limit: {compared} {where}are as frozen {took}; the rest was not compared{live}"
+        )
     elif proof.state == "differs":
-        text = f"read back: {_counted(proof.count, 'difference')} in {compared} {where}{took.strip()}{live}"
+        text = f"read back: {_counted(proof.count, 'difference')} in {compared} {where}{took}{live}"
     else:
         text = f"not read back: {proof.why}"
     return shown("; ".join([text, *proof.unchecked]))

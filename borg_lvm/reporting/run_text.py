@@ -6,12 +6,12 @@ Pure. Raises: LookupError, TypeError, ValueError and AttributeError for a certif
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from borg_lvm.planning.growth_policy import duration
 from borg_lvm.planning.snapshot_size import human
+from borg_lvm.records import dataclass
 from borg_lvm.reporting import proof
 from borg_lvm.reporting.certificate import Certificate
 from borg_lvm.reporting.terminal import columns, shown
@@ -89,7 +89,7 @@ def lines(certificate: Certificate) -> Iterator[str]:
 
 def _head(certificate: Certificate) -> Iterator[str]:
     command = certificate["command"]
-    yield shown(f"Run {certificate['run']} on {certificate['host']}: {told(certificate)}")
+    yield shown(f"Run {certificate['run']} on {certificate['host']}: {result_text(certificate)}")
     took = brief(certificate["end"] - certificate["begin"])
     yield f"  began at {moment(certificate['begin'])} and took {took}"
     name = " ".join(word for word in (command["program"], command["action"]) if word)
@@ -99,8 +99,8 @@ def _head(certificate: Certificate) -> Iterator[str]:
         yield shown(f"  {name} ended with status {command['status']} after {brief(command['seconds'])}")
     if certificate["archive"]:
         yield shown(f"  it saved the archive {certificate['archive']}")
-    if found := certificate.get("proof"):
-        yield f"  {proof.line(proof.from_data(found))}"
+    if data := certificate.get("proof"):
+        yield f"  {proof.line(proof.from_data(data))}"
     for line in instants(certificate):
         yield shown(f"  {line}")
     for line in [*complaint(certificate), *certificate["marked"]]:
@@ -119,7 +119,7 @@ def complaint(certificate: Certificate) -> list[str]:
     return [error["message"], *(line for line in error["details"] if line not in marked)] if error else []
 
 
-def told(certificate: Certificate) -> str:
+def result_text(certificate: Certificate) -> str:
     """Say in a few words what came of a run."""
     words = {
         "success": "success",
@@ -133,9 +133,11 @@ def told(certificate: Certificate) -> str:
 def instants(certificate: Certificate) -> Iterator[str]:
     """Yield when the snapshots were taken."""
     several = len(certificate["instants"]) > 1
-    for one in certificate["instants"]:
-        window = f"{moment(one['time'])}, known to within {brief(one['uncertainty_ms'] / 1000)}"
-        yield f"{', '.join(one['volumes'])}: an instant of its own, {window}" if several else f"one instant, {window}"
+    for instant in certificate["instants"]:
+        window = f"{moment(instant['time'])}, known to within {brief(instant['uncertainty_ms'] / 1000)}"
+        yield (
+            f"{', '.join(instant['volumes'])}: an instant of its own, {window}" if several else f"one instant, {window}"
+        )
     if not certificate["instants"]:
         yield "no snapshot was taken"
 
@@ -147,11 +149,11 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> It
         yield from columns([head, *rows])
 
 
-def volume_cells(one: dict[str, Any]) -> tuple[str, str, str]:
+def volume_cells(volume: dict[str, Any]) -> tuple[str, str, str]:
     """Return how long a volume stood still, how much of its snapshot's space was used, and how much that grew."""
-    still = "-" if one["still_ms"] is None else f"≤ {brief(one['still_ms'] / 1000)}"
-    space = one["space"]
-    if one["lost"]:
+    still = "-" if volume["still_ms"] is None else f"≤ {brief(volume['still_ms'] / 1000)}"
+    space = volume["space"]
+    if volume["lost"]:
         used = "LOST"
     elif not space:
         used = "in the pool"
@@ -160,61 +162,75 @@ def volume_cells(one: dict[str, Any]) -> tuple[str, str, str]:
     return still, used, human(space["grown"]) if space and space["grown"] else "-"
 
 
-def _volume(one: dict[str, Any]) -> Sequence[str]:
-    kind = one["filesystem"] + (" on LUKS" if one["luks"] else "")
-    return (one["volume"], kind, *volume_cells(one))
+def _volume(volume: dict[str, Any]) -> Sequence[str]:
+    kind = volume["filesystem"] + (" on LUKS" if volume["luks"] else "")
+    return (volume["volume"], kind, *volume_cells(volume))
 
 
-def application_cells(one: dict[str, Any]) -> tuple[str, str, str]:
+def application_cells(application: dict[str, Any]) -> tuple[str, str, str]:
     """Return what a restore can count on, how long the application stood still, and what else there is to tell."""
-    return f"{one['consistency']}: {CONSISTENCY[one['consistency']]}", still(one), "; ".join(remarks(one))
+    return (
+        f"{application['consistency']}: {CONSISTENCY[application['consistency']]}",
+        still(application),
+        "; ".join(remarks(application)),
+    )
 
 
-def still(one: dict[str, Any]) -> str:
+def still(application: dict[str, Any]) -> str:
     """Return how long an application stood still."""
-    return brief(one["still_ms"] / 1000)
+    return brief(application["still_ms"] / 1000)
 
 
-def remarks(one: dict[str, Any]) -> list[str]:
+def remarks(application: dict[str, Any]) -> list[str]:
     """Return what else there is to tell of an application."""
-    right = f"verified in the snapshot: {one['verified']}" if one.get("verified") else ""
-    told = [one["why"] or one["remark"] or "", right, *(f"not saved: {path}" for path in one["not_saved"])]
-    return [word for word in told if word]
+    right = f"verified in the snapshot: {application['verified']}" if application.get("verified") else ""
+    lines = [
+        application["why"] or application["remark"] or "",
+        right,
+        *(f"not saved: {path}" for path in application["not_saved"]),
+    ]
+    return [word for word in lines if word]
 
 
 def _applications(applications: Sequence[dict[str, Any]]) -> Iterator[str]:
-    rows = [(one["name"], one["level"], still(one), one["consistency"]) for one in applications]
+    rows = [
+        (application["name"], application["level"], still(application), application["consistency"])
+        for application in applications
+    ]
     yield from _table("Applications:", ("NAME", "LEVEL", "QUIESCED", "CONSISTENCY"), rows)
-    for one in applications:  # on lines of their own, which may be long
-        yield shown(f"  {one['name']}: {'; '.join([CONSISTENCY[one['consistency']], *remarks(one)])}")
+    for application in applications:  # on lines of their own, which may be long
+        yield shown(
+            f"  {application['name']}: {'; '.join([CONSISTENCY[application['consistency']], *remarks(application)])}"
+        )
 
 
 def timeline(certificate: Certificate) -> Iterator[str]:
     """Yield a bar for each phase and each window; what is too short for a column gets one all the same."""
     spans = phases(certificate)
-    whole = max([one.begin + one.seconds for one in spans], default=0.0) or 1.0
-    for one in spans:
-        yield _bar(one, whole, "█")
-        if one.name == "snapshots":
+    whole = max([span.begin + span.seconds for span in spans], default=0.0) or 1.0
+    for span in spans:
+        yield bar(span, whole, "█")
+        if span.name == "snapshots":
             for window in windows(certificate):
-                yield _bar(Span("  window", window.begin, window.seconds), whole, "▒")
+                yield bar(Span("  window", window.begin, window.seconds), whole, "▒")
 
 
 def curves(certificate: Certificate) -> Iterator[tuple[str, Sequence[Sequence[float]], Unit]]:
     """Yield what filled, its curve, and how a height of it is told: snapshots in bytes, thin pools in per cent."""
-    for one in certificate["volumes"]:
-        if one["space"] and len(one["curve"]) > 1:
-            yield f"the snapshot of {one['volume']}", one["curve"], lambda size, _: human(size)
-    for one in certificate["pools"]:
-        if len(one["curve"]) > 1:
-            name = f"the {one['what']} of the thin pool {one['pool']}"
-            yield name, one["curve"], lambda size, top: f"{100 * size / top:.0f} %"
+    for filled in certificate["volumes"]:
+        if filled["space"] and len(filled["curve"]) > 1:
+            yield f"the snapshot of {filled['volume']}", filled["curve"], lambda size, _: human(size)
+    for filled in certificate["pools"]:
+        if len(filled["curve"]) > 1:
+            name = f"the {filled['what']} of the thin pool {filled['pool']}"
+            yield name, filled["curve"], lambda size, top: f"{100 * size / top:.0f} %"
 
 
-def _bar(one: Span, whole: float, mark: str) -> str:
-    first = min(WIDTH - 1, int(WIDTH * one.begin / whole))
-    length = max(1, min(WIDTH - first, round(WIDTH * one.seconds / whole)))
-    return f"  {one.name:<10} {brief(one.seconds):>8}  {' ' * first}{mark * length}".rstrip()
+def bar(span: Span, whole: float, mark: str, name: int = 10) -> str:
+    """Return a line with a bar for a part of `whole` seconds, after its name in so many columns."""
+    first = min(WIDTH - 1, int(WIDTH * span.begin / whole))
+    length = max(1, min(WIDTH - first, round(WIDTH * span.seconds / whole)))
+    return f"  {span.name:<{name}} {brief(span.seconds):>8}  {' ' * first}{mark * length}".rstrip()
 
 
 def chart(curve: Sequence[Sequence[float]], unit: Unit) -> Iterator[str]:

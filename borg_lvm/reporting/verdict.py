@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.planning.growth_policy import SHORTEST, FillHistory, SnapshotStatistics, duration
-from borg_lvm.planning.plan import Snapshot
 from borg_lvm.planning.snapshot_size import SLOWEST, human, most
+from borg_lvm.records import dataclass
 
-CHUNK_SECTORS = 8
-"""Sectors of a chunk of LVM's snapshots (4 KiB)."""
-SLACK = 1 << 20
-"""Bytes of a snapshot that its own tables may take between two looks."""
+if TYPE_CHECKING:
+    from borg_lvm.linux.device_mapper import Fill
+    from borg_lvm.planning.plan import Snapshot
+
+SECTOR = 512
+SLACK, SLACK_CHUNKS = 1 << 20, 4
+"""Bytes, and chunks, of a snapshot that its own tables may take between two looks."""
 VIEWS = "/run/borg-lvm/view"
 """Where the views of `borg-lvm begin` stand."""
 
@@ -34,7 +36,7 @@ def distrust(
 ) -> Distrust | None:
     """Return why what the command saved is invalid; None if it is not. `over` says why we have ended it, if we have."""
     if lost:
-        lines = (line for loss in lost for line in loss.told())
+        lines = (line for loss in lost for line in loss.lines())
         return Distrust(tuple(lines), lost[0].remedy())
     if vanished:
         gone = tuple(_gone(path) for path in vanished)
@@ -58,7 +60,7 @@ class Loss:
     fill: Fill
     story: SnapshotStatistics
 
-    def told(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str]:
         """Yield what is known of how it was lost."""
         name, course, rest = self.copy.origin.full_name, self.story.course, self.story.rest
         if not course:
@@ -87,7 +89,9 @@ class Loss:
         course, rest = self.story.course, self.story.rest
         if not course or not self._dropped():
             return False
-        return not rest or course.last.used + CHUNK_SECTORS * rest.written + SLACK >= course.last.total
+        chunk = self.copy.chunk
+        slack = max(SLACK, SLACK_CHUNKS * chunk)
+        return not rest or course.last.used + chunk // SECTOR * rest.written + slack >= course.last.total
 
     def _since(self) -> str:
         rest = self.story.rest
@@ -101,7 +105,7 @@ class Loss:
         if not course or not self._was_full():
             return f"look for its snapshot and its disk: lvs -a {copy.origin.vg}, and dmesg"
         grow = "let it grow (snapshot.grow), or " if "snapshot.grow" in self.story.stuck else ""
-        wanted, enough = self._enough(course), most(copy.origin)
+        wanted, enough = self._enough(course), most(copy.origin, copy.chunk)
         certain = ", with which it cannot be lost" if wanted >= enough else ""
         short = wanted - copy.origin.vg_free
         extend = f", for which {copy.origin.vg} needs {human(short)} more free space (vgextend)" if short > 0 else ""
@@ -115,7 +119,7 @@ class Loss:
         """
         look, rest = course.last, self.story.rest
         came = max(rest.written, look.total - look.used) / max(rest.seconds, SHORTEST) if rest else course.speed()
-        return min(most(self.copy.origin), max(2 * look.total, look.used + int(came * SLOWEST)))
+        return min(most(self.copy.origin, self.copy.chunk), max(2 * look.total, look.used + int(came * SLOWEST)))
 
 
 def _amount(size: int) -> str:

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
-from borg_lvm.linux import looking, safe_open
+from borg_lvm.linux import safe_open
 from borg_lvm.machine import mounts
 from borg_lvm.machine.mounts import Mount, Table, above
 from borg_lvm.machine.paths import look
-from borg_lvm.planning.view_layout import ROOT_HOLES
+from borg_lvm.planning.view_layout import ROOT_LIVE
 
 PATIENCE = 30.0
 """Seconds that one may take: a file system may be checked first, or lie on another machine."""
@@ -39,6 +39,8 @@ def opened(sources: Sequence[str], live: Sequence[str] = (), *, one_file_system:
         waiting = [mount.path for mount in concerned if mount.path not in tried]
         if not waiting:
             break
+        from borg_lvm.linux import looking
+
         looking.answers(partial(_open, waiting), range(len(waiting)), PATIENCE)
         tried.update(waiting)
         table = Table(mounts.read())
@@ -72,7 +74,7 @@ def _real(sources: Sequence[str]) -> set[str]:
 
 
 def _concerned(table: Table, paths: set[str], ways_to_live: set[str], one_file_system: bool) -> Iterator[Mount]:
-    live = {path for path, _ in ROOT_HOLES}
+    live = {path for path, _ in ROOT_LIVE}
     for mount in table.mounts:
         if not mount.is_trigger:
             continue

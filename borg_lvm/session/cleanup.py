@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+from borg_lvm.drill import scratch
 from borg_lvm.linux import processes, safe_open, subprocesses, syscalls
 from borg_lvm.log import Log
 from borg_lvm.machine import mounts
@@ -43,14 +44,14 @@ def dead_runs(volumes: Sequence[Volume], entries: Sequence[ledger.Entry], only: 
             continue
         if _is_ours(volume, volumes, known.get(volume.run_id)):
             left.setdefault(volume.run_id, []).append(volume)
-    found = []
+    runs = []
     for run_id, members in sorted(left.items()):
         entry = known.get(run_id)
         if (only and run_id != only) or (entry and entry.is_live):
             continue
         names = tuple(volume.full_name for volume in members)
-        found.append(Dead(run_id, names, entry, kept=run_id == only))
-    return found
+        runs.append(Dead(run_id, names, entry, kept=run_id == only))
+    return runs
 
 
 def strangers(volumes: Sequence[Volume], entries: Sequence[ledger.Entry]) -> list[Volume]:
@@ -128,6 +129,7 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
         if os.path.exists(f"/dev/mapper/{name}"):
             leftovers.extend(luks.not_closed(name))
     leftovers.add(provider().remove(dead, log, timeout))
+    leftovers.extend(scratch.left(dead.entry))
     if not leftovers:
         ledger.forget(dead.run_id)
         if os.path.lexists(ledger.path(dead.run_id)):

@@ -75,7 +75,7 @@ def refuse_others(wanted: Wanted, reading: Reading) -> None:
 def read_live(wanted: Wanted, resolved: Resolved, reading: Reading) -> Iterator[tuple[str, str]]:
     """Yield the sources of the command's own that are declared live, where the user names those to be frozen."""
     declared = {seen.behind: seen.given for seen in wanted.declared}
-    frozen = {cover.target for cover in resolved.covers}
+    frozen = {frozen_path.target for frozen_path in resolved.frozen}
     for source in reading.sources if wanted.named else ():
         real = look(source)
         ways = [real.behind, *mounts.above(real.behind)]
@@ -97,21 +97,21 @@ def refuse_devices(reading: Reading, sources: Sequence[SeenPath]) -> None:
         hint = "give it --read-special" if name == "borg" else "read it by a program that does"
         remedy = f"{hint}, as in: borg-lvm run --path {shell_word(wrong[0].given)} -- …" if wrong else ""
     if wrong and sources:
-        told = tuple(f"{seen.given}: {why}" for seen in wrong)
-        raise UsageError("the command would not save what is frozen", details=told, remedy=remedy)
+        details = tuple(f"{seen.given}: {why}" for seen in wrong)
+        raise UsageError("the command would not save what is frozen", details=details, remedy=remedy)
 
 
 def refuse_standard_input(resolved: Resolved) -> None:
     """Refuse a command whose standard input is one of the devices that are to be frozen: it was opened before.
 
-    What the shell has opened stays the live device, whatever is laid over its name afterwards.
+    What the shell has opened stays the live device, whatever is mounted over its name afterwards.
     """
     try:
         seen = os.fstat(STANDARD_INPUT)
     except OSError:  # it is closed
         return
     number = f"{os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}" if stat.S_ISBLK(seen.st_mode) else ""
-    frozen = next((cover for cover in resolved.covers if cover.mount.device == number), None)
+    frozen = next((frozen_path for frozen_path in resolved.frozen if frozen_path.mount.device == number), None)
     if frozen:
         raise UsageError(
             f"the standard input is the live device of {frozen.target}, opened before it is frozen",

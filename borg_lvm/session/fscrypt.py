@@ -41,26 +41,28 @@ def with_encrypted(resolved: Resolved) -> Resolved:
     Every directory that the command enters is looked at where the file system has the feature `encrypt`, which none has
     by default; for PATIENCE seconds at most, after which a note says that not all were.
     """
-    left_out = {hole.path for hole in resolved.holes} | {cover.target for cover in resolved.covers}
+    left_out = {live_path.path for live_path in resolved.live_paths} | {
+        frozen_path.target for frozen_path in resolved.frozen
+    }
     end = time.monotonic() + PATIENCE
     problems = tuple(
         f"{path} is encrypted by fscrypt, and locked in a snapshot: its files would not be in the backup; "
         f"{if_live(path)}"
-        for cover in resolved.covers
-        if cover.mount.fstype in FREEZABLE
-        for path in _encrypted(cover.target, left_out - {cover.target}, resolved.left_out, end)
+        for frozen_path in resolved.frozen
+        if frozen_path.mount.fstype in FREEZABLE
+        for path in _encrypted(frozen_path.target, left_out - {frozen_path.target}, resolved.left_out, end)
     )
     late = (NOT_ALL,) if time.monotonic() >= end else ()
     return replace(resolved, problems=(*resolved.problems, *problems), notes=(*resolved.notes, *late))
 
 
 def _encrypted(top: str, left_out: Collection[str], excluded: LeftOut, end: float) -> list[str]:
-    found: list[str] = []
+    directories: list[str] = []
     with suppress(OSError), safe_open.path(top) as folder:  # if it is gone, others say so
         if not stat.S_ISDIR((seen := os.fstat(folder)).st_mode):
             return [top] if stat.S_ISREG(seen.st_mode) and _is_encrypted_file(folder) else []
         waiting, device = [""], seen.st_dev
-        while waiting and len(found) < MOST and time.monotonic() < end:
+        while waiting and len(directories) < MOST and time.monotonic() < end:
             inner = waiting.pop()
             path = os.path.join(top, inner).rstrip("/") or "/"
             if path in left_out or excluded.excludes(path):
@@ -68,12 +70,12 @@ def _encrypted(top: str, left_out: Collection[str], excluded: LeftOut, end: floa
             try:
                 below = _below(folder, inner, device)
                 waiting += below or ()
-                found += [path] if below is None else []
+                directories += [path] if below is None else []
             except OSError as error:
                 if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY):
                     break  # this file system, or this kernel, has no fscrypt
                 # It is gone, or no directory any more; or its name is too long to be opened by anybody.
-    return sorted(found)
+    return sorted(directories)
 
 
 def _is_encrypted_file(file: int) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import subprocesses
 from borg_lvm.plugins import manager
-from borg_lvm.plugins.backup_command import NOTHING, Invocation, Marked, OnTainted, Tainted
+from borg_lvm.plugins.backup_command import NOTHING, Invocation, Marked, OnTainted, Span, Tainted
+from borg_lvm.records import dataclass
 from borg_lvm.reporting.outcome import Outcome
 
 TIMEOUT = 1800.0
@@ -17,41 +18,41 @@ TIMEOUT = 1800.0
 
 
 @dataclass(frozen=True)
-class Span:
+class Loss:
     """When the command ran, and until when all of its snapshots were right: Unix time.
 
     `only` are the archives that are wrong, if not all are.
     """
 
-    begin: float
-    end: float
+    ran: Span
     sound_until: float
     only: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, outcome: Outcome) -> Span:
+    def of(cls, outcome: Outcome) -> Loss:
         """Return that of a run. What was found to differ when it was read back is wrong, whenever it was finished."""
         wrong = outcome.proof.wrong if outcome.proof else ()
-        return cls(outcome.begin, outcome.begin + outcome.seconds, 0.0 if wrong else outcome.sound_until, wrong)
+        return cls(outcome.ran, 0.0 if wrong else outcome.sound_until, wrong)
 
 
-def mark(hooks: tuple[str, ...], invocation: Invocation, wish: OnTainted, span: Span) -> Marked:
+def mark(hooks: tuple[str, ...], invocation: Invocation, action: OnTainted, loss: Loss) -> Marked:
     """Have the command's archives marked, but for those that were finished before the loss; return what came of that.
 
     Nothing is raised: the run has failed already, and what matters is that somebody is told. Who made them may be a
     script, or whoever reads the view of `begin`: then the user can tell by their times.
     """
-    marked = _marked(hooks, invocation, wish, span)
-    return marked if marked.sound else replace(marked, lines=(*marked.lines, *_until(span)))
+    marked = _marked(hooks, invocation, action, loss)
+    known = marked.sound or marked.all_judged
+    return marked if known else replace(marked, lines=(*marked.lines, *_until(loss)))
 
 
-def _marked(hooks: tuple[str, ...], invocation: Invocation, wish: OnTainted, span: Span) -> Marked:
+def _marked(hooks: tuple[str, ...], invocation: Invocation, action: OnTainted, loss: Loss) -> Marked:
     def run(argv: Sequence[str], *, env: Mapping[str, str] = NOTHING) -> str:
         return subprocesses.run(
             argv, timeout=TIMEOUT, place=subprocesses.Place({**invocation.env, **env}, invocation.cwd)
         )
 
-    tainted = Tainted(span.begin, span.end, wish, run, span.sound_until, span.only)
+    tainted = Tainted(loss.ran, action, run, loss.sound_until, loss.only)
     by_hand = "delete what this run saved"
     try:
         marked = manager.taint(hooks, invocation, tainted)
@@ -64,8 +65,8 @@ def _marked(hooks: tuple[str, ...], invocation: Invocation, wish: OnTainted, spa
     return marked or Marked((f"cannot mark what `{invocation.program}` wrote: {by_hand}",))
 
 
-def _until(span: Span) -> Iterator[str]:
+def _until(loss: Loss) -> Iterator[str]:
     """Yield until when what was saved is sound; a second less, for programs cut their times to seconds."""
-    if span.sound_until:
-        moment = datetime.fromtimestamp(int(span.sound_until) - 1).astimezone()
+    if loss.sound_until:
+        moment = datetime.fromtimestamp(int(loss.sound_until) - 1).astimezone()
         yield f"except archives that were finished before {moment:%Y-%m-%d %H:%M:%S%z}: they are sound"

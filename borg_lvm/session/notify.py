@@ -1,40 +1,48 @@
-"""Telling others what came of a run, when all is done: metrics in a file, and commands that notify somebody.
+"""Telling others what came of a run or a drill, when all is done: metrics in a file, and commands that notify somebody.
 
-Whatever goes wrong here is a warning: the run has ended, and its exit status stays what it is.
+Whatever goes wrong here is a warning: it has ended, and its exit status stays what it is. A drill leaves the metrics
+of the last run as they are.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from borg_lvm.config.schema import Settings
-from borg_lvm.config.sections import Notification
 from borg_lvm.errors import BorgLvmError, LockedError
-from borg_lvm.linux import subprocesses
+from borg_lvm.linux import permissions, safe_open, subprocesses
 from borg_lvm.linux.signals import Signals
-from borg_lvm.log import Log
-from borg_lvm.reporting import prometheus
-from borg_lvm.reporting.prometheus import News
-from borg_lvm.session.recorder import RunResult, ended
-from borg_lvm.state import history
+from borg_lvm.records import dataclass
+from borg_lvm.reporting.terminal import shown
+
+if TYPE_CHECKING:
+    from borg_lvm.config.schema import Settings
+    from borg_lvm.config.sections import Notification
+    from borg_lvm.log import Log
+    from borg_lvm.reporting.prometheus import News
+    from borg_lvm.session.recorder import RunResult
 
 LARGEST = 1 << 20
+DRILL = "drill"
+"""What stands for the program in what is reported of a drill, and where the certificate of one has its id."""
 
 
 @dataclass
 class Notice:
     """What is to be notified of: how a run has ended, if it came to begin at all."""
 
-    result: RunResult = field(default_factory=lambda: RunResult(0))
+    result: RunResult | None = None
 
 
 @contextmanager
-def notifying(settings: Settings, program: str, log: Log) -> Iterator[Notice]:
-    """Report the result of a run in the block, also when it is refused, to the commands that are configured, if any."""
+def notifying(settings: Settings, program: str, log: Log, *, drill: bool = False) -> Iterator[Notice]:
+    """Report the result of a run in the block, also when it is refused, to the commands that are configured, if any.
+
+    Or of a `drill`, whose certificate is kept when the block ends, and whose `program` is `DRILL`.
+    """
     notice = Notice()
     error: BaseException | None = None
     try:
@@ -45,56 +53,98 @@ def notifying(settings: Settings, program: str, log: Log) -> Iterator[Notice]:
     finally:
         if settings.metrics or settings.notify:
             with Signals():  # whoever wants us to end now gets what the run has earned, when this is done
-                _tell(_news(notice.result, program, error), settings, log)
+                _tell(_news(notice.result, program, error), settings, log, drill=drill)
 
 
-def _news(result: RunResult, program: str, error: BaseException | None) -> News:
-    if (made := result.certificate) and not isinstance(error, LockedError):
-        message = made["error"]["message"] if made["error"] else ""
+def _news(result: RunResult | None, program: str, error: BaseException | None) -> News:
+    from borg_lvm.reporting.prometheus import News
+    from borg_lvm.session.recorder import ended
+
+    if (certificate := result.certificate if result else None) and not isinstance(error, LockedError):
+        message = certificate["error"]["message"] if certificate["error"] else ""
+        name = certificate["command"]["program"] if "command" in certificate else program
         return News(
-            made["result"], made["status"], made["end"], made["host"], made["command"]["program"], message, made
+            certificate["result"],
+            certificate["status"],
+            certificate["end"],
+            certificate["host"],
+            name,
+            message,
+            certificate,
         )
-    ending = ended(result.status, error)
+    ending = ended(result.status if result else 0, error)
     return News(
         "failure" if ending.status else "success", ending.status, ending.end, ending.host, program, ending.message
     )
 
 
-def _tell(news: News, settings: Settings, log: Log) -> None:
+def _tell(news: News, settings: Settings, log: Log, *, drill: bool) -> None:
     try:
         if settings.metrics:
-            _write_metrics(news, settings.metrics, log)
-        for one in settings.notify:
-            if news.result in one.results:
-                _notify(news, one, log)
+            name = os.path.basename(settings.metrics).removesuffix(".prom")
+            _write_metrics(lambda previous: _text(news, previous, name, drill=drill), settings.metrics, log)
+        for notification in settings.notify:
+            if news.result in notification.results:
+                _notify(news, notification, log)
     except Exception as error:
         log.warning(f"the result of the run could not be reported: {type(error).__name__}: {error}")
 
 
-def _write_metrics(news: News, path: str, log: Log) -> None:
+def _write_metrics(text: Callable[[str], str], path: str, log: Log) -> None:
     """Put the new file in the place of the old one, so that nobody ever reads half of it."""
-    new = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}")
+    name = os.path.basename(path)
+    new = f".{name}.{os.getpid()}"
     try:
-        data = _text(news, path).encode()
-        with suppress(FileNotFoundError):
-            os.unlink(new)
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            with open(fd, "wb") as file:
-                os.fchmod(fd, 0o644)
-                file.write(data)
-            os.replace(new, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(new)
-            raise
+        with _directory(os.path.dirname(path)) as folder:
+            data = text(_previous(name, folder)).encode()
+            with suppress(FileNotFoundError):
+                os.unlink(new, dir_fd=folder)
+            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=folder)
+            try:
+                with open(fd, "wb") as file:
+                    os.fchmod(fd, 0o644)
+                    file.write(data)
+                os.replace(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(new, dir_fd=folder)
+                raise
     except OSError as error:
         log.warning(f"the metrics cannot be written to {path}: {error.strerror}; the backup is not concerned")
 
 
-def _text(news: News, path: str) -> str:
-    """Return the new metrics; what the old file does not tell is looked up in the history, once."""
-    previous = _previous(path)
+@contextmanager
+def _directory(path: str) -> Iterator[int]:
+    """Have the directory of the metrics open. Raises: OSError.
+
+    It is its exporter's, often, and so may be what it lies in: no link is followed then, which could lead anywhere.
+    """
+    theirs = permissions.changeable_by_others(path, permissions.Owner(0))
+    if any(one.path != os.path.realpath(path) for one in theirs):  # they can change the way to it
+        fd = safe_open.opened(path, flags=safe_open.FOLDER)
+    else:
+        fd = os.open(path, safe_open.FOLDER | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _text(news: News, previous: str, backup: str, *, drill: bool) -> str:
+    """Return the new metrics: those of the last run, and of the last drills, for the file that is named `backup`."""
+    from borg_lvm.reporting import prometheus
+    from borg_lvm.reporting.drills import metrics
+    from borg_lvm.state import drills
+
+    text = metrics.appended(previous if drill else _of_run(news, previous), drills.certificates())
+    return prometheus.labelled(text, backup)
+
+
+def _of_run(news: News, previous: str) -> str:
+    """Return the metrics of a run; what the old file does not tell is looked up in the history, once."""
+    from borg_lvm.reporting import prometheus
+    from borg_lvm.state import history
+
     if prometheus.last_saved(previous) is None:
         with suppress(BorgLvmError, OSError, LookupError, TypeError, ValueError):
             past = [record.certificate for record in history.records() if record.certificate]
@@ -102,29 +152,35 @@ def _text(news: News, path: str) -> str:
     return prometheus.text(news, previous)
 
 
-def _previous(path: str) -> str:
+def _previous(name: str, folder: int) -> str:
     """Return what the file holds; nothing if there is none, or it is none of ours."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError:
         return ""
     with open(fd, "rb") as file:
         return (file.read(LARGEST) or b"").decode("utf-8", "replace")
 
 
-def _notify(news: News, one: Notification, log: Log) -> None:
+def _notify(news: News, notification: Notification, log: Log) -> None:
     """Run a command with what there is to tell in its environment, and the certificate on its standard input."""
-    made = news.certificate
+    certificate = news.certificate
     environment = {
         "BORG_LVM_RESULT": news.result,
         "BORG_LVM_STATUS": str(news.status),
         "BORG_LVM_HOST": news.host,
         "BORG_LVM_PROGRAM": news.program,
-        "BORG_LVM_MESSAGE": news.message.replace("\0", ""),
-        "BORG_LVM_RUN": made["run"] if made else "",
-        "BORG_LVM_ARCHIVE": (made["archive"] if made else "") or "",
+        "BORG_LVM_MESSAGE": shown(news.message),  # a name with a line break in it would be a header of a mail
+        "BORG_LVM_RUN": (certificate["run"] if certificate else "") or "",
+        "BORG_LVM_DRILL": certificate.get(DRILL, "") if certificate else "",
+        "BORG_LVM_ARCHIVE": (certificate["archive"] if certificate else "") or "",
     }
     try:
-        subprocesses.run(one.command, stdin=json.dumps(made).encode() + b"\n", timeout=one.timeout, env=environment)
+        subprocesses.run(
+            notification.command,
+            stdin=json.dumps(certificate).encode() + b"\n",
+            timeout=notification.timeout,
+            env=environment,
+        )
     except subprocesses.ProgramError as error:  # its arguments may hold secrets
         log.warning("\n".join([f"a notification could not be sent: {error.brief}", *error.details]))

@@ -6,13 +6,13 @@ fails no backup.
 
 from __future__ import annotations
 
+import os
 import signal
-import socket
 import time
-from dataclasses import dataclass, field
 
 from borg_lvm.errors import BUG_STATUS, BorgLvmError, LockedError
 from borg_lvm.log import Log
+from borg_lvm.records import dataclass, field
 from borg_lvm.reporting import certificate
 from borg_lvm.reporting.certificate import Certificate, Ending
 from borg_lvm.reporting.outcome import Outcome, Phase
@@ -22,7 +22,7 @@ from borg_lvm.state import history
 
 def ended(status: int, error: BaseException | None = None) -> Ending:
     """Return how a run ends now: with the status of its command, or with an error that decides it."""
-    host, now = socket.gethostname(), time.time()
+    host, now = os.uname().nodename, time.time()
     if error is None:
         return Ending(host, now, status)
     if isinstance(error, BorgLvmError):

@@ -6,39 +6,37 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BUG_STATUS, BusyError, SnapshotError, SourceError
-from borg_lvm.linux import safe_open
+from borg_lvm.linux import namespaces, safe_open
 from borg_lvm.linux.signals import Signals
-from borg_lvm.log import Log
+from borg_lvm.plugins import wrappers
 from borg_lvm.proof import stage
-from borg_lvm.proof.process import Means
-from borg_lvm.quiesce import added_files
 from borg_lvm.quiesce.retry import Attempts
+from borg_lvm.records import dataclass, field
 from borg_lvm.reporting.outcome import Instant, Leftovers, Outcome, summary
-from borg_lvm.session import automounts, mark_tainted, recorder
+from borg_lvm.session import automounts, recorder
 from borg_lvm.session.recorder import Clock, RunResult
-from borg_lvm.session.survey import Survey
-from borg_lvm.snapshots import luks
 from borg_lvm.snapshots.monitor import Watcher, watching_over
 from borg_lvm.snapshots.provider import Growth, RunContext
 from borg_lvm.snapshots.providers import provider
 from borg_lvm.snapshots.take import Quiesced, Taker
 from borg_lvm.state import ledger, locks
-from borg_lvm.state.ledger import Ledger
-from borg_lvm.view import command, host_view
-from borg_lvm.view.command import Running
+from borg_lvm.view import command
 from borg_lvm.view.execute import Command
-from borg_lvm.view.host_view import HostView
 from borg_lvm.watchdog import client
-from borg_lvm.watchdog.client import Watchdog
 
 if TYPE_CHECKING:
+    from borg_lvm.config.schema import Settings
+    from borg_lvm.log import Log
     from borg_lvm.quiesce.coordinator import Applications
+    from borg_lvm.session.survey import Survey
+    from borg_lvm.state.ledger import Ledger
+    from borg_lvm.view.command import Running
+    from borg_lvm.view.host_view import HostView, ViewRequest
+    from borg_lvm.watchdog.client import Watchdog
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class RunRequest:
     cwd: str
     keep: bool = False
     applications: Applications | None = None
-    view: host_view.ViewRequest | None = None
+    view: ViewRequest | None = None
 
     @property
     def program(self) -> str:
@@ -77,7 +75,7 @@ def perform(surveyed: Survey, request: RunRequest, settings: Settings, log: Log)
 
 @dataclass
 class _Run:
-    """A run: what it is given, and what it holds while it goes on."""
+    """A run: what it is given, and what it holds while it goes on; `invocation` is its command, once that is known."""
 
     surveyed: Survey
     request: RunRequest
@@ -95,6 +93,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.clock = Clock(self.outcome)
         self.plan = self.surveyed.plan
+        self.invocation = self.surveyed.invocation
 
     def perform(self) -> int:
         """Do it all; return the command's exit status. Raises: BorgLvmError, with everything undone that can be."""
@@ -174,40 +173,53 @@ class _Run:
         """Do what is left to do with the snapshots themselves: files that a restore needs, LUKS."""
         self.clock.begin("view")
         if applications := self.request.applications:
+            from borg_lvm.quiesce import added_files
+
             applications.ask_again()
             added_files.put(self.plan, applications.added(), self.ledger)
             applications.close()
         _refuse_what_has_changed(self.surveyed)
-        self.leftovers.append(self.stack.enter_context(luks.opened(self.plan.copies, self.ledger)))
+        if any(copy.crypt for copy in self.plan.copies):
+            from borg_lvm.snapshots import luks
+
+            self.leftovers.append(self.stack.enter_context(luks.opened(self.plan.copies, self.ledger)))
 
     def _mount_view(self) -> Running | HostView:
         """Build the view, have applications look at their snapshots in it, and let the command go."""
         request, plan = self.request, self.plan
         look = partial(request.applications.verify, plan, self.signals) if request.applications else None
         if request.view:
+            from borg_lvm.view import host_view, page_cache
+
             view = host_view.mounted(request.view, plan, self.ledger, self.signals, self.log)
             mounted = self.stack.enter_context(view)
             if look:
                 mounted.verify(look)
+            if self._spares_page_cache():
+                self.stack.enter_context(page_cache.spared(mounted.shown(), namespaces.apart, self.log))
             return mounted
         moment = self.outcome.instants[0].begin if len(self.outcome.instants) == 1 else None
-        wanted = Command(request.argv, request.cwd, moment, look)
+        wanted = Command(request.argv, request.cwd, moment, look, self._spares_page_cache())
         return self.stack.enter_context(command.started(plan, wanted, self.ledger, self.signals, self.log))
+
+    def _spares_page_cache(self) -> bool:
+        """Whether what is read of the snapshots is dropped from the page cache: a script may read all of it twice."""
+        wanted = self.settings.snapshot.page_cache
+        return wanted == "drop" or (wanted == "auto" and bool(self.surveyed.reading.sources))
 
     def _monitor(self, running: Running | HostView) -> AbstractContextManager[Watcher]:
         """Watch the snapshots, and extend them."""
-        wishes = self.settings.snapshot
-        growth = Growth(wishes.grow, wishes.grow_pool, wishes.reserve)
+        settings = self.settings.snapshot
+        growth = Growth(settings.grow, settings.grow_pool, settings.reserve)
         is_read = running.is_read if self.surveyed.reading.reads_once else None
-        return watching_over(provider().monitors(self.context, growth), self.log, is_read)
+        return watching_over(provider().monitors(self.context, growth), self.log, running.began, is_read)
 
     def _wait(self, running: Running | HostView, monitor: Watcher) -> None:
         """Wait for the end of the command; note what it has seen, and how its snapshots fared."""
         outcome = self.outcome
         self.clock.begin("command")
-        outcome.begin, begin = time.time(), time.monotonic()
         outcome.status = running.wait(monitor)
-        outcome.seconds = time.monotonic() - begin
+        outcome.seconds, outcome.ran = time.monotonic() - running.began.monotonic, monitor.ran()
         outcome.kept = "snapshots kept" if self.request.keep else ""
         outcome.vanished, outcome.appeared = running.vanished(), running.appeared()
         outcome.fills = tuple(provider().fill(self.context, copy) for copy in self.plan.copies)
@@ -218,11 +230,19 @@ class _Run:
     def _prove(self, running: Running | HostView, monitor: Watcher) -> None:
         """Read back what the command has saved, while its view is there."""
         outcome = self.outcome
-        if not self.plan.proof or isinstance(running, HostView) or outcome.distrust():
+        if isinstance(running, command.Running):
+            asked = stage.of_run(self.plan, self.invocation)
+        else:
+            if running.ended and running.ended.argv:
+                self.invocation = wrappers.peel(running.ended.argv, running.ended.env, running.ended.cwd)
+            asked = stage.of_view(running, self.invocation, self.settings)
+        if not asked or outcome.distrust():
             return
+        from borg_lvm.proof.process import Means
+
         self.clock.begin("proof")
         means = Means(running.view, monitor, self.ledger, self.signals, self.log)
-        outcome.proof = stage.after(self.surveyed.invocation, self.settings.hooks, outcome, means)
+        outcome.proof = stage.after(asked, self.settings.hooks, outcome, means)
         self.clock.begin("release")
 
     def _end(self) -> None:
@@ -234,8 +254,8 @@ class _Run:
         for leftovers in self.leftovers:
             self.outcome.leftovers.add(leftovers)
         if self.outcome.leftovers:
-            told = ["not everything could be removed; later: borg-lvm clean", *self.outcome.leftovers]
-            self.log.warning("\n".join(told))
+            details = ["not everything could be removed; later: borg-lvm clean", *self.outcome.leftovers]
+            self.log.warning("\n".join(details))
         else:
             ledger.forget(self.plan.run_id)
 
@@ -243,9 +263,11 @@ class _Run:
         """Have the plugins mark what was saved from a lost snapshot."""
         outcome = self.outcome
         if outcome.distrust():
-            span = mark_tainted.Span.of(outcome)
+            from borg_lvm.session import mark_tainted
+
+            loss = mark_tainted.Loss.of(outcome)
             self.clock.begin("marking")
-            marked = mark_tainted.mark(self.settings.hooks, self.surveyed.invocation, self.settings.on_tainted, span)
+            marked = mark_tainted.mark(self.settings.hooks, self.invocation, self.settings.on_tainted, loss)
             outcome.marked, outcome.sound = marked.lines, marked.sound
             self.clock.begin("")
         for warning in outcome.warnings():

@@ -5,29 +5,29 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from borg_lvm.config.schema import Settings
 from borg_lvm.errors import LockedError, SourceError
 from borg_lvm.linux import namespaces
 from borg_lvm.machine import block_devices, lvm, mounts
 from borg_lvm.machine.paths import look, look_declared
-from borg_lvm.planning import application_data, consent, plan
-from borg_lvm.planning.application_data import Coverer, ProbedApplication
-from borg_lvm.planning.plan import Plan
-from borg_lvm.planning.view_layout import ROOT_HOLES, Resolved, Wanted, resolve, standing
+from borg_lvm.planning import consent, plan
+from borg_lvm.planning.view_layout import ROOT_LIVE, Resolved, Wanted, resolve, standing
 from borg_lvm.planning.volumes import SnapshotCandidate, Volumes
 from borg_lvm.plugins import elsewhere, manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
-from borg_lvm.proof import stage
-from borg_lvm.quiesce import added_files
-from borg_lvm.reporting.lifetime import lifetime
+from borg_lvm.records import dataclass
 from borg_lvm.session import automounts, command_sources, fscrypt, live_paths, snapshot_target, volume_facts
 from borg_lvm.snapshots.providers import provider
 from borg_lvm.state import history, locks
-from borg_lvm.state.history import History
-from borg_lvm.view import mounts as view_mounts
 from borg_lvm.view import path_watch
+
+if TYPE_CHECKING:
+    from borg_lvm.config.schema import Settings
+    from borg_lvm.planning.application_data import DataCoverage, ProbedApplication
+    from borg_lvm.planning.plan import Plan
+    from borg_lvm.state.history import History
 
 LOOK_AGAIN = 0.5
 """Seconds between two questions whether another run still holds a volume still."""
@@ -66,18 +66,21 @@ class Survey:
 
         Raises: SourceError when the data of one is not in this run as the configuration wants it.
         """
-        coverer = self.coverer()
-        covered = tuple(coverer.cover(one) for one in asked)
-        problems = [why for one, kept in zip(asked, covered, strict=True) for why in coverer.problems(one, kept)]
+        from borg_lvm.planning import application_data
+        from borg_lvm.quiesce import added_files
+
+        coverage = self.coverage()
+        covered = tuple(coverage.planned(one) for one in asked)
+        problems = [why for one, kept in zip(asked, covered, strict=True) for why in coverage.problems(one, kept)]
         problems += application_data.too_late(covered)
         problems += added_files.refusals(asked, covered, self.plan.copies)
         if problems:
             words = "an application's data is not in this run as it must be; nothing was done"
             raise SourceError(words, details=tuple(problems))
-        made = self._with_last(application_data.logs(covered))
+        plan = self._with_last(application_data.logs(covered))
         notes = (*self.plan.notes, *left_out)
-        made = replace(made, applications=covered, notes=notes, seen=self.plan.seen, ways=self.plan.ways)
-        return replace(self, plan=made)
+        plan = replace(plan, applications=covered, notes=notes, seen=self.plan.seen, ways=self.plan.ways)
+        return replace(self, plan=plan)
 
     def _with_last(self, logs: frozenset[str]) -> Plan:
         """Return the plan with these volumes held last."""
@@ -85,13 +88,17 @@ class Survey:
             return self.plan
         return self.planned(logs)
 
-    def coverer(self) -> Coverer:
+    def coverage(self) -> DataCoverage:
         """Return what judges which of an application's data is in this run."""
-        volumes = {laid.target: self.plan.copies[laid.copy].origin.full_name for laid in self.plan.covers}
-        return Coverer(self.resolved, mounts.Table(mounts.read()), volumes, self.plan.consistency)
+        from borg_lvm.planning.application_data import DataCoverage
+
+        volumes = {one.target: self.plan.copies[one.copy].origin.full_name for one in self.plan.view_mounts}
+        return DataCoverage(self.resolved, mounts.Table(mounts.read()), volumes, self.plan.consistency)
 
     def with_proof(self, settings: Settings) -> Survey:
         """Return the survey with what is read back of what the command saves. Raises: SourceError if it cannot be."""
+        from borg_lvm.proof import stage
+
         dry_run = self.reading.dry_run
         proven = stage.planned(self.plan, self.invocation, settings.hooks, settings.prove, dry_run=dry_run)
         return replace(self, plan=proven)
@@ -126,15 +133,15 @@ def survey(question: Question, settings: Settings) -> Survey:
     resolved = _resolved(question, command, wanted, table)
     past = history.read()
     planner = _planner(command, resolved, settings, past)
-    made = planner.planned()  # what is wrong with a path is said before what is at it
-    snapshot_target.refuse_missing(made.copies)
-    made = replace(
-        made, seen=path_watch.identities(resolved), ways={one.given: path_watch.way(one) for one in wanted.sources}
+    plan = planner.planned()  # what is wrong with a path is said before what is at it
+    snapshot_target.refuse_missing(plan.copies)
+    plan = replace(
+        plan, seen=path_watch.identities(resolved), ways={one.given: path_watch.way(one) for one in wanted.sources}
     )
-    with path_watch.watching(view_mounts.lasting(made)):
+    with path_watch.watching(path_watch.lasting(plan)):
         pass  # as the command's start does: what is missing for it is said before anything is done
     return Survey(
-        plan=made,
+        plan=plan,
         planned=planner.planned,
         inventory=planner.volumes.inventory,
         make=_folders_to_make(wanted, resolved),
@@ -194,7 +201,7 @@ def _wanted(command: _Command, settings: Settings, table: mounts.Table) -> Wante
         excluded=reading.excluded if command.as_read else (),
         live_types=settings.live_types,
         skip_missing=settings.missing_sources == "skip",
-        links={path: os.path.realpath(path) for path, _ in ROOT_HOLES if os.path.islink(path)},
+        links={path: os.path.realpath(path) for path, _ in ROOT_LIVE if os.path.islink(path)},
     )
 
 
@@ -210,14 +217,14 @@ def _resolved(question: Question, command: _Command, wanted: Wanted, table: moun
     command_sources.refuse_standard_input(resolved)
     beside = consent.unwritable(resolved, [(look(live.path), live) for live in reading.writes_beside])
     resolved = replace(resolved, problems=(*resolved.problems, *beside))
-    return consent.unread(wanted, fscrypt.with_encrypted(resolved), table)
+    return consent.unread(wanted, volume_facts.with_held_up(fscrypt.with_encrypted(resolved)), table)
 
 
 @dataclass(frozen=True)
 class _Planner:
     """Makes the plan of a run, anew if it must be, from what was seen."""
 
-    wishes: plan.Wishes
+    settings: plan.PlanSettings
     resolved: Resolved
     sources: tuple[str, ...]
     volumes: Volumes
@@ -227,18 +234,20 @@ class _Planner:
 
     def planned(self, logs: frozenset[str] = frozenset()) -> Plan:
         """Return the plan, with these volumes (`vg/lv`) held last. Raises: SourceError."""
-        made = plan.make(replace(self.wishes, logs=logs), self.resolved, self.sources, self.volumes, self.minors)
-        runs = (self.past.volumes.get(copy.origin.uuid, ()) for copy in made.copies)
-        return replace(made, notes=(*made.notes, *self.reading.notes), lifetime=lifetime(self.reading, runs))
+        from borg_lvm.reporting.lifetime import lifetime
+
+        planned = plan.make(replace(self.settings, logs=logs), self.resolved, self.sources, self.volumes, self.minors)
+        runs = (self.past.volumes.get(copy.origin.uuid, ()) for copy in planned.copies)
+        return replace(planned, notes=(*planned.notes, *self.reading.notes), lifetime=lifetime(self.reading, runs))
 
 
 def _planner(command: _Command, resolved: Resolved, settings: Settings, past: History) -> _Planner:
     """Ask for the volumes, and for all that a plan needs to know of them. Raises: LockedError, ProgramError."""
-    devices = [cover.mount.device for cover in resolved.covers]
+    devices = [frozen_path.mount.device for frozen_path in resolved.frozen]
     with volume_facts.speeds(devices) as speeds:
-        volumes = _looked(devices, settings) if resolved.covers else Volumes((), {})
+        volumes = _looked(devices, settings) if resolved.frozen else Volumes((), {})
     found = _found(resolved, volumes)
-    wishes = plan.Wishes(
+    wanted = plan.PlanSettings(
         run_id=new_run_id(),
         size=settings.snapshot.size,
         known=volume_facts.known(found, settings, past, speeds),
@@ -246,9 +255,9 @@ def _planner(command: _Command, resolved: Resolved, settings: Settings, past: Hi
         consistency=settings.consistency,
         key_files=volume_facts.key_sources(found, settings),
         external_journals=volume_facts.external_journals(found),
+        places=volume_facts.places(settings, volumes.inventory.groups.values()),
     )
-    minors = block_devices.taken_minors()
-    return _Planner(wishes, resolved, command.sources, volumes, minors, command.reading, past)
+    return _Planner(wanted, resolved, command.sources, volumes, block_devices.taken_minors(), command.reading, past)
 
 
 def _needed(reading: Reading) -> Iterator[LivePath]:
@@ -262,9 +271,9 @@ def _needed(reading: Reading) -> Iterator[LivePath]:
 
 def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:
     """Return the folders that the command would make itself, if the view let it."""
-    holes = {hole.path for hole in resolved.holes}
+    live_paths = {live_path.path for live_path in resolved.live_paths}
     return tuple(
-        seen.real for seen, live in wanted.needed if live.make and seen.kind == "missing" and seen.real in holes
+        seen.real for seen, live in wanted.needed if live.make and seen.kind == "missing" and seen.real in live_paths
     )
 
 
@@ -278,15 +287,14 @@ def _looked(devices: Sequence[str], settings: Settings) -> Volumes:
         volumes = provider().look(devices, settings.command_timeout)
         try:
             locks.refuse_held(volumes.suspended(), settings.lock_wait)
+            return volumes
         except LockedError:
             if time.monotonic() >= end:
                 raise
             time.sleep(LOOK_AGAIN)
-            continue
-        return volumes
 
 
 def _found(resolved: Resolved, volumes: Volumes) -> list[tuple[mounts.Mount, SnapshotCandidate]]:
-    """Return what can be snapshotted of the covers, with its mount; the plan says why the rest cannot."""
-    answers = [(cover.mount, volumes.find(cover.mount)) for cover in resolved.covers]
+    """Return what can be snapshotted of the frozen paths, with its mount; the plan says why the rest cannot."""
+    answers = [(frozen_path.mount, volumes.find(frozen_path.mount)) for frozen_path in resolved.frozen]
     return [(mount, answer) for mount, answer in answers if not isinstance(answer, str)]

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from borg_lvm.config.schema import Settings
+from borg_lvm.config.size import chunk_bytes
 from borg_lvm.linux import safe_open
-from borg_lvm.machine import block_devices, ext_superblock, lvm, mounts
+from borg_lvm.machine import block_devices, lvm, mounts
+from borg_lvm.machine.lvm_groups import Group
+from borg_lvm.planning import file_systems
 from borg_lvm.planning.snapshot_size import Known
+from borg_lvm.planning.space.chunk_size import Writes
+from borg_lvm.planning.space.physical_volumes import TAG, Places
+from borg_lvm.planning.view_layout import Resolved
 from borg_lvm.planning.volumes import SnapshotCandidate
-from borg_lvm.snapshots import luks
 from borg_lvm.state.history import History
 
 
 @contextmanager
 def speeds(devices: Sequence[str]) -> Iterator[dict[str, float]]:
     """Give how many bytes per second are written to each device (`major:minor`) while the block goes on."""
-    found: dict[str, float] = {}
+    speed: dict[str, float] = {}
     before, begin = {device: block_devices.written(device) for device in devices}, time.monotonic()
-    yield found
+    yield speed
     seconds = max(0.01, time.monotonic() - begin)
-    found |= {device: max(0, block_devices.written(device) - count) / seconds for device, count in before.items()}
+    speed |= {device: max(0, block_devices.written(device) - count) / seconds for device, count in before.items()}
 
 
 def known(
@@ -33,18 +40,53 @@ def known(
 ) -> Known:
     """Gather what else decides on the sizes of snapshots."""
     mounted = {one.volume.uuid: mount for mount, one in found}
+    entries = settings.snapshot.volumes
+    numbers = {
+        one.volume.uuid: _device(f"/dev/mapper/{lvm.dm_name(one.volume.vg, one.volume.name)}") for _, one in found
+    }
     return Known(
-        sizes={entry.volume: entry.size for entry in settings.snapshot.volumes},
+        sizes={entry.volume: entry.size for entry in entries if entry.size},
         minimum=settings.snapshot.minimum,
         maximum=settings.snapshot.maximum,
         past=past.volumes,
         speeds={uuid: speeds[mount.device] for uuid, mount in mounted.items()},
         used={uuid: safe_open.used(mount.path) for uuid, mount in mounted.items() if mount.fstype != mounts.RAW},
+        writes={uuid: Writes(*block_devices.writes(number)) for uuid, number in numbers.items()},
+        rotational=frozenset(uuid for uuid, number in numbers.items() if block_devices.is_rotational(number)),
+        chunk=chunk_bytes(settings.snapshot.chunk),
+        chunks={entry.volume: chunk_bytes(entry.chunk) for entry in entries if entry.chunk},
     )
+
+
+def places(settings: Settings, groups: Iterable[Group]) -> Places:
+    """Return on which physical volumes the space of snapshots is to lie, by the names that LVM has for them."""
+    wanted = settings.snapshot
+    own = {entry.volume: entry.physical_volumes for entry in wanted.volumes if entry.physical_volumes is not None}
+    given = {name for names in (wanted.physical_volumes, *own.values()) for name in names if not name.startswith(TAG)}
+    if not given:
+        return Places(wanted.physical_volumes, own)
+    by_number = {_device(disk.name): disk.name for group in groups for disk in (*group.disks, *group.others)}
+    known = {name: by_number.get(_device(name), name) for name in given}
+
+    def named(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(known.get(name, name) for name in names)
+
+    return Places(named(wanted.physical_volumes), {volume: named(names) for volume, names in own.items()})
+
+
+def _device(name: str) -> str:
+    """Return the number (`major:minor`) of a device of any name below /dev; nothing if there is none of that name."""
+    try:
+        number = safe_open.own_device_number(name)
+    except OSError:
+        return ""
+    return f"{os.major(number)}:{os.minor(number)}"
 
 
 def external_journals(found: Sequence[tuple[mounts.Mount, SnapshotCandidate]]) -> frozenset[str]:
     """Return the devices of the file systems whose journal is on another one. The table of mounts does not tell."""
+    from borg_lvm.machine import ext_superblock  # a refused command line does without it
+
     devices = set()
     for mount, one in found:
         if mount.fstype in ext_superblock.FAMILY:
@@ -53,6 +95,25 @@ def external_journals(found: Sequence[tuple[mounts.Mount, SnapshotCandidate]]) -
                 if ext_superblock.journal(f"/dev/mapper/{name}").elsewhere:
                     devices.add(mount.device)
     return frozenset(devices)
+
+
+def with_held_up(resolved: Resolved) -> Resolved:
+    """Return the same with a problem for each btrfs of which a freeze would have to wait, and all writers with it."""
+    points = {one.mount.device: one.mount.path for one in resolved.frozen if one.mount.fstype == mounts.BTRFS}
+    if not points:
+        return resolved
+    from borg_lvm.linux import btrfs
+
+    problems = []
+    for path in points.values():
+        with suppress(OSError), safe_open.path(path) as point:  # if it is gone, others say so
+            fd = safe_open.reopened(point, os.O_RDONLY)
+            try:
+                if why := btrfs.held_up(fd):
+                    problems.append(file_systems.held_up(path, why, file_systems.HELD_UP))
+            finally:
+                os.close(fd)
+    return replace(resolved, problems=(*resolved.problems, *problems))
 
 
 def key_sources(found: Sequence[tuple[mounts.Mount, SnapshotCandidate]], settings: Settings) -> dict[str, str]:
@@ -65,6 +126,8 @@ def key_sources(found: Sequence[tuple[mounts.Mount, SnapshotCandidate]], setting
     for _, one in found:
         name = one.volume.full_name
         if one.crypt and name not in sources:
+            from borg_lvm.snapshots import luks
+
             source = luks.key_source(one.crypt.name, configured.get(name, ""))
             if source is not None:
                 sources[name] = source

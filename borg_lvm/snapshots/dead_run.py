@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from borg_lvm.planning.ownership import Known
-from borg_lvm.state import ledger
+from borg_lvm.records import dataclass, field
+
+if TYPE_CHECKING:
+    from borg_lvm.state import ledger
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Dead:
         """Return one fact of all the ledger's steps of a name, each once."""
         if self.entry is None:
             return []
-        return list(dict.fromkeys(str(found[fact]) for found in self.entry.named(step)))
+        return list(dict.fromkeys(str(line[fact]) for line in self.entry.named(step)))
 
 
 def known(entry: ledger.Entry | None) -> Known:

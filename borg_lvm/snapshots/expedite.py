@@ -41,9 +41,9 @@ def ready(watch: Watchdog, ledger: Ledger) -> Iterator[int | None]:
             with suppress(BorgLvmError):  # a full /run
                 ledger.write("unexpedited")
     finally:
-        for one in (fd, lock):
-            if one is not None:
-                os.close(one)
+        for opened in (fd, lock):
+            if opened is not None:
+                os.close(opened)
 
 
 def switch(fd: int | None, value: bytes) -> None:

@@ -1,4 +1,6 @@
-"""Opening the snapshot of a LUKS volume, read-only, without a prompt and without a key in any argument.
+"""Opening the snapshot of a LUKS volume, without a prompt and without a key in any argument.
+
+Read-only, unless there is a btrfs in it, which gets another id (`lvm/btrfs_copy.py`).
 
 Two ways. The kernel gives the table of the running mapping with its key (LUKS1, or LUKS2 opened without the
 kernel's keyring): the same table is loaded over the snapshot, through standard input. Else a key file opens it.
@@ -8,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import permissions, subprocesses
+from borg_lvm.machine.mounts import BTRFS
 from borg_lvm.machine.paths import look
 from borg_lvm.planning.plan import Snapshot
+from borg_lvm.records import dataclass
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.state.ledger import Ledger
 
@@ -71,14 +74,14 @@ def crypttab(text: str | None = None) -> Mapping[str, KeyFile]:
 
     Left out are a key on another device (`/key:LABEL=stick`) and an argument for a script (`keyscript=`).
     """
-    found = {}
+    entries = {}
     for name, path, options in _entries(text):
         script = any(option.startswith("keyscript=") for option in options)
         if script or ":" in path or not path.startswith("/") or path.startswith("/dev/"):
             continue
         passed = tuple(f"--{option}" for option in options if option.startswith(("keyfile-offset=", "keyfile-size=")))
-        found[name] = KeyFile(path, passed)
-    return found
+        entries[name] = KeyFile(path, passed)
+    return entries
 
 
 def headers(text: str | None = None) -> Mapping[str, str]:
@@ -133,18 +136,19 @@ def opened(copies: tuple[Snapshot, ...], ledger: Ledger) -> Iterator[Leftovers]:
 
 def _open(copy: Snapshot) -> None:
     assert copy.crypt
+    mode = [] if copy.fstype == BTRFS else ["--readonly"]
     if copy.key_file == FROM_KERNEL:
         fields = _table(copy.crypt.name)
         if not _has_key(fields):
             raise SnapshotError(f"the kernel does not give the key of {copy.crypt.name} any more")
         fields[6] = copy.volume_device
         table = " ".join(fields).encode()
-        subprocesses.run(["dmsetup", "create", copy.crypt_name, "--readonly"], stdin=table)
+        subprocesses.run(["dmsetup", "create", copy.crypt_name, *mode], stdin=table)
         return
     entry = crypttab().get(copy.crypt.name)
     options = entry.options if entry and entry.path == copy.key_file else ()
     header = ["--header", path] if (path := _header(copy.crypt.name)) else []
-    argv = ["cryptsetup", "open", "--readonly", "--batch-mode", "--key-file", copy.key_file, *options, *header]
+    argv = ["cryptsetup", "open", *mode, "--batch-mode", "--key-file", copy.key_file, *options, *header]
     subprocesses.run([*argv, copy.volume_device, copy.crypt_name])
 
 

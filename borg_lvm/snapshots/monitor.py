@@ -9,14 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from borg_lvm.errors import BorgLvmError
-from borg_lvm.linux.subprocesses import Steps
-from borg_lvm.log import Log
 from borg_lvm.planning import growth_policy
-from borg_lvm.planning.growth_policy import FillHistory, PoolStatistics, SnapshotStatistics
-from borg_lvm.snapshots.provider import Monitored, Monitors
+from borg_lvm.plugins.backup_command import Span
+from borg_lvm.records import dataclass
+
+if TYPE_CHECKING:
+    from borg_lvm.linux.subprocesses import Steps
+    from borg_lvm.log import Log
+    from borg_lvm.planning.growth_policy import FillHistory, PoolStatistics, SnapshotStatistics
+    from borg_lvm.snapshots.provider import Monitored, Monitors
 
 AGAIN = 10.0
 """Seconds after which growing is tried again when it was not possible or failed."""
@@ -44,46 +48,77 @@ class Moment:
         return abs((other.time - self.time) - (other.monotonic - self.monotonic)) < CLOCK_STEP
 
 
+class TimesShown:
+    """The times of day that the clock shows, as it is looked at now and then: a new stretch wherever it was set."""
+
+    def __init__(self, began: Moment) -> None:
+        self._last = began
+        self._stretches = [(began.time, began.time)]
+
+    @property
+    def count(self) -> int:
+        """How many stretches there are: one more than the times that the clock was set."""
+        return len(self._stretches)
+
+    def note(self, now: Moment) -> None:
+        """Go on to this moment."""
+        begin, _ = self._stretches[-1]
+        if now.agrees(self._last):
+            self._stretches[-1] = begin, now.time
+        else:  # at some time since the last look: until then it may have shown the one, since then the other
+            lasted = now.monotonic - self._last.monotonic
+            self._stretches[-1] = begin, self._last.time + lasted
+            self._stretches.append((now.time - lasted, now.time))
+        self._last = now
+
+    def span(self) -> Span:
+        """Return them."""
+        (begin, end), *then = self._stretches
+        return Span(begin, end, tuple(then))
+
+
 class Watcher:
     """Watches the snapshots of one run. `over`: why the command must end, empty while it may go on.
 
     `is_read` tells whether a process reads a snapshot now, of a command that does it once: while it says no, the loss
-    of one does not end the command.
+    of one does not end the command. It began at `began`.
     `sound_until` is when all snapshots were seen to be right last (Unix time).
     """
 
-    def __init__(self, monitors: Monitors, log: Log, is_read: Callable[[], bool] | None = None) -> None:
+    def __init__(self, monitors: Monitors, log: Log, began: Moment, is_read: Callable[[], bool] | None = None) -> None:
         self._snapshots, self._parts = monitors.snapshots, monitors.pools
         self._watched: Sequence[Monitored] = [*self._snapshots, *self._parts]
         self._growing: Steps[None] | None = None
         self._log = log
         self._is_read = is_read
         self._spared = False
-        self._right = Moment.now()
+        self._right = began
+        self._times = TimesShown(began)
+        self._set = self._times.count
         self.over = ""
 
     def look(self) -> float:
         """Look at everything, have grow what must, and return in how many seconds to look again."""
-        moment = Moment.now()
-        found = [(why, one.must_end) for one in self._watched if (why := one.look(moment.monotonic))]
-        if not found:
-            self._right = moment
+        moment = self._now()
+        troubles = [(why, one.must_end) for one in self._watched if (why := one.look(moment.monotonic))]
+        if not troubles:
+            self._right, self._set = moment, self._times.count
         elif not self.over:
-            self._judge(found)
+            self._judge(troubles)
         if not self.over:
             self._grow_one(moment.monotonic)
         self._go_on()
         return growth_policy.pause(_courses(self._snapshots), _courses(self._parts))
 
-    def _judge(self, found: Sequence[tuple[str, bool]]) -> None:
+    def _judge(self, troubles: Sequence[tuple[str, bool]]) -> None:
         """End the command, unless all that is wrong is that a snapshot is lost that nobody reads."""
-        must_end = [why for why, must in found if must]
+        must_end = [why for why, must in troubles if must]
         if must_end or not self._is_read or self._is_read():
-            self.over = (must_end or [why for why, _ in found])[0]
+            self.over = (must_end or [why for why, _ in troubles])[0]
             self._log.warning(f"{self.over}: the command is ended")
         elif not self._spared:
             self._spared = True
-            self._log.warning(f"{found[0][0]}: no process reads it, so the command goes on until one does")
+            self._log.warning(f"{troubles[0][0]}: no process reads it, so the command goes on until one does")
 
     @property
     def sound_until(self) -> float:
@@ -91,7 +126,18 @@ class Watcher:
 
         0 if the clock has been set since: then times that programs have written down prove nothing.
         """
-        return self._right.time if self._right.agrees(Moment.now()) else 0.0
+        self._now()
+        return self._right.time if self._set == self._times.count else 0.0
+
+    def ran(self) -> Span:
+        """Return when the command has run, which ends now."""
+        self._now()
+        return self._times.span()
+
+    def _now(self) -> Moment:
+        moment = Moment.now()
+        self._times.note(moment)
+        return moment
 
     def stories(self) -> tuple[SnapshotStatistics, ...]:
         """Return what has become of each snapshot, in the order of the plan."""
@@ -139,9 +185,9 @@ def _courses(watched: Sequence[Monitored]) -> list[FillHistory]:
 
 
 @contextmanager
-def watching_over(monitors: Monitors, log: Log, is_read: Callable[[], bool] | None) -> Iterator[Watcher]:
+def watching_over(monitors: Monitors, log: Log, began: Moment, is_read: Callable[[], bool] | None) -> Iterator[Watcher]:
     """Give a watcher; in the end what it has begun is finished."""
-    watcher = Watcher(monitors, log, is_read)
+    watcher = Watcher(monitors, log, began, is_read)
     try:
         yield watcher
     finally:

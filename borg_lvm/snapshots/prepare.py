@@ -12,8 +12,10 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from borg_lvm.errors import SnapshotError
-from borg_lvm.linux import safe_open, syscalls
+from borg_lvm.errors import BusyError, SnapshotError
+from borg_lvm.linux import btrfs, safe_open, syscalls
+from borg_lvm.machine.mounts import BTRFS
+from borg_lvm.planning import file_systems
 from borg_lvm.planning.plan import Plan, Snapshot
 
 
@@ -56,9 +58,12 @@ def frozen_by_others(group: Sequence[Snapshot], fds: Sequence[int]) -> list[str]
     """Freeze what we are to freeze for a moment; return the mount points of what somebody else has frozen.
 
     There is no other way to ask the kernel. In the window it would be too late: the watchdog thaws whatever is frozen
-    there. Raises: OSError when a file system cannot be frozen at all.
+    there. Raises: OSError when a file system cannot be frozen at all; BusyError when that would wait for long.
     """
-    found = []
+    frozen = []
+    for copy, fd in zip(group, fds, strict=True):
+        if copy.fstype == BTRFS and (why := btrfs.held_up(fd)):
+            raise held_up(copy, why)
     for copy, fd in zip(group, fds, strict=True):
         if copy.hold == "freeze":
             try:
@@ -66,10 +71,18 @@ def frozen_by_others(group: Sequence[Snapshot], fds: Sequence[int]) -> list[str]
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
-                found.append(copy.mounted_at)
+                frozen.append(copy.mounted_at)
             else:
                 syscalls.thaw(fd)
-    return found
+    return frozen
+
+
+def held_up(copy: Snapshot, why: str) -> BusyError:
+    """Return the error for a btrfs that is not frozen now, because of what is under way on it."""
+    return BusyError(
+        file_systems.held_up(copy.mounted_at, why, "nothing was frozen"),
+        remedy=file_systems.HELD_UP,
+    )
 
 
 def write_out(group: Sequence[Snapshot], fds: Sequence[int]) -> None:

@@ -18,23 +18,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from borg_lvm.config.size import Size
-from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.linux.processes import Process
-from borg_lvm.linux.signals import Signals
-from borg_lvm.linux.subprocesses import Steps
-from borg_lvm.log import Log
-from borg_lvm.machine.lvm import Volume
-from borg_lvm.planning.growth_policy import FillHistory, PoolStatistics, SnapshotStatistics
-from borg_lvm.planning.plan import Plan, Snapshot
-from borg_lvm.planning.volumes import Volumes
-from borg_lvm.reporting.outcome import Leftovers
-from borg_lvm.snapshots.dead_run import Dead
-from borg_lvm.state.ledger import Ledger
-from borg_lvm.watchdog.client import Watchdog
+from borg_lvm.records import dataclass
+
+if TYPE_CHECKING:
+    from borg_lvm.config.size import Size
+    from borg_lvm.linux.device_mapper import Fill
+    from borg_lvm.linux.processes import Process
+    from borg_lvm.linux.signals import Signals
+    from borg_lvm.linux.subprocesses import Steps
+    from borg_lvm.log import Log
+    from borg_lvm.machine.lvm import Volume
+    from borg_lvm.planning.growth_policy import FillHistory, PoolStatistics, SnapshotStatistics
+    from borg_lvm.planning.plan import Plan, Snapshot
+    from borg_lvm.planning.volumes import Volumes
+    from borg_lvm.reporting.outcome import Leftovers
+    from borg_lvm.snapshots.dead_run import Dead
+    from borg_lvm.state.ledger import Ledger
+    from borg_lvm.watchdog.client import Watchdog
 
 
 @dataclass(frozen=True)

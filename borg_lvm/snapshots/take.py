@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 from borg_lvm.errors import LateError, SnapshotError
-from borg_lvm.planning.plan import Snapshot
-from borg_lvm.reporting.outcome import Instant
 from borg_lvm.snapshots import expedite, io_uring, prepare, window
-from borg_lvm.snapshots.provider import Provider, RunContext
+
+if TYPE_CHECKING:
+    from borg_lvm.planning.plan import Snapshot
+    from borg_lvm.reporting.outcome import Instant
+    from borg_lvm.snapshots.provider import Provider, RunContext
 
 Quiesced = Callable[[], AbstractContextManager[None]]
 """Holds the applications of a run still for the length of a block."""
@@ -73,8 +76,8 @@ class Taker:
                     expedite.switch(switch, expedite.ON)
                     instant = window.take(holds)
                     expedite.switch(switch, expedite.OFF)
-            made = ready.prove()
-        for name, uuid in made.items():
+            uuids = ready.prove()
+        for name, uuid in uuids.items():
             run.ledger.write_made(name, uuid)
         return instant
 
@@ -84,11 +87,11 @@ class Taker:
             return
         prepare.write_out(group, fds)
         with self._written_down(), self._run.watchdog.window(self._run.deadline):
-            found = prepare.frozen_by_others(group, fds)
-        if found:
+            frozen = prepare.frozen_by_others(group, fds)
+        if frozen:
             raise SnapshotError(
-                f"{', '.join(found)}: somebody else has frozen it; nothing was done",
-                remedy="find out who, then: " + "; ".join(f"fsfreeze --unfreeze {path}" for path in found),
+                f"{', '.join(frozen)}: somebody else has frozen it; nothing was done",
+                remedy="find out who, then: " + "; ".join(f"fsfreeze --unfreeze {path}" for path in frozen),
             )
 
     def _write_down(self, group: Sequence[Snapshot]) -> None:
@@ -113,8 +116,8 @@ def _explained(fds: Sequence[int]) -> Iterator[None]:
     try:
         yield
     except LateError as error:
-        told = io_uring.told(prepare.devices(fds))
-        if told:
-            error.details += told
+        explanation = io_uring.told(prepare.devices(fds))
+        if explanation:
+            error.details += explanation
             error.remedy = f"{error.remedy}; {io_uring.REMEDY}"
         raise

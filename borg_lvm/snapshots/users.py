@@ -11,10 +11,12 @@ from contextlib import suppress
 from borg_lvm.linux import device_mapper, looking, namespaces, processes, safe_mount, syscalls
 from borg_lvm.linux.processes import Process
 from borg_lvm.log import Log
-from borg_lvm.machine import mounts
+from borg_lvm.machine import block_devices, mounts
+from borg_lvm.machine.block_devices import BlockDevice
 
 SETTLING = 1.0
 """Seconds in which a device's users go by themselves: udev looks at it, and what was killed is still ending."""
+_PF_KTHREAD = 0x00200000
 UNMOUNTING = 5.0
 """Seconds that unmounting in one namespace may take."""
 
@@ -34,31 +36,56 @@ def end_viewers(devices: Collection[int], log: Log, why: str) -> str:
 
 
 def _viewers(devices: Collection[int]) -> list[Process]:
-    spaces = _Spaces(devices)
-    showing = frozenset(looking.answers(spaces.show, list(spaces.pids)).yes)
+    """Return the processes that see one of the devices in another namespace than ours: there `mounted` has looked."""
+    spaces, ours = _Spaces(devices), namespaces.number()
+    others = [number for number, pids in spaces.pids.items() if number != ours and not all(map(_is_kernels, pids))]
+    showing = frozenset(looking.answers(spaces.show, others).yes)
     return processes.find(lambda pid: namespaces.number(pid) in showing) if showing else []
+
+
+def _is_kernels(pid: int) -> bool:
+    """Whether a process is a thread of the kernel's: one of them has devtmpfs to itself. proc_pid_stat(5), field 9."""
+    with suppress(OSError):  # it has ended
+        return bool(int(processes.stat_fields(pid)[6]) & _PF_KTHREAD)
+    return False
 
 
 def mounted(devices: Collection[int]) -> str:
     """Return a place where we, or the machine's first process, see one of these devices mounted, else nothing."""
-    numbers = _told(devices)
-    return _mounted(numbers, "/proc/self/mountinfo") or _mounted(numbers, "/proc/1/mountinfo")
+    marks = _told(devices)
+    return _mounted(marks, "/proc/self/mountinfo") or _mounted(marks, "/proc/1/mountinfo")
 
 
-def _mounted(numbers: Set[bytes], table: str, folder: int | None = None) -> str:
-    rows = _rows(numbers, table, folder)
+def _mounted(marks: Set[bytes], table: str, folder: int | None = None) -> str:
+    rows = _rows(marks, table, folder)
     return os.fsdecode(rows[0][4]) if rows else ""
 
 
-def _rows(numbers: Set[bytes], table: str, folder: int | None = None) -> list[list[bytes]]:
-    """Return the rows of a mount table that show one of these devices (`major:minor`)."""
+def _rows(marks: Set[bytes], table: str, folder: int | None = None) -> list[list[bytes]]:
+    """Return the rows of a mount table that show one of these devices, by what `_told` gives."""
     with open(os.open(table, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
         rows = (line.split(b" ", 5) for line in file)
-        return [row for row in rows if row[2] in numbers]
+        return [row for row in rows if row[2] in marks or (b" - btrfs " in row[5] and _source(row[5]) in marks)]
+
+
+def _source(rest: bytes) -> bytes:
+    return rest.partition(b" - btrfs ")[2].split(b" ", 1)[0]
 
 
 def _told(devices: Collection[int]) -> frozenset[bytes]:
-    return frozenset(f"{os.major(device)}:{os.minor(device)}".encode() for device in devices)
+    """Return what a mount table may call these devices: `major:minor`, and what it has in place of that for a btrfs.
+
+    The kernel writes the name there by which the device was found last: by us, or by udev.
+    """
+    numbers = frozenset(f"{os.major(device)}:{os.minor(device)}" for device in devices)
+    known = block_devices.gather(numbers)
+    names = {name for number in numbers & known.keys() for name in _nodes(known[number])}
+    return frozenset(word.encode() for word in numbers | names)
+
+
+def _nodes(device: BlockDevice) -> tuple[str, ...]:
+    group, _, volume = device.dm_name.replace("--", "\0").partition("-")
+    return f"/dev/{device.name}", f"/dev/mapper/{device.dm_name}", f"/dev/{group}/{volume}".replace("\0", "-")
 
 
 class _Spaces:
@@ -70,19 +97,19 @@ class _Spaces:
 
     def __init__(self, devices: Collection[int]) -> None:
         self._devices = frozenset(devices)
-        self._numbers = _told(devices)
+        self._marks = _told(devices)
         self._proc = -1
         self.pids = _by_namespace()
 
     def show(self, number: int) -> bool:
         """Whether one of the devices is mounted in a namespace. Raises: OSError."""
         self._enter(number)
-        return bool(_mounted(self._numbers, "self/mountinfo", self._proc))
+        return bool(_mounted(self._marks, "self/mountinfo", self._proc))
 
     def unmount(self, number: int) -> bool:
         """Unmount the devices in a namespace; tell whether there was one. Raises: OSError."""
         self._enter(number)
-        rows = _rows(self._numbers, "self/mountinfo", self._proc)
+        rows = _rows(self._marks, "self/mountinfo", self._proc)
         for row in reversed(rows):
             with suppress(OSError):
                 safe_mount.unmount(mounts.plain(os.fsdecode(row[4])), syscalls.MNT_DETACH, self._devices)
@@ -105,12 +132,12 @@ class _Spaces:
 
 def _by_namespace() -> Mapping[int, list[int]]:
     """Return the processes by the number of their mount namespace."""
-    found: dict[int, list[int]] = {}
+    pids: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             with suppress(OSError):
-                found.setdefault(namespaces.number(int(name)), []).append(int(name))
-    return found
+                pids.setdefault(namespaces.number(int(name)), []).append(int(name))
+    return pids
 
 
 def unmount_elsewhere(devices: Collection[int]) -> None:
@@ -160,10 +187,10 @@ def is_open(device: int) -> bool:
 
 def lying_on(device: int) -> list[str]:
     """Return the names of device-mapper's devices that lie on this one (`st_rdev`), as kpartx makes some."""
-    found = []
+    lying = []
     with suppress(OSError):
         folder = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/holders"
         for holder in sorted(os.listdir(folder)):
             with open(f"{folder}/{holder}/dm/name", encoding="utf-8", errors="replace") as file:
-                found.append(file.read().strip())
-    return found
+                lying.append(file.read().strip())
+    return lying

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 
 from borg_lvm.errors import ForeignStateError
 
+STATE = "/run/borg-lvm"
+"""Where all is that belongs to runs which go on: ledgers, locks, views."""
 ABOVE = ("/run", "/var/lib")
 """Where our directories lie. These belong to the system, which may have put links there."""
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -43,14 +45,14 @@ def directory(path: str, *, make: bool = False) -> Iterator[int]:
 
 
 def _inner(fd: int, name: str, path: str, *, make: bool) -> int:
-    made = False
+    is_new = False
     if make:
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=fd)
-            made = True
+            is_new = True
     inner = _opened(name, _OPEN, path, fd)
     try:
-        if made:
+        if is_new:
             os.fchmod(inner, 0o700)  # a umask may have taken the owner's bits as well
         _refuse_foreign(inner, path)
     except BaseException:
@@ -79,12 +81,12 @@ def opened(path: str, flags: int) -> int:
 def names(path: str) -> list[str]:
     """Return what lies in one of our directories. Raises: as `directory`, also for an entry that is not ours."""
     with directory(path) as fd:
-        found = os.listdir(fd)
-        for name in found:
+        names = os.listdir(fd)
+        for name in names:
             with suppress(FileNotFoundError):
                 info = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 _refuse(info, os.path.join(path, name))
-    return found
+    return names
 
 
 def written(path: str, data: bytes) -> None:

@@ -11,23 +11,25 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from borg_lvm.errors import ForeignStateError
-from borg_lvm.log import Log
-from borg_lvm.planning.usage_estimate import Once
-from borg_lvm.reporting.certificate import VERSION as CERTIFICATE
-from borg_lvm.reporting.certificate import Certificate
-from borg_lvm.reporting.outcome import Outcome
-from borg_lvm.state import directories
+from borg_lvm.planning.space.chunk_size import SIZES
+from borg_lvm.planning.space.usage_estimate import LVM_CHUNK, Once
+from borg_lvm.records import dataclass, field
+from borg_lvm.state import directories, kept
+from borg_lvm.state.kept import Record
+
+if TYPE_CHECKING:
+    from borg_lvm.log import Log
+    from borg_lvm.reporting.certificate import Certificate
+    from borg_lvm.reporting.outcome import Outcome
 
 FOLDER = "/var/lib/borg-lvm/history"
 VERSION = 1
 ENDING, FAILED, ASIDE = ".json", ".failed", ".damaged"
 KEPT = 60
 """So many runs are kept, so many that failed, and so many that were set aside."""
-LARGEST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,18 @@ def read() -> History:
     damaged = []
     for name in names[-KEPT:]:
         try:
-            found = _parsed(os.path.join(FOLDER, name))
+            parsed = _parsed(os.path.join(FOLDER, name))
         except (OSError, ValueError, TypeError, LookupError, RecursionError):
             damaged.append(name)
             continue
-        for uuid, once in found:
+        for uuid, once in parsed:
             volumes[uuid].append(once)
     return History(volumes, tuple(damaged))
 
 
 def _parsed(path: str) -> list[tuple[str, Once]]:
     """Return what a file tells of each volume. Raises: OSError; ValueError, TypeError, LookupError for nonsense."""
-    data = _loaded(path)
+    data = kept.loaded(path)
     if data["version"] != VERSION:
         return []  # of another version of ours, which will want it again
     return [
@@ -74,16 +76,15 @@ def _parsed(path: str) -> list[tuple[str, Once]]:
     ]
 
 
-def _loaded(path: str) -> Any:
-    with open(directories.opened(path, os.O_RDONLY), "rb") as file:
-        return json.loads(file.read(LARGEST))
-
-
 def _once(seconds: float, one: dict[str, Any]) -> Once:
     numbers = [one[name] for name in ("used", "space", "written")]
+    numbers += [one.get("chunk", LVM_CHUNK), one.get("writes", 0)]  # an older borg-lvm had LVM's own
     if not all(type(number) is int and 0 <= number < 1 << 60 for number in numbers) or not 0 <= seconds < 1 << 40:
         raise ValueError("not a number of bytes")
-    return Once(float(seconds), numbers[0], numbers[1], bool(one["lost"]), numbers[2])
+    used, space, written, chunk, count = numbers
+    if chunk not in SIZES:
+        raise ValueError("not the size of a chunk")
+    return Once(float(seconds), used, space, bool(one["lost"]), written, chunk, count)
 
 
 def _is_complete(status: int) -> bool:
@@ -104,7 +105,7 @@ def keep(outcome: Outcome, certificate: Certificate, history: History, log: Log)
         entry = _entry(outcome) if outcome.complete else {"version": VERSION, "run": outcome.plan.run_id}
         name = f"{outcome.plan.run_id}{ENDING if outcome.complete else FAILED}"
         directories.written(os.path.join(FOLDER, name), json.dumps({**entry, "certificate": certificate}).encode())
-        _forget_oldest()
+        kept.forget_oldest(FOLDER, (ENDING, FAILED, ASIDE), KEPT)
     except ForeignStateError as error:
         if not history.trouble:
             log.warning(f"the history of this run is not kept: {error.message}; {error.remedy}")
@@ -118,7 +119,7 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
     return {
         "version": VERSION,
         "run": outcome.plan.run_id,
-        "begin": round(outcome.begin, 3),
+        "begin": round(outcome.ran.begin, 3),
         "seconds": round(outcome.seconds, 3),
         "status": outcome.status,
         "volumes": [
@@ -129,6 +130,8 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
                 "space": max(story.course.last.total, fill.total),
                 "grown": story.grown,
                 "written": story.written,
+                "writes": story.count,
+                "chunk": copy.chunk,
                 "lost": bool(fill.problem),
             }
             for copy, fill, story in seen
@@ -137,39 +140,8 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _forget_oldest() -> None:
-    for ending in (ENDING, FAILED, ASIDE):
-        names = sorted(name for name in os.listdir(FOLDER) if name.endswith(ending))
-        for name in names[:-KEPT]:
-            os.unlink(os.path.join(FOLDER, name))
-
-
-@dataclass(frozen=True)
-class Record:
-    """A run that was written down; without a certificate, `problem` says why there is none to show."""
-
-    run_id: str
-    certificate: Certificate | None
-    problem: str = ""
-
-
 def records() -> list[Record]:
     """Read the certificates of all runs, oldest first. Changes nothing. Raises: OSError, ForeignStateError."""
-    try:
-        names = sorted(name for name in directories.names(FOLDER) if name.endswith((ENDING, FAILED)))
-    except FileNotFoundError:
-        return []
-    return [_record(name) for name in names]
+    from borg_lvm.reporting.certificate import VERSION as CERTIFICATE  # for reports: a run reads no certificate
 
-
-def _record(name: str) -> Record:
-    path, run_id = os.path.join(FOLDER, name), os.path.splitext(name)[0]
-    try:
-        found = _loaded(path)["certificate"]
-        if found["version"] != CERTIFICATE:
-            return Record(run_id, None, f"its certificate in {path} is of another version of borg-lvm's")
-    except KeyError:
-        return Record(run_id, None, f"{path} has no certificate: it is of an older borg-lvm")
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        return Record(run_id, None, f"{path} cannot be read or is damaged ({type(error).__name__}); it may be removed")
-    return Record(run_id, found)
+    return kept.records(FOLDER, (ENDING, FAILED), CERTIFICATE, key="certificate")

@@ -10,17 +10,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux.processes import start_time
+from borg_lvm.records import dataclass, field
 from borg_lvm.state import directories
+from borg_lvm.state.directories import STATE
 
-STATE = "/run/borg-lvm"
 VIEWS = os.path.join(STATE, "view")
 """Where views stand that the whole machine sees: `borg-lvm begin`."""
 _LEDGER = "ledger"
@@ -40,6 +39,7 @@ _FACTS: dict[str, dict[str, type]] = {
     "quiesce": {"name": str, "undo": str},
     "resumed": {"name": str},
     "shown": {"path": str},
+    "scratch": {"path": str},
 }
 """What the steps of a ledger must tell to be of use to those who come after."""
 
@@ -120,7 +120,7 @@ def opened(run_id: str, command: str) -> Iterator[Ledger]:
             ledger.write("owner", boot=boot_id(), pid=pid, start=start_time(pid), command=command)
             os.rename(hidden, ledger.folder)
         except BaseException as error:
-            shutil.rmtree(hidden, ignore_errors=True)
+            _remove(hidden)
             if isinstance(error, OSError):
                 raise _unwritten(error) from error
             raise
@@ -141,7 +141,20 @@ def _unwritten(error: OSError) -> SnapshotError:
 
 def forget(run_id: str) -> None:
     """Remove the folder of a run of which nothing is left."""
-    shutil.rmtree(os.path.join(STATE, run_id), ignore_errors=True)
+    _remove(os.path.join(STATE, run_id))
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder of ours, as far as it can be; links are not followed. `shutil` would import five compressors."""
+    for here, folders, files in os.walk(folder, topdown=False):
+        for path in (os.path.join(here, name) for name in (*files, *folders)):
+            with suppress(OSError):
+                try:
+                    os.unlink(path)
+                except IsADirectoryError:
+                    os.rmdir(path)
+    with suppress(OSError):
+        os.rmdir(folder)
 
 
 @dataclass(frozen=True)
@@ -189,11 +202,11 @@ def _read(run_id: str) -> Entry:
             *lines, last = file.read().split("\n")
     except OSError:
         lines, last = [], ""
-    found = [_step(line) for line in lines]
-    steps = [step for step in [*found, _step(last)] if step]  # the last is empty, or its writer was killed
+    read = [_step(line) for line in lines]
+    steps = [step for step in [*read, _step(last)] if step]  # the last is empty, or its writer was killed
     first = steps[0] if steps else {}
     owner = Owner(first["boot"], first["pid"], first["start"]) if first.get("step") == "owner" else None
-    damaged = found.count(None)
+    damaged = read.count(None)
     return Entry(run_id, owner, str(first.get("command", "")), tuple(steps), _is_locked(run_id), damaged)
 
 

@@ -10,12 +10,15 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from borg_lvm.errors import LockedError, SnapshotError
-from borg_lvm.linux.signals import Signals
-from borg_lvm.machine.lvm import Volume
 from borg_lvm.state import directories
-from borg_lvm.state.ledger import STATE
+from borg_lvm.state.directories import STATE
+
+if TYPE_CHECKING:
+    from borg_lvm.linux.signals import Signals
+    from borg_lvm.machine.lvm import Volume
 
 FOLDER = os.path.join(STATE, "locks")
 

@@ -129,10 +129,10 @@ def killed(subject: ProviderSubject, step: str, deadline: float) -> tuple[str, l
             os._exit(1)
     os.close(tell)
     with os.fdopen(hear, "rb") as pipe:
-        told = pipe.readline()
+        line = pipe.readline()
     try:
-        assert told, f"it did not come so far that it had {step}"
-        os.kill(int(told), signal.SIGKILL)  # first, lest it should undo what we leave
+        assert line, f"it did not come so far that it had {step}"
+        os.kill(int(line), signal.SIGKILL)  # first, lest it should undo what we leave
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

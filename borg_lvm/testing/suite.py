@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.errors import AbsentError, BorgLvmError, QuiesceError
-from borg_lvm.linux import timeouts
 from borg_lvm.plugins.application import Added, Application
-from borg_lvm.quiesce import added_files
+from borg_lvm.quiesce import added_files, timeouts
 from borg_lvm.testing.spy import Spy
 from borg_lvm.testing.subject import Subject
 from borg_lvm.watchdog import resume
@@ -35,10 +34,10 @@ class ApplicationContract:
 
     def test_it_says_where_its_data_is(self, subject: Subject) -> None:
         with self._made(subject) as application:
-            told = {os.path.realpath(data.path) for data in application.probe().paths}
+            places = {os.path.realpath(data.path) for data in application.probe().paths}
         keeps = {os.path.realpath(path) for path in subject.keeps()}
-        assert told - keeps == set(), "it claims to keep what it does not"
-        assert keeps - told == set(), "it does not tell of all that it keeps"
+        assert places - keeps == set(), "it claims to keep what it does not"
+        assert keeps - places == set(), "it does not tell of all that it keeps"
 
     def test_it_says_that_it_is_not_there(self, subject: Subject) -> None:
         with subject.gone(), self._made(subject) as application, pytest.raises(AbsentError):

@@ -8,19 +8,19 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 
-from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import processes, safe_open
 from borg_lvm.linux.namespaces import View, inside
 from borg_lvm.linux.signals import ENDING, STRAY, Signals
 from borg_lvm.log import Log
 from borg_lvm.planning.plan import Plan
-from borg_lvm.snapshots.monitor import Watcher
+from borg_lvm.records import dataclass
+from borg_lvm.snapshots.monitor import Moment, Watcher
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.view import execute, mounting, mounts, path_watch, teardown
-from borg_lvm.view.execute import Command, Mask
+from borg_lvm.view.execute import LED_ELSEWHERE, Command, Mask
 from borg_lvm.view.path_watch import Watch
 
 # Passed on when a process sent them to us; a terminal's reach the command by itself, being in our process group.
@@ -33,6 +33,7 @@ class Running:
     """The command's process, and the descriptor that keeps its mount namespace alive until we let go of it.
 
     `watch` knows whether the way to a source was moved, also for a moment: the command may have read another's files.
+    `began`: when the command was let go.
     """
 
     pid: int
@@ -40,6 +41,7 @@ class Running:
     plan: Plan
     devices: tuple[int, ...]
     watch: Watch
+    began: Moment = Moment(0.0, 0.0)
     ended: bool = False
 
     def wait(self, watcher: Watcher) -> int:
@@ -63,21 +65,20 @@ class Running:
             if got and got.si_signo != signal.SIGCHLD and got.si_code != SI_KERNEL and got.si_pid != self.pid:
                 os.kill(self.pid, got.si_signo)
 
-    def refuse_led_elsewhere(self) -> None:
-        """Raise SnapshotError if the way to a source leads elsewhere in the view, or did at the instant."""
-        led = _named(self.namespace, lambda: mounts.follow(self.plan, self.watch))
-        if led is None:
-            raise SnapshotError(
-                "the ways to the sources cannot be watched in the view",
-                remedy="raise fs.inotify.max_user_watches (sysctl)",
-            )
-        for name in (*led, *self.watch.moved()):
-            raise safe_open.changed(name, "it leads elsewhere now, or did at the instant")
-
     @property
     def view(self) -> View:
         """The view as others enter it."""
         return View(self.namespace, self.devices)
+
+    def sparing_page_cache(self, log: Log) -> AbstractContextManager[None]:
+        """Drop from the page cache, for the length of the block, what is read of the snapshots in the view."""
+        from borg_lvm.view import page_cache
+
+        return page_cache.spared(self.shown(), partial(inside, self.namespace), log)
+
+    def shown(self) -> list[tuple[str, int]]:
+        """Return each frozen path of the view, with the device number of its snapshot."""
+        return [(one.target, self.devices[one.copy]) for one in self.plan.view_mounts]
 
     def is_read(self) -> bool:
         """Whether a process in the view has a file or a directory of a snapshot open."""
@@ -87,17 +88,17 @@ class Running:
         """Return the sources that did not exist when the run began, and do now: what was read there was live."""
         if not self.plan.absent:
             return ()
-        found = _named(self.namespace, lambda: mounts.appeared(self.plan, self.devices))
-        return self.plan.absent if found is None else tuple(found)
+        appeared = _named(self.namespace, lambda: mounts.appeared(self.plan, self.devices))
+        return self.plan.absent if appeared is None else tuple(appeared)
 
     def vanished(self) -> tuple[str, ...]:
         """Return the covered paths that do not show their snapshot any more: what was read there was live."""
-        found = _named(
+        vanished = _named(
             self.namespace, lambda: [*mounts.uncovered(self.plan, self.devices), *mounts.led_elsewhere(self.plan)]
         )
-        if found is None:
+        if vanished is None:
             return ("(the view cannot be entered any more)",)
-        return tuple(dict.fromkeys([*found, *self.watch.moved()]))
+        return tuple(dict.fromkeys([*vanished, *self.watch.moved()]))
 
 
 def _named(namespace: int, look: Callable[[], list[str]]) -> list[str] | None:
@@ -118,14 +119,18 @@ def started(plan: Plan, command: Command, ledger: Ledger, signals: Signals, log:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
     try:
         signals.check()
-        with path_watch.watching(mounts.lasting(plan)) as watch:
-            with execute.waiting(plan, command, ledger, mask) as child, child.view() as namespace:
+        with path_watch.watching(path_watch.lasting(plan)) as watch, ExitStack() as beside:
+            with execute.waiting(plan, command, ledger, mask, watch) as child, child.view() as namespace:
                 running = Running(child.pid, namespace, plan, mounts.device_numbers(plan), watch)
-                running.refuse_led_elsewhere()
+                for name in watch.moved():
+                    raise safe_open.changed(name, LED_ELSEWHERE)
                 with _heeding(signals, mask):  # also what came while the view was built
                     if command.look:
                         command.look(running.view)
+                if command.spares_page_cache:
+                    beside.enter_context(running.sparing_page_cache(log))
                 ledger.write_process("command", child.pid)
+                running.began = Moment.now()  # before it: what it saves is found by when it ran
                 child.let_go(command.argv[0])
             try:
                 yield running
@@ -134,6 +139,7 @@ def started(plan: Plan, command: Command, ledger: Ledger, signals: Signals, log:
                     with suppress(ProcessLookupError, ChildProcessError):
                         os.kill(running.pid, signal.SIGTERM)
                         os.waitpid(running.pid, 0)
+                beside.close()  # it may have a file of a snapshot open
                 # From here on signals are only taken note of: a release goes on to its end.
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 teardown.let_go(running.namespace, mounting.steps(plan, ""), frozenset(running.devices), log)

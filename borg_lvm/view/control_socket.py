@@ -1,30 +1,58 @@
 """Where the view daemon is found by the view's name: `/run/borg-lvm/named/NAME`.
 
-The daemon holds `lock` for as long as it lives, takes one word from `socket`, and writes to `log` once its caller has
+The daemon holds `lock` for as long as it lives, takes one line from `socket`, and writes to `log` once its caller has
 gone; `status` has how the run ended. Whoever asks waits for the end of the connection, which the kernel brings about
 even when the daemon is killed, and reads the rest from the files.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict
 
+from borg_lvm.config.proof_settings import Mode
 from borg_lvm.errors import LockedError, SnapshotError, UsageError
+from borg_lvm.records import dataclass, field
 from borg_lvm.state import directories, locks
-from borg_lvm.state.ledger import STATE
+from borg_lvm.state.directories import STATE
 
 FOLDER = os.path.join(STATE, "named")
 NAME = re.compile("[A-Za-z0-9_-]{1,64}")
 END, ABANDON = "end", "abandon"
-"""What a view daemon is sent: the backup has ended, with a status; or, by the next `begin`, nobody will say so."""
-_LONGEST = 100
+"""What a view daemon is sent: the backup has ended, by an `EndRequest`; or, by the next `begin`, nobody will say so."""
+_LONGEST = 8 << 20
+"""Bytes of a line: a command line and its environment, of which the kernel takes 6 MiB at most (execve(2))."""
+
+
+@dataclass(frozen=True)
+class EndRequest:
+    """How the backup from a view has ended, and the command line that was it, if that is named: where and how it ran.
+
+    `prove` is how much of what it has saved is to be read back; None: as the view was begun.
+    """
+
+    status: int
+    prove: Mode | None = None
+    argv: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+
+    def to_json(self) -> str:
+        """Return it as JSON, in a line of ASCII."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> EndRequest:
+        """Read what `to_json` has written."""
+        values = json.loads(text)
+        return EndRequest(**{**values, "argv": tuple(values["argv"])})
 
 
 def refuse_other_names(name: str) -> None:
@@ -50,13 +78,13 @@ class ControlSocket:
         return os.path.join(self.folder, "log")
 
     def asked(self, seconds: float) -> str:
-        """Wait for so long at most; return what we are told, if anything: `end 0`, or `abandon`."""
+        """Wait for so long at most; return what we are sent, if anything: `end` and a request, or `abandon`."""
         if not select.select([self._socket], [], [], max(0.0, seconds))[0]:
             return ""
         connection, _ = self._socket.accept()
         connection.settimeout(1.0)
         try:
-            word = connection.recv(_LONGEST).decode("ascii", "replace").strip()
+            word = _line(connection)
         except OSError:
             word = ""
         if not word:
@@ -73,6 +101,17 @@ class ControlSocket:
     def forget(self) -> None:
         """Leave nothing behind: our caller is still there to hear how it ended."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _line(connection: socket.socket) -> str:
+    """Read a line; nothing if it does not come to its end. Raises: OSError when nothing comes for a second."""
+    data = b""
+    while not data.endswith(b"\n"):
+        more = connection.recv(1 << 16)
+        data += more
+        if not more or len(data) > _LONGEST:
+            return ""
+    return data.decode("ascii", "replace").strip()
 
 
 @contextmanager

@@ -8,23 +8,29 @@ one of its own.
 from __future__ import annotations
 
 import errno
+import json
 import os
+import select
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
 
 from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError, with_notes
-from borg_lvm.linux import processes, syscalls
-from borg_lvm.linux.namespaces import View
+from borg_lvm.linux import processes, safe_open, syscalls
+from borg_lvm.linux.namespaces import LONGEST, View
 from borg_lvm.linux.signals import as_inherited, take_effect
 from borg_lvm.planning.plan import Plan
+from borg_lvm.records import dataclass
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.view import mounts
+from borg_lvm.view.path_watch import Watch
 
 Mask = set[int | signal.Signals]
+READY = b"ready "
+"""So begins what the child reports of a view that it has built; the sources whose ways lead elsewhere follow (JSON)."""
+LED_ELSEWHERE = "it leads elsewhere now, or did at the instant"
 RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that Python ignores for itself and that the command must find as usual."""
 
@@ -33,13 +39,15 @@ RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
 class Command:
     """What is run, and where; `look` is called when the view stands and the command has not begun.
 
-    `instant` is what it sees (Unix time), if it is but one: it finds that in its environment.
+    `instant` is what it sees (Unix time), if it is but one: it finds that in its environment. `spares_page_cache`: what
+    it reads of the snapshots is dropped from the page cache.
     """
 
     argv: Sequence[str]
     cwd: str
     instant: float | None = None
     look: Callable[[View], None] | None = None
+    spares_page_cache: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,12 +62,17 @@ class Child:
     def view(self) -> Iterator[int]:
         """Wait for its view, and give a descriptor of its namespace, which stays open if the block ends well.
 
-        Raises: SnapshotError when the view cannot be built.
+        Raises: SnapshotError when the view cannot be built, or the way to a source leads elsewhere in it.
         """
+        if not select.select([self.report], [], [], LONGEST)[0]:
+            os.kill(self.pid, signal.SIGKILL)
+            raise SnapshotError(f"the frozen view cannot be built: that took longer than {LONGEST:g} s")
         answer = _read_all(self.report, until=b"\n")
-        if answer != b"ready\n":
+        if not answer.startswith(READY):
             why = answer.decode(errors="replace").strip() or "killed"
             raise SnapshotError(f"the frozen view cannot be built: {why}")
+        for name in json.loads(answer.removeprefix(READY)):
+            raise safe_open.changed(name, LED_ELSEWHERE)
         namespace = os.open(f"/proc/{self.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
             yield namespace
@@ -76,8 +89,11 @@ class Child:
 
 
 @contextmanager
-def waiting(plan: Plan, command: Command, ledger: Ledger, mask: Mask) -> Iterator[Child]:
-    """Start the process, with the signal mask that it is to have; it ends with the block, unless that ends well."""
+def waiting(plan: Plan, command: Command, ledger: Ledger, mask: Mask, watch: Watch) -> Iterator[Child]:
+    """Start the process, with the signal mask that it is to have; it ends with the block, unless that ends well.
+
+    It has the ways to the sources watched as they are in the view, before it reports.
+    """
     staging = os.path.join(ledger.folder, "view")
     os.mkdir(staging, 0o700)
     report, tell = os.pipe()
@@ -87,7 +103,7 @@ def waiting(plan: Plan, command: Command, ledger: Ledger, mask: Mask) -> Iterato
     if pid == 0:
         os.close(go)  # so that an end of file tells us of our parent's death
         ledger.let_go()
-        _child(plan, command, staging, Pipes(tell, heed), mask)
+        _child(plan, command, staging, Given(tell, heed, mask, watch))
     os.close(tell)
     os.close(heed)
     try:
@@ -102,14 +118,19 @@ def waiting(plan: Plan, command: Command, ledger: Ledger, mask: Mask) -> Iterato
 
 
 @dataclass(frozen=True)
-class Pipes:
-    """The child's ends of its two pipes: one to tell us how it fares, one that says when to go."""
+class Given:
+    """What the child is given: its ends of two pipes, its signal mask, and the watch of the ways to the sources.
+
+    `tell` is to report how it fares, `heed` says when to go.
+    """
 
     tell: int
     heed: int
+    mask: Mask
+    watch: Watch
 
 
-def _child(plan: Plan, command: Command, staging: str, pipes: Pipes, mask: Mask) -> NoReturn:
+def _child(plan: Plan, command: Command, staging: str, given: Given) -> NoReturn:
     """Become the command. Never returns and never raises: what goes wrong is told through the pipe."""
     try:
         parent = os.getppid()
@@ -118,15 +139,15 @@ def _child(plan: Plan, command: Command, staging: str, pipes: Pipes, mask: Mask)
             os._exit(1)
         take_effect()
         mounts.build(plan, staging, command.cwd)
-        os.write(pipes.tell, b"ready\n")
-        if os.read(pipes.heed, 1) == b"g":  # an end of file: our parent is dead
+        os.write(given.tell, READY + json.dumps(mounts.follow(plan, given.watch)).encode() + b"\n")
+        if os.read(given.heed, 1) == b"g":  # an end of file: our parent is dead
             for signum in RESTORED:
                 signal.signal(signum, signal.SIG_DFL)
             as_inherited()
             _leave_group()
-            _exec(command.argv, pipes.tell, mask, _told(plan, command))
+            _exec(command.argv, given.tell, given.mask, _told(plan, command))
     except BaseException as error:
-        os.write(pipes.tell, with_notes(error).encode(errors="replace"))
+        os.write(given.tell, with_notes(error).encode(errors="replace"))
     finally:
         os._exit(1)
 
@@ -160,21 +181,21 @@ def _environment() -> dict[bytes, bytes]:
     return environment
 
 
-def _exec(argv: Sequence[str], tell: int, mask: Mask, told: Mapping[bytes, bytes]) -> None:
+def _exec(argv: Sequence[str], tell: int, mask: Mask, variables: Mapping[bytes, bytes]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
-        os.execvpe(argv[0], list(argv), {**_environment(), **told})  # noqa: S606 - no shell, on purpose
+        os.execvpe(argv[0], list(argv), {**_environment(), **variables})  # noqa: S606 - no shell, on purpose
     except OSError as error:
         os.write(tell, str(error.errno).encode())
 
 
 def _told(plan: Plan, command: Command) -> dict[bytes, bytes]:
     """Return what the command finds in its environment besides: the run's id, and the instant in ISO 8601."""
-    told = {b"BORG_LVM_RUN": plan.run_id.encode()}
+    variables = {b"BORG_LVM_RUN": plan.run_id.encode()}
     if command.instant is not None:
         moment = datetime.fromtimestamp(command.instant, UTC)
-        told[b"BORG_LVM_INSTANT"] = moment.isoformat(timespec="seconds").encode()
-    return told
+        variables[b"BORG_LVM_INSTANT"] = moment.isoformat(timespec="seconds").encode()
+    return variables
 
 
 def _not_executed(number: int, program: str) -> CommandNotFoundError | CommandNotExecutableError:

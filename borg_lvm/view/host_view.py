@@ -13,7 +13,6 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from borg_lvm.errors import SnapshotError, SnapshotLostError, with_notes
 from borg_lvm.linux import processes, safe_mount, safe_open, syscalls
@@ -23,14 +22,16 @@ from borg_lvm.log import Log
 from borg_lvm.machine import mounts
 from borg_lvm.machine.lvm import doubled, prefix
 from borg_lvm.planning.plan import Plan
-from borg_lvm.planning.view_layout import ROOT_HOLES
-from borg_lvm.snapshots.monitor import Watcher
+from borg_lvm.planning.view_layout import ROOT_LIVE
+from borg_lvm.records import dataclass, field
+from borg_lvm.snapshots.monitor import Moment, Watcher
 from borg_lvm.snapshots.users import unmount_elsewhere
 from borg_lvm.state import directories
-from borg_lvm.state.ledger import STATE, VIEWS, Ledger
+from borg_lvm.state.directories import STATE
+from borg_lvm.state.ledger import VIEWS, Ledger
 from borg_lvm.view import mounting
 from borg_lvm.view import mounts as view
-from borg_lvm.view.control_socket import ABANDON, END, ControlSocket
+from borg_lvm.view.control_socket import ABANDON, END, ControlSocket, EndRequest
 
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, IMMUTABLE = 0x80086601, 0x40086602, 0x10  # linux/fs.h
 OURS = "borg-lvm:"
@@ -68,14 +69,20 @@ def path(name: str, source: str) -> str:
 
 @dataclass
 class HostView:
-    """A view that is mounted."""
+    """A view that is mounted, since `began`.
+
+    `ended` is how the backup from it has ended, once somebody has said so.
+    """
 
     request: ViewRequest
     plan: Plan
     devices: tuple[int, ...]
+    namespace: int
     signals: Signals
     log: Log
     taken: bool = False
+    ended: EndRequest | None = None
+    began: Moment = field(default_factory=Moment.now)
 
     def wait(self, watcher: Watcher) -> int:
         """Wait until `end` comes, and return the status that it brings.
@@ -93,9 +100,10 @@ class HostView:
                 self.take_away()
                 return ENDED
             self.signals.check("while the view was mounted")
-            word, _, status = self.request.control.asked(min(pause, end - time.monotonic())).partition(" ")
+            word, _, request = self.request.control.asked(min(pause, end - time.monotonic())).partition(" ")
             if word == END:
-                return int(status)
+                self.ended = EndRequest.from_json(request)
+                return self.ended.status
             if word == ABANDON:
                 raise self._abandoned("by the time that the next one was begun")
             if time.monotonic() >= end:
@@ -110,13 +118,22 @@ class HostView:
 
     def verify(self, look: Callable[[View], None]) -> None:
         """Have the snapshots verified, each at its usual path. Raises: whatever `look` raises."""
-        shown = [(mounting.place(self.request.base, laid.target), laid.target) for laid in self.plan.covers]
-        namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            # A root cannot be bound on itself: then no path shows a snapshot, and none is verified.
-            look(View(namespace, self.devices, () if self.plan.pivots else tuple(shown)))
-        finally:
-            os.close(namespace)
+        shown = [
+            (mounting.place(self.request.base, view_mount.target), view_mount.target)
+            for view_mount in self.plan.view_mounts
+        ]
+        # A root cannot be bound on itself: then no path shows a snapshot, and none is verified.
+        look(View(self.namespace, self.devices, () if self.plan.pivots else tuple(shown)))
+
+    @property
+    def view(self) -> View:
+        """The view as it is mounted, below its directory."""
+        return View(self.namespace, self.devices)
+
+    def shown(self) -> list[tuple[str, int]]:
+        """Return each path in the view, with the device number of its snapshot."""
+        base = self.request.base
+        return [(mounting.place(base, one.target), self.devices[one.copy]) for one in self.plan.view_mounts]
 
     def is_read(self) -> bool:
         """Whether somebody reads the view: nobody knows, for what is not open now may be opened next."""
@@ -143,12 +160,13 @@ def mounted(request: ViewRequest, plan: Plan, ledger: Ledger, signals: Signals, 
     """Have a view mounted for the length of the block. Raises: SnapshotError when it cannot be built."""
     devices = view.device_numbers(plan)
     signals.check()
+    namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
             _build(plan, request.base, ledger, devices)
         except OSError as error:
             raise SnapshotError(f"the view {request.base} cannot be built: {with_notes(error)}") from error
-        built = HostView(request, plan, devices, signals, log)
+        built = HostView(request, plan, devices, namespace, signals, log)
         missing = built.vanished()
         if missing:
             raise SnapshotError(f"{missing[0]} does not show its snapshot")
@@ -156,6 +174,7 @@ def mounted(request: ViewRequest, plan: Plan, ledger: Ledger, signals: Signals, 
             raise safe_open.changed(name, "it led through a symbolic link at the instant")
         yield built
     finally:
+        os.close(namespace)
         take_down(request.base, plan.run_id, devices, log)
 
 
@@ -192,8 +211,8 @@ def copies(base: str) -> frozenset[int]:
     marks = tuple(doubled(prefix(run_id)) for run_id in runs)
     shown = (mount.device for mount in table if mount.path == base or mount.path.startswith(f"{base}/"))
     names = {mount.device: mount.source for mount in table}
-    found = {device for device in shown if any(mark in names[device] for mark in marks)}
-    return frozenset(os.makedev(*(int(part) for part in device.split(":"))) for device in found)
+    devices = {device for device in shown if any(mark in names[device] for mark in marks)}
+    return frozenset(os.makedev(*(int(part) for part in device.split(":"))) for device in devices)
 
 
 def _source(run_id: str) -> str:
@@ -216,12 +235,12 @@ def _build(plan: Plan, base: str, ledger: Ledger, devices: Sequence[int]) -> Non
     staging = os.path.join(ledger.folder, "view")
     os.mkdir(staging, 0o700)
     view.mount_copies(plan.copies, staging)
-    todo = [step for step in mounting.steps(plan, staging) if step.source not in dict(ROOT_HOLES)]
+    todo = [step for step in mounting.steps(plan, staging) if step.source not in dict(ROOT_LIVE)]
     with mounting.Ground(plan.seen, base, todo) as ground:
-        laid = ground.lay_all()
-    _protect([mounting.place(base, step.target) for step in laid if step.kind == "hole"])
+        mounted = ground.mount_all()
+    _protect([mounting.place(base, step.target) for step in mounted if step.kind == "live"])
     syscalls.umount(staging, syscalls.MNT_DETACH)
-    _prove(plan, base, laid, devices)
+    _prove(plan, base, mounted, devices)
 
 
 def _protect(targets: Sequence[str]) -> None:
@@ -235,11 +254,11 @@ def _protect(targets: Sequence[str]) -> None:
             safe_mount.remount(mount.path, mount.id, flags)
 
 
-def _prove(plan: Plan, base: str, laid: Sequence[mounting.Step], devices: Sequence[int]) -> None:
+def _prove(plan: Plan, base: str, mounted: Sequence[mounting.Step], devices: Sequence[int]) -> None:
     """Check that what is mounted in the view, and what shows a snapshot anywhere, is what the plan has, and no more."""
     numbers = {f"{os.major(device)}:{os.minor(device)}" for device in devices}
-    found = [mount for mount in mounts.read() if mount.device in numbers or mount.path.startswith(f"{base}/")]
-    for wrong in mounting.misplaced(found, laid, base, devices):
+    shown = [mount for mount in mounts.read() if mount.device in numbers or mount.path.startswith(f"{base}/")]
+    for wrong in mounting.misplaced(shown, mounted, base, devices):
         raise SnapshotError(wrong, remedy="run it again")
 
 
@@ -258,9 +277,9 @@ def _set_immutable(folder: str, *, on: bool) -> None:
 def refusals(plan: Plan) -> list[str]:
     """Return why a plan cannot be mounted on the machine itself. Pure but for the links that sources are."""
     volumes = [
-        f"{laid.because} is a volume itself: its copy is seen by `borg-lvm run` alone"
-        for laid in plan.covers
-        if laid.device
+        f"{view_mount.because} is a volume itself: its copy is seen by `borg-lvm run` alone"
+        for view_mount in plan.view_mounts
+        if view_mount.device
     ]
     return volumes + _linked(plan.sources)
 

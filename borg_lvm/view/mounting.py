@@ -9,32 +9,32 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Literal
 
 from borg_lvm.linux import safe_mount, safe_open, syscalls
 from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import mounts
 from borg_lvm.machine.mounts import Mount, above, relative
-from borg_lvm.planning.plan import Laid, Plan
+from borg_lvm.planning.plan import Plan, ViewMount
+from borg_lvm.records import dataclass, field
 
 
 @dataclass(frozen=True)
 class Step:
-    """One mount: `source` (a path in the staging area for a cover, a live path for a hole) bound on `target`.
+    """One mount: `source` (in the staging area for a snapshot's, else the live path itself) bound on `target`.
 
-    `laid` is the plan's cover, if it is one.
+    `view_mount` is the plan's frozen path, if it is one.
     """
 
-    kind: Literal["cover", "hole"]
+    kind: Literal["snapshot", "live"]
     source: str
     target: str
-    laid: Laid | None = None
+    view_mount: ViewMount | None = None
 
 
 @dataclass
 class Ground:
-    """Where the mounts of a view are laid: `base` is put before each target; `known` is what the survey saw there.
+    """Where the mounts of a view are mounted: `base` is put before each target; `known` is what the survey saw there.
 
     With `base` the targets are ours to make, where they do not lie below another mount.
     """
@@ -45,14 +45,14 @@ class Ground:
     _stack: ExitStack = field(default_factory=ExitStack)
     _live: dict[str, int] = field(default_factory=dict)
     _tops: dict[str, int] = field(default_factory=dict)
-    _laid: list[Step] = field(default_factory=list)
+    _mounted: list[Step] = field(default_factory=list)
 
     def __enter__(self) -> Ground:
         """Open the live paths, before anything covers them. Raises: OSError, SnapshotError."""
         self._outer = {path for step in self.steps for path in above(step.target)}
         try:
             for step in self.steps:
-                if step.kind == "hole" and (fd := self._live_path(step.source)) is not None:
+                if step.kind == "live" and (fd := self._live_path(step.source)) is not None:
                     self._live[step.target] = fd
         except BaseException:
             self._stack.close()
@@ -63,13 +63,13 @@ class Ground:
         self._stack.close()
 
     def _live_path(self, name: str) -> int | None:
-        found = safe_open.seen(name)
-        if found is None:
+        seen = safe_open.seen(name)
+        if seen is None:
             return None
         # The survey has not seen a cache that we have made since.
-        return self._stack.enter_context(safe_open.as_seen(name, self.known.get(name, found)))
+        return self._stack.enter_context(safe_open.as_seen(name, self.known.get(name, seen)))
 
-    def lay_all(self) -> Sequence[Step]:
+    def mount_all(self) -> Sequence[Step]:
         """Lay every mount, outer ones first; return those that were: a live path that is gone has none.
 
         Raises: OSError, with a note of what was being covered; SnapshotError.
@@ -82,15 +82,15 @@ class Ground:
                     raise safe_open.swapped(place(self.base, step.target), error) from error
                 error.add_note(f"covering {place(self.base, step.target)}")
                 raise
-        return self._laid
+        return self._mounted
 
     def _lay(self, step: Step) -> None:
-        if step.kind == "hole":
+        if step.kind == "live":
             if step.target in self._live:
                 self._lay_on(step, self._live[step.target], syscalls.MS_REC)
             return
-        assert step.laid
-        if step.laid.device:
+        assert step.view_mount
+        if step.view_mount.device:
             with safe_open.own_device(step.source) as source:
                 self._lay_on(step, source, 0)
             return
@@ -100,8 +100,8 @@ class Ground:
 
     def _refuse_another(self, step: Step, source: int) -> None:
         """Refuse a snapshot's path that is not the same file there as the one that the survey saw."""
-        known, found = self.known[step.target], safe_open.identity(source)
-        if found.inode != known.inode:
+        known, identity = self.known[step.target], safe_open.identity(source)
+        if (identity.inode, identity.subvolume) != (known.inode, known.subvolume):
             raise safe_open.changed(step.target, "its snapshot holds something else of its name")
 
     def _lay_on(self, step: Step, source: int, flags: int) -> None:
@@ -113,7 +113,7 @@ class Ground:
             if self.base and outer is None:
                 safe_mount.mount_point(folder, name, source)
             top = safe_mount.lay(source, folder, name, flags, known)
-        self._laid.append(step)
+        self._mounted.append(step)
         if step.target in self._outer:
             self._tops[step.target] = top
             self._stack.callback(os.close, top)
@@ -132,19 +132,19 @@ class Ground:
         return safe_open.opened(folder, None, safe_open.FOLDER), name
 
 
-def misplaced(found: Sequence[Mount], laid: Sequence[Step], base: str, devices: Sequence[int]) -> Iterator[str]:
-    """Yield what is wrong with the mounts that were made: each must be one of those that were laid, and at its place.
+def misplaced(found: Sequence[Mount], mounted: Sequence[Step], base: str, devices: Sequence[int]) -> Iterator[str]:
+    """Yield what is wrong with the mounts that were made: each must be one of `mounted`, and at its place.
 
     `devices` are those of the copies. What came with a live path lies below it.
     """
-    left = {place(base, step.target): step for step in laid}
-    live = {place(base, step.target) for step in laid if step.kind == "hole"}
+    left = {place(base, step.target): step for step in mounted}
+    live = {place(base, step.target) for step in mounted if step.kind == "live"}
     seen: set[str] = set()
     for mount in found:
         step = left.get(mount.path)
-        if step and step.laid and not step.laid.device:
-            number = devices[step.laid.copy]
-            right = (f"{os.major(number)}:{os.minor(number)}", step.laid.inside)
+        if step and step.view_mount and not step.view_mount.device:
+            number = devices[step.view_mount.copy]
+            right = (f"{os.major(number)}:{os.minor(number)}", step.view_mount.inside)
             if (mount.device, mount.root) == right:
                 seen.add(mount.path)
             elif not live & {mount.path, *above(mount.path)}:
@@ -158,25 +158,28 @@ def misplaced(found: Sequence[Mount], laid: Sequence[Step], base: str, devices: 
 
 
 def place(base: str, target: str) -> str:
-    """Return where a target is laid."""
+    """Return where a target is mounted."""
     return base if target == "/" and base else base + target
 
 
 def steps(plan: Plan, staging: str) -> tuple[Step, ...]:
-    """Return the mounts of the view in their order: outer paths first, and on one path a hole before a cover."""
-    found = [Step("cover", _source(plan, laid, staging), laid.target, laid) for laid in plan.covers]
-    found += [Step("hole", hole.path, hole.path) for hole in plan.holes]
-    return tuple(sorted(found, key=lambda step: (step.target.split("/"), step.kind == "cover")))
+    """Return the mounts of the view in their order: outer paths first, and on one path a live path first."""
+    steps = [
+        Step("snapshot", _source(plan, view_mount, staging), view_mount.target, view_mount)
+        for view_mount in plan.view_mounts
+    ]
+    steps += [Step("live", live_path.path, live_path.path) for live_path in plan.live_paths]
+    return tuple(sorted(steps, key=lambda step: (step.target.split("/"), step.kind == "snapshot")))
 
 
-def _source(plan: Plan, laid: Laid, staging: str) -> str:
-    if laid.device:
-        return plan.copies[laid.copy].volume_device
-    return staged(staging, laid.copy) + ("" if laid.inside == "/" else laid.inside)
+def _source(plan: Plan, view_mount: ViewMount, staging: str) -> str:
+    if view_mount.device:
+        return plan.copies[view_mount.copy].volume_device
+    return staged(staging, view_mount.copy) + ("" if view_mount.inside == "/" else view_mount.inside)
 
 
 def staged(staging: str, number: int) -> str:
-    """Return where a copy is mounted before its paths are laid."""
+    """Return where a copy is mounted before its paths are mounted."""
     return f"{staging}/{number}"
 
 

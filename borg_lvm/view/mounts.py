@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import replace
 
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import namespaces, safe_open, syscalls
 from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import mounts
-from borg_lvm.machine.mounts import above
-from borg_lvm.planning.plan import Laid, Plan, Snapshot
+from borg_lvm.planning.plan import Plan, Snapshot, ViewMount
 from borg_lvm.snapshots.providers import provider
 from borg_lvm.view import mounting
 from borg_lvm.view.path_watch import Watch
@@ -35,14 +34,14 @@ def build(plan: Plan, staging: str, cwd: str) -> None:
     root = f"{staging}/root" if plan.pivots else ""
     devices = device_numbers(plan)
     with mounting.Ground(plan.seen, root, mounting.steps(plan, staging)) as ground:
-        laid = ground.lay_all()
+        mounted = ground.mount_all()
     if root:
         _pivot(root)
         before = frozenset()
     else:
         syscalls.umount(staging, syscalls.MNT_DETACH)
-    found = [mount for mount in mounts.read() if mount.id not in before]
-    wrong = [*mounting.misplaced(found, laid, "", devices), *uncovered(plan, devices)]
+    new = [mount for mount in mounts.read() if mount.id not in before]
+    wrong = [*mounting.misplaced(new, mounted, "", devices), *uncovered(plan, devices)]
     if wrong:
         raise SnapshotError(wrong[0], remedy="run it again")
     safe_open.enter(cwd)
@@ -78,32 +77,26 @@ def _pivot(root: str) -> None:
 def uncovered(plan: Plan, devices: Sequence[int], base: str = "") -> list[str]:
     """Return the covered paths that do not show their copy, as seen by this process.
 
-    A cover can vanish while the command runs: when somebody on the host replaces the covered file or folder itself
-    (rename, rmdir), the kernel takes away what is mounted on it in every namespace.
+    A frozen path can vanish while the command runs: when somebody on the host replaces the covered file or
+    folder itself (rename, rmdir), the kernel takes away what is mounted on it in every namespace.
     """
     return [
-        mounting.place(base, laid.target)
-        for laid in plan.covers
-        if not _shows(laid, mounting.place(base, laid.target), devices[laid.copy], plan.seen.get(laid.target))
+        mounting.place(base, view_mount.target)
+        for view_mount in plan.view_mounts
+        if not _shows(
+            view_mount,
+            mounting.place(base, view_mount.target),
+            devices[view_mount.copy],
+            plan.seen.get(view_mount.target),
+        )
     ]
 
 
-def _shows(laid: Laid, where: str, device: int, known: Identity | None) -> bool:
+def _shows(view_mount: ViewMount, where: str, device: int, known: Identity | None) -> bool:
     """Tell whether a path shows its copy. A name that leads to a device may lead elsewhere now."""
-    if laid.device:
-        return safe_open.device_at(where) == safe_open.device_at(laid.because, links=True) == device
-    return known is not None and safe_open.shown(where) == Identity(device, known.inode)
-
-
-def lasting(plan: Plan) -> tuple[str, ...]:
-    """Return the paths on the machine whose components must stay what they are from before the view is built.
-
-    Of a path below another cover only the way to that is live; the rest is watched as the view shows it (`follow`).
-    """
-    targets = [laid.target for laid in plan.covers]
-    outermost = [target for target in targets if not any(outer in targets for outer in above(target))]
-    ways = [way for way, real in plan.ways.values() if real in outermost]
-    return () if plan.pivots else (*outermost, *ways)
+    if view_mount.device:
+        return safe_open.device_at(where) == safe_open.device_at(view_mount.because, links=True) == device
+    return known is not None and safe_open.shown(where) == replace(known, device=device)
 
 
 def follow(plan: Plan, watch: Watch) -> list[str]:
@@ -113,8 +106,13 @@ def follow(plan: Plan, watch: Watch) -> list[str]:
     instant leads out of the copy. What was removed before the instant is the command's to tell. Raises: OSError.
     """
     for way, _ in plan.ways.values():
-        with suppress(FileNotFoundError, NotADirectoryError):
+        try:
             watch.add(way)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            error.add_note(f"watching {way}; fs.inotify.max_user_watches (sysctl) says how much can be watched")
+            raise
     return led_elsewhere(plan)
 
 
@@ -131,11 +129,11 @@ def appeared(plan: Plan, devices: Sequence[int]) -> list[str]:
 
 def linked(plan: Plan, base: str) -> list[str]:
     """Return the sources that lead through a link in the view that stands at `base`."""
-    found = []
+    links = []
     for given, (_, real) in plan.ways.items():
         try:
             os.close(safe_open.opened(mounting.place(base, real)))
         except OSError as error:
             if safe_open.is_link(error):
-                found.append(given)
-    return found
+                links.append(given)
+    return links

@@ -13,13 +13,17 @@ import stat
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import safe_open, syscalls
 from borg_lvm.linux.safe_open import FOLDER, Identity, changed, magic, mount_id
-from borg_lvm.machine.mounts import RAW
+from borg_lvm.machine.mounts import RAW, above
 from borg_lvm.machine.paths import SeenPath
 from borg_lvm.planning.view_layout import FrozenPath, Resolved
+
+if TYPE_CHECKING:
+    from borg_lvm.planning.plan import Plan
 
 _GONE = syscalls.IN_MOVE_SELF | syscalls.IN_DELETE_SELF
 _NEWS = _GONE | syscalls.IN_ATTRIB | syscalls.IN_Q_OVERFLOW
@@ -148,22 +152,22 @@ def identities(resolved: Resolved) -> dict[str, Identity]:
 
     Raises: SnapshotError.
     """
-    wanted: dict[str, int | None] = {hole.path: None for hole in resolved.holes}
-    for cover in resolved.covers:
-        on = None if cover.mount.fstype == RAW else cover.mount.id
-        wanted[cover.target] = on
+    wanted: dict[str, int | None] = {live_path.path: None for live_path in resolved.live_paths}
+    for frozen_path in resolved.frozen:
+        on = None if frozen_path.mount.fstype == RAW else frozen_path.mount.id
+        wanted[frozen_path.target] = on
         if on is not None:
-            wanted[cover.mount.path] = on
-    found = {path: safe_open.seen(path, on) for path, on in wanted.items()}
-    covered = {path for cover in resolved.covers for path in _opened_for(cover)}
+            wanted[frozen_path.mount.path] = on
+    identities = {path: safe_open.seen(path, on) for path, on in wanted.items()}
+    covered = {path for frozen_path in resolved.frozen for path in _opened_for(frozen_path)}
     for path in covered:
-        if found[path] is None:
+        if identities[path] is None:
             raise safe_open.changed(path, "it is gone")
-    return {path: identity for path, identity in found.items() if identity}
+    return {path: identity for path, identity in identities.items() if identity}
 
 
-def _opened_for(cover: FrozenPath) -> tuple[str, ...]:
-    return (cover.target,) if cover.mount.fstype == RAW else (cover.target, cover.mount.path)
+def _opened_for(frozen_path: FrozenPath) -> tuple[str, ...]:
+    return (frozen_path.target,) if frozen_path.mount.fstype == RAW else (frozen_path.target, frozen_path.mount.path)
 
 
 def way(one: SeenPath) -> tuple[str, str]:
@@ -174,3 +178,15 @@ def way(one: SeenPath) -> tuple[str, str]:
     if one.device:
         return os.path.dirname(one.given), os.path.dirname(one.real)
     return one.given, one.behind
+
+
+def lasting(plan: Plan) -> tuple[str, ...]:
+    """Return the paths on the machine whose components must stay what they are from before the view is built.
+
+    Of a path below another frozen path only the way to that is live; the rest is watched as the view shows it, by
+    `mounts.follow`.
+    """
+    targets = [view_mount.target for view_mount in plan.view_mounts]
+    outermost = [target for target in targets if not any(outer in targets for outer in above(target))]
+    ways = [way for way, real in plan.ways.values() if real in outermost]
+    return () if plan.pivots else (*outermost, *ways)

@@ -64,7 +64,7 @@ def let_go(namespace: int, mounted: Sequence[Step], devices: frozenset[int], log
 def _unmounted(namespace: int, mounted: Sequence[Step]) -> bool:
     """Unmount the view inside its namespace; tell whether all of it could be.
 
-    A hole is live and may stay in use: it is only taken out of the way. A cover must really be gone.
+    A live path is live and may stay in use: it is only taken out of the way. A frozen path must really be gone.
     """
 
     def work() -> str:
@@ -77,7 +77,7 @@ def _unmounted(namespace: int, mounted: Sequence[Step]) -> bool:
 
 def _unmount(step: Step) -> None:
     try:
-        safe_mount.unmount(step.target, syscalls.MNT_DETACH if step.kind == "hole" else 0)
+        safe_mount.unmount(step.target, syscalls.MNT_DETACH if step.kind == "live" else 0)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOENT):  # not mounted (any more): an earlier try has done it
             raise

@@ -1,4 +1,4 @@
-"""Our end of the watchdog: a process that undoes every freeze when we cannot (see `process.py`).
+"""Our end of the watchdog: a process that undoes every freeze when we cannot (see `service.py`).
 
 It is exec'ed, not forked, so that it holds none of our descriptors; it has a session of its own, so that a Ctrl-C
 does not reach it; and it watches a pipe, whose end tells it that we have died.
@@ -37,7 +37,7 @@ class Watchdog:
 
         The watchdog opens our descriptor: by the mount point's name it might come to another file system.
         """
-        self._say(f"freeze {name} {safe_open.identity(fd).device} {safe_open.magic_for_others(fd)}")
+        self._say(f"freeze {name} {os.fstat(fd).st_dev} {safe_open.magic_for_others(fd)}")
 
     def may_suspend(self, name: str, dm_uuid: str) -> None:
         """Tell that a volume's device may be suspended from now on."""
@@ -93,17 +93,17 @@ class Watchdog:
         If we die as well, everything is set going after `grace` seconds: so whoever sets going what a dead program has
         left does it in the block. The list gets what there is to tell.
         """
-        told: list[str] = []
+        messages: list[str] = []
         answer = self._ask(f"arm {deadline:g} {grace:g}")
         try:
-            yield told
+            yield messages
         finally:
             if answer == "ok":
                 answer = self._ask("disarm")
             if answer.startswith("acted"):
-                told.append(f"the watchdog resumed {_told(answer)}")
+                messages.append(f"the watchdog resumed {_told(answer)}")
             elif answer != "ok":
-                told.append(f"the watchdog: {answer}")
+                messages.append(f"the watchdog: {answer}")
 
     def _disarm(self, deadline: float, error: Exception | None = None) -> None:
         """End the window. What the watchdog had to do explains an error in the window better than that one does."""

@@ -1,16 +1,17 @@
 """Part of the watchdog's process: what may be frozen or suspended in the kernel, and how it is set going again.
 
-Standard library only. What it does allocates little and reads no file: all descriptors are opened before.
+Standard library only, and of that as little as can be: each module is a part of the watchdog's start. What it does
+allocates little and reads no file: all descriptors are opened before.
 """
 
-import contextlib
 import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator
+from _collections_abc import Iterator
 
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
+LOW = 0xFFFFFFFF
 HEADER = struct.Struct("=3I2IIi3IQ128s129s7x")
 REQUEST = 3 << 30 | HEADER.size << 16 | 0xFD << 8
 DEV_SUSPEND, DEV_STATUS, TABLE_CLEAR, TABLE_STATUS = 6, 7, 10, 12
@@ -29,6 +30,7 @@ class Frozen:
         self.switch = -1
         self.file_systems: list[tuple[str, int]] = []
         self.suspended: list[tuple[str, str]] = []
+        self.marks: set[int] = set()
 
     def may_freeze(self, name: str, path: str, device: int) -> None:
         """Hold a file system open that may be frozen. Raises: OSError when it is not the one that is meant."""
@@ -37,6 +39,8 @@ class Frozen:
             os.close(fd)
             raise OSError(errno.ESTALE, "another file system", path)
         self.file_systems.append((name, fd))
+        if not os.major(device):  # of a btrfs `st_dev` tells one subvolume, half of this all of them
+            self.marks.add(os.fstatvfs(fd).f_fsid & LOW)
 
     def may_suspend(self, name: str, uuid: str) -> None:
         """Take note of a device. What was told last is resumed first: a thaw writes to what lies below."""
@@ -50,6 +54,7 @@ class Frozen:
 
     def forget(self) -> None:
         """Close the file systems, which would keep their mounts busy."""
+        self.marks.clear()
         while self.file_systems:
             os.close(self.file_systems.pop()[1])
 
@@ -104,14 +109,18 @@ class Frozen:
                 if error.errno != errno.EINVAL:  # EINVAL: it is not frozen
                     yield name
         if self.switch >= 0:
-            with contextlib.suppress(OSError):
+            try:
                 os.pwrite(self.switch, b"0", 0)
+            except OSError:
+                pass  # the kernel does not let itself be switched
 
     def devices(self) -> set[int]:
         """Return the device numbers (`st_dev`) of all of them."""
-        found = {os.fstat(fd).st_dev for _, fd in self.file_systems}
+        devices = {os.fstat(fd).st_dev for _, fd in self.file_systems}
         for _, uuid in self.suspended:
-            with contextlib.suppress(OSError):
+            try:
                 number = self.dm(DEV_STATUS, uuid)[2]
-                found.add(os.makedev(number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00))
-        return found
+            except OSError:
+                continue  # it is gone
+            devices.add(os.makedev(number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00))
+        return devices

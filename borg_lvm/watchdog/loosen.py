@@ -5,16 +5,19 @@ long as whoever feeds them likes: splice(2) and sendfile(2) from an empty pipe, 
 system. Every user may do that. The freeze waits for them, and all other writers wait for the freeze: the volume stands
 still, and borg-lvm, which waits in the kernel, can do nothing about it, nor does a signal reach it.
 
+A scrub or a balance of a btrfs holds it as well, for hours: it is cancelled, or paused, and can be resumed. Who begins
+a run sees to it that there is none; this is for one that begins at that moment.
+
 A call that sleeps such that a signal wakes it begins anew after SIGSTOP and SIGCONT, and waits for the freeze then as
 everybody else. One that waits for a FUSE file system ends when that is aborted. Standard library only.
 Source: fs/splice.c, fs/super.c; Documentation/filesystems/fuse.rst.
 """
 
-import contextlib
+import _signal as signal  # type: ignore[import-not-found]  # as in service.py
 import ctypes
+import fcntl
 import os
-import signal
-from collections.abc import Collection, Iterator
+from _collections_abc import Collection, Iterator
 
 CALLS = {
     "x86_64": {1: 0, 18: 0, 20: 0, 40: 0, 275: 2, 296: 0, 326: 2, 328: 0},
@@ -24,31 +27,65 @@ CALLS = {
 
 They are write, pwrite64, writev, sendfile, splice, pwritev, copy_file_range and pwritev2."""
 CONNECTIONS = "/sys/fs/fuse/connections"
+SCRUB_CANCEL, BALANCE_CONTROL, PAUSE = 0x941C, 0x9421, 1
+"""Of include/uapi/linux/btrfs.h."""
+LOW = 0xFFFFFFFF
 
 
-def loosen(devices: Collection[int], *, abort: bool) -> None:
+def stop_scrub(fd: int) -> None:
+    """Cancel a scrub of the btrfs that a descriptor is on, and pause a balance; nothing elsewhere."""
+    for call, argument in ((SCRUB_CANCEL, 0), (BALANCE_CONTROL, PAUSE)):
+        try:
+            fcntl.ioctl(fd, call, argument)
+        except OSError:
+            pass  # no btrfs, or there is none
+
+
+class Targets:
+    """The file systems that are to be let go of."""
+
+    def __init__(self, devices: frozenset[int], marks: frozenset[int]) -> None:
+        self.devices = devices
+        self.marks = marks
+
+    def has(self, path: str) -> bool:
+        """Tell whether a path leads to one of them. Raises: OSError."""
+        device = os.stat(path).st_dev
+        if device in self.devices:
+            return True
+        return bool(self.marks) and not os.major(device) and os.statvfs(path).f_fsid & LOW in self.marks
+
+
+def loosen(devices: Collection[int], marks: Collection[int] = (), *, abort: bool) -> None:
     """Wake every call that sleeps while it writes to one of these file systems (`st_dev`).
 
+    `marks` are those of btrfs, of which each subvolume has a number of its own: the lower half of `f_fsid`.
     With `abort` also those that wait for a file system in user space: requests to one of the same user are aborted.
     """
-    for pid, tid in _tasks():
-        with contextlib.suppress(OSError, ValueError):
+    on = Targets(frozenset(devices), frozenset(marks))
+    for pid, tid in _tasks() if devices else ():
+        try:
             state = _state(tid)
-            if state in "SD" and _writes_to(pid, tid, devices, late=abort):
+            if state in "SD" and _writes_to(pid, tid, on, late=abort):
                 if state == "S":
                     os.kill(int(pid), signal.SIGSTOP)
                     os.kill(int(pid), signal.SIGCONT)
                 elif abort:
                     _abort(os.stat("/proc/" + pid).st_uid)
+        except (OSError, ValueError):
+            pass  # it has ended
 
 
 def _tasks() -> Iterator[tuple[str, str]]:
     own = str(os.getpid())
     for pid in os.listdir("/proc"):
         if pid.isdigit() and pid != own:
-            with contextlib.suppress(OSError):
-                for tid in os.listdir("/proc/" + pid + "/task"):
-                    yield pid, tid
+            try:
+                tids = os.listdir("/proc/" + pid + "/task")
+            except OSError:
+                continue  # it has ended
+            for tid in tids:
+                yield pid, tid
 
 
 def _state(tid: str) -> str:
@@ -56,51 +93,57 @@ def _state(tid: str) -> str:
         return chr(file.read().rpartition(b")")[2].split()[0][0])
 
 
-def _writes_to(pid: str, tid: str, devices: Collection[int], *, late: bool) -> bool:
+def _writes_to(pid: str, tid: str, on: Targets, *, late: bool) -> bool:
     """Tell whether a task is in a call that writes to one of these.
 
     Where the kernel does not tell calls (User Mode Linux), it may be in one if it has a file open for writing. On a
     machine whose numbers are not known that is asked when it is late: a shell sees a program that is stopped.
     """
     known = CALLS.get(os.uname().machine)
-    told = "/proc/" + tid + "/syscall"
-    if known is None or not os.path.exists(told):
-        return (late or known is not None) and _may_write(pid, devices)
-    with open(told, "rb") as file:
+    syscall = "/proc/" + tid + "/syscall"
+    if known is None or not os.path.exists(syscall):
+        return (late or known is not None) and _may_write(pid, on)
+    with open(syscall, "rb") as file:
         number, *arguments = file.read().split()
     at = known.get(int(number))
-    return at is not None and _is_open(pid, str(int(arguments[at], 16)), devices)
+    return at is not None and _is_open(pid, str(int(arguments[at], 16)), on)
 
 
-def _may_write(pid: str, devices: Collection[int]) -> bool:
+def _may_write(pid: str, on: Targets) -> bool:
     """Tell whether a process may be writing to one of these; one with an io_uring writes in no call."""
     folder = "/proc/" + pid + "/fd/"
     names = os.listdir(folder)
     if any("io_uring" in os.readlink(folder + name) for name in names):
         return False
-    return any(_is_open(pid, name, devices) for name in names)
+    return any(_is_open(pid, name, on) for name in names)
 
 
-def _is_open(pid: str, fd: str, devices: Collection[int]) -> bool:
+def _is_open(pid: str, fd: str, on: Targets) -> bool:
     """Tell whether a descriptor is of a file on one of these, and may be written to."""
-    with contextlib.suppress(OSError):
-        if os.stat("/proc/" + pid + "/fd/" + fd).st_dev in devices:
+    try:
+        if on.has("/proc/" + pid + "/fd/" + fd):
             return bool(os.lstat("/proc/" + pid + "/fd/" + fd).st_mode & 0o200)  # the link's mode tells
+    except OSError:
+        pass  # it is closed
     return False
 
 
 def _abort(uid: int) -> None:
     """Abort the FUSE connections of a user, not root, at which somebody waits."""
-    with contextlib.suppress(OSError):
+    try:
         _see_connections()
+    except OSError:
+        pass  # then what is there is looked at
     for name in os.listdir(CONNECTIONS) if uid else ():
         folder = CONNECTIONS + "/" + name
-        with contextlib.suppress(OSError):
+        try:
             with open(folder + "/waiting", "rb") as file:
                 waiting = file.read().strip() != b"0"
             if waiting and os.stat(folder).st_uid == uid:
                 with open(folder + "/abort", "wb") as file:
                     file.write(b"1")
+        except OSError:
+            pass  # it has gone
 
 
 def _see_connections() -> None:

@@ -30,10 +30,10 @@ def run(ledger: str, name: str, text: str) -> None:
 
 def standing(entry: Entry) -> dict[str, str]:
     """Return what a run's ledger tells of applications that may stand still: how to resume each, by name."""
-    found: dict[str, str] = {}
+    commands: dict[str, str] = {}
     for step in entry.steps:
         if step["step"] == "quiesce" and step["undo"] != NOTHING:
-            found[str(step["name"])] = str(step["undo"])
+            commands[str(step["name"])] = str(step["undo"])
         elif step["step"] == "resumed":
-            found.pop(str(step["name"]), None)
-    return found
+            commands.pop(str(step["name"]), None)
+    return commands

@@ -26,7 +26,7 @@ LOCALHOST = "0100007F"
 
 @dataclass(frozen=True)
 class Peer:
-    """Who listens: the user id and group id of the process. `place` leads to the very socket while it is held.
+    """Who listens: the process, its user id and group id. `place` leads to the very socket while it is held.
 
     `owner` is whose the server is: where root listens for somebody else (systemd does), the socket's owner.
     """
@@ -35,6 +35,7 @@ class Peer:
     gid: int
     owner: int
     place: str
+    pid: int = 0
 
     @property
     def name(self) -> str:
@@ -60,10 +61,10 @@ def held(place: str, remedy: str = "") -> Iterator[Peer]:
             what = "a link; name what it leads to" if stat.S_ISLNK(info.st_mode) else "no socket"
             raise QuiesceError(f"{place} is {what}")
         with knocked(f"/proc/self/fd/{handle}", place, remedy) as connection:
-            _, uid, gid = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            pid, uid, gid = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         owner = uid or info.st_uid
         _refuse_others(place, info, permissions.Owner(owner, (gid,)))
-        yield Peer(uid, gid, owner, f"/proc/{os.getpid()}/fd/{handle}")
+        yield Peer(uid, gid, owner, f"/proc/{os.getpid()}/fd/{handle}", pid)
     finally:
         os.close(handle)
 
@@ -90,13 +91,13 @@ def _refuse_others(place: str, info: os.stat_result, owner: permissions.Owner) -
     """Refuse a socket whose place others could take. Who could, is on the way to it, whatever they do meanwhile."""
     try:
         now = os.lstat(place)
-        found = permissions.changeable_by_others(place, owner)
+        changeable = permissions.changeable_by_others(place, owner)
     except OSError as error:
         raise AbsentError(f"no server listens at {place} any more ({error.strerror})") from error
-    if found:
+    if changeable:
         raise QuiesceError(
             f"others than root and {called(owner.uid)}, whose server listens at {place}, could take its place",
-            details=tuple(f"{unsafe.path} {unsafe.why}" for unsafe in found),
+            details=tuple(f"{unsafe.path} {unsafe.why}" for unsafe in changeable),
             remedy="have the server listen in a directory of its own, which belongs to its user or to root",
         )
     if not os.path.samestat(info, now):
@@ -127,12 +128,12 @@ def refuse_foreign(data: str, owner: int) -> None:
     Raises: QuiesceError. A folder that is not there is none: that is told by those who look for its volume.
     """
     try:
-        found = os.stat(data).st_uid
+        uid = os.stat(data).st_uid
     except OSError:
         return
-    if found != owner:
+    if uid != owner:
         raise QuiesceError(
-            f"its data directory {data} belongs to user {found}, and its socket to user {owner}",
+            f"its data directory {data} belongs to user {uid}, and its socket to user {owner}",
             remedy="a server's data is its own user's; is it this server that listens there?",
         )
 

@@ -63,8 +63,8 @@ class Process:
     def files(self) -> Iterator[tuple[str, str]]:
         """Yield number and target of each of its open files."""
         folder = f"/proc/{self.pid}/fd"
-        with suppress(OSError), os.scandir(folder) as found:  # it has ended
-            for entry in found:
+        with suppress(OSError), os.scandir(folder) as entries:  # it has ended
+            for entry in entries:
                 with suppress(OSError):
                     yield entry.name, os.readlink(entry.path)
 
@@ -79,25 +79,31 @@ class Process:
 
         Servers of databases work in that of their data.
         """
-        found: list[str] = []
+        places: list[str] = []
         with suppress(OSError):
-            found.append(os.readlink(f"/proc/{self.pid}/cwd"))
+            places.append(os.readlink(f"/proc/{self.pid}/cwd"))
         for number, path in self.files():
             with suppress(OSError, ValueError):
                 if path.startswith("/") and not path.startswith(NO_DATA) and self.writes(number):
                     place = os.path.dirname(path)
-                    if len(found) < MOST_PLACES and not any(_is_below(place, one) for one in found):
-                        found.append(place)
-        return tuple(one for one in found if one != "/" and not one.endswith(GONE))
+                    if len(places) < MOST_PLACES and not any(_is_below(place, one) for one in places):
+                        places.append(place)
+        return tuple(one for one in places if one != "/" and not one.endswith(GONE))
+
+    def sockets(self) -> Iterator[str]:
+        """Yield the inodes of its sockets."""
+        for _, path in self.files():
+            if one := re.fullmatch(r"socket:\[(\d+)\]", path):
+                yield one[1]
 
     def unit(self) -> str:
         """Return the service of systemd that it belongs to; nothing if it belongs to none."""
         with suppress(OSError), open(f"/proc/{self.pid}/cgroup", encoding="utf-8") as file:
             for line in file:
                 last = line.rstrip("\n").partition("::")[2].split("/")
-                found = [part for part in last if part.endswith(".service")]
-                if found:
-                    return found[0]
+                services = [part for part in last if part.endswith(".service")]
+                if services:
+                    return services[0]
         return ""
 
 
@@ -137,13 +143,13 @@ def processes() -> Iterator[Process]:
 
 def servers(*names: str) -> list[Server]:
     """Return the servers of these names; processes that share all their sockets are one. Those of the system first."""
-    paths, ports = _unix(), _tcp()
+    paths, ports = unix_sockets(), _tcp()
     found: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[int, Process]] = {}
     for process in processes():
         with suppress(OSError):
             if process.name in names and (process.is_what_it_says or process.program.startswith(LOADER)):
                 uid = process.uid
-                inodes = [one[1] for _, path in process.files() if (one := re.fullmatch(r"socket:\[(\d+)\]", path))]
+                inodes = list(process.sockets())
                 places = {os.path.realpath(paths[inode]) for inode in inodes if inode in paths}
                 sockets = sorted(place for place in places if _is_socket_of(place, uid))[:MOST_SOCKETS]
                 numbers = sorted({ports[inode] for inode in inodes if inode in ports})[:MOST_SOCKETS]
@@ -165,26 +171,26 @@ def _is_socket_of(path: str, uid: int) -> bool:
     return stat.S_ISSOCK(info.st_mode) and info.st_uid in (uid, 0)
 
 
-def _unix() -> dict[str, str]:
+def unix_sockets() -> dict[str, str]:
     """Return the unix sockets at which somebody listens, by their inode. A name may have line breaks, and be lines."""
-    found = {}
+    paths = {}
     for line in _lines("/proc/net/unix"):
         fields = line.split(None, 7)
         with suppress(ValueError):
             if len(fields) == 8 and fields[7].startswith("/") and int(fields[3], 16) & LISTENING_UNIX:
-                found[fields[6]] = fields[7]
-    return found
+                paths[fields[6]] = fields[7]
+    return paths
 
 
 def _tcp() -> dict[str, int]:
     """Return the ports at which somebody listens, by the socket's inode: all addresses, or the machine's own one."""
-    found = {}
+    ports = {}
     for line in _lines("/proc/net/tcp"):
         fields = line.split()
         address, _, port = fields[1].partition(":")
         if fields[3] == LISTENING_TCP and address in ("00000000", "0100007F"):
-            found[fields[9]] = int(port, 16)
-    return found
+            ports[fields[9]] = int(port, 16)
+    return ports
 
 
 def _lines(path: str) -> list[str]:

@@ -42,8 +42,10 @@ FAULTS = (
         "sequential",  # one window for each volume, reported as one instant
         "One instant across several volumes",
         "borg_lvm/snapshots/take.py",
-        "[self._window(copies, quiesced)]",
-        """[
+        "return [self._window(copies, quiesced)]",
+        """from borg_lvm.reporting.outcome import Instant
+
+            return [
                 Instant(
                     tuple(copy.origin.full_name for copy in copies),
                     (each := [self._window((copy,), quiesced) for copy in copies])[0].begin,
@@ -57,8 +59,8 @@ FAULTS = (
         "uncovered",  # what is mounted below a source is read live
         "mounts them\nread-only in a private mount namespace over the very same paths",
         "borg_lvm/planning/view_layout.py",
-        'covers[path] = FrozenPath(path, mount, mount.root, f"mounted below {targets[outer]}")',
-        'holes[path] = Hole(path, f"mounted below {targets[outer]}")',
+        'frozen[path] = FrozenPath(path, mount, mount.root, f"mounted below {targets[outer]}")',
+        'live_paths[path] = LiveBelow(path, f"mounted below {targets[outer]}")',
         (
             "unit/planning/test_view_layout.py::test_the_root_with_everything_below",
             "system/test_root.py::test_root_is_frozen_with_all_that_is_mounted_below[nested]",
@@ -75,10 +77,9 @@ FAULTS = (
     Fault(
         "leftover",  # `clean` removes snapshots, but not the space for one
         "`borg-lvm clean`, removes the rest",
-        "borg_lvm/session/cleanup.py",
-        "left.setdefault(volume.run_id, []).append(volume)",
-        """if volume.is_thin or volume.is_snapshot:
-                left.setdefault(volume.run_id, []).append(volume)""",
+        "borg_lvm/planning/ownership.py",
+        "_has_plain_origin(volume, listed) or (volume.full_name in known.names and _is_plain(volume))",
+        "_has_plain_origin(volume, listed)",
         ("system/test_killed.py::test_killed[two-after-prepare-us]",),
     ),
     Fault(
@@ -93,8 +94,8 @@ FAULTS = (
         "cold-cache",  # a files cache for each run, lest two at a time should fight for one
         "archive paths, exclude patterns, borg's files cache and restic's parents are those of the plain",
         "borg_lvm/view/execute.py",
-        'told = {b"BORG_LVM_RUN": plan.run_id.encode()}',
-        'told = {b"BORG_LVM_RUN": plan.run_id.encode(), b"BORG_FILES_CACHE_SUFFIX": plan.run_id.encode()}',
+        'variables = {b"BORG_LVM_RUN": plan.run_id.encode()}',
+        'variables = {b"BORG_LVM_RUN": plan.run_id.encode(), b"BORG_FILES_CACHE_SUFFIX": plan.run_id.encode()}',
         ("system/test_paths.py::test_second_run_of_borg_hits_its_cache_for_every_file",),
     ),
     Fault(
@@ -138,8 +139,8 @@ FAULTS = (
         "guessed",  # an unknown option is taken for one without a value
         "No silent fall-back",
         "hooks/commands/parsers/options.py",
-        "if not found:\n            self.unknown.append(text)",
-        "if not found:\n            self.items.append(Given(text))",
+        "if not fitting:\n            self.unknown.append(text)",
+        "if not fitting:\n            self.items.append(Given(text))",
         (
             "unit/hooks/commands/test_options.py::test_the_unknown_is_reported",
             "system/test_refusals.py::test_command_lines",
@@ -148,7 +149,7 @@ FAULTS = (
     Fault(
         "asleep",  # the watchdog wakes up for the run and for applications, but not at the deadline of frozen volumes
         "If borg-lvm itself is killed",
-        "borg_lvm/watchdog/process.py",
+        "borg_lvm/watchdog/service.py",
         "ends = [*self.holds.values(), *([self.deadline, self.loosen_at] if self.deadline else [])]",
         "ends = list(self.holds.values())",
         ("system/test_killed.py::test_deadline[two]",),

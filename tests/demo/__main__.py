@@ -15,7 +15,7 @@ from tests.demo.result import Backup, Result
 from tests.rig import Rig
 
 NEXT = {
-    "README.md": "how to install borg-lvm on a server: see Install, five commands",
+    "README.md": "how to install borg-lvm on a server: see Install, four commands",
     "borg-lvm plan -- COMMAND ...": "show what a run would do for your backup command; changes nothing",
     "borg-lvm run -- COMMAND ...": "run your backup command on snapshots",
 }

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,8 @@ from tests.fuzz.borg_grammar import SEEDS, Grammar, write_files
 JUDGE = Path(__file__).with_name("borg_judge.py")
 LONGEST = 2.0
 LARGEST = 100 << 10  # KiB
+TOGETHER = 40
+"""How many lines each borg reads while we read them, too."""
 EACH = 20
 """of the lines is also given to the front, which is a shell script and takes longer."""
 
@@ -52,12 +54,15 @@ class Judge:
     process: subprocess.Popen[str]
     version: str = ""
 
-    def ask(self, argv: list[str], cwd: str) -> dict[str, Any] | None:
-        """Return what this borg reads, None if it refuses the line."""
+    def ask(self, argvs: Sequence[list[str]], cwd: str) -> None:
+        """Have some lines read: so few of them that a pipe takes them and their answers."""
         assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(json.dumps({"argv": argv, "cwd": cwd}) + "\n")
+        self.process.stdin.writelines(json.dumps({"argv": argv, "cwd": cwd}) + "\n" for argv in argvs)
         self.process.stdin.flush()
+
+    def answer(self) -> dict[str, Any] | None:
+        """Return what this borg reads in the next one of them, None if it refuses it."""
+        assert self.process.stdout
         answer: dict[str, Any] | None = json.loads(self.process.stdout.readline())
         return answer
 
@@ -95,13 +100,22 @@ class Count:
         return Figures(self.cases, self.accepted, self.refused, self.missed, tuple(self.faults))
 
 
-def compare(count: Count, judge: Judge, argv: list[str], cwd: str, front: Front | None = None) -> None:
+def compare_all(count: Count, asked: Sequence[Judge], lines: Sequence[list[str]], cwd: str, front: Front) -> None:
+    """Give each line to one judge, in turns, and compare; they read while we do."""
+    for at, judge in enumerate(asked):
+        judge.ask(lines[at :: len(asked)], cwd)
+    readings = [read(count, asked[at % len(asked)], line, cwd) for at, line in enumerate(lines)]
+    for at, (line, reading) in enumerate(zip(lines, readings, strict=True)):
+        count.cases += 1
+        compare(count, asked[at % len(asked)], line, reading, None if count.cases % EACH else front)
+
+
+def compare(count: Count, judge: Judge, argv: list[str], reading: Reading | None, front: Front | None) -> None:
     """Put our reading of a line beside a borg's, and what the front makes of it."""
-    truth = judge.ask(argv, cwd)
+    truth = judge.answer()
     if front and truth and truth.get("roots") and not truth["dry_run"] and front.is_plain(argv):
         count.missed += 1
         count.faults.append(f"borg {judge.version}: {argv}: the front leaves it to plain borg")
-    reading = read(count, judge, argv, cwd)
     if truth is None or reading is None or truth["action"] == "with-lock" or truth.get("elsewhere"):
         return
     count.accepted += 1
@@ -150,15 +164,11 @@ def run(cases: int, seed: int) -> Figures:
         cwd = os.path.realpath(top)
         front = Front(Path(cwd, "front"))
         write_files(Path(cwd))
-        for line in SEEDS:
-            for judge in asked:
-                compare(count, judge, line, cwd, front)
+        compare_all(count, asked, [line for line in SEEDS for _ in asked], cwd, front)
         grammar = Grammar(random.Random(seed), cwd)
         while asked and count.accepted < cases:
-            judge = asked[count.cases % len(asked)]
-            count.cases += 1
-            line = grammar.line(two=judge.version.startswith("2"))
-            compare(count, judge, line, cwd, None if count.cases % EACH else front)
+            lines = [grammar.line(two=judge.version.startswith("2")) for _ in range(TOGETHER) for judge in asked]
+            compare_all(count, asked, lines, cwd, front)
     if os.environ.get("BORG_LVM_FUZZ_REFUSED"):
         print("\n".join(count.told))
     return count.figures()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from borg_lvm.plugins.backup_command import Invocation
 from borg_lvm_hooks.commands.borg import plugin as borg
+from borg_lvm_hooks.commands.borg import reading as borg_reading
 from tests.fuzz import Figures
 from tests.fuzz.borg_grammar import Grammar, write_files
 
@@ -78,7 +79,7 @@ def run(cases: int, seed: int) -> Figures:
                 # Of no such program nobody can ask for its version.
                 borg.borg_lvm_read_command(Invocation(("/no/such/borg", *line), {"HOME": "/root", "PATH": "\0"}, top))
                 with suppress(ValueError):  # a quotation mark that is not closed
-                    borg.extra_options(" ".join(line))
+                    borg_reading.extra_options(" ".join(line))
             except Exception as error:
                 faults.append(f"{line}: {error!r}")
             if time.process_time() - began > LONGEST:

@@ -68,17 +68,29 @@ def answer(archiver: Any, argv: list[str], depth: int = 0) -> Any:
     }
 
 
-def fresh(parser: Any) -> Any:
-    """Take back what parsing has left in a parser: borg appends to its default lists."""
+def lists(parser: Any) -> tuple[list[Any], list[tuple[Any, str]]]:
+    """Return the actions of a parser whose default is a list, and the defaults that are: borg appends to them."""
+    actions = [action for action in parser._actions if isinstance(action.default, list)]
+    defaults = [(parser._defaults, name) for name, value in parser._defaults.items() if isinstance(value, list)]
     for action in parser._actions:
-        for one in (getattr(action, "choices", None) or {}).values() if isinstance(action.choices, dict) else ():
-            fresh(one)
-        if isinstance(action.default, list):
+        for one in action.choices.values() if isinstance(action.choices, dict) else ():
+            more = lists(one)
+            actions, defaults = actions + more[0], defaults + more[1]
+    return actions, defaults
+
+
+def kept(parser: Any) -> Any:
+    """Return what gives this parser each time, without what parsing has left in it: to make one takes borg longer."""
+    actions, defaults = lists(parser)
+
+    def fresh() -> Any:
+        for action in actions:
             action.default = []
-    for name, value in parser._defaults.items():
-        if isinstance(value, list):
-            parser._defaults[name] = []
-    return parser
+        for values, name in defaults:
+            values[name] = []
+        return parser
+
+    return fresh
 
 
 def main() -> None:
@@ -87,8 +99,7 @@ def main() -> None:
         sys.path[:0] = filter(os.path.isdir, ["/usr/lib/borgbackup2"])
 
     archiver = importlib.import_module("borg.archiver").Archiver()
-    kept = archiver.build_parser()  # which takes borg longer than to read a line
-    archiver.build_parser = lambda: fresh(kept)
+    archiver.build_parser = kept(archiver.build_parser())
     out = sys.stdout
     print(json.dumps(version()), file=out, flush=True)
     for line in sys.stdin:

@@ -14,8 +14,9 @@ from pathlib import Path
 from borg_lvm.plugins.backup_command import Invocation
 from borg_lvm_hooks.commands.parsers import options
 from borg_lvm_hooks.commands.restic import plugin as restic
+from borg_lvm_hooks.commands.restic import reading as restic_reading
 from tests.fuzz import Figures
-from tests.fuzz.judging import Fuzzer, Judged, call
+from tests.fuzz.judging import Fuzzer, Judged, call, one_by_one
 
 SEEDS = (
     "backup -vr /repo exists m1 m2",
@@ -111,7 +112,7 @@ def told(cases: int, seed: int) -> tuple[Figures, tuple[str, ...]]:
             return Judged(frozenset(_plain(folder, path) for path in paths), "".join(live))
 
         seeds = [line.split(" ") for line in SEEDS]
-        return Fuzzer(_grammar, program, ours, seeds, same=_same).run(cases, seed)
+        return Fuzzer(_grammar, one_by_one(program), ours, seeds, same=_same).run(cases, seed)
 
 
 def _same(theirs: Judged, ours: Judged) -> bool:
@@ -149,7 +150,7 @@ def _piece(rng: random.Random, *, options_only: bool) -> list[str]:
         return _long(rng, name, "raw" if name.endswith("raw") else "list")
     if rng.random() < 0.4:
         return _cluster(rng)
-    option = rng.choice([one for one in restic.BACKUP_TABLE.options if one.name not in LEFT_OUT | NEWER])
+    option = rng.choice([one for one in restic_reading.BACKUP_TABLE.options if one.name not in LEFT_OUT | NEWER])
     if option.takes is options.Takes.VALUE:
         return _long(rng, option.name, rng.choice(NAMES))
     given = rng.choice(("", "", "=true", "=false", "=1")) if option.name != "--verbose" else rng.choice(("", "=2"))

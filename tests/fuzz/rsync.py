@@ -13,7 +13,7 @@ from borg_lvm_hooks.commands.parsers import options
 from borg_lvm_hooks.commands.rsync import option_table
 from borg_lvm_hooks.commands.rsync import plugin as rsync
 from tests.fuzz import Figures
-from tests.fuzz.judging import Fuzzer, Judged, call
+from tests.fuzz.judging import Fuzzer, Judged, call, one_by_one
 
 SEEDS = (
     "-a --files-from=list src/ dst",
@@ -90,7 +90,7 @@ def told(cases: int, seed: int) -> tuple[Figures, tuple[str, ...]]:
                 return Judged(None, reading.problems[0])
             return Judged(frozenset(_plain(folder, path) for path in reading.sources if not os.path.lexists(path)))
 
-        return Fuzzer(_grammar, program, ours, [line.split(" ") for line in SEEDS]).run(cases, seed)
+        return Fuzzer(_grammar, one_by_one(program), ours, [line.split(" ") for line in SEEDS]).run(cases, seed)
 
 
 def _plain(folder: str, path: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from borg_lvm.plugins.backup_command import Invocation
 from borg_lvm_hooks.commands.tar import plugin as tar
 from tests.fuzz import Figures
-from tests.fuzz.judging import Fuzzer, Judged, call
+from tests.fuzz.judging import Fuzzer, Judged, call, one_by_one
 
 # What the lists of the seeds hold; the others are made by chance.
 LISTS = {
@@ -120,7 +120,7 @@ def told(cases: int, seed: int) -> tuple[Figures, tuple[str, ...]]:
                 return Judged(None, reading.problems[0])
             return Judged(frozenset(map(os.path.normpath, reading.sources)))
 
-        return Fuzzer(_grammar, program, ours, [line.split(" ") for line in SEEDS]).run(cases, seed)
+        return Fuzzer(_grammar, one_by_one(program), ours, [line.split(" ") for line in SEEDS]).run(cases, seed)
 
 
 def _split(line: list[str]) -> tuple[list[str], dict[str, str]]:

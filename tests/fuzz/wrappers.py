@@ -7,11 +7,12 @@ import os
 import random
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from borg_lvm.plugins import wrappers
 from tests.fuzz import Figures
-from tests.fuzz.judging import Fuzzer, Judged, call
+from tests.fuzz.judging import Fuzzer, Judged, call_all
 
 SEEDS = (
     "env -C /tmp -C / JUDGE a",
@@ -68,11 +69,12 @@ OPTIONS = {
 WORDS = {"flock": ["LOCK"], "timeout": ["60"], "taskset": ["0"], "chrt": ["0"]}
 ARGUMENTS = ("create", "-n", "-x", "-n 7", "r::a", "/etc", "--", "-C /", "A=b", "--adjust=3", "0")
 SHOWN = ("A", "B", "C", "HOME", "POSIXLY_CORRECT")
-JUDGE = """#!{python} -IS
-import json, os, sys
-env = {{name: os.environ[name] for name in {shown!r} if name in os.environ}}
-print("JUDGED", json.dumps([sys.argv[1:], os.getcwd(), env]))
+JUDGE = """#!/bin/sh
+printf '%s\\n' JUDGED $#
+printf '%s\\n' "$@" {shown}
+pwd -P
 """
+"""A shell, for Python takes longer to start than all else that a line does. No word has a newline in it."""
 
 
 def run(cases: int, seed: int) -> Figures:
@@ -90,10 +92,9 @@ def told(cases: int, seed: int) -> tuple[Figures, tuple[str, ...]]:
             places = {"JUDGE": judge, "OUT": f"{folder}/out"}
             return [_replaced(word, places | {"LOCK": f"{folder}/lock{at}"}) for at, word in enumerate(line)]
 
-        def program(line: list[str]) -> Judged:
-            _, out, said = call(spelled(line), folder, env)
-            found = [text.removeprefix("JUDGED ") for text in out.splitlines() if text.startswith("JUDGED ")]
-            return Judged(frozenset((_shown(*json.loads(found[0])),)) if found else None, said[-200:])
+        def program(lines: Sequence[list[str]]) -> list[Judged]:
+            called = call_all([spelled(line) for line in lines], folder, env)
+            return [Judged(_told(out), said[-200:]) for out, said in called]
 
         def ours(line: list[str]) -> Judged:
             left = wrappers.peel(spelled(line), env, folder)
@@ -112,6 +113,17 @@ def _replaced(word: str, places: dict[str, str]) -> str:
     return word
 
 
+def _told(out: str) -> frozenset[str] | None:
+    """Return what the judge has printed, which may stand after what its wrappers print; None if it was not started."""
+    _, found, after = f"\n{out}".partition("\nJUDGED\n")
+    if not found:
+        return None
+    count, *words = after.split("\n")
+    argv, rest = words[: int(count)], words[int(count) :]
+    env = dict(text.split("=", 1) for text in rest[: len(SHOWN)] if text)
+    return frozenset((_shown(argv, rest[len(SHOWN)], env),))
+
+
 def _shown(argv: list[str], cwd: str, env: dict[str, str]) -> str:
     return json.dumps([argv, cwd, sorted(env.items())])
 
@@ -119,7 +131,8 @@ def _shown(argv: list[str], cwd: str, env: dict[str, str]) -> str:
 def _make(folder: Path) -> str:
     (folder / "sub").mkdir()
     judge = folder / "judge"
-    judge.write_text(JUDGE.format(python=os.path.realpath("/usr/bin/python3"), shown=SHOWN))
+    shown = " ".join(f'"${{{name}+{name}=${name}}}"' for name in SHOWN)
+    judge.write_text(JUDGE.format(shown=shown))
     judge.chmod(0o755)
     return str(judge)
 

@@ -36,30 +36,47 @@ PASSED_ON = ("PIP_", "SSL_CERT", "http_proxy", "https_proxy")
 
 def build(release: str, prefix: Path | None) -> Path:
     """Return the root directory of a new bare system; `prefix` is a Python that it gets in /usr/local, and no other."""
-    archive = FRESH / f"{release}{'-local' if prefix else ''}.tar"
     root = FRESH / release
+    unpack(bare(release, f"{BARE},{NEEDED if prefix else PYTHON}", "-local" if prefix else ""), root)
+    if prefix:
+        shutil.copytree(prefix, root / "usr" / "local", symlinks=True, dirs_exist_ok=True)
+        logged(["chroot", str(root), "ldconfig"])
+    copy_checkout(root / PLACE.lstrip("/"))
+    return root
+
+
+def bare(release: str, packages: str, kind: str = "") -> Path:
+    """Return an archive of a bare system with these packages; it is made once for each `kind`."""
+    archive = FRESH / f"{release}{kind}.tar"
     if not archive.is_file():
         install_one("debootstrap", "debootstrap")
         half = archive.with_suffix(".half")
         shutil.rmtree(half, ignore_errors=True)
-        packages = f"{BARE},{NEEDED if prefix else PYTHON}"
         logged(["debootstrap", "--variant=minbase", f"--include={packages}", release, str(half), mirror()])
-        logged(["tar", "-C", str(half), "-cf", str(archive), "."])
+        pack(half, archive)
         shutil.rmtree(half)
+    return archive
+
+
+def pack(root: Path, archive: Path) -> None:
+    """Make an archive of a system; it is there in whole or not at all."""
+    half = archive.with_suffix(".tar.half")
+    logged(["tar", "-C", str(root), "-cf", str(half), "."])
+    half.rename(archive)
+
+
+def unpack(archive: Path, root: Path) -> None:
+    """Make a system from an archive, which reaches Debian's archives as this machine does."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     logged(["tar", "-C", str(root), "-xf", str(archive)])
-    if prefix:
-        shutil.copytree(prefix, root / "usr" / "local", symlinks=True, dirs_exist_ok=True)
-        logged(["chroot", str(root), "ldconfig"])
     for path in NETWORK:
         if Path(path).is_file():
+            (root / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, root / path.lstrip("/"))
-    _copy_checkout(root / PLACE.lstrip("/"))
-    return root
 
 
-def _copy_checkout(target: Path) -> None:
+def copy_checkout(target: Path) -> None:
     """Copy what a clone would have, as it is in the working tree."""
     target.mkdir(parents=True)
     listed = subprocess.run(
@@ -81,23 +98,27 @@ mount -t sysfs sysfs "$1/sys"
 mount --rbind /dev "$1/dev"
 mount -t tmpfs tmpfs "$1/run"
 mount -t tmpfs -o mode=1777 tmpfs "$1/tmp"
-exec chroot "$1" /usr/bin/env -i "${@:3}" sh -c 'cd "$1" && exec make $2' sh "$PLACE" "$2"
+exec chroot "$1" /usr/bin/env -i "${@:3}" sh -ec "$2"
 """
 
 
 def run(root: Path, target: str) -> tuple[int, float]:
     """Run a target of make in a bare system; returns its status and the seconds that it took."""
+    began = time.monotonic()
+    done = subprocess.run(
+        inside(root, f"cd {shlex.quote(PLACE)} && exec make {target}"), stdin=subprocess.DEVNULL, check=False
+    )
+    return done.returncode, time.monotonic() - began
+
+
+def inside(root: Path, script: str) -> list[str]:
+    """Return the command that runs a shell's script in a bare system; nothing goes on in there when we are ended."""
     kept = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
     own = {"HOME": "/root", "LANG": "C.UTF-8", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     variables = [f"{name}={value}" for name, value in (kept | own).items()]
-    command = ["setpriv", "--pdeathsig", "KILL", "--"]  # nothing goes on in there when we are ended
+    command = ["setpriv", "--pdeathsig", "KILL", "--"]
     command += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", INSIDE, "bash"]
-    began = time.monotonic()
-    done = subprocess.run(
-        [*command, str(root), target, *variables], env={**os.environ, "PLACE": PLACE},
-        stdin=subprocess.DEVNULL, check=False,
-    )  # fmt: skip
-    return done.returncode, time.monotonic() - began
+    return [*command, str(root), script, *variables]
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.lab.kernels import Kernel
@@ -24,7 +25,7 @@ def initramfs(kernel: Kernel) -> Path:
     if not target.is_file():
         entries = [("bin", 0o40755, b""), ("modules", 0o40755, b"")]
         entries += [("init", 0o100755, init.read_bytes()), ("bin/busybox", 0o100755, BUSYBOX.read_bytes())]
-        order = _load_order(kernel)
+        order = load_order(kernel, MODULES)
         entries += [(f"modules/{path.name}", 0o100644, path.read_bytes()) for path in order]
         entries += [("modules/order", 0o100644, "".join(f"{path.name}\n" for path in order).encode())]
         written = target.with_suffix(f".{os.getpid()}")
@@ -33,7 +34,7 @@ def initramfs(kernel: Kernel) -> Path:
     return target
 
 
-def _load_order(kernel: Kernel) -> list[Path]:
+def load_order(kernel: Kernel, modules: Iterable[str]) -> list[Path]:
     """Return the modules' files with everything that they need in front of them."""
     root = kernel.modules / kernel.release
     needs: dict[str, list[str]] = {}
@@ -41,7 +42,7 @@ def _load_order(kernel: Kernel) -> list[Path]:
         path, _, others = line.partition(":")
         needs[Path(path).stem.replace("-", "_")] = [path, *others.split()]
     order: dict[str, None] = {}
-    for name in MODULES:
+    for name in modules:
         # A module that is not in the list is part of the kernel itself. The list is in reverse order of loading.
         for path in reversed(needs.get(name, [])):
             order[path] = None

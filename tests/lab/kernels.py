@@ -88,6 +88,14 @@ def kernel(series: str) -> Kernel:
     return Kernel(series, (directory / "release").read_text(), directory)
 
 
+def present(series: str) -> Kernel | None:
+    """Return the kernel of that series if it is there: inside a guest none can be fetched."""
+    directory = LAB / "kernels" / series
+    if not (directory / "stamp").is_file():
+        return None
+    return Kernel(series, (directory / "release").read_text(), directory)
+
+
 def newest(series: str, names: list[str]) -> str:
     """Return the newest real kernel package of a series among package names.
 

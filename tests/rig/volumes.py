@@ -12,7 +12,7 @@ from tests.rig import names
 from tests.rig.leftovers import dm_devices
 from tests.rig.tools import change, run
 
-Kind = Literal["thick", "striped", "thin", "raid1", "cachevol", "cachepool"]
+Kind = Literal["thick", "striped", "thin", "raid1", "mirror", "cachevol", "cachepool", "writecache"]
 
 EXTENT = "1m"  # small, so that small volumes waste nothing
 
@@ -66,6 +66,8 @@ def create(group: Group, name: str, kind: Kind, mib: int) -> str:
             change("lvcreate", group.name, "-n", name, "-L", size, "-i", "2", "-I", "64k")
         case "raid1":
             change("lvcreate", group.name, "-n", name, "-L", size, "--type", "raid1", "-m", "1", "--nosync")
+        case "mirror":
+            change("lvcreate", group.name, "-n", name, "-L", size, "--type", "mirror", "-m", "1", "--mirrorlog", "core")
         case "thin":
             thin_pool(group, mib)
             change("lvcreate", f"{group.name}/pool", "--type", "thin", "-n", name, "-V", size)
@@ -74,6 +76,10 @@ def create(group: Group, name: str, kind: Kind, mib: int) -> str:
             kind_of_fast = ("--type", "cache-pool") if kind == "cachepool" else ()
             change("lvcreate", group.name, "-n", f"{name}_fast", "-L", "16m", *kind_of_fast)
             change("lvconvert", f"{group.name}/{name}", "--type", "cache", f"--{kind}", f"{name}_fast")
+        case "writecache":
+            change("lvcreate", group.name, "-n", name, "-L", size)
+            change("lvcreate", group.name, "-n", f"{name}_fast", "-L", "16m", "--activate", "n", "--zero", "n")
+            change("lvconvert", f"{group.name}/{name}", "--type", "writecache", "--cachevol", f"{name}_fast")
     return f"/dev/{group.name}/{name}"
 
 

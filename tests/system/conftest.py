@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -10,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.suite.choose import each_value
 from tests.rig import Rig
 from tests.system import promises
 from tests.system.support.runs import certificates
 
 MARKERS = {
     "promise": "proves a promise of README: `make test` runs it; given by tests/system/promises.py",
-    "each_series": "what happens may depend on the kernel: runs on both as User Mode Linux; given by promises.py",
+    "each_series": "what happens may depend on the kernel: runs on both as User Mode Linux; promises.py gives it, too",
     "each_kernel": "as each_series, and on stock kernels in QEMU, with two processors",
     "soak": "takes long and proves more of the same: only `make soak` runs it",
     "some_kernel": "a row of a long table: runs on one kernel, they take turns",
+    "each_value": "a table that is the product of lists: each value of each list runs once, the product in the soak",
 }
 """What runs where is decided by tests/lab/suite/choose.py."""
 
@@ -42,6 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         for mark in sorted(promises.marks(item.nodeid.removeprefix("tests/system/"))):
             item.add_marker(mark)
+    _thin_out([item for item in items if isinstance(item, pytest.Function) and item.get_closest_marker("each_value")])
     listed = config.getoption("--items")
     if listed is None:
         if "BORG_LVM_RUNS" not in os.environ and os.environ["BORG_LVM_LAB"] != "list":
@@ -51,6 +55,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if absent := wanted.difference(item.nodeid for item in items):
         raise pytest.UsageError(f"tests that are listed do not exist here: {sorted(absent)}")
     _keep(config, items, [item for item in items if item.nodeid in wanted])
+
+
+def _thin_out(items: list[pytest.Function]) -> None:
+    """Leave to the soak what only combines values that other rows of the same test have."""
+    for _, table in itertools.groupby(items, key=lambda item: item.nodeid.partition("[")[0]):
+        rows = list(table)
+        for row, kept in zip(rows, each_value([row.callspec.params for row in rows]), strict=True):
+            if not kept:
+                row.add_marker("soak")
 
 
 def _keep(config: pytest.Config, items: list[pytest.Item], kept: list[pytest.Item]) -> None:

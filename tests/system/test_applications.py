@@ -554,8 +554,8 @@ class Options:
     how: str = key(Text("a way", "[a-z]*"), "raise", "How it does.")
 
 class Faulty(Application):
-    def __init__(self, wish):
-        self.options = wish.options
+    def __init__(self, settings):
+        self.options = settings.options
         self.fail("make")
 
     def fail(self, phase):

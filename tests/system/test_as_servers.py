@@ -16,7 +16,7 @@ from tests.system.support.runs.program import environment
 
 pytestmark = [pytest.mark.limit(900), pytest.mark.needs("udev")]
 SHARE = {
-    "kinds": ("test_kinds.py", "thick-ext4 or thin-xfs or raid1-ext4"),
+    "kinds": ("test_kinds.py", "raid1-ext4"),
     "instant": ("test_instant.py", "test_all_snapshots_show_one_instant and gaps"),
     "killed": ("test_killed.py", "two-after-prepare-us or two-command or thin-in-prepare-both"),
     "watched": ("test_watched.py", "test_a_thin_pool_grows_if_it_may or test_a_snapshot_that_cannot_grow"),

@@ -128,17 +128,21 @@ def test_what_is_refused_leaves_nothing(rig: Rig) -> None:
     end("--status", "NOSUCH", status=64)
 
 
-def test_a_view_is_not_read_back_and_says_so(rig: Rig) -> None:
+def test_a_view_is_not_read_back_in_silence(rig: Rig) -> None:
     (source,) = planted(rig)
     config = rig.path("config.yaml")
     config.write_text("prove: {mode: list}\n")
-    for words in (("--prove", "sample"), ("--config", config)):
-        said = begin(source, *words, status=69)
-        assert "a view of `begin` cannot be read back" in said.err
-        assert "begin it with --prove off" in said.err
-        assert not (VIEW / "nightly").exists()
-    begin(source, "--config", config, "--prove", "off")
-    end()
+    assert "borg-lvm end nightly -- COMMAND" in begin(source, "--config", config).err
+    assert "nothing was done" in end("--prove", "all", status=64).err
+    assert (VIEW / "nightly").exists()
+    said = end(status=77)
+    assert "could not be read back" in said.err
+    assert "has not named the command" in said.err
+    begin(source, "--config", config)
+    end("--prove", "off")
+    begin(source)
+    said = end("--prove", "list", "--", "tar", "-cf", "/a.tar", str(source), status=77)
+    assert "reads nothing of the view" in said.err
 
 
 def test_a_status_is_passed_through(rig: Rig) -> None:

@@ -120,11 +120,11 @@ def test_what_a_power_cut_has_left_is_gone_after_the_boot(cut: Booted, machine: 
 
 @pytest.fixture(scope="module")
 def night(machine: Machine) -> Iterator[str]:
-    """Type README's five commands, on a machine that was off last night and where fstrim is at work just now.
+    """Type README's four commands, on a machine that was off last night and where fstrim is at work just now.
 
-    So the timer starts a backup at once; it stops at a gate. Gives what becomes of fstrim. Of `make install` only its
-    result is there, which is the checkout's own (another test runs it); and apt-get has nothing to do. The
-    configuration is what `discover` has found: a service that writes to the volume from within a sandbox.
+    So the timer starts a backup at once; it stops at a gate. Gives what becomes of fstrim. Of the package only its
+    units and programs are there, which are the checkout's own (test_package.py installs it). The configuration is
+    what `discover` has found: a service that writes to the volume from within a sandbox.
     """
     machine.write(f"{UNITS}/words.service", WRITER)
     machine.systemctl("start", "words.service")
@@ -136,9 +136,9 @@ def night(machine: Machine) -> Iterator[str]:
     machine.shell("touch -d '2 days ago' /var/lib/systemd/timers/stamp-borg-lvm@nightly.timer")
     machine.systemctl("start", "--no-block", "fstrim.service")
     typed = lines(1)
-    assert len(typed) <= 5
-    typed.remove("make install")
-    for line in typed:
+    assert len(typed) <= 4
+    assert typed[0].startswith("apt install ./borg-lvm_")
+    for line in typed[1:]:
         machine.shell(line)
     machine.do("cat", "/var/log/here")
     trimmed = machine.show("fstrim.service", "ActiveState", "Result")
@@ -152,8 +152,7 @@ def night(machine: Machine) -> Iterator[str]:
     machine.shell("rm /etc/borg-lvm/config.yaml")
 
 
-@pytest.mark.needs("python3-venv")
-def test_five_commands_make_a_nightly_backup_and_a_night_that_was_missed_is_made_up(
+def test_four_commands_make_a_nightly_backup_and_a_night_that_was_missed_is_made_up(
     night: str, machine: Machine
 ) -> None:
     assert machine.show(UNIT, "Result", "ExecMainStatus") == SUCCESS
@@ -325,24 +324,6 @@ def test_a_backup_in_a_sandbox_between_begin_and_end(cut: Booted, machine: Machi
     assert machine.shell("ls -A /run/borg-lvm/view", status=None).out == ""
 
 
-def test_make_install(machine: Machine) -> None:
-    """README's second command itself. Set-up has fetched what pip takes from PyPI: a guest has no network."""
-    (install,) = (line for line in lines(1) if line.startswith("make"))
-    machine.shell(f"rm -rf {SBIN}/* {INSTALLED}/*; cp -r {shlex.quote(str(README.parent))} /run/checkout")
-    wheels = Path("/run/checkout") / WHEELS.relative_to(README.parent)
-    machine.shell(
-        f"cd /run/checkout; export PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels}; {install}; systemctl daemon-reload"
-    )
-    assert machine.show("borg-lvm@nightly.timer", "FragmentPath")["FragmentPath"] == f"{INSTALLED}/borg-lvm@.timer"
-    assert machine.shell("readlink -f $(command -v borg-lvm-borg)").out.strip() == "/opt/borg-lvm/bin/borg-lvm-borg"
-    machine.write("/etc/borg-lvm/nightly.env", f"COMMAND=tar -cf /var/log/saved.tar {DATA}\n")
-    machine.systemctl("start", "borg-lvm@nightly")
-    assert "srv/file" in machine.do("tar", "-tf", "/var/log/saved.tar").out.splitlines()
-    machine.do(
-        "/opt/borg-lvm/bin/python", "-c", "import borg_lvm; assert borg_lvm.__file__.startswith('/opt/borg-lvm')"
-    )
-
-
 @pytest.fixture(scope="module")
 def automount(cut: Booted, machine: Machine) -> Iterator[Path]:
     """Have an automount below the volume, idle: what it mounts lies on another volume, whose file it shows."""
@@ -403,3 +384,35 @@ def test_an_idle_automount_that_the_command_writes_to_is_mounted(machine: Machin
     machine.do(*run, "--live", point, "--path", DATA, "--", "sh", "-c", script, "sh", DATA / "file")
     assert "srv/file" in machine.do("tar", "-tf", "/run/elsewhere/saved.tar").out
     machine.systemctl("stop", "run-repository.automount", "run-repository.mount")
+
+
+@pytest.mark.needs("python3-venv")
+def test_make_install(machine: Machine) -> None:
+    """The other way of README. Set-up has fetched what pip takes from PyPI: a guest has no network.
+
+    It comes last, for in the end the machine has no borg-lvm any more.
+    """
+    assert "`make install`" in README.read_text()
+    machine.shell("umount /opt/borg-lvm")  # else it cannot be removed
+    machine.shell(f"rm -rf {SBIN}/* {INSTALLED}/*; mkdir /run/checkout")
+    left_out = "--exclude=./.lab --exclude=./.git --exclude=./.venv/lib --exclude=./dist"  # gigabytes
+    machine.shell(f"tar -C {shlex.quote(str(README.parent))} {left_out} -cf - . | tar -C /run/checkout -xf -")
+    wheels = Path("/run/checkout") / WHEELS.relative_to(README.parent)
+    machine.shell(
+        f"cd /run/checkout; export PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels}; make install; systemctl daemon-reload"
+    )
+    assert machine.show("borg-lvm@nightly.timer", "FragmentPath")["FragmentPath"] == f"{INSTALLED}/borg-lvm@.timer"
+    assert machine.shell("readlink -f $(command -v borg-lvm-borg)").out.strip() == "/opt/borg-lvm/bin/borg-lvm-borg"
+    machine.write("/etc/borg-lvm/nightly.env", f"COMMAND=tar -cf /var/log/saved.tar {DATA}\n")
+    machine.systemctl("start", "borg-lvm@nightly")
+    assert "srv/file" in machine.do("tar", "-tf", "/var/log/saved.tar").out.splitlines()
+    machine.do(
+        "/opt/borg-lvm/bin/python", "-c", "import borg_lvm; assert borg_lvm.__file__.startswith('/opt/borg-lvm')"
+    )
+    written = machine.shell("find /usr/local/share -name '*borg-lvm*' -type f").out
+    assert "/usr/local/share/man/man8/borg-lvm-run.8" in written
+    assert "/usr/local/share/bash-completion/completions/borg-lvm" in written
+    machine.shell("cd /run/checkout; make uninstall; systemctl daemon-reload")
+    places = "/usr/local /opt/borg-lvm /etc/udev/rules.d"
+    assert machine.shell(f"find {places} -name '*borg-lvm*'", status=None).out == ""
+    assert "nightly.env" in machine.shell("ls /etc/borg-lvm").out

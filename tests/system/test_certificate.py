@@ -67,6 +67,15 @@ def test_a_run_that_went_well(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+def test_the_command_began_before_it_was_let_go(rig: Rig) -> None:
+    """By when it ran, an archive is known as its: also where the command is quicker than we are."""
+    with tidy():
+        rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
+        borg_lvm("run", "--path", rig.path("data"), "--", "sh", "-c", "kill -STOP $PPID; sleep 3; kill -CONT $PPID")
+        assert certificates.read()["command"]["seconds"] >= 3
+        assert_nothing_left(rig)
+
+
 @pytest.mark.soak
 @pytest.mark.needs("redis")
 def test_a_run_with_everything_in_it(rig: Rig) -> None:

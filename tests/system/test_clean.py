@@ -39,6 +39,7 @@ def volume_of_our_name(one: Volume) -> str:
 TAGGED = [tagged_origin, snapshot_of_another_name, volume_of_our_name]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("tag", TAGGED)
 @pytest.mark.parametrize("verb", ["clean", "run"])
 def test_what_is_merely_tagged_is_left_alone(rig: Rig, tag: Callable[[Volume], str], verb: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,20 +14,27 @@ from pathlib import Path
 
 import pytest
 
+from borg_lvm.watchdog import client
 from tests.rig import Rig
 from tests.system.support.runs import processes, program
 
 REPORTS = ("lvs", "vgs", "pvs")
 MOST_PROCESSES = 12
 MOST_MIB = 40.0
+MOST_MODULES = 140
 
 
 def counted(rig: Rig, paths: list[Path]) -> tuple[Counter[str], str]:
-    """Run borg-lvm on these paths; return its own processes by program, and all of it in words."""
+    """Run borg-lvm on these paths; return its own processes by program, and all of it in words.
+
+    `copy` are those copies of its first process that stay what they are: each costs as much as a program of LVM's, for
+    all that an interpreter has in memory is mapped once more.
+    """
     sources = [word for path in paths for word in ("--path", path)]
     argv = [program.BIN / "borg-lvm", "run", *sources, "--", "/bin/true"]
     own = processes.without(processes.traced(argv, rig.path("trace")), "true")
-    found = Counter(process.program or "fork" for process in own)
+    copies = set(own[0].started)
+    found = Counter(process.program or ("copy" if process.pid in copies else "fork") for process in own)
     return found, f"{found.total()} processes: " + ", ".join(f"{times} {name}" for name, times in found.items())
 
 
@@ -41,6 +49,7 @@ def test_one_volume_takes_few_processes(rig: Rig) -> None:
     assert sum(found[name] for name in REPORTS) <= 3, words
     assert found["lvm"] == 1, words
     assert found["lvremove"] <= 1, words
+    assert found["copy"] <= 1, words
     assert found.total() <= MOST_PROCESSES, words
     assert rig.leftovers() == []
 
@@ -54,6 +63,7 @@ def test_three_volumes_take_one_shell_and_no_more(rig: Rig) -> None:
     assert sum(found[name] for name in REPORTS) <= 3, words
     assert found["lvm"] == 1, words
     assert found["lvremove"] <= 1, words
+    assert found["copy"] <= 1, words
     assert found.total() <= MOST_PROCESSES, words
     assert rig.leftovers() == []
 
@@ -70,6 +80,50 @@ def test_luks_takes_a_few_more(rig: Rig) -> None:
     assert found["lvremove"] <= 1, words
     assert found.total() <= MOST_PROCESSES + 6, words
     assert rig.leftovers() == []
+
+
+@pytest.mark.some_kernel
+def test_a_whole_run_loads_no_module_that_it_does_without(rig: Rig) -> None:
+    """What a command line loads before anything is done: tests/unit/cli/test_imports.py."""
+    volume = rig.volume("data", fs="ext4", mib=32, at=rig.path("data"))
+    assert volume.at
+    argv = ["-m", "borg_lvm", "run", "--snapshot-size", "4M", "--path", str(volume.at), "--", "true"]
+    said = program.run(sys.executable, "-X", "importtime", *argv)
+    names = {line.rpartition("|")[2].strip() for line in said.err.splitlines() if line.startswith("import time:")}
+    own = sorted(name for name in names if name.startswith("borg_lvm"))
+    print(len(names), len(own))
+    assert names & {"shutil", "bz2", "lzma", "fractions", "decimal", "socket", "random", "hashlib"} == set()
+    assert len(own) <= MOST_MODULES, own
+
+
+@pytest.mark.needs("strace")
+def test_volumes_and_groups_are_asked_for_at_the_same_time(rig: Rig) -> None:
+    """`pvs` begins before `lvs` has ended: on a machine with two processors a plan waits for one of them."""
+    volume = rig.volume("data", fs="ext4", mib=32, at=rig.path("data"))
+    assert volume.at
+    trace = rig.path("trace")
+    argv: list[str | Path] = ["strace", "-f", "-e", "trace=execve", "-o", trace]
+    program.run(*argv, program.BIN / "borg-lvm", "plan", "--path", volume.at, "--", "true")
+    lines = trace.read_text(errors="replace").splitlines()
+    began = {
+        name: index for index, line in enumerate(lines) for name in ("lvs", "pvs") if f'/{name}", ["{name}"' in line
+    }
+    lvs = lines[began["lvs"]].split()[0]
+    ended = next(index for index, line in enumerate(lines) if line.startswith(lvs) and "+++ exited" in line)
+    assert began["lvs"] < began["pvs"] < ended, lines
+
+
+@pytest.mark.needs("strace")
+def test_a_watchdog_that_begins_looks_at_no_other_process(rig: Rig) -> None:
+    """It warms up all that it may have to do. To look for who keeps a volume from being frozen is not among it."""
+    watchdog = Path(client.PROGRAM)
+    trace = rig.path("trace")
+    argv = ["strace", "-f", "-qq", "-e", "trace=openat,mlockall", "-o", str(trace)]
+    program.run(*argv, sys.executable, "-I", "-S", watchdog)
+    calls = trace.read_text(errors="replace")
+    assert re.search(r"mlockall\(.*\) += 0", calls), calls
+    assert '"/proc", O_RDONLY|O_NONBLOCK' not in calls, calls
+    assert "/task" not in calls, calls
 
 
 @pytest.fixture

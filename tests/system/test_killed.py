@@ -81,6 +81,7 @@ KINDS: dict[str, Callable[[Rig], list[Volume]]] = {
     "luks1": lambda rig: [rig.volume("one", luks_version=1, fs="ext4", at=rig.path("one"))],
     "luks2": lambda rig: [rig.volume("one", luks_version=2, fs="xfs", at=rig.path("one"))],
     "raid": lambda rig: [rig.volume("one", kind="raid1", fs="ext4", at=rig.path("one"))],
+    "btrfs": lambda rig: [rig.volume("one", fs="btrfs", at=rig.path("one"))],
     "two": lambda rig: [
         rig.volume("one", fs="ext4", at=rig.path("one")),
         rig.volume("two", fs="xfs", at=rig.path("two")),
@@ -214,6 +215,7 @@ WINDOWS = {
     "thin": ("armed", "held"),
     "luks1": ("armed", "held"),
     "two": ("armed", "half-held", "held"),
+    "btrfs": ("armed", "held"),
 }
 """The steps around and inside the window, by kind of volume: everybody is killed at each of them.
 
@@ -227,6 +229,7 @@ AROUND = {
     "luks2": "held+all before-cryptsetup after-cryptsetup after-cryptsetup+both view command",
     "two": "before-prepare before-prepare+both after-prepare after-prepare+helper after-prepare+all view command "
     "in-lvremove+both after-lvremove",
+    "btrfs": "thawed view command before-lvremove after-lvremove",
 }
 """The other steps, with whoever is killed there if it is not borg-lvm alone."""
 
@@ -260,6 +263,8 @@ def marks(kind: str, step: str) -> list[pytest.MarkDecorator]:
     """Return the marks of a cell: what is left in the window is for the kernel to say."""
     if (kind, step) == ("two", "held"):
         return [pytest.mark.each_kernel]
+    if (kind, step) == ("btrfs", "armed"):
+        return [pytest.mark.soak]
     return [pytest.mark.some_kernel] if step.startswith("in-") else []
 
 
@@ -319,12 +324,23 @@ def test_killed(stage: Stage, step: str, victims: Victims) -> None:
     assert run_id not in run("lvs", "-a", "-o", "lv_name,lv_tags").out
 
 
-EVERY = 1 if WHOLE else 5
+EVERY = 1 if WHOLE else 7
 """Which of the calls is one to die at."""
 MOST = 200
 
 
-@pytest.mark.parametrize("built", ["thick", "thin", "raid", "luks1", "two"], indirect=True)
+@pytest.mark.parametrize(
+    "built",
+    [
+        "thick",
+        "thin",
+        pytest.param("raid", marks=pytest.mark.soak),
+        "luks1",
+        "two",
+        pytest.param("btrfs", marks=pytest.mark.soak),
+    ],
+    indirect=True,
+)
 @pytest.mark.some_kernel
 @pytest.mark.limit(2400 if WHOLE else 600)  # seconds
 def test_killed_at_every_call(stage: Stage) -> None:
@@ -456,7 +472,7 @@ def test_clean_killed_at_the_mapping(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("built", ["two"], indirect=True)
-@pytest.mark.each_kernel
+@pytest.mark.each_series
 def test_set_going_by_somebody_else(stage: Stage) -> None:
     """Then the second volume is not of the instant of the first: with one attempt, the run fails."""
     second = stage.volumes[1]
@@ -500,7 +516,7 @@ def test_deadline(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("built", [pytest.param("luks1", marks=pytest.mark.soak), "two"], indirect=True)
-@pytest.mark.each_kernel
+@pytest.mark.each_series
 def test_the_shortest_deadline(stage: Stage) -> None:
     """It is told what stood still, and for how long."""
     stage.prepare(SHORT)

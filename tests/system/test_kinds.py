@@ -33,6 +33,9 @@ MATRIX: list[tuple[Kind, str]] = [
 MORE: list[tuple[Kind, str]] = [
     ("thick", "ext2"),
     ("thick", "ext3"),
+    ("thick", "btrfs"),
+    ("thin", "btrfs"),
+    ("raid1", "btrfs"),
     ("striped", "xfs"),
     ("thin", "ext4"),
     ("raid1", "xfs"),
@@ -204,32 +207,39 @@ def test_same_device_number_in_every_run(rig: Rig, kind: Kind) -> None:
         assert_nothing_left(rig)
 
 
-@pytest.mark.parametrize("how", ["thick", pytest.param("thin", marks=pytest.mark.soak), "luks"])
-def test_keep(rig: Rig, how: str) -> None:
+def test_keep(rig: Rig) -> None:
     with tidy():
-        kind: Kind = "thin" if how == "thin" else "thick"
-        version = 1 if how == "luks" else None
-        volume = rig.volume("data", kind=kind, fs="ext4", at=rig.path("data"), luks_version=version)
-        (rig.path("data") / "file").write_text("old")
-        said = borg_lvm("run", "--keep", "--path", rig.path("data"), "--", "sh", "-c", "exit 1", status=1)
-        (kept,) = run("lvs", "--noheadings", "-o", "lv_full_name", "@borg_lvm").out.split()
-        (rig.path("data") / "file").write_text("new")
+        kinds: dict[Kind, int | None] = {"thick": None, "thin": None, "striped": 1}
+        volumes = [
+            rig.volume(kind, kind=kind, fs="ext4", mib=48, at=rig.path(kind), luks_version=luks)
+            for kind, luks in kinds.items()
+        ]
+        paths: list[str | Path] = [word for kind in kinds for word in ("--path", rig.path(kind))]
+        for kind in kinds:
+            (rig.path(kind) / "file").write_text("old")
+        said = borg_lvm("run", "--keep", *paths, "--", "sh", "-c", "exit 1", status=1)
+        kept = run("lvs", "--noheadings", "-o", "lv_full_name,origin", "@borg_lvm").out.splitlines()
+        assert sorted(line.split()[1] for line in kept) == sorted(kinds)
 
-        # Neither the next run nor a plain clean takes it away.
-        borg_lvm("run", "--path", rig.path("data"), "--", "true")
+        # Neither the next run nor a plain clean takes them away.
+        for kind in kinds:
+            (rig.path(kind) / "file").write_text("new")
+        borg_lvm("run", *paths, "--", "true")
         borg_lvm("clean")
-        assert run("lvs", "--noheadings", "-o", "lv_full_name", "@borg_lvm").out.split() == [kept]
-        if how != "luks":
-            rig.path("look").mkdir()
-            run("mount", "-o", "ro", f"/dev/mapper/{kept.replace('-', '--').replace('/', '-')}", rig.path("look"))
-            assert (rig.path("look") / "file").read_text() == "old"
-            run("umount", rig.path("look"))
+        assert run("lvs", "--noheadings", "-o", "lv_full_name,origin", "@borg_lvm").out.splitlines() == kept
+        rig.path("look").mkdir()
+        for line in kept:
+            name, origin = line.split()
+            if origin != "striped":  # which is encrypted
+                run("mount", "-o", "ro", f"/dev/mapper/{name.replace('-', '--').replace('/', '-')}", rig.path("look"))
+                assert (rig.path("look") / "file").read_text() == "old"
+                run("umount", rig.path("look"))
 
         command = re.search(r"borg-lvm (clean --run \S+)", said.err)
         assert command, f"does not say how to remove it: {said.err}"
         borg_lvm(*command[1].split())
         assert_nothing_left(rig)
-        assert volume.name in run("lvs", volume.full_name).out
+        assert all(volume.name in run("lvs", volume.full_name).out for volume in volumes)
 
 
 def test_two_mounts_of_one_volume(rig: Rig) -> None:

@@ -42,6 +42,11 @@ def test_lvm_sees_loop_devices_only(rig: Rig) -> None:
     assert all(name.startswith("/dev/loop") for name in names)
 
 
+def test_there_are_few_devices() -> None:
+    """Each command of LVM's looks at every one."""
+    assert len(os.listdir("/dev")) < 100
+
+
 def build_and_tear_down(kind: Kind, fs: str, luks_version: int | None = None) -> None:
     """Build one volume, write to it, read it back, take it away; nothing may be left of it."""
     before = state_under_a_rig()

@@ -7,8 +7,6 @@ script, and for who reads the view of `begin`, the message has the time by which
 from __future__ import annotations
 
 import re
-import shlex
-import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +16,11 @@ import pytest
 from tests.rig import Rig
 from tests.rig.volumes import Volume
 from tests.system.support.backups.archives import Borg
-from tests.system.support.backups.matic import Borgmatic
+from tests.system.support.backups.matic import Borgmatic, saving
 from tests.system.support.runs import certificates
 from tests.system.support.runs.gate import Gate
 from tests.system.support.runs.live import Run, assert_nothing_left, tidy
-from tests.system.support.runs.program import Said, borg_lvm, environment, run
+from tests.system.support.runs.program import Said, borg_lvm, run
 from tests.system.test_overflow import TAINTED, overflow, prepared
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
@@ -31,9 +29,7 @@ SOUND = "was finished before that: it is sound"
 
 def before_compact(folder: Path) -> Gate:
     """Return a gate before which only the borg that compacts stands, when the archive is finished."""
-    real = shutil.which("borg", path=environment()["PATH"])
-    assert real
-    return Gate(folder, "borg", f'case "$*" in compact*) ;; *) exec {shlex.quote(real)} "$@" ;; esac')
+    return Gate(folder, "borg", only="compact*")
 
 
 def overflown(rig: Rig, matic: Borgmatic, gate: Gate, volume: Volume, configs: Path) -> tuple[Run, str]:
@@ -86,6 +82,29 @@ def test_who_reads_after_the_loss_is_ended_and_what_that_saved_is_marked(rig: Ri
         assert all(name == sound or name.startswith(TAINTED) for name in matic.archives())
         assert "BACKUP INVALID" in said.err
         assert certificates.read(run_id)["result"] == "tainted"
+        assert_nothing_left(rig)
+
+
+@pytest.mark.soak
+def test_a_loss_below_borgmatic_with_local_path_is_reported_by_it(rig: Rig) -> None:
+    """As from borgmatic's own unit with our drop-in: what borgmatic says is what the journal has."""
+    with tidy():
+        volume, _ = prepared(rig)
+        assert volume.at
+        matic, gate = Borgmatic.made(rig.path("matic")), saving(rig.path("gate"))
+        lvm = rig.path("config.yaml")
+        lvm.write_text("snapshot: {size: 8M, grow: false}\n")
+        config = matic.configured([volume.at / "files"], {"local_path": "borg-lvm-borg"})
+        env = {**matic.env, "BORG_LVM_BORG": str(gate.program), "BORG_LVM_CONFIG": str(lvm)}
+        with gate.closed("borgmatic", "--config", config, "create", env=env, status=1) as passing:
+            overflow(volume)
+        print(passing.said)
+        shown = passing.said.out + passing.said.err
+        assert "BACKUP INVALID" in shown
+        assert "except archives" not in shown
+        assert "what to do: " in shown
+        assert "returned non-zero exit status 2" in shown
+        assert all(name.startswith(TAINTED) for name in matic.archives())
         assert_nothing_left(rig)
 
 

@@ -47,7 +47,9 @@ def made_by_lvm(volume: Volume, name: str, *, thin: bool) -> None:
     run(*argv[:-1], *(["-ay", "-K", "-ky"] if thin else ["-L", "16m"]), volume.full_name)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.soak) if kind == "striped" else kind for kind in KINDS]
+)
 @pytest.mark.some_kernel
 def test_a_run_makes_what_lvm_makes(rig: Rig, kind: Kind) -> None:
     """The same snapshot by `lvcreate`; a refresh changes nothing; LVM extends it; nothing is left but what was."""
@@ -92,7 +94,7 @@ def test_a_run_makes_what_lvm_makes(rig: Rig, kind: Kind) -> None:
         assert_nothing_left(rig)
 
 
-@pytest.mark.parametrize("kind", ["thick", "thin", "raid1"])
+@pytest.mark.parametrize("kind", ["thick", "thin", pytest.param("raid1", marks=pytest.mark.soak)])
 @pytest.mark.some_kernel
 def test_a_volume_that_has_a_snapshot_of_somebody_elses(rig: Rig, kind: Kind) -> None:
     with tidy():

@@ -48,10 +48,14 @@ def source(top: Path) -> Iterator[Path]:
         tool("umount", str(top / at))
 
 
+PLAIN_OR_FROZEN = pytest.mark.parametrize(
+    "frozen", [pytest.param(False, id="plain", marks=pytest.mark.soak), pytest.param(True, id="frozen")]
+)
+"""What the programs do by themselves is for the soak: it changes with them, and not with us."""
 IN_IT = {"own", "site/page", "site/alone", "all/site/page", "all/site/alone"}
 
 
-@pytest.mark.parametrize("frozen", [False, True], ids=["plain", "frozen"])
+@PLAIN_OR_FROZEN
 def test_bind_mounts_of_the_same_file_system_are_saved(rig: Rig, source: Path, frozen: bool) -> None:
     before = (*FROZEN, "--") if frozen else ()
     borg, copy, archive = Borg.made(rig.path("borg")), rig.path("copy"), rig.path("archive.tar")
@@ -66,7 +70,7 @@ def test_bind_mounts_of_the_same_file_system_are_saved(rig: Rig, source: Path, f
 
 
 @pytest.mark.needs("restic")
-@pytest.mark.parametrize("frozen", [False, True], ids=["plain", "frozen"])
+@PLAIN_OR_FROZEN
 def test_restic_saves_them_too(rig: Rig, source: Path, frozen: bool) -> None:
     restic = Restic.made(rig.path("restic"))
     before = (*FROZEN, "--") if frozen else ()

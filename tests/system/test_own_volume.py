@@ -17,7 +17,7 @@ from tests.system.support.runs.live import assert_nothing_left, tidy
 from tests.system.support.runs.program import run
 
 pytestmark = pytest.mark.limit(3600)  # seconds; a fraction of it on an idle machine
-RUNS = min(20, int(os.environ.get("BORG_LVM_RUNS", "2")))
+RUNS = min(20, int(os.environ.get("BORG_LVM_RUNS", "1")))
 VERSION = f"python{sysconfig.get_python_version()}"
 NOT_NEEDED = shutil.ignore_patterns(
     "test", "tests", "site-packages", "dist-packages", "idlelib", "ensurepip", "lib2to3", "turtledemo", "tkinter",
@@ -48,6 +48,7 @@ def installed(at: Path) -> None:
         shutil.copytree(told, packages / told.name)
 
 
+@pytest.mark.soak
 def test_it_can_stand_still_with_the_others(rig: Rig) -> None:
     root = Root(rig, home=256)
     notes = root.top / "home/user/notes"
@@ -84,7 +85,6 @@ def programs_on(at: Path) -> None:
             shutil.copy2(os.path.realpath(path), target)
 
 
-@pytest.mark.each_series
 def test_the_whole_system_stands_still_together(rig: Rig) -> None:
     """`/`, `/usr`, `/var` and `/home`, with LVM's own programs and libraries on `/usr`, and ours on `/home`."""
     root = Root(rig, home=256, usr=256)

@@ -145,7 +145,7 @@ def test_who_looks_at_a_database_is_not_entered_by_its_owner(source: Path, tmp_p
     database = str(source / "a.db")
     config = tmp_path / "config.yaml"
     entry = {"plugin": "sqlite", "options": {"databases": [database]}}
-    config.write_text(json.dumps({"applications": [entry]}))
+    config.write_text(json.dumps({"deadline": 60, "applications": [entry]}))  # its last look may take its time
     with Attacker("enter", database, "sqlite/look.py") as user:
         for _ in range(3):
             said = borg_lvm("run", "--config", config, "--path", source.parent, "--", "true")

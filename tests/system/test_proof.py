@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,11 @@ import pytest
 from tests.rig import Rig
 from tests.system.support.backups import tampered
 from tests.system.support.backups.archives import Borg, Restic
+from tests.system.support.backups.matic import BORGMATIC, Borgmatic
 from tests.system.support.backups.tampered import FAULTS, Program
 from tests.system.support.runs.live import assert_nothing_left, tidy, wait_for
 from tests.system.support.runs.program import BIN, Said, borg_lvm, run, start
+from tests.system.support.writers.churn import churning
 
 pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle machine
 
@@ -30,11 +33,25 @@ class Saving:
     words: Sequence[str | Path]
     env: dict[str, str]
     repository: Path
+    is_plain: bool = True
+    """Whether what is saved can be read in its repository."""
+
+    def renewed(self, turn: int) -> Saving:
+        """Return the same for another turn: borg wants a new name for each archive."""
+        return replace(self, words=[f"{word}{turn}" if str(word).endswith("::a") else word for word in self.words])
+
+    @property
+    def flip(self) -> str:
+        """Return what flips a bit of the content of `large` there, for a shell."""
+        return (tampered.flipped if self.is_plain else tampered.flipped_middle)(self.repository)
 
     @classmethod
-    def made(cls, name: str, folder: Path, tree: Path) -> Saving:
-        """Make what the program needs, in a folder that is not frozen: of a file system with attributes, for copies."""
-        return MADE[name](folder if name == "borg" else tree.parent / "saved", tree)
+    def made(cls, name: str, folder: Path, tree: Path, read: Path | None = None) -> Saving:
+        """Make what the program needs, in a folder that is not frozen: of a file system with attributes, for copies.
+
+        The program reads the tree, or where it is to `read` it.
+        """
+        return MADE[name](tree.parent / "saved" if name in ("tar", "rsync") else folder, read or tree)
 
     def run(self, program: Path | str, mode: str, status: int) -> Said:
         """Run the program as one of ours, with its result proven."""
@@ -62,10 +79,38 @@ def rsync(folder: Path, tree: Path) -> Saving:
     return Saving(Program("rsync", "*' -aHAX '*"), words, {}, folder)
 
 
-MADE = {"borg": borg, "tar": tar, "rsync": rsync}
+def restic(folder: Path, tree: Path) -> Saving:
+    made = Restic.made(folder)
+    words: list[str | Path] = ["backup", "--exclude", f"{tree}/directory/left-alone", tree]
+    return Saving(Program("restic", "*' backup '*"), words, made.env, folder / "repository", is_plain=False)
+
+
+def borgmatic(folder: Path, tree: Path) -> Saving:
+    made = Borgmatic.made(folder)
+    config = made.configured([tree], {"exclude_patterns": [f"{tree}/directory/left-alone"]})
+    return Saving(
+        Program("borgmatic", "*' create '*", at=str(BORGMATIC)),
+        ["-c", config, "create"],
+        made.env,
+        made.borg.repository,
+    )
+
+
+MADE = {"borg": borg, "borgmatic": borgmatic, "restic": restic, "tar": tar, "rsync": rsync}
+VIEW = "/run/borg-lvm/view/proven"
 LATER = {"first": "linked"}
 """Which of two names of one file is saved first, the program decides."""
-EACH = pytest.mark.parametrize("name", sorted(MADE))
+RUNS = 20 if "BORG_LVM_RUNS" in os.environ else 1
+CONTROLLED = MADE.keys() if RUNS > 1 else {"rsync", "tar"}
+"""With which of them it is seen that a writer would raise the alarm if live files were read."""
+WITH_WORDS = pytest.mark.parametrize("name", sorted(MADE.keys() - {"borgmatic"}))
+"""Those whose sources stand on the command line."""
+
+
+def each(*, but: Sequence[str]) -> pytest.MarkDecorator:
+    """Return the mark of a test of each program; some of them in the soak alone."""
+    rows = [pytest.param(name, marks=pytest.mark.soak if name in but else ()) for name in sorted(MADE)]
+    return pytest.mark.parametrize("name", rows)
 
 
 def proof() -> dict[str, Any]:
@@ -83,8 +128,8 @@ def tree(rig: Rig) -> Path:
     return volume.at / "tree"
 
 
-@EACH
-@pytest.mark.parametrize("mode", ["list", "sample", "all"])
+@each(but=["borgmatic"])  # its sound archives are read back below, of two repositories and of two configurations
+@pytest.mark.parametrize("mode", ["sample", *(pytest.param(mode, marks=pytest.mark.soak) for mode in ("list", "all"))])
 def test_a_sound_archive_passes(rig: Rig, tree: Path, name: str, mode: str) -> None:
     with tidy():
         saving = Saving.made(name, rig.path("saved"), tree)
@@ -97,7 +142,7 @@ def test_a_sound_archive_passes(rig: Rig, tree: Path, name: str, mode: str) -> N
         assert_nothing_left(rig)
 
 
-@EACH
+@WITH_WORDS
 def test_sources_that_are_a_file_and_a_link(rig: Rig, tree: Path, name: str) -> None:
     with tidy():
         saving = Saving.made(name, rig.path("saved"), tree)
@@ -111,7 +156,7 @@ def test_sources_that_are_a_file_and_a_link(rig: Rig, tree: Path, name: str) -> 
         assert_nothing_left(rig)
 
 
-@EACH
+@each(but=["borgmatic"])  # its archives are read as those of borg are
 def test_each_fault_is_found(rig: Rig, tree: Path, name: str) -> None:
     with tidy():
         saving = Saving.made(name, rig.path("saved"), tree)
@@ -130,14 +175,45 @@ def test_each_fault_is_found(rig: Rig, tree: Path, name: str) -> None:
         assert_nothing_left(rig)
 
 
-@EACH
+@pytest.mark.parametrize("words", [[], ["--modify-window=-1"]], ids=["seconds", "nanoseconds"])
+def test_times_that_rsync_takes_for_the_same_are_no_difference(rig: Rig, tree: Path, words: list[str]) -> None:
+    with tidy():
+        made = Saving.made("rsync", rig.path("saved"), tree)
+        saving = replace(made, words=[*words, *made.words])
+        saving.run(saving.program.real, "list", 0)
+        for name in ("directory", "kept", "first"):
+            there = os.lstat(tree / name).st_mtime_ns
+            beside = there + (1 if there % 10**9 < 10**8 else -1)  # in the same second
+            os.utime(tree / name, ns=(beside, beside), follow_symlinks=False)
+        saving.run(saving.program.real, "list", 0)
+
+
+@each(but=["borg", "borgmatic", "restic"])  # those are flipped where they are read back as the configuration says
 def test_a_flipped_bit_in_the_repository_is_found(rig: Rig, tree: Path, name: str) -> None:
     with tidy():
         saving = Saving.made(name, rig.path("saved"), tree)
-        flip = tampered.flipped(saving.repository)
-        said = saving.run(saving.program.afterwards(rig.path("bin"), flip), "all", 74)
+        said = saving.run(saving.program.afterwards(rig.path("bin"), saving.flip), "all", 74)
         assert proof()["state"] == "differs"
         assert "BACKUP INVALID" in said.err
+
+
+@each(but=["borgmatic", "restic"])
+@pytest.mark.limit(600 + 300 * RUNS)
+def test_strong_writers_raise_no_alarm(rig: Rig, tree: Path, name: str) -> None:
+    with tidy():
+        saving = Saving.made(name, rig.path("saved"), tree)
+        with churning(tree / "work") as writer:
+            for turn in range(RUNS):
+                saving.renewed(turn).run(saving.program.real, "all", 0)
+                found = proof()
+                assert (found["state"], found["count"]) == ("proven", 0), turn
+                assert found["entries"] > len(FAULTS) + 20
+            if name in CONTROLLED:
+                live = saving.program.of_live_files(rig.path("bin"), writer.pid)
+                said = saving.renewed(RUNS).run(live, "all", 74)
+                assert proof()["count"] > 0
+                assert "BACKUP INVALID" in said.err
+        assert_nothing_left(rig)
 
 
 def test_borg_lvm_borg_reads_back_what_the_configuration_says(rig: Rig, tree: Path) -> None:
@@ -145,9 +221,6 @@ def test_borg_lvm_borg_reads_back_what_the_configuration_says(rig: Rig, tree: Pa
         saving, config = Saving.made("borg", rig.path("saved"), tree), rig.path("config.yaml")
         config.write_text("prove: {mode: all}\n")
         env = {**saving.env, "BORG_LVM_CONFIG": str(config)}
-        run(BIN / "borg-lvm-borg", *saving.words, env=env)
-        assert proof()["state"] == "proven"
-        run("borg", "delete", f"{saving.repository}::a", env=saving.env)
         env["BORG_LVM_BORG"] = str(saving.program.afterwards(rig.path("bin"), tampered.flipped(saving.repository)))
         said = run(BIN / "borg-lvm-borg", *saving.words, env=env, status=2)
         assert "BACKUP INVALID" in said.err
@@ -155,14 +228,130 @@ def test_borg_lvm_borg_reads_back_what_the_configuration_says(rig: Rig, tree: Pa
         assert_nothing_left(rig)
 
 
-def test_borg_lvm_restic_is_refused_by_name_where_it_would_have_to_be_read_back(rig: Rig, tree: Path) -> None:
+def test_borg_lvm_restic_reads_back_what_the_configuration_says(rig: Rig, tree: Path) -> None:
     with tidy():
-        restic, config = Restic.made(rig.path("restic")), rig.path("config.yaml")
-        config.write_text("prove: {mode: list}\n")
-        env = {**restic.env, "BORG_LVM_CONFIG": str(config)}
-        said = run(BIN / "borg-lvm-restic", "backup", tree, env=env, status=1)
-        assert "no plugin reads back what `restic` saves; nothing was done" in said.err
-        assert json.loads(run("restic", "snapshots", "--json", env=restic.env).out or "[]") == []
+        saving, config = Saving.made("restic", rig.path("restic"), tree), rig.path("config.yaml")
+        config.write_text("prove: {mode: all}\n")
+        env = {**saving.env, "BORG_LVM_CONFIG": str(config)}
+        run(saving.program.real, *saving.words, env=saving.env)
+        env["BORG_LVM_RESTIC"] = str(saving.program.afterwards(rig.path("bin"), saving.flip))
+        said = run(BIN / "borg-lvm-restic", *saving.words, "--force", env=env, status=1)
+        assert "BACKUP INVALID" in said.err
+        assert proof()["state"] == "differs"
+        made = json.loads(run("restic", "snapshots", "--json", env=saving.env).out)
+        assert [one.get("tags") for one in made] == [None, ["borg-lvm-tainted"]]
+        assert_nothing_left(rig)
+
+
+def test_of_two_repositories_of_borgmatic_the_wrong_one_is_named(rig: Rig, tree: Path) -> None:
+    with tidy():
+        made, other = Borgmatic.made(rig.path("saved")), rig.path("other")
+        run("borg", "init", "--encryption", "none", other, env=made.env)
+        repositories = [made.borg.repository, other]
+        settings = {"repositories": [{"path": str(one)} for one in repositories], "keep_daily": 1}
+        config = made.configured([tree], settings)
+        words: list[str | Path] = ["-c", config, "create", "prune", "compact"]
+        saving = Saving(Program("borgmatic", "*' create '*", at=str(BORGMATIC)), words, made.env, other)
+        saving.run(saving.program.real, "list", 0)  # so that there is something to prune
+        assert (proof()["state"], len(proof()["archives"])) == ("proven", 2)
+        said = saving.run(saving.program.afterwards(rig.path("bin"), saving.flip), "all", 74)
+        found = proof()
+        assert len(found["archives"]) == 2
+        assert {one["archive"].partition("::")[0] for one in found["differences"]} == {str(other)}
+        marked = [run("borg", "list", "--short", one, env=made.env).out.split() for one in repositories]
+        assert [[name.startswith("borg-lvm-tainted-") for name in names] for names in marked] == [[False], [True]]
+        assert "BACKUP INVALID" in said.err
+        assert_nothing_left(rig)
+
+
+def test_two_files_of_borgmatics_may_make_archives_of_one_name(rig: Rig, tree: Path) -> None:
+    with tidy():
+        made = Borgmatic.made(rig.path("saved"))
+        (tree / "directory" / "more").write_bytes(b"more")
+        settings = {"archive_name_format": "{now:%f}"}
+        files = [
+            made.configured([tree / "large"], settings, "one"),
+            made.configured([], {**settings, "patterns": [f"R {tree}/directory", f"- {tree}/directory/more"]}, "two"),
+        ]
+        said = borg_lvm(
+            "run", "--prove", "all", "--", BORGMATIC, *(word for one in files for word in ("-c", one)), "create",
+            env=made.env,
+        )  # fmt: skip
+        print(said)
+        found = proof()
+        assert (found["state"], len(found["archives"]), found["files"]) == ("proven", 2, 4)
+        assert_nothing_left(rig)
+
+
+def saved_from_a_view(rig: Rig, tree: Path, name: str) -> Saving:
+    """Have a program save a tree from a view of `begin`; the tree goes on changing."""
+    # From 1.4 on borg stores what follows the dot.
+    view = Path(f"{VIEW}/.{tree}" if name.startswith("borg") else f"{VIEW}{tree}")
+    saving = Saving.made(name, rig.path("saved"), tree, view)
+    borg_lvm("begin", "proven", "--path", tree)
+    (tree / "meanwhile").write_bytes(b"new")
+    (tree / "kept").unlink()
+    run(saving.program.real, *saving.words, env=saving.env)
+    return saving
+
+
+def ended_with_proof(saving: Saving, status: int) -> Said:
+    words = ["--prove", "all", "--", saving.program.real, *saving.words]
+    said = borg_lvm("end", "proven", *words, env=saving.env, status=status)
+    found = proof()
+    assert (found["live"], found["unchecked"]) == (0, []), said
+    assert found["entries"] > len(FAULTS)
+    return said
+
+
+@each(but=tuple(MADE.keys() - {"tar"}))
+def test_what_was_saved_from_a_view_is_read_back_before_it_goes(rig: Rig, tree: Path, name: str) -> None:
+    with tidy():
+        said = ended_with_proof(saved_from_a_view(rig, tree, name), 0)
+        assert "borg-lvm: read back: " in said.err
+        assert proof()["state"] == "proven"
+        assert_nothing_left(rig)
+
+
+@each(but=tuple(MADE.keys() - {"borg"}))
+def test_a_fault_of_what_was_saved_from_a_view_is_found_and_marked(rig: Rig, tree: Path, name: str) -> None:
+    with tidy():
+        saving = saved_from_a_view(rig, tree, name)
+        subprocess.run(["sh", "-c", saving.flip], check=True)
+        said = ended_with_proof(saving, 74)
+        assert "BACKUP INVALID" in said.err
+        # Where the program stops at once, it does not say in which file.
+        assert {Path(one["path"] or "large").name for one in proof()["differences"]} == {"large"}, said
+        if name.startswith("borg"):
+            (archive,) = archives(saving)
+            assert archive.startswith("borg-lvm-tainted-")
+        assert_nothing_left(rig)
+
+
+def archives(saving: Saving) -> list[str]:
+    return run("borg", "list", "--short", saving.repository, env=saving.env).out.split()
+
+
+@pytest.mark.soak
+def test_other_words_than_those_of_the_backup_prove_nothing(rig: Rig, tree: Path) -> None:
+    with tidy():
+        saving = saved_from_a_view(rig, tree, "borg")
+        words = ["--prove", "list", "--", "borg", saving.words[0], "--stats", *saving.words[1:]]
+        said = borg_lvm("end", "proven", *words, env=saving.env, status=77)
+        assert "name the command line of the backup, word for word" in said.err
+        assert proof()["state"] == "not proven"
+        assert archives(saving) == ["a"]
+        assert_nothing_left(rig)
+
+
+def test_what_was_saved_from_a_view_that_was_unmounted_is_marked(rig: Rig, tree: Path) -> None:
+    with tidy():
+        saving = saved_from_a_view(rig, tree, "borg")
+        run("umount", "--recursive", VIEW)
+        words = ["--prove", "list", "--", "borg", *saving.words]
+        said = borg_lvm("end", "proven", *words, env=saving.env, status=74)
+        assert "BACKUP INVALID" in said.err
+        assert archives(saving) == ["borg-lvm-tainted-a"]
         assert_nothing_left(rig)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,24 +20,31 @@ from tests.rig.volumes import resume
 pytestmark = pytest.mark.limit(600)
 
 
+@pytest.fixture(scope="module")
+def volumes() -> Iterator[LvmSubject]:
+    """Make the volumes, once for all tests."""
+    with Rig() as rig:
+        yield LvmSubject(rig)
+
+
 class TestLvm(ProviderContract):
     """LVM, with a thick and a thin volume."""
 
     @pytest.fixture
-    def subject(self, rig: Rig) -> LvmSubject:
-        return LvmSubject(rig, LvmProvider())
+    def subject(self, volumes: LvmSubject) -> LvmSubject:
+        return volumes.of(LvmProvider())
 
 
 class Impatient(ProviderContract):
     """The contract, with less patience for what will not happen."""
 
-    patience = 15.0
+    patience = 6.0
 
 
 @pytest.mark.some_kernel
 @pytest.mark.parametrize("wrong", CAUGHT, ids=lambda wrong: wrong.__name__)
-def test_a_wrong_provider_is_caught(rig: Rig, tmp_path: Path, wrong: type[LvmProvider]) -> None:
-    subject = LvmSubject(rig, wrong())
+def test_a_wrong_provider_is_caught(volumes: LvmSubject, tmp_path: Path, wrong: type[LvmProvider]) -> None:
+    subject = volumes.of(wrong())
     meant, words = CAUGHT[wrong]
     name, _, row = meant.removesuffix("]").partition("[")
     test = getattr(Impatient(), f"test_{name}")
@@ -47,4 +55,4 @@ def test_a_wrong_provider_is_caught(rig: Rig, tmp_path: Path, wrong: type[LvmPro
     finally:
         resume(subject.volumes[0].group)
         run(sys.executable, "-P", "-m", "borg_lvm", "clean")
-    assert rig.leftovers() == []
+    assert subject.leftovers() == []

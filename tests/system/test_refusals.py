@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
+from tests.rig.needed import needed
 from tests.rig.tools import change
 from tests.rig.volumes import Volume
 from tests.system.support.runs.live import assert_nothing_left, ledgers, script, tidy
@@ -91,9 +92,12 @@ def overlay(rig: Rig, stack: ExitStack) -> tuple[Path, list[str]]:
 
 
 def btrfs(rig: Rig, stack: ExitStack) -> tuple[Path, list[str]]:
-    volume = rig.volume("btrfs", fs="btrfs", at=rig.path("btrfs"), mib=128)
-    assert volume.at
-    return volume.at, ["it is a btrfs", "use btrfs snapshots", "--live"]
+    """Of two devices: the kernel would put the snapshots together with the originals."""
+    needed("btrfs")
+    first, second = (rig.volume(name, mib=128) for name in ("btrfs", "more"))
+    run("mkfs.btrfs", "-q", "-f", "-K", "-m", "single", "-d", "single", first.device, second.device)
+    at = stack.enter_context(mounted(rig, rig.path("btrfs"), "-t", "btrfs", first.device))
+    return at, ["it is a btrfs of several devices", "use btrfs snapshots", "--live"]
 
 
 def make_minix(device: str) -> None:
@@ -115,7 +119,7 @@ def minix(rig: Rig, stack: ExitStack) -> tuple[Path, list[str]]:
     volume = rig.volume("minix", mib=16)
     make_minix(volume.device)
     at = stack.enter_context(mounted(rig, rig.path("minix"), "-t", "minix", volume.device))
-    return at, [f"it is a minix on {volume.full_name}", "only ext2, ext3, ext4, xfs", "--live"]
+    return at, [f"it is a minix on {volume.full_name}", "only btrfs, ext2, ext3, ext4, xfs", "--live"]
 
 
 def snapshot(rig: Rig, stack: ExitStack) -> tuple[Path, list[str]]:

@@ -14,7 +14,7 @@ import pytest
 from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.commands.borg import option_tables
 from borg_lvm_hooks.commands.parsers import options
-from borg_lvm_hooks.commands.restic import plugin as restic
+from borg_lvm_hooks.commands.restic import reading as restic_reading
 from tests.lab.releases import program
 from tests.rig import Rig
 from tests.system import test_redis
@@ -39,7 +39,7 @@ def told(name: str, *words: str) -> list[tuple[str, bool]]:
 @pytest.mark.parametrize(
     ("name", "command", "options_of"),
     [
-        ("restic", "backup", restic.BACKUP_TABLE.by_name),
+        ("restic", "backup", restic_reading.BACKUP_TABLE.by_name),
         ("borg2", "create", option_tables.every()[-1].create.by_name),
     ],
 )

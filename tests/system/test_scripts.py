@@ -17,7 +17,7 @@ import pytest
 
 from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import ApplicationContract, Subject
-from borg_lvm_hooks.applications import scripts
+from borg_lvm_hooks.applications.scripts import plugin as scripts
 from tests.system.support.runs.live import away, script
 
 FOLDER = Path("/run/borg-lvm-test-scripts")

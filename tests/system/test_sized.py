@@ -7,7 +7,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle mach
 MIB = 1 << 20
 LIB = Path("/var/lib/borg-lvm")
 HISTORY = LIB / "history"
-BURSTS = 30 if "BORG_LVM_RUNS" in os.environ else 3
+BURSTS = 30 if "BORG_LVM_RUNS" in os.environ else 2
 SEED = int(os.environ.get("BORG_LVM_SEED", "1"))
 LOAD = 12  # MiB that each run's volume gets to bear
 
@@ -47,8 +47,8 @@ def library(rig: Rig, *mount: str) -> Iterator[None]:
         run("umount", LIB)
 
 
-def loaded(rig: Rig, volume: Volume, *options: str) -> Said:
-    """Run a backup that lasts a few seconds, in which the volume has its load to bear."""
+def loaded(rig: Rig, volume: Volume, *options: str, look: Callable[[], None] = lambda: None) -> Said:
+    """Run a backup that lasts a few seconds, in which the volume has its load to bear; look at it in the end."""
     go = rig.path("go")
     go.unlink(missing_ok=True)
     assert volume.at
@@ -61,6 +61,7 @@ def loaded(rig: Rig, volume: Volume, *options: str) -> Said:
             os.fsync(file.fileno())
             time.sleep(0.2)
     time.sleep(1.2)  # so that the last look comes after it
+    look()
     go.touch()
     return running.end(0)
 

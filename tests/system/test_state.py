@@ -89,6 +89,7 @@ def read_only(place: Path) -> Iterator[None]:
         run("umount", place)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("there", [False, True], ids=["empty", "used before"])
 @pytest.mark.parametrize("verb", ["run", "begin"])
 def test_a_read_only_state_is_status_71(rig: Rig, one: Volume, verb: str, there: bool) -> None:

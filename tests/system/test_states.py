@@ -17,7 +17,7 @@ from tests.system.test_check import told
 
 pytestmark = pytest.mark.limit(300)
 FEW = frozenset(
-    "plain external-journal second-superblock integrity external-origin missing-disk closed-disk exported "
+    "external-journal integrity external-origin missing-disk closed-disk exported "
     "above-threshold reports volume-list".split()
 )
 """Those that `make rest` tries: each kind of reason once. The soak tries all."""

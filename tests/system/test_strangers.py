@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.errors import BorgLvmError, QuiesceError
-from borg_lvm.linux import timeouts
 from borg_lvm.plugins.application import Application, ApplicationSettings
+from borg_lvm.quiesce import timeouts
 from borg_lvm_hooks.applications.mysql import mariadb, sql_server
 from borg_lvm_hooks.applications.postgresql import plugin as postgresql
 from borg_lvm_hooks.applications.postgresql import psql

@@ -23,15 +23,16 @@ pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle mach
 
 
 @contextmanager
-def lost(rig: Rig, program: str, wish: str, env: dict[str, str], *words: str | Path) -> Iterator[list[Said]]:
+def lost(rig: Rig, program: str, action: str, env: dict[str, str], *words: str | Path) -> Iterator[list[Said]]:
     """Run a backup of a folder that is replaced while it runs; the block is run before that. Gives what was said."""
     volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
     assert volume.at
     folder = volume.at / "folder"
     folder.mkdir()
     (folder / "file").write_text("frozen")
-    config, gate, said = rig.path("config.yaml"), Gate(rig.path("gate"), program), list[Said]()
-    config.write_text(f"on_tainted: {wish}\n")
+    config, gate = rig.path("config.yaml"), Gate(rig.path("gate"), program, only=f"*{words[0]}*")
+    said = list[Said]()
+    config.write_text(f"on_tainted: {action}\n")
     with gate.closed(
         BORG_LVM, "run", "--config", config, "--", gate.program, *words, folder, env=env, status=74
     ) as passing:
@@ -48,17 +49,17 @@ def archives(borg: Borg) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("wish", "left", "words"),
+    ("action", "left", "words"),
     [
         ("rename", {"before", "beside", "borg-lvm-tainted-host-1"}, "is now called borg-lvm-tainted-host-1"),
         pytest.param("delete", {"before", "beside"}, "borg's archive host-1 has been deleted", marks=pytest.mark.soak),
     ],
 )
-def test_borgs_archive_is_marked_and_no_other(rig: Rig, wish: str, left: set[str], words: str) -> None:
+def test_borgs_archive_is_marked_and_no_other(rig: Rig, action: str, left: set[str], words: str) -> None:
     with tidy():
         borg = Borg.made(rig.path("borg"))
         run("borg", "create", borg.archive("before"), "/etc/hostname", env=borg.env)
-        with lost(rig, "borg", wish, borg.env, "create", "--comment", "x", borg.archive("host-1")) as said:
+        with lost(rig, "borg", action, borg.env, "create", "--comment", "x", borg.archive("host-1")) as said:
             run("borg", "create", borg.archive("beside"), "/etc/hostname", env=borg.env)
         assert archives(borg) == left
         assert words in said[0].err
@@ -76,20 +77,20 @@ def test_who_cannot_ask_the_repository_says_so(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "tags", "words"),
+    ("action", "tags", "words"),
     [
         ("rename", [None, None, ["borg-lvm-tainted"]], "has now the tag borg-lvm-tainted"),
         pytest.param("delete", [None, None], "has been forgotten", marks=pytest.mark.soak),
     ],
 )
 @pytest.mark.needs("restic")
-def test_restics_snapshot_is_marked_and_no_other(rig: Rig, wish: str, tags: list[object], words: str) -> None:
+def test_restics_snapshot_is_marked_and_no_other(rig: Rig, action: str, tags: list[object], words: str) -> None:
     with tidy():
         restic = Restic.made(rig.path("restic"))
         before = rig.path("data/folder")
         before.mkdir(parents=True)
         run("restic", "backup", before, env=restic.env)
-        with lost(rig, "restic", wish, restic.env, "backup") as said:
+        with lost(rig, "restic", action, restic.env, "backup") as said:
             run("restic", "backup", "/etc/hostname", env=restic.env)
         listed = json.loads(run("restic", "snapshots", "--json", env=restic.env).out)
         assert sorted((one.get("tags") for one in listed), key=str, reverse=True) == sorted(tags, key=str, reverse=True)

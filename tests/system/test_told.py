@@ -72,7 +72,7 @@ def test_metrics_and_notifications(rig: Rig) -> None:
         found = samples(metrics)
         saved = found["borg_lvm_last_saved_timestamp_seconds"]
         assert saved[0][1] == pytest.approx(made["end"], abs=0.01)
-        assert found["borg_lvm_volume_still_seconds"][0][0] == {"volume": volume.full_name}
+        assert found["borg_lvm_volume_still_seconds"][0][0] == {"backup": "borg-lvm", "volume": volume.full_name}
         rig.path("told").unlink()
         borg_lvm("run", "--config", config, "--path", rig.path("data"), "--", "sh", "-c", "exit 9", status=9)
         assert rig.path("told").read_text().startswith("failure 9 ")

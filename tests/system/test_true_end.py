@@ -28,7 +28,7 @@ from tests.system.support.runs.live import (
 )
 from tests.system.support.runs.program import borg_lvm, run
 
-ROUNDS = 20 if "BORG_LVM_RUNS" in os.environ else 5
+ROUNDS = 20 if "BORG_LVM_RUNS" in os.environ else 3
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_merge_is_stopped(rig: Rig, one: Volume) -> None:
     assert_nothing_left(rig)
 
 
-@pytest.mark.parametrize("one", KINDS, indirect=True)
+@pytest.mark.parametrize("one", [pytest.param("thick", marks=pytest.mark.soak), "thin"], indirect=True)
 def test_a_merge_that_cannot_be_stopped_is_status_76(rig: Rig, one: Volume) -> None:
     programs = Programs(rig.path("programs"))
     programs.fail("vgcfgrestore")
@@ -120,6 +120,7 @@ def renamed_and_untagged(name: str) -> None:
     renamed(name)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("change", [renamed, untagged, renamed_and_untagged])
 @pytest.mark.parametrize("one", KINDS, indirect=True)
 def test_a_snapshot_is_known_whatever_it_is_called(rig: Rig, one: Volume, change: Callable[[str], None]) -> None:

@@ -19,11 +19,32 @@ RULE = Path(__file__).resolve().parents[2] / "contrib/udev/12-borg-lvm.rules"
 RUNS = 5 if "BORG_LVM_RUNS" in os.environ else 1
 
 
+@pytest.fixture(scope="module", autouse=True)
+def with_udev() -> Iterator[None]:
+    """Have udev run on the machine."""
+    with udev.running():
+        yield
+
+
 @pytest.fixture
 def server() -> Iterator[Rig]:
-    """Give a rig on a machine with udev."""
-    with udev.running(), Rig() as made, tidy():
+    """Give a rig of one's own."""
+    with Rig() as made, tidy():
         yield made
+
+
+@pytest.fixture(scope="module")
+def built() -> Iterator[tuple[Rig, list[Volume]]]:
+    """Make the volumes, once for all tests that change nothing of them."""
+    with Rig() as made:
+        yield made, several(made)
+
+
+@pytest.fixture
+def machine(built: tuple[Rig, list[Volume]]) -> Iterator[tuple[Rig, list[Volume]]]:
+    """Give a rig with these volumes; nothing of a run is left before and after."""
+    with tidy():
+        yield built
 
 
 def several(rig: Rig) -> list[Volume]:
@@ -36,8 +57,8 @@ def several(rig: Rig) -> list[Volume]:
     ]
 
 
-def test_all_kinds_at_one_instant(server: Rig) -> None:
-    volumes = several(server)
+def test_all_kinds_at_one_instant(machine: tuple[Rig, list[Volume]]) -> None:
+    server, volumes = machine
     disk = server.volume("disk", mib=16)
     node = Path(f"/dev/{disk.full_name}")
     assert node.is_symlink()
@@ -104,11 +125,12 @@ def install_rule() -> None:
 
 
 @pytest.mark.parametrize("luks", [False, True], ids=["lvm", "luks"])
-def test_no_link_by_content_ever_leads_to_a_snapshot(server: Rig, luks: bool) -> None:
+def test_no_link_by_content_ever_leads_to_a_snapshot(machine: tuple[Rig, list[Volume]], luks: bool) -> None:
     """Neither when it is made, nor when udev looks at all devices once more."""
+    server, every = machine
     if luks:
         install_rule()
-    volumes = several(server)[3:] if luks else several(server)[:3]
+    volumes = every[3:] if luks else every[:3]
     config = server.path("config.yaml")
     config.write_text("deadline: 60\n")
     paths = [word for volume in volumes for word in ("--path", str(volume.at))]
@@ -117,7 +139,7 @@ def test_no_link_by_content_ever_leads_to_a_snapshot(server: Rig, luks: bool) ->
     own = {os.path.realpath(volume.top) for volume in volumes}
     assert own <= set(before.values()), "udev does not make these links here, so nothing is proven"
     for turn in range(RUNS):
-        gate = Gate(server.directory, f"command-{turn}")
+        gate = Gate(server.directory, f"command-{luks}-{turn}")
         live = Run("run", "--config", str(config), *paths, "--", "sh", "-c", gate.shell)
         gate.reached(process=live.process)
         assert links() == before

@@ -48,6 +48,7 @@ def home(rig: Rig) -> Iterator[Path]:
         assert_nothing_left(rig)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("declared", [False, True], ids=["nothing is declared", "declared"])
 @pytest.mark.parametrize("served", [True, False], ids=["served", "its server is gone"])
 def test_it_stops_no_backup(home: Path, served: bool, declared: bool) -> None:

@@ -22,23 +22,23 @@ def perform(args: argparse.Namespace, log: Log) -> int:
     mapped = block_devices.mapped()
     volumes = lvm.report(timeout, hidden=True)
     entries = ledger.entries()
-    found = cleanup.dead_runs(volumes, entries, args.run)
+    runs = cleanup.dead_runs(volumes, entries, args.run)
     for volume in cleanup.strangers(volumes, entries):
         tags = " ".join(f"--deltag {tag}" for tag in volume.tags if tag.startswith(lvm.TAG))
         log.warning(
             f"{volume.full_name} carries the tags of a run and is no snapshot of one: it is left alone; to take them "
             f"off: lvchange {tags} {volume.full_name}"
         )
-    left = Leftovers(item for dead in found for item in cleanup.release(dead, log, timeout))
+    left = Leftovers(item for dead in runs for item in cleanup.release(dead, log, timeout))
     mended = False
     if not args.run:
         mended, more = provider().mend(mapped, volumes, log, timeout)
         left.add(more)
     if left:
         raise ReleaseError("not everything could be removed", details=tuple(left))
-    if args.run and not found:
+    if args.run and not runs:
         raise UsageError(f"no run {args.run} has left anything behind (or it still goes on)", remedy="see: lvs -o+tags")
-    if not found and not mended:
+    if not runs and not mended:
         log.info("nothing to clean")
     for run_id in sorted({volume.run_id for volume in volumes if lvm.KEEP_TAG in volume.tags} - {args.run}):
         log.info(f"the snapshots of run {run_id} are kept; to remove them: borg-lvm clean --run {run_id}")

@@ -13,12 +13,12 @@ def perform(args: argparse.Namespace, log: Log) -> int:
     """Print what could be added to the configuration."""
     options.refuse_all_but_root()
     settings = options.settings(args)
-    found = discover.everything(settings, log.warning)
-    for one in found:
-        if one.configured:
-            log.info(f"{one.found.told}: configured already, as {one.configured}")
-    new = [one for one in found if not one.configured]
+    applications = discover.everything(settings, log.warning)
+    for application in applications:
+        if application.configured:
+            log.info(f"{application.found.description}: configured already, as {application.configured}")
+    new = [application for application in applications if not application.configured]
     output.lines(discover.written(new, settings))
-    if not found:
+    if not applications:
         log.info("nothing runs here that an installed plugin finds")
     return 0

@@ -1,4 +1,4 @@
-"""`borg-lvm history`: all past runs, a line each."""
+"""`borg-lvm history`: all past runs and drills, a line each."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from borg_lvm.log import Log
 
 
 def perform(args: argparse.Namespace, log: Log) -> int:
-    """Print all runs that were written down."""
+    """Print all that was written down."""
     options.refuse_all_but_root()
     if args.json:
-        output.lines([json.dumps(past_runs.everything(), indent=2)])
+        past = past_runs.DRILLS if args.drill else past_runs.RUNS
+        output.lines([json.dumps(past_runs.everything(past), indent=2)])
     else:
-        output.lines(past_runs.overview())
+        output.lines(past_runs.overview_of_drills() if args.drill else past_runs.overview())
     return 0

@@ -18,9 +18,9 @@ def perform(args: argparse.Namespace, log: Log) -> int:
 
     settings = options.settings(args)
     with options.applications(settings) as applications:
-        made = options.surveyed(options.question(command, args.path), settings, applications).with_holders().plan
+        plan = options.surveyed(options.question(command, args.path), settings, applications).with_holders().plan
     if args.json:
-        output.lines([json.dumps(plan_text.as_data(made), indent=2)])
+        output.lines([json.dumps(plan_text.as_data(plan), indent=2)])
     else:
-        output.lines(plan_text.table(made))
+        output.lines(plan_text.table(plan))
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from borg_lvm.cli import options
@@ -11,7 +12,9 @@ from borg_lvm.log import Log
 
 if TYPE_CHECKING:
     from borg_lvm.config.schema import Settings
+    from borg_lvm.machine.lvm import Volume
     from borg_lvm.session.survey import Question
+    from borg_lvm.state.ledger import Entry
     from borg_lvm.view.host_view import ViewRequest
 
 
@@ -33,24 +36,37 @@ def backup(
     """Do a run, also one whose command is somebody else's, who reads the `view`; return its exit status."""
     from borg_lvm.linux import namespaces
     from borg_lvm.plugins import wrappers
-    from borg_lvm.proof import stage
-    from borg_lvm.session import cleanup, notify, run
+    from borg_lvm.session import notify
     from borg_lvm.state import ledger
 
     namespaces.refuse_chroot()
     program = wrappers.peel(question.argv, os.environ, "/").program
     with notify.notifying(settings, program, log) as notice:
-        cleanup.set_going(ledger.entries(), log)
+        _set_going(ledger.entries(), log)
         with options.applications(settings) as applications:
-            if view:
-                stage.refuse_view(settings.prove)
-            surveyed = options.surveyed(question, settings, applications)
+            surveyed = options.surveyed(question, settings, applications, view=bool(view))
             if view:
                 options.refuse_what_cannot_stand(surveyed)
-            for dead in cleanup.dead_runs(surveyed.inventory.volumes, ledger.entries()):
-                cleanup.release(dead, log, settings.command_timeout)
+            _release_dead_runs(surveyed.inventory.volumes, ledger.entries(), settings, log)
+            from borg_lvm.session import run  # what a refused command line does without
+
             request = run.RunRequest(question.argv, question.cwd, keep, applications, view)
             notice.result = result = run.perform(surveyed, request, settings, log)
         if result.error:
             raise result.error
     return result.status
+
+
+def _set_going(entries: Sequence[Entry], log: Log) -> None:
+    if entries:
+        from borg_lvm.session import cleanup
+
+        cleanup.set_going(entries, log)
+
+
+def _release_dead_runs(volumes: Sequence[Volume], entries: Sequence[Entry], settings: Settings, log: Log) -> None:
+    if entries or any(volume.run_id for volume in volumes):
+        from borg_lvm.session import cleanup
+
+        for dead in cleanup.dead_runs(volumes, entries):
+            cleanup.release(dead, log, settings.command_timeout)

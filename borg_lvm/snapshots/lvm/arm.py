@@ -15,12 +15,13 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from borg_lvm.errors import BorgLvmError, BusyError, SnapshotError
 from borg_lvm.linux import device_mapper
 from borg_lvm.linux.signals import undisturbed
 from borg_lvm.planning.plan import Snapshot
+from borg_lvm.records import dataclass
 from borg_lvm.snapshots.lvm import tables
 from borg_lvm.snapshots.lvm.create import Made, Written
 from borg_lvm.state.ledger import Ledger

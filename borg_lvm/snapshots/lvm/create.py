@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 
 from borg_lvm.errors import BorgLvmError, SnapshotError
 from borg_lvm.linux import subprocesses
 from borg_lvm.machine import lvm
 from borg_lvm.machine.lvm_settings import FORM, JSON, OURS, SILENT, configured
 from borg_lvm.planning.plan import Plan, Snapshot
+from borg_lvm.records import dataclass
 from borg_lvm.snapshots.lvm import group_lock, shell
 from borg_lvm.snapshots.lvm.removal import origin_tables
 from borg_lvm.snapshots.lvm.removal.remove import GRACE
@@ -77,7 +77,7 @@ class Creator:
             yield
             return
         self.ledger.write("window")
-        with self.watch.standing_by(self.deadline, GRACE) as told:
+        with self.watch.standing_by(self.deadline, GRACE) as messages:
             try:
                 yield
             except BorgLvmError:  # LVM died; the watchdog stands by until the volume goes again, for we may die as well
@@ -85,8 +85,8 @@ class Creator:
                     origin_tables.resume_left(copy.origin.dm_uuid, copy.origin.vg, self.timeout)
                 raise
         self.ledger.write("thawed")
-        if told:
-            raise SnapshotError(f"LVM did not make the snapshot of {copy.origin.full_name}", details=tuple(told))
+        if messages:
+            raise SnapshotError(f"LVM did not make the snapshot of {copy.origin.full_name}", details=tuple(messages))
 
 
 @dataclass(frozen=True)
@@ -136,14 +136,14 @@ class Made:
         text = subprocesses.run([*argv, "--options", _FIELDS, *groups], timeout=timeout)
         try:
             listed = {(row["vg_name"], row["lv_name"].strip("[]")): row for row in lvm.rows(text)}
-            found = {copy.name: _written(copy, listed) for copy in self.group}
+            by_name = {copy.name: _written(copy, listed) for copy in self.group}
         except (LookupError, ValueError) as error:
             raise lvm.unreadable(text) from error
-        missing = [copy for copy in self.group if found[copy.name] is None]
+        missing = [copy for copy in self.group if by_name[copy.name] is None]
         if missing:
             made = {name for _, name in listed}
             raise _not_made({copy.origin.full_name: self._reasons(copy, is_made=copy.name in made) for copy in missing})
-        return [one for one in found.values() if one]
+        return [one for one in by_name.values() if one]
 
     def _reasons(self, copy: Snapshot, *, is_made: bool) -> tuple[str, ...]:
         """Return why LVM has not made a snapshot; `is_made`: its volume is there, so the last command has failed."""
@@ -154,10 +154,10 @@ class Made:
 def _not_made(why: Mapping[str, Sequence[str]]) -> SnapshotError:
     """Return the error for volumes (`vg/lv`) of which LVM has made no snapshot, with its reasons."""
     (first, *more), *_ = [*filter(None, why.values()), ("LVM does not say why",)]
-    told = list(more)
+    details = list(more)
     if len(why) > 1:
-        told = [f"{name}: {line}" for name, lines in why.items() for line in lines]
-    return SnapshotError(f"LVM did not make the snapshot of {', '.join(why)}: {first}", details=tuple(told))
+        details = [f"{name}: {line}" for name, lines in why.items() for line in lines]
+    return SnapshotError(f"LVM did not make the snapshot of {', '.join(why)}: {first}", details=tuple(details))
 
 
 def _commands(copy: Snapshot, plan: Plan) -> Iterator[list[str]]:
@@ -168,7 +168,8 @@ def _commands(copy: Snapshot, plan: Plan) -> Iterator[list[str]]:
         policy = ["--alloc", "normal"] if copy.origin.vg_policy in _STRICT else []
         space = ["--zero", "y", "--wipesignatures", "y", "--extents", str(copy.extents), *policy]
         yield [*make, *space, *minor, copy.origin.vg, *copy.origin.vg_disks]
-        convert = ["lvconvert", "--type", "snapshot", "--yes", "--zero", "n", "--config", UNTOLD]
+        convert = ["lvconvert", "--type", "snapshot", "--chunksize", f"{copy.chunk}b", "--yes", "--zero", "n"]
+        convert += ["--config", UNTOLD]
         yield [*convert, copy.origin.full_name, copy.full_name]
     else:
         skip = ["--activate", "n", "--setactivationskip", "y"]

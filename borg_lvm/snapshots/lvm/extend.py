@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from borg_lvm.linux import device_mapper, subprocesses
 from borg_lvm.linux.subprocesses import Steps
 from borg_lvm.log import Log
 from borg_lvm.machine import block_devices, lvm, lvm_groups
 from borg_lvm.machine.lvm_settings import SILENT
+from borg_lvm.records import dataclass
 from borg_lvm.snapshots.lvm.removal.remove import GRACE
 from borg_lvm.state import locks
 from borg_lvm.state.ledger import Ledger
@@ -85,7 +85,11 @@ class Grower:
         argv = [*lvm.report_of([target.name]), *alone]
         text = yield from subprocesses.stepwise(argv, timeout=self._timeout)
         (now,) = lvm.parse(text)
-        return Room(max(0, now.vg_free - target.reserved), now.extent, now.size, now.metadata_size)
+        free = max(0, now.vg_free - target.reserved)
+        if target.disks:  # the group may have room elsewhere, or have lost some there
+            argv = [*lvm_groups.free_on(target.disks), *alone]
+            free = lvm_groups.parse_free((yield from subprocesses.stepwise(argv, timeout=self._timeout)))
+        return Room(free, now.extent, now.size, now.metadata_size)
 
     def _extend(self, target: Target, more: int, alone: Sequence[str]) -> Steps[None]:
         uuids = [device.dm_uuid for device in _devices(target.devices)]
@@ -95,15 +99,15 @@ class Grower:
             self._ledger.write("below", device=uuid)
         self._ledger.write("window")
         argv = ["lvextend", "--yes", target.option, f"+{more}b", "--config", SILENT, *alone, target.name, *target.disks]
-        told: list[str] = []
+        messages: list[str] = []
         try:
-            with self._watch.standing_by(self._timeout, GRACE) as told:
+            with self._watch.standing_by(self._timeout, GRACE) as messages:
                 try:
                     yield from subprocesses.stepwise(argv, timeout=self._timeout)
                 finally:
-                    told.extend(_set_going(uuids))
+                    messages.extend(_set_going(uuids))
         finally:
-            for text in told:
+            for text in messages:
                 self._log.warning(f"while a snapshot grew: {text}")
         self._ledger.write("thawed")
 
@@ -121,8 +125,8 @@ def _set_going(uuids: Sequence[str]) -> Iterator[str]:
 def _devices(names: Sequence[str]) -> list[block_devices.BlockDevice]:
     """Return the devices of these names and all of device-mapper's below them, the lowest first."""
     numbers = [os.stat(f"/dev/mapper/{name}").st_rdev for name in names]
-    found = block_devices.bottom_up(f"{os.major(number)}:{os.minor(number)}" for number in numbers)
-    return [device for device in found if device.dm_uuid]
+    devices = block_devices.bottom_up(f"{os.major(number)}:{os.minor(number)}" for number in numbers)
+    return [device for device in devices if device.dm_uuid]
 
 
 @contextmanager

@@ -28,9 +28,9 @@ def settings(timeout: float) -> dict[str, str]:
     return lvm_settings.ask(NAMES, timeout)
 
 
-def directory(found: Mapping[str, str]) -> str:
+def directory(settings: Mapping[str, str]) -> str:
     """Return where LVM keeps its locks, by its settings."""
-    return found.get("locking_dir") or LOCKS
+    return settings.get("locking_dir") or LOCKS
 
 
 @contextmanager

@@ -12,8 +12,10 @@ import time
 from contextlib import ExitStack
 
 from borg_lvm.errors import BusyError, SnapshotError
-from borg_lvm.linux import device_mapper, syscalls
+from borg_lvm.linux import btrfs, device_mapper, syscalls
 from borg_lvm.linux.dm_ioctl import SUSPENDED
+from borg_lvm.machine.mounts import BTRFS
+from borg_lvm.snapshots import prepare
 from borg_lvm.snapshots.lvm import tables
 from borg_lvm.snapshots.lvm.arm import Member
 
@@ -32,6 +34,7 @@ class VolumeHold:
         self._suspend = [(uuid, device_mapper.suspending(uuid)) for uuid in uuids]
         self._resume = [device_mapper.starting(uuid) for uuid in reversed(uuids)]
         self._look = device_mapper.looking(member.origin)
+        self._held_up = btrfs.prepared(member.fd) if member.copy.fstype == BTRFS else str
         if member.copy.extents:
             real = [device_mapper.starting(f"{member.origin}-real")] if member.waits else []
             self._appear = [*real, device_mapper.starting(member.snapshot, device_mapper.QUIET)]
@@ -40,11 +43,12 @@ class VolumeHold:
             self._appear = [device_mapper.telling(member.written.pool, text)]
 
     def suspend(self) -> None:
-        """Suspend the volume; freeze the file system before that, if it lies above LUKS. Raises: SnapshotError."""
+        """Suspend the volume; before that freeze what device-mapper does not. Raises: SnapshotError, BusyError."""
         self._begin = time.monotonic()
         member, what = self._member, "freeze"
         try:
-            if member.copy.crypt:  # the file system lies above, where device-mapper does not see it
+            if member.copy.hold == "freeze":  # device-mapper does not see what lies above LUKS, nor a btrfs
+                self._refuse_held_up()
                 syscalls.freeze(member.fd)
                 self._frozen = True
             what = "suspend"
@@ -53,6 +57,11 @@ class VolumeHold:
                 self._suspended.append(uuid)
         except OSError as error:
             raise _cannot(what, member, error) from error
+
+    def _refuse_held_up(self) -> None:
+        """Refuse to freeze a btrfs while it would wait, and all writers with it. Raises: BusyError."""
+        if why := self._held_up():
+            raise prepare.held_up(self._member.copy, why)
 
     def appear(self) -> None:
         """Have the snapshot begin to work. Raises: SnapshotError."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from borg_lvm.linux import device_mapper
@@ -19,6 +19,7 @@ from borg_lvm.planning import growth_policy
 from borg_lvm.planning.growth_policy import Curve, FillHistory, PoolStatistics, Rest, Sample, SnapshotStatistics
 from borg_lvm.planning.plan import Snapshot
 from borg_lvm.planning.snapshot_size import human
+from borg_lvm.records import dataclass
 from borg_lvm.snapshots.lvm.extend import Grower, Room, Target
 from borg_lvm.snapshots.provider import Growth
 
@@ -44,7 +45,8 @@ class Means:
     def shortage(self, origin: Volume, room: Room) -> str:
         """Say why it could not be extended."""
         reserve = human(growth_policy.reserved(self.growth.reserve, origin.vg_free))
-        return f"{origin.vg} has {human(room.free)} free and is to keep {reserve} (snapshot.reserve)"
+        where = f" on {', '.join(origin.vg_disks)}" if origin.vg_chosen else ""
+        return f"{origin.vg} has {human(room.free)} free{where} and is to keep {reserve} (snapshot.reserve)"
 
 
 class MonitoredSnapshot:
@@ -63,21 +65,25 @@ class MonitoredSnapshot:
         self._whole = False
         self._begun, self._lost = time.monotonic(), 0.0
         self._marks = list(MARKS)
-        self._written = self._written_last = self._written_so_far()
+        self._count, self._written = self._writes()
+        self._written_last = self._written
         self._curve = Curve()
 
-    def _written_so_far(self) -> int:
+    def _writes(self) -> tuple[int, int]:
+        """Return how many requests have been written to the origin so far, and their bytes."""
         try:
             number = os.stat(f"/dev/mapper/{dm_name(self._copy.origin.vg, self._copy.origin.name)}").st_rdev
         except OSError:
-            return 0
-        return block_devices.written(f"{os.major(number)}:{os.minor(number)}")
+            return 0, 0
+        return block_devices.writes(f"{os.major(number)}:{os.minor(number)}")
 
     def told(self) -> SnapshotStatistics:
         """Return what has become of it, until now."""
         self.look(time.monotonic())
         curve = self._curve.with_last(self.story.course.last) if self.story.course else ()
-        return replace(self.story, written=max(0, self._written_so_far() - self._written), curve=curve)
+        count, written = self._writes()
+        so_far = max(0, count - self._count), max(0, written - self._written)
+        return replace(self.story, count=so_far[0], written=so_far[1], curve=curve)
 
     def look(self, now: float) -> str:
         """Look; return why the command must end, or nothing."""
@@ -90,7 +96,7 @@ class MonitoredSnapshot:
             course = self.story.course.then(look) if self.story.course else FillHistory.begun(look)
             self.story = replace(self.story, course=course)
             self._curve.add(look)
-            self._written_last = self._written_so_far()
+            self._written_last = self._writes()[1]
             self._show(course)
         return ""
 
@@ -108,14 +114,14 @@ class MonitoredSnapshot:
             self._lost = now
         if now - self._lost <= WRITES_END:
             seconds = self._lost - self.story.course.last.time
-            self.story = replace(self.story, rest=Rest(seconds, self._written_so_far() - self._written_last))
+            self.story = replace(self.story, rest=Rest(seconds, self._writes()[1] - self._written_last))
 
     def growth(self) -> Steps[None] | None:
         """Return what extends it, if that is to be done now."""
         if not self.story.course or self._whole or self._lost:
             return None
         measured = self._copy.measured and not self.story.grown
-        wanted = growth_policy.wanted(self.story.course, self._copy.limit, measured=measured)
+        wanted = growth_policy.wanted(self.story.course, self._copy.limit, self._copy.chunk, measured=measured)
         if wanted and not self._means.growth.snapshots:
             self._stuck("growing is switched off (snapshot.grow)")
             return None
@@ -154,8 +160,8 @@ class MonitoredSnapshot:
             self._warned = True
             used = f"{human(course.last.used)} of {human(course.last.total)}"
             name = self._copy.origin.full_name
-            told = f"{name}: the snapshot has used {used} and cannot grow: {why}; {growth_policy.until_full(course)}"
-            self._means.log.warning(told)
+            message = f"{name}: the snapshot has used {used} and cannot grow: {why}; {growth_policy.until_full(course)}"
+            self._means.log.warning(message)
 
     def _show(self, course: FillHistory) -> None:
         if self._marks and course.last.part >= self._marks[0]:

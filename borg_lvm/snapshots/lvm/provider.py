@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING
 
-from borg_lvm.errors import BusyError, SnapshotError
-from borg_lvm.linux import device_mapper, safe_open, syscalls
-from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.linux.processes import Process
-from borg_lvm.log import Log
+from borg_lvm.errors import SnapshotError
+from borg_lvm.linux import btrfs, safe_open, syscalls
 from borg_lvm.machine import block_devices, ext_superblock, lvm
 from borg_lvm.machine.lvm import Volume, dm_name
-from borg_lvm.planning.plan import Snapshot
+from borg_lvm.machine.mounts import BTRFS
 from borg_lvm.planning.volumes import Volumes
-from borg_lvm.reporting.outcome import Leftovers
-from borg_lvm.snapshots.dead_run import Dead
-from borg_lvm.snapshots.lvm import arm
-from borg_lvm.snapshots.lvm.arm import Member
-from borg_lvm.snapshots.lvm.create import Creator, Made, Written
-from borg_lvm.snapshots.lvm.extend import Grower
-from borg_lvm.snapshots.lvm.hold import VolumeHold
-from borg_lvm.snapshots.lvm.monitored import Means, MonitoredPool, MonitoredSnapshot
-from borg_lvm.snapshots.lvm.removal import clean, remove
-from borg_lvm.snapshots.provider import Growth, Hold, Monitors, Prepared, Provider, RunContext
+from borg_lvm.snapshots.provider import Growth, Monitors, Prepared, Provider, RunContext
 
-PATIENCE = 2.0
-"""Seconds to wait for another command of LVM's while applications are quiesced; they may use LVM themselves until
-then."""
+if TYPE_CHECKING:
+    from borg_lvm.linux.device_mapper import Fill
+    from borg_lvm.linux.processes import Process
+    from borg_lvm.log import Log
+    from borg_lvm.machine.block_devices import BlockDevice
+    from borg_lvm.machine.btrfs_devices import BtrfsDevices
+    from borg_lvm.planning.plan import Snapshot
+    from borg_lvm.reporting.outcome import Leftovers
+    from borg_lvm.snapshots.dead_run import Dead
+
 _SAFE = syscalls.MS_NOSUID | syscalls.MS_NODEV
 _FLAGS = {"noexec": syscalls.MS_NOEXEC, "nosymfollow": syscalls.MS_NOSYMFOLLOW}
 
@@ -38,12 +34,16 @@ class LvmProvider(Provider):
     A file system above LUKS is frozen before its volume is suspended (`Snapshot.hold`). The snapshots carry both tags
     of the plan. In the ledger: `snapshot` and `below` before anything is made, `program` for LVM's shell, `armed` for
     what the kernel is told, `made` for each snapshot.
+
+    Each method imports its own part, for a plan asks for `look` alone. A run calls `released` and `prepared` before its
+    windows: nothing is imported in one.
     """
 
     def look(self, devices: Sequence[str], timeout: float) -> Volumes:
         """See `Provider`. Two processes of LVM's, few more for full pools or other hosts' groups."""
         listed = lvm.inventory(timeout)
-        return Volumes(listed.volumes, block_devices.gather(devices), listed.groups)
+        stack = block_devices.gather(devices)
+        return Volumes(listed.volumes, stack, listed.groups, _btrfs(stack))
 
     def announce(self, run: RunContext, snapshots: Iterable[Snapshot]) -> None:
         """See `Provider`."""
@@ -58,15 +58,13 @@ class LvmProvider(Provider):
         for uuid in _suspended(snapshot)[1:]:
             run.ledger.write("below", device=uuid)
 
-    @contextmanager
-    def prepared(self, run: RunContext, group: Sequence[Snapshot], fds: Sequence[int]) -> Iterator[Prepared]:
+    def prepared(
+        self, run: RunContext, group: Sequence[Snapshot], fds: Sequence[int]
+    ) -> AbstractContextManager[Prepared]:
         """See `Provider`. LVM's lock is free in the block: applications may use LVM until they are quiesced."""
-        made = Creator(run.plan, run.watchdog, run.ledger, run.deadline, run.timeout).create(group)
-        with ExitStack() as stack:
-            with made.locked(run.timeout):
-                written = made.written(run.timeout)
-                members = stack.enter_context(arm.armed(made, written, fds, run.ledger, run.timeout))
-            yield _Armed(made, written, members, run.timeout)
+        from borg_lvm.snapshots.lvm import prepared
+
+        return prepared.prepared(run, group, fds)
 
     def device(self, snapshot: Snapshot) -> int:
         """See `Provider`."""
@@ -80,6 +78,10 @@ class LvmProvider(Provider):
                 f"the snapshot of {name} lacks what is in its journal, which is on another device",
                 remedy="tell us of it, with the kernel's version: it has not frozen the file system as it should",
             )
+        if snapshot.fstype == BTRFS:
+            from borg_lvm.snapshots.lvm import btrfs_copy
+
+            btrfs_copy.give_own_id(snapshot)
         flags |= _SAFE | sum(_FLAGS[word] for word in snapshot.flags)
         try:
             syscalls.mount(snapshot.device, point, snapshot.fstype, flags, snapshot.options)
@@ -89,10 +91,15 @@ class LvmProvider(Provider):
 
     def fill(self, run: RunContext, snapshot: Snapshot) -> Fill:
         """See `Provider`. One ioctl."""
+        from borg_lvm.linux import device_mapper
+
         return device_mapper.fill(snapshot.dm_name, _ids(run).get(snapshot.full_name, ""))
 
     def monitors(self, run: RunContext, growth: Growth) -> Monitors:
         """See `Provider`. Of a thin pool its data and its metadata; a look is one ioctl each."""
+        from borg_lvm.snapshots.lvm.extend import Grower
+        from borg_lvm.snapshots.lvm.monitored import Means, MonitoredPool, MonitoredSnapshot
+
         copies, ids = run.plan.copies, _ids(run)
         means = Means(growth, Grower(run.watchdog, run.ledger, run.log, run.timeout), run.log)
         groups = [copy.origin.vg_uuid for copy in copies if copy.extents]
@@ -107,63 +114,58 @@ class LvmProvider(Provider):
 
     def released(self, run: RunContext, *, keep: bool) -> AbstractContextManager[Leftovers]:
         """See `Provider`."""
+        from borg_lvm.snapshots.lvm.removal import remove
+
         return remove.released(run, keep=keep)
 
     def resume(self, dead: Dead, log: Log) -> None:
         """See `Provider`."""
+        from borg_lvm.snapshots.lvm.removal import clean
+
         clean.resume(dead, log)
 
     def programs(self, dead: Dead) -> list[Process]:
         """See `Provider`."""
+        from borg_lvm.snapshots.lvm.removal import clean
+
         return clean.programs(dead)
 
     def disarm(self, dead: Dead, timeout: float) -> None:
         """See `Provider`."""
+        from borg_lvm.snapshots.lvm.removal import clean
+
         clean.disarm(dead, timeout)
 
     def devices(self, dead: Dead) -> list[int]:
         """See `Provider`."""
-        found = []
+        devices = []
         for name in dead.snapshots:
             with suppress(OSError):
-                found.append(safe_open.own_device_number(f"/dev/mapper/{dm_name(*name.split('/'))}"))
-        return found
+                devices.append(safe_open.own_device_number(f"/dev/mapper/{dm_name(*name.split('/'))}"))
+        return devices
 
     def remove(self, dead: Dead, log: Log, timeout: float) -> Leftovers:
         """See `Provider`."""
+        from borg_lvm.snapshots.lvm.removal import clean
+
         return clean.remove(dead, log, timeout)
 
     def mend(
         self, mapped: Mapping[str, str], volumes: Sequence[Volume], log: Log, timeout: float
     ) -> tuple[bool, Leftovers]:
         """See `Provider`."""
+        from borg_lvm.snapshots.lvm.removal import clean
+
         return clean.mend(mapped, volumes, log, timeout)
 
 
-class _Armed:
-    """Snapshots of which LVM and the kernel know all that they may know before the window (`provider.Prepared`)."""
+def _btrfs(stack: Mapping[str, BlockDevice]) -> Mapping[str, BtrfsDevices]:
+    """Return what is known of each btrfs on these devices."""
+    if not btrfs.mounted():
+        return {}
+    from borg_lvm.machine import btrfs_devices
 
-    def __init__(self, made: Made, written: Sequence[Written], members: Sequence[Member], timeout: float) -> None:
-        self._made = made
-        self._written = written
-        self._members = members
-        self._timeout = timeout
-
-    @contextmanager
-    def completed(self) -> Iterator[Sequence[Hold]]:
-        """See `Prepared`. LVM's lock is held in the block."""
-        made = self._made
-        with made.locked(PATIENCE):
-            # The kernel knows nothing of thin ones yet.
-            if made.is_thin and not made.is_still(self._written, self._timeout):
-                raise BusyError("another command has changed the thin snapshots meanwhile", remedy="run it again")
-            self._members = arm.complete(self._members)
-            yield [VolumeHold(member) for member in self._members]
-
-    def prove(self) -> Mapping[str, str]:
-        """See `Prepared`. Thin ones are activated."""
-        arm.prove(self._members)
-        return {member.copy.full_name: member.snapshot for member in self._members}
+    return btrfs_devices.look(stack)
 
 
 def _suspended(copy: Snapshot) -> list[str]:

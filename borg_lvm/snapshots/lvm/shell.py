@@ -94,8 +94,8 @@ class LvmPrograms:
 
 def reasons(said: Sequence[str]) -> tuple[str, ...]:
     """Return why a command has failed, from what it said: its errors, or its warnings if there are no errors. Pure."""
-    told = [line for line in dict.fromkeys(said) if line and not _NO_REASON.match(line)]
-    return tuple([line for line in told if not line.startswith("WARNING:")] or told)
+    lines = [line for line in dict.fromkeys(said) if line and not _NO_REASON.match(line)]
+    return tuple([line for line in lines if not line.startswith("WARNING:")] or lines)
 
 
 @contextmanager

@@ -53,9 +53,9 @@ class Container:
         except (OSError, ValueError) as error:
             raise QuiesceError(f"{self.name} has just ended", remedy="run it again") from error
         # Its first process may have moved into a group below that one: systemd in a container does.
-        before, found, rest = path.partition(self.id)
-        group = Group(self.name, before + found + rest.partition("/")[0])
-        if not found or not group.exists:
+        before, identity, rest = path.partition(self.id)
+        group = Group(self.name, before + identity + rest.partition("/")[0])
+        if not identity or not group.exists:
             raise QuiesceError(f"{self.name} has no control group of its own (cgroup v2), but is in {path}")
         return group
 

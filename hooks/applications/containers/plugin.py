@@ -61,10 +61,10 @@ class Options:
 class Containers(Application):
     """The containers of an entry."""
 
-    def __init__(self, wish: ApplicationSettings, engine: str) -> None:
+    def __init__(self, settings: ApplicationSettings, engine: str) -> None:
         self.engine = engine
-        self.wish = wish
-        self.options: Options = wish.options
+        self.settings = settings
+        self.options: Options = settings.options
         self.stack = ExitStack()
         self.found: list[Container] = []
         self.active: list[Container] = []
@@ -85,7 +85,7 @@ class Containers(Application):
         """Yield what a person should know; refuse what we need ourselves."""
         if container.runs:
             refuse_what_is_needed(container.group)
-            if self.wish.level == "freeze":
+            if self.settings.level == "freeze":
                 refuse_read_only(container.group)
         if not container.runs or container.status == "paused":
             yield f"{container.name} is {container.status}: it is left so"
@@ -108,7 +108,7 @@ class Containers(Application):
     @contextmanager
     def quiesced(self) -> Iterator[None]:
         """Freeze them. No program is started for it."""
-        with self.freezer.frozen(self.wish.deadline):
+        with self.freezer.frozen(self.settings.deadline):
             yield
 
     def confirm(self) -> str:
@@ -133,8 +133,8 @@ class Containers(Application):
 class Paused(Containers):
     """Containers that are paused by their engine."""
 
-    def __init__(self, wish: ApplicationSettings, engine: str) -> None:
-        super().__init__(wish, engine)
+    def __init__(self, settings: ApplicationSettings, engine: str) -> None:
+        super().__init__(settings, engine)
         self._children: list[client_process.Child] = []
         self._ours: list[Container] = []
 
@@ -160,14 +160,14 @@ class Paused(Containers):
                 stack.callback(self._unpause, container)
                 stack.callback(begun.kill)
                 begun.go()
-                status = begun.status(self.wish.deadline)
+                status = begun.status(self.settings.deadline)
                 if status:
                     raise QuiesceError(f"{container.name} could not be paused", details=(begun.words(),))
                 if status is None:
-                    raise BusyError(f"{container.name} was not paused within {self.wish.deadline:g} s")
+                    raise BusyError(f"{container.name} was not paused within {self.settings.deadline:g} s")
             # What is paused is frozen: this only looks at it, and keeps looking at the same.
             self.freezer = Freezer([container.group for container in self.active])
-            with self.freezer.frozen(self.wish.deadline):
+            with self.freezer.frozen(self.settings.deadline):
                 yield
 
     def _unpause(self, container: Container) -> None:
@@ -186,11 +186,11 @@ class Engine:
     def borg_lvm_application(self) -> ApplicationType:
         """Return the kind."""
 
-        def make(wish: ApplicationSettings) -> Application:
-            options: Options = wish.options
+        def make(settings: ApplicationSettings) -> Application:
+            options: Options = settings.options
             if not options.containers:
                 raise ConfigError("containers must name at least one")
-            return (Paused if wish.level == "pause" else Containers)(wish, self.name)
+            return (Paused if settings.level == "pause" else Containers)(settings, self.name)
 
         levels = frozenset(_LEVELS)
         return ApplicationType(levels=_LEVELS, options=Options, make=make, still=levels, recovers=levels)
@@ -209,7 +209,7 @@ class Engine:
             names = subprocesses.run([self.name, "ps", "--format", "{{.Names}}"], timeout=TIMEOUT).split()
         except subprocesses.ProgramError:
             return []
-        return [found for name in names for found in self._found(name)]
+        return [application for name in names for application in self._found(name)]
 
     def _found(self, name: str) -> Iterator[DiscoveredApplication]:
         try:
@@ -218,8 +218,8 @@ class Engine:
             return  # it has ended meanwhile
         kept = tuple(dict.fromkeys(data.path for data in container.kept()))
         if kept:
-            told = f"a container of {self.name} keeps data in {', '.join(kept)}"
-            yield DiscoveredApplication(told, {"containers": (name,)}, name=name, data=kept)
+            message = f"a container of {self.name} keeps data in {', '.join(kept)}"
+            yield DiscoveredApplication(message, {"containers": (name,)}, name=name, data=kept)
 
 
 class Podman(Engine):

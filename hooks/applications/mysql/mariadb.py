@@ -13,6 +13,7 @@ from typing import Any
 
 from borg_lvm.plugin_api import ApplicationSettings, ApplicationType, DiscoveredApplication, QuiesceError, hookimpl
 from borg_lvm_hooks.applications.mysql import verify_mariadb
+from borg_lvm_hooks.applications.mysql.drill_mariadb import MariaJudge
 from borg_lvm_hooks.applications.mysql.sql_server import Options, SqlServer, discovered, numbers
 
 OLDEST = (10, 6)
@@ -41,8 +42,8 @@ class MariaDB(SqlServer):
     facts = FACTS
     folders = ("redo log", "system tablespace", "undo", "Aria log")
 
-    def __init__(self, wish: ApplicationSettings) -> None:
-        super().__init__(wish)
+    def __init__(self, settings: ApplicationSettings) -> None:
+        super().__init__(settings)
         self._checkpoint = self._current = 0
 
     def refuse_version(self, version: str) -> None:
@@ -96,9 +97,9 @@ class MariaDB(SqlServer):
 
     def confirm(self) -> str:
         """See as well how far its log has come: the copy's must not be newer."""
-        told = super().confirm()
+        confirmed = super().confirm()
         self._current = self._lsn("CURRENT")
-        return told
+        return confirmed
 
     def verify(self, scratch: str) -> str:
         """See that the copy's redo log is that of this server, as it ran."""
@@ -117,7 +118,9 @@ _LEVELS = {
 @hookimpl
 def borg_lvm_application() -> ApplicationType:
     """Return the kind."""
-    return ApplicationType(levels=_LEVELS, options=Options, make=MariaDB, recovers=frozenset({"none"}))
+    return ApplicationType(
+        levels=_LEVELS, options=Options, make=MariaDB, recovers=frozenset({"none"}), judge=MariaJudge
+    )
 
 
 @hookimpl

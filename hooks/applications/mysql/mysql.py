@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from borg_lvm.plugin_api import ApplicationType, BusyError, DiscoveredApplication, QuiesceError, hookimpl
+from borg_lvm_hooks.applications.mysql.drill_mysql import MySQLJudge
 from borg_lvm_hooks.applications.mysql.sql_server import Options, SqlServer, discovered, numbers
 
 OLDEST = (8, 0, 22)
@@ -43,7 +44,7 @@ class MySQL(SqlServer):
     @property
     def _reads_only(self) -> bool:
         """Whether nobody may write: where that is wished, or tables without transactions would not be whole."""
-        return self.wish.level == READ_LOCK or (self.locks and bool(self.known["plain"]))
+        return self.settings.level == READ_LOCK or (self.locks and bool(self.known["plain"]))
 
     def refuse_version(self, version: str) -> None:
         """Refuse what is not MySQL from 8.0.22 on."""
@@ -69,7 +70,7 @@ class MySQL(SqlServer):
         if not self._reads_only:
             return ("LOCK INSTANCE FOR BACKUP;",)
         lasting = longest(self.query("SHOW PROCESSLIST;"))
-        if lasting.seconds >= max(1.0, self.wish.deadline / 4):
+        if lasting.seconds >= max(1.0, self.settings.deadline / 4):
             raise BusyError(f"all would have to wait for a statement of {lasting.seconds:g} s so far: {lasting.text}")
         return ("LOCK INSTANCE FOR BACKUP;", "FLUSH TABLES WITH READ LOCK;")
 
@@ -147,7 +148,8 @@ _LEVELS = {
 @hookimpl
 def borg_lvm_application() -> ApplicationType:
     """Return the kind."""
-    return ApplicationType(levels=_LEVELS, options=Options, make=MySQL, recovers=frozenset({"none"}))
+    recovers = frozenset({"none"})
+    return ApplicationType(levels=_LEVELS, options=Options, make=MySQL, recovers=recovers, judge=MySQLJudge)
 
 
 @hookimpl

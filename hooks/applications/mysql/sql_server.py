@@ -30,7 +30,7 @@ from borg_lvm.plugin_api import (
     key,
     permissions,
 )
-from borg_lvm_hooks.applications.clients import Client
+from borg_lvm_hooks.applications.clients.client import Client
 from borg_lvm_hooks.applications.peers import held, refuse_foreign
 from borg_lvm_hooks.applications.running import servers
 
@@ -90,9 +90,9 @@ class SqlServer(Application):
     bases: Sequence[str] = ("binary log", "relay log")
     """Names of the places that are folders with the beginning of a file's name."""
 
-    def __init__(self, wish: ApplicationSettings) -> None:
-        self._options: Options = wish.options
-        self.wish = wish
+    def __init__(self, settings: ApplicationSettings) -> None:
+        self._options: Options = settings.options
+        self.settings = settings
         self._stack = ExitStack()
         self._client: client_process.Child | None = None
         self.owner = 0
@@ -105,7 +105,7 @@ class SqlServer(Application):
     @property
     def locks(self) -> bool:
         """Whether this level locks anything."""
-        return self.wish.level != "none"
+        return self.settings.level != "none"
 
     @abstractmethod
     def refuse_version(self, version: str) -> None:
@@ -148,7 +148,7 @@ class SqlServer(Application):
         if not self.locks:
             yield
             return
-        deadline = self.wish.deadline
+        deadline = self.settings.deadline
         # Who waits for such a lock holds up others: for two of them, not for longer than half of the time.
         self.query(f"SET SESSION lock_wait_timeout = {max(1, int(deadline / 4))}, wait_timeout = {int(deadline) + 1};")
         for statement in self.locking():
@@ -184,7 +184,7 @@ class SqlServer(Application):
         """Have one statement done; returns its rows. Raises: QuiesceError with the server's words."""
         assert self._client
         self._client.say(f"{statement}\nSELECT '{self._mark}';\n")
-        return self._client.lines_until(self._mark, self.wish.deadline + TIMEOUT)
+        return self._client.lines_until(self._mark, self.settings.deadline + TIMEOUT)
 
     def _facts(self) -> Mapping[str, Any]:
         """Ask the server, and look at its data directory: `links` and `plain` of `Folder` are facts as well."""
@@ -223,8 +223,8 @@ class SqlServer(Application):
 
 def numbers(version: str) -> tuple[int, ...]:
     """Return a version's numbers: of `8.0.36-28`, 8, 0 and 36. Pure."""
-    found = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(number) for number in found[0].split(".")) if found else ()
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(number) for number in match[0].split(".")) if match else ()
 
 
 def looked(data: str) -> Folder:
@@ -260,12 +260,12 @@ def _led(entry: os.DirEntry[str]) -> Iterator[str]:
         yield os.path.realpath(entry.path)
 
 
-def discovered(name: str, told: str, program: str) -> list[DiscoveredApplication]:
+def discovered(name: str, description: str, program: str) -> list[DiscoveredApplication]:
     """Return the servers of this program that listen at a socket; the X protocol's sockets are not for this client."""
     places = {path: server.data for server in servers(program) for path in server.sockets}
     return [
         DiscoveredApplication(
-            f"{name} listens at {path}; {told}",
+            f"{name} listens at {path}; {description}",
             {} if path == Options().socket else {"socket": path},
             identity=("socket",),
             data=data,

@@ -67,11 +67,11 @@ def verify(folder: str, known: Known) -> str:
     if not last:
         raise QuiesceError(f"the snapshot is wrong: {path} has no checkpoint that is whole")
     if last < known.checkpoint:
-        told = f"its last checkpoint, {last}, is older than the server's, {known.checkpoint}"
-        raise QuiesceError(f"the snapshot is wrong: {told}")
+        problem = f"its last checkpoint, {last}, is older than the server's, {known.checkpoint}"
+        raise QuiesceError(f"the snapshot is wrong: {problem}")
     if last > known.current:
-        told = f"its last checkpoint, {last}, is newer than the server had come, {known.current}"
-        raise QuiesceError(f"the snapshot is wrong: {told}")
+        problem = f"its last checkpoint, {last}, is newer than the server had come, {known.current}"
+        raise QuiesceError(f"the snapshot is wrong: {problem}")
     return f"redo log from checkpoint {last} on, with the checksums of its header"
 
 

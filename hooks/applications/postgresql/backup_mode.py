@@ -106,20 +106,20 @@ class Ended:
 
     def added(self, data: str, owner: int) -> tuple[Added, ...]:
         """Return what a plain restore must find in the folder of data, which belongs to this user."""
-        found = (Added(data, NAME, self.label.encode(), owner), Added(data, MAP, self.map.encode(), owner))
-        return found if self.map else found[:1]
+        files = (Added(data, NAME, self.label.encode(), owner), Added(data, MAP, self.map.encode(), owner))
+        return files if self.map else files[:1]
 
 
-def ended(told: Mapping[str, Any], segment: int) -> Ended:
+def ended(answer: Mapping[str, Any], segment: int) -> Ended:
     """Read what the end of the mode has told; `segment` is the size of a WAL file in bytes. Pure.
 
     Raises: QuiesceError when it is not understood.
     """
-    found = _BEGIN.search(told["label"])
-    if not found:
-        raise QuiesceError(f"its backup label is not understood: {told['label']!r}")
-    names = files(found[2][:8], found[1], told["end"], segment)
-    return Ended(told["label"], told["map"] or "", found[1], told["end"], names)
+    match = _BEGIN.search(answer["label"])
+    if not match:
+        raise QuiesceError(f"its backup label is not understood: {answer['label']!r}")
+    names = files(match[2][:8], match[1], answer["end"], segment)
+    return Ended(answer["label"], answer["map"] or "", match[1], answer["end"], names)
 
 
 def files(timeline: str, first: str, last: str, segment: int) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from borg_lvm.plugin_api import (
 from borg_lvm_hooks.applications.peers import refuse_foreign
 from borg_lvm_hooks.applications.postgresql import backup_mode, psql
 from borg_lvm_hooks.applications.postgresql import verify as postgresql_copy
+from borg_lvm_hooks.applications.postgresql.drill import PostgreSQLJudge
 from borg_lvm_hooks.applications.postgresql.psql import Options
 from borg_lvm_hooks.applications.running import servers
 
@@ -53,9 +54,9 @@ CHECKPOINT_ROLE_SINCE = 150000
 class PostgreSQL(Application):
     """One cluster."""
 
-    def __init__(self, wish: ApplicationSettings) -> None:
-        self._options: Options = wish.options
-        self._level = wish.level
+    def __init__(self, settings: ApplicationSettings) -> None:
+        self._options: Options = settings.options
+        self._level = settings.level
         self._stack = ExitStack()
         self._session: psql.Session | None = None
         self._facts: Mapping[str, Any] = {}
@@ -104,8 +105,8 @@ class PostgreSQL(Application):
         self._refuse_changes(self._session)
         if self._level != BACKUP_MODE:
             return ""
-        told = json.loads(self._session.query(backup_mode.end(self._facts["number"])))
-        self._ended = backup_mode.ended(told, self._segment)
+        answer = json.loads(self._session.query(backup_mode.end(self._facts["number"])))
+        self._ended = backup_mode.ended(answer, self._segment)
         return f"backup mode from {self._ended.begin} to {self._ended.end}"
 
     def _refuse_changes(self, session: psql.Session) -> None:
@@ -172,7 +173,12 @@ def borg_lvm_application() -> ApplicationType:
     """Return the kind."""
     apart = frozenset({BACKUP_MODE})
     return ApplicationType(
-        levels=_LEVELS, options=Options, make=PostgreSQL, apart=apart, recovers=frozenset(_LEVELS) - apart
+        levels=_LEVELS,
+        options=Options,
+        make=PostgreSQL,
+        apart=apart,
+        recovers=frozenset(_LEVELS) - apart,
+        judge=PostgreSQLJudge,
     )
 
 
@@ -180,7 +186,7 @@ def borg_lvm_application() -> ApplicationType:
 def borg_lvm_discover() -> list[DiscoveredApplication]:
     """Return the clusters that listen at a socket of their own."""
     places = {path: server.data for server in servers("postgres", "postmaster") for path in server.sockets}
-    return [found for path, data in places.items() for found in _found(path, data)]
+    return [application for path, data in places.items() for application in _found(path, data)]
 
 
 def _found(path: str, data: tuple[str, ...]) -> Iterator[DiscoveredApplication]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from borg_lvm.plugin_api import AbsolutePath, Account, QuiesceError, Text, Whole, client_process, key
-from borg_lvm_hooks.applications.clients import Client
+from borg_lvm_hooks.applications.clients.client import Client
 from borg_lvm_hooks.applications.peers import held
 
 CONNECT_TIMEOUT = 30.0

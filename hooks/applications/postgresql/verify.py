@@ -39,8 +39,8 @@ def verify(data: str, known: Known) -> str:
         return "pg_control"
     begin, file = _checkpoint(_controldata(program, data, known.user))
     if position(begin) < position(known.checkpoint):
-        told = f"its last checkpoint, {begin}, is older than the server's, {known.checkpoint}"
-        raise QuiesceError(f"the snapshot is wrong: {told}")
+        problem = f"its last checkpoint, {begin}, is older than the server's, {known.checkpoint}"
+        raise QuiesceError(f"the snapshot is wrong: {problem}")
     if not os.path.isfile(os.path.join(data, "pg_wal", file)):
         raise QuiesceError(f"the snapshot is wrong: a recovery begins at {begin}, and it has no WAL file {file}")
     return f"pg_control with its checksum, WAL from {begin} on"
@@ -96,10 +96,10 @@ def _controldata(program: str, data: str, user: Account) -> str:
 
 def _checkpoint(said: str) -> tuple[str, str]:
     """Return where a recovery begins: the position, and the name of the WAL file."""
-    found = re.search(r"REDO location: ([0-9A-F]+/[0-9A-F]+) .*REDO WAL file: ([0-9A-F]+)", said)
-    if not found:
+    match = re.search(r"REDO location: ([0-9A-F]+/[0-9A-F]+) .*REDO WAL file: ([0-9A-F]+)", said)
+    if not match:
         raise QuiesceError("the snapshot is wrong: pg_controldata prints no last checkpoint")
-    return found[1], found[2]
+    return match[1], match[2]
 
 
 def position(text: str) -> int:

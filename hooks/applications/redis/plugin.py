@@ -31,6 +31,7 @@ from borg_lvm.plugin_api import (
 )
 from borg_lvm_hooks.applications.peers import at_port, called, held, refuse_foreign
 from borg_lvm_hooks.applications.redis import verify as redis_copy
+from borg_lvm_hooks.applications.redis.drill import RedisJudge
 from borg_lvm_hooks.applications.redis.resp import Client
 from borg_lvm_hooks.applications.running import Server, servers
 
@@ -71,9 +72,9 @@ class Options:
 class Redis(Application):
     """One server."""
 
-    def __init__(self, wish: ApplicationSettings) -> None:
-        self._options: Options = wish.options
-        self._wish = wish
+    def __init__(self, settings: ApplicationSettings) -> None:
+        self._options: Options = settings.options
+        self._settings = settings
         self._client: Client | None = None
         self._run_id = ""
         self._changes = ""
@@ -88,7 +89,7 @@ class Redis(Application):
         self._client = self._client or self._connect()
         info = self._info("server") | self._info("replication")
         self._run_id = info["run_id"]
-        if self._wish.level == "pause" and self._setting("appendonly") != "yes":
+        if self._settings.level == "pause" and self._setting("appendonly") != "yes":
             raise QuiesceError(
                 "the level pause is for servers with an append-only file, and this one keeps none",
                 remedy="use the level save, or set appendonly in the server",
@@ -103,7 +104,7 @@ class Redis(Application):
 
     def prepare(self) -> Iterator[None]:
         """Have it save its data set in the background, unless an append-only file holds it already."""
-        if self._wish.level != "save" or self._setting("appendonly") == "yes":
+        if self._settings.level != "save" or self._setting("appendonly") == "yes":
             return
         while self._info("persistence")["rdb_bgsave_in_progress"] != "0":
             yield  # one that was begun before holds less
@@ -128,12 +129,14 @@ class Redis(Application):
     @contextmanager
     def quiesced(self) -> Iterator[None]:
         """Have writers wait. The server itself lets them go on when the deadline has passed."""
-        if self._wish.level != "pause":
+        if self._settings.level != "pause":
             yield
             return
         self._begin = time.monotonic()
         try:
-            self._do("CLIENT", "PAUSE", str(int(self._wish.deadline * 1000)), "WRITE", seconds=self._wish.deadline)
+            self._do(
+                "CLIENT", "PAUSE", str(int(self._settings.deadline * 1000)), "WRITE", seconds=self._settings.deadline
+            )
             self._changes = self._unsaved()
         except BaseException:
             # A server that hangs finds both commands when it wakes.
@@ -149,10 +152,10 @@ class Redis(Application):
         """See that it is the same server, and that nothing was written in the time in which it was paused."""
         if self._info("server")["run_id"] != self._run_id:
             raise QuiesceError("the server was started again meanwhile", remedy="run it again")
-        if self._wish.level == "pause" and self._unsaved() != self._changes:
+        if self._settings.level == "pause" and self._unsaved() != self._changes:
             raise QuiesceError("the server took writes while it was paused: somebody ended the pause")
-        if self._wish.level == "pause" and time.monotonic() - self._begin >= self._wish.deadline:
-            raise QuiesceError(f"the pause of {self._wish.deadline:g} s ended before the snapshots were there")
+        if self._settings.level == "pause" and time.monotonic() - self._begin >= self._settings.deadline:
+            raise QuiesceError(f"the pause of {self._settings.deadline:g} s ended before the snapshots were there")
         return ""
 
     def close(self) -> None:
@@ -162,7 +165,7 @@ class Redis(Application):
 
     def verify(self, scratch: str) -> str:
         """See that the copy's dump is whole and that of the save, or that its append-only file is."""
-        return redis_copy.verify(self._copy, self._wish.deadline / 2) if self._copy else ""
+        return redis_copy.verify(self._copy, self._settings.deadline / 2) if self._copy else ""
 
     def _known(self, folder: str, info: dict[str, str]) -> redis_copy.Known | None:
         """Return where its files are, if they are of a form that is known."""
@@ -236,11 +239,11 @@ class Redis(Application):
         return str(reply[1])
 
 
-def _make(wish: ApplicationSettings) -> Application:
-    options: Options = wish.options
+def _make(settings: ApplicationSettings) -> Application:
+    options: Options = settings.options
     if options.user and not options.password_file:
         raise ConfigError("a user needs a password_file")
-    return Redis(wish)
+    return Redis(settings)
 
 
 _LEVELS = {
@@ -252,7 +255,7 @@ _LEVELS = {
 @hookimpl
 def borg_lvm_application() -> ApplicationType:
     """Return the kind."""
-    return ApplicationType(levels=_LEVELS, options=Options, make=_make, recovers=frozenset({"save"}))
+    return ApplicationType(levels=_LEVELS, options=Options, make=_make, recovers=frozenset({"save"}), judge=RedisJudge)
 
 
 @hookimpl
@@ -268,6 +271,6 @@ def _found(server: Server) -> DiscoveredApplication:
     elif server.ports[0] != Options().port:
         options["port"] = server.ports[0]
     place = server.sockets[0] if server.sockets else f"port {server.ports[0]}"
-    told = f"{server.name} listens at {place}; name a password_file if it wants a password"
+    message = f"{server.name} listens at {place}; name a password_file if it wants a password"
     identity = ("socket",) if server.sockets else ("socket", "port")
-    return DiscoveredApplication(told, options, identity=identity, data=server.data)
+    return DiscoveredApplication(message, options, identity=identity, data=server.data)

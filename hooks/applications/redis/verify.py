@@ -58,8 +58,8 @@ def verify(known: Known, seconds: float) -> str:
     if not known.manifest:
         return f"{os.path.basename(known.dump)}{look.at_dump(known.dump, known.saved)}"
     *others, last = look.named(known.manifest)
-    told = [look.at_part(path, is_last=False) for path in others] + [look.at_part(last, is_last=True)]
-    return f"append-only file, {sum(told)} of its {len(told)} files read to the end"
+    complete = [look.at_part(path, is_last=False) for path in others] + [look.at_part(last, is_last=True)]
+    return f"append-only file, {sum(complete)} of its {len(complete)} files read to the end"
 
 
 @dataclass
@@ -103,8 +103,8 @@ class Look:
         if status is None or UNKNOWN in said:
             return BEGIN_AND_END
         if status:
-            told = re.search(r"ERROR DETECTED --- (?:\[offset \d+\] )?(.*?) \[", said)
-            raise QuiesceError(f"the snapshot is wrong: {path}: {told[1] if told else said[-200:]}")
+            match = re.search(r"ERROR DETECTED --- (?:\[offset \d+\] )?(.*?) \[", said)
+            raise QuiesceError(f"the snapshot is wrong: {path}: {match[1] if match else said[-200:]}")
         begun = re.search(r"ctime = '(\d+)'", said)
         if begun and int(begun[1]) < saved:
             raise QuiesceError(f"the snapshot is wrong: {path} is of an earlier save than that which was made for it")

@@ -58,10 +58,10 @@ def _check(path: str, files: dict[str, IO[bytes]], copy: str) -> None:
         with open(copy + end, "wb") as new:
             shutil.copyfileobj(file, new)
     database = sqlite3.connect(copy)
-    found = [str(row[0]) for row in database.execute("PRAGMA quick_check(5)")]
+    errors = [str(row[0]) for row in database.execute("PRAGMA quick_check(5)")]
     database.close()
-    if found != ["ok"]:
-        sys.exit(f"ERROR {path}: {'; '.join(found)}".replace("\n", " "))
+    if errors != ["ok"]:
+        sys.exit(f"ERROR {path}: {'; '.join(errors)}".replace("\n", " "))
     for end in BESIDE:
         if os.path.exists(copy + end):
             os.remove(copy + end)

@@ -31,6 +31,7 @@ from borg_lvm.plugin_api import (
     permissions,
     required,
 )
+from borg_lvm_hooks.applications.sqlite.drill import SQLiteJudge
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HOLD, LOOK = os.path.join(HERE, "hold.py"), os.path.join(HERE, "look.py")
@@ -54,9 +55,9 @@ class Options:
 class SQLite(Application):
     """Some databases of one application."""
 
-    def __init__(self, wish: ApplicationSettings) -> None:
-        self._options: Options = wish.options
-        self._deadline = wish.deadline
+    def __init__(self, settings: ApplicationSettings) -> None:
+        self._options: Options = settings.options
+        self._deadline = settings.deadline
         self._stack = ExitStack()
         self._holder: client_process.Child | None = None
         self._owner = Account(0, 0)
@@ -146,13 +147,13 @@ def _looked_at(path: str) -> os.stat_result:
 
 def _refuse_others(path: str) -> None:
     try:
-        found = permissions.changeable_by_others(path, permissions.Owner(0))
+        changeable = permissions.changeable_by_others(path, permissions.Owner(0))
     except OSError as error:
         raise QuiesceError(f"cannot look at {path}: {error.strerror}") from error
-    if found:
+    if changeable:
         raise QuiesceError(
             f"{path} is root's, and others could put another file there: root opens no database of theirs",
-            details=tuple(f"{unsafe.path} {unsafe.why}" for unsafe in found),
+            details=tuple(f"{unsafe.path} {unsafe.why}" for unsafe in changeable),
             remedy="give the database to the user whose application it is",
         )
 
@@ -161,4 +162,4 @@ def _refuse_others(path: str) -> None:
 def borg_lvm_application() -> ApplicationType:
     """Return the kind."""
     levels = {"lock": "writers wait while the instant passes (BEGIN IMMEDIATE); readers go on"}
-    return ApplicationType(levels=levels, options=Options, make=SQLite)
+    return ApplicationType(levels=levels, options=Options, make=SQLite, judge=SQLiteJudge)

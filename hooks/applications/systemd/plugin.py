@@ -61,9 +61,9 @@ class Options:
 class Units(Application):
     """The units of an entry."""
 
-    def __init__(self, wish: ApplicationSettings) -> None:
-        self.wish = wish
-        self.options: Options = wish.options
+    def __init__(self, settings: ApplicationSettings) -> None:
+        self.settings = settings
+        self.options: Options = settings.options
         self.stack = ExitStack()
         self.idle: dict[str, str] = {}
 
@@ -99,8 +99,8 @@ class Units(Application):
 class Frozen(Units):
     """Units whose processes are frozen."""
 
-    def __init__(self, wish: ApplicationSettings) -> None:
-        super().__init__(wish)
+    def __init__(self, settings: ApplicationSettings) -> None:
+        super().__init__(settings)
         self._freezer = Freezer(())
 
     def examine(self, unit: Unit) -> Iterator[str]:
@@ -113,7 +113,7 @@ class Frozen(Units):
         if unit.group.is_held:
             yield f"{unit.name} is frozen by somebody else: it is left so"
         # The last sign of life may be half of that time ago.
-        if 0 < unit.watchdog < 2 * self.wish.deadline:
+        if 0 < unit.watchdog < 2 * self.settings.deadline:
             raise QuiesceError(
                 f"systemd ends {unit.name} when it hears nothing of it for {unit.watchdog:g} s (WatchdogSec)",
                 remedy=f"give this entry a deadline of {unit.watchdog / 2:g} s or less, or use the level stop",
@@ -132,7 +132,7 @@ class Frozen(Units):
     @contextmanager
     def quiesced(self) -> Iterator[None]:
         """Freeze them. No program is started for it."""
-        with self._freezer.frozen(self.wish.deadline):
+        with self._freezer.frozen(self.settings.deadline):
             yield
 
     def confirm(self) -> str:
@@ -144,20 +144,20 @@ class Frozen(Units):
 class Stopped(Units):
     """Units that are stopped and started again."""
 
-    def __init__(self, wish: ApplicationSettings) -> None:
-        super().__init__(wish)
+    def __init__(self, settings: ApplicationSettings) -> None:
+        super().__init__(settings)
         self._running: list[Unit] = []
         self._children: list[client_process.Child] = []
 
     def units(self) -> list[Unit]:
         """Return the units, and those that are stopped with them: these are not started with them again."""
-        found = {unit.name: unit for unit in super().units()}
-        more = list(found.values())
+        units = {unit.name: unit for unit in super().units()}
+        more = list(units.values())
         while more:
-            names = {name for unit in more for name in unit.others(*STOPPED_WITH_IT)} - set(found)
-            more = [unit for unit in asked(sorted(names)) if unit.runs and unit.name not in found] if names else []
-            found.update((unit.name, unit) for unit in more)
-        return list(found.values())
+            names = {name for unit in more for name in unit.others(*STOPPED_WITH_IT)} - set(units)
+            more = [unit for unit in asked(sorted(names)) if unit.runs and unit.name not in units] if names else []
+            units.update((unit.name, unit) for unit in more)
+        return list(units.values())
 
     def examine(self, unit: Unit) -> Iterator[str]:
         """Refuse what we need, and what could not be started again."""
@@ -197,11 +197,11 @@ class Stopped(Units):
             for unit, begun in zip(self._running, self._children, strict=True):
                 stack.callback(begun.kill)
                 begun.go()
-                status = begun.status(self.wish.deadline)
+                status = begun.status(self.settings.deadline)
                 if status:
                     raise QuiesceError(f"{unit.name} could not be stopped", details=(begun.words(),))
                 if status is None:
-                    raise QuiesceError(f"{unit.name} did not stop within {self.wish.deadline:g} s")
+                    raise QuiesceError(f"{unit.name} did not stop within {self.settings.deadline:g} s")
                 if unit.group.exists and unit.group.is_populated:
                     raise QuiesceError(f"processes of {unit.name} live on when it is stopped (KillMode=)")
             # What confirm compares with: systemd counts every change.
@@ -218,16 +218,16 @@ class Stopped(Units):
             raise QuiesceError(error.message, remedy="systemctl status", details=error.details) from error
 
 
-def _make(wish: ApplicationSettings) -> Application:
-    options: Options = wish.options
-    kinds = KINDS[wish.level]
+def _make(settings: ApplicationSettings) -> Application:
+    options: Options = settings.options
+    kinds = KINDS[settings.level]
     if not options.units:
         raise ConfigError("units must name at least one")
     for name in options.units:
         stem, _, kind = name.rpartition(".")
         if not stem or kind not in kinds:
             endings = ", ".join(f".{ending}" for ending in kinds)
-            raise ConfigError(f"{name!r} must end in one of {endings} at the level {wish.level}")
+            raise ConfigError(f"{name!r} must end in one of {endings} at the level {settings.level}")
         if name == "-.slice":
             raise ConfigError("'-.slice' holds everything, and so ourselves", remedy="name a slice below it")
         if stem.endswith("@"):
@@ -237,7 +237,7 @@ def _make(wish: ApplicationSettings) -> Application:
                 f"{name!r} is a template, of which nothing runs",
                 remedy=f"name an instance, {instance}; at the level freeze {slice_name} holds all of them",
             )
-    return Frozen(wish) if wish.level == "freeze" else Stopped(wish)
+    return Frozen(settings) if settings.level == "freeze" else Stopped(settings)
 
 
 _LEVELS = {

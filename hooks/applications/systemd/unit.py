@@ -44,8 +44,8 @@ class Unit:
     @property
     def watchdog(self) -> float:
         """After how many seconds of silence systemd ends it; 0: never."""
-        found = re.findall(r"([0-9.]+)(us|ms|s|min|h|d|w)\b", self.facts["WatchdogUSec"])
-        return sum(float(number) * UNITS_OF_TIME[unit] for number, unit in found)
+        parts = re.findall(r"([0-9.]+)(us|ms|s|min|h|d|w)\b", self.facts["WatchdogUSec"])
+        return sum(float(number) * UNITS_OF_TIME[unit] for number, unit in parts)
 
     def others(self, *names: str) -> Iterator[str]:
         """Yield the units that are named under some of its properties."""
@@ -56,12 +56,12 @@ class Unit:
 def asked(names: Sequence[str]) -> list[Unit]:
     """Ask systemd for units. Raises: AbsentError for one that it does not know, or when it does not run."""
     try:
-        told = subprocesses.run(["systemctl", "show", f"--property={','.join(ASKED)}", "--", *names], timeout=TIMEOUT)
+        said = subprocesses.run(["systemctl", "show", f"--property={','.join(ASKED)}", "--", *names], timeout=TIMEOUT)
     except subprocesses.ProgramError as error:
         absent = not error.returncode or "systemd as init" in error.stderr or "connect to bus" in error.stderr
         kind = AbsentError if absent else QuiesceError
         raise kind("systemd does not answer", details=error.details or (error.message,)) from error
-    blocks = [block.split("\n") for block in told.rstrip("\n").split("\n\n")]
+    blocks = [block.split("\n") for block in said.rstrip("\n").split("\n\n")]
     units = [Unit(dict.fromkeys(ASKED, "") | dict(line.split("=", 1) for line in lines)) for lines in blocks]
     for name, unit in zip(names, units, strict=True):
         if unit.facts["LoadState"] == "not-found":

@@ -19,26 +19,26 @@ DEPTH = 3
 def writing_services() -> dict[str, tuple[str, ...]]:
     """Return the folders in which services have files of logical volumes open for writing, by the service."""
     ours = Process(os.getpid(), "").unit()
-    found: dict[str, set[str]] = {}
+    services: dict[str, set[str]] = {}
     others = {ours}
     for process in processes():
         unit = process.unit()
         if process.name in (*NEEDED, *KNOWN, *ENGINES) and process.is_what_it_says:
             others.add(unit)
         elif unit:
-            found.setdefault(unit, set()).update(_folders(process))
-    return {unit: tuple(sorted(folders)) for unit, folders in found.items() if folders and unit not in others}
+            services.setdefault(unit, set()).update(_folders(process))
+    return {unit: tuple(sorted(folders)) for unit, folders in services.items() if folders and unit not in others}
 
 
 def _folders(process: Process) -> set[str]:
-    found = set()
+    folders = set()
     for number, path in process.files():
         with suppress(OSError, ValueError):
             if not path.startswith("/") or path.startswith(NO_DATA) or not process.writes(number):
                 continue
             if _is_on_a_volume(os.stat(f"/proc/{process.pid}/fd/{number}")):
-                found.add(folder_of(path))
-    return found
+                folders.add(folder_of(path))
+    return folders
 
 
 def folder_of(path: str) -> str:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from borg_lvm.plugin_api import Invocation
-from borg_lvm_hooks.commands.borg import option_tables, version
+from borg_lvm.plugin_api import Invocation, dataclass
+from borg_lvm_hooks.commands.borg import option_tables
 from borg_lvm_hooks.commands.borg.option_tables import Release, Tables
+from borg_lvm_hooks.commands.borg.plugin import is_borg
 from borg_lvm_hooks.commands.parsers import argparse_lines, options
 
 NOTHING = options.Parsed(())
-
-
-def is_borg(program: str) -> bool:
-    """Tell whether a program of this name is BorgBackup: `borg`, `borg2`, a one-file build as `borg-linux64`."""
-    return re.fullmatch(r"borg(\d[\d.]*)?(-(linux|freebsd)[\w.-]*)?(\.exe)?", program) is not None
 
 
 @dataclass(frozen=True)
@@ -81,6 +75,8 @@ class Line:
 def _starts(command: tuple[str, ...], invocation: Invocation) -> bool:
     """Tell whether there is such a program: of borg 2 the first word is one, of borg 1 it is the repository."""
     inner = Invocation(command, invocation.env, invocation.cwd)
+    from borg_lvm_hooks.commands.borg import version
+
     return is_borg(os.path.basename(command[0])) or version.program(inner) is not None
 
 
@@ -100,29 +96,29 @@ def _line(args: Sequence[str], group: list[Tables]) -> Line:
     return Line(tuple(group), main, command)
 
 
-def likely(found: Sequence[Line]) -> Line:
+def likely(lines: Sequence[Line]) -> Line:
     """Return the line of borg 1 if its first word is `REPOSITORY::ARCHIVE`, else that of the newest borg."""
-    ones = [line for line in found if not line.borg2 and (line.action != "create" or "::" in line.location)]
-    return (ones or list(found))[-1]
+    ones = [line for line in lines if not line.borg2 and (line.action != "create" or "::" in line.location)]
+    return (ones or list(lines))[-1]
 
 
-def of_release(found: Sequence[Line], number: Release) -> Line | None:
+def of_release(lines: Sequence[Line], number: Release) -> Line | None:
     """Return the line as a release reads it."""
     same = [each for each in option_tables.every() if each.borg2 == (number[0] >= 2)]
     known = [each for each in same if each.release <= number] or same[:1]
-    return next((line for line in found if known[-1] in line.releases), None)
+    return next((line for line in lines if known[-1] in line.releases), None)
 
 
 def location(args: Sequence[str]) -> str:
     """Return the `REPOSITORY::ARCHIVE` of a `borg create`, as it was written; nothing if it is none."""
-    found = [line for line in lines(args) if not line.borg2 and line.action == "create" and not line.complaints()]
-    return found[-1].location if found else ""
+    fitting = [line for line in lines(args) if not line.borg2 and line.action == "create" and not line.complaints()]
+    return fitting[-1].location if fitting else ""
 
 
 def extra_options(words: Sequence[str]) -> options.Parsed:
     """Read options for `borg create` that a program adds to those of its own."""
-    found = [argparse_lines.read(words, group[-1].create) for group in option_tables.distinct(words)]
-    clear = {parsed for parsed in found if not options.complaints("borg", parsed)}
+    readings = [argparse_lines.read(words, group[-1].create) for group in option_tables.distinct(words)]
+    clear = {parsed for parsed in readings if not options.complaints("borg", parsed)}
     if len(clear) > 1:
         return options.Parsed((), ambiguous=tuple(words))
-    return clear.pop() if clear else found[-1]
+    return clear.pop() if clear else readings[-1]

@@ -118,23 +118,23 @@ def roots(invocation: Invocation, line: Line) -> tuple[list[str], list[str]]:
     """
     ignores_empty = line.releases[0].release >= option_tables.IGNORES_EMPTY_PATHS
     archive_seen = False
-    found: list[str | None] = []
+    roots: list[str | None] = []
     problems: list[str] = []
     for item in line.command.items:
         if isinstance(item, options.Word):
             if archive_seen and not (ignores_empty and item.text == ""):
-                found.append(item.text)
+                roots.append(item.text)
             archive_seen = True
         elif item.name == "--pattern":
-            found.append(patterns.borg_root(item.value or ""))
+            roots.append(patterns.borg_root(item.value or ""))
         elif item.name == "--patterns-from":
             try:
                 content = patterns.text(invocation, item.value or "", "borg's pattern file")
             except patterns.UnreadableError as error:
                 problems.append(str(error))
             else:
-                found += map(patterns.borg_root, patterns.clean_lines(content))
-    return [root for root in found if root is not None], problems
+                roots += map(patterns.borg_root, patterns.clean_lines(content))
+    return [root for root in roots if root is not None], problems
 
 
 def _source(invocation: Invocation, path: str) -> str:

@@ -7,10 +7,9 @@ all that lies in a folder fits as well, but for `pf:`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 
-from borg_lvm.plugin_api import Excluded, Invocation
+from borg_lvm.plugin_api import Excluded, Invocation, dataclass
 from borg_lvm_hooks.commands.parsers import excludes, options, patterns
 
 STYLES = ("fm", "sh", "pp", "pf", "re")
@@ -48,8 +47,9 @@ def excluded(rules: Sequence[Rule]) -> list[Excluded]:
 
 def of_roots(found: Sequence[Excluded], roots: Sequence[str]) -> tuple[Excluded, ...]:
     """Return what is excluded of each of the `roots`, absolute as borg was given them."""
-    sources = [root for root in roots if root.startswith("/") and patterns.plain(root) == (root.rstrip("/") or "/")]
-    return tuple(Excluded(one.path, one.option, one.inside, root) for one in found for root in sources)
+    plain = (root for root in roots if root.startswith("/") and patterns.plain(root) == (root.rstrip("/") or "/"))
+    sources = frozenset(plain)
+    return tuple(Excluded(one.path, one.option, one.inside, sources) for one in found) if sources else ()
 
 
 def of_options(invocation: Invocation, parsed: options.Parsed) -> Iterator[Rule]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 
+from borg_lvm.plugin_api import dataclass
 from borg_lvm_hooks.commands.parsers import argparse_lines, options
 
 Release = tuple[int, int, int, int]
@@ -127,17 +127,17 @@ RANGE = re.compile(r"(\d\S*)?\.\.(\d\S*)?")
 
 def release(text: str) -> Release | None:
     """Read a release's number, as borg prints it: `1.2.4`, `2.0.0b25`, `1.4.1.dev3+gabc`; None if it is none."""
-    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?(?:(?:a|b|rc)(\d+))?", text)
-    if found is None:
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?(?:(?:a|b|rc)(\d+))?", text)
+    if match is None:
         return None
-    major, minor, patch, pre = (int(part) if part else None for part in found.groups())
+    major, minor, patch, pre = (int(part) if part else None for part in match.groups())
     return (major or 0, minor or 0, patch or 0, FINAL if pre is None else pre)
 
 
 def _bounds(text: str) -> tuple[Release, Release]:
-    found = RANGE.fullmatch(text)
-    assert found, text
-    since, before = ((release(part) if part else None) for part in found.groups())
+    match = RANGE.fullmatch(text)
+    assert match, text
+    since, before = ((release(part) if part else None) for part in match.groups())
     return since or (0, 0, 0, 0), before or (FINAL, 0, 0, 0)
 
 
@@ -205,15 +205,15 @@ def distinct(args: Sequence[str]) -> list[list[Tables]]:
 
 def _stems(args: Iterable[str]) -> list[str]:
     """Return of all words what some release may take for an option's name: few, however many words there are."""
-    found: set[str] = set()
+    stems: set[str] = set()
     for arg in args:
         if arg.startswith("--"):
             stem = arg.partition("=")[0]
-            if stem != "--" and stem not in found and _all_names().beginning(stem):
-                found.add(stem)
+            if stem != "--" and stem not in stems and _all_names().beginning(stem):
+                stems.add(stem)
         elif arg.startswith("-"):
-            found.update(name for letter in set(arg[1:]) if (name := f"-{letter}") in _all_names().by_name)
-    return sorted(found)
+            stems.update(name for letter in set(arg[1:]) if (name := f"-{letter}") in _all_names().by_name)
+    return sorted(stems)
 
 
 @cache

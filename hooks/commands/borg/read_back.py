@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from borg_lvm.plugin_api import (
     Entry,
+    Invocation,
     Programs,
     Saved,
     Selection,
@@ -28,7 +29,7 @@ from borg_lvm.plugin_api import (
     entry_type,
 )
 from borg_lvm_hooks.commands.borg.create import WARNINGS
-from borg_lvm_hooks.commands.borg.taint import Borg, IsOurs, Repository
+from borg_lvm_hooks.commands.borg.taint import PUT_BACK, Borg, IsOurs, Repository
 from borg_lvm_hooks.commands.parsers import options, tar_stream
 
 HOW = {
@@ -47,6 +48,7 @@ UNHELPFUL = frozenset(
 """Options of `borg create` that change what it says, not what it saves."""
 MOST_WORDS = 100_000
 """Bytes of patterns on one command line; the kernel takes 128 KiB and more."""
+SLASHDOT = "/./"
 HEX = "\x7f"
 """What stands before bytes that are no text, as hexadecimal digits (helpers/parseformat.py, prepare_dump_dict)."""
 
@@ -55,7 +57,8 @@ HEX = "\x7f"
 class Creation:
     """The `borg create` that has made an archive: its words for the dry run, where it ran, and what it stores.
 
-    `is_absolute`: the sources were given by absolute paths; all of them are of one kind.
+    `is_absolute`: the sources were given by absolute paths; all of them are of one kind. `prefix` is what borg takes
+    off all of them (`PREFIX/./REST`).
     """
 
     dry_run: tuple[str, ...]
@@ -63,9 +66,12 @@ class Creation:
     is_absolute: bool
     xattrs: bool
     lists: bool
+    prefix: str = ""
 
     def path(self, stored: str) -> str:
         """Return where a path of the archive lay: borg takes off the slash of absolute ones."""
+        if self.prefix:
+            return os.path.normpath(f"{self.prefix}/{stored}")
         return f"/{stored}" if self.is_absolute else os.path.normpath(os.path.join(self.cwd, stored))
 
     def listed(self, path: str) -> str:
@@ -73,16 +79,34 @@ class Creation:
         return re.sub("[\udc80-\udcff]", "?", path)
 
 
+def prefix(roots: Sequence[str]) -> str | None:
+    """Return what a borg that knows `PREFIX/./REST` takes off all sources; None if their names do not lead back then.
+
+    The directory PREFIX itself is stored by some releases, and left out by others.
+    """
+    found = set()
+    for root in roots:
+        before, slashdot, rest = root.partition(SLASHDOT)
+        if slashdot and not (before and root.startswith("/") and os.path.normpath(rest) != "."):
+            return None
+        found.add(os.path.normpath(before) if slashdot else "")
+    return found.pop() if len(found) == 1 else None
+
+
 def creation(
-    program: Sequence[str], main: options.Parsed, create: options.Parsed, roots: Sequence[str], cwd: str
+    invocation: Invocation, main: options.Parsed, create: options.Parsed, roots: Sequence[str], *, strips: bool
 ) -> Creation | None:
-    """Return what a command line of `borg create` has made; None if its paths do not lead back to the sources."""
-    clear = roots and not any(".." in root.split("/") or "/./" in root or root == "-" for root in roots)
-    if not clear or len({root.startswith("/") for root in roots}) != 1:
+    """Return what a command line of `borg create` has made; None if its paths do not lead back to the sources.
+
+    `strips`: this release knows `PREFIX/./REST`.
+    """
+    clear = roots and not any(".." in root.split("/") or root == "-" for root in roots)
+    stripped = prefix(roots) if strips else ""
+    if not clear or stripped is None or len({root.startswith("/") for root in roots}) != 1:
         return None
-    words = [*program, *_kept(main), "create", "--dry-run", "--list", "--log-json", *_kept(create), "--"]
+    words = [*invocation.argv[:1], *_kept(main), "create", "--dry-run", "--list", "--log-json", *_kept(create), "--"]
     stores = not create.has("--noxattrs"), not create.has("--noacls")
-    return Creation((*words, *create.words), cwd, roots[0].startswith("/"), *stores)
+    return Creation((*words, *create.words), invocation.cwd, roots[0].startswith("/"), *stores, stripped)
 
 
 def _kept(parsed: options.Parsed) -> Iterator[str]:
@@ -101,7 +125,10 @@ class BorgArchive(Saved):
 
     def expected(self) -> Iterator[str]:
         """Yield what the dry run lists, but for what it excludes."""
-        with self._programs.reading(self._made.dry_run, env=self._place.env, errors=True) as stream:
+        yield from self._planned(self._made.dry_run)
+
+    def _planned(self, dry_run: Sequence[str]) -> Iterator[str]:
+        with self._programs.reading(dry_run, env=self._place.env, errors=True) as stream:
             for line in stream:
                 if line.startswith(b'{"type": "file_status"'):
                     found = json.loads(line)
@@ -109,10 +136,11 @@ class BorgArchive(Saved):
                         yield os.path.normpath(os.path.join(self._made.cwd, found["path"]))
 
     def entries(self) -> Iterator[Entry]:
-        """Yield all items."""
+        """Yield all items but parts of files, which each checkpoint leaves behind and borg itself hides."""
         with self._reading("debug", "dump-archive") as stream:
             for item in items(stream):
-                yield self._entry(item)
+                if "part" not in item:
+                    yield self._entry(item)
 
     def _entry(self, item: Mapping[str, Any]) -> Entry:
         path = self._made.path(_text(item["path"]).rstrip("/"))
@@ -164,6 +192,8 @@ class BorgArchive(Saved):
             yield words
 
     def _stored(self, path: str) -> str:
+        if self._made.prefix:
+            return os.path.relpath(path, self._made.prefix)
         return path.lstrip("/") if self._made.is_absolute else os.path.relpath(path, self._made.cwd)
 
     def _reading(self, *command: str, words: Sequence[str] = ()) -> AbstractContextManager[BinaryIO]:
@@ -224,6 +254,28 @@ def _bytes(value: str | None) -> bytes:
 def archives(
     place: Repository, made: Creation, is_ours: IsOurs, programs: Programs, span: Span
 ) -> Sequence[BorgArchive]:
-    """Return the archives of one repository that a run has made. Raises: ProgramError."""
-    borg = Borg(place, Tainted(span.begin, span.end, "keep", programs.output))
-    return [BorgArchive(place, one.name, made, programs) for one in borg.made(is_ours)]
+    """Return the archives of one repository that a run has made.
+
+    Raises: ProgramError; LookupError where that cannot be told.
+    """
+    found = Borg(place, Tainted(span, "keep", programs.output)).made(is_ours)
+    if len(found) > 1 and any(one.doubtful for one in found):
+        names = ", ".join(one.name for one in found)
+        raise LookupError(f"borg's archives {names} may all be this run's: {PUT_BACK}")
+    return [BorgArchive(place, one.name, made, programs) for one in found]
+
+
+def restored(place: Repository, made: Creation, is_ours: IsOurs, programs: Programs, which: Span | str) -> BorgArchive:
+    """Return the archive of a name, or the one that a command of a span has made.
+
+    Raises: ProgramError; LookupError when there is none, or more than one.
+    """
+    if isinstance(which, str):
+        return BorgArchive(place, which, made, programs)
+    found = archives(place, made, is_ours, programs, which)
+    if len(found) != 1:
+        raise LookupError(
+            f"{place.location} has {len(found) or 'no'} archives that this command line has made in that run: it may "
+            "have been pruned, or have other words on its command line; name the archive (--archive NAME)"
+        )
+    return found[0]

@@ -22,7 +22,12 @@ PREFIX = "borg-lvm-tainted-"
 PASSED_ON = ("--remote-path", "--rsh", "--umask", "--lock-wait")
 UTC_TIMES = {"TZ": "UTC"}
 """borg 1 writes times without a zone: so the hour that comes twice, when summer time ends, is told apart."""
+CUT = 1.0
+"""Seconds by which borg 1.1 and 1.2 cut their times at times."""
+PUT_BACK = "the clock was put back to its time while the command ran"
 MOST = "20"  # of the latest archives are looked at
+KNOWN = "{hostname}{command_line}{end}"
+"""What else `borg list --json` is to say of each."""
 IsOurs = Callable[[Sequence[str]], bool]
 """Tells whether a command line, without the program's name, is one that the run gave borg."""
 
@@ -84,10 +89,14 @@ def words(command: Sequence[str]) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive of this run's, and whether it was finished when all snapshots were right."""
+    """An archive of this run's, and whether it was finished when all snapshots were right.
+
+    It may be an earlier one (`doubtful`) if the clock was put back to its time while the command ran.
+    """
 
     name: str
     sound: bool
+    doubtful: bool = False
 
 
 class Borg:
@@ -106,15 +115,23 @@ class Borg:
 
     def made(self, is_ours: IsOurs) -> list[Archive]:
         """Return the archives that this run has made."""
-        infos = [self._info(name) for name in self._latest()]
-        return [Archive(info["name"], self._is_sound(info)) for info in infos if self._is_ours(info, is_ours)]
+        return [self._found(info) for info in self._latest() if self._is_ours(info, is_ours)]
 
-    def _latest(self) -> Iterator[str]:
-        """Yield the names of the archives, those of interrupted runs too, that were begun while the command ran."""
-        options = ("--json", "--consider-checkpoints", "--sort-by", "timestamp", "--last", MOST)
+    def _found(self, info: Mapping[str, Any]) -> Archive:
+        earlier = self._tainted.ran.is_earlier(moment(info["start"]), CUT)
+        return Archive(info["name"], self._is_sound(info), earlier)
+
+    def _latest(self) -> Iterator[dict[str, Any]]:
+        """Yield what borg knows of the archives, also of interrupted runs, that were begun while the command ran.
+
+        `borg info` would say the same, and read all metadata of an archive for that. It is asked only where the list
+        does not tell: before borg 1.1.18, and of a command line with bytes that are no UTF-8.
+        """
+        options = ("--json", "--format", KNOWN, "--consider-checkpoints", "--sort-by", "timestamp", "--last", MOST)
         for archive in json.loads(self._run("list", *options, self._repository.location))["archives"]:
             if self._is_of_the_time(archive["start"]):
-                yield archive["name"]
+                is_whole = "command_line" in archive and not any("?" in word for word in archive["command_line"])
+                yield archive if is_whole else self._info(archive["name"])
 
     def _info(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self._run("info", "--json", self._archive(name)))["archives"][0]
@@ -125,8 +142,8 @@ class Borg:
         return here and self._is_of_the_time(info["start"]) and is_ours(info["command_line"][1:])
 
     def _is_of_the_time(self, start: str) -> bool:
-        """Tell whether borg's local time lies within the run; borg 1.1 and 1.2 cut it to whole seconds at times."""
-        return self._tainted.begin - 1 <= moment(start) <= self._tainted.end
+        """Tell whether borg's local time lies within the run."""
+        return self._tainted.ran.has(moment(start), CUT)
 
     def _is_sound(self, info: Mapping[str, Any]) -> bool:
         """Tell whether an archive was finished in time; a checkpoint is what an interrupted run has left."""
@@ -137,16 +154,18 @@ class Borg:
         only = self._tainted.only
         wrong = [one for one in made if not only or self._archive(one.name) in only]
         lines = tuple(map(self._mark, wrong)) or ((NONE,) if not made else ())
-        return Marked(lines, bool(wrong) and all(one.sound for one in wrong))
+        return Marked(lines, bool(wrong) and all(one.sound for one in wrong), all_judged=True)
 
     def _mark(self, archive: Archive) -> str:
         name = archive.name
+        if archive.doubtful and not self._tainted.only:
+            return f"borg's archive {name} is invalid, unless it is of an earlier run: {PUT_BACK}"
         if archive.sound:
             return f"borg's archive {name} was finished before that: it is sound"
-        if self._tainted.wish == "delete":
+        if self._tainted.action == "delete":
             self._run("delete", self._archive(name))
             return f"borg's archive {name} has been deleted"
-        if self._tainted.wish == "keep" or name.startswith(PREFIX):
+        if self._tainted.action == "keep" or name.startswith(PREFIX):
             return f"borg's archive {name} is invalid: delete it"
         self._run("rename", self._archive(name), PREFIX + name)
         return f"borg's archive {name} is now called {PREFIX}{name}: delete it"

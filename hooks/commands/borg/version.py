@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import stat
 import subprocess
@@ -15,6 +14,8 @@ from functools import cache
 from borg_lvm.plugin_api import Invocation, above, subprocesses
 from borg_lvm_hooks.commands.borg import option_tables
 
+STRIPS_PREFIXES = (1, 4, 0, 0)
+"""The first release that takes PREFIX off paths that are given as `PREFIX/./REST`."""
 LONGEST = 1000
 TIMEOUT = 30.0
 """Seconds: a busy disk may take its time to load a Python program."""
@@ -33,6 +34,12 @@ def ask(invocation: Invocation) -> option_tables.Release | None:
     return None if owner is None else _ask(path, known.st_ino, known.st_mtime_ns, owner)
 
 
+def strips_prefixes(invocation: Invocation) -> bool | None:
+    """Whether the borg that a command line starts knows `PREFIX/./REST`; None if it does not say which it is."""
+    release = ask(invocation)
+    return None if release is None else release >= STRIPS_PREFIXES
+
+
 def _who_may_change(path: str) -> int | None:
     """Return the user, other than root and us, who may put another program there; us if none may; None if all may."""
     real = os.path.realpath(path)
@@ -49,6 +56,8 @@ def _who_may_change(path: str) -> int | None:
 
 def program(invocation: Invocation) -> str | None:
     """Return the path of the program that a command line starts, None if there is none."""
+    import shutil
+
     name = invocation.argv[0]
     try:
         if "/" in name:

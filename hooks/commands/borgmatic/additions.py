@@ -13,9 +13,8 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from borg_lvm.plugin_api import LivePath
+from borg_lvm.plugin_api import LivePath, dataclass
 from borg_lvm_hooks.commands.parsers import patterns
 
 RUNTIME = re.compile(r"(?P<folder>/.+)/\./borgmatic/(?P<what>bootstrap|\w+_databases)(/.*)?")

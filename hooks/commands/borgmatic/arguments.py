@@ -35,6 +35,8 @@ class CommandLine:
     changes: Changes = field(default_factory=Changes)
     dry_run: bool = False
     repository: str | None = None
+    settings: tuple[str, ...] = ()
+    """The words that stand for settings of borgmatic 2."""
     creates: bool = False
     problems: list[str] = field(default_factory=list)
 
@@ -59,6 +61,7 @@ def read(args: Sequence[str]) -> CommandLine:
     line.configs = values["--config"]
     interpolates = not parsed.has("--no-environment-interpolation")
     line.changes = Changes(tuple(_settings(parsed)), tuple(values["--override"]), interpolates)
+    line.settings = tuple(_setting_words(parsed))
     return line
 
 
@@ -122,23 +125,29 @@ def _words(parsed: options.Parsed, line: CommandLine) -> dict[str, list[str]]:
 
 def _settings(parsed: options.Parsed) -> Iterator[tuple[tuple[str, ...], object]]:
     """Yield the options that stand for settings, in borgmatic's order: groups removed, then parts, then the rest."""
-    found: list[list[tuple[tuple[str, ...], object]]] = [[], [], []]
+    groups: list[list[tuple[tuple[str, ...], object]]] = [[], [], []]
     for item in parsed.given():
         name = item.name.removeprefix("--").replace("-", "_")
         off = name.removeprefix("no_")
         if schema.part(item.name) is not None:
-            found[1].append(_part(item))
+            groups[1].append(_part(item))
         elif name in schema.SWITCHES:
-            found[2].append(((name,), True))
+            groups[2].append(((name,), True))
         elif name in schema.TEXTS:
-            found[2].append(((name,), item.value))
+            groups[2].append(((name,), item.value))
         elif name in schema.DATA:
-            found[2].append(((name,), Written(item.value or "")))
+            groups[2].append(((name,), Written(item.value or "")))
         elif off in schema.SWITCHES and off != name:
-            found[2].append(((off,), False))
+            groups[2].append(((off,), False))
         elif off in schema.GROUPS and off != name:
-            found[0].append(((off,), REMOVED))
-    return (one for kind in found for one in kind)
+            groups[0].append(((off,), REMOVED))
+    return (one for kind in groups for one in kind)
+
+
+def _setting_words(parsed: options.Parsed) -> Iterator[str]:
+    for item in parsed.given():
+        if any(True for _ in _settings(options.Parsed((item,)))):
+            yield item.name if item.value is None else f"{item.name}={item.value}"
 
 
 def _part(item: options.Given) -> tuple[tuple[str, ...], object]:

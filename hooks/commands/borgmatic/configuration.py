@@ -100,8 +100,8 @@ def collect(invocation: Invocation, given: Sequence[str]) -> list[str]:
             files.append(os.path.normpath(path))
             continue
         names = sorted(os.listdir(path)) if os.access(path, os.R_OK) else []
-        found = [os.path.join(path, name) for name in names if name.endswith((".yaml", ".yml"))]
-        files += [os.path.normpath(name) for name in found if not os.path.isdir(name)]
+        members = [os.path.join(path, name) for name in names if name.endswith((".yaml", ".yml"))]
+        files += [os.path.normpath(name) for name in members if not os.path.isdir(name)]
     return files
 
 
@@ -191,7 +191,7 @@ def _per_repository(config: Config, budget: Budget) -> Iterator[Config]:
     types.check(config)
     for repository in config["repositories"] or [{}]:
         own = {name: value for name, value in repository.items() if name not in REPOSITORY_OPTIONS}
-        one = {**config, **own, "repository": repository}
-        budget.spend(len(one))
-        types.check(one)
-        yield one
+        merged = {**config, **own, "repository": repository}
+        budget.spend(len(merged))
+        types.check(merged)
+        yield merged

@@ -123,8 +123,8 @@ def flag(name: str) -> str:
 
 def part(word: str) -> bool | None:
     """Tell whether an option for a part of a setting is a switch; None if it is no such option."""
-    found = PART.fullmatch(word)
-    if found is None or found["setting"].replace("-", "_") not in {*DATA, *GROUPS}:
+    match = PART.fullmatch(word)
+    if match is None or match["setting"].replace("-", "_") not in {*DATA, *GROUPS}:
         return None
     return word.rpartition(".")[2].removeprefix("no-") in PART_SWITCHES
 

@@ -20,6 +20,7 @@ from borg_lvm_hooks.commands.borg.excludes import Rule
 from borg_lvm_hooks.commands.borgmatic.limits import PATHS, Config, ConfigurationError, expand_user, usable
 from borg_lvm_hooks.commands.parsers import patterns
 
+NONE: frozenset[str] = frozenset()
 STYLE = re.compile(r"(?P<style>(?:fm|sh|re|pp|pf):)?(?P<path>.*)", re.DOTALL)
 
 
@@ -103,24 +104,24 @@ class Reader:
 
     def _named(self, directory: str) -> Iterator[str]:
         """Yield a source directory, expanded; for 1.7, which has other blanks and another working directory, too."""
-        found = [root for path in self._expanded(directory, self.working) for root in _roots(f"R {path}")]
-        yield from map(self._absolute, found)
+        roots = [root for path in self._expanded(directory, self.working) for root in _roots(f"R {path}")]
+        yield from map(self._absolute, roots)
         for path in self._expanded(directory, ""):
-            if path not in found and os.path.lexists(self.there.absolute(path)):
+            if path not in roots and os.path.lexists(self.there.absolute(path)):
                 yield self._absolute(path)
 
     def _pattern(self, text: str) -> Iterator[str]:
         """Yield the roots in an entry of `patterns`, which may be several lines to borg."""
         plain = _roots(text)
         kind, _, rest = text.strip().partition(" ")
-        found = plain
+        roots = plain
         if kind == "R" and (parts := STYLE.fullmatch(rest)):
             expanded = self._expanded(parts["path"], self.working)
             if expanded != [parts["path"]]:
-                found = [root for path in expanded for root in _roots(f"R {parts['style'] or ''}{path}")]
-        yield from map(self._absolute, found)
+                roots = [root for path in expanded for root in _roots(f"R {parts['style'] or ''}{path}")]
+        yield from map(self._absolute, roots)
         yield from (
-            self._absolute(path) for path in plain if path not in found and os.path.lexists(self.there.absolute(path))
+            self._absolute(path) for path in plain if path not in roots and os.path.lexists(self.there.absolute(path))
         )
 
     def _lines(self, name: str) -> Iterator[str]:
@@ -140,33 +141,39 @@ class Reader:
         """Expand `~` and globs; what matches nothing stays as it is."""
         path = expand_user(usable(directory, "borgmatic's source"), self.invocation)
         full = os.path.join(working, path)
-        found = sorted(glob.glob(full, root_dir=self.invocation.cwd))
+        names = sorted(glob.glob(full, root_dir=self.invocation.cwd))
         if full != path:
-            found = [name.removeprefix(os.path.join(working, "")) for name in found]
-        return found or [path]
+            names = [name.removeprefix(os.path.join(working, "")) for name in names]
+        return names or [path]
 
     def _absolute(self, path: str) -> str:
         """Return the path that borg reads: it takes `..` out by name before it looks at the disk."""
         if ".." in path.split("/"):
             path = os.path.normpath(path)
-        found = self.there.absolute(path)
-        found = "/" + found.lstrip("/") if found.startswith("//") else found
+        absolute = self.there.absolute(path)
+        absolute = "/" + absolute.lstrip("/") if absolute.startswith("//") else absolute
         if not path.startswith("/"):
-            self.relative.add(found)
-        return found
+            self.relative.add(absolute)
+        return absolute
 
 
 def left_out(calls: Sequence[tuple[Sequence[str], Sequence[Excluded]]]) -> tuple[Excluded, ...]:
     """Return what no call of borg reads; of each call there are its sources, and what it excludes of them."""
-    places = [(frozenset(sources), {_place(one) for one in found}) for sources, found in calls]
-    every = {_place(one): one for _, found in calls for one in found}
-    return tuple(
-        one for place, one in every.items() if all(place in found for sources, found in places if one.source in sources)
-    )
-
-
-def _place(one: Excluded) -> tuple[str, bool, str]:
-    return one.path, one.inside, one.source
+    options: dict[tuple[str, bool], str] = {}
+    left: list[dict[tuple[str, bool], frozenset[str]]] = []
+    for _, found in calls:
+        left.append({})
+        for one in found:
+            place = one.path, one.inside
+            options.setdefault(place, one.option)
+            left[-1][place] = left[-1].get(place, NONE) | one.sources
+    given = [frozenset(sources) for sources, _ in calls]
+    every = []
+    for (path, inside), option in options.items():
+        outs = [one.get((path, inside), NONE) for one in left]
+        read = NONE.union(*(sources - out for sources, out in zip(given, outs, strict=True)))
+        every.append(Excluded(path, option, inside, NONE.union(*outs) - read))
+    return tuple(one for one in every if one.sources)
 
 
 def _content(invocation: Invocation, file: str) -> str:

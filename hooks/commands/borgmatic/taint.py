@@ -15,7 +15,7 @@ from typing import Any
 
 from borg_lvm.plugin_api import Invocation, Marked, Tainted, subprocesses
 from borg_lvm_hooks.commands.borg import command_lines, places, taint
-from borg_lvm_hooks.commands.borg import plugin as borg
+from borg_lvm_hooks.commands.borg import reading as borg
 from borg_lvm_hooks.commands.borgmatic import configuration
 from borg_lvm_hooks.commands.borgmatic.limits import Config
 from borg_lvm_hooks.commands.parsers import options
@@ -49,12 +49,12 @@ def mark(invocation: Invocation, tainted: Tainted, configs: Sequence[Config], wa
 
     What goes wrong with one repository does not keep the others from being marked.
     """
-    told: list[str] = []
-    sound = True
-    chosen = [config for config in configs if _is_wanted(config, wanted)]
-    times = Counter(map(_target, chosen))
-    for config in {_target(one): one for one in chosen}.values():
-        location, name = _target(config)
+    lines: list[str] = []
+    sound = judged = True
+    chosen = [config for config in configs if is_wanted(config, wanted)]
+    times = Counter(map(target, chosen))
+    for config in {target(one): one for one in chosen}.values():
+        location, name = target(config)
         try:
             marked = _mark(invocation, tainted, config, times[location, name])
         except subprocesses.ProgramError as error:
@@ -62,19 +62,19 @@ def mark(invocation: Invocation, tainted: Tainted, configs: Sequence[Config], wa
             marked = Marked((failed, *error.details))
         except (ValueError, LookupError, TypeError):
             marked = Marked(("what was saved could not be marked: borg's answer is not understood; remove it by hand",))
-        told += [f"{location}: {line}" for line in marked.lines]
-        sound = sound and marked.sound
-    return Marked(tuple(told), sound) if told else Marked(("borgmatic's configuration names no repository",))
+        lines += [f"{location}: {line}" for line in marked.lines]
+        sound, judged = sound and marked.sound, judged and marked.all_judged
+    return Marked(tuple(lines), sound, judged) if lines else Marked(("borgmatic's configuration names no repository",))
 
 
-def _is_wanted(config: Config, wanted: str | None) -> bool:
+def is_wanted(config: Config, wanted: str | None) -> bool:
     """Tell whether a repository is the one of `--repository`, a path or a label, which may be a glob."""
     repository = config["repository"]
     named = [str(repository.get(key) or "") for key in ("path", "label")]
     return bool(named[0]) and (wanted is None or any(fnmatch(name, wanted) for name in named))
 
 
-def _target(config: Config) -> tuple[str, str]:
+def target(config: Config) -> tuple[str, str]:
     """Return the repository and the name of the archive as borgmatic writes them on borg's command line."""
     return _location(str(config["repository"]["path"])), str(config.get("archive_name_format") or DEFAULT_FORMAT)
 
@@ -89,28 +89,41 @@ def _location(path: str) -> str:
 
 
 def _mark(invocation: Invocation, tainted: Tainted, config: Config, at_most: int) -> Marked:
-    location, name = _target(config)
-    if any(CREDENTIAL in str(config.get(key) or "") for key in ("encryption_passphrase", "ssh_command")):
-        return Marked((f"the pass phrase is one of borgmatic's credentials: {BY_HAND}",))
-    if _extra(config).has("--timestamp"):
-        return Marked((f"its archives have a time of the configuration's: {BY_HAND}",))
-    if config.get("working_directory") and not (os.path.isabs(location) or places.is_remote(location)):
-        return Marked((f"its path is relative to borgmatic's working directory: {BY_HAND}",))
-    env = dict(_environment(invocation, config))
-    place = taint.Repository(
-        tuple(str(config.get("local_path") or "borg").split(" ")),
-        location,
-        tuple(_common(config)),
-        env,
-        taint.hosts({**invocation.env, **env}),
-    )
-    repository = taint.Borg(place, tainted)
-    expected = [f"{location}::{name}{suffix}" for suffix in SUFFIXES]
-    made = repository.made(lambda command: command_lines.location(command) in expected)
+    if why := unreachable(config):
+        return Marked((f"{why}: {BY_HAND}",))
+    repository = taint.Borg(place(invocation, config), tainted)
+    made = repository.made(is_of(config))
     if len(made) > at_most:
         names = ", ".join(one.name for one in made)
         return Marked((f"borg-lvm cannot tell which of the archives {names} this run has made: none was touched",))
     return repository.marked(made)
+
+
+def unreachable(config: Config) -> str:
+    """Say why a repository's archives cannot be found or read by borg alone; nothing if they can."""
+    location, _ = target(config)
+    if any(CREDENTIAL in str(config.get(key) or "") for key in ("encryption_passphrase", "ssh_command")):
+        return "the pass phrase is one of borgmatic's credentials"
+    if _extra(config).has("--timestamp"):
+        return "its archives have a time of the configuration's"
+    if config.get("working_directory") and not (os.path.isabs(location) or places.is_remote(location)):
+        return "its path is relative to borgmatic's working directory"
+    return ""
+
+
+def place(invocation: Invocation, config: Config) -> taint.Repository:
+    """Return where borgmatic has the archives of a configuration made, and how it calls borg for that."""
+    env = dict(_environment(invocation, config))
+    program = tuple(str(config.get("local_path") or "borg").split(" "))
+    hosts = taint.hosts({**invocation.env, **env})
+    return taint.Repository(program, target(config)[0], tuple(_common(config)), env, hosts)
+
+
+def is_of(config: Config) -> taint.IsOurs:
+    """Return what tells whether an archive was made for a configuration, by the command line that made it."""
+    location, name = target(config)
+    expected = [f"{location}::{name}{suffix}" for suffix in SUFFIXES]
+    return lambda command: command_lines.location(command) in expected
 
 
 def _environment(invocation: Invocation, config: Config) -> Iterator[tuple[str, str]]:

@@ -84,16 +84,16 @@ class Loader:
         if os.path.isabs(name):
             return self.load(name)
         folders = {os.path.normpath(self.invocation.cwd), os.path.abspath(os.path.join(self.invocation.cwd, folder))}
-        found = [path for path in sorted(os.path.join(each, name) for each in folders) if os.path.exists(path)]
-        if len(found) > 1:
+        files = [path for path in sorted(os.path.join(each, name) for each in folders) if os.path.exists(path)]
+        if len(files) > 1:
             # borgmatic 2 takes either, by chance.
             raise ConfigurationError(
-                f"borgmatic's include {name!r} may be any of {', '.join(found)}", "give its full path"
+                f"borgmatic's include {name!r} may be any of {', '.join(files)}", "give its full path"
             )
-        if not found:
+        if not files:
             places = " or ".join(sorted(folders))
             raise ConfigurationError(f"borgmatic's include {name!r} is not found in {places}", "correct the name")
-        return self.load(found[0])
+        return self.load(files[0])
 
 
 def _text(path: str) -> str:

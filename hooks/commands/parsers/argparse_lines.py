@@ -26,12 +26,12 @@ class Names:
 
     def beginning(self, text: str) -> list[Option]:
         """Return the options with a name that begins so."""
-        found: dict[str, Option] = {}
+        options: dict[str, Option] = {}
         for name in self._sorted[bisect_left(self._sorted, text) :]:
             if not name.startswith(text):
                 break
-            found[self.by_name[name].name] = self.by_name[name]
-        return list(found.values())
+            options[self.by_name[name].name] = self.by_name[name]
+        return list(options.values())
 
     def meant(self, arg: str) -> tuple[list[Option], str | None]:
         """Return the options that a word may mean, and the value attached to it; none if it is no known option."""
@@ -87,20 +87,20 @@ class _Reader:
             self.left -= 1
 
     def _option(self, arg: str) -> None:
-        found, value = self.names.meant(arg)
+        options, value = self.names.meant(arg)
         text = arg.partition("=")[0]
-        if not found:
+        if not options:
             self.unknown.append(text if arg.startswith("--") else arg[:2])
-        elif len(found) > 1:
+        elif len(options) > 1:
             self.ambiguous.append(text)
         elif value is None:
-            self._alone(found[0], text)
-        elif found[0].takes is not Takes.NOTHING:
-            self.items.append(Given(found[0].name, value))
+            self._alone(options[0], text)
+        elif options[0].takes is not Takes.NOTHING:
+            self.items.append(Given(options[0].name, value))
         elif arg.startswith("--") or not value:
             self.unknown.append(arg)
         else:
-            self.items.append(Given(found[0].name))
+            self.items.append(Given(options[0].name))
             self._cluster(value)
 
     def _cluster(self, letters: str) -> None:

@@ -7,7 +7,9 @@ All else is passed over, so that more is frozen than the command reads, never le
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from borg_lvm.plugin_api import Excluded, Invocation
 from borg_lvm_hooks.commands.parsers import go_paths, options, patterns
@@ -48,7 +50,7 @@ def lines(invocation: Invocation, path: str) -> list[str] | None:
 
 def restic(invocation: Invocation, parsed: options.Parsed) -> tuple[Excluded, ...]:
     """Return what `restic backup` excludes. A pattern with `!` includes again what others exclude."""
-    found = [(pattern, "--exclude") for pattern in parsed.values("--exclude")]
+    excluded = [(pattern, "--exclude") for pattern in parsed.values("--exclude")]
     every = [*parsed.values("--exclude", "--iexclude")]
     for path in parsed.values("--exclude-file", "--iexclude-file"):
         try:
@@ -58,10 +60,10 @@ def restic(invocation: Invocation, parsed: options.Parsed) -> tuple[Excluded, ..
         listed = [line.strip(go_paths.GO_SPACE) for line in go_paths.go_lines(text)]
         every += listed
         if path in parsed.values("--exclude-file"):  # names of variables are put in there
-            found += ((line, "--exclude-file") for line in listed if "$" not in line)
+            excluded += ((line, "--exclude-file") for line in listed if "$" not in line)
     if any(pattern.startswith("!") for pattern in every):
         return ()
-    return tuple(one for pattern, option in found if (one := plain(pattern, option)))
+    return tuple(one for pattern, option in excluded if (one := plain(pattern, option)))
 
 
 def tar(parsed: options.Parsed, words: Sequence[tuple[str, str]]) -> tuple[Excluded, ...]:
@@ -77,19 +79,20 @@ def tar(parsed: options.Parsed, words: Sequence[tuple[str, str]]) -> tuple[Exclu
             break
         if item.name == "--exclude" and not (item.value or "").endswith("/"):
             before.append(item.value or "")
-    places = [path for _, path in words]
-    once = [(word, path) for word, path in words if places.count(path) == 1]  # others have two names
-    return tuple(one for pattern in before for word, path in once for one in _below(pattern, word, path))
+    places = Counter(path for _, path in words)
+    once = {f"{word.rstrip('/')}/": path for word, path in words if places[path] == 1}  # others have two names
+    return tuple(one for pattern in before for one in _below(pattern, once))
 
 
-def _below(pattern: str, word: str, path: str) -> Iterator[Excluded]:
-    """Yield what a pattern of tar's excludes of one source."""
-    name = f"{word.rstrip('/')}/"
-    if pattern.startswith(name) and _is_as_written(pattern):
-        one = plain(f"/{pattern.removeprefix(name)}", "--exclude")
-        if one is not None:
+def _below(pattern: str, names: Mapping[str, str]) -> Iterator[Excluded]:
+    """Yield what a pattern of tar's excludes of each source whose name it begins with."""
+    if not _is_as_written(pattern):
+        return
+    for slash in re.finditer("/", pattern):
+        path = names.get(pattern[: slash.end()])
+        if path is not None and (one := plain(pattern[slash.start() :], "--exclude")):
             place = patterns.plain(f"{path}{one.path}")
-            yield Excluded(place, f"--exclude {pattern}", inside=one.inside, source=path)
+            yield Excluded(place, f"--exclude {pattern}", inside=one.inside, sources=frozenset((path,)))
 
 
 def rsync(invocation: Invocation, parsed: options.Parsed, roots: Sequence[tuple[str, str]]) -> tuple[Excluded, ...]:
@@ -97,7 +100,7 @@ def rsync(invocation: Invocation, parsed: options.Parsed, roots: Sequence[tuple[
 
     The first rule that fits counts: what comes after one that may include is not looked at.
     """
-    found: list[tuple[str, str]] = []
+    excluded: list[tuple[str, str]] = []
     for item in parsed.given():
         if item.name == "--exclude":
             rules = [item.value or ""]
@@ -115,12 +118,16 @@ def rsync(invocation: Invocation, parsed: options.Parsed, roots: Sequence[tuple[
             continue
         if any(rule.startswith(("+ ", "- ", "!")) for rule in rules):
             break
-        found += ((rule, item.name) for rule in rules)
-    return tuple(one for rule, option in found for root in roots for one in _anchored(rule, option, *root))
+        excluded += ((rule, item.name) for rule in rules)
+    begun: dict[str, list[str]] = {}
+    for source, root in roots:
+        begun.setdefault(root, []).append(source)
+    bases = [(root, frozenset(sources)) for root, sources in begun.items()]
+    return tuple(one for rule, option in excluded for base in bases for one in _anchored(rule, option, *base))
 
 
-def _anchored(rule: str, option: str, source: str, root: str) -> Iterator[Excluded]:
-    """Yield what a rule of rsync's excludes of one source: it begins at that one's root."""
+def _anchored(rule: str, option: str, root: str, sources: frozenset[str]) -> Iterator[Excluded]:
+    """Yield what a rule of rsync's excludes of the sources whose names begin at this root."""
     whole = rule.removesuffix("/***")
     if not _is_as_written(whole.removesuffix("/")):
         return
@@ -130,4 +137,4 @@ def _anchored(rule: str, option: str, source: str, root: str) -> Iterator[Exclud
     place = patterns.plain(f"{root}{one.path}")
     if whole.endswith("/") and not os.path.isdir(place):
         return  # this rule is for folders alone
-    yield Excluded(place, f"{option} {rule}", inside=one.inside, source=source)
+    yield Excluded(place, f"{option} {rule}", inside=one.inside, sources=sources)

@@ -53,7 +53,7 @@ def go_glob(cwd: str, pattern: str) -> list[str]:
         folders = go_glob(cwd, folder)
     else:
         folders = [folder]
-    return [found for each in folders for found in _glob_folder(cwd, each, name)]
+    return [path for each in folders for path in _glob_folder(cwd, each, name)]
 
 
 def _glob_folder(cwd: str, folder: str, name: str) -> list[str]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+
+from borg_lvm.plugin_api import dataclass
 
 
 class Takes(Enum):
@@ -134,8 +135,8 @@ class Table:
             return [self.by_name[text]]
         if not style.abbreviations:
             return []
-        found = {option.name: option for name, option in self.by_name.items() if name.startswith(text)}
-        return list(found.values())
+        fitting = {option.name: option for name, option in self.by_name.items() if name.startswith(text)}
+        return list(fitting.values())
 
 
 class _Reader:
@@ -167,15 +168,15 @@ class _Reader:
 
     def _long(self, arg: str) -> None:
         text, equals, value = arg.partition("=")
-        found = self.table.find_long(text, self.style)
-        if not found:
+        fitting = self.table.find_long(text, self.style)
+        if not fitting:
             self.unknown.append(text)
-        elif len(found) > 1:
+        elif len(fitting) > 1:
             self.ambiguous.append(text)
         elif equals:
-            self._attached(found[0], text, value)
+            self._attached(fitting[0], text, value)
         else:
-            self._alone(found[0], text)
+            self._alone(fitting[0], text)
 
     def _attached(self, option: Option, text: str, value: str) -> None:
         if option.takes is Takes.NOTHING:

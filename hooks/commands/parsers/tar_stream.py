@@ -27,7 +27,12 @@ TYPES: dict[bytes, EntryType] = {
     tarfile.BLKTYPE: "block device",
 }
 XATTR, ACCESS, DEFAULT = "SCHILY.xattr.", "SCHILY.acl.access", "SCHILY.acl.default"
+LISTS = "system.posix_acl_"
 PIECE = 1 << 20
+
+
+NONSENSE = tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError
+"""What tarfile raises, not all of it on purpose, where an archive makes no sense."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,9 @@ def judged(
             except DamagedError as error:
                 early = error
     except subprocesses.ProgramError as error:
-        if damage.search(error.stderr):
-            raise DamagedError(": ".join([error.brief, *error.details[-1:]])) from error
+        said = [line.strip() for line in error.stderr.splitlines() if damage.search(line)]
+        if said:
+            raise DamagedError(f"{error.brief}: {said[-1]}") from error
         if error.returncode not in warnings:
             raise
     if early:
@@ -89,10 +95,11 @@ def _pieces(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Iterator[bytes]:
 def _explained() -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, EOFError) as error:
+    except NONSENSE as error:
         raise DamagedError(f"the tar archive is damaged: {error}") from error
 
 
+@_explained()
 def entry(info: tarfile.TarInfo, path: str, linked: str, *, xattrs: bool, lists: bool) -> Entry:
     """Return a member as what it says of `path`; `linked` is what a hard link leads to.
 
@@ -128,8 +135,13 @@ def mtime(info: tarfile.TarInfo) -> int:
 
 
 def _xattrs(headers: Mapping[str, str]) -> dict[str, bytes]:
-    found = {name.removeprefix(XATTR): value for name, value in headers.items() if name.startswith(XATTR)}
-    return {name: os.fsencode(value) for name, value in found.items() if not name.startswith("system.posix_acl_")}
+    attributes = {name.removeprefix(XATTR): value for name, value in headers.items() if name.startswith(XATTR)}
+    return {_decoded(name): os.fsencode(value) for name, value in attributes.items() if not name.startswith(LISTS)}
+
+
+def _decoded(name: str) -> str:
+    """Undo what GNU tar makes of `=` and `%` in a name: a pax header cannot have these (its xattrs.c)."""
+    return name.replace("%3D", "=").replace("%25", "%")
 
 
 def _list(text: str) -> frozenset[str]:

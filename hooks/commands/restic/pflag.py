@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from borg_lvm.plugin_api import dataclass
 from borg_lvm_hooks.commands.parsers.options import Given, Option, Parsed, Table, Takes, Word
 
 

@@ -17,18 +17,18 @@ def live(invocation: Invocation, parsed: options.Parsed) -> tuple[list[LivePath]
     """Return what restic writes, and why it is not known where its repository is."""
     problems = []
     try:
-        found = list(_repository(invocation, _location(invocation, parsed)))
+        paths = list(_repository(invocation, location(invocation, parsed)))
     except patterns.UnreadableError as error:
-        found, problems = [], [str(error)]
+        paths, problems = [], [str(error)]
     if not pflag.is_on(parsed, "--no-cache"):
-        found.append(LivePath(_cache(invocation, parsed), "restic's cache", make=True))
-    found.append(patterns.temporary_folder(invocation))
+        paths.append(LivePath(_cache(invocation, parsed), "restic's cache", make=True))
+    paths.append(patterns.temporary_folder(invocation))
     command = parsed.last("--password-command") or invocation.env.get("RESTIC_PASSWORD_COMMAND")
-    found += patterns.secrets_folder(invocation, command)
-    return found, problems
+    paths += patterns.secrets_folder(invocation, command)
+    return paths, problems
 
 
-def _location(invocation: Invocation, parsed: options.Parsed) -> str:
+def location(invocation: Invocation, parsed: options.Parsed) -> str:
     """Return the repository's location, empty if it is not named. Raises: UnreadableError."""
     env = invocation.env
     location = parsed.last("--repo")

@@ -10,9 +10,24 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from borg_lvm.plugin_api import Entry, Invocation, Programs, ReadBack, Saved, Selection, Span, Stores, acl, entry_type
+from borg_lvm.plugin_api import (
+    DamagedError,
+    Entry,
+    Invocation,
+    Programs,
+    ReadBack,
+    Saved,
+    Selection,
+    Span,
+    Stores,
+    acl,
+    entry_type,
+    opening,
+)
 from borg_lvm_hooks.commands.parsers import options
 
 DRY_RUN = "rsync --dry-run"
@@ -26,6 +41,8 @@ CANNOT = {
     "--only-write-batch": "nothing is copied",
     "--write-batch": "a batch is written as well",
     "--crtimes": "it is not known which rsync lists what it copies",
+    "--copy-devices": "a file in the destination has the content of a device",
+    "--no-super": "owners and devices are not kept",
 }
 UNHELPFUL = frozenset(
     """--verbose --info --debug --quiet --stats --progress --itemize-changes --out-format --log-format --log-file
@@ -34,9 +51,13 @@ UNHELPFUL = frozenset(
     --inplace --append --append-verify --update""".split()
 )
 """Options that change what is said, or how the destination is written, not what is copied; and all of `--delete`."""
+ALL = frozenset(("mode", "mtime", "gid", "uid", "acl", "xattrs", "linked"))
+"""All that is kept of a file."""
 MARK = "borg-lvm:"
 NOWHERE = ".borg-lvm-nowhere"
 """A name in the destination that does not exist."""
+SYSTEM = "system."
+"""Attributes of this kind are a file system's own, and rsync copies none (xattrs.c)."""
 PIECE = 1 << 20
 
 
@@ -48,6 +69,8 @@ class Copying:
     dry_run: tuple[str, ...]
     places: tuple[tuple[str, str], ...]
     kept: frozenset[str]
+    mtime_step: int
+    """Times that differ by less, in ns, are left as they are where a file is there already."""
 
     def path(self, name: str) -> str:
         """Return where a name in the destination came from. Raises: LookupError for one of no source."""
@@ -57,23 +80,35 @@ class Copying:
         raise LookupError(f"rsync names {name!r}, which lies below no source")
 
 
-def answer(invocation: Invocation, parsed: options.Parsed, given: Sequence[str], destination: str) -> ReadBack:
-    """Say how what a command line copies is read back; `destination` is on this machine."""
+def answer(
+    invocation: Invocation, parsed: options.Parsed, given: Sequence[str], destination: str, target: str
+) -> ReadBack:
+    """Say how what a command line copies is read back; `target` is its destination's path on this machine."""
     places = _places(invocation, parsed, given)
     why = next((f"{why} (rsync's option {name})" for name, why in CANNOT.items() if parsed.has(name)), "")
     if not why and (places is None or not (destination.endswith("/") or _is_folder(invocation, given, destination))):
         why = "the names in the destination do not lead back to one source each, or the destination is no directory"
     if why or places is None:
         return ReadBack(why)
-    target = invocation.absolute(destination).rstrip("/") or "/"
     words = (*_kept_words(parsed), "--", *given, f"{target}/{NOWHERE}/")
     said = (invocation.argv[0], "--dry-run", f"--out-format={MARK}%n", *words)
-    copying = Copying(target, said, places, frozenset(_preserved(parsed)))
+    copying = Copying(target, said, places, frozenset(_preserved(parsed)), _mtime_step(parsed))
 
     def archives(programs: Programs, span: Span) -> Sequence[Saved]:
         return [Copy(copying, programs)]
 
-    return ReadBack("", archives, HOW)
+    def restored(programs: Programs, which: Span | str) -> Saved:
+        place = invocation.absolute(which) if isinstance(which, str) else target
+        if not os.path.isdir(place):
+            raise LookupError(
+                f"there is no directory {place}; name the one that it was copied to (--archive DIRECTORY)"
+            )
+        found = WholeCopy(replace(copying, target=place, kept=ALL), programs)
+        if not isinstance(which, str):
+            found.refuse_changed_after(which.end)
+        return found
+
+    return ReadBack("", archives, HOW, restored, target)
 
 
 def _is_folder(invocation: Invocation, given: Sequence[str], destination: str) -> bool:
@@ -118,10 +153,24 @@ def _preserved(parsed: options.Parsed) -> Iterator[str]:
                 on = False
         if on and not (field == "mode" and parsed.has("--chmod")) and not _maps(parsed, field):
             yield field
-    if parsed.has("--omit-dir-times"):
+    # Backups beside the files change their directories: rsync leaves the times of these then (options.c).
+    if parsed.has("--omit-dir-times") or (parsed.has("--backup") and not parsed.has("--backup-dir")):
         yield "omit-dir-times"
     if parsed.has("--omit-link-times"):
         yield "omit-link-times"
+
+
+def _mtime_step(parsed: options.Parsed) -> int:
+    """Return how exact times are, in ns.
+
+    rsync sets the time of a directory or link that it has just made only if that differs from the time of making it,
+    and compares whole seconds unless it is told otherwise (`same_time()` in its util1.c).
+    """
+    try:
+        window = int(parsed.last("--modify-window") or "0", 0)
+    except ValueError:  # rsync will refuse it
+        window = 0
+    return 1 if window < 0 else (window + 1) * 10**9
 
 
 def _maps(parsed: options.Parsed, field: str) -> bool:
@@ -133,7 +182,8 @@ class Copy(Saved):
 
     def __init__(self, copying: Copying, programs: Programs) -> None:
         self.name = copying.target
-        self.stores = Stores(hard_links="linked" in copying.kept)
+        # rsync(1), --hard-links: links that are in the destination already are not broken.
+        self.stores = Stores(copying.mtime_step, hard_links="linked" in copying.kept, links_stay=True)
         self._copying, self._programs = copying, programs
 
     def _names(self) -> Iterator[str]:
@@ -148,22 +198,32 @@ class Copy(Saved):
         """Yield what rsync would copy now."""
         yield from map(self._copying.path, self._names())
 
+    @contextmanager
+    def _below(self) -> Iterator[opening.Below]:
+        """Have the destination: with owners and modes of the sources in it, it is theirs. Raises: DamagedError."""
+        try:
+            tree = opening.Below(self._copying.target)
+        except OSError as error:
+            raise DamagedError(f"the destination cannot be opened: {error.strerror}") from error
+        with closing(tree):
+            yield tree
+
     def entries(self) -> Iterator[Entry]:
         """Yield what is in the destination, of what is expected there."""
-        for name in self._names():
-            found = self._entry(os.path.join(self._copying.target, name), self._copying.path(name))
-            if found:
-                yield found
+        with self._below() as tree:
+            for name in self._names():
+                with tree.opened(name) as handle:
+                    found = None if handle is None else self._entry(handle, self._copying.path(name))
+                if found:
+                    yield found
 
-    def _entry(self, place: str, path: str) -> Entry | None:
-        try:
-            info = os.lstat(place)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+    def _entry(self, handle: int, path: str) -> Entry:
+        info = os.fstat(handle)
         kind, kept = entry_type(info.st_mode), self._copying.kept
         omitted = f"omit-{ {'directory': 'dir', 'link': 'link'}.get(kind, 'no') }-times" in kept
-        attributes = {name: os.getxattr(place, name, follow_symlinks=False) for name in _attributes(place)}
+        attributes = opening.attributes(handle)
         lists = [attributes.pop(f"system.posix_acl_{name}", None) for name in ("access", "default")]
+        attributes = {name: value for name, value in attributes.items() if not name.startswith(SYSTEM)}
         known = [acl.from_xattr(one) if one else frozenset[str]() for one in lists]
         return Entry(
             path,
@@ -173,7 +233,7 @@ class Copy(Saved):
             uid=info.st_uid if "uid" in kept else None,
             gid=info.st_gid if "gid" in kept else None,
             mtime=info.st_mtime_ns if "mtime" in kept and not omitted else None,
-            target=os.readlink(place) if kind == "link" else None,
+            target=opening.target(handle) if kind == "link" else None,
             inode=(info.st_dev, info.st_ino),
             device=info.st_rdev if kind.endswith("device") else None,
             xattrs=attributes if "xattrs" in kept else None,
@@ -183,28 +243,49 @@ class Copy(Saved):
 
     def contents(self, selection: Selection) -> Iterator[tuple[str, Iterator[bytes]]]:
         """Yield the contents of the files in the destination."""
-        for name in self._names():
-            path, place = self._copying.path(name), os.path.join(self._copying.target, name)
-            if selection.wants(path) and os.path.isfile(place) and not os.path.islink(place):
-                yield path, _pieces(place)
+        with self._below() as tree:
+            for name in self._names():
+                path = self._copying.path(name)
+                if selection.wants(path) and (file := tree.plain(name)):
+                    with file:
+                        yield path, _pieces(file.fileno())
+
+
+class WholeCopy(Copy):
+    """All that is in the destination, as it is there: what has copied it is over, and its sources may be gone."""
+
+    def _names(self) -> Iterator[str]:
+        with self._below() as tree:
+            yield from filter(self._is_of_a_source, tree.names())
+
+    def _is_of_a_source(self, name: str) -> bool:
+        try:
+            return bool(self._copying.path(name))
+        except LookupError:
+            return False
+
+    def refuse_changed_after(self, end: float) -> None:
+        """Raise LookupError if anything was changed since a moment (Unix time): then it is not the copy of then."""
+        with self._below() as tree:
+            for name in self._names():
+                with tree.opened(name) as handle:
+                    changed = os.fstat(handle).st_ctime if handle is not None else 0.0
+                if changed > end:
+                    raise LookupError(
+                        f"{os.path.join(self._copying.target, name)} was changed after that run, at {_time(changed)}; "
+                        f"if it is to be restored as it is now, name the directory (--archive {self._copying.target})"
+                    )
+
+
+def _time(moment: float) -> str:
+    return datetime.fromtimestamp(moment).astimezone().isoformat(" ", "seconds")
 
 
 def _byte(found: re.Match[bytes]) -> bytes:
     return bytes([int(found[1], 8) & 0xFF])
 
 
-def _attributes(place: str) -> Sequence[str]:
-    try:
-        return os.listxattr(place, follow_symlinks=False)
-    except OSError:  # the file system has none
-        return ()
-
-
-def _pieces(place: str) -> Iterator[bytes]:
-    fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # from the disk, as far as it is written there
-        while piece := os.read(fd, PIECE):
-            yield piece
-    finally:
-        os.close(fd)
+def _pieces(fd: int) -> Iterator[bytes]:
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # from the disk, as far as it is written there
+    while piece := os.read(fd, PIECE):
+        yield piece

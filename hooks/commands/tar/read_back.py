@@ -8,11 +8,23 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, BinaryIO
 
-from borg_lvm.plugin_api import DamagedError, Entry, Invocation, Programs, ReadBack, Saved, Selection, Span, Stores
+from borg_lvm.plugin_api import (
+    DamagedError,
+    Entry,
+    Invocation,
+    Programs,
+    ReadBack,
+    Saved,
+    Selection,
+    Span,
+    Stores,
+    opening,
+)
 from borg_lvm_hooks.commands.parsers import options, tar_stream
 from borg_lvm_hooks.commands.tar import names as tar_names
 
@@ -43,9 +55,13 @@ DEVICE = re.compile("/dev/(?!shm/)")
 UNHELPFUL = frozenset(
     """--file --verbose --totals --checkpoint --checkpoint-action --index-file --gzip --bzip2 --xz --lzip --lzma --lzop
     --zstd --compress --auto-compress --use-compress-program --verify --block-number --full-time --quoting-style --utc
-    --show-transformed-names --to-command""".split()
+    --show-transformed-names --to-command --label""".split()
 )
 """Options that change how the archive is written, or what is said, not what is saved."""
+LABEL = b"V"
+"""The type of the member that `--label` makes."""
+HARMLESS = re.compile("(?:glob)?exthdr[.](?:name|mtime):?=.*|delete=[ac]time|(?:[ac]time|comment):?=.*")
+"""What `--pax-option` may say of headers of which none is compared."""
 OVERRIDES = {"mode": ("--mode",), "uid": ("--owner", "--owner-map"), "gid": ("--group", "--group-map")}
 
 
@@ -91,11 +107,37 @@ def answer(
     )
 
     def archives(programs: Programs, span: Span) -> Sequence[Saved]:
-        if not os.path.isfile(made.archive):
-            raise LookupError(f"there is no archive {made.archive}")
+        _written(made.archive)
         return [TarArchive(made, programs)]
 
-    return ReadBack("", archives, HOW)
+    def restored(programs: Programs, which: Span | str) -> Saved:
+        if isinstance(which, str):
+            named = replace(made, archive=invocation.absolute(which))
+            _written(named.archive)
+            return TarArchive(named, programs)
+        (saved,) = archives(programs, which)
+        written = _written(made.archive)
+        if not which.begin <= written <= which.end:
+            raise LookupError(
+                f"{made.archive} was not written in that run, but at another time ({_time(written)}); name the file of "
+                "that run's (--archive FILE)"
+            )
+        return saved
+
+    return ReadBack("", archives, HOW, restored)
+
+
+def _written(archive: str) -> float:
+    """Return when an archive was written. Raises: LookupError when it cannot be read."""
+    try:
+        with opening.plain(archive, links=True) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError as error:
+        raise LookupError(f"there is no archive {archive}: {error.strerror}") from error
+
+
+def _time(moment: float) -> str:
+    return datetime.fromtimestamp(moment).astimezone().isoformat(" ", "seconds")
 
 
 def _archives(invocation: Invocation, parsed: options.Parsed) -> tuple[str, ...]:
@@ -120,6 +162,9 @@ def _unclear(parsed: options.Parsed, words: Sequence[str]) -> str:
     program = parsed.last("--use-compress-program")
     if program and os.path.basename(program.split()[0]) not in KNOWN:
         return f"nobody knows how to read what {program.split()[0]} has written"
+    headers = (header for value in parsed.values("--pax-option") for header in value.split(","))
+    if not all(map(HARMLESS.fullmatch, headers)):
+        return "what is stored of each file is changed by tar's option --pax-option"
     stored = [_stored(parsed, word) for word in words]
     if any(".." in word.split("/") for word in words) or len(set(stored)) != len(stored):
         return "the sources of tar must have names that lead back to them: each a name of its own, without `..`"
@@ -202,11 +247,19 @@ class TarArchive(Saved):
 
     def _members(self) -> Iterator[tar_stream.Member]:
         with self._reading() as stream:
-            yield from tar_stream.members(stream)
+            yield from (one for one in tar_stream.members(stream) if one.info.type != LABEL)
 
-    def _reading(self) -> AbstractContextManager[BinaryIO]:
-        with open(self._made.archive, "rb") as file:
-            head = file.read(8)
-        program = next((name for magic, name in COMPRESSORS.items() if head.startswith(magic)), "")
-        argv = [program, "-dc", "--", self._made.archive] if program else ["cat", "--", self._made.archive]
-        return tar_stream.judged(self._programs, argv, {}, DAMAGE)
+    @contextmanager
+    def _reading(self) -> Iterator[BinaryIO]:
+        """Have what the archive holds. It is opened once: whoever else may write its directory can exchange it."""
+        try:
+            opened = opening.plain(self._made.archive, links=True)
+        except OSError as error:
+            raise DamagedError(f"the archive cannot be opened: {error.strerror}") from error
+        with opened as file:
+            head = os.pread(file.fileno(), 8, 0)
+            program = next((name for magic, name in COMPRESSORS.items() if head.startswith(magic)), "")
+            # zstd reads no link but with -f, and the path of what is opened is one.
+            argv = [program, "-dcf" if program == "zstd" else "-dc"] if program else ["cat"]
+            with tar_stream.judged(self._programs, [*argv, "--", opening.magic(file)], {}, DAMAGE) as stream:
+                yield stream

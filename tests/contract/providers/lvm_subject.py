@@ -26,15 +26,24 @@ SPACE = 4 << 20
 
 
 class LvmSubject(ProviderSubject):
-    """A thick and a thin volume of a rig's."""
+    """A thick and a thin volume of a rig's. It may be used for many tests, one after the other."""
 
-    def __init__(self, rig: Rig, provider: Provider) -> None:
-        self.provider = provider
+    def __init__(self, rig: Rig) -> None:
         self._rig = rig
         self.volumes = [
             rig.volume("thick", fs="ext4", mib=32, at=rig.path("thick")),
             rig.volume("thin", kind="thin", fs="ext4", mib=32, at=rig.path("thin")),
         ]
+
+    def of(self, provider: Provider) -> LvmSubject:
+        """Return it with another provider, and without the files of tests before."""
+        self.provider = provider
+        for volume in self.volumes:
+            assert volume.at
+            for file in volume.at.iterdir():
+                if file.is_file():
+                    file.unlink()
+        return self
 
     def plan(self) -> Plan:
         settings = replace(Settings(), snapshot=replace(SnapshotSettings(), size=Size("bytes", SPACE)))

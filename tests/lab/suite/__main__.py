@@ -21,8 +21,8 @@ from tests.lab.suite.guests import Guests
 from tests.lab.suite.known import remember, seconds
 from tests.lab.suite.progress import Progress
 
-WAVES = 4
-"""Parts for each place of the machine: the more, the sooner all places are idle at the same time; each costs a boot."""
+WAVES = 3
+"""Parts for each place of the machine: the more, the shorter are the last ones; each costs a boot."""
 
 STEP = 30.0
 """Seconds between lines of progress where there is no terminal."""

@@ -1,4 +1,4 @@
-"""Deals out tests to guests, so that all end at about the same time. Pure."""
+"""Deals out tests to guests, so that the last ones end at about the same time. Pure."""
 
 from __future__ import annotations
 
@@ -24,20 +24,25 @@ class Part:
 
 
 def parts(kernel: str, items: Sequence[Item], known: Mapping[str, float], number: int) -> list[Part]:
-    """Return at most `number` parts that take about as long as each other, none of them empty.
+    """Return at most `number` parts, none of them empty, the longest first.
 
-    A file stays whole, because its tests may share what they have built, unless it alone is longer than a part.
+    Of n the last is to be one n-th as long as the first: how long a test lasts is roughly known, so what is left at the
+    end should be short. A file stays whole, because its tests may share what they have built, unless it alone is longer
+    than a part is on average.
     """
     if not items:
         return []
     lasts = {item: known.get(item.name, UNKNOWN) * SLOWER[kernel] for item in items}
     pieces = _pieces(items, lasts, sum(lasts.values()) / number)
-    hands = [Part(kernel) for _ in range(min(number, len(pieces)))]
+    count = min(number, len(pieces))
+    whole = sum(lasts.values()) / (count * (count + 1) / 2)
+    hands = [Part(kernel) for _ in range(count)]
+    room = [whole * (count - place) for place in range(count)]
     for piece in sorted(pieces, key=lambda piece: -sum(lasts[item] for item in piece)):
-        least = min(hands, key=lambda hand: hand.seconds)
-        least.items += piece
-        least.seconds += sum(lasts[item] for item in piece)
-    return sorted(hands, key=lambda hand: -hand.seconds)
+        place = max(range(count), key=lambda place: room[place] - hands[place].seconds)
+        hands[place].items += piece
+        hands[place].seconds += sum(lasts[item] for item in piece)
+    return sorted((hand for hand in hands if hand.items), key=lambda hand: -hand.seconds)
 
 
 def _pieces(items: Sequence[Item], lasts: Mapping[Item, float], most: float) -> list[list[Item]]:

@@ -25,8 +25,17 @@ def seconds() -> dict[str, float]:
 
 def remember(results: Iterable[Result]) -> None:
     """Write down what has passed here, for the next run."""
-    measured = {one.name: one.seconds / SLOWER[one.kernel] for one in results if one.outcome == "passed"}
-    write(HERE, {**seconds(), **measured})
+    write(HERE, {**seconds(), **measured(results)})
+
+
+def measured(results: Iterable[Result]) -> dict[str, float]:
+    """Return the seconds of what has passed under User Mode Linux; from QEMU, by a guess, where there are no others.
+
+    Nearly all tests run under both or under User Mode Linux alone, and which result of a test comes last is chance.
+    """
+    passed = [result for result in results if result.outcome == "passed"]
+    passed.sort(key=lambda result: SLOWER[result.kernel], reverse=True)
+    return {result.name: result.seconds / SLOWER[result.kernel] for result in passed}
 
 
 def write(file: Path, known: dict[str, float]) -> None:

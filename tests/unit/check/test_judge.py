@@ -14,7 +14,7 @@ from borg_lvm.config.proof_settings import PlannedProof
 from borg_lvm.errors import QuiesceError
 from borg_lvm.machine.lvm import KEEP_TAG, RUN_TAG, TAG
 from borg_lvm.planning.application_data import Kept, PlannedApplication
-from borg_lvm.planning.usage_estimate import Once
+from borg_lvm.planning.space.usage_estimate import Once
 from tests.unit.data import runs
 from tests.unit.data.machine import GIB, MIB, VOLUME, Machine, pool, thin
 
@@ -52,7 +52,7 @@ def test_what_is_not_configured_is_told_with_what_discovers_it(unnamed: Unnamed,
     (one,) = (one for one in found(changed(unnamed=(unnamed,)), "note", "warning") if one.about == "not configured")
     assert one.level == level
     assert one.message.startswith(words)
-    assert ("borg-lvm discover" in one.remedy) is bool(unnamed.told)
+    assert ("borg-lvm discover" in one.remedy) is bool(unnamed.description)
 
 
 def test_a_machine_that_would_not_boot_is_told() -> None:
@@ -105,7 +105,7 @@ def unruled() -> Seen:
         (around(mapper=False, mapper_known=False), "error", "no device-mapper", "modprobe dm_mod"),
         (around(read_only=("/run/x",)), "error", "/run/x cannot be written", "ReadWritePaths=/run/x"),
         (around(namespace="Operation not permitted"), "error", "no private mount namespace", "RestrictNamespaces=no"),
-        (unruled(), "warning", "links of udev's by content", "contrib/udev/12-borg-lvm.rules"),
+        (unruled(), "warning", "links of udev's by content", "borg-lvm setup --write"),
         (changed(no_snapshots=("it cannot make snapshots", "reboot")), "error", "cannot make snapshots", "reboot"),
         (changed(configuration=Refused("bad", remedy="chmod")), "error", "bad", "chmod"),
         (changed(still=("r",), dead=("r",), volumes=None), "error", "still suspended", "borg-lvm clean"),

@@ -212,10 +212,10 @@ def test_what_is_wrong_is_told_with_the_programs_own_status(
 def test_descriptors_and_environment_are_handed_on(installed: Installed) -> None:
     program, python = installed.programs / "borg", installed.programs / "python"
     python.symlink_to(sys.executable)  # whose own path may have blanks in it
-    program.write_text(f"#!{python}\nimport os, sys\nprint(os.read(int(sys.argv[2]), 9), sorted(os.environ))\n")
+    program.write_text(f"#!{python}\nimport os, sys\nprint(os.read(int(sys.argv[2]), 10), sorted(os.environ))\n")
     ends = [os.pipe() for _ in range(12)]  # some of them have the numbers that shells like to use themselves
     for read, write_end in ends:
-        os.write(write_end, b"secret %02d" % read)
+        os.write(write_end, b"secret %03d" % read)
         os.close(write_end)
     for read, _ in ends:
         env = {"PATH": f"{installed.programs}:/usr/bin:/bin", "A": "b", "IFS": "x"}
@@ -223,7 +223,7 @@ def test_descriptors_and_environment_are_handed_on(installed: Installed) -> None
             [installed.folder / "borg-lvm-borg", "list", str(read)],
             env=env, pass_fds=[read for read, _ in ends], capture_output=True, text=True, check=True,
         )  # fmt: skip
-        assert done.stdout.startswith(f"b'secret {read:02d}' ['A', "), done.stdout
+        assert done.stdout.startswith(f"b'secret {read:03d}' ['A', "), done.stdout
     for read, _ in ends:
         os.close(read)
 

@@ -70,6 +70,8 @@ def refusal(capfd: pytest.CaptureFixture[str], *argv: str) -> str:
         (["fly"], "borg-lvm has no command 'fly'"),
         (["borg", "create", "r::a", "/srv"], "to back up with it: borg-lvm run -- borg …"),
         (["runn"], "did you mean run?"),
+        (["--config", "x", "plan", "--", "tar"], "borg-lvm plan --config …"),
+        (["--config=x", "run", "--", "tar"], "borg-lvm run --config=x …"),
         (["help"], "borg-lvm --help"),
         (["restore"], "restore with the backup program itself"),
         (["run", "--paths", "/srv", "--", "tar"], "did you mean --path?"),
@@ -120,7 +122,7 @@ def test_errors_as_json(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_bug_has_its_own_status(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> None:
+    def broken(*_: str) -> None:
         raise ZeroDivisionError("oops")
 
     monkeypatch.setattr(main, "parser", broken)
@@ -131,7 +133,7 @@ def test_a_bug_has_its_own_status(capfd: pytest.CaptureFixture[str], monkeypatch
 def test_an_error_shows_its_details_and_what_to_do(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
+    def fail(*_: str) -> None:
         raise errors.SourceError("bad", remedy="be good", details=("one", "two"))
 
     monkeypatch.setattr(main, "parser", fail)
@@ -204,7 +206,17 @@ def test_help_and_refusals_load_next_to_nothing(argv: list[str], status: int) ->
     }
     assert heavy == set()
     ours = {name for name in loaded if name.startswith("borg_lvm.")}
-    light = {"cli", "cli.main", "cli.output", "cli.parser", "errors", "log"}
+    light = {
+        "cli",
+        "cli.help_form",
+        "cli.main",
+        "cli.output",
+        "cli.parser",
+        "cli.values",
+        "cli.verb_parsers",
+        "errors",
+        "log",
+    }
     asked = {"cli.commands", f"cli.commands.{argv[0]}", "cli.options"} if argv else set()
     assert ours - {f"borg_lvm.{name}" for name in light} <= {f"borg_lvm.{name}" for name in asked}
     if "--help" in argv:

@@ -25,8 +25,8 @@ def folder(tmp_path: Path) -> Path:
 def said(folder: Path, argv: tuple[str, ...], out: int) -> tuple[int, str]:
     """Run borg-lvm with this standard output; return its status and what it said on standard error."""
     code = (
-        "import sys; from borg_lvm.cli import main, past_runs; from borg_lvm.state import directories, history; "
-        f"directories.ABOVE = ({str(folder.parent)!r},); history.FOLDER = past_runs.FOLDER = {str(folder)!r}; "
+        "import sys; from borg_lvm.cli import main; from borg_lvm.state import directories, history; "
+        f"directories.ABOVE = ({str(folder.parent)!r},); history.FOLDER = {str(folder)!r}; "
         "sys.exit(main.main(sys.argv[1:]))"
     )
     done = subprocess.run([sys.executable, "-c", code, *argv], stdout=out, stderr=subprocess.PIPE, check=False)

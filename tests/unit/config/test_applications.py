@@ -30,9 +30,14 @@ def test_an_entry_becomes_an_application(tmp_path: Path) -> None:
         "deadline: 7\napplications:\n- plugin: postgresql\n- plugin: postgresql\n  name: shop\n  level: none\n"
         "  deadline: 3\n  options: {port: 5433, role: backup}\n",
     )
-    assert (one.name, one.wish.level, one.wish.deadline, one.wish.options.port) == ("postgresql", "checkpoint", 7, 5432)
-    assert (two.name, two.wish.level, two.wish.deadline, two.wish.options.port) == ("shop", "none", 3, 5433)
-    assert two.wish.options.role == "backup"
+    assert (one.name, one.settings.level, one.settings.deadline, one.settings.options.port) == (
+        "postgresql",
+        "checkpoint",
+        7,
+        5432,
+    )
+    assert (two.name, two.settings.level, two.settings.deadline, two.settings.options.port) == ("shop", "none", 3, 5433)
+    assert two.settings.options.role == "backup"
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,13 @@ def test_a_directory_that_others_can_write(home: Path) -> None:
     permissions.refuse_writable_by_others(str(home / "c.yaml"))
 
 
+def test_nobody_is_told_to_close_a_directory_for_all_users(home: Path) -> None:
+    home.chmod(0o1777)  # such as /tmp: without it the server does not work
+    error = refusal(home)
+    assert error.details == (f"{home} lets others put files into it",)
+    assert error.remedy == "name a directory that only root can write"
+
+
 def test_a_file_directly_in_a_sticky_directory(home: Path) -> None:
     home.chmod(0o1777)
     error = refusal(home / "c.yaml")

@@ -16,6 +16,7 @@ from borg_lvm.planning.view_layout import Resolved, Wanted, resolve
 from borg_lvm.planning.volumes import Volumes
 from borg_lvm.plugins.backup_command import LivePath
 
+KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 RUN = "20240102T030405-abcdef"
@@ -185,19 +186,19 @@ class Machine:
         question = Wanted(seen, one_file_system=one_file_system)
         return resolve(replace(question, **wanted), self.table())  # type: ignore[arg-type]
 
-    def plan(self, resolved: Resolved, **wishes: object) -> plan.Plan:
+    def plan(self, resolved: Resolved, **settings: object) -> plan.Plan:
         """Plan what was resolved."""
-        wish = replace(plan.Wishes(RUN, Size(), consistency="per-volume"), **wishes)  # type: ignore[arg-type]
+        plan_settings = replace(plan.PlanSettings(RUN, Size(), consistency="per-volume"), **settings)  # type: ignore[arg-type]
         volumes = Volumes(tuple(self.volumes.values()), self.stack)
-        sources = tuple(cover.target for cover in resolved.covers)
-        return plan.make(wish, resolved, sources, volumes, frozenset())
+        sources = tuple(frozen_path.target for frozen_path in resolved.frozen)
+        return plan.make(plan_settings, resolved, sources, volumes, frozenset())
 
 
 def shown(resolved: Resolved) -> Mapping[str, str]:
-    """The covers by their target, each with what of which device it shows."""
-    return {cover.target: f"{cover.mount.device}:{cover.inside}" for cover in resolved.covers}
+    """The frozen paths by their target, each with what of which device it shows."""
+    return {frozen_path.target: f"{frozen_path.mount.device}:{frozen_path.inside}" for frozen_path in resolved.frozen}
 
 
-def holes(resolved: Resolved) -> list[str]:
-    """The paths of the holes."""
-    return [hole.path for hole in resolved.holes]
+def live_paths(resolved: Resolved) -> list[str]:
+    """The paths of the live paths."""
+    return [live_path.path for live_path in resolved.live_paths]

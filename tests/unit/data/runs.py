@@ -11,7 +11,7 @@ from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.planning.application_data import Kept, PlannedApplication
 from borg_lvm.planning.growth_policy import FillHistory, PoolStatistics, Sample, SnapshotStatistics
 from borg_lvm.planning.plan import Plan
-from borg_lvm.plugins.backup_command import Reading
+from borg_lvm.plugins.backup_command import Reading, Span
 from borg_lvm.reporting import certificate
 from borg_lvm.reporting.certificate import Ending
 from borg_lvm.reporting.outcome import ApplicationResult, Instant, Outcome, Phase
@@ -52,7 +52,7 @@ def outcome(status: int | None = 0, **changed: Any) -> Outcome:
         status,
         600.0,
         (Fill(300 * MIB, 2 * GIB), Fill(0, 0)),
-        begin=BEGIN + 3,
+        ran=Span(BEGIN + 3, BEGIN + 603),
         stories=(
             SnapshotStatistics(FillHistory(looks[0], looks[-3:]), written=400 * MIB, curve=looks),
             SnapshotStatistics(written=MIB),

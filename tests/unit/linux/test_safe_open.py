@@ -126,6 +126,50 @@ def test_a_new_file_takes_the_place_of_nothing(top: Path) -> None:
     assert (top / "a" / "label").read_bytes() == b"x"
 
 
+def test_what_is_shown_at_a_path_is_known_without_following_it(top: Path) -> None:
+    with safe_open.path(f"{top}/a/b") as fd:
+        known = safe_open.identity(fd)
+        assert safe_open.mount_id(fd) > 0
+    assert safe_open.shown(f"{top}/a/b") == known == safe_open.seen(f"{top}/a/b")
+    assert safe_open.shown(f"{top}/none") == Identity(0, 0)
+    assert safe_open.leads_to(f"{top}/a/link") != f"{top}/a/link"
+    assert safe_open.is_there(f"{top}/a/link")
+    assert not safe_open.is_there(f"{top}/none")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        safe_open.identity(fd)
+
+
+def test_a_device_is_known_by_its_number_and_by_a_link_only_if_the_user_gave_it(top: Path) -> None:
+    null = os.stat("/dev/null").st_rdev
+    (top / "device").symlink_to("/dev/null")
+    assert safe_open.device_at("/dev/null") == null
+    assert safe_open.device_at(f"{top}/device", links=True) == null
+    assert safe_open.device_at(f"{top}/device") == 0
+    assert safe_open.device_at(f"{top}/none", links=True) == 0
+    assert safe_open.device_behind(f"{top}/device") == os.stat("/dev").st_dev
+    assert safe_open.device_behind(f"{top}/none") == 0
+    assert safe_open.own_device_number(f"{top}/device") == null
+    with open(safe_open.own_device_opened("/dev/zero"), "rb", buffering=0) as zero:
+        assert zero.read(2) == b"\0\0"
+
+
+def test_the_space_that_is_used_is_that_of_the_file_system(top: Path) -> None:
+    there = os.statvfs(top)
+    assert 0 <= safe_open.used(str(top)) <= there.f_blocks * there.f_frsize
+    for name in ("a/link", "none"):
+        with pytest.raises(SnapshotError, match="was replaced or moved"):
+            safe_open.used(f"{top}/{name}")
+
+
+def test_a_directory_is_entered_through_no_link(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    safe_open.enter(f"{top}/a")
+    assert os.getcwd() == f"{top}/a"
+    with pytest.raises(OSError, match=r"."):
+        safe_open.enter(f"{top}/a/link")
+    assert os.getcwd() == f"{top}/a"
+
+
 NAMES = st.sampled_from(["a", "b", "file", "link", "relative", "linked", "out", "..", ".", "", "none"])
 
 

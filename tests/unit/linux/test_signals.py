@@ -75,3 +75,22 @@ def test_they_are_borne_until_the_very_end() -> None:
     with_late = f"\nclass Late:\n    {late}\nlate = Late()  # goes when Python has taken its handlers away"
     assert python(f"import os{with_late}").returncode == -signal.SIGALRM
     assert python(BEAR + with_late).returncode == 0
+
+
+CHILDREN = """
+import signal, subprocess
+from borg_lvm.linux import signals
+signals.heed_children()
+print(subprocess.run(["sh", "-c", "exit 3"]).returncode)
+signals.as_inherited()
+print(signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("before", "ignored"), [("", False), ("signal.signal(signal.SIGCHLD, signal.SIG_IGN)", True)])
+def test_who_had_the_end_of_children_ignored_gets_their_status_and_leaves_it_as_it_was(
+    before: str, ignored: bool
+) -> None:
+    """The kernel throws the status of a child away where SIGCHLD is ignored, and subprocess says 0 then."""
+    assert python(f"import signal; {before}\n{CHILDREN}").stdout.split() == ["3", str(ignored)]

@@ -8,16 +8,16 @@ import pytest
 
 from borg_lvm.config.sections import Coverage
 from borg_lvm.planning.application_data import (
-    Coverer,
+    DataCoverage,
     Kept,
     PlannedApplication,
     ProbedApplication,
-    late,
     logs,
     too_late,
 )
+from borg_lvm.planning.plan import Plan
 from borg_lvm.plugins.application import DataPath, Probe
-from tests.unit.data.machine import Machine, folders
+from tests.unit.data.machine import Machine, device, folders
 
 DATA, SPACE = "/var/lib/pg/data", "/space/far"
 
@@ -49,10 +49,10 @@ def judge(
     machine = machine or server()
     resolved = machine.resolve(*sources, declared=folders(*live))
     plan = machine.plan(resolved)
-    volumes = {laid.target: plan.copies[laid.copy].origin.full_name for laid in plan.covers}
-    coverer = Coverer(resolved, machine.table(), volumes, consistency)
-    covered = coverer.cover(question)
-    return covered, list(coverer.problems(question, covered))
+    volumes = {view_mount.target: plan.copies[view_mount.copy].origin.full_name for view_mount in plan.view_mounts}
+    coverage = DataCoverage(resolved, machine.table(), volumes, consistency)
+    covered = coverage.planned(question)
+    return covered, list(coverage.problems(question, covered))
 
 
 @pytest.mark.parametrize("source", ["/var", DATA, "/pg", "/"])
@@ -65,6 +65,30 @@ def test_what_lies_below_a_source_is_kept_whatever_way_leads_there(source: str) 
 def test_data_that_is_seen_through_a_bind_mount() -> None:
     covered, problems = judge(asked("/pg/data"), "/var")
     assert (covered.kept[0].volume, problems) == ("vg0/var", [])
+
+
+def test_a_device_is_kept_by_whatever_name_it_has() -> None:
+    """As the disk of a virtual machine, which a source names by another of its names."""
+    machine = server()
+    machine.other("/dev", "devtmpfs")
+    machine.add("vg0/disk")
+    machine.add("vg0/second")
+    nodes = [device(f"/dev/dm-{name}", machine.on[f"vg0/{name}"]) for name in ("disk", "second")]
+    probe = Probe("", (DataPath("/dev/vg0/disk", "disk"), DataPath("/dev/mapper/vg0-second", "disk")))
+    question = replace(
+        asked("/dev/vg0/disk", "/dev/mapper/vg0-second"), probe=probe, devices=tuple(one.device for one in nodes)
+    )
+    resolved = machine.resolve(nodes[0])
+    plan = machine.plan(resolved)
+    volumes = {view_mount.target: plan.copies[view_mount.copy].origin.full_name for view_mount in plan.view_mounts}
+    coverage = DataCoverage(resolved, machine.table(), volumes, "instant")
+    covered = coverage.planned(question)
+    assert [(kept.volume, kept.missing) for kept in covered.kept] == [
+        ("vg0/disk", ""),
+        ("", "the command does not read this device"),
+    ]
+    (problem,) = coverage.problems(question, covered)
+    assert "a part of its data is not in this run: /dev/mapper/vg0-second (disk): the command does not" in problem
 
 
 @pytest.mark.parametrize(
@@ -103,7 +127,7 @@ def test_another_file_system_mounted_inside_is_missing() -> None:
     machine = server()
     machine.mount(f"{DATA}/inner", "vg0/inner")
     resolved = machine.resolve("/var", one_file_system=True)
-    covered = Coverer(resolved, machine.table(), {"/var": "vg0/var"}, "instant").cover(asked(DATA))
+    covered = DataCoverage(resolved, machine.table(), {"/var": "vg0/var"}, "instant").planned(asked(DATA))
     assert covered.kept[0].missing == f"another file system is mounted at {DATA}/inner, which is not in this run"
 
 
@@ -145,7 +169,7 @@ def test_a_level_for_several_instants_is_for_no_other() -> None:
 def test_a_log_that_is_saved_last_has_a_volume_of_its_own() -> None:
     data, log = Kept("/data", "data", "vg0/data"), Kept("/log", "WAL", "vg0/log", after=True)
     apart = PlannedApplication("db", "pg", "backup-mode", "", "15", (data, log))
-    assert late([apart]) == {"vg0/log"}
+    assert Plan("run", (), (), (), (), ("/data",), "per-volume", applications=(apart,)).late == {"vg0/log"}
     assert list(too_late([apart])) == []
     other = PlannedApplication("mail", "scripts", "lock", "", "1", (Kept("/mail", "mail", "vg0/log"),))
     (told,) = too_late([apart, other])

@@ -64,6 +64,10 @@ class TestWanted:
         assert growth_policy.wanted(course(75 * GIB, total=100 * GIB), 1000 * GIB) == 50 * GIB
         assert growth_policy.wanted(course(74 * MIB), 10 * GIB) == 0
 
+    def test_few_chunks_are_enough_of_a_reason(self) -> None:
+        assert growth_policy.wanted(course(8 * MIB, total=16 * MIB), GIB) == 0
+        assert growth_policy.wanted(course(8 * MIB, total=16 * MIB), GIB, 512 << 10) > 0
+
     def test_a_fast_one_grows_long_before(self) -> None:
         assert growth_policy.wanted(course(0, 40 * MIB), 100 * GIB) == 40 * MIB * growth_policy.AHEAD
 

@@ -17,9 +17,9 @@ from borg_lvm.planning.volumes import Volumes
 from tests.unit.data.machine import GIB, MIB, RUN, VOLUME, Machine, folders, link, needed, pool, thin
 
 
-def refused(machine: Machine, *sources: str, **wishes: object) -> str:
+def refused(machine: Machine, *sources: str, **settings: object) -> str:
     with pytest.raises(SourceError) as told:
-        machine.plan(machine.resolve(*sources), **wishes)
+        machine.plan(machine.resolve(*sources), **settings)
     return "\n".join([told.value.message, *told.value.details])
 
 
@@ -59,7 +59,7 @@ def test_many_mounts_of_one_volume_are_one_copy() -> None:
     machine.mount("/srv/inner", "vg0/data", root="/other")
     made = machine.plan(machine.resolve("/srv", "/mnt/data"))
     assert only(made).origin.name == "data"
-    assert {laid.target: laid.inside for laid in made.covers} == {
+    assert {view_mount.target: view_mount.inside for view_mount in made.view_mounts} == {
         "/mnt/data": "/",
         "/srv": "/srv",
         "/srv/inner": "/other",
@@ -71,7 +71,7 @@ def test_each_cover_shows_its_own_volume() -> None:
     machine.mount("/home", "vg0/home")
     machine.mount("/var", "vg1/var")
     made = machine.plan(machine.resolve("/"))
-    assert {laid.target: made.copies[laid.copy].origin.full_name for laid in made.covers} == {
+    assert {view_mount.target: made.copies[view_mount.copy].origin.full_name for view_mount in made.view_mounts} == {
         "/": "vg0/root",
         "/home": "vg0/home",
         "/var": "vg1/var",
@@ -240,7 +240,7 @@ class TestInstant:
     def test_logs_are_held_last(self) -> None:
         made = self.made("vg1/b", "vg0/a")
         assert [copy.origin.name for copy in made.copies] == ["c", "a", "b"]
-        assert {laid.target: made.copies[laid.copy].origin.name for laid in made.covers} == {
+        assert {view_mount.target: made.copies[view_mount.copy].origin.name for view_mount in made.view_mounts} == {
             "/a": "a",
             "/b": "b",
             "/c": "c",
@@ -272,8 +272,8 @@ class TestMinors:
             machine.mount(path, f"vg0{path}")
         resolved = machine.resolve(*paths)
         volumes = Volumes(tuple(machine.volumes.values()), machine.stack)
-        wishes = plan.Wishes("another-run", Size(), consistency="per-volume")
-        made = plan.make(wishes, resolved, paths, volumes, taken)
+        settings = plan.PlanSettings("another-run", Size(), consistency="per-volume")
+        made = plan.make(settings, resolved, paths, volumes, taken)
         return {copy.origin.name: copy.minor for copy in made.copies}
 
     def test_the_same_in_every_run_and_for_every_choice_of_sources(self) -> None:
@@ -311,7 +311,7 @@ def test_what_the_user_declared_is_carried_along() -> None:
     resolved = machine.resolve("/srv", "/home", declared=folders("/home", "/srv/cache"))
     made = machine.plan(resolved)
     assert made.live_sources == (("/home", "/home"),)
-    assert [hole.path for hole in made.holes] == ["/srv/cache"]
+    assert [live_path.path for live_path in made.live_paths] == ["/srv/cache"]
 
 
 def test_a_wished_size() -> None:

@@ -20,8 +20,8 @@ def machine() -> Machine:
     return made
 
 
-def made(on: Machine, *sources: str, raw: str = "vg0/disk", **wishes: object) -> plan.Plan:
-    return on.plan(on.resolve(*sources, device(NODE, on.on[raw], NAME)), **wishes)
+def made(on: Machine, *sources: str, raw: str = "vg0/disk", **settings: object) -> plan.Plan:
+    return on.plan(on.resolve(*sources, device(NODE, on.on[raw], NAME)), **settings)
 
 
 def test_its_device_is_covered_by_that_of_its_snapshot() -> None:
@@ -29,7 +29,9 @@ def test_its_device_is_covered_by_that_of_its_snapshot() -> None:
     (copy,) = found.copies
     assert (copy.fstype, copy.mounted_at, copy.options, copy.hold, copy.raw) == ("raw", "", "", "suspend", True)
     assert copy.origin_device == "/dev/mapper/vg0-disk"
-    assert [(laid.target, laid.device, laid.because) for laid in found.covers] == [(NODE, True, NAME)]
+    assert [(view_mount.target, view_mount.device, view_mount.because) for view_mount in found.view_mounts] == [
+        (NODE, True, NAME)
+    ]
     assert [(step.source, step.target) for step in steps(found, "/staging")] == [(copy.volume_device, NODE)]
 
 
@@ -39,7 +41,7 @@ def test_together_with_its_file_system_it_is_copied_once_and_held_as_that() -> N
     found = made(on, "/mnt")
     (copy,) = found.copies
     assert (copy.fstype, copy.mounted_at) == ("ext4", "/mnt")
-    assert {laid.target: laid.device for laid in found.covers} == {"/mnt": False, NODE: True}
+    assert {view_mount.target: view_mount.device for view_mount in found.view_mounts} == {"/mnt": False, NODE: True}
 
 
 def test_below_a_frozen_root_it_is_laid_over_the_live_devices() -> None:

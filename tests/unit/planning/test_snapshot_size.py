@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from borg_lvm.config import Size
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.planning.snapshot_size import AUTO_LEAST, FLOOR, Known, allot, human, limit
-from borg_lvm.planning.usage_estimate import Once
+from borg_lvm.planning.space.usage_estimate import Once
 from tests.unit.data.machine import GIB, MIB, VOLUME
 
 
@@ -145,10 +145,10 @@ class TestKnown:
         assert shares["a"].why == "auto: one of the last 5 runs needed 2.0 GiB"
 
     def test_quiet_nights_never_take_away_what_a_burst_needs(self) -> None:
-        shares, _ = allot([volume("a", 100 * GIB)], Size(), Known(past=self.PAST))
+        shares, _ = allot([volume("a", 100 * GIB)], Size(), Known(past=self.PAST, chunk=4096))
         assert (shares["a"].size, shares["a"].measured) == (FLOOR, False)
         assert shares["a"].why == "auto: 8 s of a burst at 256 MiB/s"
-        shares, _ = allot([volume("a", GIB)], Size(), Known(past=self.PAST))
+        shares, _ = allot([volume("a", GIB)], Size(), Known(past=self.PAST, chunk=4096))
         assert (shares["a"].size, shares["a"].why) == (
             limit(volume("a", GIB), Known()),
             "auto: all that it can ever use",

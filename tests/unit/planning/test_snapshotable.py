@@ -155,13 +155,15 @@ def test_the_report_of_groups() -> None:
     """As lvm2 2.03.16 writes it."""
     rows: tuple[dict[str, str], ...] = (
         {},
-        {"pv_name": "/dev/sdb", "pv_allocatable": "", "pv_free": "4194304"},
+        {"pv_name": "/dev/sdb", "pv_allocatable": "", "pv_free": "4194304", "pv_tags": "fast,old"},
         {"pv_name": "[unknown]", "pv_uuid": "gone", "pv_missing": "missing"},
         {"pv_name": "/dev/sdc", "pv_allocatable": "", "pv_free": "", "pv_duplicate": "duplicate"},
         {"pv_name": "/dev/sdd", "vg_uuid": "", "vg_name": ""},
     )
     disks = (Disk("/dev/sda", 8 * MIB),)
-    expected = Group("vg0", missing=("gone",), duplicates=("/dev/sdc",), reserved=4 * MIB, volumes=2, disks=disks)
+    others = (Disk("/dev/sdb", 4 * MIB, tags=("fast", "old"), allocatable=False),)
+    known = {"reserved": 4 * MIB, "volumes": 2}
+    expected = Group("vg0", missing=("gone",), duplicates=("/dev/sdc",), disks=disks, others=others, **known)  # type: ignore[arg-type]
     assert report(*rows) == {"v": expected}
     assert report(
         {"vg_exported": "exported", "vg_permissions": "read-only", "vg_lock_type": "none", "max_lv": "7"}
@@ -266,6 +268,8 @@ def test_where_the_journal_is(data: bytes, journal: ext_superblock.Journal) -> N
         ("ext4", "ro,norecovery", False, "errors=continue,noload"),
         ("ext4", "rw,sb=8193,data=ordered", False, "errors=continue,sb=8193"),
         ("xfs", "ro,norecovery", False, "nouuid,norecovery"),
+        ("btrfs", "rw,compress=zstd:3,subvolid=256,subvol=/@", False, "subvolid=5"),
+        ("btrfs", "ro,noacl,rescue=usebackuproot,subvolid=5,subvol=/", False, "subvolid=5,noacl,rescue=usebackuproot"),
     ],
 )
 def test_a_copy_is_mounted_as_its_file_system_had_to_be(fstype: str, given: str, lone: bool, options: str) -> None:

@@ -15,9 +15,9 @@ from borg_lvm.planning import consent
 from borg_lvm.planning.consent import if_live
 from borg_lvm.planning.view_layout import Resolved, Wanted, resolve, standing
 from borg_lvm.plugins.backup_command import Excluded, LivePath
-from tests.unit.data.machine import VOLUME, Machine, folder, folders, holes, link, needed, shown
+from tests.unit.data.machine import VOLUME, Machine, folder, folders, link, live_paths, needed, shown
 
-ROOT_HOLES = ["/dev", "/proc", "/run", "/sys", "/tmp"]
+ROOT_LIVE = ["/dev", "/proc", "/run", "/sys", "/tmp"]
 
 
 def server() -> Machine:
@@ -39,7 +39,7 @@ def problems(resolved: Resolved) -> str:
 def test_a_folder_of_the_root() -> None:
     resolved = server().resolve("/etc")
     assert shown(resolved) == {"/etc": "254:0:/etc"}
-    assert holes(resolved) == []
+    assert live_paths(resolved) == []
 
 
 def test_a_folder_below_a_mount() -> None:
@@ -53,8 +53,8 @@ def test_a_file() -> None:
 def test_the_root_with_everything_below() -> None:
     resolved = server().resolve("/")
     assert shown(resolved) == {"/": "254:0:/", "/home": "254:1:/", "/var": "254:2:/"}
-    assert holes(resolved) == ROOT_HOLES
-    assert {cover.target: cover.because for cover in resolved.covers}["/var"] == "mounted below /"
+    assert live_paths(resolved) == ROOT_LIVE
+    assert {frozen_path.target: frozen_path.because for frozen_path in resolved.frozen}["/var"] == "mounted below /"
 
 
 def test_a_bind_mount_shows_its_part_of_the_volume() -> None:
@@ -142,7 +142,7 @@ class TestLinks:
 
     def test_a_declared_link_means_what_it_leads_to(self) -> None:
         resolved = server().resolve("/home", declared=(link("/live", "/home/cache"),))
-        assert holes(resolved) == ["/home/cache"]
+        assert live_paths(resolved) == ["/home/cache"]
 
     def test_seen_on_disk(self, tmp_path: Path) -> None:
         (tmp_path / "end").mkdir()
@@ -162,12 +162,14 @@ class TestLinks:
 class TestLive:
     def test_a_needed_path_below_a_source_is_a_hole(self) -> None:
         resolved = server().resolve("/home", needed=needed("/home/anna/.cache/borg", "/var/cache"))
-        assert [(hole.path, hole.reason) for hole in resolved.holes] == [("/home/anna/.cache/borg", "cache")]
+        assert [(live_path.path, live_path.reason) for live_path in resolved.live_paths] == [
+            ("/home/anna/.cache/borg", "cache")
+        ]
 
     def test_a_needed_path_that_is_missing_and_will_not_be_made_is_none(self) -> None:
         gone = SeenPath("/home/x", "/home/x", "missing", error="No such file or directory")
-        assert holes(server().resolve("/home", needed=((gone, LivePath("/home/x", "cache")),))) == []
-        assert holes(server().resolve("/home", needed=((gone, LivePath("/home/x", "cache", make=True)),))) == [
+        assert live_paths(server().resolve("/home", needed=((gone, LivePath("/home/x", "cache")),))) == []
+        assert live_paths(server().resolve("/home", needed=((gone, LivePath("/home/x", "cache", make=True)),))) == [
             "/home/x"
         ]
 
@@ -188,13 +190,13 @@ class TestLive:
         resolved = server().resolve("/etc", "/home/anna/mail", declared=folders("/home"))
         assert set(shown(resolved)) == {"/etc"}
         assert resolved.live_sources == (("/home/anna/mail", "/home"),)
-        assert holes(resolved) == []
+        assert live_paths(resolved) == []
 
     def test_a_source_below_a_source_that_is_declared(self) -> None:
         resolved = server().resolve("/", "/home", declared=folders("/"), needed=needed("/home/cache"))
         assert shown(resolved) == {"/home": "254:1:/"}
         assert resolved.live_sources == (("/", "/"),)
-        assert holes(resolved) == ["/home/cache"]
+        assert live_paths(resolved) == ["/home/cache"]
 
     def test_declared_above_a_source_that_the_user_names(self) -> None:
         resolved = server().resolve("/home/anna", declared=folders("/"), named=True)
@@ -207,21 +209,23 @@ class TestLive:
         machine.other("/home/nas", "nfs4")
         resolved = machine.resolve("/home", declared=folders("/home/nas"))
         assert set(shown(resolved)) == {"/home"}
-        assert holes(resolved) == ["/home/nas"]
+        assert live_paths(resolved) == ["/home/nas"]
 
     def test_holes_inside_holes_are_bound_with_them(self) -> None:
         resolved = server().resolve("/home", declared=folders("/home/a"), needed=needed("/home/a/b/c"))
-        assert holes(resolved) == ["/home/a"]
+        assert live_paths(resolved) == ["/home/a"]
 
     def test_the_declaration_gives_the_reason_not_the_need(self) -> None:
         resolved = server().resolve("/", declared=folders("/tmp"), needed=needed("/tmp"))
-        assert [hole.reason for hole in resolved.holes if hole.path == "/tmp"] == ["declared live"]
+        assert [live_path.reason for live_path in resolved.live_paths if live_path.path == "/tmp"] == ["declared live"]
 
     def test_the_kernels_windows_stay_live_without_a_word(self) -> None:
         machine = server()
         machine.other("/srv/jail/proc", "proc")
         resolved = machine.resolve("/srv")
-        assert [(hole.path, hole.reason) for hole in resolved.holes] == [("/srv/jail/proc", "proc, nothing to back up")]
+        assert [(live_path.path, live_path.reason) for live_path in resolved.live_paths] == [
+            ("/srv/jail/proc", "proc, nothing to back up")
+        ]
 
     def test_memory_below_a_source_is_no_window(self) -> None:
         machine = server()
@@ -242,7 +246,7 @@ class TestFileSystemsOfUsers:
     def test_it_is_left_out_and_said_so(self) -> None:
         resolved = self.machine().resolve("/home")
         assert set(shown(resolved)) == {"/home"}
-        assert holes(resolved) == []
+        assert live_paths(resolved) == []
         assert resolved.notes == (
             "/home/anna/nas (fuse.sshfs) belongs to user 1000, and not even root may read it: it is not in the backup",
         )
@@ -270,7 +274,7 @@ class TestFileSystemsOfUsers:
         assert standing(resolved, before.table()) == standing(resolved, after.table())
 
 
-class TestSourcesBelowTheRootsOwnHoles:
+class TestSourcesBelowTheRootsOwnLivePaths:
     """A frozen root needs /dev, /proc, /sys, /run and /tmp live; a source below one of them is frozen all the same."""
 
     @pytest.mark.parametrize("source", ["/tmp/important", "/run/important"])
@@ -281,7 +285,7 @@ class TestSourcesBelowTheRootsOwnHoles:
     def test_the_source_itself_takes_the_place_of_the_hole(self) -> None:
         resolved = Machine().resolve("/", "/tmp")
         assert set(shown(resolved)) == {"/"}
-        assert holes(resolved) == ["/dev", "/proc", "/run", "/sys"]
+        assert live_paths(resolved) == ["/dev", "/proc", "/run", "/sys"]
 
     def test_what_is_mounted_below_it_is_covered_too(self) -> None:
         machine = server()
@@ -293,24 +297,24 @@ class TestSourcesBelowTheRootsOwnHoles:
         machine = server()
         machine.mount("/run/data", "vg0/data")
         resolved = machine.resolve("/", "/run/data", needed=needed("/run/data/cache"))
-        assert "/run/data/cache" in holes(resolved)
+        assert "/run/data/cache" in live_paths(resolved)
 
 
 class TestOneFileSystem:
     def test_other_file_systems_stay_live(self) -> None:
         resolved = server().resolve("/", one_file_system=True)
         assert set(shown(resolved)) == {"/"}
-        assert holes(resolved) == sorted([*ROOT_HOLES, "/home", "/var"])
+        assert live_paths(resolved) == sorted([*ROOT_LIVE, "/home", "/var"])
 
     def test_unless_they_are_named(self) -> None:
         resolved = server().resolve("/", "/home", one_file_system=True)
         assert set(shown(resolved)) == {"/", "/home"}
-        assert "/home" not in holes(resolved)
+        assert "/home" not in live_paths(resolved)
 
     def test_a_folder_below_one_is_named(self) -> None:
         resolved = server().resolve("/", "/home/anna", one_file_system=True)
         assert shown(resolved) == {"/": "254:0:/", "/home/anna": "254:1:/anna"}
-        assert "/home" in holes(resolved)
+        assert "/home" in live_paths(resolved)
 
     def test_a_bind_mount_of_the_same_one_is_covered(self) -> None:
         machine = server()
@@ -318,20 +322,20 @@ class TestOneFileSystem:
         machine.mount("/srv/www/again", root="/")
         resolved = machine.resolve("/srv", one_file_system=True)
         assert shown(resolved) == {"/srv": "254:0:/srv", "/srv/www": "254:0:/data/www", "/srv/www/again": "254:0:/"}
-        assert holes(resolved) == []
+        assert live_paths(resolved) == []
 
     def test_a_bind_mount_that_lies_on_another_one_is_not_reached(self) -> None:
         machine = server()
         machine.mount("/var/www", root="/data/www")
         resolved = machine.resolve("/", one_file_system=True)
         assert set(shown(resolved)) == {"/"}
-        assert "/var/www" not in holes(resolved)  # /var is bound with all that is mounted there
+        assert "/var/www" not in live_paths(resolved)  # /var is bound with all that is mounted there
 
     def test_a_bind_mount_that_is_excluded_stays_live(self) -> None:
         machine = server()
         machine.mount("/srv/www", root="/data/www")
         resolved = machine.resolve("/srv", one_file_system=True, excluded=(Excluded("/srv/www", "--exclude"),))
-        assert holes(resolved) == ["/srv/www"]
+        assert live_paths(resolved) == ["/srv/www"]
 
     def unread(self, *sources: str, **wanted: object) -> Resolved:
         """What becomes of live paths below the sources."""
@@ -383,7 +387,7 @@ class TestOneFileSystem:
             "/", "/var/lib/pg", one_file_system=True, needed=needed("/var/lib/pg/cache", "/var/cache")
         )
         assert set(shown(resolved)) == {"/", "/var/lib/pg"}
-        assert holes(resolved) == sorted([*ROOT_HOLES, "/home", "/var", "/var/lib/pg/cache", "/var/lib/pg/wal"])
+        assert live_paths(resolved) == sorted([*ROOT_LIVE, "/home", "/var", "/var/lib/pg/cache", "/var/lib/pg/wal"])
 
 
 def calls(mounts: int) -> int:
@@ -442,7 +446,7 @@ DOCKER = Excluded("/var/lib/docker", "--exclude /var/lib/docker")
 
 def test_what_is_mounted_in_an_excluded_folder_stays_live() -> None:
     resolved = containers().resolve("/", excluded=(DOCKER,), live_types=("fuse.*", "squashfs"))
-    reasons = {hole.path: hole.reason for hole in resolved.holes if hole.path not in ROOT_HOLES}
+    reasons = {live_path.path: live_path.reason for live_path in resolved.live_paths if live_path.path not in ROOT_LIVE}
     assert reasons == {
         "/home/anna/.gvfs": "fuse.gvfsd-fuse, declared live (live_types: fuse.*)",
         "/snap/core/1234": "squashfs, declared live (live_types: squashfs)",
@@ -462,9 +466,9 @@ def test_by_another_name_it_is_not_excluded() -> None:
     twice = (link("/srv/var", "/var"), folder("/"))
     resolved = containers().resolve(*twice, excluded=(DOCKER,))
     assert "/var/lib/docker/overlay2/0123456789abcdef/merged" in shown(resolved)
-    one = (Excluded(DOCKER.path, DOCKER.option, source="/var"),)
+    one = (Excluded(DOCKER.path, DOCKER.option, sources=frozenset({"/var"})),)
     assert "/var/lib/docker/overlay2/0123456789abcdef/merged" in shown(containers().resolve("/", "/var", excluded=one))
-    assert "/var/lib/docker/overlay2/0123456789abcdef/merged" in holes(containers().resolve("/var", excluded=one))
+    assert "/var/lib/docker/overlay2/0123456789abcdef/merged" in live_paths(containers().resolve("/var", excluded=one))
 
 
 def test_containers_that_come_and_go_meanwhile_change_no_plan() -> None:
@@ -497,10 +501,10 @@ def test_the_hint_names_what_will_be_there_tomorrow(path: str, fstype: str, sour
     machine = server()
     machine.other(path, fstype)
     resolved = machine.resolve(*sources)
-    cover = next(cover for cover in resolved.covers if cover.target == path)
+    frozen_path = next(frozen_path for frozen_path in resolved.frozen if frozen_path.target == path)
     nested = path not in sources and fstype not in ("tmpfs", "btrfs")
     every = f" (or --live-type {fstype}, for all of its kind)" if nested else ""
-    assert consent.way_out(cover, resolved) == f"{if_live(options)}{every}"
+    assert consent.way_out(frozen_path, resolved) == f"{if_live(options)}{every}"
 
 
 def test_a_file_beside_which_the_command_writes_is_not_frozen() -> None:

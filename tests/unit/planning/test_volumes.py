@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from borg_lvm.machine.btrfs_devices import BtrfsDevices
+from borg_lvm.machine.btrfs_superblock import Superblock
 from borg_lvm.machine.lvm_groups import Group
 from borg_lvm.machine.mounts import Mount
 from borg_lvm.planning.volumes import SnapshotCandidate, Volumes
@@ -33,6 +35,37 @@ def home(**facts: object) -> tuple[Machine, Mount]:
 def test_a_plain_volume() -> None:
     machine, mount = home()
     assert find(machine, mount) == SnapshotCandidate(machine.volumes["vg0/home"], None)
+
+
+BLOCK = Superblock(1)
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        (BtrfsDevices(("254:1",), BLOCK), ""),
+        (None, "it is a btrfs whose superblock cannot be read"),
+        (BtrfsDevices(("254:1",)), "it is a btrfs whose superblock cannot be read"),
+        (BtrfsDevices(("254:1", "8:17"), replace(BLOCK, devices=2)), "of several devices (254:1, 8:17)"),
+        (BtrfsDevices(("254:1",), replace(BLOCK, devices=2)), "of several devices (254:1)"),  # degraded
+        (BtrfsDevices(("254:1", "8:17"), BLOCK), "of several devices (254:1, 8:17)"),  # one is being replaced
+        (BtrfsDevices(("254:1",), replace(BLOCK, seed=True)), "is a seed device"),
+        (BtrfsDevices(("254:1",), replace(BLOCK, zoned=True)), "on a zoned device"),
+        (BtrfsDevices(("254:1",), replace(BLOCK, changing=True)), "are being changed (btrfstune)"),
+        (BtrfsDevices(("254:1",), replace(BLOCK, checksum=9)), "a kind of checksum that borg-lvm cannot make"),
+    ],
+)
+def test_a_btrfs(known: BtrfsDevices | None, words: str) -> None:
+    machine, mount = home()
+    facts = {mount.device: known} if known else {}
+    volumes = Volumes(tuple(machine.volumes.values()), machine.stack, {}, facts)
+    answer = volumes.find(replace(mount, fstype="btrfs"))
+    if words:
+        assert isinstance(answer, str)
+        assert words in answer
+        assert answer.endswith("; use btrfs snapshots for it")
+    else:
+        assert answer == SnapshotCandidate(machine.volumes["vg0/home"], None)
 
 
 @pytest.mark.parametrize("fstype", ["ext2", "ext3", "ext4", "xfs"])
@@ -100,7 +133,7 @@ class TestLuks:
         ("nfs4", "network file system (nfs4)"),
         ("cifs", "network file system (cifs)"),
         ("fuse.sshfs", "network file system (fuse.sshfs)"),
-        ("btrfs", "use btrfs snapshots"),
+        ("btrfs", "does not show in /sys/fs/btrfs which device it lies on"),
         ("zfs", "it lies on zfs, which has no block device"),
         ("proc", "it lies on proc, which has no block device"),
         ("fuse.portal", "it lies on fuse.portal, which has no block device"),
@@ -136,7 +169,7 @@ def test_a_folder_that_has_been_deleted() -> None:
 
 def test_a_file_system_that_is_not_whole_in_a_snapshot() -> None:
     machine, mount = home()
-    assert reason(machine, replace(mount, fstype="vfat")).startswith("it is a vfat on vg0/home; only ext2")
+    assert reason(machine, replace(mount, fstype="vfat")).startswith("it is a vfat on vg0/home; only btrfs, ext2")
 
 
 def test_a_mount_point_with_a_line_break() -> None:

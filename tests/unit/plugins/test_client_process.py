@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import sys
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from borg_lvm.errors import QuiesceError
-from borg_lvm.linux import subprocesses
+from borg_lvm.linux import subprocesses, syscalls
 from borg_lvm.linux.subprocesses import ProgramError
 from borg_lvm.plugins import client_process
 
@@ -80,3 +84,76 @@ def test_a_client_that_fails_is_quoted_with_its_reason() -> None:
         with pytest.raises(QuiesceError) as error:
             client.lines_until("end", 30.0)
         assert error.value.message == f"/bin/sh has ended: {lines[1]} {lines[2]}"
+
+
+def test_a_program_runs_beside_something_else(tmp_path: Path) -> None:
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    script = 'touch "$1"; until [ -e "$2" ]; do sleep 0.02; done; echo done; exit "$3"'
+    for status in (0, 3):
+        argv = ["/bin/sh", "-c", script, "sh", str(begun), str(go), str(status)]
+        with subprocesses.beside(argv, timeout=30.0) as end:
+            while not begun.exists():
+                time.sleep(0.02)
+            go.touch()
+            if status:
+                with pytest.raises(ProgramError, match="failed with status 3"):
+                    end()
+            else:
+                assert end() == "done\n"
+                assert end() == "done\n"
+        go.unlink()
+        begun.unlink()
+
+
+def test_a_program_beside_something_that_fails_is_killed(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+
+    def fail() -> None:
+        with subprocesses.beside(["/bin/sh", "-c", f'echo $$ >"{told}"; exec sleep 60'], timeout=30.0):
+            while not (told.exists() and told.read_text()):
+                time.sleep(0.02)
+            raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        fail()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)
+
+
+def stepped(argv: Sequence[str]) -> None:
+    for _ in subprocesses.stepwise(argv):
+        time.sleep(0.05)
+
+
+def talked(argv: Sequence[str]) -> None:
+    with subprocesses.talking(argv):
+        pass
+
+
+@pytest.mark.parametrize("start", [subprocesses.run, stepped, talked])
+def test_what_cannot_be_started_is_named_with_the_reason(
+    tmp_path: Path, start: Callable[[Sequence[str]], object]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ProgramError, match="none is not installed"):
+        start([f"{tmp_path}/none", "-x"])
+    with pytest.raises(ProgramError, match="file cannot be started: Permission denied"):
+        start([f"{tmp_path}/file"])
+
+
+KEYRING = f"import ctypes; print(ctypes.CDLL(None).syscall({syscalls.SYS_KEYCTL[os.uname().machine]}, 0, -3, 1))"
+"""Prints the number of the session keyring (KEYCTL_GET_KEYRING_ID, linux/keyctl.h)."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user is root's")
+def test_who_becomes_another_user_leaves_the_keys_of_our_session_behind() -> None:
+    def keyring(user: subprocesses.Account | None) -> str:
+        with client_process.started([sys.executable, "-I", "-S", "-c", KEYRING], user=user) as program:
+            return program.line(30.0)
+
+    syscalls.leave_session_keyring()  # so that we are in a session
+    ours = keyring(None)
+    if int(ours) < 0:
+        pytest.skip("this kernel has no keyrings, or a sandbox forbids them")
+    assert keyring(None) == ours
+    assert keyring(subprocesses.Account(0, 0)) != ours

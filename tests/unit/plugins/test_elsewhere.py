@@ -26,6 +26,7 @@ def refused(line: str, **env: str) -> bool:
         "docker run --rm -v /opt:/data:ro restic/restic backup /data",
         "/usr/bin/docker --context default exec -T backup restic backup /data",
         "docker container run -v /opt:/opt x",
+        "/run/current-system/sw/bin/docker run --rm -v /srv:/data x",
         "docker compose -f /srv/compose.yml exec borgmatic borgmatic",
         "docker-compose exec borgmatic-mailcow borgmatic -v 2",
         "nerdctl run x",
@@ -92,3 +93,26 @@ def test_who_reads_a_device_is_given_one(name: str) -> None:
             elsewhere.refuse_raw(invocation, devices)
     elsewhere.refuse_raw(invocation, ["254:1"])
     elsewhere.refuse_raw(Invocation(("xfsdump",), {}, "/"), [""])
+
+
+def test_docker_that_is_a_link_to_podman_is_podman(tmp_path: Path) -> None:
+    """Debian's podman-docker has a script, Fedora's and others' a link; what is no script says nothing by its words."""
+    program = tmp_path / "podman"
+    program.write_bytes(b"\x7fELF podman")
+    program.chmod(0o755)
+    for name, podman in (("podman", True), ("moby", False)):
+        (tmp_path / name).write_bytes(program.read_bytes())
+        (tmp_path / name).chmod(0o755)
+        (tmp_path / "docker").unlink(missing_ok=True)
+        (tmp_path / "docker").symlink_to(name)
+        assert refused("docker run x", PATH=str(tmp_path)) is not podman
+        assert refused("docker exec x y", PATH=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["dump", "/sbin/e2image", "partclone.ext4"])
+def test_who_reads_the_device_is_refused_unless_it_is_the_source(name: str) -> None:
+    invocation = Invocation((name, "-0", "/srv"), {}, "/")
+    with pytest.raises(UsageError, match=r"would save live blocks: it reads the device"):
+        elsewhere.refuse_raw(invocation, ["/dev/vg0/srv", ""])
+    elsewhere.refuse_raw(invocation, ["/dev/vg0/srv"])
+    elsewhere.refuse_raw(Invocation(("tar", "-c", "/srv"), {}, "/"), [""])

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.errors import ConfigError
+from borg_lvm.linux import subprocesses
 from borg_lvm.plugins import manager
+from borg_lvm.plugins.backup_command import Invocation, Reading, Span, Tainted
 
 
 def install(folder: Path, package: str, entries: str, module: str = "", code: str = "") -> None:
@@ -71,3 +73,111 @@ def test_what_cannot_be_read_offers_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty-1.dist-info").mkdir()
     assert dict(manager._offers(str(tmp_path))) == {}
     assert dict(manager._offers(str(tmp_path / "missing"))) == {}
+
+
+def test_our_own_packages_plugins_are_found_without_reading_others(folder: Path) -> None:
+    install(folder, "stranger", "[borg_lvm]\nstrange = stranger_one\n")
+    assert "strange" not in manager._places(["borg", "tar"])
+    assert manager._places(["borg", "strange"])["strange"] == "stranger_one"
+
+
+ASKED = """
+from borg_lvm.plugin_api import Reading, hookimpl
+
+@hookimpl
+def borg_lvm_read_command(invocation):
+    return Reading("one", "") if invocation.program == "one" else None
+"""
+
+
+def test_who_comes_after_the_first_answer_is_not_imported(folder: Path) -> None:
+    install(folder, "one", "[borg_lvm]\none = asked_one\n", "asked_one", ASKED)
+    install(folder, "broken", "[borg_lvm]\nbroken = stranger_late\n", "stranger_late", "1 / 0\n")
+    answer = manager.read_command(["one", "broken"], Invocation(("one",), {}, "/"))
+    assert answer
+    assert answer.program == "one"
+    with pytest.raises(ConfigError, match=r"'broken' \(stranger_late\) cannot be loaded"):
+        manager.read_command(["one", "broken"], Invocation(("two",), {}, "/"))
+    with pytest.raises(ConfigError, match="'nowhere' is not installed"):
+        manager.read_command(["one", "nowhere"], Invocation(("one",), {}, "/"))
+
+
+LOST = Tainted(Span(0.0, 60.0), "rename", subprocesses.run)
+ANSWERS = """
+from borg_lvm.plugin_api import hookimpl
+
+@hookimpl
+def borg_lvm_taint(invocation, tainted):
+    return "marked"
+
+@hookimpl
+def borg_lvm_read_back(invocation):
+    return "readable"
+"""
+
+
+def test_an_answer_of_another_type_is_refused_and_named(folder: Path) -> None:
+    """What took it for the answer would fail later, in a run whose snapshots exist."""
+    install(folder, "odd", "[borg_lvm]\nodd = answers_odd\n", "answers_odd", ANSWERS)
+    invocation = Invocation(("borg", "create"), {}, "/")
+    with pytest.raises(TypeError, match="borg_lvm_taint returned str, not Marked"):
+        manager.taint(["odd"], invocation, LOST)
+    with pytest.raises(TypeError, match="borg_lvm_read_back returned str, not ReadBack"):
+        manager.read_back(["odd"], invocation)
+
+
+def test_who_knows_nothing_of_a_command_leaves_it_to_the_next(folder: Path) -> None:
+    invocation = Invocation(("one",), {}, "/")
+    install(folder, "one", "[borg_lvm]\none = asked_one\n", "asked_one", ASKED)
+    assert manager.taint(["one"], invocation, LOST) is None
+    assert manager.read_back(["one"], invocation) is None
+    assert manager.read_command(["tar", "one"], invocation) == Reading("one", "")
+
+
+PENDING = """
+from borg_lvm.plugin_api import hookimpl
+
+@hookimpl
+def borg_lvm_read_comand(invocation):
+    pass
+"""
+
+
+def test_a_hook_that_does_not_exist_is_named(folder: Path) -> None:
+    install(folder, "typo", "[borg_lvm]\ntypo = pending_typo\n", "pending_typo", PENDING)
+    with pytest.raises(ConfigError, match=r"a hook that does not exist: .*borg_lvm_read_comand"):
+        manager.load(["typo"])
+
+
+DISCOVERS = '''
+"""Finds one, then fails.
+
+More words.
+"""
+from borg_lvm.plugin_api import hookimpl
+
+@hookimpl
+def borg_lvm_discover():
+    yield 1
+    raise RuntimeError("no such socket")
+'''
+
+
+def test_who_fails_to_look_around_is_named_with_the_reason(folder: Path) -> None:
+    install(folder, "blind", "[borg_lvm]\nblind = discovers_blind\n", "discovers_blind", DISCOVERS)
+    with pytest.raises(ConfigError, match="'blind' failed to look around: RuntimeError: no such socket"):
+        manager.discover("blind")
+    assert manager.about("blind") == ("Finds one, then fails.", ["borg_lvm_discover"])
+
+
+def test_who_quiesces_nothing_cannot_be_an_application(folder: Path) -> None:
+    install(folder, "one", "[borg_lvm]\none = asked_one\n", "asked_one", ASKED)
+    with pytest.raises(ConfigError, match="'one' quiesces no application"):
+        manager.application("one")
+    assert manager.about("one")[0] == "it says nothing of itself"
+
+
+def test_a_name_like_no_other_is_answered_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="'xyzzy' is not installed") as caught:
+        manager.load(["xyzzy"])
+    assert caught.value.remedy.startswith("installed are: borg, borgmatic, ")

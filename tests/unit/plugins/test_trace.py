@@ -23,15 +23,15 @@ class Options:
 
 
 class Thing(Application):
-    def __init__(self, wish: ApplicationSettings) -> None:
-        self.wish = wish
+    def __init__(self, settings: ApplicationSettings) -> None:
+        self.settings = settings
 
     def probe(self) -> Probe:
         return Probe("1", ())
 
     @contextmanager
     def quiesced(self) -> Iterator[None]:
-        if self.wish.level == "bad":
+        if self.settings.level == "bad":
             raise QuiesceError("it does not want to")
         yield
 
@@ -42,7 +42,7 @@ class Thing(Application):
 class Slow(Thing):
     def prepare(self) -> Iterator[None]:
         yield
-        if self.wish.level == "bad":
+        if self.settings.level == "bad":
             raise QuiesceError("it cannot")
 
 
@@ -113,6 +113,9 @@ def test_hooks_are_told_with_who_was_asked(
 ) -> None:
     monkeypatch.setattr(manager, "tracing", trace)
     manager.read_command(["rsync", "tar"], Invocation(("tar", "-cf", "x", "/srv"), {}, str(tmp_path)))
-    assert told(capfd) == ["rsync, tar: borg_lvm_read_command answered"]
+    assert told(capfd) == [
+        "rsync: borg_lvm_read_command did not answer",
+        "tar: borg_lvm_read_command answered",
+    ]
     manager.application("sqlite")
     assert told(capfd) == ["sqlite: borg_lvm_application answered"]

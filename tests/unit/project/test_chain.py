@@ -15,7 +15,7 @@ ROOT = "borg_lvm"
 CHAIN: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "errors journal log",
+        "errors journal log records",
         "linux",
         "machine plugins",
         "config",
@@ -27,16 +27,21 @@ CHAIN: tuple[frozenset[str], ...] = tuple(
         "view",
         "quiesce",
         "proof",
+        "drill",
         "session",
         "check daemon testing",
-        "cli api plugin_api",
+        "cli api installation plugin_api",
     )
 )
 """Every package, and module beside them, in the order of imports: each imports only what stands before it."""
 
 MOST = 12
 HOOKS = ("hooks", "borg_lvm_hooks")
-PURE = ("planning", "reporting", "check.judge", "check.text", "check.finding", "check.group_findings")
+PURE = (
+    "planning",
+    "reporting",
+    *(f"check.{name}" for name in "judge text finding group_findings size_findings drill_findings".split()),
+)
 EFFECTS = (
     *("subprocess", "ctypes", "time", "socket", "signal"),
     *(f"{ROOT}.linux.{name}" for name in ("subprocesses", "syscalls", "processes", "namespaces", "dm_ioctl")),
@@ -45,7 +50,10 @@ EFFECTS = (
 
 HOOKSPECS = f"{ROOT}.plugins.hookspecs"
 HOOKSPECS_MAY_IMPORT = ("pluggy", "typing", "__future__")
-ALONE = ("watchdog.process", "watchdog.frozen", "watchdog.loosen", "watchdog.resume_process", "plugins.unseen_process")
+ALONE = (
+    *("watchdog.process", "watchdog.service", "watchdog.frozen", "watchdog.loosen", "watchdog.resume_process"),
+    "plugins.unseen_process",
+)
 """Programs of their own, started by their path: they import nothing of ours."""
 PROVIDERS = (f"{ROOT}.snapshots.lvm",)
 """Who takes snapshots: nobody imports them but `DOOR`, which hands them out as what `snapshots/provider.py` says."""

@@ -116,7 +116,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
 def test_the_units_leave_us_what_we_need() -> None:
     settings = dict(re.findall(r"(?m)^(\w+)=(.*)$", (UNITS / "borgmatic.service.d" / "borg-lvm.conf").read_text()))
     assert {name: settings[name] for name in LIFTED} == LIFTED
-    for unit in ("borg-lvm-backup.service", "borg-lvm@.service"):
+    for unit in ("borg-lvm-backup.service", "borg-lvm@.service", "borg-lvm-drill@.service"):
         service = (UNITS / unit).read_text()
         assert not [name for name in LIFTED if re.search(f"(?m)^{name}=", service)]
         assert re.search(r"(?m)^KillMode=mixed$", service)  # SIGTERM must not reach the watchdog
@@ -141,6 +141,8 @@ def test_cron_understands_the_crontab(tmp_path: Path) -> None:
 
 
 SETUPS = ["container-host", "mail-server", "web-server"]
+OF_DEVICES = "vm-host"
+"""A set-up whose sources are devices, which restic does not read."""
 
 
 @pytest.mark.parametrize("name", ["profiles", *SETUPS])
@@ -153,7 +155,12 @@ def test_resticprofile_calls_the_front(name: str) -> None:
 
 
 def test_each_set_up_has_all_three() -> None:
-    assert sorted(path.stem for path in (CONTRIB / "config").iterdir()) == SETUPS
+    assert sorted(path.stem for path in (CONTRIB / "config").iterdir()) == sorted([*SETUPS, OF_DEVICES])
+    machines = yaml.safe_load((CONTRIB / "borgmatic" / f"{OF_DEVICES}.yaml").read_text())
+    ours = yaml.safe_load((CONTRIB / "config" / f"{OF_DEVICES}.yaml").read_text())
+    disks = [disk for entry in ours["applications"] for disk in entry["options"]["disks"]]
+    assert machines["source_directories"] == ["/etc", *disks]
+    assert machines["read_special"]
     for folder in ("borgmatic", "resticprofile"):
         assert set(SETUPS) < {path.stem for path in (CONTRIB / folder).iterdir()}
     for name in SETUPS:
@@ -162,7 +169,7 @@ def test_each_set_up_has_all_three() -> None:
         assert borgmatic["source_directories"] == profile["default"]["backup"]["source"]
 
 
-@pytest.mark.parametrize("name", SETUPS)
+@pytest.mark.parametrize("name", [*SETUPS, OF_DEVICES])
 def test_borg_lvm_understands_its_own(tmp_path: Path, name: str) -> None:
     copy = tmp_path / "config.yaml"
     copy.write_text((CONTRIB / "config" / f"{name}.yaml").read_text())

@@ -47,6 +47,12 @@ def test_every_exit_status_is_documented_and_every_documented_one_exists() -> No
     assert {int(number) for number in re.findall(r"(?<![\w+])(\d\d+)  ", parser.EPILOG)} == statuses()
 
 
+def test_help_has_the_statuses_of_a_drill() -> None:
+    said = (ROOT / "docs" / "drill.md").read_text().partition("Exit status: ")[2].partition("Other statuses")[0]
+    of_a_drill = parser.EPILOG.partition("exit status of a drill:")[2]
+    assert {0, *map(int, re.findall(r"(\d\d)  ", of_a_drill))} == set(map(int, re.findall(r"\b\d+\b", said)))
+
+
 def test_no_status_of_ours_is_a_success_or_a_warning_to_borg() -> None:
     ours = statuses() - {126, 127}
     assert not ours & {0, 1, 3, *range(100, 128)}

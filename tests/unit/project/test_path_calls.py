@@ -1,4 +1,7 @@
-"""No module that works below other users' directories opens, mounts or looks at a path by its name but `safe_open`."""
+"""No module that works below other users' directories opens, mounts or looks at a path by its name but `safe_open`.
+
+Nor does one that writes down, shows or reads back what other users have, as root: for drills and proofs.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,14 @@ import pytest
 import borg_lvm
 
 FOREIGN = (
-    "linux.namespaces linux.processes proof.frozen_tree quiesce.added_files quiesce.verify session.cleanup session.run "
+    "drill.perform drill.restore drill.sandbox drill.sandbox_root drill.scratch drill.scratch_volume drill.shown "
+    "hooks.commands.restic.left_out hooks.commands.restic.read_back hooks.commands.rsync.read_back "
+    "hooks.commands.tar.read_back installation.disk linux.namespaces linux.processes plugins.opening "
+    "proof.frozen_tree proof.process proof.programs quiesce.added_files quiesce.verify session.cleanup session.run "
     "session.survey snapshots.expedite snapshots.lvm.arm snapshots.lvm.group_lock snapshots.lvm.provider "
     "snapshots.lvm.removal.clean snapshots.prepare snapshots.take snapshots.users view.command view.execute "
-    "view.host_view view.mounting view.mounts view.teardown watchdog.client watchdog.frozen watchdog.process"
+    "view.host_view view.mounting view.mounts view.teardown watchdog.client watchdog.frozen watchdog.process "
+    "watchdog.service"
 ).split()
 """The modules that touch what lies below directories of others, in their order of the alphabet."""
 
@@ -26,7 +33,74 @@ BY_NAME = frozenset(
     "syscalls.mount syscalls.umount syscalls.pivot_root Path pathlib.Path shutil.rmtree shutil.copy shutil.move".split()
 )
 
+SCRATCH = "the scratch space, for root alone: nobody else is there before or while it is done"
+POINT = "the new root, which is put together in a directory of ours before anybody is in it"
+SYSTEM = "directories of the system"
+INSTALLED = "directories of the system, in which root alone may write"
+
 OURS = {
+    ("drill.perform", "os.chown"): SCRATCH,
+    ("drill.perform", "os.makedirs"): SCRATCH,
+    ("drill.perform", "shutil.rmtree"): f"{SCRATCH}; removed by descriptors",
+    ("drill.restore", "os.chown"): "one name in a directory that is held open; a link is not followed",
+    ("drill.restore", "os.link"): "the same",
+    ("drill.restore", "os.mkdir"): "the same",
+    ("drill.restore", "os.mkfifo"): "the same",
+    ("drill.restore", "os.open"): "the same, and made new",
+    ("drill.restore", "os.symlink"): "the same",
+    ("drill.restore", "os.setxattr"): "what a descriptor stands for",
+    ("drill.restore", "os.utime"): "what a descriptor stands for",
+    ("drill.restore", "os.statvfs"): "a directory that root has named, and nobody else could change",
+    ("drill.sandbox", "os.chdir"): "the judge's own directory, as the user whose the data is",
+    ("drill.sandbox", "os.open"): "/dev/null, in the sandbox",
+    ("drill.sandbox", "open"): "a process of ours, in its own proc",
+    ("drill.sandbox", "syscalls.mount"): "the same proc, on the sandbox's own /run",
+    ("drill.sandbox", "syscalls.umount"): "the same",
+    ("drill.sandbox_root", "open"): POINT,
+    ("drill.sandbox_root", "os.chdir"): POINT,
+    ("drill.sandbox_root", "os.chmod"): POINT,
+    ("drill.sandbox_root", "os.makedirs"): POINT,
+    ("drill.sandbox_root", "os.mkdir"): POINT,
+    ("drill.sandbox_root", "os.mknod"): POINT,
+    ("drill.sandbox_root", "os.open"): f"{POINT}: one name in a directory that is held open",
+    ("drill.sandbox_root", "os.path.exists"): SYSTEM,
+    ("drill.sandbox_root", "os.path.isdir"): f"{SYSTEM}; what was restored, below no link",
+    ("drill.sandbox_root", "os.path.islink"): SYSTEM,
+    ("drill.sandbox_root", "os.readlink"): SYSTEM,
+    ("drill.sandbox_root", "os.symlink"): POINT,
+    ("drill.sandbox_root", "shutil.copy"): SYSTEM,
+    ("drill.sandbox_root", "syscalls.mount"): POINT,
+    ("drill.sandbox_root", "syscalls.pivot_root"): POINT,
+    ("drill.sandbox_root", "syscalls.umount"): "`.` after pivot_root",
+    ("drill.scratch", "os.mkdir"): "below a directory that nobody but root could change",
+    ("drill.scratch", "os.path.isdir"): "a directory that root has named; others are refused then",
+    ("drill.scratch", "os.path.realpath"): "the same",
+    ("drill.scratch", "os.stat"): "one name in a directory that is held open; a link is not followed",
+    ("drill.scratch", "shutil.rmtree"): "the same, by descriptors",
+    ("drill.scratch_volume", "os.chmod"): "the run's own directory, with a volume of ours",
+    ("drill.scratch_volume", "os.mkdir"): "the run's own directory",
+    ("drill.scratch_volume", "syscalls.mount"): "the run's own directory; /, which has no name above it",
+    ("drill.scratch_volume", "syscalls.umount"): "the run's own directory",
+    ("drill.shown", "os.chown"): f"{SCRATCH}; a path that leads through no link",
+    ("drill.shown", "os.lstat"): f"{SCRATCH}; a path that leads through no link",
+    ("drill.shown", "os.path.isdir"): f"{SCRATCH}; a path that leads through no link",
+    ("hooks.commands.restic.left_out", "os.lstat"): "in the view; opens nothing",
+    ("hooks.commands.restic.left_out", "os.path.lexists"): "in the view; opens nothing",
+    ("hooks.commands.rsync.read_back", "os.path.isdir"): "whether names lead back; opens nothing",
+    ("installation.disk", "open"): INSTALLED,
+    ("installation.disk", "os.listdir"): INSTALLED,
+    ("installation.disk", "os.lstat"): INSTALLED,
+    ("installation.disk", "os.makedirs"): INSTALLED,
+    ("installation.disk", "os.mkdir"): INSTALLED,
+    ("installation.disk", "os.path.isdir"): INSTALLED,
+    ("installation.disk", "os.path.lexists"): INSTALLED,
+    ("installation.disk", "os.rename"): INSTALLED,
+    ("installation.disk", "os.rmdir"): INSTALLED,
+    ("installation.disk", "os.unlink"): INSTALLED,
+    ("plugins.opening", "os.open"): "for a handle, which opens nothing; then what the handle stands for",
+    ("plugins.opening", "os.scandir"): "a directory that is held open",
+    ("plugins.opening", "os.readlink"): "what a handle stands for",
+    ("plugins.opening", "os.getxattr"): "what a handle stands for, by /proc/self/fd",
     ("session.cleanup", "os.path.exists"): "a mapping of ours, below /dev/mapper",
     ("session.cleanup", "open"): "the space of a snapshot of ours, below /dev/mapper",
     ("session.cleanup", "os.path.lexists"): "the ledger of a run, below /run/borg-lvm",
@@ -57,6 +131,7 @@ OURS = {
     ("linux.processes", "open"): "files of a process, in /proc",
     ("proof.frozen_tree", "os.open"): "one name in a directory that is held open; a link at its end is not followed",
     ("proof.frozen_tree", "os.readlink"): "what a descriptor stands for",
+    ("proof.frozen_tree", "os.scandir"): "a directory that is held open",
     ("proof.frozen_tree", "os.getxattr"): "what a descriptor stands for, by /proc/self/fd",
     ("linux.processes", "os.listdir"): "the open files of a process, in /proc",
     ("linux.processes", "os.stat"): "what a process has open, in /proc",
@@ -91,7 +166,9 @@ def _in_proc(node: ast.Call) -> bool:
 
 def source(module: str) -> str:
     assert borg_lvm.__file__
-    return (Path(borg_lvm.__file__).parent / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    top = Path(borg_lvm.__file__).parent
+    folder = top.parent if module.startswith("hooks.") else top
+    return (folder / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("module", FOREIGN)

@@ -61,6 +61,25 @@ def test_no_message_has_a_retired_word(folder: str) -> None:
     assert found == {}
 
 
+def names(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the names of what functions of a module have for themselves, with their lines: parameters and locals."""
+    for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.arg):
+                    yield node.lineno, node.arg
+                elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    yield node.lineno, node.id
+
+
+def test_a_name_says_what_it_is_and_not_that_somebody_was_told() -> None:
+    """It is a message, the lines of one, an answer, a problem. What `found`, `made` and `one` are is for readers."""
+    modules = [path for folder in ("borg_lvm", "hooks") for path in sorted((ROOT / folder).rglob("*.py"))]
+    assert {
+        f"{path.relative_to(ROOT)}:{line}" for path in modules for line, name in names(path) if name == "told"
+    } == set()
+
+
 PAGES = {
     "pages": ["*.md", "docs/*.md", ".github/**/*.md"],
     "schemas": ["borg_lvm/*.schema.json"],

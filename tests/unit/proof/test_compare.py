@@ -77,6 +77,7 @@ def test_an_access_control_list_is_the_same_in_both_forms() -> None:
     entries = [(1, 6, 0xFFFFFFFF), (2, 4, 1000), (4, 4, 0xFFFFFFFF), (0x10, 4, 0xFFFFFFFF), (0x20, 0, 0xFFFFFFFF)]
     packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *one) for one in entries)
     assert acl.from_xattr(packed) == ACL
+    assert acl.to_xattr(ACL) == packed
     assert acl.from_text("user::rw-\nuser:joe:r--:1000\ngroup::r--\nmask::r--\nother::---") == ACL
     assert acl.from_text("user::rw-,user:1000:r--,group::r--,mask::r--,other::---\n") == ACL
     borgs = "user::rw-\nuser:joe:r--\t#effective:1000\ngroup::r--\nmask::r--\nother::---"
@@ -91,3 +92,15 @@ def test_a_time_that_the_program_cannot_store_is_what_it_stores_instead() -> Non
     assert told(replace(ENTRY, mtime=10**18), replace(FROZEN, mtime=10**19), stores) == []
     assert told(replace(ENTRY, mtime=1), replace(FROZEN, mtime=-5), stores) != []
     assert told(replace(ENTRY, mtime=0), replace(FROZEN, mtime=-5)) != []
+
+
+@pytest.mark.parametrize("line", ["user:joe:r--", "owner@::r--"])
+def test_what_has_no_number_has_no_form_of_the_kernels(line: str) -> None:
+    with pytest.raises((ValueError, LookupError)):
+        acl.to_xattr(frozenset([line]))
+
+
+def test_what_xfs_shows_twice_is_compared_once() -> None:
+    shown_twice = {**FROZEN.xattrs, "trusted.SGI_ACL_FILE": b"3", "trusted.SGI_ACL_DEFAULT": b"4"}
+    assert told(replace(ENTRY, xattrs=shown_twice)) == []
+    assert told(ENTRY, replace(FROZEN, xattrs=shown_twice)) == []

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from borg_lvm.config.proof_settings import PlannedProof
-from borg_lvm.plugins.backup_command import Invocation
-from borg_lvm.plugins.read_back import Entry, ReadBack, Saved, Selection, Span, Stores
+from borg_lvm.plugins.backup_command import Invocation, Span
+from borg_lvm.plugins.read_back import Entry, ReadBack, Saved, Selection, Stores
 from borg_lvm.proof.frozen_tree import FrozenTree
 from borg_lvm.proof.programs import ViewPrograms
-from borg_lvm.proof.read_back import Comparison, Tally
+from borg_lvm.proof.read_back import Comparison
+from borg_lvm.proof.tally import Tally
 
 MOST = 32 << 10
 """Bytes that one comparison may take more than another: not one for each of the entries between."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +15,15 @@ import pytest
 
 from borg_lvm.config.proof_settings import Mode, PlannedProof
 from borg_lvm.linux.subprocesses import ProgramError
-from borg_lvm.plugins.backup_command import Invocation
-from borg_lvm.plugins.read_back import DamagedError, Entry, Programs, ReadBack, Saved, Selection, Span, Stores
+from borg_lvm.plugins.backup_command import Invocation, Span
+from borg_lvm.plugins.read_back import DamagedError, Entry, Programs, ReadBack, Saved, Selection, Stores
 from borg_lvm.proof.frozen_tree import FrozenTree
 from borg_lvm.proof.programs import TimeIsUpError, ViewPrograms
-from borg_lvm.proof.read_back import Comparison, Tally
+from borg_lvm.proof.read_back import Comparison
+from borg_lvm.proof.tally import Tally
 from borg_lvm.reporting import proof
 from borg_lvm.reporting.proof import Proof
+from borg_lvm_hooks.commands.parsers import tar_stream
 
 ALL = PlannedProof("all", 10, 1 << 20, 60, (), 1)
 
@@ -32,8 +36,10 @@ class Archive(Saved):
         self.held, self.wanted = list(entries), list(expected)
         self.files: dict[str, bytes] = {}
         self.error: Exception | None = None
+        self.dry_runs = 0
 
     def expected(self) -> Iterator[str]:
+        self.dry_runs += 1
         return iter(self.wanted)
 
     def entries(self) -> Iterator[Entry]:
@@ -208,7 +214,7 @@ def test_a_time_limit_does_not_hide_an_archive_that_could_not_be_read(tree: Path
 
 
 def test_no_archive_is_no_proof(tree: Path) -> None:
-    assert proven(tree).state == "not proven"
+    assert (proven(tree).state, proven(tree).why) == ("not proven", "no archive was found")
 
 
 def test_what_is_wanted_first_is_read_beside_the_sample(tree: Path) -> None:
@@ -246,6 +252,21 @@ def test_a_socket_that_the_program_does_not_store_is_not_missed(tree: Path, sock
     assert missed == (["gone", "socket"] if sockets else ["gone"])
 
 
+def test_a_socket_alone_costs_no_second_dry_run(tree: Path) -> None:
+    (tree / "folder" / "below").mkdir(parents=True)
+    archive = archived(tree)
+    archive.stores = Stores(sockets=False)
+    with ExitStack() as stack:
+        for folder in (tree, tree / "folder" / "below"):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).bind(str(folder / "socket"))
+            archive.wanted.append(str(folder / "socket"))
+    assert proven(tree, archive, mode="list").state == "proven"
+    assert archive.dry_runs == 1
+    missed = str(tree / "gone")
+    archive.wanted.append(missed)
+    assert [one.path for one in proven(tree, archive, mode="list").differences] == [missed]
+
+
 def test_a_source_that_is_a_link_is_read_live(tree: Path) -> None:
     link = tree / "link"
     link.symlink_to("b")
@@ -253,3 +274,125 @@ def test_a_source_that_is_a_link_is_read_live(tree: Path) -> None:
     frozen = FrozenTree([str(tree / "b")], [os.stat(tree).st_dev], [], {str(link): str(tree / "b")})
     result = compared(frozen, archive)
     assert (result.count, result.live) == (0, 1)
+
+
+def test_data_that_an_archive_has_by_another_name_is_read_back_there(tree: Path) -> None:
+    """A source may be given by a name with a symbolic link in it, an application names its data by the real path."""
+    (tree / "way").symlink_to(tree)
+    given = str(tree / "way" / "a")
+    frozen = FrozenTree([str(tree)], [os.stat(tree).st_dev], [], {given: str(tree / "a")})
+    info = os.lstat(tree / "a")
+    archive = Archive([Entry(given, "file", info.st_size)], [given])
+    archive.files = {given: b"first"}
+    for first in (str(tree / "a"), str(tree), given):
+        planned = PlannedProof("sample", 0, 1 << 20, 60, (first,), 1)
+        found = compared(frozen, archive, planned=planned)
+        assert (found.state, found.files, list(found.reasons())) == ("proven", 1, []), first
+
+
+class Dumped(Archive):
+    """An archive whose contents a program writes as a tar archive."""
+
+    def __init__(self, right: Archive, script: str) -> None:
+        super().__init__(right.held, right.wanted)
+        self.files, self.script = right.files, script
+
+    def contents(self, selection: Selection) -> Iterator[tuple[str, Iterator[bytes]]]:
+        programs = ViewPrograms(Invocation(("sh",), dict(os.environ), "/"), time.monotonic() + 60)
+        with tar_stream.judged(programs, ["sh", "-c", self.script], {}, re.compile("corrupt")) as stream:
+            for member in tar_stream.members(stream):
+                yield f"/{member.info.name}", member.pieces
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("then", "state"), [("exit 2", "not proven"), ("echo corrupt >&2; exit 2", "differs"), ("true", "differs")]
+)
+def test_what_breaks_off_because_its_program_failed_is_no_difference(tree: Path, then: str, state: str) -> None:
+    (tree / "b").write_bytes(b"x" * 50_000)
+    script = f"tar -cPf - {tree}/a {tree}/b {tree}/c | head -c 20000; {then}"
+    assert proven(tree, Dumped(archived(tree), script)).state == state
+
+
+class Unlisting(Archive):
+    """An archive of a program whose dry run names files and directories alone; it may leave `optional` out."""
+
+    def __init__(self, entries: Iterable[Entry], expected: Sequence[str], optional: str = "") -> None:
+        super().__init__(entries, expected)
+        self.stores = Stores(inodes=True, unlisted=frozenset({"link", "fifo"}))
+        self.optional = optional
+        self.more: dict[str, list[Entry]] = {}
+
+    def unlisted_name(self, path: str) -> str:
+        return "" if os.path.basename(path) == self.optional else path
+
+    def doubtful(self) -> Sequence[str]:
+        return sorted(self.more)
+
+    def details(self, folder: str) -> Iterator[Entry]:
+        return iter(self.more[folder])
+
+
+def unlisting(tree: Path, optional: str = "") -> Unlisting:
+    """Return an archive that is right of a tree with a link and a pipe in a directory."""
+    folder = tree / "folder"
+    folder.mkdir()
+    (folder / "link").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe")
+    os.mkfifo(tree / "live" / "pipe")
+    held = [Entry(str(folder), "directory"), Entry(f"{folder}/link", "link"), Entry(f"{folder}/pipe", "fifo")]
+    return Unlisting(held, [f"{folder}/", f"{tree}/live/"], optional)
+
+
+def test_what_a_dry_run_does_not_name_is_looked_for_in_its_directories(tree: Path) -> None:
+    archive = unlisting(tree)
+    assert proven(tree, archive).state == "proven"
+    del archive.held[1]
+    found = proven(tree, archive)
+    assert [(one.path, one.what) for one in found.differences] == [
+        (f"{tree}/folder/link", "is not in the archive, and the command had to save it")
+    ]
+
+
+def test_what_may_have_been_left_out_is_not_missed_and_not_too_much(tree: Path) -> None:
+    archive = unlisting(tree, "link")
+    assert proven(tree, archive).state == "proven"
+    del archive.held[1]
+    assert proven(tree, archive).state == "proven"
+    archive.held.append(Entry(f"{tree}/folder/other", "link"))
+    assert "was not in the frozen view" in proven(tree, archive).differences[0].what
+
+
+def test_details_are_compared_where_something_differs(tree: Path) -> None:
+    archive = unlisting(tree)
+    folder, link = f"{tree}/folder", f"{tree}/folder/link"
+    archive.more = {folder: [Entry(link, "link", target="nowhere"), Entry(f"{folder}/gone", "file")]}
+    found = proven(tree, archive)
+    assert (found.state, found.entries) == ("proven", 3)
+    archive.more = {
+        folder: [Entry(link, "link", target="elsewhere")],
+        f"{tree}/live": [Entry(f"{tree}/live/x", "link", target="elsewhere")],
+        f"{tree}/z": [Entry(f"{tree}/live/pipe", "link", target="elsewhere")],
+    }
+    found = proven(tree, archive)
+    assert [(one.path, one.what) for one in found.differences] == [
+        (link, "link target: the archive has 'elsewhere', the frozen view 'nowhere'")
+    ]
+    archive.more = {f"{folder}/{number}": [] for number in range(31)}
+    assert proven(tree, archive).unchecked == (
+        "not all directories in which something differs were looked into: too many",
+    )
+
+
+def test_an_inode_of_another_file_is_a_copy(tree: Path) -> None:
+    archive = unlisting(tree)
+    inode = os.lstat(tree / "a").st_ino
+    names = [Entry(str(tree / name), "file", inode=(0, inode)) for name in ("a", "z")]
+    archive.held += names
+    archive.wanted += [one.path for one in names]
+    assert proven(tree, archive, mode="list").state == "proven"
+    archive.held[-1] = replace(names[1], inode=(0, inode + 1))
+    found = proven(tree, archive, mode="list")
+    assert [(one.path, one.what) for one in found.differences] == [
+        (names[1].path, "the archive has a copy, the frozen view a hard link of another path")
+    ]

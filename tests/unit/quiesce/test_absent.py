@@ -50,7 +50,7 @@ class Server(Application):
 
 def managed(down_at: str, policy: OnFailure) -> ManagedApplication:
     entry = ApplicationEntry(plugin=Word("p", Place("x", 1)), name="db", on_failure=policy)
-    kind = ApplicationType(levels={"l": ""}, options=Options, make=lambda wish: Server(down_at))
+    kind = ApplicationType(levels={"l": ""}, options=Options, make=lambda settings: Server(down_at))
     return ManagedApplication(entry, kind, ApplicationSettings("db", "l", 5.0, Options()), Server(down_at))
 
 

@@ -33,7 +33,7 @@ class Options:
 
 @hookimpl
 def borg_lvm_application():
-    return ApplicationType(levels={"stop": "stops it"}, options=Options, make=lambda wish: wish)
+    return ApplicationType(levels={"stop": "stops it"}, options=Options, make=lambda settings: settings)
 
 @hookimpl
 def borg_lvm_discover():
@@ -82,8 +82,8 @@ def test_what_is_printed_loads_without_change_and_is_then_configured(folder: Pat
     settings = loaded(folder, text)
     made = managed_application.load(settings)
     assert [managed.name for managed in made] == ["one", "one-2", "busy"]
-    assert made[0].wish.options.folder == "/srv/a: b"
-    assert made[1].wish.options.words == ("- x", "y # z", "true", "5")
+    assert made[0].settings.options.folder == "/srv/a: b"
+    assert made[1].settings.options.words == ("- x", "y # z", "true", "5")
     assert "# one at /srv/a: b # c?- d" in text
     assert [one.configured for one in by_stranger("busy", settings)] == ["one", "one-2", "one"]
 
@@ -114,10 +114,10 @@ def test_a_plugin_that_fails_is_told_and_the_others_are_asked(
     assert [(one.plugin, one.found.options["folder"]) for one in found] == [("good", "/found")]
 
 
-class Coverer:
+class DataCoverage:
     """Judges as a run's plan does: what lies below /saved is saved."""
 
-    def cover(self, asked: ProbedApplication) -> PlannedApplication:
+    def planned(self, asked: ProbedApplication) -> PlannedApplication:
         kept = (
             Kept(one.path, one.what, "", "" if one.path.startswith("/saved") else "no") for one in asked.probe.paths
         )
@@ -133,13 +133,13 @@ def test_what_is_not_configured_is_judged_by_what_is_seen_and_never_asked(
         """[DiscoveredApplication("a", {"folder": "/a"}, data=("/saved/a", "/b")), DiscoveredApplication("b")]""",
     )
     module = folder / "stranger_fakes.py"
-    module.write_text(module.read_text().replace("make=lambda wish: wish", "make=lambda wish: 1 / 0"))
+    module.write_text(module.read_text().replace("make=lambda settings: settings", "make=lambda settings: 1 / 0"))
     stranger(folder, "slow", "__import__('time').sleep(600)")
     ours = [plugin for plugin in manager.installed() if plugin.name in ("fakes", "slow")]
     monkeypatch.setattr(manager, "installed", lambda: ours)
     monkeypatch.setattr(unconfigured, "PATIENCE", 1.0)
     begin = time.monotonic()
-    found = unconfigured.look(Settings(), cast("application_data.Coverer", Coverer()))
+    found = unconfigured.look(Settings(), cast("application_data.DataCoverage", DataCoverage()))
     assert time.monotonic() - begin < 10
     assert found[:2] == (Unnamed("a", saved=("/saved/a",), missing=("/b: no",)), Unnamed("b"))
     assert "'slow' took too long" in found[2].unknown

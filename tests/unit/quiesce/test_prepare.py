@@ -44,7 +44,7 @@ def managed(
     name: str, steps: Callable[[], Iterator[None] | None], timeout: float = 20.0, policy: OnFailure = "abort"
 ) -> ManagedApplication:
     entry = ApplicationEntry(plugin=Word("p", Place("x", 1)), name=name, prepare_timeout=timeout, on_failure=policy)
-    kind = ApplicationType(levels={"l": ""}, options=Options, make=lambda wish: Thing(steps))
+    kind = ApplicationType(levels={"l": ""}, options=Options, make=lambda settings: Thing(steps))
     return ManagedApplication(entry, kind, ApplicationSettings(name, "l", 5.0, Options()), Thing(steps))
 
 

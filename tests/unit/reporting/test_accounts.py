@@ -15,10 +15,12 @@ import pytest
 
 from borg_lvm.cli import past_runs
 from borg_lvm.errors import UsageError
-from borg_lvm.reporting import history_text, run_html, run_text
-from borg_lvm.state import history
+from borg_lvm.reporting import history_text, proof, run_text
+from borg_lvm.reporting.pages import run_html, svg
+from borg_lvm.reporting.proof import Proof
+from borg_lvm.state import drills, history
 from tests.unit.data import runs
-from tests.unit.reporting.test_certificate import places
+from tests.unit.data.schemas import places
 
 RUN = runs.ALL["success"]["run"]
 
@@ -28,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = tmp_path / "history"
     found.mkdir()
     monkeypatch.setattr(history, "FOLDER", str(found))
-    monkeypatch.setattr(past_runs, "FOLDER", str(found))
+    monkeypatch.setattr(drills, "FOLDER", str(tmp_path / "drills"))
     return found
 
 
@@ -133,6 +135,24 @@ class TestPage:
         assert "how the snapshot of vg0/home filled" in third
         assert "how the data of the thin pool vg1/pool filled" in pool
         assert "50 % used" in pool
+
+    def test_what_was_read_back_is_told_and_comes_after_the_command(self) -> None:
+        made = copy.deepcopy(runs.REAL)
+        made["proof"] = proof.as_data(Proof("all", "proven", 1, 81.0, ("/r::a",), 190))
+        made["phases"].insert(-1, {"name": "proof", "begin": 25.837, "seconds": 81.0})
+        made["phases"][-1]["begin"] += 81.0
+        text = run_html.page(made)
+        assert "190 entries and the content of 0 files (0 B) of /r::a are as frozen (81.0 s)" in text
+        whole, early = text.split("<svg")[1:4:2]
+        assert ">proof<" in whole
+        assert ">proof<" not in early
+
+    def test_no_two_moments_of_an_axis_are_the_same(self) -> None:
+        for end in (0.02, 7, 119, 130, 7199, 7200, 40_000):
+            moments = [svg.moment_of(end * number / 5, end) for number in range(6)]
+            assert len(set(moments)) == 6, moments
+        assert [svg.moment_of(one, 130) for one in (0, 26, 130)] == ["0:00 min", "0:26 min", "2:10 min"]
+        assert svg.moment_of(5400, 7200) == "1:30 h"
 
     @pytest.mark.parametrize("name", ["real", "vg/a", "a-group-with-a-long-name/and-a-volume-with-a-long-one"])
     def test_words_in_drawings_stay_on_the_paper_and_off_each_other(self, name: str) -> None:

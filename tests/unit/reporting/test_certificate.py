@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
@@ -18,10 +15,11 @@ from borg_lvm.planning.application_data import Kept, PlannedApplication
 from borg_lvm.plugins.backup_command import Reading
 from borg_lvm.reporting.outcome import ApplicationResult
 from tests.unit.data import runs
+from tests.unit.data.schemas import broken, objects
 
 assert borg_lvm.__file__
 SCHEMA = json.loads((Path(borg_lvm.__file__).parent / "certificate.schema.json").read_text())
-PAGE = (Path(__file__).parents[3] / "docs" / "certificate.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "certificate.md").read_text().partition("## The certificate of a drill")[0]
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 
@@ -32,16 +30,6 @@ def test_the_schema_is_valid() -> None:
 @pytest.mark.parametrize("kind", runs.ALL)
 def test_every_kind_of_run_validates(kind: str) -> None:
     VALIDATOR.validate(json.loads(json.dumps(runs.ALL[kind])))
-
-
-def objects(schema: dict[str, Any], name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """The schema and all objects in it, by their path."""
-    if "properties" in schema:
-        yield name, schema
-    for key, inner in schema.get("properties", {}).items():
-        yield from objects(inner, f"{name}.{key}".lstrip("."))
-    if isinstance(schema.get("items"), dict):
-        yield from objects(schema["items"], f"{name}[]")
 
 
 def test_every_key_is_explained_required_and_known() -> None:
@@ -60,32 +48,10 @@ def test_the_page_explains_every_key_as_the_schema_does() -> None:
     }
 
 
-def places(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """The place of each value in an object."""
-    if path:
-        yield path
-    entries = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    for key, inner in entries:
-        yield from places(inner, (*path, key))
-
-
 def test_the_schema_refuses_what_is_missing_unknown_or_of_another_kind() -> None:
     whole = json.loads(json.dumps(runs.ALL["success"]))
-    for path in places(whole):
-        for change in ("remove", "replace", "add"):
-            broken = copy.deepcopy(whole)
-            inner = broken
-            for key in path[:-1]:
-                inner = inner[key]
-            if change == "replace":
-                inner[path[-1]] = ["?", {}]
-            elif isinstance(inner, list):
-                continue
-            elif change == "remove":
-                del inner[path[-1]]
-            else:
-                inner["more"] = 1
-            assert not VALIDATOR.is_valid(broken), (path, change)
+    for path, change, one in broken(whole):
+        assert not VALIDATOR.is_valid(one), (path, change)
 
 
 RESULTS = {
@@ -178,6 +144,16 @@ def test_what_is_missing_of_an_application() -> None:
     made = runs.made(runs.outcome(plan=plan, applications=(ApplicationResult("db", "l", 0.0, "no answer", False),)))
     assert made["applications"][0]["not_saved"] == ["/mnt/x/t"]
     assert made["applications"][0]["consistency"] == "none"
+
+
+def test_where_the_data_of_an_application_was() -> None:
+    kept = (Kept("/home/db", "data", "vg0/home", real="/srv/db"), Kept("/mnt/x/t", "tablespace", "", "live"))
+    plan = replace(runs.plan(), applications=(PlannedApplication("db", "p", "l", "", "15.4", kept),))
+    (found,) = runs.made(runs.outcome(plan=plan, applications=(ApplicationResult("db", "l", 0.0, "", False),)))[
+        "applications"
+    ]
+    assert found["data"] == [{"path": "/home/db", "real": "/srv/db", "what": "data"}]
+    assert (found["plugin"], found["version"]) == ("p", "15.4")
 
 
 def test_how_long_each_volume_stood_still() -> None:

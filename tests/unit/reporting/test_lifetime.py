@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from borg_lvm.planning.usage_estimate import Once
+from borg_lvm.planning.space.usage_estimate import Once
 from borg_lvm.plugins.backup_command import Reading
 from borg_lvm.reporting.lifetime import lifetime
 

@@ -212,6 +212,15 @@ class TestLost:
         assert "though it was not full: its disk failed" in told[0]
         assert told[-1] == "look for its snapshot and its disk: lvs -a vg0, and dmesg"
 
+    def test_small_writes_fill_large_chunks(self) -> None:
+        course = FillHistory.begun(Sample(0, 0, 16 * MIB)).then(Sample(60, 12 * MIB, 16 * MIB))
+        story = SnapshotStatistics(course, rest=Rest(0.5, 16 << 10))
+        (copy, _) = two().copies
+        for chunk, words in ((4 << 10, "though it was not full"), (256 << 10, "it was full, with room for 16.0 MiB")):
+            found = verdict.distrust([verdict.Loss(replace(copy, chunk=chunk), self.LOST, story)], ())
+            assert found
+            assert words in found.reasons[0]
+
     @pytest.mark.parametrize(
         "problem", ["its device is gone (No such device or address)", "the kernel calls it '' (x)"]
     )

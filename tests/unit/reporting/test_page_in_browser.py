@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from borg_lvm.reporting import run_html
-from tests.unit.data import runs
+from borg_lvm.reporting.pages import drill_html, run_html
+from tests.unit.data import drilled, runs
 
 pytestmark = [pytest.mark.process, pytest.mark.needs("chromium")]
 BROWSER = ["chromium-headless-shell", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
@@ -45,6 +45,15 @@ def test_phases_windows_and_curves_are_seen(tmp_path: Path, kind: str, width: in
         less = re.sub(rf'(<(rect|polygon|polyline) class="{part}")', r'\1 display="none"', page)
         assert shown(tmp_path, less, width)[1] != whole, f"nothing of the kind {part!r} is seen"
     assert shown(tmp_path, page, width)[1] == whole
+
+
+@pytest.mark.parametrize("kind", ["good", "bad", "odd names"])
+def test_a_drill(tmp_path: Path, kind: str) -> None:
+    page = drill_html.page(drilled.ALL[kind])
+    complaints, whole = shown(tmp_path, page)
+    assert complaints == []
+    less = re.sub(r'(<rect class="command")', r'\1 display="none"', page)
+    assert shown(tmp_path, less)[1] != whole, "what one would wait for is not seen"
 
 
 def test_each_screen_has_drawings_of_its_own(tmp_path: Path) -> None:

@@ -32,13 +32,13 @@ def test_a_proof_is_a_success() -> None:
     assert outcome.judge() == 0
     assert list(outcome.warnings()) == []
     assert said(PROVEN) == (
-        "read back: 41,522 entries and the content of 200 files (3.0 GiB) of /r::a are as frozen in 61.0 s"
+        "read back: 41,522 entries and the content of 200 files (3.0 GiB) of /r::a are as frozen (61.0 s)"
     )
 
 
 def test_the_last_line_counts_what_the_mode_compares() -> None:
     names = Proof("list", "proven", 1, 2.0, ("/r::a",), 3)
-    assert said(names) == "read back: 3 entries of /r::a are as frozen in 2.0 s"
+    assert said(names) == "read back: 3 entries of /r::a are as frozen (2.0 s)"
     one = replace(PROVEN, state="differs", differences=(WRONG,), count=1, files=1, bytes=GIB)
     assert said(one).startswith("read back: 1 difference in 41,522 entries and the content of 1 file (1.0 GiB) of ")
 

@@ -6,16 +6,17 @@ from datetime import datetime
 
 import pytest
 
-from borg_lvm.plugins.backup_command import Invocation
+from borg_lvm.plugins import manager
+from borg_lvm.plugins.backup_command import Invocation, Marked, Span
 from borg_lvm.session import mark_tainted
-from borg_lvm.session.mark_tainted import Span
+from borg_lvm.session.mark_tainted import Loss
 
 BEGIN, LAST = 1_800_000_000.0, 1_800_000_100.9
 
 
 def told(sound_until: float, *argv: str, hooks: tuple[str, ...] = ()) -> tuple[str, ...]:
     invocation = Invocation(argv, {}, "/")
-    return mark_tainted.mark(hooks, invocation, "rename", Span(BEGIN, BEGIN + 200, sound_until)).lines
+    return mark_tainted.mark(hooks, invocation, "rename", Loss(Span(BEGIN, BEGIN + 200), sound_until)).lines
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,16 @@ def test_what_was_finished_before_the_loss_is_told_by_its_time(argv: tuple[str, 
     *first, last = told(LAST, *argv, hooks=hooks)
     assert last == f"except archives that were finished before {moment}: they are sound"
     assert "delete" in first[-1]
+
+
+@pytest.mark.parametrize(("all_judged", "more"), [(True, 0), (False, 1)])
+def test_of_what_a_plugin_has_judged_itself_nothing_more_is_said(
+    monkeypatch: pytest.MonkeyPatch, all_judged: bool, more: int
+) -> None:
+    """`borg has saved no archive in this run`, except …?"""
+    marked = Marked(("borg has saved no archive in this run",), all_judged=all_judged)
+    monkeypatch.setattr(manager, "taint", lambda *given: marked)
+    assert len(told(LAST, "borg", "create", "/r::a", "/srv")) == 1 + more
 
 
 def test_no_time_proves_anything_where_the_clock_was_set_or_a_path_was_live() -> None:

@@ -9,7 +9,7 @@ import signal
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from borg_lvm.config.sections import Notification
 from borg_lvm.errors import BorgLvmError, LockedError, SourceError
 from borg_lvm.log import Log
 from borg_lvm.reporting import prometheus
+from borg_lvm.reporting.drills import metrics
 from borg_lvm.reporting.prometheus import News
 from borg_lvm.session import notify
 from borg_lvm.session.recorder import RunResult
-from borg_lvm.state import history
-from tests.unit.data import runs
+from borg_lvm.state import directories, drills, history
+from tests.unit.data import drilled, runs
 
 
 def news(kind: str) -> News:
@@ -42,6 +43,14 @@ def samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
         assert family.documentation
         assert family.type == "gauge"
         found[family.name] = [(one.labels, one.value) for one in family.samples]
+    return found
+
+
+def written(path: Path) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """What a file has, each sample of which names that file."""
+    found = samples(path.read_text())
+    for labels, _ in (one for family in found.values() for one in family):
+        assert labels.pop("backup") == path.stem
     return found
 
 
@@ -88,6 +97,20 @@ class TestMetrics:
     def test_damage_in_the_old_file_is_forgotten(self, previous: str) -> None:
         assert prometheus.LAST_SAVED not in samples(prometheus.text(news("failure"), previous))
 
+    def test_each_file_has_a_label_of_its_own(self) -> None:
+        """Two files of the same samples are an error to node_exporter."""
+        plain = metrics.appended(prometheus.text(news("success"), ""), list(drilled.ALL.values()))
+        text = prometheus.labelled(plain, "first")
+        assert {
+            name: [({"backup": "first", **labels}, value) for labels, value in found]
+            for name, found in samples(plain).items()
+        } == samples(text)
+        assert prometheus.labelled(text, "first") == text
+        odd = 'a"b\\c} 1'
+        assert prometheus.labelled(prometheus.labelled(text, odd), "first") == text
+        assert samples(prometheus.labelled(text, odd))["borg_lvm_leftovers"] == [({"backup": odd}, 0)]
+        assert prometheus.last_saved(prometheus.labelled(text, odd)) == prometheus.last_saved(plain)
+
     def test_odd_names_stay_what_they_are(self) -> None:
         one = replace(news("failure"), program='a"b\\c\nd\udce9')
         ((labels, _),) = samples(prometheus.text(one, ""))["borg_lvm_run_status"]
@@ -121,7 +144,7 @@ class TestMetricsFile:
             os.umask(before)
         assert stat.S_IMODE(path.stat().st_mode) == 0o644
         assert os.listdir(tmp_path) == ["borg-lvm.prom"]
-        assert samples(path.read_text())["borg_lvm_run_status"] == [({"program": "borg"}, 2)]
+        assert written(path)["borg_lvm_run_status"] == [({"program": "borg"}, 2)]
         assert prometheus.LAST_SAVED in path.read_text()
 
     def test_another_path_does_not_forget_when_something_was_saved(
@@ -131,14 +154,14 @@ class TestMetricsFile:
         (tmp_path / "history").mkdir()
         (tmp_path / "history" / "x.json").write_text(json.dumps({"certificate": runs.ALL["success"]}))
         end(Settings(metrics=str(tmp_path / "new.prom")), runs.ALL["failure"])
-        found = samples((tmp_path / "new.prom").read_text())
+        found = written(tmp_path / "new.prom")
         assert found[prometheus.LAST_SAVED] == [({}, runs.BEGIN + 605)]
 
     def test_a_run_that_was_refused_is_told_too(self, tmp_path: Path) -> None:
         path = tmp_path / "x.prom"
         for error, status in ((SourceError("no"), 69), (LockedError("no"), 75), (ValueError("x"), 70)):
             end(Settings(metrics=str(path)), error=error)
-            assert samples(path.read_text())["borg_lvm_run_status"] == [({"program": "borg"}, status)]
+            assert written(path)["borg_lvm_run_status"] == [({"program": "borg"}, status)]
 
     def test_what_cannot_be_written_is_a_warning(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         end(Settings(metrics=str(tmp_path / "none" / "x.prom")), runs.ALL["success"])
@@ -160,6 +183,80 @@ class TestMetricsFile:
         assert (tmp_path / "other").read_text() == f"{prometheus.LAST_SAVED} 1\n"
         assert prometheus.LAST_SAVED not in (tmp_path / "x.prom").read_text()
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="giving directories away is root's")
+    @pytest.mark.parametrize("whose", [0, 65534])
+    def test_a_link_on_the_way_is_followed_if_it_is_roots(self, tmp_path: Path, whose: int) -> None:
+        """`/var/lib/prometheus` is its exporter's, who could lead root to any directory."""
+        for name in ("exporter", "away"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "exporter" / "metrics").symlink_to(tmp_path / "away")
+        os.chown(tmp_path / "exporter", whose, whose)
+        os.chown(tmp_path / "away", 65534, 65534)
+        end(Settings(metrics=str(tmp_path / "exporter" / "metrics" / "x.prom")), runs.ALL["success"])
+        assert os.listdir(tmp_path / "away") == ([] if whose else ["x.prom"])
+
+
+class TestMetricsOfDrills:
+    @pytest.fixture(autouse=True)
+    def _kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(directories, "ABOVE", (str(tmp_path),))
+        monkeypatch.setattr(drills, "FOLDER", str(tmp_path / "drills"))
+
+    def drill(self, path: Path, kind: str, error: BaseException | None = None) -> None:
+        """Have a drill end."""
+        made = drilled.ALL[kind]
+        with (
+            pytest.raises(type(error)) if error else nullcontext(),
+            notify.notifying(Settings(metrics=str(path)), notify.DRILL, Log(quiet=True), drill=True) as notice,
+        ):
+            if error:
+                raise error
+            drills.keep(made, Log(quiet=True))
+            notice.result = RunResult(made["status"], made)
+
+    def test_a_drill_leaves_those_of_the_run_and_a_run_those_of_the_drill(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.prom"
+        end(Settings(metrics=str(path)), runs.ALL["success"])
+        of_run = path.read_text()
+        self.drill(path, "good")
+        found = written(path)
+        good = [({"application": name}, drilled.BEGIN + 360) for name in ("cache", "shop")]
+        assert found[metrics.LAST_GOOD] == good
+        assert found["borg_lvm_drill_ready_seconds"] == [
+            ({"application": "cache"}, 2.5),
+            ({"application": "shop"}, 252.5),
+        ]
+        assert path.read_text().startswith(of_run)
+        end(Settings(metrics=str(path)), runs.ALL["failure"])
+        found = written(path)
+        assert found["borg_lvm_run_status"] == [({"program": "borg"}, 2)]
+        assert found[metrics.LAST_GOOD] == good
+
+    def test_one_that_is_bad_does_not_forget_when_it_was_good(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.prom"
+        self.drill(path, "good")
+        made = {**drilled.ALL["bad"], "drill": "20240108T040000-abcdef", "end": drilled.BEGIN + 86400}
+        drills.keep(made, Log(quiet=True))
+        self.drill(path, "good")
+        found = written(path)
+        assert found["borg_lvm_drill_good"] == [({"application": "cache"}, 1), ({"application": "shop"}, 0)]
+        assert found[metrics.LAST_GOOD][1] == ({"application": "shop"}, drilled.BEGIN + 360)
+        assert found["borg_lvm_drill_ready_seconds"] == [({"application": "cache"}, 2.5)]
+        assert path.read_text().count("# HELP borg_lvm_drill_good ") == 1
+
+    def test_one_that_was_refused_changes_nothing(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.prom"
+        end(Settings(metrics=str(path)), runs.ALL["success"])
+        before = path.read_text()
+        self.drill(path, "good", SourceError("no space"))
+        assert path.read_text() == before
+
+    def test_a_run_of_a_program_of_that_name_is_a_run(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.prom"
+        with notify.notifying(Settings(metrics=str(path)), "drill", Log(quiet=True)) as notice:
+            notice.result = RunResult(0, runs.ALL["success"])
+        assert written(path)["borg_lvm_run_status"] == [({"program": "borg"}, 0)]
+
 
 @pytest.mark.process
 class TestNotifications:
@@ -177,6 +274,7 @@ class TestNotifications:
         assert json.loads((tmp_path / "stdin").read_text()) == json.loads(json.dumps(made))
         assert (tmp_path / "env").read_text().splitlines() == [
             "BORG_LVM_ARCHIVE=monday",
+            "BORG_LVM_DRILL=",
             "BORG_LVM_HOST=server",
             "BORG_LVM_MESSAGE=",
             "BORG_LVM_PROGRAM=borg",
@@ -190,6 +288,26 @@ class TestNotifications:
         assert (tmp_path / "stdin").read_text() == "null\n"
         assert "BORG_LVM_MESSAGE=cannot freeze" in (tmp_path / "env").read_text()
         assert "BORG_LVM_STATUS=69" in (tmp_path / "env").read_text()
+
+    def test_a_name_with_a_line_break_adds_no_line(self, tmp_path: Path) -> None:
+        end(self.told(tmp_path), error=SourceError("/srv/a\nBcc: all@example.org\x1b[2J: cannot freeze"))
+        assert r"BORG_LVM_MESSAGE=/srv/a\nBcc: all@example.org\x1b[2J: cannot" in (tmp_path / "env").read_text()
+
+    def test_a_drill(self, tmp_path: Path) -> None:
+        made = drilled.ALL["bad"]
+        with notify.notifying(self.told(tmp_path), notify.DRILL, Log(quiet=True), drill=True) as notice:
+            notice.result = RunResult(made["status"], made)
+        assert json.loads((tmp_path / "stdin").read_text()) == json.loads(json.dumps(made))
+        assert (tmp_path / "env").read_text().splitlines() == [
+            "BORG_LVM_ARCHIVE=nightly-2024-01-07",
+            f"BORG_LVM_DRILL={drilled.DRILL}",
+            "BORG_LVM_HOST=server",
+            "BORG_LVM_MESSAGE=the archive is wrong",
+            "BORG_LVM_PROGRAM=drill",
+            "BORG_LVM_RESULT=failure",
+            "BORG_LVM_RUN=20240107T020000-123456",
+            "BORG_LVM_STATUS=74",
+        ]
 
     def test_only_the_results_that_are_asked_for(self, tmp_path: Path) -> None:
         settings = self.settings(tmp_path, f"echo $BORG_LVM_RESULT >>{tmp_path}/told", "tainted", "failure")

@@ -12,9 +12,11 @@ import pytest
 from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.log import Log
 from borg_lvm.planning.growth_policy import FillHistory, Sample, SnapshotStatistics
-from borg_lvm.planning.usage_estimate import Once
+from borg_lvm.planning.space.usage_estimate import Once
+from borg_lvm.plugins.backup_command import Span
 from borg_lvm.reporting.outcome import Outcome
 from borg_lvm.state import history
+from borg_lvm.state.kept import Record
 from tests.unit.data.machine import MIB, Machine
 
 GOOD = {
@@ -37,7 +39,7 @@ def outcome(run_id: str = "1", status: int | None = 0, used: int = 5 * MIB, bad:
     machine = Machine()
     plan = replace(machine.plan(machine.resolve("/etc")), run_id=run_id)
     story = SnapshotStatistics(FillHistory.begun(Sample(0, used, 16 * MIB)), written=9 * MIB)
-    return Outcome(plan, (), status, 60.5, (Fill(used, 16 * MIB, bad),), stories=(story,), begin=1.0)
+    return Outcome(plan, (), status, 60.5, (Fill(used, 16 * MIB, bad),), stories=(story,), ran=Span(1.0, 61.5))
 
 
 def keep(*outcomes: Outcome) -> None:
@@ -62,6 +64,20 @@ def test_what_is_kept_is_read_again_oldest_first(folder: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
+def test_the_chunk_and_the_requests_are_kept() -> None:
+    one = outcome()
+    (copy,) = one.plan.copies
+    plan = replace(one.plan, copies=(replace(copy, chunk=64 << 10),))
+    keep(replace(one, plan=plan, stories=(replace(one.stories[0], count=77),)))
+    (runs,) = history.read().volumes.values()
+    assert [(once.chunk, once.count) for once in runs] == [(64 << 10, 77)]
+
+
+def test_one_of_an_older_borg_lvm_had_lvms_chunks(folder: Path) -> None:
+    (once,) = known(folder).volumes["u"]
+    assert (once.chunk, once.count) == (4 << 10, 0)
+
+
 def test_what_came_after_the_last_look_counts() -> None:
     keep(replace(outcome(used=MIB), fills=(Fill(12 * MIB, 16 * MIB),)))
     (runs,) = history.read().volumes.values()
@@ -82,7 +98,7 @@ def test_any_number_of_failed_runs_pushes_out_no_other(folder: Path) -> None:
 
 def test_the_certificates_of_all_runs_oldest_first() -> None:
     keep(outcome("b"), outcome("a", None), outcome("c"))
-    assert history.records() == [history.Record(name, CERTIFICATE) for name in "abc"]
+    assert history.records() == [Record(name, CERTIFICATE) for name in "abc"]
 
 
 @pytest.mark.parametrize(
@@ -151,6 +167,8 @@ def test_a_damaged_one_is_set_aside_and_the_others_count(
         {"volumes": [GOOD["volumes"][0] | {"used": -1}]},  # type: ignore[index]
         {"volumes": [GOOD["volumes"][0] | {"used": 1.5}]},  # type: ignore[index]
         {"volumes": [GOOD["volumes"][0] | {"space": 1 << 70}]},  # type: ignore[index]
+        {"volumes": [GOOD["volumes"][0] | {"chunk": 5000}]},  # type: ignore[index]
+        {"volumes": [GOOD["volumes"][0] | {"writes": -1}]},  # type: ignore[index]
     ],
 )
 def test_nonsense_is_damage(folder: Path, changed: dict[str, object]) -> None:

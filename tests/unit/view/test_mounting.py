@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from borg_lvm.machine.mounts import Mount
-from borg_lvm.planning.plan import Laid
+from borg_lvm.planning.plan import ViewMount
 from borg_lvm.view.mounting import Step, misplaced
 
 DEVICES = (0xFD05, 0xFD06)  # 253:5, 253:6
@@ -15,12 +15,12 @@ def mount(path: str, device: str = "253:5", root: str = "/app/site") -> Mount:
     return Mount(99, 1, device, root, path, "ro", "ext4", "/dev/x", "ro")
 
 
-def cover(path: str, copy: int = 0, inside: str = "/app/site", *, device: bool = False) -> Step:
-    return Step("cover", "staged", path, Laid(path, copy, inside, path, device=device))
+def frozen_path(path: str, copy: int = 0, inside: str = "/app/site", *, device: bool = False) -> Step:
+    return Step("snapshot", "staged", path, ViewMount(path, copy, inside, path, device=device))
 
 
-SITE = cover("/srv/app/site")
-LIVE = Step("hole", "/srv/app/site/cache", "/srv/app/site/cache")
+SITE = frozen_path("/srv/app/site")
+LIVE = Step("live", "/srv/app/site/cache", "/srv/app/site/cache")
 RIGHT = mount("/srv/app/site")
 CACHE = mount("/srv/app/site/cache", "8:1", "/cache")
 
@@ -29,9 +29,9 @@ def test_what_is_right() -> None:
     assert list(misplaced([RIGHT], [SITE], "", DEVICES)) == []
     assert list(misplaced([RIGHT, CACHE, mount("/srv/app/site/cache/x", "8:2", "/")], [SITE, LIVE], "", DEVICES)) == []
     assert list(misplaced([mount("/base/srv/app/site")], [SITE], "/base", DEVICES)) == []
-    assert list(misplaced([mount("/", root="/")], [cover("/", inside="/")], "", DEVICES)) == []
-    assert list(misplaced([mount("/base", root="/")], [cover("/", inside="/")], "/base", DEVICES)) == []
-    raw = cover("/dev/dm-7", device=True)
+    assert list(misplaced([mount("/", root="/")], [frozen_path("/", inside="/")], "", DEVICES)) == []
+    assert list(misplaced([mount("/base", root="/")], [frozen_path("/", inside="/")], "/base", DEVICES)) == []
+    raw = frozen_path("/dev/dm-7", device=True)
     assert list(misplaced([mount("/dev/dm-7", "0:5", "/dm-9")], [raw], "", DEVICES)) == []
 
 

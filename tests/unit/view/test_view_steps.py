@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from borg_lvm.machine.mounts import above, join, relative
 from borg_lvm.planning.plan import Plan
-from borg_lvm.planning.view_layout import PSEUDO, ROOT_HOLES
+from borg_lvm.planning.view_layout import PSEUDO, ROOT_LIVE
 from borg_lvm.view.mounting import Step, steps
 from tests.unit.data.machine import Machine, Namespace, folders, needed
 
@@ -40,7 +40,7 @@ class View:
 
     def shows(self, path: str) -> tuple[str, ...]:
         step = self.binds[self.reached(path)]
-        if step and step.kind == "cover":
+        if step and step.kind == "snapshot":
             number, _, inside = step.source.removeprefix(f"{STAGING}/").partition("/")
             origin = self.plan.copies[int(number)].origin.full_name
             return "frozen", origin, join("/" + inside, relative(path, step.target))
@@ -101,7 +101,7 @@ def test_every_path_shows_what_is_promised(
     assume(all(machine.namespace.of(path).fstype != "proc" for path in frozen))
     assume(frozen)
     view = built(machine.plan(resolved), machine)
-    alive = [*declared, *live, *(path for path, _ in ROOT_HOLES if "/" in frozen and path not in frozen)]
+    alive = [*declared, *live, *(path for path, _ in ROOT_LIVE if "/" in frozen and path not in frozen)]
     looked_at = {*sources, *declared, *live, *(path for path, _, _ in mounts)}
     for path in looked_at | {join(place, "x") for place in looked_at}:
         assert view.shows(path) == promised(path, frozen, alive, machine, one), path
@@ -133,11 +133,11 @@ def test_where_a_cover_is_taken_from(inside: str) -> None:
     machine = Machine()
     machine.mount("/srv", "vg0/srv", root=inside)
     (step,) = steps(machine.plan(machine.resolve("/srv")), STAGING)
-    assert (step.kind, step.source, step.target) == ("cover", STAGING + "/0" + inside.rstrip("/"), "/srv")
+    assert (step.kind, step.source, step.target) == ("snapshot", STAGING + "/0" + inside.rstrip("/"), "/srv")
 
 
 def test_a_hole_is_bound_from_its_own_live_path() -> None:
     machine = Machine()
     plan = machine.plan(machine.resolve("/srv", declared=folders("/srv/cache")))
     assert [step.target for step in steps(plan, STAGING)] == ["/srv", "/srv/cache"]
-    assert steps(plan, STAGING)[1] == Step("hole", "/srv/cache", "/srv/cache")
+    assert steps(plan, STAGING)[1] == Step("live", "/srv/cache", "/srv/cache")

@@ -48,8 +48,8 @@ def resume(dead: Dead, log: Log) -> None:
 
 def programs(dead: Dead) -> list[processes.Process]:
     """Return the programs of LVM's that a dead run has left at work."""
-    told = {(step["pid"], step["start"]) for step in dead.entry.named("program")} if dead.entry else set()
-    known = processes.find(lambda pid: (pid, processes.start_time(pid)) in told)
+    recorded = {(step["pid"], step["start"]) for step in dead.entry.named("program")} if dead.entry else set()
+    known = processes.find(lambda pid: (pid, processes.start_time(pid)) in recorded)
     others = processes.searched(lambda pid: _works_for(pid, dead.run_id), _may_be_program)
     return list(dict.fromkeys([*known, *others]))
 

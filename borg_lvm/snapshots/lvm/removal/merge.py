@@ -15,7 +15,7 @@ from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import device_mapper, subprocesses
 from borg_lvm.machine.lvm import Volume, dm_name
 from borg_lvm.snapshots.lvm import group_lock
-from borg_lvm.state import directories, ledger
+from borg_lvm.state import directories
 
 
 def told(volume: Volume) -> str:
@@ -33,11 +33,11 @@ def stop(volume: Volume, timeout: float) -> None:
     """Have LVM forget that a snapshot is to be merged. Raises: SnapshotError, ProgramError when that cannot be done."""
     if device_mapper.is_merging(dm_name(volume.vg, volume.origin)):
         raise SnapshotError(f"{volume.full_name} is being merged into {volume.vg}/{volume.origin} already")
-    path = os.path.join(ledger.STATE, f".{volume.vg}.metadata")
+    path = os.path.join(directories.STATE, f".{volume.vg}.metadata")
     try:
         with (
             group_lock.locked([volume.vg], _directory(timeout), timeout),
-            directories.directory(ledger.STATE, make=True),
+            directories.directory(directories.STATE, make=True),
         ):
             _write_anew(volume, path, timeout)
     except OSError as error:

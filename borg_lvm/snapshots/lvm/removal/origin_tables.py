@@ -46,14 +46,14 @@ def put_right(uuids: Collection[str] | None, log: Log, timeout: float) -> tuple[
     except BorgLvmError as error:
         leftovers.append(f"cannot tell whether the volumes are as LVM knows them: {error.message}")
         return False, leftovers
-    found = wrong(listed)
-    for volume in found:
+    disagreeing = wrong(listed)
+    for volume in disagreeing:
         why = _refreshed(volume, timeout)
         if why:
             leftovers.harms(told(volume, why))
         else:
             log.warning(f"{volume.full_name} was on a table that LVM knew nothing of: it was refreshed")
-    return bool(found), leftovers
+    return bool(disagreeing), leftovers
 
 
 def _refreshed(volume: Volume, timeout: float) -> str:

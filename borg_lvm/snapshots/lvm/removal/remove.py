@@ -88,10 +88,10 @@ def released(run: RunContext, *, keep: bool) -> Iterator[Leftovers]:
         else:
             with suppress(BorgLvmError):  # a full /run must not stop a release
                 run.ledger.write("window")  # lvremove suspends the origins: `clean` sees to them if we die here
-            with run.watchdog.standing_by(timeout, GRACE) as told:
+            with run.watchdog.standing_by(timeout, GRACE) as messages:
                 leftovers.add(_remove_all(run, complete=complete))
                 leftovers.extend(_not_resumed(plan, log, timeout))
-            for text in told:
+            for text in messages:
                 log.warning(f"while the snapshots were removed: {text}")
             if not complete:
                 remove_half_made(copy.origin.dm_uuid for copy in plan.copies)
@@ -134,11 +134,11 @@ def _origins(plan: Plan) -> str:
 
 def _devices(plan: Plan) -> list[int]:
     """Return the device numbers of the copies and of the snapshots below them, as far as these are there."""
-    found = []
+    devices = []
     for name in {name for copy in plan.copies for name in (copy.device, copy.volume_device)}:
         with suppress(OSError):
-            found.append(safe_open.own_device_number(name))
-    return found
+            devices.append(safe_open.own_device_number(name))
+    return devices
 
 
 def remove_changed(run_id: str, known: Known, log: Log, timeout: float, *, kept: bool = False) -> Leftovers:
@@ -205,9 +205,9 @@ def _put_right(run: RunContext) -> Leftovers:
     uuids = {copy.origin.dm_uuid for copy in run.plan.copies}
     if not origin_tables.suspicious(uuids):
         return Leftovers()
-    with run.watchdog.standing_by(run.timeout, GRACE) as told:
+    with run.watchdog.standing_by(run.timeout, GRACE) as messages:
         _, leftovers = origin_tables.put_right(uuids, run.log, run.timeout)
-    for text in told:
+    for text in messages:
         run.log.warning(f"while the origins were put right: {text}")
     return leftovers
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +23,15 @@ there, other, told, *moments = sys.argv[1:]
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 libc = ctypes.CDLL(None, use_errno=True)
 
-def devices(fact):
-    found = []
-    for name in os.listdir("/sys/block"):
-        try:
-            found.append(open("/sys/block/%s/dm/%s" % (name, fact)).read().strip())
-        except OSError:
-            pass
-    return found
+old, opened = set(os.listdir("/proc")), {}
 
 def processes(file, fits):
-    for name in os.listdir("/proc"):
+    # Only those that are younger than we: a look must not take the processor of those that it waits for.
+    names = os.listdir("/proc")
+    old.intersection_update(names)
+    for name in names:
         try:
-            if name.isdigit() and name != str(os.getpid()) and fits(open("/proc/%s/%s" % (name, file), "rb").read()):
+            if name.isdigit() and name not in old and fits(open("/proc/%s/%s" % (name, file), "rb").read()):
                 return True
         except OSError:
             pass
@@ -45,13 +41,28 @@ def making():
     # All that LVM does before the instant is done by a shell.
     return processes("comm", lambda text: text.strip() == b"lvm")
 
+def devices():
+    # A name, a size, and whether it is suspended, for each; their files are opened once.
+    found = []
+    for device in os.listdir("/sys/block"):
+        try:
+            if device.startswith("dm-") and device not in opened:
+                files = ["/sys/block/%s/%s" % (device, fact) for fact in ("dm/name", "size", "dm/suspended")]
+                opened[device] = [os.open(file, os.O_RDONLY) for file in files]
+            if device in opened:
+                found.append([os.pread(file, 200, 0).strip() for file in opened[device]])
+        except OSError:
+            for file in opened.pop(device, ()):  # it has gone
+                os.close(file)
+    return found
+
 def taken():
     # A snapshot is as large as its space until it works: then as large as its origin.
-    sizes = dict(zip(devices("name"), devices("../size")))
-    return any("borg_lvm" in name and sizes.get(name + "-cow", size) != size for name, size in sizes.items())
+    sizes = {name: size for name, size, _ in devices() if b"borg_lvm" in name}
+    return any(sizes.get(name + b"-cow", size) != size for name, size in sizes.items())
 
 def resumed():
-    return taken() and "1" not in devices("suspended")
+    return taken() and b"1" not in [suspended for _, _, suspended in devices()]
 
 seen = {
     "taken": taken,
@@ -102,20 +113,11 @@ def moment(what: str, number: int) -> str:
 
 
 @contextmanager
-def attacking(attack: Attack, told: Path) -> Iterator[None]:
-    """Have an unprivileged process attack during the block; afterwards both names are as they were before.
-
-    `told` is a file that it may write; one beside it, `….begun`, tells it that the command runs. It goes before the
-    run, as it would on a second processor. It must have come to its exchanges.
-    """
-    for path in (told, told.with_name(f"{told.name}.begun")):
-        path.unlink(missing_ok=True)
+def working(argv: Sequence[str], told: Path, env: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Have a program at work during the block, from when it has written `ready` to a file that it may write."""
     told.touch()
     told.chmod(0o666)
-    before = os.lstat(attack.there).st_ino
-    words = [attack.there, attack.other, told, *attack.moments]
-    ahead = ["/usr/bin/nice", "-n", "-15", "/usr/bin/python3", "-c", PROGRAM]
-    with subprocess.Popen([*ahead, *map(str, words)]) as process:
+    with subprocess.Popen(argv, env=env) as process:
         try:
             while "ready" not in told.read_text():
                 assert process.poll() is None
@@ -124,8 +126,26 @@ def attacking(attack: Attack, told: Path) -> Iterator[None]:
         finally:
             process.kill()
             process.wait()
-            if os.lstat(attack.there).st_ino != before:
-                exchange(attack.there, attack.other)
+
+
+@contextmanager
+def attacking(attack: Attack, told: Path) -> Iterator[None]:
+    """Have an unprivileged process attack during the block; afterwards both names are as they were before.
+
+    `told` is a file that it may write; one beside it, `….begun`, tells it that the command runs. It goes before the
+    run, as it would on a second processor. It must have come to its exchanges.
+    """
+    for path in (told, told.with_name(f"{told.name}.begun")):
+        path.unlink(missing_ok=True)
+    before = os.lstat(attack.there).st_ino
+    words = [attack.there, attack.other, told, *attack.moments]
+    ahead = ["/usr/bin/nice", "-n", "-15", "/usr/bin/python3", "-c", PROGRAM]
+    try:
+        with working([*ahead, *map(str, words)], told):
+            yield
+    finally:
+        if os.lstat(attack.there).st_ino != before:
+            exchange(attack.there, attack.other)
     assert "exchanged" in told.read_text(), "the attacker never came to it"
 
 

@@ -103,9 +103,12 @@ def keep_lock() -> None:
 def enter(path: str, word: str) -> int:
     """Open a file by the root directory of our own processes, until that is another one than the live one."""
     live = os.stat(path).st_dev
+    old = set(os.listdir("/proc"))  # to look at these again and again would take the processor of those to come
     while True:
-        for name in os.listdir("/proc"):
-            if not name.isdigit() or int(name) == os.getpid():
+        names = os.listdir("/proc")
+        old.intersection_update(names)
+        for name in names:
+            if not name.isdigit() or name in old:
                 continue
             try:
                 with open(f"/proc/{name}/cmdline", "rb") as file:
@@ -117,6 +120,7 @@ def enter(path: str, word: str) -> int:
             if os.fstat(fd).st_dev != live:
                 return fd
             os.close(fd)
+        time.sleep(0.005)
 
 
 def many(mounts: int, processes: int) -> None:

@@ -38,6 +38,16 @@ case " $* " in {dry}) ;; {saving}) {then} ;; esac
 """
 
 
+LIVE = """\
+#!/bin/sh
+case " $* " in {dry}) exec {program} "$@" ;; {saving}) ;; *) exec {program} "$@" ;; esac
+sleep 1
+kill -STOP {writer}
+nsenter --mount=/proc/{writer}/ns/mnt {program} "$@"
+status=$?
+kill -CONT {writer}
+exit $status
+"""
 HANGING = """\
 #!/bin/sh
 case " $* " in {dry}) : >{started}; exec sleep 600 ;; esac
@@ -52,11 +62,13 @@ class Program:
     name: str
     saving: str
     dry: str = "*--dry-run*"
+    at: str = ""
+    """Where it is, if it is not the first one in PATH."""
 
     @property
     def real(self) -> str:
         """Return where it is."""
-        found = shutil.which(self.name, path=environment()["PATH"])
+        found = shutil.which(self.at or self.name, path=environment()["PATH"])
         assert found
         return found
 
@@ -68,6 +80,10 @@ class Program:
     def hanging(self, folder: Path) -> Path:
         """Return a program of that name whose dry run does not end; the file `started` tells that it has begun."""
         return self._written(folder, HANGING, {"started": shlex.quote(str(folder / "started"))})
+
+    def of_live_files(self, folder: Path, writer: int) -> Path:
+        """Return a program of that name that reads live files, a while after the instant; `writer` is stopped then."""
+        return self._written(folder, LIVE, {"writer": str(writer)})
 
     def afterwards(self, folder: Path, then: str) -> Path:
         """Return a program of that name that does something else when it has saved."""
@@ -141,5 +157,19 @@ def flipped(repository: Path) -> str:
         "        path.chmod(0o600)\n"
         "        data[at + 1000] ^= 1\n"
         "        path.write_bytes(data)\n"
+    )
+    return f"/usr/bin/python3 -c {shlex.quote(code)}"
+
+
+def flipped_middle(repository: Path) -> str:
+    """Return Python for a shell that flips one bit in the largest file of a repository, which has that of `large`."""
+    code = (
+        "import pathlib\n"
+        f"files = [path for path in pathlib.Path({str(repository)!r}).rglob('*') if path.is_file()]\n"
+        "path = max(files, key=lambda one: one.stat().st_size)\n"
+        "data = bytearray(path.read_bytes())\n"
+        "data[len(data) // 2] ^= 1\n"
+        "path.chmod(0o600)\n"
+        "path.write_bytes(data)\n"
     )
     return f"/usr/bin/python3 -c {shlex.quote(code)}"

@@ -19,6 +19,7 @@ PATIENCE = 600.0  # seconds; an overloaded machine is not what is tested here
 SCRIPT = """\
 #!/bin/sh
 {before}
+case "$*" in {only}) ;; *) exec {program} "$@" ;; esac
 : >{folder}/started
 while [ ! -e {folder}/open ]; do sleep 0.1; done
 exec {program} "$@"
@@ -32,14 +33,15 @@ class NeverStartedError(AssertionError):
 class Gate:
     """Stands in for a program, under its name; the folder must lie on no volume that is frozen."""
 
-    def __init__(self, folder: Path, name: str, before: str = "") -> None:
+    def __init__(self, folder: Path, name: str, before: str = "", only: str = "*") -> None:
+        """Make it. Calls whose words do not match the shell's pattern `only` pass by it."""
         self.folder = folder
         folder.mkdir()
         self.program = folder / name
         real = shutil.which(name, path=environment()["PATH"])
         assert real is not None, f"{name} is not installed"
         quoted = shlex.quote(str(folder))
-        self.program.write_text(SCRIPT.format(before=before, folder=quoted, program=shlex.quote(real)))
+        self.program.write_text(SCRIPT.format(before=before, folder=quoted, program=shlex.quote(real), only=only))
         self.program.chmod(0o755)
 
     @contextmanager

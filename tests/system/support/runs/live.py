@@ -64,8 +64,8 @@ def wait_for(look: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
             return found
         now = time.monotonic()
         assert now < end, f"waited {seconds:g} s in vain for {what}"
-        # A look may start a program: half of a guest's only processor is left to what is waited for.
-        time.sleep(min(max(now - began, 0.005), 0.1))
+        # A look may start a program: most of a guest's only processor is left to what is waited for.
+        time.sleep(min(max(4 * (now - began), 0.02), 0.2))
 
 
 def listens(path: Path) -> bool:
@@ -156,7 +156,11 @@ class Programs:
 
     def delay(self, program: str, seconds: float) -> None:
         """Have a program wait before it does its work."""
-        self._write(program, f"sleep {seconds:g}")
+        self.first(program, f"sleep {seconds:g}")
+
+    def first(self, program: str, line: str) -> None:
+        """Have a line of the shell done before a program does its work; if it fails, so does the program."""
+        self._write(program, f"{line} </dev/null >/dev/null || exit")
 
     def fail(self, program: str, status: int = 5) -> None:
         """Have a program fail without doing anything."""

@@ -78,7 +78,7 @@ class Cluster:
         self, program: str, *words: str | Path, status: int | None = 0, over: Mapping[Path, Path] | None = None
     ) -> Said:
         """Run one of PostgreSQL's programs; `status` is what it must end with (None: anything), `over` as `running`."""
-        argv = [*_laid(over or {}), *self.argv(program, *words)]
+        argv = [*_bound(over or {}), *self.argv(program, *words)]
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd="/")
         said = Said(done.returncode, done.stdout, done.stderr)
         assert status is None or said.status == status, said
@@ -115,7 +115,7 @@ class Cluster:
         """
         given = {"listen_addresses": "", "unix_socket_directories": str(self.sockets), **settings}
         options = [word for name, value in given.items() for word in ("-c", f"{name}={value}")]
-        argv = [*_laid(over or {}), *self.argv("postgres", "-D", self.data, *options)]
+        argv = [*_bound(over or {}), *self.argv("postgres", "-D", self.data, *options)]
         with self.log.open("ab") as log:
             server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
         try:
@@ -190,7 +190,7 @@ def owned(folder: Path) -> None:
     shutil.chown(folder, USER, USER)
 
 
-def _laid(over: Mapping[Path, Path]) -> Sequence[str | Path]:
+def _bound(over: Mapping[Path, Path]) -> Sequence[str | Path]:
     """Return what has to stand before a command that is to see these folders; the process id stays the same."""
     if not over:
         return []

@@ -37,6 +37,17 @@ def mixed(rig: Rig) -> list[Volume]:
     ]
 
 
+def stateful(rig: Rig) -> list[Volume]:
+    """Return volumes whose targets have a state of their own, and a plain one."""
+    here, there = rig.group(disks=2), rig.group(disks=2)
+    return [
+        rig.volume("cached", kind="cachevol", fs="ext4", at=rig.path("cached"), group=here),
+        rig.volume("slow", kind="writecache", fs="ext4", at=rig.path("slow"), group=there),
+        rig.volume("twice", kind="mirror", fs="ext4", at=rig.path("twice"), group=here),
+        rig.volume("plain", fs="xfs", at=rig.path("plain"), group=there),
+    ]
+
+
 def order(count: int, turn: int) -> list[int]:
     """Return the order of a turn: another one first each time, and in every second round all backwards.
 

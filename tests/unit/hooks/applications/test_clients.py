@@ -13,8 +13,8 @@ import pytest
 from borg_lvm.errors import QuiesceError
 from borg_lvm.linux.subprocesses import Account
 from borg_lvm.plugins import client_process
-from borg_lvm_hooks.applications import clients
-from borg_lvm_hooks.applications.clients import Client
+from borg_lvm_hooks.applications.clients import client as clients
+from borg_lvm_hooks.applications.clients.client import Client
 
 PSQL = Client("psql-of-nobody", ("--quiet",), "postgresql", "json", "a-package")
 

@@ -87,7 +87,7 @@ def test_a_table_with_names_of_strangers(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         "builtins.open", lambda path, *a, **k: real(table if path == "/proc/net/unix" else path, *a, **k)
     )
-    assert running._unix() == {"17": f"{tmp_path}/good", "18": f"{tmp_path}/x"}
+    assert running.unix_sockets() == {"17": f"{tmp_path}/good", "18": f"{tmp_path}/x"}
 
 
 def test_only_a_socket_of_its_own_is_told(tmp_path: Path) -> None:

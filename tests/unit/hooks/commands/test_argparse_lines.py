@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from borg_lvm_hooks.commands.parsers import argparse_lines, options
@@ -45,11 +45,14 @@ def parser() -> argparse.ArgumentParser:
 def by_argparse(args: Sequence[str]) -> argparse.Namespace | None:
     with contextlib.redirect_stderr(io.StringIO()):
         try:
-            return parser().parse_intermixed_args(list(args)) if "--" not in args else parser().parse_args(list(args))
+            taken = parser().parse_intermixed_args(list(args)) if "--" not in args else parser().parse_args(list(args))
         except SystemExit:
             return None
+    # Python 3.13.0 takes one word, "-v y", for -v and the word "- y"; the others refuse it, and parse_args there too.
+    return taken if set(taken.words) <= set(args) else None
 
 
+@example(["-v y"])
 @given(st.lists(st.sampled_from((*WORDS, *STRANGE)), max_size=7).filter(lambda args: args.count("--") < 2))
 def test_what_argparse_takes_is_read_in_the_same_way(args: list[str]) -> None:
     real = by_argparse(args)

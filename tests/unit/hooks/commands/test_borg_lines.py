@@ -11,6 +11,7 @@ from borg_lvm.linux import subprocesses
 from borg_lvm.plugins.backup_command import Invocation, Reading
 from borg_lvm_hooks.commands.borg import option_tables, version
 from borg_lvm_hooks.commands.borg import plugin as borg
+from borg_lvm_hooks.commands.borg import reading as borg_reading
 from tests.fuzz import borg as fuzz
 
 
@@ -132,11 +133,11 @@ def test_names_that_are_none_are_told(path: str) -> None:
 
 
 def test_options_that_others_add_are_read_for_all_releases() -> None:
-    assert borg.extra_options("--sparse --exclude-nodump").unknown == ()
-    assert borg.extra_options("--one").has("--one-file-system")
-    assert borg.extra_options("--nonsense").unknown == ("--nonsense",)
+    assert borg_reading.extra_options("--sparse --exclude-nodump").unknown == ()
+    assert borg_reading.extra_options("--one").has("--one-file-system")
+    assert borg_reading.extra_options("--nonsense").unknown == ("--nonsense",)
     with pytest.raises(ValueError, match="quotation"):
-        borg.extra_options("--comment 'a")
+        borg_reading.extra_options("--comment 'a")
 
 
 def test_releases_are_read_as_borg_prints_them() -> None:

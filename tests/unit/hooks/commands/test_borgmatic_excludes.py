@@ -87,7 +87,7 @@ def test_what_one_of_several_reads_is_frozen(tmp_path: Path) -> None:
     argv = ("borgmatic", "-c", str(folder), "create")
     reading = borgmatic.borg_lvm_read_command(Invocation(argv, {"HOME": "/root"}, "/"))
     assert reading
-    assert reading.excluded == (Excluded("/mnt", "exclude_patterns /mnt", source="/"),)
+    assert reading.excluded == (Excluded("/mnt", "exclude_patterns /mnt", sources=frozenset({"/"})),)
     own = "repositories: [{path: /srv/r, exclude_patterns: [/mnt]}, {path: /srv/q}]\nsource_directories: [/]\n"
     assert read(tmp_path, own).excluded == ()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.linux.subprocesses import ProgramError
-from borg_lvm.plugins.backup_command import NOTHING, Invocation, Marked, OnTainted, Tainted
+from borg_lvm.plugins.backup_command import NOTHING, Invocation, Marked, OnTainted, Span, Tainted
 from borg_lvm_hooks.commands.borgmatic import plugin as borgmatic
 from borg_lvm_hooks.commands.borgmatic.taint import CONSENT, DEFAULT_FORMAT, ENVIRONMENT
 from tests.unit.hooks.commands.test_taint import BEGIN, END, HOST, archive, in_utc
@@ -42,8 +42,10 @@ class Repositories:
         self.changes.append(list(argv))
         return ""
 
-    def told(self, tmp_path: Path, *texts: str, words: Sequence[str] = ("create",), wish: OnTainted = "rename") -> str:
-        answer = self.marked(tmp_path, *texts, words=words, wish=wish)
+    def told(
+        self, tmp_path: Path, *texts: str, words: Sequence[str] = ("create",), action: OnTainted = "rename"
+    ) -> str:
+        answer = self.marked(tmp_path, *texts, words=words, action=action)
         assert not answer.sound
         return "\n".join(answer.lines)
 
@@ -52,13 +54,13 @@ class Repositories:
         tmp_path: Path,
         *texts: str,
         words: Sequence[str] = ("create",),
-        wish: OnTainted = "rename",
+        action: OnTainted = "rename",
         sound_until: float = 0.0,
     ) -> Marked:
         for number, text in enumerate(texts):
             (tmp_path / f"{number}.yaml").write_text(SOURCES + text)
         invocation = Invocation(("borgmatic", "-c", str(tmp_path), *words), {"HOME": "/root"}, "/work")
-        tainted = Tainted(BEGIN, END, wish, self.run, sound_until)
+        tainted = Tainted(Span(BEGIN, END), action, self.run, sound_until)
         answer: Marked | None = borgmatic.borg_lvm_taint(invocation, tainted)
         assert answer is not None
         return answer
@@ -105,10 +107,10 @@ def test_each_repository_has_its_archive_marked(tmp_path: Path) -> None:
     ],
 )
 def test_another_archive_is_not_touched(tmp_path: Path, other: dict[str, object]) -> None:
-    wishes: tuple[OnTainted, ...] = ("rename", "delete", "keep")
-    for wish in wishes:
+    actions: tuple[OnTainted, ...] = ("rename", "delete", "keep")
+    for action in actions:
         asked = Repositories(one=[other])
-        told = asked.told(tmp_path, "repositories: [{path: /one}]\n", wish=wish)
+        told = asked.told(tmp_path, "repositories: [{path: /one}]\n", action=action)
         assert told == "/one: borg has saved no archive in this run"
         assert asked.changes == []
 
@@ -116,10 +118,12 @@ def test_another_archive_is_not_touched(tmp_path: Path, other: dict[str, object]
 def test_of_more_than_the_configuration_makes_none_is_touched(tmp_path: Path) -> None:
     text = "repositories: [{path: /one}]\n"
     asked = Repositories(one=[saved("a"), saved("b")])
-    assert "which of the archives a, b this run has made: none was touched" in asked.told(tmp_path, text, wish="delete")
+    assert "which of the archives a, b this run has made: none was touched" in asked.told(
+        tmp_path, text, action="delete"
+    )
     assert asked.changes == []
     # Two files that say the same make two archives.
-    assert len(asked.told(tmp_path, text, text, wish="delete").splitlines()) == 2
+    assert len(asked.told(tmp_path, text, text, action="delete").splitlines()) == 2
     assert [argv[-1] for argv in asked.changes] == ["/one::a", "/one::b"]
 
 
@@ -169,7 +173,9 @@ def test_what_cannot_be_told_is_not_guessed(tmp_path: Path) -> None:
         assert "cannot tell which archives" in asked.told(tmp_path, text, words=words)
     assert asked.told(tmp_path, text, words=("create", "--dry-run")) == ""
     assert asked.changes == []
-    assert borgmatic.borg_lvm_taint(Invocation(("borg",), {}, "/"), Tainted(BEGIN, END, "rename", asked.run)) is None
+    assert (
+        borgmatic.borg_lvm_taint(Invocation(("borg",), {}, "/"), Tainted(Span(BEGIN, END), "rename", asked.run)) is None
+    )
 
 
 def test_it_is_sound_if_each_repository_has_an_archive_that_was_finished_in_time(tmp_path: Path) -> None:

@@ -96,6 +96,22 @@ def test_what_is_not_certain_is_frozen(line: str) -> None:
     assert not left_out(read(line.split(), cwd="/"), HIT)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["borg", "create", "/r::a"], ["restic", "backup"], ["rsync", "-a"], ["tar", "-cf", "/a.tar"]],
+    ids=lambda words: words[0],
+)
+def test_many_sources_with_many_excludes_are_not_each_with_each(words: list[str]) -> None:
+    """A million pairs took more than a minute."""
+    sources = [f"/srv/{number}" for number in range(50)]
+    anchor = "" if words[0] == "rsync" else "/srv"
+    excluded = [f"--exclude={anchor}/{number}/cache" for number in range(50)]
+    reading = read([*words, *excluded, *sources, *(["/to"] if words[0] == "rsync" else [])])
+    assert len(reading.excluded) == len(excluded)
+    assert left_out(reading, "/srv/7/cache/a")
+    assert not left_out(reading, "/srv/7/other")
+
+
 def test_the_folder_itself_is_read_where_only_its_content_is_excluded() -> None:
     assert not left_out(read("restic backup / -e /mnt/*".split()), "/mnt")
     assert left_out(read("restic backup / -e /mnt/*".split()), "/mnt/usb")

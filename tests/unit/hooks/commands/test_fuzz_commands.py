@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 
 import pytest
 
-from tests.fuzz import parsers
+from tests.fuzz import judging, parsers
 
 pytestmark = pytest.mark.process
 CASES = 20_000 if "BORG_LVM_RUNS" in os.environ else 100
@@ -27,3 +28,17 @@ def test_we_read_what_the_program_reads(name: str) -> None:
 
 def test_broken_input_ends_in_our_own_errors() -> None:
     assert parsers.run(100_000 if "BORG_LVM_RUNS" in os.environ else 400, SEED).faults == ()
+
+
+def test_who_has_no_end_has_printed_nothing_and_keeps_no_other_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "PATIENCE", 0.5)
+    lines = [["echo", "a b"], ["sh", "-c", "sleep 5; echo late"], ["sh", "-c", "echo wrong >&2; exit 3"]]
+    env = {"PATH": os.environ["PATH"]}
+    assert judging.call_all(lines, str(tmp_path), env) == [("a b\n", ""), ("", ""), ("", "wrong\n")]
+
+
+def test_what_a_program_leaves_behind_is_waited_for(tmp_path: Path) -> None:
+    left = ["sh", "-c", "(sleep 0.5; echo late) & echo early"]
+    assert judging.call_all([left], str(tmp_path), {"PATH": os.environ["PATH"]}) == [("early\nlate\n", "")]

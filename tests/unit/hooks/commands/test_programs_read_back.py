@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import re
+import shutil
+import socket
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,30 +18,14 @@ import pytest
 
 from borg_lvm.linux.subprocesses import ProgramError
 from borg_lvm.plugins import manager
-from borg_lvm.plugins.backup_command import NOTHING, Invocation
-from borg_lvm.plugins.read_back import DamagedError, ReadBack, Saved, Selection, Span
+from borg_lvm.plugins.backup_command import NOTHING, Invocation, Span
+from borg_lvm.plugins.read_back import DamagedError, ReadBack, Saved, Selection
 from borg_lvm_hooks.commands.borg import read_back as borg
+from borg_lvm_hooks.commands.borg import version
 from borg_lvm_hooks.commands.parsers import tar_stream
+from tests.unit.data.recorded import Recorded
 
 HOOKS = ("borg", "borgmatic", "restic", "rsync", "tar")
-
-
-class Recorded:
-    """Programs that say what is written down for a word of theirs, and remember how they were called."""
-
-    def __init__(self, said: Mapping[str, bytes]) -> None:
-        self.said, self.argv = said, list[Sequence[str]]()
-
-    def output(self, argv: Sequence[str], *, env: Mapping[str, str] = NOTHING) -> str:
-        with self.reading(argv) as stream:
-            return stream.read().decode()
-
-    @contextmanager
-    def reading(
-        self, argv: Sequence[str], *, env: Mapping[str, str] = NOTHING, errors: bool = False
-    ) -> Iterator[BinaryIO]:
-        self.argv.append(argv)
-        yield io.BytesIO(next(said for word, said in self.said.items() if word in argv))
 
 
 def asked(*argv: str, cwd: str = "/work") -> ReadBack:
@@ -57,6 +46,11 @@ def asked(*argv: str, cwd: str = "/work") -> ReadBack:
         (("borg", "create", "--read-special", "/r::a", "/dev/vg/lv"), "--read-special"),
         (("borg", "create", "::a", "/srv"), "names no REPOSITORY::ARCHIVE"),
         (("borg", "create", "/r::a", "/srv", "/run/borgmatic-12345678/./borgmatic"), "without `..` and `/./`"),
+        (("borg", "create", "/r::a", "/view/./srv", "/other/./srv"), "the same directory before"),
+        (("borg", "create", "/r::a", "/view/./."), "the same directory before"),
+        (("borg", "create", "/r::a", "/./srv"), "the same directory before"),
+        (("borg", "create", "/r::a", "./view/./srv"), "the same directory before"),
+        (("/nowhere/borg", "create", "/r::a", "/view/./srv"), "does not say whether it takes off"),
         (("borg", "list", "/r"), "reads no source paths"),
         (("tar", "-cf", "-", "/srv"), "standard output"),
         (("tar", "-cf", "host:/a.tar", "/srv"), "another machine"),
@@ -154,6 +148,21 @@ DUMP = b"""{
         "path": "srv/null",
         "rdev": 259,
         "uid": 0
+    },
+    {
+        "chunks": [
+            [
+                "\\u007ffb28",
+                100000,
+                100003
+            ]
+        ],
+        "gid": 0,
+        "mode": 33188,
+        "mtime": 5,
+        "part": 1,
+        "path": "srv/large.borg_part_1",
+        "uid": 0
     }
     ]
 }
@@ -200,12 +209,39 @@ def test_borgs_items_are_read_as_they_are() -> None:
     ]
 
 
+@pytest.mark.parametrize(("strips", "stored"), [(True, "srv/a"), (False, "view/srv/a")])
+def test_borg_takes_off_what_stands_before_a_slash_and_a_dot(
+    monkeypatch: pytest.MonkeyPatch, strips: bool, stored: str
+) -> None:
+    monkeypatch.setattr(version, "strips_prefixes", lambda invocation: strips)
+    dump = DUMP.replace(b'"srv/', f'"{stored.removesuffix("a")}'.encode())
+    programs = Recorded({"dump-archive": dump, "--dry-run": LISTED, "export-tar": tarred(member(stored, 3))})
+    found = archive(programs, "create", "/r::a", "/view/./srv", "/view/./etc/./x")
+    assert next(iter(found.entries())).path == "/view/srv/sub"
+    assert [path for path, _ in found.contents(Selection(paths=frozenset(["/view/srv/a"])))] == ["/view/srv/a"]
+    assert programs.argv[-1][-1] == f"pf:{stored}"
+
+
 def test_borgs_archive_of_another_command_line_is_not_ours() -> None:
     programs = Recorded({})
     archive(programs, "create", "/r::a", "/srv")
     other = manager.read_back(HOOKS, Invocation(("borg", "create", "/r::a", "/srv", "/etc"), {"HOME": "/"}, "/work"))
     assert other
     assert other.archives(programs, Span(1, 10)) == []
+
+
+def test_of_borgs_archives_none_is_ours_for_sure_if_the_clock_was_put_back_to_the_time_of_an_earlier_one() -> None:
+    def found(*seconds: int) -> Sequence[str]:
+        made = [{"name": f"a{second}", "start": f"1970-01-01T00:00:{second:02}.000000"} for second in seconds]
+        facts = {"end": "1970-01-01T00:00:59.000000", "hostname": socket.gethostname(), "command_line": list(words)}
+        infos = {f"/r::{one['name']}": json.dumps({"archives": [{**one, **facts}]}).encode() for one in made}
+        programs = Recorded({"list": json.dumps({"archives": made}).encode(), **infos})
+        return [one.name for one in asked(*words).archives(programs, Span(30, 40, ((10, 20),)))]
+
+    words = "borg", "create", "/r::{now}", "/srv"
+    assert (found(15), found(25, 35), found(31, 35)) == (["/r::a15"], ["/r::a35"], ["/r::a31", "/r::a35"])
+    with pytest.raises(LookupError, match="a15, a35 may all be this run's: the clock was put back"):
+        found(15, 35)
 
 
 def tarred(*members: tarfile.TarInfo, form: int = tarfile.PAX_FORMAT) -> bytes:
@@ -315,6 +351,22 @@ def test_each_name_in_a_tar_archive_has_its_place(
     assert [entry.path for entry in found.entries()] == [path]
 
 
+def test_an_archive_of_tars_that_is_exchanged_is_not_waited_for(tmp_path: Path) -> None:
+    """As whoever may write its directory can: a pipe would be waited for, and a device begin to do something."""
+    found, programs = made(tmp_path, tarred(member("srv/a", 1)), "/srv")
+    assert [entry.path for entry in found.entries()] == ["/srv/a"]
+    assert re.fullmatch("/proc/[0-9]+/fd/[0-9]+", programs.argv[-1][-1])
+    (tmp_path / "a.tar").unlink()
+    os.mkfifo(tmp_path / "a.tar")
+    with pytest.raises(DamagedError, match="the archive cannot be opened: it is no plain file"):
+        list(found.entries())
+    answer = asked("tar", "-cf", str(tmp_path / "a.tar"), "/srv")
+    assert answer.restored
+    for which in (Span(0, 1), str(tmp_path / "a.tar"), str(tmp_path / "none")):
+        with pytest.raises(LookupError, match="there is no archive"):
+            answer.restored(programs, which)
+
+
 def test_what_tars_options_override_is_not_compared(tmp_path: Path) -> None:
     found, _ = made(tmp_path, tarred(member("srv/a", 1)), "--owner=0", "--mtime=2020-01-01", "/srv")
     (entry,) = found.entries()
@@ -342,3 +394,35 @@ def test_rsyncs_copy_is_read_by_the_names_of_its_dry_run(tmp_path: Path) -> None
         *("rsync", "--dry-run", "--out-format=borg-lvm:%n", "--archive", "--", str(source)),
         f"{target}/.borg-lvm-nowhere/",
     ]
+
+
+def test_what_is_swapped_for_a_link_while_rsyncs_copy_is_read_is_not_followed(tmp_path: Path) -> None:
+    """As the owner of a copied directory may: the link leads to the source, which has all that is looked for."""
+    source, target = tmp_path / "srv", tmp_path / "copy"
+    for place in (source / "d", target / "srv" / "d"):
+        place.mkdir(parents=True)
+        (place / "a").write_bytes(b"abc")
+    programs = Recorded({"--dry-run": b"borg-lvm:srv/d/\nborg-lvm:srv/d/a\n"})
+    (found,) = asked("rsync", "-a", str(source), str(target)).archives(programs, Span(0, 1))
+
+    def swap() -> None:
+        (target / "srv" / "d").rename(target / "srv" / "away")
+        (target / "srv" / "d").symlink_to(source / "d")
+
+    entries = found.entries()
+    assert next(entries).type == "directory"
+    swap()
+    assert list(entries) == []
+    assert list(found.contents(Selection(everything=True))) == []
+    shutil.rmtree(target)
+    with pytest.raises(DamagedError, match="the destination cannot be opened: No such file"):
+        list(found.entries())
+
+
+@pytest.mark.parametrize(
+    ("words", "step"), [((), 10**9), (("--modify-window=1",), 2 * 10**9), (("-@-1",), 1), (("-@x",), 10**9)]
+)
+def test_rsyncs_times_are_as_exact_as_it_compares_them(tmp_path: Path, words: Sequence[str], step: int) -> None:
+    answer = asked("rsync", "-a", *words, "/srv/", f"{tmp_path}/")
+    (found,) = answer.archives(Recorded({}), Span(0, 1))
+    assert found.stores.mtime_step == step

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from borg_lvm.plugins.backup_command import Invocation, Reading
 from borg_lvm_hooks.commands.parsers import go_paths, options
 from borg_lvm_hooks.commands.restic import plugin as restic
+from borg_lvm_hooks.commands.restic import reading as restic_reading
 
 
 def read(*args: str, cwd: str = "/work", **env: str) -> Reading:
@@ -176,7 +177,9 @@ TELLING = ("files-from", "stdin", "one-file-system", "help", "repo", "cache")
 
 
 def harmless() -> st.SearchStrategy[list[str]]:
-    known = [option for option in restic.BACKUP_TABLE.options if not any(word in option.name for word in TELLING)]
+    known = [
+        option for option in restic_reading.BACKUP_TABLE.options if not any(word in option.name for word in TELLING)
+    ]
 
     def spell(option: options.Option) -> list[str]:
         return [option.name, "1"] if option.takes is options.Takes.VALUE else [option.name]
@@ -237,12 +240,12 @@ def test_the_tables_are_those_of_the_installed_restic() -> None:
     found = [match.groups() for match in map(FLAG.match, said.splitlines()) if match]
     assert len(found) > 40
     for short, name, value in found:
-        option = restic.BACKUP_TABLE.by_name.get(name)
+        option = restic_reading.BACKUP_TABLE.by_name.get(name)
         assert option is not None, f"restic backup has a new option {name}"
         if name not in SWITCHES_WITH_A_WORD:
             assert (option.takes is options.Takes.VALUE) == (value is not None), name
         if short:
-            assert restic.BACKUP_TABLE.by_name[short] is option
+            assert restic_reading.BACKUP_TABLE.by_name[short] is option
 
 
 @pytest.mark.process

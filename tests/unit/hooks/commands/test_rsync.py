@@ -16,6 +16,7 @@ from borg_lvm.plugins.backup_command import Invocation, Reading
 from borg_lvm_hooks.commands.parsers import options
 from borg_lvm_hooks.commands.rsync import option_table
 from borg_lvm_hooks.commands.rsync import plugin as rsync
+from borg_lvm_hooks.commands.rsync import reading as rsync_reading
 
 
 def read(*args: str, cwd: str = "/work", **env: str) -> Reading:
@@ -148,8 +149,8 @@ def test_abbreviations_and_values_of_flags_are_unknown() -> None:
 
 
 TELLING = {
-    *rsync.NOT_A_BACKUP,
-    *rsync.FOLLOWS_LINKS,
+    *rsync_reading.NOT_A_BACKUP,
+    *rsync_reading.FOLLOWS_LINKS,
     *("--remove-source-files", "--remove-sent-files", "--one-file-system", "--files-from"),
 }
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import pytest
 
-from borg_lvm.plugins.backup_command import NOTHING, Invocation, Marked, OnTainted, Tainted
+from borg_lvm.plugins.backup_command import NOTHING, Invocation, Marked, OnTainted, Span, Tainted
 from borg_lvm_hooks.commands.borg import plugin as borg
 from borg_lvm_hooks.commands.restic import plugin as restic
 
 BEGIN = 1_790_000_000.0
 END = BEGIN + 600
+RAN = Span(BEGIN, END)
 HOST = socket.gethostname()
 BORG = ("borg", "--lock-wait", "9", "create", "--stats", "/repo::{hostname}-1", "/srv")
 RESTIC = ("restic", "-r", "/repo", "backup", "--host", "there", "/srv/", "/etc")
@@ -48,11 +50,15 @@ class Repository:
     def __init__(self, *held: dict[str, object]) -> None:
         self.held = held
         self.changes: list[list[str]] = []
+        self.asked: list[str] = []
+        self.tells = True
 
     def run(self, argv: Sequence[str], *, env: Mapping[str, str] = NOTHING) -> str:
         assert argv[0] != "borg" or env["TZ"] == "UTC"
+        self.asked.append(argv[1])
         if "list" in argv:
-            return json.dumps({"archives": self.held})
+            known = ("name", "start", *re.findall(r"{(\w+)}", argv[argv.index("--format") + 1]) * self.tells)
+            return json.dumps({"archives": [{key: one[key] for key in known} for one in self.held]})
         if "info" in argv:
             return json.dumps({"archives": [one for one in self.held if argv[-1] == f"/repo::{one['name']}"]})
         if "snapshots" in argv:
@@ -60,15 +66,17 @@ class Repository:
         self.changes.append(list(argv))
         return ""
 
-    def told(self, argv: Sequence[str], wish: OnTainted = "rename") -> list[str]:
-        answer = self.marked(argv, wish)
+    def told(self, argv: Sequence[str], action: OnTainted = "rename") -> list[str]:
+        answer = self.marked(argv, action)
         assert not answer.sound
         return list(answer.lines)
 
-    def marked(self, argv: Sequence[str], wish: OnTainted = "rename", sound_until: float = 0.0) -> Marked:
+    def marked(
+        self, argv: Sequence[str], action: OnTainted = "rename", sound_until: float = 0.0, *only: str, ran: Span = RAN
+    ) -> Marked:
         plugin = borg if argv[0] == "borg" else restic
         invocation = Invocation(tuple(argv), {"HOME": "/root"}, "/")
-        answer: Marked | None = plugin.borg_lvm_taint(invocation, Tainted(BEGIN, END, wish, self.run, sound_until))
+        answer: Marked | None = plugin.borg_lvm_taint(invocation, Tainted(ran, action, self.run, sound_until, only))
         assert answer is not None
         return answer
 
@@ -78,6 +86,19 @@ def test_borgs_archive_gets_a_name_that_no_pattern_of_the_host_matches() -> None
     told = repository.told(BORG)
     assert told == ["borg's archive h-1 is now called borg-lvm-tainted-h-1: delete it"]
     assert repository.changes == [["borg", "rename", "--lock-wait=9", "/repo::h-1", "borg-lvm-tainted-h-1"]]
+
+
+def test_borg_info_is_asked_only_for_what_the_list_does_not_tell() -> None:
+    """It reads all metadata of an archive. Borg before 1.1.18 lists no command line, and none lists all bytes."""
+    repository = Repository(archive("h-1"))
+    repository.told(BORG, "keep")
+    assert repository.asked == ["list"]
+    repository.tells = False
+    repository.told(BORG, "keep")
+    assert repository.asked == ["list", "list", "info"]
+    other = Repository(archive("h-1", command=(*BORG, "/srv/?x")))
+    other.told((*BORG, "/srv/?x"), "keep")
+    assert other.asked == ["list", "info"]
 
 
 def test_borgs_archive_is_deleted_or_only_named() -> None:
@@ -100,9 +121,9 @@ def test_borgs_archive_is_deleted_or_only_named() -> None:
 )
 def test_an_archive_of_another_run_is_not_touched(other: dict[str, object]) -> None:
     repository = Repository(other)
-    wishes: tuple[OnTainted, ...] = ("rename", "delete", "keep")
-    for wish in wishes:
-        assert repository.told(BORG, wish) == ["borg has saved no archive in this run"]
+    actions: tuple[OnTainted, ...] = ("rename", "delete", "keep")
+    for action in actions:
+        assert repository.told(BORG, action) == ["borg has saved no archive in this run"]
     assert repository.changes == []
 
 
@@ -145,7 +166,7 @@ def test_a_dry_run_has_saved_nothing() -> None:
 def test_borgs_archive_that_was_finished_in_time_is_left_alone() -> None:
     repository = Repository(archive("h-1", end=BEGIN + 100))
     assert repository.marked(BORG, "delete", BEGIN + 102) == Marked(
-        ("borg's archive h-1 was finished before that: it is sound",), sound=True
+        ("borg's archive h-1 was finished before that: it is sound",), sound=True, all_judged=True
     )
     assert repository.changes == []
     assert not repository.marked(BORG, "keep", BEGIN + 100.5).sound  # borg may have cut its time to a second
@@ -163,7 +184,33 @@ def test_restics_snapshot_that_was_finished_in_time_is_left_alone() -> None:
     assert not Repository(snapshot("bb")).marked(RESTIC, "keep", END).sound
 
 
+AHEAD, BACK = (Span(BEGIN, BEGIN + 60, ((BEGIN + 60 + by, END + by),)) for by in (86400, -3600))
+"""The clock was set after a minute."""
+
+
+def test_what_was_begun_when_the_clock_had_been_put_forward_is_this_runs() -> None:
+    borgs, restics = Repository(archive("a", BEGIN + 86500)), Repository(snapshot("bb", BEGIN + 86500))
+    assert borgs.marked(BORG, ran=AHEAD).lines == ("borg's archive a is now called borg-lvm-tainted-a: delete it",)
+    assert restics.marked(RESTIC, "delete", ran=AHEAD).lines == ("restic's snapshot bb has been forgotten",)
+    for held, argv in ((archive("a", BEGIN + 3600), BORG), (snapshot("bb", BEGIN + 3600), RESTIC)):
+        assert "has saved no" in Repository(held).marked(argv, ran=AHEAD).lines[0]
+
+
+def test_what_may_be_of_an_earlier_run_because_the_clock_was_put_back_is_named_and_not_touched() -> None:
+    borgs, restics = Repository(archive("a", BEGIN - 3500)), Repository(snapshot("bb", BEGIN - 3500))
+    doubt = "is invalid, unless it is of an earlier run: the clock was put back to its time while the command ran"
+    assert borgs.marked(BORG, "delete", ran=BACK).lines == (f"borg's archive a {doubt}",)
+    assert restics.marked(RESTIC, "delete", ran=BACK).lines == (f"restic's snapshot bb {doubt}",)
+    assert borgs.changes == restics.changes == []
+
+
+def test_what_was_read_back_and_differs_is_marked_wherever_the_clock_was() -> None:
+    borgs, restics = Repository(archive("a", BEGIN - 3500)), Repository(snapshot("bb", BEGIN - 3500))
+    assert "is now called" in borgs.marked(BORG, "rename", 0.0, "/repo::a", ran=BACK).lines[0]
+    assert "has now the tag" in restics.marked(RESTIC, "rename", 0.0, "snapshot bbbbbbbb", ran=BACK).lines[0]
+
+
 def test_another_program_is_not_mine() -> None:
     for plugin in (borg, restic):
         invocation = Invocation(("tar", "-cf", "/x", "/y"), {}, "/")
-        assert plugin.borg_lvm_taint(invocation, Tainted(BEGIN, END, "rename", Repository().run)) is None
+        assert plugin.borg_lvm_taint(invocation, Tainted(Span(BEGIN, END), "rename", Repository().run)) is None

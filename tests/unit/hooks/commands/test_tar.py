@@ -19,6 +19,7 @@ from borg_lvm_hooks.commands.parsers import options
 from borg_lvm_hooks.commands.tar import names as tar_names
 from borg_lvm_hooks.commands.tar import option_table
 from borg_lvm_hooks.commands.tar import plugin as tar
+from borg_lvm_hooks.commands.tar import reading as tar_reading
 
 
 def read(*args: str, cwd: str = "/work", **env: str) -> Reading:
@@ -174,8 +175,8 @@ def test_no_names() -> None:
 
 
 TELLING = {
-    *tar.MODES,
-    *tar.PRINTS,
+    *tar_reading.MODES,
+    *tar_reading.PRINTS,
     *tar_names.QUOTING,
     *("--directory", "--files-from", "--add-file", "--dereference", "--remove-files", "--file", "--one-file-system"),
     *("--listed-incremental", "--index-file", "--volno-file"),

@@ -1,0 +1,72 @@
+"""The words of single verbs: `begin` and `end`, but for those that a run has as well, and `drill`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from borg_lvm.cli import values
+
+DRILL = "restore applications from an archive, start them in a sandbox, judge and remove them"
+LONGEST = 6 * 3600.0
+"""Seconds that a drill may take, if nothing else is said."""
+
+
+def fill_begin(begin: argparse.ArgumentParser) -> None:
+    """Add the options of `begin`."""
+    begin.add_argument("name", metavar="NAME", help="the name of the view: letters, digits, - and _")
+    begin.add_argument(
+        "--limit",
+        type=values.limit,
+        metavar="SECONDS",
+        help="remove the view if `end` has not come by then (default: a day)",
+    )
+    begin.add_argument(
+        "--print",
+        choices=("folder", "paths", "kopia"),
+        help="print the directory of the view, its source paths, or the variable that Kopia reads",
+    )
+
+
+def fill_end(end: argparse.ArgumentParser) -> None:
+    """Add the options of `end`."""
+    end.usage = "%(prog)s [options] NAME [--status N] [--prove MODE] [-- COMMAND …]"
+    end.add_argument("name", metavar="NAME", help="the name that was given to `begin`")
+    end.add_argument(
+        "--status", type=values.status, default=0, metavar="N",
+        help="how the backup has ended: an exit status, a signal's name, or '' if it never began (default: 0)",
+    )  # fmt: skip
+    end.add_argument(
+        "--prove", choices=("off", "list", "sample", "all"),
+        help="how much of what COMMAND has saved is read back first, and compared with the snapshots (default: as the"
+        " view was begun); COMMAND … is the command line that has read the view, behind --",
+    )  # fmt: skip
+    end.set_defaults(command=[])
+
+
+def fill_drill(drill: argparse.ArgumentParser) -> None:
+    """Add the options of `drill`."""
+    drill.usage = "%(prog)s [options] [APPLICATION …] [--run RUN | --archive NAME] -- COMMAND …"
+    drill.add_argument(
+        "applications", nargs="*", metavar="APPLICATION", help="its name in the configuration (default: all)"
+    )
+    which = drill.add_mutually_exclusive_group()
+    which.add_argument("--run", metavar="RUN", default="", help="the archive of this run (default: of the newest)")
+    which.add_argument("--archive", metavar="NAME", default="", help="this archive, as the backup program calls it")
+    drill.add_argument(
+        "--scratch", metavar="DIRECTORY", default="",
+        help="restore to a new directory below this (default: to a new logical volume, out of free extents)",
+    )  # fmt: skip
+    drill.add_argument(
+        "--time-limit", type=values.seconds, default=LONGEST, metavar="SECONDS",
+        help="how long the whole drill may take (default: 6 hours)",
+    )  # fmt: skip
+    drill.set_defaults(command=[])
+
+
+def parted(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return what is ours of a command line, and the command that follows `--` where names may stand before it."""
+    if next(iter(words), "") not in ("drill", "end") or "--" not in words:
+        return words, ()
+    place = words.index("--")
+    return words[:place], words[place + 1 :]

@@ -1,0 +1,110 @@
+"""Which run a drill is of, and which of its applications: from the certificates of past runs. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from borg_lvm.errors import UsageError
+from borg_lvm.plugins.backup_command import Span
+from borg_lvm.plugins.read_back import Selection
+from borg_lvm.records import dataclass
+from borg_lvm.reporting.certificate import Certificate
+
+SAVED = ("success", "warning")
+"""Results of runs that have saved something sound."""
+
+
+@dataclass(frozen=True)
+class DataFact:
+    """A path of an application's data as a certificate has it."""
+
+    path: str
+    real: str
+    what: str
+
+
+@dataclass(frozen=True)
+class ApplicationFacts:
+    """What a certificate says of an application."""
+
+    name: str
+    plugin: str
+    version: str
+    remark: str
+    data: tuple[DataFact, ...]
+
+    def selection(self, beside: Sequence[str]) -> Selection:
+        """Return what is restored of it: its paths, and the files beside those that are files (`beside`: endings)."""
+        paths = dict.fromkeys(path for one in self.data for path in (one.real, one.path))
+        return Selection(paths=frozenset(path + end for path in paths for end in beside), prefixes=tuple(paths))
+
+
+@dataclass(frozen=True)
+class ChosenRun:
+    """A run, when it ran, the instant of its last snapshots (Unix time), and those of its applications.
+
+    `groups` are the volume groups in which it had snapshots.
+    """
+
+    run: str
+    span: Span
+    instant: float | None
+    applications: tuple[ApplicationFacts, ...]
+    groups: frozenset[str] = frozenset()
+
+
+def choose(
+    certificates: Sequence[Certificate], program: str, run: str, names: Sequence[str], archive: str = ""
+) -> ChosenRun:
+    """Return the newest run of a program that has saved applications; or the run of an id, or of its beginning.
+
+    One that has saved none is of another command. Only a run that has saved the `archive`, if there is one
+    (`ReadBack.archive`). Raises: UsageError.
+    """
+    found = list(_fitting(certificates, program, run, archive))
+    if not found:
+        which = f"run {run}" if run else f"run of {program} that ended well"
+        which += f" and saved {archive}" if archive else ""
+        raise UsageError(
+            f"no {which} has been written down",
+            remedy="see: borg-lvm history; or make a backup: borg-lvm run -- COMMAND …",
+        )
+    if run and len({one["run"] for one in found}) > 1:
+        raise UsageError(f"{len(found)} runs begin with {run!r}", remedy="see: borg-lvm history")
+    newest = next(filter(_known, reversed(found)), found[-1])
+    known = _known(newest)
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise UsageError(
+            f"the run {newest['run']} has saved no data of {', '.join(missing)} that is known",
+            remedy="its certificate names what it has: borg-lvm report " + str(newest["run"]),
+        )
+    instants = [one["time"] for one in newest["instants"]]
+    applications = tuple(_facts(one) for name, one in known.items() if not names or name in names)
+    groups = frozenset(str(one["volume"]).partition("/")[0] for one in newest["volumes"])
+    return ChosenRun(
+        str(newest["run"]), Span(newest["begin"], newest["end"]), max(instants, default=None), applications, groups
+    )
+
+
+def _known(certificate: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the applications of a run of which it has saved data, by their names."""
+    return {one["name"]: one for one in certificate["applications"] if one.get("data")}
+
+
+def _fitting(certificates: Sequence[Certificate], program: str, run: str, archive: str) -> Iterator[Mapping[str, Any]]:
+    for one in certificates:
+        if archive and one["archive"] != archive:
+            continue
+        if run:
+            if str(one["run"]).startswith(run):
+                yield one
+        elif one["result"] in SAVED and one["command"]["program"] == os.path.basename(program):
+            yield one
+
+
+def _facts(one: Mapping[str, Any]) -> ApplicationFacts:
+    data = tuple(DataFact(str(part["path"]), str(part["real"]), str(part["what"])) for part in one["data"])
+    return ApplicationFacts(one["name"], one["plugin"], one["version"] or "", one["remark"] or "", data)

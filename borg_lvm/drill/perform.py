@@ -1,0 +1,183 @@
+"""A drill from top to bottom: which archive, scratch space, and each application restored, judged and removed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from borg_lvm.config.schema import Settings
+from borg_lvm.drill import judging, restore, scratch, scratch_volume
+from borg_lvm.drill.plan import DrillPlan, DrillRequest, PlannedDrill, planned
+from borg_lvm.drill.restore import Wanted
+from borg_lvm.drill.scratch import Scratch
+from borg_lvm.drill.shown import Shown, shown
+from borg_lvm.errors import DegradedError, ReleaseError
+from borg_lvm.linux.signals import ENDING, Signals, raising
+from borg_lvm.linux.subprocesses import Account, ProgramError
+from borg_lvm.log import Log
+from borg_lvm.plugins.drill import ArchiveWrongError
+from borg_lvm.plugins.read_back import DamagedError, Saved
+from borg_lvm.proof.programs import TimeIsUpError, ViewPrograms, limited_memory
+from borg_lvm.records import dataclass
+from borg_lvm.reporting.certificate import Certificate
+from borg_lvm.reporting.drills.result import DrilledApplication, DrillPhase, DrillResult
+from borg_lvm.state import ledger
+
+DURING = "during the drill"
+
+
+def perform(request: DrillRequest, settings: Settings, certificates: Sequence[Certificate], log: Log) -> DrillResult:
+    """Do a drill. Raises: UsageError, SourceError … before anything is done; InterruptedRunError, ReleaseError."""
+    begin, end = time.time(), time.monotonic() + request.time_limit
+    with planned(request, settings, certificates) as plan, Signals() as signals:
+        programs = ViewPrograms(plan.invocation, end)
+        with raising(ENDING, DURING), log.step("finding the archive and what it holds"):
+            listed = _Listed.of(plan, programs)
+        drilled = [*plan.unable, *listed.bad()]
+        where = request.scratch
+        if listed.wanted:
+            with (
+                ledger.opened(request.drill, "borg-lvm drill") as book,
+                _space(request, book, listed, settings.command_timeout) as space,
+            ):
+                where = space.shown
+                with raising(ENDING, DURING):
+                    drilled.extend(_Drill(listed, programs, space, log).each())
+        signals.check(DURING)
+    bad = [one.name for one in drilled if one.verdict == "bad"]
+    unjudged = [one.name for one in drilled if one.verdict == "not judged"]
+    status = ArchiveWrongError.status if bad else DegradedError.status if unjudged else 0
+    return DrillResult(
+        drill=request.drill,
+        host=socket.gethostname(),
+        begin=begin,
+        end=time.time(),
+        run="" if request.archive else plan.run.run,
+        program=plan.invocation.program,
+        archive=listed.saved.name,
+        instant=None if request.archive else plan.run.instant,
+        scratch=where,
+        applications=tuple(drilled),
+        status=status,
+        left_out=tuple(plan.left_out),
+    )
+
+
+@contextmanager
+def _space(request: DrillRequest, book: ledger.Ledger, listed: _Listed, timeout: float) -> Iterator[Scratch]:
+    """Have scratch space for what was listed; the ledger goes with it. Raises: SourceError, ReleaseError, OSError."""
+    kept = False
+    try:
+        if request.scratch:
+            restore.refuse_without_room(request.scratch, listed.room)
+            made = scratch.directory(request.scratch, book)
+        else:
+            made = scratch_volume.volume(book, listed.room, listed.plan.run.groups, timeout)
+        with made as space:
+            yield space
+    except ReleaseError:
+        kept = True
+        raise
+    finally:
+        if not kept:
+            ledger.forget(book.run_id)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """The archive, and what it holds of each application; nothing, if it is damaged."""
+
+    plan: DrillPlan
+    saved: Saved
+    wanted: Mapping[str, Wanted]
+    damage: str = ""
+
+    @classmethod
+    def of(cls, plan: DrillPlan, programs: ViewPrograms) -> _Listed:
+        """Find it and list it. Raises: SourceError, ProgramError, DegradedError."""
+        try:
+            saved = plan.archive(programs)
+            if not plan.applications:
+                return cls(plan, saved, {})
+            with limited_memory():
+                return cls(plan, saved, restore.found(saved, {one.name: one.selection for one in plan.applications}))
+        except DamagedError as error:
+            return cls(plan, saved, {}, str(error))
+        except TimeIsUpError as error:
+            raise DegradedError("the time limit was reached while the archive was listed") from error
+        except MemoryError as error:
+            raise DegradedError("the applications have more files than there is memory for listing them") from error
+
+    @property
+    def room(self) -> int:
+        """How many bytes of scratch space are needed: those of the largest application, for each is removed again."""
+        return max(one.room for one in self.wanted.values())
+
+    def bad(self) -> Iterator[DrilledApplication]:
+        """Yield the applications of an archive that is damaged."""
+        if self.damage:
+            yield from (replace(one.result(), verdict="bad", wrong=(self.damage,)) for one in self.plan.applications)
+
+
+@dataclass(frozen=True)
+class _Drill:
+    """The applications of a drill, one after the other."""
+
+    listed: _Listed
+    programs: ViewPrograms
+    space: Scratch
+    log: Log
+
+    def each(self) -> Iterator[DrilledApplication]:
+        """Yield what has come of each."""
+        for number, one in enumerate(self.listed.plan.applications):
+            folder = os.path.join(self.space.folder, str(number))
+            yield self._one(self.listed.saved, one, self.listed.wanted[one.name], folder)
+
+    def _one(self, saved: Saved, one: PlannedDrill, wanted: Wanted, folder: str) -> DrilledApplication:
+        """Restore, judge and remove one application."""
+        result = replace(one.result(), files=wanted.files, bytes=wanted.bytes)
+        for name in ("tree", "root", "temporary"):
+            os.makedirs(os.path.join(folder, name), 0o700)
+        tree, begin = os.path.join(folder, "tree"), time.monotonic()
+        try:
+            with self.log.step(f"restoring {one.name}"), limited_memory():
+                restore.restore(saved, wanted, one.selection, tree, self.programs.check)
+            result = replace(result, phases=(DrillPhase("restore", round(time.monotonic() - begin, 3)),))
+            with self.log.step(f"judging {one.name}"):
+                return self._judged(one, result, shown(tree, one.facts), folder)
+        except (DamagedError, ArchiveWrongError) as error:
+            return replace(result, verdict="bad", wrong=(judging.short(str(error)),))
+        except TimeIsUpError:
+            return replace(result, why="the time limit was reached while it was restored")
+        except ProgramError as error:
+            return replace(result, why=judging.short(" ".join([error.brief, *error.details])))
+        except OSError as error:
+            return replace(result, why=judging.short(f"{error.strerror}: {error.filename or one.name}"))
+        except (ValueError, OverflowError, RecursionError, MemoryError) as error:  # an archive may say anything
+            return replace(result, why=judging.short(f"it cannot be restored: {type(error).__name__}: {error}"))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _judged(self, one: PlannedDrill, result: DrilledApplication, seen: Shown, folder: str) -> DrilledApplication:
+        user = Account.of(seen.owner) if seen.owner else Account(0, 0)
+        temporary = os.path.join(folder, "temporary")
+        own = os.path.join(temporary, "tmp", os.path.basename(judging.FOLDER))
+        os.makedirs(own)
+        os.chown(own, user.uid, user.gid)
+        programs = (*one.programs, *judging.own_programs(one.judge))
+        root = seen.root(os.path.join(folder, "root"), programs, temporary)
+        found = judging.judged(one.judge, root, user, max(1.0, self.programs.end - time.monotonic()))
+        return replace(
+            result,
+            verdict=found.verdict,
+            phases=(*result.phases, *found.phases),
+            right=tuple(found.right),
+            wrong=tuple(found.wrong),
+            why=found.why,
+        )

@@ -1,0 +1,199 @@
+"""Restores paths of an archive into a directory of ours: what a plugin reads back for `prove`, written down again.
+
+An archive may hold anything, and is written to disk by root: each name is opened below our directory, through no link.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from borg_lvm.errors import SourceError
+from borg_lvm.linux import safe_open
+from borg_lvm.planning.snapshot_size import human
+from borg_lvm.plugins.read_back import DamagedError, Entry, Saved, Selection
+from borg_lvm.proof import acl
+from borg_lvm.records import dataclass
+
+BLOCK = 4096
+ROOM = 128 << 20
+"""Bytes that a restored application gets beside its own, for what it writes while it recovers and is checked."""
+SHARE = 5
+"""And a part of its own size: one fifth."""
+UNKNOWN = 0o600
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is restored of an application: all entries of the archive at and below its paths."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def files(self) -> int:
+        """How many files."""
+        return sum(one.type == "file" for one in self.entries)
+
+    @property
+    def bytes(self) -> int:
+        """Of how many bytes."""
+        return sum(one.size or 0 for one in self.entries if one.linked is None)
+
+    @property
+    def room(self) -> int:
+        """How many bytes it needs on the scratch space."""
+        used = sum(BLOCK + -(-(one.size or 0) // BLOCK) * BLOCK for one in self.entries if one.linked is None)
+        return used + used // SHARE + ROOM
+
+
+def found(saved: Saved, selections: Mapping[str, Selection]) -> dict[str, Wanted]:
+    """Return what an archive holds of each application, by its name. Raises: ProgramError, DamagedError.
+
+    All of its entries are listed once; those that are wanted are kept, about 1 KiB each.
+    """
+    kept: dict[str, list[Entry]] = {name: [] for name in selections}
+    for entry in saved.whole(functools.reduce(Selection.joined, selections.values(), Selection())):
+        for name, selection in selections.items():
+            if selection.wants(entry.path):
+                kept[name].append(entry)
+    return {name: Wanted(tuple(entries)) for name, entries in kept.items()}
+
+
+def refuse_without_room(folder: str, needed: int) -> None:
+    """Raise SourceError, with numbers, if a directory's file system has not so many bytes free."""
+    info = os.statvfs(folder)
+    free = info.f_bavail * info.f_frsize
+    if free < needed:
+        raise SourceError(
+            f"the scratch space in {folder} is too small: {human(needed)} are needed, {human(free)} are free",
+            remedy="name another directory with --scratch",
+        )
+
+
+def restore(saved: Saved, wanted: Wanted, selection: Selection, folder: str, check: Callable[[], None]) -> None:
+    """Write everything below a directory of ours, which is empty, at its whole path there.
+
+    Sockets and devices are left out. `check` is called now and then, and may raise.
+    Raises: DamagedError when the archive lacks the content of a file, or has another one; OSError, ProgramError.
+    """
+    with safe_open.path(folder, flags=safe_open.FOLDER) as root:
+        for entry in sorted(wanted.entries, key=lambda one: one.linked is not None):  # of what is there then
+            _make(entry, root)
+        files = {one.path: one for one in wanted.entries if one.type == "file" and one.linked is None}
+        for path, pieces in saved.contents(selection):
+            check()
+            if path not in files:
+                raise DamagedError(f"{path}: the archive holds its content twice, or of what is no file")
+            most = files.pop(path).size
+            size = _fill(root, path, _at_most(most, path, pieces), check)
+            if most not in (size, None):
+                raise DamagedError(f"{path}: the archive holds {size} bytes of it, and says otherwise")
+        lacking = [path for path, one in files.items() if one.size]
+        if lacking:
+            raise DamagedError(f"{lacking[0]}: the archive holds no content of it ({len(lacking)} such files)")
+        _finish(wanted.entries, root)
+
+
+@contextmanager
+def _parent(path: str, root: int) -> Iterator[tuple[int, str]]:
+    """Have the directory of an entry open, which is made if it is not there."""
+    above, name = os.path.split(path.strip("/"))
+    fd = safe_open.folders(above, root, 0o755)
+    try:
+        yield fd, name
+    finally:
+        os.close(fd)
+
+
+def _make(entry: Entry, root: int) -> None:
+    with _parent(entry.path, root) as (folder, name):
+        if not name:
+            return
+        if entry.linked is not None:
+            with _parent(entry.linked, root) as (other, old):
+                os.link(old, name, src_dir_fd=other, dst_dir_fd=folder, follow_symlinks=False)
+        elif entry.type == "directory":
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=folder)
+        elif entry.type == "file":
+            new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(name, new, UNKNOWN, dir_fd=folder)
+            try:
+                _own(fd, entry)
+            finally:
+                os.close(fd)
+        elif entry.type == "link":
+            if not entry.target:
+                raise DamagedError(f"{entry.path}: the archive does not hold where this link leads")
+            os.symlink(entry.target, name, dir_fd=folder)
+            os.chown(name, entry.uid or 0, entry.gid or 0, dir_fd=folder, follow_symlinks=False)
+        elif entry.type == "fifo":
+            os.mkfifo(name, UNKNOWN, dir_fd=folder)
+            os.chown(name, entry.uid or 0, entry.gid or 0, dir_fd=folder, follow_symlinks=False)
+
+
+def _own(fd: int, entry: Entry) -> None:
+    """Give a file or a directory its owner, mode, attributes and lists. No file works as another user or group."""
+    os.fchown(fd, entry.uid or 0, entry.gid or 0)
+    mode = UNKNOWN if entry.mode is None else entry.mode
+    os.fchmod(fd, mode if entry.type == "directory" else mode & ~(stat.S_ISUID | stat.S_ISGID))
+    for name, value in (entry.xattrs or {}).items():
+        if name.startswith("user."):  # others are the kernel's, or say who may do what
+            with suppress(OSError):  # the scratch space may know none
+                os.setxattr(fd, name, value)
+    for name, entries in ((acl.ACCESS, entry.acl), (acl.DEFAULT, entry.default_acl)):
+        if entries:
+            with suppress(OSError, ValueError, LookupError):  # nor these; or it has a name that is not known here
+                os.setxattr(fd, name, acl.to_xattr(entries))
+
+
+def _at_most(most: int | None, path: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a content, for which there is no more room than the archive has said. Raises: DamagedError."""
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if most is not None and size > most:
+            raise DamagedError(f"{path}: the archive holds more than the {most} bytes that it says")
+        yield piece
+
+
+def _fill(root: int, path: str, pieces: Iterable[bytes], check: Callable[[], None]) -> int:
+    """Write the content of a file that was made; where there are only zeros, it gets a hole. Returns its size."""
+    with safe_open.path(path.strip("/"), root) as handle:
+        fd = safe_open.reopened(handle, os.O_WRONLY)
+    size = 0
+    try:
+        for piece in pieces:
+            check()
+            if piece.count(0) != len(piece):
+                _write(fd, piece, size)
+            size += len(piece)
+        os.ftruncate(fd, size)
+    finally:
+        os.close(fd)
+    return size
+
+
+def _write(fd: int, data: bytes, place: int) -> None:
+    while data:
+        written = os.pwrite(fd, data, place)
+        data, place = data[written:], place + written
+
+
+def _finish(entries: Sequence[Entry], root: int) -> None:
+    """Give directories their owners and modes, and all that is no link its time: what is inside is there now."""
+    for entry in sorted(entries, key=lambda one: one.path, reverse=True):
+        if entry.type not in ("directory", "file") or entry.linked is not None:
+            continue
+        with safe_open.path(entry.path.strip("/"), root) as handle:
+            fd = safe_open.reopened(handle, os.O_RDONLY)
+        try:
+            if entry.type == "directory":
+                _own(fd, entry)
+            if entry.mtime is not None:
+                os.utime(fd, ns=(entry.mtime, entry.mtime))
+        finally:
+            os.close(fd)

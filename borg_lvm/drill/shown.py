@@ -1,0 +1,68 @@
+"""What of a restored tree is shown in the sandbox, where, and whose it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from borg_lvm.drill.choice import ApplicationFacts
+from borg_lvm.drill.sandbox_root import SandboxRoot
+from borg_lvm.linux import safe_open
+from borg_lvm.plugins.drill import ArchiveWrongError
+from borg_lvm.records import dataclass
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pairs of what was restored and the path where it is shown; links to these; the owner's user id."""
+
+    trees: tuple[tuple[str, str], ...]
+    links: tuple[tuple[str, str], ...]
+    owner: int
+
+    def root(self, point: str, programs: Sequence[str], temporary: str) -> SandboxRoot:
+        """Return the root of a sandbox that shows it."""
+        return SandboxRoot(point, self.trees, tuple(programs), temporary, self.links)
+
+
+def shown(tree: str, facts: ApplicationFacts) -> Shown:
+    """Return what is shown. A file is shown in its directory, which becomes its owner's: a journal is made there.
+
+    Raises: ArchiveWrongError, with all of an application's paths that the archive has nothing of.
+    """
+    places = {one.path: place for one in facts.data for place in (one.real, one.path) if _is_there(tree, place)}
+    lacking = [f"{one.path} ({one.what})" for one in facts.data if one.path not in places]
+    if lacking:
+        raise ArchiveWrongError(f"the archive holds nothing at {', '.join(lacking)}")
+    owner = os.lstat(_in(tree, places[facts.data[0].path])).st_uid
+    trees = dict(_trees(tree, list(places.values()), owner))
+    outermost = [path for path in trees if not any(path.startswith(f"{other}/") for other in trees)]
+    links = [(path, place) for path, place in places.items() if path != place]
+    return Shown(
+        tuple((trees[path], path) for path in outermost),
+        tuple((path, place) for path, place in links if not any(path.startswith(f"{other}/") for other in outermost)),
+        owner,
+    )
+
+
+def _in(tree: str, path: str) -> str:
+    return os.path.join(tree, path.lstrip("/"))
+
+
+def _is_there(tree: str, path: str) -> bool:
+    """Whether a path was restored, and no link on the way leads out of what was: to live data."""
+    try:
+        with safe_open.path(tree, flags=safe_open.FOLDER) as root, safe_open.path(path.strip("/"), root):
+            return True
+    except OSError:
+        return False
+
+
+def _trees(tree: str, places: Sequence[str], owner: int) -> Iterator[tuple[str, str]]:
+    for place in places:
+        if os.path.isdir(_in(tree, place)):
+            yield place, _in(tree, place)
+        else:
+            above = os.path.dirname(place)
+            os.chown(_in(tree, above), owner, -1)
+            yield above, _in(tree, above)

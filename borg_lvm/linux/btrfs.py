@@ -1,0 +1,154 @@
+"""What the kernel says of a mounted btrfs: the device that it lies on, and what would hold up a freeze.
+
+Files on a btrfs have an anonymous device number (`st_dev`), another one in each subvolume, and the mount table has one
+more. None of them names the block device, and none can be foretold. statfs(2) names the file system: by its id and,
+mixed into that, the subvolume; sysfs has the block devices of each id.
+Source: the kernel's btrfs_statfs in fs/btrfs/super.c; fs/btrfs/sysfs.c; include/uapi/linux/btrfs.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from borg_lvm.records import dataclass
+
+SYSFS = "/sys/fs/btrfs"
+_LOW = 0xFFFFFFFF
+_SCRUB_PROGRESS, _BALANCE_PROGRESS, _FS_INFO = 0xC400941D, 0x84009422, 0x8400941F
+_ROOM = 1024
+_RUNNING = 0x1
+_IDLE = ("none", "balance paused", "")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something is on a btrfs: the number (`st_rdev`) of its block device, and the id of the subvolume."""
+
+    device: int
+    subvolume: int
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A btrfs that is mounted somewhere: its id, its block devices (`major:minor`), what the kernel changes of them.
+
+    `operation` is a device that is added, removed or replaced, a balance, a resize, or `none`; empty if nobody knows.
+    """
+
+    id: str
+    devices: tuple[str, ...]
+    operation: str = ""
+
+
+def place(what: str | int) -> Place | None:
+    """Return where a path or a descriptor is on a btrfs, by the first of its devices; None if it is on none.
+
+    Only for what has an anonymous device number (major 0).
+    """
+    known = {_mark(name): name for name in _ids()}
+    if not known:
+        return None
+    try:
+        mark = os.statvfs(what).f_fsid
+    except OSError:
+        return None
+    for (low, high), name in known.items():
+        if mark & _LOW == low:  # the other half has the subvolume's id
+            devices = _devices(name)
+            return Place(_number(devices[0]), (mark >> 32) ^ high) if devices else None
+    return None
+
+
+def mounted() -> list[Mounted]:
+    """Return every btrfs that is mounted somewhere."""
+    return [Mounted(name, _devices(name), _text(f"{SYSFS}/{name}/exclusive_operation")) for name in _ids()]
+
+
+def held_up(fd: int) -> str:
+    """Return what would make a freeze of the btrfs of this descriptor wait, and all writers with it; else nothing.
+
+    The kernel holds write access for all of a scrub, a balance or a change of devices, which takes hours, and a freeze
+    that waits cannot be called off.
+    """
+    on = place(fd)
+    number = f"{os.major(on.device)}:{os.minor(on.device)}" if on else ""
+    operation = next((one.operation for one in mounted() if number in one.devices), "")
+    return prepared(fd)() or (f"`{operation}`" if operation not in _IDLE else "")
+
+
+def prepared(fd: int) -> Callable[[], str]:
+    """Return what asks by ioctl alone, on an open descriptor, whether a scrub or a balance is under way."""
+    buffer = bytearray(_ROOM)
+    devices = [number for number in range(1, _highest_device(fd) + 1) if _scrubbed(fd, number, buffer) is not None]
+
+    def ask() -> str:
+        if any(_scrubbed(fd, number, buffer) for number in devices):
+            return "a scrub"
+        return "a balance" if _balanced(fd, buffer) else ""
+
+    return ask
+
+
+def _highest_device(fd: int) -> int:
+    buffer = bytearray(_ROOM)
+    try:
+        fcntl.ioctl(fd, _FS_INFO, buffer, True)
+    except OSError:  # no btrfs
+        return 0
+    return int(struct.unpack_from("Q", buffer)[0])
+
+
+def _scrubbed(fd: int, device: int, buffer: bytearray) -> bool | None:
+    """Tell whether a device is scrubbed; None if there is none of that number."""
+    struct.pack_into("Q", buffer, 0, device)
+    try:
+        fcntl.ioctl(fd, _SCRUB_PROGRESS, buffer, True)
+    except OSError as error:
+        return None if error.errno == errno.ENODEV else False
+    return True
+
+
+def _balanced(fd: int, buffer: bytearray) -> bool:
+    try:
+        fcntl.ioctl(fd, _BALANCE_PROGRESS, buffer, True)
+    except OSError:  # ENOTCONN: there is none
+        return False
+    return bool(struct.unpack_from("Q", buffer, 8)[0] & _RUNNING)  # else it is paused
+
+
+def _ids() -> list[str]:
+    names: Sequence[str] = ()
+    with suppress(OSError):
+        names = os.listdir(SYSFS)
+    return [name for name in names if len(name) == 36]
+
+
+def _mark(name: str) -> tuple[int, int]:
+    """Return both halves of what statfs(2) makes of a file system's id."""
+    words = struct.unpack(">4I", bytes.fromhex(name.replace("-", "")))
+    return words[0] ^ words[2], words[1] ^ words[3]
+
+
+def _devices(name: str) -> tuple[str, ...]:
+    folder, found = f"{SYSFS}/{name}/devices", []
+    with suppress(OSError):
+        found = [_text(f"{folder}/{device}/dev") for device in sorted(os.listdir(folder))]
+    return tuple(filter(None, found))
+
+
+def _number(text: str) -> int:
+    major, _, minor = text.partition(":")
+    return os.makedev(int(major), int(minor))
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,199 @@
+"""How large the chunks are in which a thick snapshot keeps what is overwritten. Pure.
+
+While a snapshot exists the kernel splits every write to its origin at the borders of chunks, also where all has been
+copied before; and it copies whole chunks, and writes a chunk of its table for each. With LVM's 4 KiB a write of 1 MiB
+becomes 256 requests; with 256 KiB one of 4 KiB copies 64 times as much. So `auto` takes the largest at which not much
+more is copied than is written, by what past runs have copied, and by how large writes are. One step at a time where
+only the next run can tell, but to where it can cost no more than a tenth of the volume.
+
+Source: Linux, drivers/md/dm-snap.c (origin_map, __origin_write), dm-snap-persistent.c; lvcreate(8), `--chunksize`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from borg_lvm.planning.space.usage_estimate import LVM_CHUNK, RUNS, Once
+from borg_lvm.records import dataclass, field
+
+SIZES = tuple(LVM_CHUNK << power for power in range(8))
+"""What LVM makes: 4 to 512 KiB. Source: lvcreate(8)."""
+AUTO = tuple(size for size in SIZES if size <= 256 << 10)
+"""What `auto` takes. With more, a write of 1 MiB would be two requests instead of four."""
+LIMIT, ROTATING = 2.1, 3.1
+"""So many times what is written may be copied: twice, and the tables; on a rotating disk, where a seek costs more than
+a larger chunk, three times."""
+WHOLE = 10
+"""Per cent of a volume that its snapshot may use without anybody looking at how large its chunks are."""
+BLOCK = 4 << 10
+"""Bytes at whose multiples file systems and databases write."""
+FILLED = 0.75
+"""From this part of a chunk on, the mean request of a run may have been split: then it was larger than it seems."""
+EVIDENCE = 16 << 20
+"""Bytes that must have been written for a run to say how a volume is written."""
+KNOWN, KNOWN_BYTES = 1000, 64 << 20
+"""So many writes, or bytes in fewer large ones, say how large the writes to a volume are."""
+
+
+@dataclass(frozen=True)
+class Writes:
+    """The writes to a device since it is there: how many requests, and their bytes."""
+
+    count: int = 0
+    size: int = 0
+
+    @property
+    def mean(self) -> float:
+        """How many bytes a write has on average; 0 while there were too few to say."""
+        return self.size / self.count if self.count >= KNOWN or self.size >= KNOWN_BYTES else 0.0
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """How a volume of so many bytes is written: the last runs, oldest first, and all writes of which the kernel knows.
+
+    `rotational`: some of it lies on a rotating disk.
+    """
+
+    size: int
+    past: Sequence[Once] = ()
+    writes: Writes = field(default_factory=Writes)
+    rotational: bool = False
+
+    @property
+    def limit(self) -> float:
+        """So many times what is written may be copied."""
+        return ROTATING if self.rotational else LIMIT
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The chunk of a snapshot, in bytes, and why it is that."""
+
+    size: int = LVM_CHUNK
+    why: str = ""
+
+
+def auto(pattern: Pattern, most: int = AUTO[-1]) -> Chunk:
+    """Return the largest chunk that is good for a volume, of `most` bytes at most."""
+    larger = [size for size in AUTO[1:] if size <= most and _is_good(pattern, size)]
+    if copied(pattern, LVM_CHUNK) is None:
+        return Chunk(LVM_CHUNK, "auto: LVM's default, for it is not known yet how the volume is written")
+    chosen = max(larger, default=LVM_CHUNK)
+    return Chunk(chosen, f"auto: {_reason(pattern, chosen)}")
+
+
+def copied(pattern: Pattern, chunk: int) -> float | None:
+    """Return how many bytes will be copied for each that is written, about; None if nothing is known.
+
+    The most of what the runs say that count, else by the mean write.
+    """
+    mean = pattern.writes.mean
+    if evidence := _evidence(pattern.past):
+        return max(_copied_like(one, chunk, mean) for one in evidence)
+    return _spread(mean, chunk) if mean else None
+
+
+def as_if(pattern: Pattern, chunk: int) -> list[Once]:
+    """Return the last runs as they would have been with chunks of another size, about."""
+    often = copied(pattern, chunk) if _evidence(pattern.past) else None
+
+    def needed(one: Once) -> int:
+        most = _most_needed(one, chunk)
+        return most if often is None or not one.written else min(most, max(one.needed, int(one.written * often)))
+
+    return [_with(one, chunk, needed(one)) for one in pattern.past[-RUNS:]]
+
+
+def at_worst(pattern: Pattern, chunk: int) -> int:
+    """Return how many bytes one of the last runs would have used at most with chunks of another size.
+
+    Whatever its writes were like. One that is followed by another with larger chunks, and with as many writes, is
+    judged by that.
+    """
+    return max((_most_needed(one, chunk) for one in _unsurpassed(pattern.past[-RUNS:])), default=0)
+
+
+def largest_for(space: int) -> int:
+    """Return the largest chunk with which a space of so many bytes is still a fair number of chunks."""
+    return max((size for size in SIZES if size * 64 <= space), default=LVM_CHUNK)
+
+
+def _is_good(pattern: Pattern, chunk: int) -> bool:
+    often = copied(pattern, chunk)
+    if often is None or often > pattern.limit:
+        return False
+    would = as_if(pattern, chunk)
+    pairs = zip(pattern.past[-RUNS:], would, strict=True)
+    known = [(one.needed, other.needed) for one, other in pairs if one.written >= EVIDENCE]
+    return all(needs <= max(2 * needed, pattern.size * WHOLE // 100) for needed, needs in known)
+
+
+def _evidence(past: Sequence[Once]) -> list[Once]:
+    """Return the runs that say how often is copied what is written."""
+    return _unsurpassed([one for one in past[-RUNS:] if one.written >= EVIDENCE])
+
+
+def _unsurpassed(runs: Sequence[Once]) -> list[Once]:
+    """Return the runs that no later one with larger chunks knows better than, from about as many writes."""
+
+    def better(later: Once, one: Once) -> bool:
+        return later.chunk > one.chunk and later.written >= max(EVIDENCE, one.written // 4)
+
+    return [one for number, one in enumerate(runs) if not any(better(later, one) for later in runs[number + 1 :])]
+
+
+def _copied_like(one: Once, chunk: int, mean: float) -> float:
+    """Return how many bytes are copied for each that is written in a run like that; `mean` is that of all writes."""
+    seen = one.needed / one.written
+    if chunk <= one.chunk:
+        return seen if chunk == one.chunk or not one.mean else min(seen, _spread(one.mean, chunk))
+    own = one.mean if one.mean < FILLED * one.chunk else max(one.mean, mean)
+    most = seen * chunk / one.chunk
+    return min(most, seen + (chunk - one.chunk) / own) if own and mean else most
+
+
+def _most_needed(one: Once, chunk: int) -> int:
+    """Return the most that a run can have needed with that chunk: of each smaller one, a larger one is copied."""
+    if chunk >= one.chunk:
+        return one.needed * chunk // one.chunk
+    return min(one.needed, int(one.written * _spread(one.mean, chunk))) if one.mean and not one.lost else one.needed
+
+
+def _spread(mean: float, chunk: int) -> float:
+    """Return how many bytes are copied for each that is written, if every write goes to another place.
+
+    One of so many bytes, which begins at any block, touches `(mean - BLOCK) / chunk + 1` chunks on average.
+    """
+    return (max(mean, BLOCK) - BLOCK + chunk) / mean
+
+
+def _with(one: Once, chunk: int, needed: int) -> Once:
+    space = needed // 2 if one.lost else one.space
+    return Once(one.seconds, needed, space, one.lost, one.written, chunk, one.count)
+
+
+def _reason(pattern: Pattern, chunk: int) -> str:
+    often = copied(pattern, chunk)
+    assert often is not None
+    facts = [*_facts(pattern), f"with these chunks about {often:.2g} times what is written is copied"]
+    if chunk < AUTO[-1] and (more := copied(pattern, 2 * chunk)) is not None:
+        too_often = more > pattern.limit
+        facts.append(
+            f"with larger ones {more:.2g} times" if too_often else "larger ones perhaps, when a run has had these"
+        )
+    return "; ".join(facts)
+
+
+def _facts(pattern: Pattern) -> Iterator[str]:
+    """Yield what is known of how a volume is written."""
+    if evidence := _evidence(pattern.past):
+        runs = "the last run" if len(evidence) == 1 else f"the last {len(evidence)} runs"
+        seen = max(one.needed / one.written for one in evidence)
+        yield f"{runs} copied {seen:.2g} times what was written"
+    if mean := pattern.writes.mean:
+        yield f"writes of {_kib(mean)} on average{' to a rotating disk' if pattern.rotational else ''}"
+
+
+def _kib(count: float) -> str:
+    return f"{count / 1024:.1f} KiB" if count < 10 << 10 else f"{count / 1024:.0f} KiB"

@@ -1,0 +1,77 @@
+"""What the next snapshot of a volume will need, from what those of the last runs have used. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from borg_lvm.records import dataclass
+
+RUNS = 5
+"""So many of the latest runs of a volume count."""
+SAFETY = 1.5
+"""So much more than is expected is made. A run that needs still more grows."""
+MOST_MORE = 1.6
+"""By so much at most a busy hour raises what is expected: with the above, 2.4 times what was used."""
+LVM_CHUNK = 4 << 10
+"""Bytes in a chunk of a snapshot unless LVM is asked for others, and the least that it makes. Source: lvcreate(8)."""
+
+
+@dataclass(frozen=True)
+class Once:
+    """What one run has seen of a volume: how long the command ran, and how the space of its snapshot was used.
+
+    `space` is what there was at the end. `written` are the bytes written to the volume meanwhile, with those written
+    twice, in `count` requests, none of which reached beyond one of the chunks of so many bytes (`chunk`). `lost`: the
+    snapshot was.
+    """
+
+    seconds: float
+    used: int
+    space: int
+    lost: bool = False
+    written: int = 0
+    chunk: int = LVM_CHUNK
+    count: int = 0
+
+    @property
+    def needed(self) -> int:
+        """How much this run would have needed: at least, if its snapshot was lost."""
+        return 2 * self.space if self.lost else self.used
+
+    @property
+    def mean(self) -> float:
+        """How many bytes its requests had on average, 0 if nobody knows."""
+        return self.written / self.count if self.count else 0.0
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How many bytes to make, how many are expected to be used, and why."""
+
+    size: int
+    used: int
+    why: str
+
+
+def expected(past: Sequence[Once], speed: float, needed: str = "needed") -> Expected | None:
+    """Return what a snapshot will need; None if nothing is known. `past` is oldest first, `needed` the verb for it.
+
+    `speed` is how many bytes per second are written to the volume now. What is expected is the most that one of the
+    last runs has used; or what comes of the highest of their rates over the longest of their times, or of a volume that
+    is busier now than it was then, if that is more.
+    """
+    latest = past[-RUNS:]
+    if not latest:
+        return None
+    most = max(one.needed for one in latest)
+    longest = max(one.seconds for one in latest)
+    by_rate = max(one.needed / max(one.seconds, 1.0) for one in latest) * longest
+    then = max(one.written / max(one.seconds, 1.0) for one in latest)
+    busier = speed / then if then else 1.0
+    used = int(min(most * MOST_MORE, max(most, by_rate, most * busier)))
+    runs = "the last run" if len(latest) == 1 else f"one of the last {len(latest)} runs"
+    lost = ", which was lost," if any(one.lost and one.needed == most for one in latest) else ""
+    more = ""
+    if used > most:
+        more = ", and the volume is busier now" if busier * most > by_rate else ", at a rate that may last longer"
+    return Expected(int(used * SAFETY), most, f"{runs}{lost} {needed} {{}}{more}")

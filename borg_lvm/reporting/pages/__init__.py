@@ -1,0 +1,1 @@
+"""Pages of HTML with drawings, of what was run."""

@@ -1,0 +1,55 @@
+"""LVM's snapshots of a group of volumes, made ready for the window: by LVM (`create.py`), then by us (`arm.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+from borg_lvm.errors import BusyError
+from borg_lvm.planning.plan import Snapshot
+from borg_lvm.snapshots.lvm import arm
+from borg_lvm.snapshots.lvm.arm import Member
+from borg_lvm.snapshots.lvm.create import Creator, Made, Written
+from borg_lvm.snapshots.lvm.hold import VolumeHold
+from borg_lvm.snapshots.provider import Hold, Prepared, RunContext
+
+PATIENCE = 2.0
+"""Seconds to wait for another command of LVM's while applications are quiesced; they may use LVM themselves until
+then."""
+
+
+@contextmanager
+def prepared(run: RunContext, group: Sequence[Snapshot], fds: Sequence[int]) -> Iterator[Prepared]:
+    """Make all ready for a window, as `Provider.prepared`. Raises: SnapshotError, BusyError, ProgramError."""
+    made = Creator(run.plan, run.watchdog, run.ledger, run.deadline, run.timeout).create(group)
+    with ExitStack() as stack:
+        with made.locked(run.timeout):
+            written = made.written(run.timeout)
+            members = stack.enter_context(arm.armed(made, written, fds, run.ledger, run.timeout))
+        yield _Armed(made, written, members, run.timeout)
+
+
+class _Armed:
+    """Snapshots of which LVM and the kernel know all that they may know before the window (`provider.Prepared`)."""
+
+    def __init__(self, made: Made, written: Sequence[Written], members: Sequence[Member], timeout: float) -> None:
+        self._made = made
+        self._written = written
+        self._members = members
+        self._timeout = timeout
+
+    @contextmanager
+    def completed(self) -> Iterator[Sequence[Hold]]:
+        """See `Prepared`. LVM's lock is held in the block."""
+        made = self._made
+        with made.locked(PATIENCE):
+            # The kernel knows nothing of thin ones yet.
+            if made.is_thin and not made.is_still(self._written, self._timeout):
+                raise BusyError("another command has changed the thin snapshots meanwhile", remedy="run it again")
+            self._members = arm.complete(self._members)
+            yield [VolumeHold(member) for member in self._members]
+
+    def prove(self) -> Mapping[str, str]:
+        """See `Prepared`. Thin ones are activated."""
+        arm.prove(self._members)
+        return {member.copy.full_name: member.snapshot for member in self._members}

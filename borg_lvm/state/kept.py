@@ -1,0 +1,65 @@
+"""What is kept of past runs and drills, a JSON file each in a directory of root's alone; names sort by time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from borg_lvm.records import dataclass
+from borg_lvm.state import directories
+
+if TYPE_CHECKING:
+    from borg_lvm.reporting.certificate import Certificate
+
+LARGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run or drill that was written down; without a certificate, `problem` says why there is none to show."""
+
+    run_id: str
+    certificate: Certificate | None
+    problem: str = ""
+
+
+def loaded(path: str) -> Any:
+    """Return what a file holds. Raises: OSError; ValueError, RecursionError for nonsense."""
+    with open(directories.opened(path, os.O_RDONLY), "rb") as file:
+        return json.loads(file.read(LARGEST))
+
+
+def forget_oldest(folder: str, endings: Sequence[str], most: int) -> None:
+    """Remove the oldest files of each ending, so that so many are left. Raises: OSError."""
+    for ending in endings:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(ending))
+        for name in names[:-most]:
+            os.unlink(os.path.join(folder, name))
+
+
+def records(folder: str, endings: tuple[str, ...], version: int, key: str = "") -> list[Record]:
+    """Read the certificates in a directory, oldest first; each is what a file holds, or what it holds by this `key`.
+
+    Changes nothing. Raises: OSError, ForeignStateError.
+    """
+    try:
+        names = sorted(name for name in directories.names(folder) if name.endswith(endings))
+    except FileNotFoundError:
+        return []
+    return [_record(os.path.join(folder, name), version, key) for name in names]
+
+
+def _record(path: str, version: int, key: str) -> Record:
+    which = os.path.splitext(os.path.basename(path))[0]
+    try:
+        content = loaded(path)
+        content = content[key] if key else content
+        if content["version"] != version:
+            return Record(which, None, f"its certificate in {path} is of another version of borg-lvm's")
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        if key and isinstance(error, KeyError):
+            return Record(which, None, f"{path} has no certificate: it is of an older borg-lvm")
+        return Record(which, None, f"{path} cannot be read or is damaged ({type(error).__name__}); it may be removed")
+    return Record(which, content)

@@ -1,0 +1,1 @@
+"""Clients of database servers: their own program, or ours with a library."""

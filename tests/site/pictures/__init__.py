@@ -1,0 +1,1 @@
+"""Pictures for the documentation, of a real run in a guest."""

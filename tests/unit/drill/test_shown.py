@@ -1,0 +1,48 @@
+"""What of a restored tree is shown in a sandbox: never what a link in it leads to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from borg_lvm.drill.choice import ApplicationFacts, DataFact
+from borg_lvm.drill.shown import shown
+from borg_lvm.plugins.drill import ArchiveWrongError
+
+
+def facts(*data: tuple[str, str]) -> ApplicationFacts:
+    return ApplicationFacts("db", "p", "1", "", tuple(DataFact(path, real, "data") for path, real in data))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("tree/srv/db/wal", "tree/far/space", "live/wal"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "tree" / "srv" / "one").write_text("file")
+    return tmp_path / "tree"
+
+
+def test_only_the_outermost_are_mounted_and_links_lead_to_what_was_behind_them(tree: Path) -> None:
+    found = shown(str(tree), facts(("/srv/db", "/srv/db"), ("/srv/db/wal", "/srv/db/wal"), ("/space", "/far/space")))
+    assert found.trees == ((f"{tree}/srv/db", "/srv/db"), (f"{tree}/far/space", "/far/space"))
+    assert found.links == (("/space", "/far/space"),)
+    assert found.owner == os.getuid()
+
+
+def test_a_file_is_shown_in_its_directory(tree: Path) -> None:
+    assert shown(str(tree), facts(("/srv/one", "/srv/one"))).trees == ((f"{tree}/srv", "/srv"),)
+
+
+def test_what_is_missing_is_named(tree: Path) -> None:
+    with pytest.raises(ArchiveWrongError, match=r"holds nothing at /gone \(data\), /lost \(data\)"):
+        shown(str(tree), facts(("/srv/db", "/srv/db"), ("/gone", "/really/gone"), ("/lost", "/lost")))
+
+
+def test_a_link_in_what_was_restored_leads_to_nothing_live(tree: Path) -> None:
+    (tree / "srv" / "db" / "link").symlink_to(tree.parent / "live")
+    with pytest.raises(ArchiveWrongError, match="holds nothing at /srv/db/link/wal"):
+        shown(str(tree), facts(("/srv/db/link/wal", f"{tree.parent}/live/wal")))
+    with pytest.raises(ArchiveWrongError, match="holds nothing at /srv/db/link "):
+        shown(str(tree), facts(("/srv/db/link", f"{tree.parent}/live")))
