@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import FrameType
 
 from tests.lab.kernels import SERIES
@@ -29,6 +29,12 @@ STEP = 30.0
 
 LONG = {"soak": {"BORG_LVM_RUNS": "40", "BORG_LVM_JUDGED": "10"}}
 """What the counts of proofs are in the soak, see CONTRIBUTING.md."""
+
+AGAIN = {"test": 3, "rest": 3}
+"""How many tests of a stage may fail beside other guests if they pass alone: a busy machine is not what they are about.
+
+None in the soak, nor where somebody has chosen tests: there each failure counts.
+"""
 
 
 def main() -> int:
@@ -55,14 +61,23 @@ def main() -> int:
     with _shown(progress) as say:
         guests = Guests(progress, say, [f"--env={name}={value}" for name, value in environment.items()]
                         + [f"--timeout={options.timeout}"])  # fmt: skip
-        guests.run(dealt)
+        guests.run(dealt, at_a_time=places())
+        if again := _alone(progress.taken_back(AGAIN.get(options.stage, 0)), dealt):
+            say(f"tests: once more, and alone: {', '.join(item.name for part in again for item in part.items)}")
+            guests.run(again, at_a_time=1)
     remember(progress.results)
-    missing = len(expected) - len(progress.results)
+    missing = len(progress.missing())
     problems = guests.problems + ([f"{missing} tests have not run to their end"] if missing else [])
     for problem in problems:
         print(f"FAILED: {problem}")
     print("\n".join(progress.summary(len(problems))), flush=True)
     return 1 if problems or any(result.outcome == "failed" for result in progress.results) else 0
+
+
+def _alone(again: Collection[tuple[str, str]], dealt: Sequence[Part]) -> list[Part]:
+    """Return these tests, each in a part of its own: a guest that nothing has run in before."""
+    items = [(part.kernel, item) for part in dealt for item in part.items]
+    return [Part(kernel, [item]) for kernel, item in items if (kernel, item.name) in again]
 
 
 def _dealt(plan: dict[str, list[Item]]) -> list[Part]:

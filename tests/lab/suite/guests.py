@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.lab.paths import CHECKOUT, LAB, places
+from tests.lab.paths import CHECKOUT, LAB
 from tests.lab.suite.deal import Part
 from tests.lab.suite.progress import Progress, Result
 
@@ -34,9 +34,9 @@ class Guests:
     _children: list[subprocess.Popen[str]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def run(self, parts: Sequence[Part]) -> None:
-        """Run all parts in this order, as many at a time as the machine has places for, and wait for their end."""
-        with ThreadPoolExecutor(max_workers=places()) as pool:
+    def run(self, parts: Sequence[Part], at_a_time: int) -> None:
+        """Run all parts in this order, some at a time, and wait for their end."""
+        with ThreadPoolExecutor(max_workers=at_a_time) as pool:
             try:
                 for _ in pool.map(self._one, parts):
                     pass
@@ -95,7 +95,7 @@ class Guests:
         with self._lock:
             for key in [key for key in self.progress.running if key[0] == part.kernel and self._mine(part, key[1])]:
                 del self.progress.running[key]
-            if not failed:
+            if not failed and not self.progress.missing(part.kernel, [item.name for item in part.items]):
                 self.problems.append(f"a guest with kernel {part.kernel} ended with status {status}")
             self.say("\n".join(lines[-SHOWN:]))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -25,6 +25,8 @@ class Progress:
     expected: Mapping[tuple[str, str], float]
     began: float | None = None
     results: list[Result] = field(default_factory=list)
+    first: list[Result] = field(default_factory=list)
+    """Failures of tests that are run once more."""
     running: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def start(self, kernel: str, name: str, now: float) -> None:
@@ -37,6 +39,25 @@ class Progress:
         """A test has ended."""
         self.running.pop((result.kernel, result.name), None)
         self.results.append(result)
+
+    def missing(self, kernel: str = "", tests: Sequence[str] = ()) -> list[tuple[str, str]]:
+        """Return (kernel, test) of what has no result, of these tests or of all."""
+        ended = {(result.kernel, result.name) for result in self.results}
+        wanted = [(kernel, test) for test in tests] or list(self.expected)
+        return [key for key in wanted if key not in ended]
+
+    def taken_back(self, most: int) -> list[tuple[str, str]]:
+        """Return (kernel, test) of what has failed or has not ended, to be run once more; none if it is over `most`.
+
+        The failures do not count then: those of the second time do.
+        """
+        failed = [result for result in self.results if result.outcome == "failed"]
+        again = [(result.kernel, result.name) for result in failed] + self.missing()
+        if len(again) > most:
+            return []
+        self.first = failed
+        self.results = [result for result in self.results if result.outcome != "failed"]
+        return again
 
     def line(self, now: float) -> str:
         """Return one line: how many of how many, what runs, how long it may still take."""
@@ -66,7 +87,13 @@ class Progress:
         A guest that has failed as such counts as one failure more.
         """
         count = Counter(result.outcome for result in self.results)
-        lines = [f"FAILED {result.name} ({result.kernel})" for result in self.results if result.outcome == "failed"]
+        passed = {(result.kernel, result.name) for result in self.results if result.outcome == "passed"}
+        lines = [
+            f"failed beside other guests, passed alone: {result.name} ({result.kernel})"
+            for result in self.first
+            if (result.kernel, result.name) in passed
+        ]
+        lines += [f"FAILED {result.name} ({result.kernel})" for result in self.results if result.outcome == "failed"]
         reasons = Counter(result.reason for result in self.results if result.outcome == "skipped")
         lines += [f"skipped {times}: {reason}" for reason, times in sorted(reasons.items())]
         numbers = f"{count['passed']} passed, {count['failed'] + problems} failed, {count['skipped']} skipped"

@@ -147,3 +147,24 @@ class TestProgress:
             "skipped 1: needs docker: …",
             "1 passed, 2 failed, 1 skipped",
         ]
+
+    def test_what_failed_beside_others_counts_by_its_second_time(self) -> None:
+        progress = self.running()
+        progress.finish(Result("k", "a/test_1.py::t[x]", "failed", 20.0))
+        progress.finish(Result("k", "a/test_2.py::u", "failed", 20.0))
+        assert progress.taken_back(3) == [("k", "a/test_1.py::t[x]"), ("k", "a/test_2.py::u"), ("l", "v")]
+        assert progress.summary(0)[-1] == "0 passed, 0 failed, 0 skipped"
+        progress.finish(Result("k", "a/test_1.py::t[x]", "passed", 20.0))
+        progress.finish(Result("k", "a/test_2.py::u", "failed", 20.0))
+        assert progress.missing() == [("l", "v")]
+        assert progress.summary(0) == [
+            "failed beside other guests, passed alone: a/test_1.py::t[x] (k)",
+            "FAILED a/test_2.py::u (k)",
+            "1 passed, 1 failed, 0 skipped",
+        ]
+
+    def test_many_failures_are_no_matter_of_load(self) -> None:
+        progress = self.running()
+        progress.finish(Result("k", "a/test_1.py::t[x]", "failed", 20.0))
+        assert progress.taken_back(2) == []
+        assert progress.summary(0)[-1] == "0 passed, 1 failed, 0 skipped"
