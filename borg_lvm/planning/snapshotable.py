@@ -26,6 +26,10 @@ _SICK = {
     "metadata_read_only": "cannot write its metadata any more",
 }
 """What LVM says of a pool's health, by lvs(8)."""
+_VDO = (
+    "is stored by VDO, of which borg-lvm takes no snapshots (nobody has tried it, and how fast changes fill VDO's pool "
+    "cannot be known beforehand); leave it out, or have it read live: --live PATH, or `live` in the configuration"
+)
 
 
 def volume_refusal(volume: Volume, group: Group | None, pool: Volume | None) -> str:
@@ -51,8 +55,14 @@ def _of_volume(volume: Volume) -> str:
         ),
         "is a RAID with integrity, of which LVM makes no snapshot; to do without integrity: lvconvert --raidintegrity "
         f"n {volume.full_name}": "raid" in volume.layout and "integrity" in volume.modules,
+        _VDO: _is_on_vdo(volume),
     }
     return next((reason for reason, is_so in reasons.items() if is_so), "")
+
+
+def _is_on_vdo(volume: Volume) -> bool:
+    """LVM's own name of the kernel's module is kvdo, or dm-vdo. Of a thin volume the pool has it (seen with RAID)."""
+    return "vdo" in volume.layout or any(module.endswith("vdo") for module in volume.modules)
 
 
 def group_refusal(group: Group) -> str:
@@ -80,6 +90,8 @@ def _first(names: Sequence[str]) -> str:
 
 def pool_refusal(pool: Volume) -> str:
     """Return why a thin pool can take no snapshot now, and what to do: a clause that follows its name; else nothing."""
+    if _is_on_vdo(pool):
+        return _VDO
     if pool.health in _SICK:
         return f"{_SICK[pool.health]}; repair or extend it first (lvmthin(7))"
     if pool.needs_check:

@@ -58,6 +58,10 @@ def test_plan_and_check_say_the_same_of_a_group(facts: dict[str, Any], words: st
             {"layout": frozenset(["raid", "raid1"]), "modules": frozenset(["raid", "integrity"])},
             "lvconvert --raidintegrity n vg0/home",
         ),
+        (
+            {"attr": "vwi-aov---", "layout": frozenset(["vdo", "sparse"]), "modules": frozenset(["kvdo"])},
+            "is stored by VDO",
+        ),
     ],
 )
 def test_a_volume_that_lvm_would_not_touch(facts: dict[str, Any], words: str) -> None:
@@ -78,6 +82,7 @@ def with_metadata(fill: float, mib: int, ceiling: float = 100.0) -> Volume:
         (replace(pool(), health="metadata_read_only"), "cannot write its metadata"),
         (replace(pool(), health="something new"), ""),
         (replace(pool(), needs_check=True), "lvconvert --repair vg0/pool"),
+        (replace(pool(), modules=frozenset(["dm-vdo", "thin-pool"])), "is stored by VDO"),
         (replace(pool(data=71.0), ceiling=70.0), "thin_pool_autoextend_threshold (70 %)"),
         (replace(pool(data=69.0), ceiling=70.0), ""),
         (with_metadata(74.9, 4), ""),

@@ -55,3 +55,66 @@ def full_pool(rig: Rig, stack: ExitStack) -> Path:
             device.write(bytes(1 << 20))
             os.fsync(device)
     return at
+
+
+def vdo(rig: Rig, stack: ExitStack) -> Path:
+    """A volume that is stored by VDO in LVM's metadata: LVM knows VDO here, the kernel does not."""
+    at, group = data(rig), group_of(rig)
+    backup = rig.path("group")
+    restored = ("vgcfgrestore", "--yes", "--quiet", "--quiet", "--file", backup, group)
+    run("vgcfgbackup", "--file", backup, group)
+    plain = backup.read_text()
+
+    def written(text: str) -> None:
+        backup.write_text(text)
+        run(*restored)
+
+    body = plain[plain.index("data {") :]
+    body = body[: body.index("\n\t}")]
+    uuid = run("lvs", "--noheadings", "-o", "lv_uuid", f"{group}/data").out.strip()
+    extents = int(body.split("extent_count = ")[1].split()[0])
+    stored = body.replace("data {", "store_vdata {", 1).replace(uuid, _uuid("s")).replace(', "VISIBLE"', "")
+    inside = f"{stored}{_described('store', _uuid('p'), extents, POOL)}{_described('data', uuid, extents, INSIDE)}"
+    stack.callback(written, plain)
+    written(plain.replace(body, inside))
+    return at
+
+
+POOL = """type = "vdo-pool"
+data = "store_vdata"
+header_size = 512
+virtual_extents = {extents}
+use_compression = 1
+use_deduplication = 1
+use_metadata_hints = 1
+minimum_io_size = 4096
+block_map_cache_size_mb = 128
+block_map_era_length = 16380
+use_sparse_index = 0
+index_memory_size_mb = 256
+max_discard = 1
+slab_size_mb = 2048
+ack_threads = 1
+bio_threads = 4
+bio_rotation = 64
+cpu_threads = 2
+hash_zone_threads = 1
+logical_threads = 1
+physical_threads = 1
+write_policy = "auto"
+"""
+INSIDE = """type = "vdo"
+vdo_pool = "store"
+vdo_offset = 0
+"""
+
+
+def _uuid(letter: str) -> str:
+    return "-".join(letter * length for length in (6, 4, 4, 4, 4, 4, 6))
+
+
+def _described(name: str, uuid: str, extents: int, kind: str) -> str:
+    """Return a volume of one segment, as LVM writes its metadata."""
+    segment = f"start_extent = 0\nextent_count = {extents}\n{kind.format(extents=extents)}"
+    facts = f'id = "{uuid}"\nstatus = ["READ", "WRITE", "VISIBLE"]\nflags = []\nsegment_count = 1\n'
+    return f"\n{name} {{\n{facts}segment1 {{\n{segment}}}\n}}\n"

@@ -25,7 +25,7 @@ from tests.system.support.states.disk_states import (
     room_in_pieces,
     seen_twice,
 )
-from tests.system.support.states.pool_states import above_profile, above_threshold, full_pool, little_metadata
+from tests.system.support.states.pool_states import above_profile, above_threshold, full_pool, little_metadata, vdo
 
 
 def no_module(rig: Rig, stack: ExitStack) -> Path:
@@ -268,6 +268,7 @@ STATES = (
     State("above-profile", above_profile, ("thin_pool_autoextend_threshold (60 %)",)),
     State("little-metadata", little_metadata, ("% of its metadata", "less than 25 % of its metadata free")),
     State("full-pool", full_pool, ("has no room for data left",)),
+    State("vdo", vdo, ("is stored by VDO",)),
 )
 SETTINGS = (
     State(
