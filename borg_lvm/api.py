@@ -127,7 +127,7 @@ def _refuse_to_be_ended(name: str) -> None:
     """Raise UsageError if we still use a file of a view, for whoever does is ended with it."""
     if host_view.copies(host_view.place(name)) & processes.devices_of(os.getpid()):
         raise UsageError(
-            f"this process still uses a file of the view {name}, which therefore stands",
+            f"this process still uses a file of the view {name}, which therefore stays mounted",
             remedy=f"close what was opened in the block before it ends; now: borg-lvm end {name}",
         )
 

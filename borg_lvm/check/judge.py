@@ -252,7 +252,7 @@ def _unnamed(seen: Seen) -> Iterator[Finding]:
             yield Finding(
                 "note",
                 "not configured",
-                f"{unnamed.description}: it does not tell where its data is: {unnamed.unknown}",
+                f"{unnamed.description}: it does not report where its data is: {unnamed.unknown}",
                 remedy,
             )
         elif unnamed.is_server and unnamed.saved and missing:

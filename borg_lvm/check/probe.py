@@ -161,7 +161,7 @@ def _no_namespace() -> str:
             os._exit(number)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if status < 0:
-        return f"whoever tries is ended by signal {-status}"
+        return f"a process that tries is killed by signal {-status}"
     return os.strerror(status) if status else ""
 
 

@@ -60,7 +60,7 @@ def _conclusion(seen: Seen, findings: Sequence[Finding]) -> str:
     warnings = sum(finding.level == "warning" for finding in findings)
     but = f", with {warnings} warning{'s' * (warnings != 1)}" if warnings else ""
     if seen.plan is None:
-        return f"A backup could work{but}. Its sources were not looked at: borg-lvm check -- COMMAND …"
+        return f"A backup could work{but}. Its sources were not checked: borg-lvm check -- COMMAND …"
     untried = "The command itself was not tried: whether its repository can be reached, say."
     return f"The backup would work{but}: {_worth(seen.plan)}. {untried}"
 

@@ -92,7 +92,7 @@ def _exists(path: str, findings: Findings) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        findings.add(Place(path), f"cannot be looked at: {error.strerror}")
+        findings.add(Place(path), f"cannot be accessed: {error.strerror}")
         return False
     return True
 

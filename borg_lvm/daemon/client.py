@@ -134,7 +134,7 @@ def _refuse_to_end_that_of_others(name: str) -> None:
     """Refuse to end what is read or about to be: `begin` may have failed just because it is somebody else's."""
     if control_socket.is_kept(name):
         if not os.path.isdir(host_view.place(name)):
-            raise LockedError(f"the view {name} is being begun by somebody else")
+            raise LockedError(f"the view {name} is being started by another process")
         _refuse_what_is_read(name, "; it stays mounted")
 
 

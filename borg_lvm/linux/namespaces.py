@@ -46,7 +46,7 @@ def refuse_chroot() -> None:
     """
     if is_chroot():
         raise UsageError(
-            "this is a chroot: the view of a run cannot be looked at from here, and its state in /run is not the "
+            "this is a chroot: the view of a run cannot be checked from here, and its state in /run is not the "
             "server's; nothing was done",
             remedy="call borg-lvm outside of it; or make its directory the root of a mount namespace, as "
             "systemd-nspawn and pivot_root do",

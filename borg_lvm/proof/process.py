@@ -145,7 +145,7 @@ class _Child:
         try:
             return proof.from_data(json.loads(self.told))
         except ValueError:
-            return self._without("the process that read it back was ended before it could tell")
+            return self._without("the process that read it back was ended before it had reported")
 
     def _without(self, why: str) -> Proof:
         return Proof(self.planned.mode, "not proven", self.planned.seed, time.monotonic() - self.begin, why=why)

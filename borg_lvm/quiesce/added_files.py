@@ -42,7 +42,7 @@ def refusals(
             if data.labelled and kept.volume in unfit:
                 yield (
                     f"{application.name}: {kept.path} lies on {kept.volume}, which is {unfit[kept.volume]}: "
-                    f"the level {application.level} has to write into its copy, and cannot; "
+                    f"the level {application.level} has to write into its snapshot, and cannot; "
                     "use `consistency: instant` and another level"
                 )
 
@@ -59,17 +59,17 @@ def put(plan: Plan, added: Mapping[str, Sequence[Added]], ledger: Ledger) -> Non
             place = _place(plan.copies, application.kept, file.folder)
             if place is None:
                 raise SnapshotError(
-                    f"{application.name}: {file.name} cannot be put into a copy: {file.folder} is in none"
+                    f"{application.name}: {file.name} cannot be put into a snapshot: {file.folder} is in none"
                 )
             problem = _written(place, file, os.path.join(ledger.folder, "adding"))
             if problem == THERE:
                 there = os.path.join(file.folder, file.name)
                 raise SnapshotError(
-                    f"{application.name}: its copy needs a {file.name}, and {there} is there",
+                    f"{application.name}: its snapshot needs a {file.name}, and {there} is there",
                     remedy="it is left from a restore or from another backup: find out which, and remove it",
                 )
             if problem:
-                raise SnapshotError(f"{application.name}: {file.name} cannot be put into its copy: {problem}")
+                raise SnapshotError(f"{application.name}: {file.name} cannot be put into its snapshot: {problem}")
 
 
 def _place(copies: Iterable[Snapshot], kept: Iterable[Kept], folder: str) -> Place | None:

@@ -42,7 +42,7 @@ def verify(members: Sequence[ManagedApplication], view: View, signals: Signals) 
         for managed, look in looks:
             answer = look.answer(signals)
             if answer is None:
-                managed.judge([f"{managed.name}: what looked at its copy was ended before it could tell"])
+                managed.judge([f"{managed.name}: the verifying process was ended before it had reported"])
             else:
                 managed.verified = answer.right
                 managed.judge(answer.wrong, answer.remedy)

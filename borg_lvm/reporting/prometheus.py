@@ -44,7 +44,7 @@ def text(news: News, previous: str, past: Sequence[Certificate] = ()) -> str:
 
 def _families(news: News, before: float | None) -> Iterator[tuple[str, str, Sequence[Sample]]]:
     results = [({"result": one}, float(one == news.result)) for one in get_args(Result)]
-    yield "borg_lvm_run_result", "What came of the last run: 1 for the result that it had.", results
+    yield "borg_lvm_run_result", "Result of the last run: 1 for the one that applies.", results
     yield "borg_lvm_run_status", "Exit status of the last run.", [({"program": news.program}, news.status)]
     yield "borg_lvm_run_end_timestamp_seconds", "When the last run ended.", [({}, news.end)]
     saved = news.end if news.result in SAVED else before

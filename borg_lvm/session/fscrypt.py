@@ -28,7 +28,7 @@ LONGEST_POLICY = 24
 PATIENCE = 60.0
 """Seconds after which no more directories are looked at: a user may have made millions."""
 NOT_ALL = (
-    f"not all directories could be looked at within {PATIENCE:.0f} s: whether more of them are encrypted by fscrypt, "
+    f"not all directories could be examined within {PATIENCE:.0f} s: whether more of them are encrypted by fscrypt, "
     "and so missing in the backup, is not known"
 )
 MOST = 20

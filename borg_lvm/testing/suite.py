@@ -37,7 +37,7 @@ class ApplicationContract:
             places = {os.path.realpath(data.path) for data in application.probe().paths}
         keeps = {os.path.realpath(path) for path in subject.keeps()}
         assert places - keeps == set(), "it claims to keep what it does not"
-        assert keeps - places == set(), "it does not tell of all that it keeps"
+        assert keeps - places == set(), "it does not report all that it keeps"
 
     def test_it_says_that_it_is_not_there(self, subject: Subject) -> None:
         with subject.gone(), self._made(subject) as application, pytest.raises(AbsentError):
@@ -152,12 +152,12 @@ class ApplicationContract:
             right = application.verify(str(scratch))
         damaged = subject.damaged()
         if not right and damaged is None:
-            pytest.skip("it looks at nothing in its copy")
-        assert right, "it does not tell what it has looked at"
-        assert damaged is not None, "tell the contract what a wrong copy is: Subject.damaged"
+            pytest.skip("it verifies nothing in its snapshot")
+        assert right, "it does not report what it has verified"
+        assert damaged is not None, "the contract needs a wrong snapshot: Subject.damaged"
         with damaged, pytest.raises(QuiesceError):
             application.verify(str(scratch))
-        self._assert_goes(subject, "after its copy was looked at")
+        self._assert_goes(subject, "after its snapshot was verified")
 
     def test_it_looks_at_a_copy_without_changing_it(self, subject: Subject, tmp_path: Path) -> None:
         with self._ready(subject) as application, application.quiesced():

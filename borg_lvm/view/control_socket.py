@@ -128,7 +128,7 @@ def opened(name: str) -> Iterator[ControlSocket]:
         raise _unwritten(error) from error
     try:
         if not locks.taken(lock):
-            raise LockedError(f"the view {name} is being begun by somebody else")
+            raise LockedError(f"the view {name} is being started by another process")
         for file in ("socket", "status", "log"):
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(folder, file))

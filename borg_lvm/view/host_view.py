@@ -277,7 +277,7 @@ def _set_immutable(folder: str, *, on: bool) -> None:
 def refusals(plan: Plan) -> list[str]:
     """Return why a plan cannot be mounted on the machine itself. Pure but for the links that sources are."""
     volumes = [
-        f"{view_mount.because} is a volume itself: its copy is seen by `borg-lvm run` alone"
+        f"{view_mount.because} is a volume itself: its snapshot is seen by `borg-lvm run` alone"
         for view_mount in plan.view_mounts
         if view_mount.device
     ]

@@ -25,7 +25,7 @@ NEEDED = {
     **dict.fromkeys(("sanlock", "wdmd", "dlm_controld", "corosync"), "LVM's locks depend on it"),
     **dict.fromkeys(("multipathd", "iscsid", "iscsiuio", "tcmu-runner"), "disks depend on it"),
     **dict.fromkeys(("nbd-client", "rbd-nbd", "qemu-nbd", "qemu-storage-da"), "disks depend on it"),
-    "systemd-journal": "whoever logs would wait for it",
+    "systemd-journal": "processes that log would wait for it",
 }
 """Programs that must not stand still, by the name that the kernel knows (15 characters), and why."""
 

@@ -76,7 +76,7 @@ class LvmProvider(Provider):
         if snapshot.without_journal and ext_superblock.journal(snapshot.device).dirty:
             raise SnapshotError(
                 f"the snapshot of {name} lacks what is in its journal, which is on another device",
-                remedy="tell us of it, with the kernel's version: it has not frozen the file system as it should",
+                remedy="report this, with the kernel's version: it has not frozen the file system as it should",
             )
         if snapshot.fstype == BTRFS:
             from borg_lvm.snapshots.lvm import btrfs_copy

@@ -88,7 +88,7 @@ def _not_told(engine: str, error: subprocesses.ProgramError) -> QuiesceError:
     words = error.stderr.lower()
     gone = "no such" in words or "cannot connect to the docker daemon" in words or not error.returncode
     lines = error.details or (error.message,)
-    return (AbsentError if gone else QuiesceError)(f"{engine} does not tell of them", details=lines)
+    return (AbsentError if gone else QuiesceError)(f"{engine} does not report them", details=lines)
 
 
 def inspect(engine: str, names: Sequence[str]) -> list[Container]:

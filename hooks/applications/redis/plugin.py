@@ -235,7 +235,7 @@ class Redis(Application):
         assert self._client
         reply = self._client.do("CONFIG", "GET", name, seconds=TIMEOUT)
         if not isinstance(reply, list) or len(reply) != 2:
-            raise QuiesceError(f"the server does not tell its setting {name}")
+            raise QuiesceError(f"the server does not report its setting {name}")
         return str(reply[1])
 
 

@@ -43,7 +43,7 @@ def test_a_good_machine_has_nothing_to_complain_of() -> None:
         (Unnamed("PG", saved=("/a",)), "note", "PG: it is saved as a power cut would leave it"),
         (Unnamed("PG", missing=("/a: no",)), "warning", "PG: its data is not saved: /a: no"),
         (Unnamed("PG", saved=("/b",), missing=("/a: no",)), "warning", "PG: half of its data is not saved: /a: no"),
-        (Unnamed("PG", unknown="no password"), "note", "PG: it does not tell where its data is: no password"),
+        (Unnamed("PG", unknown="no password"), "note", "PG: it does not report where its data is: no password"),
         (Unnamed("", unknown="a plugin failed"), "note", "a plugin failed"),
         (Unnamed("x.service", is_server=False, saved=("/a",)), "note", "x.service: it is saved as a power cut"),
     ],

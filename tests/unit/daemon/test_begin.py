@@ -60,7 +60,7 @@ def test_a_desk_is_found_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with control_socket.opened("x") as one:
         assert control_socket.is_kept("x")
         assert one.asked(0.0) == ""
-        with pytest.raises(LockedError, match="being begun by somebody else"), control_socket.opened("x"):
+        with pytest.raises(LockedError, match="being started by another process"), control_socket.opened("x"):
             pass
         Path(one.log).write_text("last words")
         one.close(7)

@@ -180,7 +180,7 @@ def test_however_much_is_reported_the_certificate_is_kept_short(tmp_path: Path) 
     [
         (bad, "bad", "it does not start its log"),
         (broken, "not judged", "its judge failed: ZeroDivisionError: no"),
-        (killed, "not judged", "its judge was ended before it could tell"),
+        (killed, "not judged", "its judge was ended before it had reported"),
         (endless, "not judged", "not judged within the time limit of 5 s"),
         (lambda bench: None, "not judged", "its judge has reported nothing"),
     ],

@@ -25,11 +25,18 @@ RETIRED = {
     r"\bstrays?\b": "lingering processes",
     r"\btold\b|\btells\b": "message, report, print, notify, show",
     r"\bfolders?\b": "directory",
-    r"\bwhat (has |is to )?(come|came|comes|become|became) of\b": "result",
+    r"\b[Ww]hat (has |is to )?(come|came|comes|become|became) of\b": "result",
     r"\b(is|are|was|were|be) worth\b": "consistency",
     r"\bfound wrong\b|\bcopy is wrong\b": "failed verification, the snapshot is wrong",
     r"\b(is|was|were) content\b": "accepted",
     r"\btaken? away\b|\btakes (the view|it) away\b": "removed",
+    r"\b[Ww]hoever\b": "who it is: a process that …, the owner of …",
+    r"\bbegun by\b|\bbeing begun\b": "started by, being started",
+    r"\b[Ss]tandstills?\b": "the time in which it was quiesced, suspended",
+    r"\blooked at\b": "checked, read, examined, compared, verified",
+    r"\b(is|are|was|were|be) (to be )?had\b": "available, to get",
+    r"\b(before|nobody) (it |they )?(could|can) tell\b|\b(does|do) not tell\b|\btell us of\b": "report",
+    r"\b(into|in|of|needs) (a|its) copy\b|\bits copy (is|needs)\b": "snapshot",
 }
 """A pattern of words that are not used any more, and what is written instead."""
 
