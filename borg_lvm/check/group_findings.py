@@ -29,17 +29,19 @@ def judge(volumes: Sequence[Volume], groups: Mapping[str, Group], ours: Collecti
 
 
 def _group(members: Sequence[Volume], group: Group | None, level: Level) -> Finding:
-    one = members[0]
-    about = f"group {one.vg}"
+    first = members[0]
+    about = f"group {first.vg}"
     if group and (refusal := group_refusal(group)):
         why, _, remedy = refusal.partition("; ")
         return Finding(level, about, f"it {why}", remedy)
-    thick = [one for one in members if not one.is_thin and not one.is_snapshot and "pool" not in one.layout]
-    why = " for it, or where logical blocks are larger" if one.vg_coarse else ""
-    reserved = f", and {human(one.vg_reserved)} where nothing may be allocated{why}" if one.vg_reserved else ""
-    if one.vg_free >= one.extent or not thick:
-        return Finding("ok", about, f"{human(one.vg_free)} free for snapshots{reserved}")
-    remedy = f"vgextend {one.vg} DEVICE, or shrink or remove a volume of it"
+    thick = [
+        volume for volume in members if not volume.is_thin and not volume.is_snapshot and "pool" not in volume.layout
+    ]
+    why = " for it, or where logical blocks are larger" if first.vg_coarse else ""
+    reserved = f", and {human(first.vg_reserved)} where nothing may be allocated{why}" if first.vg_reserved else ""
+    if first.vg_free >= first.extent or not thick:
+        return Finding("ok", about, f"{human(first.vg_free)} free for snapshots{reserved}")
+    remedy = f"vgextend {first.vg} DEVICE, or shrink or remove a volume of it"
     if reserved:
         remedy = f"pvchange --allocatable y DEVICE, or {remedy}"
     message = f"it has no free space{reserved}: of its thick volumes no snapshot can be made"

@@ -41,13 +41,13 @@ def data(seen: Seen, findings: Sequence[Finding]) -> dict[str, Any]:
         "conclusion": _conclusion(seen, findings),
         "findings": [
             {
-                "level": one.level,
-                "about": one.about,
-                "message": one.message,
-                "details": list(one.details),
-                "remedy": one.remedy or None,
+                "level": finding.level,
+                "about": finding.about,
+                "message": finding.message,
+                "details": list(finding.details),
+                "remedy": finding.remedy or None,
             }
-            for one in findings
+            for finding in findings
         ],
         "plan": as_data(seen.plan) if seen.plan else None,
     }
@@ -69,7 +69,7 @@ def _worth(plan: Plan) -> str:
     names = ", ".join(copy.origin.full_name for copy in plan.copies)
     many = "at one instant" if plan.consistency == "instant" else "each volume at an instant of its own"
     parts = [f"every file of its sources on {names} {many}"]
-    parts += [f"{one.name} at level {one.level}" for one in plan.applications]
+    parts += [f"{application.name} at level {application.level}" for application in plan.applications]
     if not plan.applications:
         parts.append("applications as a power cut would have left them")
     live = [path for path, _ in plan.live_sources]

@@ -41,8 +41,8 @@ def look(settings: Settings, coverage: DataCoverage | None) -> tuple[Unnamed, ..
 
 def _judged(discovered: discover.Discovered, coverage: DataCoverage | None) -> Unnamed:
     is_server = not discovered.kind.still
-    description = discovered.found.description
-    if coverage is None or not discovered.found.data:
+    description = discovered.application.description
+    if coverage is None or not discovered.application.data:
         return Unnamed(description, is_server)
     kept = coverage.planned(_asked(discovered)).kept
     saved = tuple(path.path for path in kept if not path.missing)
@@ -52,15 +52,15 @@ def _judged(discovered: discover.Discovered, coverage: DataCoverage | None) -> U
 
 def _asked(discovered: discover.Discovered) -> ProbedApplication:
     """Return it as if it had been asked."""
-    level = discovered.found.level or next(iter(discovered.kind.levels))
+    level = discovered.application.level or next(iter(discovered.kind.levels))
     return ProbedApplication(
-        name=discovered.found.name or discovered.plugin,
+        name=discovered.application.name or discovered.plugin,
         plugin=discovered.plugin,
         level=level,
         does=discovered.kind.levels.get(level, ""),
         coverage="whole",
-        probe=Probe("", tuple(DataPath(path, "data") for path in discovered.found.data)),
-        real=tuple(os.path.realpath(path) if os.path.lexists(path) else "" for path in discovered.found.data),
+        probe=Probe("", tuple(DataPath(path, "data") for path in discovered.application.data)),
+        real=tuple(os.path.realpath(path) if os.path.lexists(path) else "" for path in discovered.application.data),
         still=level in discovered.kind.still,
-        devices=tuple(block_device(path) for path in discovered.found.data),
+        devices=tuple(block_device(path) for path in discovered.application.data),
     )

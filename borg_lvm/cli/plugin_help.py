@@ -56,11 +56,13 @@ def _here(name: str, settings: Settings) -> Iterator[str]:
     entries = [entry for entry in settings.applications if entry.plugin.text == name]
     for entry in entries:
         yield from _entry(entry.name, "; ".join(_would(entry, settings)))
-    discovered = discover.by_plugin(name, settings)
-    for application in discovered:
-        if not application.configured:
-            yield from _entry("not configured", f"{application.found.description}; borg-lvm discover prints its entry")
-    if not entries and not discovered:
+    running = discover.by_plugin(name, settings)
+    for discovered in running:
+        if not discovered.configured:
+            yield from _entry(
+                "not configured", f"{discovered.application.description}; borg-lvm discover prints its entry"
+            )
+    if not entries and not running:
         yield "  nothing is configured for it, and it has found nothing"
 
 

@@ -37,7 +37,7 @@ class ApplicationFacts:
 
     def selection(self, beside: Sequence[str]) -> Selection:
         """Return what is restored of it: its paths, and the files beside those that are files (`beside`: endings)."""
-        paths = dict.fromkeys(path for one in self.data for path in (one.real, one.path))
+        paths = dict.fromkeys(path for fact in self.data for path in (fact.real, fact.path))
         return Selection(paths=frozenset(path + end for path in paths for end in beside), prefixes=tuple(paths))
 
 
@@ -63,17 +63,17 @@ def choose(
     One that has saved none is of another command. Only a run that has saved the `archive`, if there is one
     (`ReadBack.archive`). Raises: UsageError.
     """
-    found = list(_fitting(certificates, program, run, archive))
-    if not found:
+    fitting = list(_fitting(certificates, program, run, archive))
+    if not fitting:
         which = f"run {run}" if run else f"run of {program} that ended well"
         which += f" and saved {archive}" if archive else ""
         raise UsageError(
             f"no {which} has been written down",
             remedy="see: borg-lvm history; or make a backup: borg-lvm run -- COMMAND …",
         )
-    if run and len({one["run"] for one in found}) > 1:
-        raise UsageError(f"{len(found)} runs begin with {run!r}", remedy="see: borg-lvm history")
-    newest = next(filter(_known, reversed(found)), found[-1])
+    if run and len({certificate["run"] for certificate in fitting}) > 1:
+        raise UsageError(f"{len(fitting)} runs begin with {run!r}", remedy="see: borg-lvm history")
+    newest = next(filter(_known, reversed(fitting)), fitting[-1])
     known = _known(newest)
     missing = [name for name in names if name not in known]
     if missing:
@@ -81,9 +81,9 @@ def choose(
             f"the run {newest['run']} has saved no data of {', '.join(missing)} that is known",
             remedy="its certificate names what it has: borg-lvm report " + str(newest["run"]),
         )
-    instants = [one["time"] for one in newest["instants"]]
-    applications = tuple(_facts(one) for name, one in known.items() if not names or name in names)
-    groups = frozenset(str(one["volume"]).partition("/")[0] for one in newest["volumes"])
+    instants = [instant["time"] for instant in newest["instants"]]
+    applications = tuple(_facts(application) for name, application in known.items() if not names or name in names)
+    groups = frozenset(str(volume["volume"]).partition("/")[0] for volume in newest["volumes"])
     return ChosenRun(
         str(newest["run"]), Span(newest["begin"], newest["end"]), max(instants, default=None), applications, groups
     )
@@ -91,20 +91,22 @@ def choose(
 
 def _known(certificate: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the applications of a run of which it has saved data, by their names."""
-    return {one["name"]: one for one in certificate["applications"] if one.get("data")}
+    return {application["name"]: application for application in certificate["applications"] if application.get("data")}
 
 
 def _fitting(certificates: Sequence[Certificate], program: str, run: str, archive: str) -> Iterator[Mapping[str, Any]]:
-    for one in certificates:
-        if archive and one["archive"] != archive:
+    for certificate in certificates:
+        if archive and certificate["archive"] != archive:
             continue
         if run:
-            if str(one["run"]).startswith(run):
-                yield one
-        elif one["result"] in SAVED and one["command"]["program"] == os.path.basename(program):
-            yield one
+            if str(certificate["run"]).startswith(run):
+                yield certificate
+        elif certificate["result"] in SAVED and certificate["command"]["program"] == os.path.basename(program):
+            yield certificate
 
 
-def _facts(one: Mapping[str, Any]) -> ApplicationFacts:
-    data = tuple(DataFact(str(part["path"]), str(part["real"]), str(part["what"])) for part in one["data"])
-    return ApplicationFacts(one["name"], one["plugin"], one["version"] or "", one["remark"] or "", data)
+def _facts(application: Mapping[str, Any]) -> ApplicationFacts:
+    data = tuple(DataFact(str(part["path"]), str(part["real"]), str(part["what"])) for part in application["data"])
+    return ApplicationFacts(
+        application["name"], application["plugin"], application["version"] or "", application["remark"] or "", data
+    )

@@ -49,8 +49,8 @@ def perform(request: DrillRequest, settings: Settings, certificates: Sequence[Ce
                 with raising(ENDING, DURING):
                     drilled.extend(_Drill(listed, programs, space, log).each())
         signals.check(DURING)
-    bad = [one.name for one in drilled if one.verdict == "bad"]
-    unjudged = [one.name for one in drilled if one.verdict == "not judged"]
+    bad = [application.name for application in drilled if application.verdict == "bad"]
+    unjudged = [application.name for application in drilled if application.verdict == "not judged"]
     status = ArchiveWrongError.status if bad else DegradedError.status if unjudged else 0
     return DrillResult(
         drill=request.drill,
@@ -75,10 +75,10 @@ def _space(request: DrillRequest, book: ledger.Ledger, listed: _Listed, timeout:
     try:
         if request.scratch:
             restore.refuse_without_room(request.scratch, listed.room)
-            made = scratch.directory(request.scratch, book)
+            scratch_space = scratch.directory(request.scratch, book)
         else:
-            made = scratch_volume.volume(book, listed.room, listed.plan.run.groups, timeout)
-        with made as space:
+            scratch_space = scratch_volume.volume(book, listed.room, listed.plan.run.groups, timeout)
+        with scratch_space as space:
             yield space
     except ReleaseError:
         kept = True
@@ -105,7 +105,8 @@ class _Listed:
             if not plan.applications:
                 return cls(plan, saved, {})
             with limited_memory():
-                return cls(plan, saved, restore.found(saved, {one.name: one.selection for one in plan.applications}))
+                selections = {application.name: application.selection for application in plan.applications}
+                return cls(plan, saved, restore.listed(saved, selections))
         except DamagedError as error:
             return cls(plan, saved, {}, str(error))
         except TimeIsUpError as error:
@@ -116,12 +117,15 @@ class _Listed:
     @property
     def room(self) -> int:
         """How many bytes of scratch space are needed: those of the largest application, for each is removed again."""
-        return max(one.room for one in self.wanted.values())
+        return max(wanted.room for wanted in self.wanted.values())
 
     def bad(self) -> Iterator[DrilledApplication]:
         """Yield the applications of an archive that is damaged."""
         if self.damage:
-            yield from (replace(one.result(), verdict="bad", wrong=(self.damage,)) for one in self.plan.applications)
+            yield from (
+                replace(application.result(), verdict="bad", wrong=(self.damage,))
+                for application in self.plan.applications
+            )
 
 
 @dataclass(frozen=True)
@@ -135,22 +139,22 @@ class _Drill:
 
     def each(self) -> Iterator[DrilledApplication]:
         """Yield what has come of each."""
-        for number, one in enumerate(self.listed.plan.applications):
+        for number, application in enumerate(self.listed.plan.applications):
             folder = os.path.join(self.space.folder, str(number))
-            yield self._one(self.listed.saved, one, self.listed.wanted[one.name], folder)
+            yield self._drilled(self.listed.saved, application, self.listed.wanted[application.name], folder)
 
-    def _one(self, saved: Saved, one: PlannedDrill, wanted: Wanted, folder: str) -> DrilledApplication:
+    def _drilled(self, saved: Saved, application: PlannedDrill, wanted: Wanted, folder: str) -> DrilledApplication:
         """Restore, judge and remove one application."""
-        result = replace(one.result(), files=wanted.files, bytes=wanted.bytes)
+        result = replace(application.result(), files=wanted.files, bytes=wanted.bytes)
         for name in ("tree", "root", "temporary"):
             os.makedirs(os.path.join(folder, name), 0o700)
         tree, begin = os.path.join(folder, "tree"), time.monotonic()
         try:
-            with self.log.step(f"restoring {one.name}"), limited_memory():
-                restore.restore(saved, wanted, one.selection, tree, self.programs.check)
+            with self.log.step(f"restoring {application.name}"), limited_memory():
+                restore.restore(saved, wanted, application.selection, tree, self.programs.check)
             result = replace(result, phases=(DrillPhase("restore", round(time.monotonic() - begin, 3)),))
-            with self.log.step(f"judging {one.name}"):
-                return self._judged(one, result, shown(tree, one.facts), folder)
+            with self.log.step(f"judging {application.name}"):
+                return self._judged(application, result, shown(tree, application.facts), folder)
         except (DamagedError, ArchiveWrongError) as error:
             return replace(result, verdict="bad", wrong=(judging.short(str(error)),))
         except TimeIsUpError:
@@ -158,26 +162,28 @@ class _Drill:
         except ProgramError as error:
             return replace(result, why=judging.short(" ".join([error.brief, *error.details])))
         except OSError as error:
-            return replace(result, why=judging.short(f"{error.strerror}: {error.filename or one.name}"))
+            return replace(result, why=judging.short(f"{error.strerror}: {error.filename or application.name}"))
         except (ValueError, OverflowError, RecursionError, MemoryError) as error:  # an archive may say anything
             return replace(result, why=judging.short(f"it cannot be restored: {type(error).__name__}: {error}"))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _judged(self, one: PlannedDrill, result: DrilledApplication, seen: Shown, folder: str) -> DrilledApplication:
+    def _judged(
+        self, application: PlannedDrill, result: DrilledApplication, seen: Shown, folder: str
+    ) -> DrilledApplication:
         user = Account.of(seen.owner) if seen.owner else Account(0, 0)
         temporary = os.path.join(folder, "temporary")
         own = os.path.join(temporary, "tmp", os.path.basename(judging.FOLDER))
         os.makedirs(own)
         os.chown(own, user.uid, user.gid)
-        programs = (*one.programs, *judging.own_programs(one.judge))
+        programs = (*application.programs, *judging.own_programs(application.judge))
         root = seen.root(os.path.join(folder, "root"), programs, temporary)
-        found = judging.judged(one.judge, root, user, max(1.0, self.programs.end - time.monotonic()))
+        judgement = judging.judged(application.judge, root, user, max(1.0, self.programs.end - time.monotonic()))
         return replace(
             result,
-            verdict=found.verdict,
-            phases=(*result.phases, *found.phases),
-            right=tuple(found.right),
-            wrong=tuple(found.wrong),
-            why=found.why,
+            verdict=judgement.verdict,
+            phases=(*result.phases, *judgement.phases),
+            right=tuple(judgement.right),
+            wrong=tuple(judgement.wrong),
+            why=judgement.why,
         )

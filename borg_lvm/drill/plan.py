@@ -94,7 +94,7 @@ def planned(request: DrillRequest, settings: Settings, certificates: Sequence[Ce
         raise SourceError(f"no drill of this command's archives: {refused}")
     members = managed_application.load(settings)
     try:
-        configured = {one.name: one for one in members}
+        configured = {managed.name: managed for managed in members}
         _refuse_unknown(request.names, configured)
         only = "" if request.archive else answer.archive
         run = choice.choose(certificates, invocation.program, request.run, request.names, only)
@@ -107,8 +107,8 @@ def planned(request: DrillRequest, settings: Settings, certificates: Sequence[Ce
             raise SourceError(f"the run {run.run} has no application that can be drilled", details=tuple(plan.left_out))
         yield plan
     finally:
-        for one in members:
-            one.close()
+        for managed in members:
+            managed.close()
 
 
 def _refuse_unknown(names: Sequence[str], configured: dict[str, ManagedApplication]) -> None:
@@ -126,7 +126,7 @@ def _no_judge(managed: ManagedApplication) -> str:
 
 
 def _left_out(run: ChosenRun, configured: dict[str, ManagedApplication]) -> Iterator[str]:
-    saved = {one.name for one in run.applications}
+    saved = {facts.name for facts in run.applications}
     for name, managed in configured.items():
         if not managed.kind.judge:
             yield f"{name}: {_no_judge(managed)}"
@@ -139,7 +139,7 @@ def _left_out(run: ChosenRun, configured: dict[str, ManagedApplication]) -> Iter
 def _add(plan: DrillPlan, facts: ApplicationFacts, managed: ManagedApplication) -> None:
     """Make the judge of an application; one that cannot judge here is named in the result."""
     assert managed.kind.judge
-    paths, whats = tuple(one.path for one in facts.data), tuple(one.what for one in facts.data)
+    paths, whats = tuple(part.path for part in facts.data), tuple(part.what for part in facts.data)
     remark = "" if plan.archive_name else facts.remark  # which run has made an archive of that name is not known
     judge = managed.kind.judge(Restored(facts.name, facts.version, paths, whats, remark, managed.settings.options))
     try:
@@ -154,5 +154,5 @@ def _add(plan: DrillPlan, facts: ApplicationFacts, managed: ManagedApplication) 
 
 
 def _not_judged(facts: ApplicationFacts, why: str = "") -> DrilledApplication:
-    paths = tuple(one.path for one in facts.data)
+    paths = tuple(part.path for part in facts.data)
     return DrilledApplication(facts.name, facts.plugin, facts.version, "not judged", paths, why=why)

@@ -35,21 +35,21 @@ class Wanted:
     @property
     def files(self) -> int:
         """How many files."""
-        return sum(one.type == "file" for one in self.entries)
+        return sum(entry.type == "file" for entry in self.entries)
 
     @property
     def bytes(self) -> int:
         """Of how many bytes."""
-        return sum(one.size or 0 for one in self.entries if one.linked is None)
+        return sum(entry.size or 0 for entry in self.entries if entry.linked is None)
 
     @property
     def room(self) -> int:
         """How many bytes it needs on the scratch space."""
-        used = sum(BLOCK + -(-(one.size or 0) // BLOCK) * BLOCK for one in self.entries if one.linked is None)
+        used = sum(BLOCK + -(-(entry.size or 0) // BLOCK) * BLOCK for entry in self.entries if entry.linked is None)
         return used + used // SHARE + ROOM
 
 
-def found(saved: Saved, selections: Mapping[str, Selection]) -> dict[str, Wanted]:
+def listed(saved: Saved, selections: Mapping[str, Selection]) -> dict[str, Wanted]:
     """Return what an archive holds of each application, by its name. Raises: ProgramError, DamagedError.
 
     All of its entries are listed once; those that are wanted are kept, about 1 KiB each.
@@ -80,9 +80,9 @@ def restore(saved: Saved, wanted: Wanted, selection: Selection, folder: str, che
     Raises: DamagedError when the archive lacks the content of a file, or has another one; OSError, ProgramError.
     """
     with safe_open.path(folder, flags=safe_open.FOLDER) as root:
-        for entry in sorted(wanted.entries, key=lambda one: one.linked is not None):  # of what is there then
+        for entry in sorted(wanted.entries, key=lambda entry: entry.linked is not None):  # of what is there then
             _make(entry, root)
-        files = {one.path: one for one in wanted.entries if one.type == "file" and one.linked is None}
+        files = {entry.path: entry for entry in wanted.entries if entry.type == "file" and entry.linked is None}
         for path, pieces in saved.contents(selection):
             check()
             if path not in files:
@@ -91,7 +91,7 @@ def restore(saved: Saved, wanted: Wanted, selection: Selection, folder: str, che
             size = _fill(root, path, _at_most(most, path, pieces), check)
             if most not in (size, None):
                 raise DamagedError(f"{path}: the archive holds {size} bytes of it, and says otherwise")
-        lacking = [path for path, one in files.items() if one.size]
+        lacking = [path for path, entry in files.items() if entry.size]
         if lacking:
             raise DamagedError(f"{lacking[0]}: the archive holds no content of it ({len(lacking)} such files)")
         _finish(wanted.entries, root)
@@ -185,7 +185,7 @@ def _write(fd: int, data: bytes, place: int) -> None:
 
 def _finish(entries: Sequence[Entry], root: int) -> None:
     """Give directories their owners and modes, and all that is no link its time: what is inside is there now."""
-    for entry in sorted(entries, key=lambda one: one.path, reverse=True):
+    for entry in sorted(entries, key=lambda entry: entry.path, reverse=True):
         if entry.type not in ("directory", "file") or entry.linked is not None:
             continue
         with safe_open.path(entry.path.strip("/"), root) as handle:

@@ -34,14 +34,14 @@ def roomiest(groups: Iterable[Group], trusted: Collection[str]) -> tuple[str, in
     `trusted` are the names of groups in which the run had snapshots: LVM shows groups of others, too, on disks that are
     those of virtual machines, or that somebody has plugged in, and what is restored may be secret.
     """
-    usable = [one for one in groups if one.name in trusted and _is_usable(one)]
-    found = max(((sum(disk.free for disk in one.disks), one.name) for one in usable), default=(0, ""))
-    if not found[0]:
+    usable = [group for group in groups if group.name in trusted and _is_usable(group)]
+    best = max(((sum(disk.free for disk in group.disks), group.name) for group in usable), default=(0, ""))
+    if not best[0]:
         raise SourceError(
             f"there is no scratch space: no volume group of the run ({', '.join(sorted(trusted))}) has free extents",
             remedy="name a directory with --scratch",
         )
-    return found[1], found[0]
+    return best[1], best[0]
 
 
 def _is_usable(group: Group) -> bool:
@@ -94,7 +94,7 @@ def _mounted(device: str, folder: str) -> Iterator[str]:
 def _remove(name: str, timeout: float) -> None:
     """Remove the volume, if it was made. Raises: ReleaseError."""
     try:
-        if name in {one.full_name for one in lvm.report(timeout)}:
+        if name in {volume.full_name for volume in lvm.report(timeout)}:
             subprocesses.run(["lvremove", "--yes", "--force", "--config", SILENT + OURS, name], timeout=timeout)
     except subprocesses.ProgramError as error:
         raise not_removed(name, " ".join([error.brief, *error.details])) from error

@@ -30,8 +30,8 @@ def shown(tree: str, facts: ApplicationFacts) -> Shown:
 
     Raises: ArchiveWrongError, with all of an application's paths that the archive has nothing of.
     """
-    places = {one.path: place for one in facts.data for place in (one.real, one.path) if _is_there(tree, place)}
-    lacking = [f"{one.path} ({one.what})" for one in facts.data if one.path not in places]
+    places = {part.path: place for part in facts.data for place in (part.real, part.path) if _is_there(tree, place)}
+    lacking = [f"{part.path} ({part.what})" for part in facts.data if part.path not in places]
     if lacking:
         raise ArchiveWrongError(f"the archive holds nothing at {', '.join(lacking)}")
     owner = os.lstat(_in(tree, places[facts.data[0].path])).st_uid

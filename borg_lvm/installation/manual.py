@@ -39,13 +39,13 @@ def pages() -> list[Page]:
     """Return the page of the program, one for each subcommand, and that of the configuration."""
     described = verbs()
     names = [f"borg-lvm-{name}" for name in described]
-    found = [Page("borg-lvm", 8, _program(names))]
+    pages = [Page("borg-lvm", 8, _program(names))]
     for name, verb in described.items():
         page = f"borg-lvm-{name}"
         text = f"{_title(page, 8)}{_name(page, verb.description or '')}{_verb(verb)}{_see_also('borg-lvm(8)')}"
-        found.append(Page(page, 8, text))
-    found += [Page(f"borg-lvm-{name}", 8, _drop_in(name, action)) for name, action in DROP_INS.items()]
-    return [*found, Page(CONFIGURATION, 5, _configuration())]
+        pages.append(Page(page, 8, text))
+    pages += [Page(f"borg-lvm-{name}", 8, _drop_in(name, action)) for name, action in DROP_INS.items()]
+    return [*pages, Page(CONFIGURATION, 5, _configuration())]
 
 
 def _title(page: str, section: int) -> str:
@@ -149,5 +149,7 @@ def _value(key: generate.Documented) -> str:
 
 
 def _see_also(*pages: str) -> str:
-    shown = [re.sub(r"^(.*)(\(\d\))$", lambda found: roff.bold(found[1]) + found[2], page) for page in pages]
+    shown = [
+        re.sub(r"^(.*)(\(\d\))$", lambda reference: roff.bold(reference[1]) + reference[2], page) for page in pages
+    ]
     return roff.section("see also", ", ".join(shown))

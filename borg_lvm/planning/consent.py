@@ -70,7 +70,7 @@ def unwritable(resolved: Resolved, beside: Iterable[tuple[SeenPath, LivePath]]) 
     for seen, live in beside:
         path = seen.behind
         folder = os.path.dirname(path)
-        shown = {nearest(upwards(one), known) for one in (path, folder)}
+        shown = {nearest(upwards(place), known) for place in (path, folder)}
         if seen.kind != "missing" and frozen & shown:
             yield f"{live.path}: {live.reason}; {if_live(folder)}"
 
@@ -128,11 +128,11 @@ def _not_entered(wanted: Wanted, resolved: Resolved, table: Table) -> Iterator[t
     Most programs read a file wherever it lies, and what is not there yet is empty.
     """
     needed = [seen for seen, live in wanted.needed if seen.kind in ("file", "missing") or live.unsaved]
-    passed = {one.behind for one in needed}
-    for one in wanted.declared:
-        passed -= {one.behind}
-        if one.kind == "file" and not wanted.skips_files:
-            passed |= {one.behind}
+    passed = {seen.behind for seen in needed}
+    for seen in wanted.declared:
+        passed -= {seen.behind}
+        if seen.kind == "file" and not wanted.skips_files:
+            passed |= {seen.behind}
     sources = resolved.left_out.sources
     for live_path in resolved.live_paths:
         source = nearest(above(live_path.path), sources)

@@ -25,7 +25,7 @@ class LeftOut:
 
     def reason(self, mount: Mount) -> str:
         """Say why this mount, which lies below a source, needs no snapshot; empty if it does."""
-        kind = next((one for one in self.types if fnmatchcase(mount.fstype, one)), "")
+        kind = next((pattern for pattern in self.types if fnmatchcase(mount.fstype, pattern)), "")
         if kind:
             return f"{mount.fstype}, declared live (live_types: {kind})"
         option = self.excludes(mount.path)
@@ -36,8 +36,8 @@ class LeftOut:
         if not self.excluded:
             return ""
         whole = [outer for outer in above(path) if outer in self.sources]
-        found = [self._excluded(given, relative(path, outer)) for outer in whole for given in self.sources[outer]]
-        return found[0].option if found and found[0] and all(found) else ""
+        matching = [self._excluded(given, relative(path, outer)) for outer in whole for given in self.sources[outer]]
+        return matching[0].option if matching and matching[0] and all(matching) else ""
 
     def _excluded(self, given: str, inner: str) -> Excluded | None:
         """Return what excludes the path `inner` below the source that was given by this name."""
@@ -46,17 +46,17 @@ class LeftOut:
         base = posixpath.normpath(f"/{given.lstrip('/')}")
         folders = [name for name in (join(base, inner), *above(join(base, inner))) if len(name) > len(base)]
         fitting = [
-            (number, one)
+            (number, excluded)
             for at, folder in enumerate(folders)
-            for number, one in self._by_path.get(folder, ())
-            if (not one.sources or given in one.sources) and (at > 0 or not one.inside)
+            for number, excluded in self._by_path.get(folder, ())
+            if (not excluded.sources or given in excluded.sources) and (at > 0 or not excluded.inside)
         ]
-        return min(fitting, key=lambda found: found[0])[1] if fitting else None
+        return min(fitting, key=lambda numbered: numbered[0])[1] if fitting else None
 
     @cached_property
     def _by_path(self) -> Mapping[str, Sequence[tuple[int, Excluded]]]:
         """What is excluded, with its place in the order given, by its path: there may be thousands."""
-        found: dict[str, list[tuple[int, Excluded]]] = {}
-        for number, one in enumerate(self.excluded):
-            found.setdefault(one.path, []).append((number, one))
-        return found
+        by_path: dict[str, list[tuple[int, Excluded]]] = {}
+        for number, excluded in enumerate(self.excluded):
+            by_path.setdefault(excluded.path, []).append((number, excluded))
+        return by_path

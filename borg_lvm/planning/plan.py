@@ -149,7 +149,9 @@ class Plan:
     @property
     def late(self) -> frozenset[str]:
         """The volumes (`vg/lv`) that are snapshotted when all applications go on again."""
-        return frozenset(kept.volume for one in self.applications for kept in one.kept if kept.after and kept.volume)
+        return frozenset(
+            kept.volume for application in self.applications for kept in application.kept if kept.after and kept.volume
+        )
 
     @property
     def pivots(self) -> bool:
@@ -191,25 +193,31 @@ def make(
     to freeze at all, for then the command would read everything live under our name.
     """
     chosen, problems = _chosen(resolved, volumes, settings)
-    held = volumes.ordered([one.candidate for one in chosen.values()], settings.logs)
-    members = [one.volume for one in held]
+    held = volumes.ordered([choice.candidate for choice in chosen.values()], settings.logs)
+    members = [candidate.volume for candidate in held]
     placed, misplaced = place(members, volumes.inventory.groups, settings.places)
-    space, too_little = allot([one for one in placed.values() if not one.is_thin], settings.size, settings.known)
+    space, too_little = allot(
+        [volume for volume in placed.values() if not volume.is_thin], settings.size, settings.known
+    )
     problems += [*misplaced, *volumes.written_while_held(held), *too_little, *volumes.crowded(members)]
     if problems:
         raise SourceError("cannot freeze every source path; nothing was done", details=tuple(problems))
     if not held:
         raise consent.nothing_to_freeze(resolved)
-    minors = persistent_minors((one.volume.uuid for one in held), taken_minors) if settings.persistent_minor else {}
-    by_volume = {one.candidate.volume.uuid: one.placed(placed) for one in chosen.values()}
+    minors = (
+        persistent_minors((candidate.volume.uuid for candidate in held), taken_minors)
+        if settings.persistent_minor
+        else {}
+    )
+    by_volume = {choice.candidate.volume.uuid: choice.placed(placed) for choice in chosen.values()}
     copies = tuple(
         _snapshot(number, by_volume[uuid], settings, space.get(uuid), minors.get(uuid))
-        for number, uuid in enumerate(one.volume.uuid for one in held)
+        for number, uuid in enumerate(candidate.volume.uuid for candidate in held)
     )
     return Plan(
         run_id=settings.run_id,
         copies=copies,
-        view_mounts=tuple(_view_mounts(resolved, chosen, [one.volume.uuid for one in held])),
+        view_mounts=tuple(_view_mounts(resolved, chosen, [candidate.volume.uuid for candidate in held])),
         live_paths=resolved.live_paths,
         live_sources=resolved.live_sources,
         sources=tuple(sources),
@@ -245,9 +253,9 @@ def _chosen(resolved: Resolved, volumes: Volumes, settings: PlanSettings) -> tup
         else:
             chosen.setdefault(mount.device, _Chosen(answer, mount))
     problems += _named_twice(chosen.values())
-    for one in chosen.values():
-        if one.candidate.crypt and one.candidate.volume.full_name not in settings.key_files:
-            problems.append(consent.no_key(one.candidate.volume.full_name, one.candidate.crypt, one.mount))
+    for choice in chosen.values():
+        if choice.candidate.crypt and choice.candidate.volume.full_name not in settings.key_files:
+            problems.append(consent.no_key(choice.candidate.volume.full_name, choice.candidate.crypt, choice.mount))
     return chosen, problems
 
 
@@ -294,7 +302,7 @@ def _size_of_nothing(copies: Sequence[Snapshot], size: Size) -> Iterator[str]:
 def _named_twice(chosen: Iterable[_Chosen]) -> Iterator[str]:
     """Yield what is wrong with a volume that is to be copied as it is, and once more by the LUKS mapping on it."""
     seen: dict[str, Mount] = {}
-    for one in chosen:
-        volume = one.candidate.volume
-        if (other := seen.setdefault(volume.uuid, one.mount)) is not one.mount:
-            yield f"{one.mount.path} and {other.path} are both on {volume.full_name}; name one of them"
+    for choice in chosen:
+        volume = choice.candidate.volume
+        if (other := seen.setdefault(volume.uuid, choice.mount)) is not choice.mount:
+            yield f"{choice.mount.path} and {other.path} are both on {volume.full_name}; name one of them"

@@ -149,10 +149,14 @@ def _wishes(members: Sequence[Volume], sizes: Sequence[Size], known: Known) -> l
     largest = AUTO_CHUNKS[-1]
     while True:
         requests = [_share(volume, own, known, largest) for volume, own in zip(members, sizes, strict=True)]
-        chosen = [one.chunk.size for one, volume in zip(requests, members, strict=True) if not _fixed(volume, known)]
+        chosen = [
+            request.chunk.size for request, volume in zip(requests, members, strict=True) if not _fixed(volume, known)
+        ]
         largest = min(largest, max(chosen, default=LVM_CHUNK)) // 2
-        auto = [one for one in requests if one.why_least]
-        needed = max(sum(one.wanted for one in auto), sum(min(one.at_worst, one.most) for one in auto))
+        auto = [request for request in requests if request.why_least]
+        needed = max(
+            sum(request.wanted for request in auto), sum(min(request.at_worst, request.most) for request in auto)
+        )
         if largest < LVM_CHUNK or needed <= _usable(members, requests)[0]:
             return requests
 
@@ -169,13 +173,18 @@ def _chunk(volume: Volume, size: Size, known: Known, largest: int) -> Chunk:
     pattern = known.pattern(volume)
     best = chunk_size.auto(pattern)
 
-    def has_room(one: int) -> bool:
+    def has_room(chunk: int) -> bool:
         """Whether the largest space that it may have is enough. What was asked for was not meant for larger chunks."""
-        space = limit(volume, known, one) if size.basis == "auto" else _bytes(size, volume, known, 0)
-        needed = min(chunk_size.at_worst(pattern, one), most(volume, one))
-        return one <= chunk_size.largest_for(space) and needed <= space and (bool(pattern.past) or size.basis == "auto")
+        space = limit(volume, known, chunk) if size.basis == "auto" else _bytes(size, volume, known, 0)
+        needed = min(chunk_size.at_worst(pattern, chunk), most(volume, chunk))
+        return (
+            chunk <= chunk_size.largest_for(space) and needed <= space and (bool(pattern.past) or size.basis == "auto")
+        )
 
-    top = max((one for one in AUTO_CHUNKS if one <= largest and has_room(one)), default=LVM_CHUNK)
+    top = max(
+        (chunk for chunk in AUTO_CHUNKS if chunk <= largest and has_room(chunk)),
+        default=LVM_CHUNK,
+    )
     if best.size <= top:
         return best
     chunk = chunk_size.auto(pattern, top)
@@ -226,7 +235,7 @@ def _auto(volume: Volume, known: Known, chunk: int) -> _Share:
     why_least = f"auto: the least that is any good, {_whole(volume, percent_least)}"
     speed = known.speeds.get(volume.uuid, 0.0)
     past, at_worst = chunk_size.as_if(pattern, chunk), _extents(volume, chunk_size.at_worst(pattern, chunk))
-    same = all(one.chunk == chunk for one in pattern.past)
+    same = all(run.chunk == chunk for run in pattern.past)
     need = expected(past, speed, "needed" if same else f"with chunks of {chunk // 1024} KiB would have needed")
     share = _Share(least, least, "", why_least, most=top, at_worst=at_worst)
     if need:
@@ -255,29 +264,31 @@ def _percent(pattern: Pattern, chunk: int, percent: int) -> int:
 
 def _usable(members: Sequence[Volume], requests: Sequence[_Share]) -> tuple[int, int]:
     """Return how many extents the snapshots share whose size is `auto`, and how many per cent of what is free it is."""
-    auto = [one for one in requests if one.why_least]
-    fixed = sum(one.wanted for one in requests if not one.why_least)
+    auto = [request for request in requests if request.why_least]
+    fixed = sum(request.wanted for request in requests if not request.why_least)
     free = max(0, members[0].vg_free // members[0].extent - fixed)
-    part = 100 if free * 100 >= sum(one.most for one in auto) * ENOUGH else AUTO_OF_FREE
+    part = 100 if free * 100 >= sum(request.most for request in auto) * ENOUGH else AUTO_OF_FREE
     return free * part // 100, part
 
 
 def _shared(members: Sequence[Volume], requests: Sequence[_Share]) -> list[Allotted]:
     """Give each what it wants; where `auto` wants too much, its snapshots share what is left in proportion."""
-    auto = [one for one in requests if one.why_least]
+    auto = [request for request in requests if request.why_least]
     usable, part = _usable(members, requests)
-    wanted, least = sum(one.wanted for one in auto), sum(one.least for one in auto)
+    wanted, least = sum(request.wanted for request in auto), sum(request.least for request in auto)
     spare, more = max(0, usable - least), wanted - least
     share = f"auto: its share of {part}% of the {human(members[0].vg_free)} free"
 
-    def given(volume: Volume, one: _Share) -> Allotted:
-        if not one.why_least or wanted <= usable:
-            return replace(_allotted(volume, one.wanted, one.why), measured=one.measured)
+    def given(volume: Volume, request: _Share) -> Allotted:
+        if not request.why_least or wanted <= usable:
+            return replace(_allotted(volume, request.wanted, request.why), measured=request.measured)
         if not spare:
-            return _allotted(volume, one.least, one.why_least)
-        return _allotted(volume, one.least + (one.wanted - one.least) * spare // more, share)
+            return _allotted(volume, request.least, request.why_least)
+        return _allotted(volume, request.least + (request.wanted - request.least) * spare // more, share)
 
-    return [replace(given(volume, one), chunk=one.chunk) for volume, one in zip(members, requests, strict=True)]
+    return [
+        replace(given(volume, request), chunk=request.chunk) for volume, request in zip(members, requests, strict=True)
+    ]
 
 
 def _whole(volume: Volume, percent: int) -> str:

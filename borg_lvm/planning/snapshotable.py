@@ -123,7 +123,7 @@ def unlisted(uuid: str, groups: Mapping[str, Group]) -> str:
     """Return why LVM does not list the volume of this device-mapper uuid; nothing if it is none of LVM's."""
     if not uuid.startswith("LVM-"):
         return ""
-    group = next((one for known, one in groups.items() if known.replace("-", "") == uuid[4:36]), None)
+    group = next((group for known, group in groups.items() if known.replace("-", "") == uuid[4:36]), None)
     if group and (reason := group_refusal(group)):
         return f"in the volume group {group.name}, which {reason}"
     if group and group.lock_type:

@@ -115,7 +115,9 @@ def resolve(wanted: Wanted, table: Table) -> Resolved:
     return Resolved(
         frozen=tuple(frozen[path] for path in sorted(frozen)),
         live_paths=tuple(
-            one for _, one in sorted(live_paths.items()) if _is_hidden(one.path, targets, frozen, live_paths)
+            live_path
+            for _, live_path in sorted(live_paths.items())
+            if _is_hidden(live_path.path, targets, frozen, live_paths)
         ),
         live_sources=live_sources,
         problems=tuple(problems),
@@ -146,15 +148,15 @@ def standing(resolved: Resolved, table: Table) -> frozenset[tuple[str, str, str]
     frozen = {frozen_path.target for frozen_path in resolved.frozen}
     live_paths = {live_path.path for live_path in resolved.live_paths}
     around = {path for target in frozen for path in upwards(target)}
-    found = set()
+    mounts = set()
     for mount in table.mounts:
         ways = {mount.path, *above(mount.path)}
         if mount.hidden_from_root:  # its user may mount and unmount it as he likes
             continue
         below = ways & frozen and not ways & live_paths and not resolved.left_out.reason(mount)
         if mount.path in around or below:
-            found.add((mount.path, mount.device, mount.root))
-    return frozenset(found)
+            mounts.add((mount.path, mount.device, mount.root))
+    return frozenset(mounts)
 
 
 def _too_many(count: int) -> str:
@@ -179,7 +181,10 @@ def _targets(wanted: Wanted) -> tuple[dict[str, str], tuple[tuple[str, str], ...
         path = source.behind
         if source.kind == "missing" or source.error:
             continue
-        outer = nearest([path] if wanted.named else [path, *(one for one in above(path) if one not in whole)], declared)
+        outer = nearest(
+            [path] if wanted.named else [path, *(folder for folder in above(path) if folder not in whole)],
+            declared,
+        )
         if outer is None:
             targets.setdefault(path, source.given)
         else:
@@ -275,7 +280,9 @@ def _own(
     targets: Mapping[str, str], nested: Mapping[str, FrozenPath], live_paths: Mapping[str, LiveBelow], table: Table
 ) -> dict[str, FrozenPath]:
     """Return the frozen paths of the targets themselves; one that an outer frozen path shows already needs none."""
-    mounts = {target: table.of(target) for target in targets} | {path: one.mount for path, one in nested.items()}
+    mounts = {target: table.of(target) for target in targets} | {
+        path: frozen_path.mount for path, frozen_path in nested.items()
+    }
     frozen = {}
     for target, given in targets.items():
         mount = mounts[target]

@@ -72,7 +72,7 @@ class Volumes:
 
     def suspended(self) -> list[Volume]:
         """Return the volumes that are suspended, of those that some device lies on which was looked at."""
-        return [one for one in self.inventory.volumes if one.suspended and one.dm_uuid in self._devices]
+        return [volume for volume in self.inventory.volumes if volume.suspended and volume.dm_uuid in self._devices]
 
     def below(self, volume: Volume) -> frozenset[str]:
         """Return the uuids of all device-mapper devices that a volume lies on, as far down as can be seen."""
@@ -94,19 +94,21 @@ class Volumes:
         volume, which is held already, does not come along: then both wait for ever. Who writes data may have to wait
         for the log, never the other way round.
         """
-        uuids = {one.volume.dm_uuid for one in members}
-        return sorted(members, key=lambda one: (-len(self.below(one.volume) & uuids), one.volume.full_name in logs))
+        uuids = {member.volume.dm_uuid for member in members}
+        return sorted(
+            members, key=lambda member: (-len(self.below(member.volume) & uuids), member.volume.full_name in logs)
+        )
 
     def written_while_held(self, held: Sequence[SnapshotCandidate]) -> Iterator[str]:
         """Yield what cannot be held together: a volume whose own metadata are read or written then, on another."""
-        names = {one.volume.dm_uuid: one.volume.full_name for one in held}
-        for one in held:
-            if one.volume.layout <= {"linear", "striped"}:
+        names = {candidate.volume.dm_uuid: candidate.volume.full_name for candidate in held}
+        for volume in [candidate.volume for candidate in held]:
+            if volume.layout <= {"linear", "striped"}:
                 continue
-            what = "its thin pool" if one.volume.is_thin else "it"
-            for name in sorted(names[uuid] for uuid in self.below(one.volume) & names.keys()):
+            what = "its thin pool" if volume.is_thin else "it"
+            for name in sorted(names[uuid] for uuid in self.below(volume) & names.keys()):
                 yield (
-                    f"{one.volume.full_name} lies on {name}, which is to be suspended at the same instant, and {what} "
+                    f"{volume.full_name} lies on {name}, which is to be suspended at the same instant, and {what} "
                     "must be read and written then; back them up in runs of their own"
                 )
 

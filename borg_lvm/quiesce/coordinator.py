@@ -98,19 +98,23 @@ class Applications:
 
     def added(self) -> dict[str, Sequence[Added]]:
         """Return what is to be put into the copy of each, by its name. Raises: QuiesceError."""
-        found = {}
+        by_name = {}
         for managed in self._active():
             added = managed.attempt("asking", managed.entry.prepare_timeout, managed.application.added)
             if added:
-                found[managed.name] = added
-        return found
+                by_name[managed.name] = added
+        return by_name
 
     def verify(self, plan: Plan, signals: Signals, view: View) -> None:
         """Have those whose data is all in the view look at their copies there.
 
         Raises: QuiesceError when one is wrong, unless the run may go on with it; InterruptedRunError.
         """
-        whole = {one.name for one in plan.applications if one.kept and not any(kept.missing for kept in one.kept)}
+        whole = {
+            planned.name
+            for planned in plan.applications
+            if planned.kept and not any(kept.missing for kept in planned.kept)
+        }
         verifying.verify(
             [managed for managed in self._active() if managed.looks and managed.name in whole], view, signals
         )

@@ -33,7 +33,7 @@ class Discovered:
 
     plugin: str
     kind: ApplicationType
-    found: DiscoveredApplication
+    application: DiscoveredApplication
     configured: str = ""
 
 
@@ -49,7 +49,7 @@ def everything(settings: Settings, warn: Callable[[str], object], seconds: float
             applications += by_plugin(installed.name, settings, max(0.1, end - time.monotonic()))
         except ConfigError as error:
             warn(error.message)
-    return sorted(applications, key=lambda one: not one.kind.still)
+    return sorted(applications, key=lambda discovered: not discovered.kind.still)
 
 
 def by_plugin(name: str, settings: Settings, seconds: float = TIMEOUT) -> list[Discovered]:
@@ -83,10 +83,10 @@ def _value(application: DiscoveredApplication, kind: ApplicationType, name: str)
     return application.options[name] if name in application.options else default(kind.options, name)
 
 
-def _covers(configured: Any, found: Any) -> bool:
+def _covers(configured: Any, value: Any) -> bool:
     if isinstance(configured, tuple):  # of several units, say
-        return set(found) <= set(configured)
-    return bool(configured == found)
+        return set(value) <= set(configured)
+    return bool(configured == value)
 
 
 def written(new: Sequence[Discovered], settings: Settings) -> Iterator[str]:
@@ -100,9 +100,9 @@ def written(new: Sequence[Discovered], settings: Settings) -> Iterator[str]:
     yield "applications:"
     names = {entry.name for entry in settings.applications}
     for discovered in new:
-        name = _free(discovered.found.name or discovered.plugin, names)
+        name = _free(discovered.application.name or discovered.plugin, names)
         names.add(name)
-        for line in wrap(_printable(discovered.found.description), WIDTH):
+        for line in wrap(_printable(discovered.application.description), WIDTH):
             yield f"  # {line}"
         yield from _entry(discovered, name)
 
@@ -113,10 +113,12 @@ def _entry(discovered: Discovered, name: str) -> Iterator[str]:
     entry: dict[str, object] = {"plugin": discovered.plugin}
     if name != discovered.plugin:
         entry["name"] = name
-    if discovered.found.level:
-        entry["level"] = discovered.found.level
-    if discovered.found.options:
-        entry["options"] = {key: list(v) if isinstance(v, tuple) else v for key, v in discovered.found.options.items()}
+    if discovered.application.level:
+        entry["level"] = discovered.application.level
+    if discovered.application.options:
+        entry["options"] = {
+            key: list(v) if isinstance(v, tuple) else v for key, v in discovered.application.options.items()
+        }
     for line in yaml.safe_dump([entry], sort_keys=False, allow_unicode=True).splitlines():
         yield f"  {line}"
 

@@ -211,7 +211,7 @@ def load(settings: Settings) -> list[ManagedApplication]:
     wrong: list[ConfigError] = []
     for number, entry in enumerate(settings.applications):
         try:
-            members.append(_made(entry, f"applications[{number}]", settings))
+            members.append(_loaded(entry, f"applications[{number}]", settings))
         except ConfigError as error:
             wrong.append(error)
     if not wrong:
@@ -221,7 +221,7 @@ def load(settings: Settings) -> list[ManagedApplication]:
     raise _together(wrong)
 
 
-def _made(entry: ApplicationEntry, where: str, settings: Settings) -> ManagedApplication:
+def _loaded(entry: ApplicationEntry, where: str, settings: Settings) -> ManagedApplication:
     try:
         kind = manager.application(entry.plugin.text)
     except ConfigError as error:
@@ -236,7 +236,7 @@ def _made(entry: ApplicationEntry, where: str, settings: Settings) -> ManagedApp
     except ConfigError as error:
         wrong.append(error)
     if wrong:
-        first, *more = (line for one in wrong for line in (one.message, *one.details))
+        first, *more = (line for error in wrong for line in (error.message, *error.details))
         raise ConfigError(first, details=tuple(more))
     own = ApplicationSettings(entry.name, level, entry.deadline or settings.deadline, options)
     try:
@@ -257,5 +257,7 @@ def _together(wrong: Sequence[ConfigError]) -> ConfigError:
     """Return one error that tells all: what is to be done belongs to a fault, so it stands right below it."""
     if len(wrong) == 1:
         return wrong[0]
-    lines = [line for one in wrong for line in (one.message, *one.details, *([one.remedy] if one.remedy else []))]
+    lines = [
+        line for error in wrong for line in (error.message, *error.details, *([error.remedy] if error.remedy else []))
+    ]
     return ConfigError(f"the configuration of {len(wrong)} applications has faults", details=tuple(lines))

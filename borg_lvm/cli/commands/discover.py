@@ -14,10 +14,10 @@ def perform(args: argparse.Namespace, log: Log) -> int:
     options.refuse_all_but_root()
     settings = options.settings(args)
     applications = discover.everything(settings, log.warning)
-    for application in applications:
-        if application.configured:
-            log.info(f"{application.found.description}: configured already, as {application.configured}")
-    new = [application for application in applications if not application.configured]
+    for discovered in applications:
+        if discovered.configured:
+            log.info(f"{discovered.application.description}: configured already, as {discovered.configured}")
+    new = [discovered for discovered in applications if not discovered.configured]
     output.lines(discover.written(new, settings))
     if not applications:
         log.info("nothing runs here that an installed plugin finds")

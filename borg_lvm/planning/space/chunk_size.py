@@ -90,7 +90,7 @@ def copied(pattern: Pattern, chunk: int) -> float | None:
     """
     mean = pattern.writes.mean
     if evidence := _evidence(pattern.past):
-        return max(_copied_like(one, chunk, mean) for one in evidence)
+        return max(_copied_like(run, chunk, mean) for run in evidence)
     return _spread(mean, chunk) if mean else None
 
 
@@ -98,11 +98,11 @@ def as_if(pattern: Pattern, chunk: int) -> list[Once]:
     """Return the last runs as they would have been with chunks of another size, about."""
     often = copied(pattern, chunk) if _evidence(pattern.past) else None
 
-    def needed(one: Once) -> int:
-        most = _most_needed(one, chunk)
-        return most if often is None or not one.written else min(most, max(one.needed, int(one.written * often)))
+    def needed(run: Once) -> int:
+        most = _most_needed(run, chunk)
+        return most if often is None or not run.written else min(most, max(run.needed, int(run.written * often)))
 
-    return [_with(one, chunk, needed(one)) for one in pattern.past[-RUNS:]]
+    return [_with(run, chunk, needed(run)) for run in pattern.past[-RUNS:]]
 
 
 def at_worst(pattern: Pattern, chunk: int) -> int:
@@ -111,7 +111,7 @@ def at_worst(pattern: Pattern, chunk: int) -> int:
     Whatever its writes were like. One that is followed by another with larger chunks, and with as many writes, is
     judged by that.
     """
-    return max((_most_needed(one, chunk) for one in _unsurpassed(pattern.past[-RUNS:])), default=0)
+    return max((_most_needed(run, chunk) for run in _unsurpassed(pattern.past[-RUNS:])), default=0)
 
 
 def largest_for(space: int) -> int:
@@ -125,39 +125,39 @@ def _is_good(pattern: Pattern, chunk: int) -> bool:
         return False
     would = as_if(pattern, chunk)
     pairs = zip(pattern.past[-RUNS:], would, strict=True)
-    known = [(one.needed, other.needed) for one, other in pairs if one.written >= EVIDENCE]
+    known = [(run.needed, other.needed) for run, other in pairs if run.written >= EVIDENCE]
     return all(needs <= max(2 * needed, pattern.size * WHOLE // 100) for needed, needs in known)
 
 
 def _evidence(past: Sequence[Once]) -> list[Once]:
     """Return the runs that say how often is copied what is written."""
-    return _unsurpassed([one for one in past[-RUNS:] if one.written >= EVIDENCE])
+    return _unsurpassed([run for run in past[-RUNS:] if run.written >= EVIDENCE])
 
 
 def _unsurpassed(runs: Sequence[Once]) -> list[Once]:
     """Return the runs that no later one with larger chunks knows better than, from about as many writes."""
 
-    def better(later: Once, one: Once) -> bool:
-        return later.chunk > one.chunk and later.written >= max(EVIDENCE, one.written // 4)
+    def better(later: Once, run: Once) -> bool:
+        return later.chunk > run.chunk and later.written >= max(EVIDENCE, run.written // 4)
 
-    return [one for number, one in enumerate(runs) if not any(better(later, one) for later in runs[number + 1 :])]
+    return [run for number, run in enumerate(runs) if not any(better(later, run) for later in runs[number + 1 :])]
 
 
-def _copied_like(one: Once, chunk: int, mean: float) -> float:
+def _copied_like(run: Once, chunk: int, mean: float) -> float:
     """Return how many bytes are copied for each that is written in a run like that; `mean` is that of all writes."""
-    seen = one.needed / one.written
-    if chunk <= one.chunk:
-        return seen if chunk == one.chunk or not one.mean else min(seen, _spread(one.mean, chunk))
-    own = one.mean if one.mean < FILLED * one.chunk else max(one.mean, mean)
-    most = seen * chunk / one.chunk
-    return min(most, seen + (chunk - one.chunk) / own) if own and mean else most
+    seen = run.needed / run.written
+    if chunk <= run.chunk:
+        return seen if chunk == run.chunk or not run.mean else min(seen, _spread(run.mean, chunk))
+    own = run.mean if run.mean < FILLED * run.chunk else max(run.mean, mean)
+    most = seen * chunk / run.chunk
+    return min(most, seen + (chunk - run.chunk) / own) if own and mean else most
 
 
-def _most_needed(one: Once, chunk: int) -> int:
+def _most_needed(run: Once, chunk: int) -> int:
     """Return the most that a run can have needed with that chunk: of each smaller one, a larger one is copied."""
-    if chunk >= one.chunk:
-        return one.needed * chunk // one.chunk
-    return min(one.needed, int(one.written * _spread(one.mean, chunk))) if one.mean and not one.lost else one.needed
+    if chunk >= run.chunk:
+        return run.needed * chunk // run.chunk
+    return min(run.needed, int(run.written * _spread(run.mean, chunk))) if run.mean and not run.lost else run.needed
 
 
 def _spread(mean: float, chunk: int) -> float:
@@ -168,9 +168,9 @@ def _spread(mean: float, chunk: int) -> float:
     return (max(mean, BLOCK) - BLOCK + chunk) / mean
 
 
-def _with(one: Once, chunk: int, needed: int) -> Once:
-    space = needed // 2 if one.lost else one.space
-    return Once(one.seconds, needed, space, one.lost, one.written, chunk, one.count)
+def _with(run: Once, chunk: int, needed: int) -> Once:
+    space = needed // 2 if run.lost else run.space
+    return Once(run.seconds, needed, space, run.lost, run.written, chunk, run.count)
 
 
 def _reason(pattern: Pattern, chunk: int) -> str:
@@ -189,7 +189,7 @@ def _facts(pattern: Pattern) -> Iterator[str]:
     """Yield what is known of how a volume is written."""
     if evidence := _evidence(pattern.past):
         runs = "the last run" if len(evidence) == 1 else f"the last {len(evidence)} runs"
-        seen = max(one.needed / one.written for one in evidence)
+        seen = max(run.needed / run.written for run in evidence)
         yield f"{runs} copied {seen:.2g} times what was written"
     if mean := pattern.writes.mean:
         yield f"writes of {_kib(mean)} on average{' to a rotating disk' if pattern.rotational else ''}"

@@ -59,13 +59,13 @@ def place(
 def _chosen(volume: Volume, group: Group, places: Places) -> tuple[frozenset[Disk], list[str]]:
     """Return the disks that are named for a volume, none if it has none in this group; and what is wrong with them."""
     own = volume.full_name in places.volumes
-    named: dict[str, list[Disk]] = {one: _named(one, group) for one in places.wanted(volume)}
-    problems = [_missing(volume, group, one) for one, disks in named.items() if own and not disks]
+    named: dict[str, list[Disk]] = {name: _named(name, group) for name in places.wanted(volume)}
+    problems = [_missing(volume, group, name) for name, disks in named.items() if own and not disks]
     disks = frozenset(disk for some in named.values() for disk in some)
     problems += [
         f"{volume.full_name}: nothing may be allocated from {disk.name}, where the space of its snapshot is to lie "
         f"(snapshot.physical_volumes); to allow it: pvchange --allocatable y {disk.name}"
-        for disk in sorted(disks, key=lambda one: one.name)
+        for disk in sorted(disks, key=lambda disk: disk.name)
         if not disk.allocatable
     ]
     usable = disks & _usable(volume, group)
@@ -111,11 +111,11 @@ def _missing(volume: Volume, group: Group, name: str) -> str:
 
 def _shared(volumes: Sequence[Volume], chosen: Mapping[str, frozenset[Disk]]) -> Iterator[str]:
     """Yield the volumes whose disks are partly the same: nobody could say for whom what is free there is."""
-    for one, other in combinations([volume for volume in volumes if volume.uuid in chosen], 2):
-        mine, theirs = chosen[one.uuid], chosen[other.uuid]
+    for volume, other in combinations([volume for volume in volumes if volume.uuid in chosen], 2):
+        mine, theirs = chosen[volume.uuid], chosen[other.uuid]
         if mine != theirs and mine & theirs:
             yield (
-                f"the snapshots of {one.full_name} and {other.full_name} are to share {_list(mine & theirs)} only: "
+                f"the snapshots of {volume.full_name} and {other.full_name} are to share {_list(mine & theirs)} only: "
                 "name the same physical volumes for both, or others for each (snapshot.physical_volumes)"
             )
 

@@ -63,14 +63,14 @@ def expected(past: Sequence[Once], speed: float, needed: str = "needed") -> Expe
     latest = past[-RUNS:]
     if not latest:
         return None
-    most = max(one.needed for one in latest)
-    longest = max(one.seconds for one in latest)
-    by_rate = max(one.needed / max(one.seconds, 1.0) for one in latest) * longest
-    then = max(one.written / max(one.seconds, 1.0) for one in latest)
+    most = max(run.needed for run in latest)
+    longest = max(run.seconds for run in latest)
+    by_rate = max(run.needed / max(run.seconds, 1.0) for run in latest) * longest
+    then = max(run.written / max(run.seconds, 1.0) for run in latest)
     busier = speed / then if then else 1.0
     used = int(min(most * MOST_MORE, max(most, by_rate, most * busier)))
     runs = "the last run" if len(latest) == 1 else f"one of the last {len(latest)} runs"
-    lost = ", which was lost," if any(one.lost and one.needed == most for one in latest) else ""
+    lost = ", which was lost," if any(run.lost and run.needed == most for run in latest) else ""
     more = ""
     if used > most:
         more = ", and the volume is busier now" if busier * most > by_rate else ", at a rate that may last longer"

@@ -149,7 +149,7 @@ class Made:
             "none": Selection(prefixes=(f"{self.tree}/there-is-none", "/nowhere/at/all")),
         }
         folder.mkdir()
-        wanted = restore.found(saved, selections)
+        wanted = restore.listed(saved, selections)
         assert wanted["db"].bytes == sum(map(len, CONTENT.values()))
         assert wanted["none"].entries == ()
         del selections["none"]

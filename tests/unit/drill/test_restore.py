@@ -66,7 +66,7 @@ def archive() -> Archive:
 
 
 def restored(saved: Archive, folder: Path) -> restore.Wanted:
-    wanted = restore.found(saved, {"db": ALL})["db"]
+    wanted = restore.listed(saved, {"db": ALL})["db"]
     restore.restore(saved, wanted, ALL, str(folder), lambda: None)
     return wanted
 

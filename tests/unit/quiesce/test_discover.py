@@ -111,7 +111,7 @@ def test_a_plugin_that_fails_is_told_and_the_others_are_asked(
     monkeypatch.setattr(manager, "installed", lambda: ours)
     found = discover.everything(Settings(), Log().warning)
     assert "'bad' failed to look around" in capfd.readouterr().err
-    assert [(one.plugin, one.found.options["folder"]) for one in found] == [("good", "/found")]
+    assert [(one.plugin, one.application.options["folder"]) for one in found] == [("good", "/found")]
 
 
 class DataCoverage:
