@@ -149,9 +149,7 @@ class Plan:
     @property
     def late(self) -> frozenset[str]:
         """The volumes (`vg/lv`) that are snapshotted when all applications go on again."""
-        return frozenset(
-            kept.volume for application in self.applications for kept in application.kept if kept.after and kept.volume
-        )
+        return frozenset(kept.volume for app in self.applications for kept in app.kept if kept.after and kept.volume)
 
     @property
     def pivots(self) -> bool:
@@ -196,28 +194,22 @@ def make(
     held = volumes.ordered([choice.candidate for choice in chosen.values()], settings.logs)
     members = [candidate.volume for candidate in held]
     placed, misplaced = place(members, volumes.inventory.groups, settings.places)
-    space, too_little = allot(
-        [volume for volume in placed.values() if not volume.is_thin], settings.size, settings.known
-    )
+    space, too_little = allot(tuple(placed.values()), settings.size, settings.known)
     problems += [*misplaced, *volumes.written_while_held(held), *too_little, *volumes.crowded(members)]
     if problems:
         raise SourceError("cannot freeze every source path; nothing was done", details=tuple(problems))
     if not held:
         raise consent.nothing_to_freeze(resolved)
-    minors = (
-        persistent_minors((candidate.volume.uuid for candidate in held), taken_minors)
-        if settings.persistent_minor
-        else {}
-    )
     by_volume = {choice.candidate.volume.uuid: choice.placed(placed) for choice in chosen.values()}
+    minors = persistent_minors(by_volume, taken_minors) if settings.persistent_minor else {}
     copies = tuple(
         _snapshot(number, by_volume[uuid], settings, space.get(uuid), minors.get(uuid))
-        for number, uuid in enumerate(candidate.volume.uuid for candidate in held)
+        for number, uuid in enumerate(volume.uuid for volume in members)
     )
     return Plan(
         run_id=settings.run_id,
         copies=copies,
-        view_mounts=tuple(_view_mounts(resolved, chosen, [candidate.volume.uuid for candidate in held])),
+        view_mounts=tuple(_view_mounts(resolved, chosen, [volume.uuid for volume in members])),
         live_paths=resolved.live_paths,
         live_sources=resolved.live_sources,
         sources=tuple(sources),

@@ -118,14 +118,13 @@ def allot(volumes: Sequence[Volume], size: Size, known: Known | None = None) -> 
     Returns the space by volume uuid, and one problem for each group that has not enough.
     """
     groups: defaultdict[tuple[str, ...], list[Volume]] = defaultdict(list)
-    for volume in volumes:
+    for volume in [volume for volume in volumes if not volume.is_thin]:
         groups[volume.vg_uuid, str(volume.vg_coarse), *volume.vg_disks].append(volume)
     allotted: dict[str, Allotted] = {}
     problems = []
     for members in groups.values():
         sizes = [(known or Known()).sizes.get(volume.full_name, size) for volume in members]
-        requests = _wishes(members, sizes, known or Known())
-        shares = _shared(members, requests)
+        shares = _shared(members, _wishes(members, sizes, known or Known()))
         needed = sum(share.size for share in shares)
         if needed > members[0].vg_free:
             problems.append(_too_little(members, needed, " and ".join(dict.fromkeys(map(str, sizes)))))
@@ -148,17 +147,13 @@ def _wishes(members: Sequence[Volume], sizes: Sequence[Size], known: Known) -> l
     """Return what the snapshots of a group should have, with the largest chunks for which there is room."""
     largest = AUTO_CHUNKS[-1]
     while True:
-        requests = [_share(volume, own, known, largest) for volume, own in zip(members, sizes, strict=True)]
-        chosen = [
-            request.chunk.size for request, volume in zip(requests, members, strict=True) if not _fixed(volume, known)
-        ]
-        largest = min(largest, max(chosen, default=LVM_CHUNK)) // 2
-        auto = [request for request in requests if request.why_least]
-        needed = max(
-            sum(request.wanted for request in auto), sum(min(request.at_worst, request.most) for request in auto)
-        )
-        if largest < LVM_CHUNK or needed <= _usable(members, requests)[0]:
-            return requests
+        shares = [_share(volume, own, known, largest) for volume, own in zip(members, sizes, strict=True)]
+        free = [share for share, volume in zip(shares, members, strict=True) if not _fixed(volume, known)]
+        largest = min(largest, max((share.chunk.size for share in free), default=LVM_CHUNK)) // 2
+        auto = [share for share in shares if share.why_least]
+        needed = max(sum(share.wanted for share in auto), sum(min(share.at_worst, share.most) for share in auto))
+        if largest < LVM_CHUNK or needed <= _usable(members, shares)[0]:
+            return shares
 
 
 def _fixed(volume: Volume, known: Known) -> int:
@@ -177,14 +172,10 @@ def _chunk(volume: Volume, size: Size, known: Known, largest: int) -> Chunk:
         """Whether the largest space that it may have is enough. What was asked for was not meant for larger chunks."""
         space = limit(volume, known, chunk) if size.basis == "auto" else _bytes(size, volume, known, 0)
         needed = min(chunk_size.at_worst(pattern, chunk), most(volume, chunk))
-        return (
-            chunk <= chunk_size.largest_for(space) and needed <= space and (bool(pattern.past) or size.basis == "auto")
-        )
+        fits = chunk <= chunk_size.largest_for(space) and needed <= space
+        return fits and (bool(pattern.past) or size.basis == "auto")
 
-    top = max(
-        (chunk for chunk in AUTO_CHUNKS if chunk <= largest and has_room(chunk)),
-        default=LVM_CHUNK,
-    )
+    top = max((chunk for chunk in AUTO_CHUNKS if chunk <= largest and has_room(chunk)), default=LVM_CHUNK)
     if best.size <= top:
         return best
     chunk = chunk_size.auto(pattern, top)
@@ -262,33 +253,31 @@ def _percent(pattern: Pattern, chunk: int, percent: int) -> int:
     return min(100, int(percent * max(1.0, more)))
 
 
-def _usable(members: Sequence[Volume], requests: Sequence[_Share]) -> tuple[int, int]:
+def _usable(members: Sequence[Volume], shares: Sequence[_Share]) -> tuple[int, int]:
     """Return how many extents the snapshots share whose size is `auto`, and how many per cent of what is free it is."""
-    auto = [request for request in requests if request.why_least]
-    fixed = sum(request.wanted for request in requests if not request.why_least)
+    auto = [share for share in shares if share.why_least]
+    fixed = sum(share.wanted for share in shares if not share.why_least)
     free = max(0, members[0].vg_free // members[0].extent - fixed)
-    part = 100 if free * 100 >= sum(request.most for request in auto) * ENOUGH else AUTO_OF_FREE
+    part = 100 if free * 100 >= sum(share.most for share in auto) * ENOUGH else AUTO_OF_FREE
     return free * part // 100, part
 
 
-def _shared(members: Sequence[Volume], requests: Sequence[_Share]) -> list[Allotted]:
+def _shared(members: Sequence[Volume], shares: Sequence[_Share]) -> list[Allotted]:
     """Give each what it wants; where `auto` wants too much, its snapshots share what is left in proportion."""
-    auto = [request for request in requests if request.why_least]
-    usable, part = _usable(members, requests)
-    wanted, least = sum(request.wanted for request in auto), sum(request.least for request in auto)
+    auto = [share for share in shares if share.why_least]
+    usable, part = _usable(members, shares)
+    wanted, least = sum(share.wanted for share in auto), sum(share.least for share in auto)
     spare, more = max(0, usable - least), wanted - least
-    share = f"auto: its share of {part}% of the {human(members[0].vg_free)} free"
+    why = f"auto: its share of {part}% of the {human(members[0].vg_free)} free"
 
-    def given(volume: Volume, request: _Share) -> Allotted:
-        if not request.why_least or wanted <= usable:
-            return replace(_allotted(volume, request.wanted, request.why), measured=request.measured)
+    def given(volume: Volume, share: _Share) -> Allotted:
+        if not share.why_least or wanted <= usable:
+            return replace(_allotted(volume, share.wanted, share.why), measured=share.measured)
         if not spare:
-            return _allotted(volume, request.least, request.why_least)
-        return _allotted(volume, request.least + (request.wanted - request.least) * spare // more, share)
+            return _allotted(volume, share.least, share.why_least)
+        return _allotted(volume, share.least + (share.wanted - share.least) * spare // more, why)
 
-    return [
-        replace(given(volume, request), chunk=request.chunk) for volume, request in zip(members, requests, strict=True)
-    ]
+    return [replace(given(volume, share), chunk=share.chunk) for volume, share in zip(members, shares, strict=True)]
 
 
 def _whole(volume: Volume, percent: int) -> str:

@@ -115,9 +115,7 @@ def resolve(wanted: Wanted, table: Table) -> Resolved:
     return Resolved(
         frozen=tuple(frozen[path] for path in sorted(frozen)),
         live_paths=tuple(
-            live_path
-            for _, live_path in sorted(live_paths.items())
-            if _is_hidden(live_path.path, targets, frozen, live_paths)
+            below for _, below in sorted(live_paths.items()) if _is_hidden(below.path, targets, frozen, live_paths)
         ),
         live_sources=live_sources,
         problems=tuple(problems),
@@ -181,10 +179,7 @@ def _targets(wanted: Wanted) -> tuple[dict[str, str], tuple[tuple[str, str], ...
         path = source.behind
         if source.kind == "missing" or source.error:
             continue
-        outer = nearest(
-            [path] if wanted.named else [path, *(folder for folder in above(path) if folder not in whole)],
-            declared,
-        )
+        outer = nearest([path] if wanted.named else [path, *(way for way in above(path) if way not in whole)], declared)
         if outer is None:
             targets.setdefault(path, source.given)
         else:
@@ -280,9 +275,7 @@ def _own(
     targets: Mapping[str, str], nested: Mapping[str, FrozenPath], live_paths: Mapping[str, LiveBelow], table: Table
 ) -> dict[str, FrozenPath]:
     """Return the frozen paths of the targets themselves; one that an outer frozen path shows already needs none."""
-    mounts = {target: table.of(target) for target in targets} | {
-        path: frozen_path.mount for path, frozen_path in nested.items()
-    }
+    mounts = {target: table.of(target) for target in targets} | {path: below.mount for path, below in nested.items()}
     frozen = {}
     for target, given in targets.items():
         mount = mounts[target]
