@@ -86,15 +86,15 @@ class Process:
             with suppress(OSError, ValueError):
                 if path.startswith("/") and not path.startswith(NO_DATA) and self.writes(number):
                     place = os.path.dirname(path)
-                    if len(places) < MOST_PLACES and not any(_is_below(place, one) for one in places):
+                    if len(places) < MOST_PLACES and not any(_is_below(place, known) for known in places):
                         places.append(place)
-        return tuple(one for one in places if one != "/" and not one.endswith(GONE))
+        return tuple(place for place in places if place != "/" and not place.endswith(GONE))
 
     def sockets(self) -> Iterator[str]:
         """Yield the inodes of its sockets."""
         for _, path in self.files():
-            if one := re.fullmatch(r"socket:\[(\d+)\]", path):
-                yield one[1]
+            if socket := re.fullmatch(r"socket:\[(\d+)\]", path):
+                yield socket[1]
 
     def unit(self) -> str:
         """Return the service of systemd that it belongs to; nothing if it belongs to none."""
@@ -144,7 +144,7 @@ def processes() -> Iterator[Process]:
 def servers(*names: str) -> list[Server]:
     """Return the servers of these names; processes that share all their sockets are one. Those of the system first."""
     paths, ports = unix_sockets(), _tcp()
-    found: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[int, Process]] = {}
+    by_sockets: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[int, Process]] = {}
     for process in processes():
         with suppress(OSError):
             if process.name in names and (process.is_what_it_says or process.program.startswith(LOADER)):
@@ -154,11 +154,11 @@ def servers(*names: str) -> list[Server]:
                 sockets = sorted(place for place in places if _is_socket_of(place, uid))[:MOST_SOCKETS]
                 numbers = sorted({ports[inode] for inode in inodes if inode in ports})[:MOST_SOCKETS]
                 if sockets or numbers:
-                    found.setdefault((tuple(sockets), tuple(numbers)), (uid, process))
-    first = sorted(found.items(), key=lambda one: (one[1][0], one[0]))[:MOST]
+                    by_sockets.setdefault((tuple(sockets), tuple(numbers)), (uid, process))
+    first = sorted(by_sockets.items(), key=lambda item: (item[1][0], item[0]))[:MOST]
     return [
         Server(process.name, sockets, numbers, process.places())
-        for (sockets, numbers), (_, process) in sorted(first, key=lambda one: one[0])
+        for (sockets, numbers), (_, process) in sorted(first, key=lambda item: item[0])
     ]
 
 

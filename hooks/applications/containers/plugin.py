@@ -209,9 +209,9 @@ class Engine:
             names = subprocesses.run([self.name, "ps", "--format", "{{.Names}}"], timeout=TIMEOUT).split()
         except subprocesses.ProgramError:
             return []
-        return [application for name in names for application in self._found(name)]
+        return [application for name in names for application in self._application(name)]
 
-    def _found(self, name: str) -> Iterator[DiscoveredApplication]:
+    def _application(self, name: str) -> Iterator[DiscoveredApplication]:
         try:
             (container,) = inspect(self.name, [name])
         except QuiesceError:

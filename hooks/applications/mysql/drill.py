@@ -82,7 +82,7 @@ class SqlJudge(Judge):
 
     def prepare(self) -> Sequence[str]:
         """Find the server and its client."""
-        self._server, self._client = _found(self.programs), _found(self.clients)
+        self._server, self._client = _installed(self.programs), _installed(self.clients)
         permissions.refuse_writable_by_others(self._server)  # before root starts it
         said = subprocesses.run([self._server, "--no-defaults", "--version"])
         version = re.search(r"Ver (\S+)", said)
@@ -179,7 +179,7 @@ def _wait(server: Server, ask: Ask) -> None:
         raise ArchiveWrongError(error.message, details=tuple(errors(server.said())) or error.details) from error
 
 
-def _found(names: Sequence[str]) -> str:
+def _installed(names: Sequence[str]) -> str:
     for name in names:
         if path := shutil.which(name, path=SYSTEM_PATH):
             return path

@@ -117,7 +117,7 @@ def longest(processes: Sequence[str]) -> Statement:
     out: waiting for something to do counts as a statement's time there.
     """
     rows = [line.split("\t", 7) for line in processes]
-    found = [
+    statements = [
         Statement(float(row[5]), row[7][:SHOWN])
         for row in rows
         if len(row) == 8
@@ -126,7 +126,7 @@ def longest(processes: Sequence[str]) -> Statement:
         and row[5].isdecimal()
         and row[7] not in ("SHOW PROCESSLIST", "NULL")
     ]
-    return max(found, key=lambda one: one.seconds, default=Statement())
+    return max(statements, key=lambda statement: statement.seconds, default=Statement())
 
 
 def granted(grants: Sequence[str]) -> set[str]:

@@ -211,10 +211,10 @@ class SqlServer(Application):
         tables = (os.path.normpath(os.path.join(data, path)) for path in self.elsewhere(facts))
         places += [(path, "table") for path in tables if not path.startswith(f"{data}/")]
         places += [(path, "linked table") for path in facts["links"]]
-        found: dict[str, list[str]] = {}
+        by_path: dict[str, list[str]] = {}
         for path, what in places:
-            found.setdefault(path, []).append(what)
-        return tuple(DataPath(path, whats[0], log=LOGS.issuperset(whats)) for path, whats in found.items())
+            by_path.setdefault(path, []).append(what)
+        return tuple(DataPath(path, whats[0], log=LOGS.issuperset(whats)) for path, whats in by_path.items())
 
     @abstractmethod
     def elsewhere(self, facts: Mapping[str, Any]) -> Sequence[str]:

@@ -46,7 +46,7 @@ class PostgreSQLJudge(Judge):
         major = int(match[1]) if match else 0
         if major < OLDEST:
             raise QuiesceError(f"PostgreSQL {self.restored.version} is older than what can be judged ({OLDEST})")
-        for place in (one.format(major) for one in PLACES):
+        for place in (pattern.format(major) for pattern in PLACES):
             program = os.path.join(place, "postgres")
             if os.access(program, os.X_OK):
                 judge(program)

@@ -138,11 +138,11 @@ class PostgreSQL(Application):
         """See that the copy is of this cluster, as it runs, and holds the checkpoint and the WAL to recover from."""
         assert self._session
         known = postgresql_copy.Known(self._facts["system"], self._checkpoint, self._session.server)
-        found = postgresql_copy.verify(self._facts["data"], known)
+        verified = postgresql_copy.verify(self._facts["data"], known)
         return (
-            f"{found}, {backup_mode.verify(self._facts['data'], self._ended, self._session.server.uid)}"
+            f"{verified}, {backup_mode.verify(self._facts['data'], self._ended, self._session.server.uid)}"
             if self._ended
-            else found
+            else verified
         )
 
     def _paths(self, facts: Mapping[str, Any]) -> tuple[DataPath, ...]:
@@ -186,10 +186,10 @@ def borg_lvm_application() -> ApplicationType:
 def borg_lvm_discover() -> list[DiscoveredApplication]:
     """Return the clusters that listen at a socket of their own."""
     places = {path: server.data for server in servers("postgres", "postmaster") for path in server.sockets}
-    return [application for path, data in places.items() for application in _found(path, data)]
+    return [application for path, data in places.items() for application in _application(path, data)]
 
 
-def _found(path: str, data: tuple[str, ...]) -> Iterator[DiscoveredApplication]:
+def _application(path: str, data: tuple[str, ...]) -> Iterator[DiscoveredApplication]:
     folder, _, port = path.rpartition("/.s.PGSQL.")
     if not re.fullmatch(r"[0-9]{1,5}", port):
         return

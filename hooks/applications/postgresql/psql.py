@@ -127,13 +127,13 @@ def _target(options: Options, user: str) -> dict[str, str]:
     return target | ({"PGSERVICE": options.service} if options.service else {})
 
 
-def _refuse_elsewhere(options: Options, found: Mapping[str, Any]) -> None:
+def _refuse_elsewhere(options: Options, service: Mapping[str, Any]) -> None:
     """Refuse a service that leads to another server than the one whose socket and owner we know."""
-    place = os.path.realpath(found["host"]), int(found["port"])
-    if not found["local"] or place != (os.path.realpath(options.socket), options.port):
-        there = found["host"] if found["local"] else "an address of a network"
+    place = os.path.realpath(service["host"]), int(service["port"])
+    if not service["local"] or place != (os.path.realpath(options.socket), options.port):
+        there = service["host"] if service["local"] else "an address of a network"
         raise QuiesceError(
-            f"the service {options.service} leads to {there}, port {found['port']}, and this entry is for "
+            f"the service {options.service} leads to {there}, port {service['port']}, and this entry is for "
             f"{options.socket}, port {options.port}",
             remedy="set socket to the service's host, which must be a socket's directory, and port to its port",
         )

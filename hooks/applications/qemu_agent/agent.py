@@ -105,8 +105,8 @@ class Socket:
             if not more:
                 raise AgentError("the machine has closed the connection")
             self._waiting += more
-        found, _, self._waiting = self._waiting.partition(mark)
-        return found
+        line, _, self._waiting = self._waiting.partition(mark)
+        return line
 
 
 class Libvirt:
@@ -148,11 +148,15 @@ def value(line: bytes, number: int | None = None) -> Value:
     except (ValueError, RecursionError) as error:
         raise AgentError("the agent's answer is not JSON") from error
     if isinstance(answer, dict):
-        found = answer.get("return")
-        if isinstance(found, str) and found.encode() in STATES:
-            return found
-        if isinstance(found, int) and not isinstance(found, bool) and (0 <= found <= MOST_SYSTEMS or found == number):
-            return found
+        returned = answer.get("return")
+        if isinstance(returned, str) and returned.encode() in STATES:
+            return returned
+        if (
+            isinstance(returned, int)
+            and not isinstance(returned, bool)
+            and (0 <= returned <= MOST_SYSTEMS or returned == number)
+        ):
+            return returned
         if isinstance(answer.get("error"), dict):
             raise AgentError(f"the agent: {shown(str(answer['error'].get('desc')))}")
     raise AgentError("the agent's answer is none that is known")
@@ -211,10 +215,10 @@ def thaw(agent: Agent, seconds: float, *, ours: bool) -> Value:
             return 0
     except LateError:
         ours = True
-    found = agent.ask("fsfreeze-thaw", max(1.0, end - time.monotonic()))
+    thawed = agent.ask("fsfreeze-thaw", max(1.0, end - time.monotonic()))
     if agent.ask("fsfreeze-status", max(1.0, end - time.monotonic())) != "thawed":
         raise AgentError("the agent reports that the guest is frozen still")
-    return found
+    return thawed
 
 
 def say(line: str) -> None:

@@ -48,15 +48,15 @@ def pid_of(way: str, name: str) -> int:
 
 def running() -> list[Machine]:
     """Return the machines that have logical volumes open for writing."""
-    found: list[Machine] = []
+    running_machines: list[Machine] = []
     named = _named()
     listening = unix_sockets()
     for process in processes():
         with suppress(OSError):
             machine_disks = disks.of(process) if disks.is_machine(process) else ()
-            if any(disk.is_volume for disk in machine_disks) and len(found) < MOST:
-                found.append(_machine(process, named.get(process.pid, ("", "")), listening, machine_disks))
-    return sorted(found, key=lambda machine: machine.name)
+            if any(disk.is_volume for disk in machine_disks) and len(running_machines) < MOST:
+                running_machines.append(_machine(process, named.get(process.pid, ("", "")), listening, machine_disks))
+    return sorted(running_machines, key=lambda machine: machine.name)
 
 
 def _machine(
@@ -91,11 +91,11 @@ def _words(pid: int) -> list[str]:
 
 def _named() -> dict[int, tuple[str, str]]:
     """Return who started each machine, and what it is called there, by its process id."""
-    found = {}
+    names = {}
     for way, directory in PIDS.items():
         with suppress(OSError):
             for name in os.listdir(directory):
                 stem, end = os.path.splitext(name)
                 if end == ".pid" and re.fullmatch(DOMAIN, stem) and (pid := pid_of(way, stem)):
-                    found[pid] = (way, stem)
-    return found
+                    names[pid] = (way, stem)
+    return names

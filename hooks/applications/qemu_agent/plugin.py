@@ -174,10 +174,10 @@ def borg_lvm_application() -> ApplicationType:
 @hookimpl
 def borg_lvm_discover() -> list[DiscoveredApplication]:
     """Return the machines of QEMU that have logical volumes open for writing."""
-    return [_found(machine) for machine in machines.running()]
+    return [_application(machine) for machine in machines.running()]
 
 
-def _found(machine: machines.Machine) -> DiscoveredApplication:
+def _application(machine: machines.Machine) -> DiscoveredApplication:
     paths = tuple(disk.path for disk in machine.disks)
     message = f"a virtual machine has {', '.join(paths)} open; its guest needs the agent (qemu-guest-agent)"
     if not machine.way:

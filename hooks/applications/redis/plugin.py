@@ -261,10 +261,10 @@ def borg_lvm_application() -> ApplicationType:
 @hookimpl
 def borg_lvm_discover() -> list[DiscoveredApplication]:
     """Return the servers that listen at a socket or a port of this machine."""
-    return [_found(server) for server in servers("redis-server", "valkey-server")]
+    return [_application(server) for server in servers("redis-server", "valkey-server")]
 
 
-def _found(server: Server) -> DiscoveredApplication:
+def _application(server: Server) -> DiscoveredApplication:
     options: dict[str, object] = {}
     if server.sockets:
         options["socket"] = server.sockets[0]

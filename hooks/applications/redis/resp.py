@@ -87,9 +87,9 @@ class Client:
         data = self._until(end, lambda data: size if len(data) >= size + 2 else -1, size + 2, command)
         return data.decode(errors="replace")
 
-    def _until(self, end: float, found: Callable[[bytearray], int], most: int, command: str) -> bytes:
-        """Read until `found` says where something ends; what follows it is two bytes of line end."""
-        while (at := found(self._waiting)) < 0:
+    def _until(self, end: float, search: Callable[[bytearray], int], most: int, command: str) -> bytes:
+        """Read until `search` says where something ends; what follows it is two bytes of line end."""
+        while (at := search(self._waiting)) < 0:
             left = end - time.monotonic()
             if left <= 0:
                 raise TimeoutError

@@ -36,7 +36,7 @@ from borg_lvm.plugin_api import (
 )
 from borg_lvm_hooks.applications.scripts.drill import ScriptsJudge
 
-TOLD = {69: AbsentError, 75: BusyError}
+ERRORS = {69: AbsentError, 75: BusyError}
 """What a command says by its exit status: that its application is not there (EX_UNAVAILABLE), or that it cannot be
 quiesced now (EX_TEMPFAIL).
 """
@@ -142,7 +142,7 @@ class Scripts(Application):
     def prepare(self) -> Iterator[None]:
         """Run the configured command, and start those that wait."""
         if self.options.prepare:
-            with _told():
+            with _by_status():
                 # The core's own limit is shorter.
                 yield from subprocesses.stepwise(self.options.prepare, env=self.environment("prepare"), timeout=86400.0)
         for step in self.steps:
@@ -179,7 +179,7 @@ class Scripts(Application):
         if status is None:
             raise BusyError(f"{program} did not end within {self.settings.deadline:g} s and was killed")
         if status:
-            raise TOLD.get(status, QuiesceError)(f"{program} failed with status {status}", details=(begun.words(),))
+            raise ERRORS.get(status, QuiesceError)(f"{program} failed with status {status}", details=(begun.words(),))
 
     def _resume(self, step: Step) -> None:
         """Run what resumes; what went wrong is remembered, so that the others are run nevertheless."""
@@ -207,7 +207,7 @@ class Scripts(Application):
 
     def run(self, argv: Sequence[str], phase: str, **more: str) -> None:
         """Run a command; its environment tells it where it is. Raises: QuiesceError, AbsentError."""
-        with _told():
+        with _by_status():
             subprocesses.run(argv, env={**self.environment(phase), **more})
 
     def environment(self, phase: str) -> Mapping[str, str]:
@@ -250,12 +250,12 @@ class Session(Scripts):
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _by_status() -> Iterator[None]:
     """Understand what a command says by its exit status. Raises: QuiesceError, AbsentError, BusyError."""
     try:
         yield
     except subprocesses.ProgramError as error:
-        kind = TOLD.get(error.returncode or 0, QuiesceError)
+        kind = ERRORS.get(error.returncode or 0, QuiesceError)
         raise kind(error.message, details=error.details) from error
 
 

@@ -46,7 +46,7 @@ class Line:
     @property
     def newest(self) -> Release:
         """The newest release of this major version that is known."""
-        return [one.release for one in option_tables.every() if one.borg2 == self.borg2][-1]
+        return [tables.release for tables in option_tables.every() if tables.borg2 == self.borg2][-1]
 
     def odd(self) -> list[str]:
         """Return the paths that a later release may take for options, as `--new=a b` once there is a `--new`."""
@@ -86,13 +86,13 @@ def lines(args: Sequence[str]) -> list[Line]:
 
 
 def _line(args: Sequence[str], group: list[Tables]) -> Line:
-    one = group[-1]
-    main = argparse_lines.read(args, one.main, words=1)
+    tables = group[-1]
+    main = argparse_lines.read(args, tables.main, words=1)
     command = NOTHING
     if main.words[:1] == ("create",):
-        command = argparse_lines.read(main.rest, one.create)
+        command = argparse_lines.read(main.rest, tables.create)
     elif main.words[:1] == ("with-lock",):
-        command = argparse_lines.read(main.rest, one.with_lock, words=1 if one.borg2 else 2)
+        command = argparse_lines.read(main.rest, tables.with_lock, words=1 if tables.borg2 else 2)
     return Line(tuple(group), main, command)
 
 

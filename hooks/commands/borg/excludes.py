@@ -42,14 +42,14 @@ def excluded(rules: Sequence[Rule]) -> list[Excluded]:
     if any((rule.command != "!" and rule.style == "pf") or not rule.pattern for rule in rules):
         return []  # borg asks whole paths (`pf:`) first, wherever they stand; and what cannot be read may have some
     certain = takewhile(lambda rule: rule.command != "+", rules)
-    return [one for rule in certain if (one := _plain(rule.pattern, rule.style, rule.option))]
+    return [excluded_path for rule in certain if (excluded_path := _plain(rule.pattern, rule.style, rule.option))]
 
 
-def of_roots(found: Sequence[Excluded], roots: Sequence[str]) -> tuple[Excluded, ...]:
+def of_roots(excluded: Sequence[Excluded], roots: Sequence[str]) -> tuple[Excluded, ...]:
     """Return what is excluded of each of the `roots`, absolute as borg was given them."""
     plain = (root for root in roots if root.startswith("/") and patterns.plain(root) == (root.rstrip("/") or "/"))
     sources = frozenset(plain)
-    return tuple(Excluded(one.path, one.option, one.inside, sources) for one in found) if sources else ()
+    return tuple(Excluded(item.path, item.option, item.inside, sources) for item in excluded) if sources else ()
 
 
 def of_options(invocation: Invocation, parsed: options.Parsed) -> Iterator[Rule]:
@@ -100,6 +100,6 @@ def _plain(pattern: str, style: str, option: str) -> Excluded | None:
         return None
     if style in ("pp", "pf"):
         return excludes.plain(pattern, option, endings=())
-    one = excludes.plain(pattern, option)
-    inside = one is not None and (one.inside or pattern.endswith("/"))
-    return Excluded(one.path, one.option, inside) if one else None
+    excluded = excludes.plain(pattern, option)
+    inside = excluded is not None and (excluded.inside or pattern.endswith("/"))
+    return Excluded(excluded.path, excluded.option, inside) if excluded else None

@@ -196,10 +196,10 @@ def distinct(args: Sequence[str]) -> list[list[Tables]]:
     """Return the releases in groups that take each word of a command line in the same way, the newest last."""
     stems = _stems(args)
     groups: dict[tuple[object, ...], list[Tables]] = {}
-    for one in every():
-        taken = tuple(_taken(stem, names) for stem in stems for names in (one.main, one.create, one.with_lock))
-        ignores_empty = "" in args and one.release >= IGNORES_EMPTY_PATHS
-        groups.setdefault((one.borg2, ignores_empty, taken), []).append(one)
+    for tables in every():
+        taken = tuple(_taken(stem, names) for stem in stems for names in (tables.main, tables.create, tables.with_lock))
+        ignores_empty = "" in args and tables.release >= IGNORES_EMPTY_PATHS
+        groups.setdefault((tables.borg2, ignores_empty, taken), []).append(tables)
     return sorted(groups.values(), key=lambda group: group[-1].release)
 
 

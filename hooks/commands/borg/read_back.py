@@ -84,13 +84,13 @@ def prefix(roots: Sequence[str]) -> str | None:
 
     The directory PREFIX itself is stored by some releases, and left out by others.
     """
-    found = set()
+    prefixes = set()
     for root in roots:
         before, slashdot, rest = root.partition(SLASHDOT)
         if slashdot and not (before and root.startswith("/") and os.path.normpath(rest) != "."):
             return None
-        found.add(os.path.normpath(before) if slashdot else "")
-    return found.pop() if len(found) == 1 else None
+        prefixes.add(os.path.normpath(before) if slashdot else "")
+    return prefixes.pop() if len(prefixes) == 1 else None
 
 
 def creation(
@@ -118,22 +118,22 @@ def _kept(parsed: options.Parsed) -> Iterator[str]:
 class BorgArchive(Saved):
     """An archive of borg 1's."""
 
-    def __init__(self, place: Repository, archive: str, made: Creation, programs: Programs) -> None:
+    def __init__(self, place: Repository, archive: str, creation: Creation, programs: Programs) -> None:
         self.name = f"{place.location}::{archive}"
         self.stores = Stores(mtimes=(0, LATEST), sockets=False)
-        self._place, self._made, self._programs = place, made, programs
+        self._place, self._creation, self._programs = place, creation, programs
 
     def expected(self) -> Iterator[str]:
         """Yield what the dry run lists, but for what it excludes."""
-        yield from self._planned(self._made.dry_run)
+        yield from self._planned(self._creation.dry_run)
 
     def _planned(self, dry_run: Sequence[str]) -> Iterator[str]:
         with self._programs.reading(dry_run, env=self._place.env, errors=True) as stream:
             for line in stream:
                 if line.startswith(b'{"type": "file_status"'):
-                    found = json.loads(line)
-                    if found["status"] not in ("x", "E"):
-                        yield os.path.normpath(os.path.join(self._made.cwd, found["path"]))
+                    item = json.loads(line)
+                    if item["status"] not in ("x", "E"):
+                        yield os.path.normpath(os.path.join(self._creation.cwd, item["path"]))
 
     def entries(self) -> Iterator[Entry]:
         """Yield all items but parts of files, which each checkpoint leaves behind and borg itself hides."""
@@ -143,11 +143,11 @@ class BorgArchive(Saved):
                     yield self._entry(item)
 
     def _entry(self, item: Mapping[str, Any]) -> Entry:
-        path = self._made.path(_text(item["path"]).rstrip("/"))
+        path = self._creation.path(_text(item["path"]).rstrip("/"))
         kind = entry_type(item["mode"])
         source = _text(item["source"]) if "source" in item else None
         xattrs = {_text(name): _bytes(value) for name, value in (item.get("xattrs") or {}).items()}
-        linked = self._made.path(source) if kind != "link" and source is not None else None
+        linked = self._creation.path(source) if kind != "link" and source is not None else None
         return Entry(
             path,
             kind,
@@ -159,10 +159,10 @@ class BorgArchive(Saved):
             target=source if kind == "link" else None,
             linked=linked,
             device=item.get("rdev"),
-            xattrs=xattrs if self._made.xattrs else None,
-            acl=acl.from_text(_text(item.get("acl_access") or "")) if self._made.lists else None,
-            default_acl=acl.from_text(_text(item.get("acl_default") or "")) if self._made.lists else None,
-            listed=self._made.listed(path),
+            xattrs=xattrs if self._creation.xattrs else None,
+            acl=acl.from_text(_text(item.get("acl_access") or "")) if self._creation.lists else None,
+            default_acl=acl.from_text(_text(item.get("acl_default") or "")) if self._creation.lists else None,
+            listed=self._creation.listed(path),
         )
 
     def contents(self, selection: Selection) -> Iterator[tuple[str, Iterator[bytes]]]:
@@ -170,7 +170,7 @@ class BorgArchive(Saved):
         for words in self._patterns(selection):
             with self._reading("export-tar", words=words) as stream:
                 for member in tar_stream.members(stream):
-                    path = self._made.path(member.info.name.rstrip("/"))
+                    path = self._creation.path(member.info.name.rstrip("/"))
                     if member.info.isreg() and selection.wants(path):
                         yield path, member.pieces
 
@@ -181,7 +181,10 @@ class BorgArchive(Saved):
             return
         words: list[str] = []
         length = 0
-        for style, path in (*(("pp", one) for one in selection.prefixes), *(("pf", one) for one in selection.paths)):
+        for style, path in (
+            *(("pp", path) for path in selection.prefixes),
+            *(("pf", path) for path in selection.paths),
+        ):
             word = f"{style}:{self._stored(path)}"
             if words and length + len(os.fsencode(word)) > MOST_WORDS:
                 yield words
@@ -192,9 +195,9 @@ class BorgArchive(Saved):
             yield words
 
     def _stored(self, path: str) -> str:
-        if self._made.prefix:
-            return os.path.relpath(path, self._made.prefix)
-        return path.lstrip("/") if self._made.is_absolute else os.path.relpath(path, self._made.cwd)
+        if self._creation.prefix:
+            return os.path.relpath(path, self._creation.prefix)
+        return path.lstrip("/") if self._creation.is_absolute else os.path.relpath(path, self._creation.cwd)
 
     def _reading(self, *command: str, words: Sequence[str] = ()) -> AbstractContextManager[BinaryIO]:
         argv = [*self._place.program, *command, *self._place.common, self.name, "-", *words]
@@ -252,30 +255,32 @@ def _bytes(value: str | None) -> bytes:
 
 
 def archives(
-    place: Repository, made: Creation, is_ours: IsOurs, programs: Programs, span: Span
+    place: Repository, creation: Creation, is_ours: IsOurs, programs: Programs, span: Span
 ) -> Sequence[BorgArchive]:
     """Return the archives of one repository that a run has made.
 
     Raises: ProgramError; LookupError where that cannot be told.
     """
-    found = Borg(place, Tainted(span, "keep", programs.output)).made(is_ours)
-    if len(found) > 1 and any(one.doubtful for one in found):
-        names = ", ".join(one.name for one in found)
+    saved = Borg(place, Tainted(span, "keep", programs.output)).archives(is_ours)
+    if len(saved) > 1 and any(archive.doubtful for archive in saved):
+        names = ", ".join(archive.name for archive in saved)
         raise LookupError(f"borg's archives {names} may all be this run's: {PUT_BACK}")
-    return [BorgArchive(place, one.name, made, programs) for one in found]
+    return [BorgArchive(place, archive.name, creation, programs) for archive in saved]
 
 
-def restored(place: Repository, made: Creation, is_ours: IsOurs, programs: Programs, which: Span | str) -> BorgArchive:
+def restored(
+    place: Repository, creation: Creation, is_ours: IsOurs, programs: Programs, which: Span | str
+) -> BorgArchive:
     """Return the archive of a name, or the one that a command of a span has made.
 
     Raises: ProgramError; LookupError when there is none, or more than one.
     """
     if isinstance(which, str):
-        return BorgArchive(place, which, made, programs)
-    found = archives(place, made, is_ours, programs, which)
-    if len(found) != 1:
+        return BorgArchive(place, which, creation, programs)
+    saved = archives(place, creation, is_ours, programs, which)
+    if len(saved) != 1:
         raise LookupError(
-            f"{place.location} has {len(found) or 'no'} archives that this command line has made in that run: it may "
+            f"{place.location} has {len(saved) or 'no'} archives that this command line has made in that run: it may "
             "have been pruned, or have other words on its command line; name the archive (--archive NAME)"
         )
-    return found[0]
+    return saved[0]

@@ -50,8 +50,8 @@ def read_back(invocation: Invocation) -> ReadBack:
     strips = version.strips_prefixes(invocation) if dotted and read_back.prefix(roots) else dotted
     if strips is None:
         return ReadBack(f"{invocation.argv[0]} --version does not say whether it takes off what stands before `/./`")
-    made = read_back.creation(invocation, line.main, line.command, roots, strips=strips)
-    if made is None:
+    creation = read_back.creation(invocation, line.main, line.command, roots, strips=strips)
+    if creation is None:
         return ReadBack(
             "the sources must all be absolute paths, or all relative ones, without `..` and `/./` in them; or all have "
             "the same directory before a `/./`"
@@ -61,9 +61,9 @@ def read_back(invocation: Invocation) -> ReadBack:
     is_ours = taint.same_words(invocation)
     return ReadBack(
         "",
-        lambda programs, span: read_back.archives(place, made, is_ours, programs, span),
+        lambda programs, span: read_back.archives(place, creation, is_ours, programs, span),
         read_back.HOW,
-        lambda programs, which: read_back.restored(place, made, is_ours, programs, which),
+        lambda programs, which: read_back.restored(place, creation, is_ours, programs, which),
     )
 
 

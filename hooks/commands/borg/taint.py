@@ -49,7 +49,7 @@ class Repository:
 def mark(invocation: Invocation, tainted: Tainted, repository: str, given: options.Parsed) -> Marked:
     """Mark the archive that this command line has made, if there is one."""
     borg = Borg(place(invocation, repository, given), tainted)
-    return borg.marked(borg.made(same_words(invocation)))
+    return borg.marked(borg.archives(same_words(invocation)))
 
 
 def place(invocation: Invocation, repository: str, given: options.Parsed) -> Repository:
@@ -113,11 +113,11 @@ class Borg:
     def _archive(self, name: str) -> str:
         return f"{self._repository.location}::{name}"
 
-    def made(self, is_ours: IsOurs) -> list[Archive]:
+    def archives(self, is_ours: IsOurs) -> list[Archive]:
         """Return the archives that this run has made."""
-        return [self._found(info) for info in self._latest() if self._is_ours(info, is_ours)]
+        return [self._archive_of(info) for info in self._latest() if self._is_ours(info, is_ours)]
 
-    def _found(self, info: Mapping[str, Any]) -> Archive:
+    def _archive_of(self, info: Mapping[str, Any]) -> Archive:
         earlier = self._tainted.ran.is_earlier(moment(info["start"]), CUT)
         return Archive(info["name"], self._is_sound(info), earlier)
 
@@ -134,8 +134,8 @@ class Borg:
                 yield archive if is_whole else self._info(archive["name"])
 
     def _info(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._run("info", "--json", self._archive(name)))["archives"][0]
-        return found
+        info: dict[str, Any] = json.loads(self._run("info", "--json", self._archive(name)))["archives"][0]
+        return info
 
     def _is_ours(self, info: dict[str, Any], is_ours: IsOurs) -> bool:
         here = info["hostname"] in self._repository.hosts
@@ -149,12 +149,12 @@ class Borg:
         """Tell whether an archive was finished in time; a checkpoint is what an interrupted run has left."""
         return ".checkpoint" not in info["name"] and moment(info["end"]) + 1 <= self._tainted.sound_until
 
-    def marked(self, made: Sequence[Archive]) -> Marked:
+    def marked(self, archives: Sequence[Archive]) -> Marked:
         """Do with each archive what is wished, but for those that are sound."""
         only = self._tainted.only
-        wrong = [one for one in made if not only or self._archive(one.name) in only]
-        lines = tuple(map(self._mark, wrong)) or ((NONE,) if not made else ())
-        return Marked(lines, bool(wrong) and all(one.sound for one in wrong), all_judged=True)
+        wrong = [archive for archive in archives if not only or self._archive(archive.name) in only]
+        lines = tuple(map(self._mark, wrong)) or ((NONE,) if not archives else ())
+        return Marked(lines, bool(wrong) and all(archive.sound for archive in wrong), all_judged=True)
 
     def _mark(self, archive: Archive) -> str:
         name = archive.name

@@ -36,17 +36,17 @@ class Split:
 def split(roots: Sequence[str], pattern_files: Sequence[str], env: Mapping[str, str]) -> Split:
     """Tell the user's roots from borgmatic's, all absolute; `pattern_files` are those on borg's command line."""
     own = {
-        root: found
+        root: runtime
         for root in roots
-        if (found := RUNTIME.fullmatch(root)) and _is_runtime(found["folder"], pattern_files, env)
+        if (runtime := RUNTIME.fullmatch(root)) and _is_runtime(runtime["folder"], pattern_files, env)
     }
     if not own:
         return Split(tuple(roots))
-    manifests = [root for root, found in own.items() if found["what"] == "bootstrap"]
+    manifests = [root for root, runtime in own.items() if runtime["what"] == "bootstrap"]
     configuration = {os.path.normpath(path) for root in manifests for path in _configuration(root)}
     left = tuple(root for root in roots if root not in own and os.path.normpath(root) not in configuration)
-    live = [LivePath(found["folder"], "borgmatic's runtime directory") for found in own.values()]
-    dumps = sorted({found["what"] for found in own.values()} - {"bootstrap"})
+    live = [LivePath(runtime["folder"], "borgmatic's runtime directory") for runtime in own.values()]
+    dumps = sorted({runtime["what"] for runtime in own.values()} - {"bootstrap"})
     notes = []
     outside = sorted(path for path in configuration if not any(patterns.inside(path, root) for root in left))
     if outside:

@@ -141,7 +141,7 @@ def _settings(parsed: options.Parsed) -> Iterator[tuple[tuple[str, ...], object]
             groups[2].append(((off,), False))
         elif off in schema.GROUPS and off != name:
             groups[0].append(((off,), REMOVED))
-    return (one for kind in groups for one in kind)
+    return (change for kind in groups for change in kind)
 
 
 def _setting_words(parsed: options.Parsed) -> Iterator[str]:

@@ -116,8 +116,8 @@ def load(invocation: Invocation, path: str, changes: Changes) -> Configuration:
         config = loader.load(path)
         if not isinstance(config, dict):
             raise ConfigurationError(f"borgmatic's configuration {path!r} has no options", "correct it")
-        for one in _copies(config, budget, budget.spent // NODE):
-            _apply(one, invocation, changes, loader)
+        for variant in _copies(config, budget, budget.spent // NODE):
+            _apply(variant, invocation, changes, loader)
         repositories = tuple(_per_repository(config, budget))
     except RecursionError as error:
         raise ConfigurationError(f"borgmatic's configuration {path!r} refers to itself", PATHS) from error
@@ -131,12 +131,12 @@ def _copies(config: Config, budget: Budget, size: int) -> list[Config]:
     repository: that is resolved twice.
     """
     repositories = config.get("repositories")
-    owners = [one for one in repositories if isinstance(one, dict)] if isinstance(repositories, list) else []
+    owners = [entry for entry in repositories if isinstance(entry, dict)] if isinstance(repositories, list) else []
     copies = [config]
-    for one in owners:
+    for entry in owners:
         budget.spend(size)
         copied = copy.deepcopy(config)
-        copies.append({**copied, **{name: value for name, value in one.items() if name not in REPOSITORY_OPTIONS}})
+        copies.append({**copied, **{name: value for name, value in entry.items() if name not in REPOSITORY_OPTIONS}})
     return copies
 
 
@@ -184,7 +184,7 @@ def _move_sections(config: Config) -> None:
         config["bootstrap"] = {**config["bootstrap"], "store_config_files": stored}
     repositories = config.get("repositories") or []
     if isinstance(repositories, list):
-        config["repositories"] = [{"path": one} if isinstance(one, str) else one for one in repositories]
+        config["repositories"] = [{"path": entry} if isinstance(entry, str) else entry for entry in repositories]
 
 
 def _per_repository(config: Config, budget: Budget) -> Iterator[Config]:

@@ -75,7 +75,7 @@ def sqlite(invocation: Invocation, there: Invocation, config: Config) -> Iterato
     )
     for name, entries in types.databases(config):
         for path in [str(entry["path"]) for entry in entries if name == "sqlite_databases" and entry.get("path")]:
-            yield from (LivePath(one, why) for one in {there.absolute(path): 0, invocation.absolute(path): 0})
+            yield from (LivePath(place, why) for place in {there.absolute(path): 0, invocation.absolute(path): 0})
 
 
 def _runtime(invocation: Invocation, config: Mapping[str, str]) -> LivePath:

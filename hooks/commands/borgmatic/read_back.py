@@ -69,7 +69,11 @@ def answer(invocation: Invocation, line: CommandLine, loaded: Sequence[Configura
     def restored(programs: Programs, which: Span | str) -> Saved:
         return _restored(invocation, creations, programs, which)
 
-    incomparable = (f"{taint.target(one.config)[0]}: {why}" for one in creations if (why := _incomparable(one.config)))
+    incomparable = (
+        f"{taint.target(config)[0]}: {why}"
+        for config in (creation.config for creation in creations)
+        if (why := _incomparable(config))
+    )
     return ReadBack(next(incomparable, ""), archives, HOW, restored)
 
 
@@ -107,26 +111,26 @@ def _restored(
     Of several repositories it is the first one. Raises: LookupError, ProgramError.
     """
     location, _, name = which.rpartition("::") if isinstance(which, str) else ("", "", "")
-    found = [one for one in creations if not location or taint.target(one.config)[0] == location]
-    if not found:
-        known = ", ".join(dict.fromkeys(taint.target(one.config)[0] for one in creations))
+    fitting = [creation for creation in creations if not location or taint.target(creation.config)[0] == location]
+    if not fitting:
+        known = ", ".join(dict.fromkeys(taint.target(creation.config)[0] for creation in creations))
         raise LookupError(f"borgmatic's configuration has no repository {location}, but {known}")
-    files = {one.file for one in found}
+    files = {creation.file for creation in fitting}
     if len(files) > 1:
         raise LookupError(
             f"borgmatic has {len(files)} configuration files, and an archive of each; give borgmatic one of them "
             "(--config FILE), or name the archive (--archive REPOSITORY::NAME)"
         )
     if isinstance(which, str):
-        return BorgmaticArchive(invocation, found[0], name, CALL, programs)
-    place = taint.place(invocation, found[0].config)
-    made = borg_taint.Borg(place, Tainted(which, "keep", programs.output)).made(taint.is_of(found[0].config))
-    if len(made) != 1:
+        return BorgmaticArchive(invocation, fitting[0], name, CALL, programs)
+    place = taint.place(invocation, fitting[0].config)
+    archives = borg_taint.Borg(place, Tainted(which, "keep", programs.output)).archives(taint.is_of(fitting[0].config))
+    if len(archives) != 1:
         raise LookupError(
-            f"{place.location} has {len(made) or 'no'} archives that this configuration has made in that run; name the "
-            "archive (--archive REPOSITORY::NAME)"
+            f"{place.location} has {len(archives) or 'no'} archives that this configuration has made in that run; "
+            "name the archive (--archive REPOSITORY::NAME)"
         )
-    return BorgmaticArchive(invocation, found[0], made[0].name, CALL, programs)
+    return BorgmaticArchive(invocation, fitting[0], archives[0].name, CALL, programs)
 
 
 def _archives(
@@ -134,34 +138,38 @@ def _archives(
 ) -> Iterator[Saved]:
     """Yield the archives. Several of one name in one repository were made in the order of the configuration files."""
     by_target = defaultdict(list)
-    for one in creations:
-        by_target[taint.target(one.config)].append(one)
+    for creation in creations:
+        by_target[taint.target(creation.config)].append(creation)
     recorded: dict[str, Sequence[Call]] = {}
     for (location, name), of_target in by_target.items():
         place = taint.place(invocation, of_target[0].config)
-        made = borg_taint.Borg(place, Tainted(span, "keep", programs.output)).made(taint.is_of(of_target[0].config))
-        if len(made) != len(of_target):
-            raise LookupError(f"{location} has {len(made)} archives {name} of this time, and not {len(of_target)}")
-        for archive, one in zip(made, of_target, strict=True):
-            if one.file not in recorded:
-                recorded[one.file] = calls.recorded(invocation, line, one.file, place.program, programs)
+        archives = borg_taint.Borg(place, Tainted(span, "keep", programs.output)).archives(
+            taint.is_of(of_target[0].config)
+        )
+        if len(archives) != len(of_target):
+            raise LookupError(f"{location} has {len(archives)} archives {name} of this time, and not {len(of_target)}")
+        for archive, creation in zip(archives, of_target, strict=True):
+            if creation.file not in recorded:
+                recorded[creation.file] = calls.recorded(invocation, line, creation.file, place.program, programs)
             fitting = [
-                call for call in recorded[one.file] if command_lines.location(call.words) == f"{location}::{name}"
+                call for call in recorded[creation.file] if command_lines.location(call.words) == f"{location}::{name}"
             ]
             if not fitting:
                 raise LookupError(f"{location}: borgmatic's dry run does not call borg as its configuration says")
-            yield BorgmaticArchive(invocation, one, archive.name, fitting[-1], programs)
+            yield BorgmaticArchive(invocation, creation, archive.name, fitting[-1], programs)
 
 
 class BorgmaticArchive(borg.BorgArchive):
     """An archive that borgmatic has had made."""
 
-    def __init__(self, invocation: Invocation, one: Creation, archive: str, call: Call, programs: Programs) -> None:
+    def __init__(
+        self, invocation: Invocation, creation: Creation, archive: str, call: Call, programs: Programs
+    ) -> None:
         stores = "--noxattrs" not in call.words, "--noacls" not in call.words
-        made = borg.Creation((), invocation.cwd, True, *stores, one.prefix)
-        super().__init__(taint.place(invocation, one.config), archive, made, programs)
+        of_borg = borg.Creation((), invocation.cwd, True, *stores, creation.prefix)
+        super().__init__(taint.place(invocation, creation.config), archive, of_borg, programs)
         self._invocation, self._call = invocation, call
-        self._sources = frozenset(map(made.listed, one.sources))
+        self._sources = frozenset(map(of_borg.listed, creation.sources))
 
     def expected(self) -> Iterator[str]:
         """Yield what the dry run lists of the sources."""
@@ -180,7 +188,7 @@ class BorgmaticArchive(borg.BorgArchive):
 
     def _is_ours(self, path: str) -> bool:
         """Whether a path is a source of the configuration's, or lies below one."""
-        path = self._made.listed(path)
+        path = self._creation.listed(path)
         if "/" in self._sources and f"{path}/".startswith(OWN):
             return False
         while path not in self._sources and path != "/":

@@ -68,7 +68,7 @@ def read(invocation: Invocation) -> Reading:
         one_file_system=bool(answer.one_file_system) and all(answer.one_file_system),
         dry_run=line.dry_run and not answer.problems,
         reads_devices=answer.reads_devices,
-        afterwards=tuple(one for one in ("prune", "compact", "check") if one in line.actions),
+        afterwards=tuple(action for action in ("prune", "compact", "check") if action in line.actions),
         excluded=left_out(answer.excluded),
         writes_beside=tuple(dict.fromkeys(answer.writes_beside)),
         reads_once=answer.repeats == 1 and "prune" not in line.actions,  # what was saved last is what prune keeps
@@ -79,7 +79,8 @@ def mark(invocation: Invocation, tainted: Tainted) -> Marked:
     """Mark the archives that `borgmatic create` has made in the repositories of its configuration."""
     line = arguments.read(invocation.argv[1:])
     answer = _Answer(problems=line.problems)
-    configs = [one for loaded in _load(invocation, line, answer) for one in loaded.repositories] if line.creates else []
+    loaded = _load(invocation, line, answer) if line.creates else ()
+    configs = [config for configuration in loaded for config in configuration.repositories]
     from borg_lvm_hooks.commands.borgmatic import taint
 
     if answer.problems or not configs:
@@ -103,8 +104,8 @@ def _read_files(invocation: Invocation, line: CommandLine, answer: _Answer) -> N
         answer.repeats += len(loaded.repositories) + any(map(_is_hook, loaded.config))
         answer.stored |= loaded.config["bootstrap"].get("store_config_files") is not False
         try:
-            for one in loaded.repositories:
-                _read_config(invocation, one, answer)
+            for config in loaded.repositories:
+                _read_config(invocation, config, answer)
         except ConfigurationError as error:
             answer.problems.append(str(error))
 

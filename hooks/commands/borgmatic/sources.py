@@ -56,9 +56,9 @@ class Reader:
         Raises: ConfigurationError.
         """
         new = excludes.excluded([*self._rules(), *extra])
-        old = {(one.path, one.inside) for one in excludes.excluded([*self._old_rules(), *extra])}
+        old = {(item.path, item.inside) for item in excludes.excluded([*self._old_rules(), *extra])}
         absolute = [source for source in sources if source not in self.relative]
-        return excludes.of_roots([one for one in new if (one.path, one.inside) in old], absolute)
+        return excludes.of_roots([item for item in new if (item.path, item.inside) in old], absolute)
 
     def _rules(self) -> Iterator[Rule]:
         """Yield the rules in the one file that borgmatic 2 writes; it expands `~` in each."""
@@ -161,19 +161,19 @@ def left_out(calls: Sequence[tuple[Sequence[str], Sequence[Excluded]]]) -> tuple
     """Return what no call of borg reads; of each call there are its sources, and what it excludes of them."""
     options: dict[tuple[str, bool], str] = {}
     left: list[dict[tuple[str, bool], frozenset[str]]] = []
-    for _, found in calls:
+    for _, excluded in calls:
         left.append({})
-        for one in found:
-            place = one.path, one.inside
-            options.setdefault(place, one.option)
-            left[-1][place] = left[-1].get(place, NONE) | one.sources
+        for item in excluded:
+            place = item.path, item.inside
+            options.setdefault(place, item.option)
+            left[-1][place] = left[-1].get(place, NONE) | item.sources
     given = [frozenset(sources) for sources, _ in calls]
     every = []
     for (path, inside), option in options.items():
-        outs = [one.get((path, inside), NONE) for one in left]
+        outs = [of_call.get((path, inside), NONE) for of_call in left]
         read = NONE.union(*(sources - out for sources, out in zip(given, outs, strict=True)))
         every.append(Excluded(path, option, inside, NONE.union(*outs) - read))
-    return tuple(one for one in every if one.sources)
+    return tuple(item for item in every if item.sources)
 
 
 def _content(invocation: Invocation, file: str) -> str:

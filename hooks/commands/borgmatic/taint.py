@@ -53,7 +53,7 @@ def mark(invocation: Invocation, tainted: Tainted, configs: Sequence[Config], wa
     sound = judged = True
     chosen = [config for config in configs if is_wanted(config, wanted)]
     times = Counter(map(target, chosen))
-    for config in {target(one): one for one in chosen}.values():
+    for config in {target(config): config for config in chosen}.values():
         location, name = target(config)
         try:
             marked = _mark(invocation, tainted, config, times[location, name])
@@ -92,11 +92,11 @@ def _mark(invocation: Invocation, tainted: Tainted, config: Config, at_most: int
     if why := unreachable(config):
         return Marked((f"{why}: {BY_HAND}",))
     repository = taint.Borg(place(invocation, config), tainted)
-    made = repository.made(is_of(config))
-    if len(made) > at_most:
-        names = ", ".join(one.name for one in made)
+    archives = repository.archives(is_of(config))
+    if len(archives) > at_most:
+        names = ", ".join(archive.name for archive in archives)
         return Marked((f"borg-lvm cannot tell which of the archives {names} this run has made: none was touched",))
-    return repository.marked(made)
+    return repository.marked(archives)
 
 
 def unreachable(config: Config) -> str:

@@ -63,7 +63,7 @@ def restic(invocation: Invocation, parsed: options.Parsed) -> tuple[Excluded, ..
             excluded += ((line, "--exclude-file") for line in listed if "$" not in line)
     if any(pattern.startswith("!") for pattern in every):
         return ()
-    return tuple(one for pattern, option in excluded if (one := plain(pattern, option)))
+    return tuple(item for pattern, option in excluded if (item := plain(pattern, option)))
 
 
 def tar(parsed: options.Parsed, words: Sequence[tuple[str, str]]) -> tuple[Excluded, ...]:
@@ -81,7 +81,7 @@ def tar(parsed: options.Parsed, words: Sequence[tuple[str, str]]) -> tuple[Exclu
             before.append(item.value or "")
     places = Counter(path for _, path in words)
     once = {f"{word.rstrip('/')}/": path for word, path in words if places[path] == 1}  # others have two names
-    return tuple(one for pattern in before for one in _below(pattern, once))
+    return tuple(item for pattern in before for item in _below(pattern, once))
 
 
 def _below(pattern: str, names: Mapping[str, str]) -> Iterator[Excluded]:
@@ -90,9 +90,9 @@ def _below(pattern: str, names: Mapping[str, str]) -> Iterator[Excluded]:
         return
     for slash in re.finditer("/", pattern):
         path = names.get(pattern[: slash.end()])
-        if path is not None and (one := plain(pattern[slash.start() :], "--exclude")):
-            place = patterns.plain(f"{path}{one.path}")
-            yield Excluded(place, f"--exclude {pattern}", inside=one.inside, sources=frozenset((path,)))
+        if path is not None and (inner := plain(pattern[slash.start() :], "--exclude")):
+            place = patterns.plain(f"{path}{inner.path}")
+            yield Excluded(place, f"--exclude {pattern}", inside=inner.inside, sources=frozenset((path,)))
 
 
 def rsync(invocation: Invocation, parsed: options.Parsed, roots: Sequence[tuple[str, str]]) -> tuple[Excluded, ...]:
@@ -123,7 +123,7 @@ def rsync(invocation: Invocation, parsed: options.Parsed, roots: Sequence[tuple[
     for source, root in roots:
         begun.setdefault(root, []).append(source)
     bases = [(root, frozenset(sources)) for root, sources in begun.items()]
-    return tuple(one for rule, option in excluded for base in bases for one in _anchored(rule, option, *base))
+    return tuple(item for rule, option in excluded for base in bases for item in _anchored(rule, option, *base))
 
 
 def _anchored(rule: str, option: str, root: str, sources: frozenset[str]) -> Iterator[Excluded]:
@@ -131,10 +131,10 @@ def _anchored(rule: str, option: str, root: str, sources: frozenset[str]) -> Ite
     whole = rule.removesuffix("/***")
     if not _is_as_written(whole.removesuffix("/")):
         return
-    one = plain(whole.removesuffix("/") if whole != "/" else whole, option)
-    if one is None:
+    inner = plain(whole.removesuffix("/") if whole != "/" else whole, option)
+    if inner is None:
         return
-    place = patterns.plain(f"{root}{one.path}")
+    place = patterns.plain(f"{root}{inner.path}")
     if whole.endswith("/") and not os.path.isdir(place):
         return  # this rule is for folders alone
-    yield Excluded(place, f"{option} {rule}", inside=one.inside, sources=sources)
+    yield Excluded(place, f"{option} {rule}", inside=inner.inside, sources=sources)

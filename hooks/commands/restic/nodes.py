@@ -43,8 +43,8 @@ def unquoted(text: str) -> str:
     )
 
 
-def _character(found: re.Match[bytes]) -> bytes:
-    byte, short, long, letter = found.groups()
+def _character(match: re.Match[bytes]) -> bytes:
+    byte, short, long, letter = match.groups()
     if byte:
         return bytes([int(byte, 16)])
     if short or long:
@@ -54,10 +54,10 @@ def _character(found: re.Match[bytes]) -> bytes:
 
 def moment(text: str) -> int:
     """Return one of restic's times (RFC 3339) in ns since 1970. Raises: ValueError."""
-    found = re.fullmatch(r"(\S+T[0-9:]+)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", text)
-    if not found:
+    match = re.fullmatch(r"(\S+T[0-9:]+)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", text)
+    if not match:
         raise ValueError(f"restic names a time {text!r}")
-    whole, rest, zone = found.groups()
+    whole, rest, zone = match.groups()
     seconds = (datetime.fromisoformat(whole + zone.replace("Z", "+00:00")) - EPOCH) // timedelta(seconds=1)
     return seconds * 10**9 + int((rest or "")[:9].ljust(9, "0"))
 
@@ -86,8 +86,11 @@ def detailed(node: Mapping[str, Any], path: str) -> Entry:
     Nothing is said of the extended attributes of symbolic links, which not every release stores.
     """
     kind = TYPES[node["type"]]
-    found = {one["name"]: base64.b64decode(one["value"] or "") for one in node.get("extended_attributes") or ()}
-    lists = [acl.from_xattr(found.pop(name)) if name in found else frozenset[str]() for name in ACLS]
+    attributes = {
+        attribute["name"]: base64.b64decode(attribute["value"] or "")
+        for attribute in node.get("extended_attributes") or ()
+    }
+    lists = [acl.from_xattr(attributes.pop(name)) if name in attributes else frozenset[str]() for name in ACLS]
     known = kind != "link"
     return Entry(
         path,
@@ -95,7 +98,7 @@ def detailed(node: Mapping[str, Any], path: str) -> Entry:
         target=target(node) if kind == "link" else None,
         inode=(0, node["inode"]) if node.get("inode") else None,
         device=node.get("device", 0) if kind.endswith("device") else None,
-        xattrs=found if known else None,
+        xattrs=attributes if known else None,
         acl=lists[0] if known else None,
         default_acl=lists[1] if known else None,
     )

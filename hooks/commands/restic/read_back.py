@@ -81,20 +81,20 @@ class Creation:
 
 def answer(invocation: Invocation, parsed: options.Parsed, words: Sequence[str], sources: Sequence[str]) -> ReadBack:
     """Say how the snapshot of a command line is read back; `words` are the sources as they were given."""
-    made = _creation(invocation, parsed, words, sources)
-    if isinstance(made, str):
-        return ReadBack(made)
+    creation = _creation(invocation, parsed, words, sources)
+    if isinstance(creation, str):
+        return ReadBack(creation)
     may_be_left_out = left_out.reader(invocation, parsed)
 
     def archives(programs: Programs, span: Span) -> Sequence[Saved]:
-        found = made.backup.made(programs.output, span)
-        if len(found) > 1:
-            names = ", ".join(one["short_id"] for one in found)
+        snapshots = creation.backup.snapshots(programs.output, span)
+        if len(snapshots) > 1:
+            names = ", ".join(snapshot["short_id"] for snapshot in snapshots)
             raise LookupError(f"restic's snapshots {names} may all be this run's")
-        return [Snapshot(one, made, programs, may_be_left_out) for one in found]
+        return [Snapshot(snapshot, creation, programs, may_be_left_out) for snapshot in snapshots]
 
     def restored(programs: Programs, which: Span | str) -> Saved:
-        return Snapshot(_only(made.backup, programs, which), made, programs, may_be_left_out)
+        return Snapshot(_only(creation.backup, programs, which), creation, programs, may_be_left_out)
 
     return ReadBack("", archives, HOW, restored)
 
@@ -102,13 +102,13 @@ def answer(invocation: Invocation, parsed: options.Parsed, words: Sequence[str],
 def _only(backup: taint.Backup, programs: Programs, which: Span | str) -> Mapping[str, Any]:
     """Return the snapshot of an id, or the one that a command of a span has made. Raises: LookupError, ProgramError."""
     if isinstance(which, str):
-        found, whose = backup.named(programs.output, which), f"whose id begins with {which}"
+        snapshots, whose = backup.named(programs.output, which), f"whose id begins with {which}"
     else:
-        found = backup.made(programs.output, which)
+        snapshots = backup.snapshots(programs.output, which)
         whose = "that this command line can have made in that run: it may have been forgotten"
-    if len(found) != 1:
-        raise LookupError(f"restic has {len(found) or 'no'} snapshots {whose}; name the snapshot (--archive ID)")
-    return found[0]
+    if len(snapshots) != 1:
+        raise LookupError(f"restic has {len(snapshots) or 'no'} snapshots {whose}; name the snapshot (--archive ID)")
+    return snapshots[0]
 
 
 def _creation(
@@ -146,22 +146,26 @@ class Snapshot(Saved):
     """A snapshot of restic's."""
 
     def __init__(
-        self, found: Mapping[str, Any], made: Creation, programs: Programs, may_be_left_out: Callable[[str], bool]
+        self,
+        snapshot: Mapping[str, Any],
+        creation: Creation,
+        programs: Programs,
+        may_be_left_out: Callable[[str], bool],
     ) -> None:
-        self.name = f"snapshot {found['short_id']}"
+        self.name = f"snapshot {snapshot['short_id']}"
         unlisted = frozenset(nodes.TYPES.values()) - {"file", "directory"}
         self.stores = Stores(sockets=False, inodes=True, unlisted=unlisted)
-        self._id: str = found["id"]
-        self._made, self._programs, self._may_be_left_out = made, programs, may_be_left_out
+        self._id: str = snapshot["id"]
+        self._creation, self._programs, self._may_be_left_out = creation, programs, may_be_left_out
         self._modified: set[str] = set()
-        self._trees: dict[str, list[tuple[str, str]]] = {made.path("/"): [(made.path("/"), found["tree"])]}
+        self._trees: dict[str, list[tuple[str, str]]] = {creation.path("/"): [(creation.path("/"), snapshot["tree"])]}
         self._has_inodes = False
         self._size: int | None = None
-        self._at = Trees(self._output, found["tree"])
+        self._at = Trees(self._output, snapshot["tree"])
 
     def expected(self) -> Iterator[str]:
         """Yield what restic would save now."""
-        program, command, *words = self._made.dry_run
+        program, command, *words = self._creation.dry_run
         argv = [program, command, f"--parent={self._id}", *words]
         try:
             with self._programs.reading(argv) as stream:
@@ -172,21 +176,21 @@ class Snapshot(Saved):
             if error.returncode != UNREADABLE:
                 raise
 
-    def _expected(self, found: Mapping[str, Any]) -> Iterator[str]:
-        item: str = found["item"]
+    def _expected(self, status: Mapping[str, Any]) -> Iterator[str]:
+        item: str = status["item"]
         if not item.startswith("/"):
             return
-        path = self._made.path(item)
+        path = self._creation.path(item)
         is_folder = item.endswith("/")
-        if is_folder and found["action"] != "unchanged" and len(self._modified) < MOST_MODIFIED:
+        if is_folder and status["action"] != "unchanged" and len(self._modified) < MOST_MODIFIED:
             self._modified.add(path)
-        if self._made.saves(path):
+        if self._creation.saves(path):
             yield f"{path}/" if is_folder else path
 
     def unlisted_name(self, path: str) -> str:
         """Return the path as restic would name it; empty for a source, and where it is not sure that it is saved."""
         folder = nodes.garbled(os.path.dirname(path))
-        is_source = nodes.garbled(path) in self._made.sources
+        is_source = nodes.garbled(path) in self._creation.sources
         # Of a directory that is named like another one, nobody knows which of both is meant.
         return "" if is_source or nodes.GARBLED in folder or self._may_be_left_out(path) else nodes.garbled(path)
 
@@ -194,8 +198,8 @@ class Snapshot(Saved):
         """Yield all nodes that lie in the sources."""
         size = 0
         for node, stored in exact.paths(self._reading, self._id):
-            path = self._made.path(stored)
-            if self._made.saves(path):
+            path = self._creation.path(stored)
+            if self._creation.saves(path):
                 entry = nodes.listed(node, path)
                 self._has_inodes = self._has_inodes or entry.inode is not None
                 size += entry.size or 0
@@ -206,11 +210,11 @@ class Snapshot(Saved):
         """Yield the nodes that are selected, links with what their trees say of them."""
         for entry in super().whole(selection):
             is_link = entry.type == "link"
-            yield replace(entry, target=self._at.target(self._made.stored(entry.path))) if is_link else entry
+            yield replace(entry, target=self._at.target(self._creation.stored(entry.path))) if is_link else entry
 
     def doubtful(self) -> Sequence[str]:
         """Return the root of the snapshot, and the directories that would not be saved as they are there."""
-        return sorted({self._made.path("/"), *self._modified})
+        return sorted({self._creation.path("/"), *self._modified})
 
     def details(self, folder: str) -> Iterator[Entry]:
         """Yield the nodes in the tree of a directory."""
@@ -219,7 +223,7 @@ class Snapshot(Saved):
                 path = f"{above.rstrip('/')}/{nodes.name(node)}"
                 if node.get("subtree") and nodes.garbled(path) in self._modified:
                     self._trees.setdefault(nodes.garbled(path), []).append((path, node["subtree"]))
-                if self._made.saves(path):
+                if self._creation.saves(path):
                     entry = nodes.detailed(node, path)
                     yield replace(entry, inode=None) if self._has_inodes else entry
 
@@ -232,14 +236,14 @@ class Snapshot(Saved):
             yield from self._below("/", selection)
             return
         for prefix in selection.prefixes:
-            stored = self._made.stored(prefix)
+            stored = self._creation.stored(prefix)
             if not stored or selection.is_below(os.path.dirname(prefix)):
                 continue
             if self._at.is_folder(stored):
                 yield from self._below(stored, selection)
             else:
                 yield from self._one(prefix)
-        if self._made.local and self._size is not None and self._size < CALL * (len(selection.paths) - 1):
+        if self._creation.local and self._size is not None and self._size < CALL * (len(selection.paths) - 1):
             yield from self._below("/", Selection(paths=selection.paths))
             return
         for path in sorted(selection.paths):
@@ -248,7 +252,7 @@ class Snapshot(Saved):
     def _below(self, stored: str, selection: Selection) -> Iterator[tuple[str, Iterator[bytes]]]:
         with _there(), self._reading("dump", "--archive=tar", self._id, stored) as stream:
             for member in tar_stream.members(stream):
-                path = self._made.path("/" + member.info.name.strip("/"))
+                path = self._creation.path("/" + member.info.name.strip("/"))
                 if member.info.isreg() and selection.wants(path):
                     yield path, member.pieces
 
@@ -260,7 +264,7 @@ class Snapshot(Saved):
 
     def _pieces(self, path: str) -> Iterator[bytes]:
         """Yield the content of a file. It ends when restic has ended, so that a failure is no end of the file."""
-        with self._reading("dump", self._id, self._made.stored(path)) as stream:
+        with self._reading("dump", self._id, self._creation.stored(path)) as stream:
             while piece := stream.read(PIECE):
                 yield piece
 
@@ -269,7 +273,7 @@ class Snapshot(Saved):
             return os.fsdecode(stream.read())
 
     def _reading(self, *words: str) -> AbstractContextManager[BinaryIO]:
-        argv = [self._made.backup.program, *self._made.common, *words]
+        argv = [self._creation.backup.program, *self._creation.common, *words]
         return tar_stream.judged(self._programs, argv, {}, DAMAGE)
 
 

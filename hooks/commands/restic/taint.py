@@ -43,13 +43,15 @@ class Backup:
         paths = frozenset(nodes.garbled(os.path.normpath(source)) for source in sources)
         return cls(invocation.argv[0], common, host, paths)
 
-    def made(self, run: Runs, ran: Span) -> list[dict[str, Any]]:
+    def snapshots(self, run: Runs, ran: Span) -> list[dict[str, Any]]:
         """Return the snapshots that it may have made when it ran. Raises: ProgramError."""
-        return [one for one in self._listed(run) if self._is_ours(one) and ran.has(_moment(one["time"]))]
+        return [
+            snapshot for snapshot in self._listed(run) if self._is_ours(snapshot) and ran.has(_moment(snapshot["time"]))
+        ]
 
     def named(self, run: Runs, name: str) -> list[dict[str, Any]]:
         """Return the snapshots of an id, or of its beginning. Raises: ProgramError."""
-        return [one for one in self._listed(run) if one["id"].startswith(name)]
+        return [snapshot for snapshot in self._listed(run) if snapshot["id"].startswith(name)]
 
     def _listed(self, run: Runs) -> list[dict[str, Any]]:
         return json.loads(run([self.program, *self.common, "snapshots", "--json", "--no-lock"])) or []
@@ -61,20 +63,20 @@ class Backup:
 def mark(invocation: Invocation, tainted: Tainted, sources: Sequence[str], given: options.Parsed) -> Marked:
     """Mark the snapshot of this run, if there is one that was not finished in time."""
     backup = Backup.of(invocation, sources, given)
-    made = backup.made(tainted.run, tainted.ran)
-    if not made:
+    snapshots = backup.snapshots(tainted.run, tainted.ran)
+    if not snapshots:
         return Marked(("restic has saved no snapshot in this run",), all_judged=True)
-    names = ", ".join(one["short_id"] for one in made)
-    if len(made) > 1:
+    names = ", ".join(snapshot["short_id"] for snapshot in snapshots)
+    if len(snapshots) > 1:
         message = f"borg-lvm cannot tell which of restic's snapshots {names} this run has made: none was touched"
         return Marked((message,))
-    if tainted.ran.is_earlier(_moment(made[0]["time"])) and not tainted.only:
+    if tainted.ran.is_earlier(_moment(snapshots[0]["time"])) and not tainted.only:
         doubt = "the clock was put back to its time while the command ran"
         return Marked((f"restic's snapshot {names} is invalid, unless it is of an earlier run: {doubt}",))
-    end = made[0].get("summary", {}).get("backup_end")  # since restic 0.17
+    end = snapshots[0].get("summary", {}).get("backup_end")  # since restic 0.17
     if end and _moment(end) <= tainted.sound_until:
         return Marked((f"restic's snapshot {names} was finished before that: it is sound",), sound=True)
-    return Marked((_mark(backup.program, backup.common, made[0]["id"], names, tainted),), all_judged=bool(end))
+    return Marked((_mark(backup.program, backup.common, snapshots[0]["id"], names, tainted),), all_judged=bool(end))
 
 
 def _mark(program: str, common: Sequence[str], name: str, names: str, tainted: Tainted) -> str:

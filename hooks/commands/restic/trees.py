@@ -37,8 +37,8 @@ class Trees:
         above, name = os.path.split(path)
         if above not in self._kept:
             tree = self._tree(above)
-            found = json.loads(self.output("cat", "blob", tree))["nodes"] or () if tree else ()
-            self._kept[above] = {nodes.name(one): one for one in found if one["type"] in ("dir", "symlink")}
+            listed = json.loads(self.output("cat", "blob", tree))["nodes"] or () if tree else ()
+            self._kept[above] = {nodes.name(node): node for node in listed if node["type"] in ("dir", "symlink")}
         return self._kept[above].get(name)
 
     def _tree(self, path: str) -> str | None:

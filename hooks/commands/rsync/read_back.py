@@ -103,10 +103,10 @@ def answer(
             raise LookupError(
                 f"there is no directory {place}; name the one that it was copied to (--archive DIRECTORY)"
             )
-        found = WholeCopy(replace(copying, target=place, kept=ALL), programs)
+        copy = WholeCopy(replace(copying, target=place, kept=ALL), programs)
         if not isinstance(which, str):
-            found.refuse_changed_after(which.end)
-        return found
+            copy.refuse_changed_after(which.end)
+        return copy
 
     return ReadBack("", archives, HOW, restored, target)
 
@@ -126,7 +126,8 @@ def _places(invocation: Invocation, parsed: options.Parsed, given: Sequence[str]
     pairs = [
         ("" if word.endswith(("/", "/.")) else os.path.basename(word), invocation.absolute(word)) for word in given
     ]
-    if len({prefix for prefix, _ in pairs}) != len(pairs) or (len(pairs) > 1 and any(not one for one, _ in pairs)):
+    prefixes = {prefix for prefix, _ in pairs}
+    if len(prefixes) != len(pairs) or (len(pairs) > 1 and "" in prefixes):
         return None
     return tuple(pairs)
 
@@ -213,9 +214,9 @@ class Copy(Saved):
         with self._below() as tree:
             for name in self._names():
                 with tree.opened(name) as handle:
-                    found = None if handle is None else self._entry(handle, self._copying.path(name))
-                if found:
-                    yield found
+                    entry = None if handle is None else self._entry(handle, self._copying.path(name))
+                if entry:
+                    yield entry
 
     def _entry(self, handle: int, path: str) -> Entry:
         info = os.fstat(handle)
@@ -224,7 +225,7 @@ class Copy(Saved):
         attributes = opening.attributes(handle)
         lists = [attributes.pop(f"system.posix_acl_{name}", None) for name in ("access", "default")]
         attributes = {name: value for name, value in attributes.items() if not name.startswith(SYSTEM)}
-        known = [acl.from_xattr(one) if one else frozenset[str]() for one in lists]
+        known = [acl.from_xattr(packed) if packed else frozenset[str]() for packed in lists]
         return Entry(
             path,
             kind,
@@ -281,8 +282,8 @@ def _time(moment: float) -> str:
     return datetime.fromtimestamp(moment).astimezone().isoformat(" ", "seconds")
 
 
-def _byte(found: re.Match[bytes]) -> bytes:
-    return bytes([int(found[1], 8) & 0xFF])
+def _byte(match: re.Match[bytes]) -> bytes:
+    return bytes([int(match[1], 8) & 0xFF])
 
 
 def _pieces(fd: int) -> Iterator[bytes]:

@@ -145,13 +145,13 @@ def _join(base: str, path: str) -> str:
 def unquote(name: str) -> str:
     r"""Take the escapes out of a name as tar does: `\t`, `\\`, `\101`; an unknown one stays as it is."""
 
-    def one(match: re.Match[str]) -> str:
+    def unescaped(match: re.Match[str]) -> str:
         escape = match[1]
         if escape[0] in "01234567":
             return _byte(int(escape, 8) & 0xFF)
         return ESCAPES.get(escape, match[0])
 
-    out = re.sub(r"\\([0-7]{1,3}|.)", one, name, flags=re.DOTALL)
+    out = re.sub(r"\\([0-7]{1,3}|.)", unescaped, name, flags=re.DOTALL)
     try:
         return os.fsdecode(os.fsencode(out))
     except UnicodeEncodeError:  # no argument and no list has such a name

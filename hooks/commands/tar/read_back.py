@@ -96,7 +96,7 @@ def answer(
     if why := _refused(invocation, parsed, action, words):
         return ReadBack(why)
     (archive,) = _archives(invocation, parsed)
-    made = Creation(
+    creation = Creation(
         invocation.absolute(archive),
         (invocation.argv[0], *_dry_run(parsed)),
         _places(parsed, words, sources),
@@ -107,20 +107,20 @@ def answer(
     )
 
     def archives(programs: Programs, span: Span) -> Sequence[Saved]:
-        _written(made.archive)
-        return [TarArchive(made, programs)]
+        _written(creation.archive)
+        return [TarArchive(creation, programs)]
 
     def restored(programs: Programs, which: Span | str) -> Saved:
         if isinstance(which, str):
-            named = replace(made, archive=invocation.absolute(which))
+            named = replace(creation, archive=invocation.absolute(which))
             _written(named.archive)
             return TarArchive(named, programs)
         (saved,) = archives(programs, which)
-        written = _written(made.archive)
+        written = _written(creation.archive)
         if not which.begin <= written <= which.end:
             raise LookupError(
-                f"{made.archive} was not written in that run, but at another time ({_time(written)}); name the file of "
-                "that run's (--archive FILE)"
+                f"{creation.archive} was not written in that run, but at another time ({_time(written)}); name the "
+                "file of that run's (--archive FILE)"
             )
         return saved
 
@@ -216,44 +216,44 @@ def _dry_run(parsed: options.Parsed) -> Iterator[str]:
 class TarArchive(Saved):
     """An archive of tar's."""
 
-    def __init__(self, made: Creation, programs: Programs) -> None:
-        self.name, self.stores = made.archive, made.stores
-        self._made, self._programs = made, programs
+    def __init__(self, creation: Creation, programs: Programs) -> None:
+        self.name, self.stores = creation.archive, creation.stores
+        self._creation, self._programs = creation, programs
 
     def expected(self) -> Iterator[str]:
         """Yield what tar would save now."""
-        with self._programs.reading(self._made.dry_run, env={"TAR_OPTIONS": ""}) as stream:
+        with self._programs.reading(self._creation.dry_run, env={"TAR_OPTIONS": ""}) as stream:
             for line in stream:
-                yield self._made.path(tar_names.unquote(os.fsdecode(line.rstrip(b"\n"))))
+                yield self._creation.path(tar_names.unquote(os.fsdecode(line.rstrip(b"\n"))))
 
     def entries(self) -> Iterator[Entry]:
         """Yield all members."""
         for member in self._members():
             info = member.info
-            linked = self._made.path(info.linkname) if info.islnk() else ""
-            found = tar_stream.entry(
-                info, self._made.path(info.name), linked, xattrs=self._made.xattrs, lists=self._made.lists
+            linked = self._creation.path(info.linkname) if info.islnk() else ""
+            entry = tar_stream.entry(
+                info, self._creation.path(info.name), linked, xattrs=self._creation.xattrs, lists=self._creation.lists
             )
-            overridden: dict[str, Any] = dict.fromkeys(self._made.without)
-            yield replace(found, **overridden)
+            overridden: dict[str, Any] = dict.fromkeys(self._creation.without)
+            yield replace(entry, **overridden)
 
     def contents(self, selection: Selection) -> Iterator[tuple[str, Iterator[bytes]]]:
         """Yield the contents of those that are wanted; all of the archive is read for that."""
         for member in self._members():
             if member.info.isreg():
-                path = self._made.path(member.info.name)
+                path = self._creation.path(member.info.name)
                 if selection.wants(path):
                     yield path, member.pieces
 
     def _members(self) -> Iterator[tar_stream.Member]:
         with self._reading() as stream:
-            yield from (one for one in tar_stream.members(stream) if one.info.type != LABEL)
+            yield from (member for member in tar_stream.members(stream) if member.info.type != LABEL)
 
     @contextmanager
     def _reading(self) -> Iterator[BinaryIO]:
         """Have what the archive holds. It is opened once: whoever else may write its directory can exchange it."""
         try:
-            opened = opening.plain(self._made.archive, links=True)
+            opened = opening.plain(self._creation.archive, links=True)
         except OSError as error:
             raise DamagedError(f"the archive cannot be opened: {error.strerror}") from error
         with opened as file:

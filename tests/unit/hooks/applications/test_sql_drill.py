@@ -222,7 +222,7 @@ def test_a_server_that_is_somebody_elses_is_not_started_as_root(
     server = tmp_path / "mariadbd"
     server.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\necho 'Ver 10.11.6-MariaDB'\n")
     server.chmod(0o757)
-    monkeypatch.setattr(drill, "_found", lambda names: str(server))
+    monkeypatch.setattr(drill, "_installed", lambda names: str(server))
     judge = MariaJudge(Restored("maria", "10.11.6", ("/srv/m",), ("data",), "", None))
     with pytest.raises(ConfigError, match="could be changed by others than root"):
         judge.prepare()
