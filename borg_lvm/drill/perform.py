@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from borg_lvm.config.schema import Settings
@@ -166,7 +165,8 @@ class _Drill:
         except (ValueError, OverflowError, RecursionError, MemoryError) as error:  # an archive may say anything
             return replace(result, why=judging.short(f"it cannot be restored: {type(error).__name__}: {error}"))
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # the whole space is removed in the end, and that is told
+                scratch.remove(folder)
 
     def _judged(
         self, application: PlannedDrill, result: DrilledApplication, seen: Shown, folder: str

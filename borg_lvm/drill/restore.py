@@ -81,6 +81,7 @@ def restore(saved: Saved, wanted: Wanted, selection: Selection, folder: str, che
     """
     with safe_open.path(folder, flags=safe_open.FOLDER) as root:
         for entry in sorted(wanted.entries, key=lambda entry: entry.linked is not None):  # of what is there then
+            check()
             _make(entry, root)
         files = {entry.path: entry for entry in wanted.entries if entry.type == "file" and entry.linked is None}
         for path, pieces in saved.contents(selection):
@@ -94,7 +95,7 @@ def restore(saved: Saved, wanted: Wanted, selection: Selection, folder: str, che
         lacking = [path for path, entry in files.items() if entry.size]
         if lacking:
             raise DamagedError(f"{lacking[0]}: the archive holds no content of it ({len(lacking)} such files)")
-        _finish(wanted.entries, root)
+        _finish(wanted.entries, root, check)
 
 
 @contextmanager
@@ -183,9 +184,10 @@ def _write(fd: int, data: bytes, place: int) -> None:
         data, place = data[written:], place + written
 
 
-def _finish(entries: Sequence[Entry], root: int) -> None:
+def _finish(entries: Sequence[Entry], root: int, check: Callable[[], None]) -> None:
     """Give directories their owners and modes, and all that is no link its time: what is inside is there now."""
     for entry in sorted(entries, key=lambda entry: entry.path, reverse=True):
+        check()
         if entry.type not in ("directory", "file") or entry.linked is not None:
             continue
         with safe_open.path(entry.path.strip("/"), root) as handle:

@@ -6,11 +6,11 @@ What is in it was restored as root with the owners that it had: nobody else may 
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from borg_lvm.drill import removal
 from borg_lvm.errors import ReleaseError, UsageError
 from borg_lvm.linux import permissions, safe_open
 from borg_lvm.records import dataclass
@@ -63,7 +63,7 @@ def remove(path: str) -> None:
     above, name = os.path.split(path)
     with suppress(FileNotFoundError), safe_open.path(above, flags=safe_open.FOLDER) as folder:
         if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            shutil.rmtree(name, dir_fd=folder)
+            removal.remove(name, folder)
 
 
 def left(entry: Entry | None) -> list[str]:

@@ -176,3 +176,19 @@ def test_a_link_of_which_the_archive_does_not_say_where_it_leads_is_damage(tmp_p
     saved.listed.append(mine("/srv/db/lost", "link"))
     with pytest.raises(DamagedError, match="/srv/db/lost: the archive does not hold where this link leads"):
         restored(saved, tmp_path)
+
+
+def test_the_time_limit_counts_for_names_too(tmp_path: Path) -> None:
+    """An archive may have any number of empty files, each as deep as a path can be."""
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+
+    saved = archive()
+    saved.listed = [mine("/srv/db", "directory"), *(mine(f"/srv/db/{number}", "file", size=0) for number in range(50))]
+    wanted = restore.found(saved, {"db": ALL})["db"]
+    saved.held = {}
+    restore.restore(saved, wanted, ALL, str(tmp_path), check)
+    assert asked == 2 * len(saved.listed)

@@ -14,7 +14,8 @@ import pytest
 import borg_lvm
 
 FOREIGN = (
-    "drill.perform drill.restore drill.sandbox drill.sandbox_root drill.scratch drill.scratch_volume drill.shown "
+    "drill.perform drill.removal drill.restore drill.sandbox drill.sandbox_root drill.scratch drill.scratch_volume "
+    "drill.shown "
     "hooks.commands.restic.left_out hooks.commands.restic.read_back hooks.commands.rsync.read_back "
     "hooks.commands.tar.read_back installation.disk linux.namespaces linux.processes plugins.opening "
     "proof.frozen_tree proof.process proof.programs quiesce.added_files quiesce.verify session.cleanup session.run "
@@ -41,7 +42,11 @@ INSTALLED = "directories of the system, in which root alone may write"
 OURS = {
     ("drill.perform", "os.chown"): SCRATCH,
     ("drill.perform", "os.makedirs"): SCRATCH,
-    ("drill.perform", "shutil.rmtree"): f"{SCRATCH}; removed by descriptors",
+    ("drill.removal", "os.listdir"): "a directory that is held open",
+    ("drill.removal", "os.rename"): "one name in a directory that is held open, into another one",
+    ("drill.removal", "os.rmdir"): "one name in a directory that is held open",
+    ("drill.removal", "os.stat"): "the same; a link is not followed",
+    ("drill.removal", "os.unlink"): "the same",
     ("drill.restore", "os.chown"): "one name in a directory that is held open; a link is not followed",
     ("drill.restore", "os.link"): "the same",
     ("drill.restore", "os.mkdir"): "the same",
@@ -76,7 +81,6 @@ OURS = {
     ("drill.scratch", "os.path.isdir"): "a directory that root has named; others are refused then",
     ("drill.scratch", "os.path.realpath"): "the same",
     ("drill.scratch", "os.stat"): "one name in a directory that is held open; a link is not followed",
-    ("drill.scratch", "shutil.rmtree"): "the same, by descriptors",
     ("drill.scratch_volume", "os.chmod"): "the run's own directory, with a volume of ours",
     ("drill.scratch_volume", "os.mkdir"): "the run's own directory",
     ("drill.scratch_volume", "syscalls.mount"): "the run's own directory; /, which has no name above it",
