@@ -6,7 +6,6 @@ another ending, so that any number of them pushes out nothing that was.
 
 from __future__ import annotations
 
-import json
 import os
 
 from borg_lvm.errors import ForeignStateError
@@ -27,7 +26,7 @@ def keep(certificate: DrillCertificate, log: Log) -> None:
     try:
         with directories.directory(FOLDER, make=True):
             pass
-        directories.written(os.path.join(FOLDER, name), json.dumps(certificate).encode())
+        directories.written(os.path.join(FOLDER, name), kept.dumped(certificate))
         kept.forget_oldest(FOLDER, (ENDING, FAILED), KEPT)
     except ForeignStateError as error:
         log.warning(f"the certificate of this drill is not kept: {error.message}; {error.remedy}")

@@ -7,7 +7,6 @@ came to its end have another ending, so that any number of them pushes nothing o
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping
@@ -104,7 +103,7 @@ def keep(outcome: Outcome, certificate: Certificate, history: History, log: Log)
             log.warning(f"the history of a run was damaged and has been set aside: {FOLDER}/{name}")
         entry = _entry(outcome) if outcome.complete else {"version": VERSION, "run": outcome.plan.run_id}
         name = f"{outcome.plan.run_id}{ENDING if outcome.complete else FAILED}"
-        directories.written(os.path.join(FOLDER, name), json.dumps({**entry, "certificate": certificate}).encode())
+        directories.written(os.path.join(FOLDER, name), kept.dumped(certificate, **entry))
         kept.forget_oldest(FOLDER, (ENDING, FAILED, ASIDE), KEPT)
     except ForeignStateError as error:
         if not history.trouble:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from borg_lvm.reporting.certificate import Certificate
 
 LARGEST = 1 << 20
+"""Bytes of a file that are read, and so the most that is written."""
+CUTS = ((1000, 1000), (100, 500), (20, 200), (10, 50))
+"""How many entries of a list and letters of a text are kept, one after the other, until it is short enough."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,31 @@ def loaded(path: str) -> Any:
     """Return what a file holds. Raises: OSError; ValueError, RecursionError for nonsense."""
     with open(directories.opened(path, os.O_RDONLY), "rb") as file:
         return json.loads(file.read(LARGEST))
+
+
+def dumped(certificate: Certificate, **more: object) -> bytes:
+    """Return what is kept of a run or drill, in no more bytes than are read; `certificate` is cut until it fits. Pure.
+
+    Names and messages in it are of others, who make them as many and as long as they like: the links out of a
+    database's directory are its owner's. A record that is cut off in the middle would be damaged.
+    """
+    data = json.dumps({**more, "certificate": certificate} if more else certificate).encode()
+    for entries, letters in CUTS:
+        if len(data) <= LARGEST:
+            break
+        shorter = _cut(certificate, entries, letters)
+        data = json.dumps({**more, "certificate": shorter} if more else shorter).encode()
+    return data
+
+
+def _cut(value: Any, entries: int, letters: int) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= letters else f"{value[:letters]}…"
+    if isinstance(value, dict):
+        return {name: _cut(one, entries, letters) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_cut(one, entries, letters) for one in value[:entries]]
+    return value
 
 
 def forget_oldest(folder: str, endings: Sequence[str], most: int) -> None:

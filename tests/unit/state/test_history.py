@@ -15,7 +15,7 @@ from borg_lvm.planning.growth_policy import FillHistory, Sample, SnapshotStatist
 from borg_lvm.planning.space.usage_estimate import Once
 from borg_lvm.plugins.backup_command import Span
 from borg_lvm.reporting.outcome import Outcome
-from borg_lvm.state import history
+from borg_lvm.state import history, kept
 from borg_lvm.state.kept import Record
 from tests.unit.data.machine import MIB, Machine
 
@@ -202,3 +202,38 @@ def test_nothing_half_written_is_left(folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "fsync", full)
     keep(outcome())
     assert list(folder.iterdir()) == []
+
+
+def test_however_much_others_make_a_run_name_its_record_can_be_read_again(folder: Path) -> None:
+    """An owner of a database's directory had ten thousand links out of it, and no run was known any more."""
+    links = [{"path": f"/srv/{number}/{'x' * 300}", "real": "y" * 3000, "what": "table"} for number in range(10_000)]
+    long = {**CERTIFICATE, "applications": [{"data": links}], "error": {"message": "m" * (2 << 20), "details": []}}
+    history.keep(outcome("1"), long, history.read(), Log(quiet=True))
+    assert (folder / "1.json").stat().st_size <= kept.LARGEST
+    assert history.read().damaged == ()
+    assert len(history.read().volumes) == 1
+    (record,) = history.records()
+    assert record.certificate
+    assert record.certificate["version"] == 1
+    assert record.certificate["applications"][0]["data"][:2] == [
+        {**one, "real": f"{one['real'][:500]}…"} for one in links[:2]
+    ]
+    assert record.certificate["error"]["message"] == f"{'m' * 500}…"
+
+
+@pytest.mark.parametrize("part", ["a list", "lists", "a text", "texts"])
+def test_whatever_is_long_is_cut_until_it_fits(part: str) -> None:
+    parts = {
+        "a list": {"list": ["x"] * 1_000_000},
+        "lists": {"list": [[[["x" * 50] * 20] * 20] * 20] * 20},
+        "a text": {"text": "\u00fc" * 3_000_000},
+        "texts": {str(number): "x" * 50_000 for number in range(100)},
+    }
+    whole = {"version": 1, **parts[part]}
+    found = json.loads(kept.dumped(whole))
+    assert len(json.dumps(found)) <= kept.LARGEST
+    assert found.keys() == whole.keys()
+    assert (
+        kept.dumped({"version": 1, "list": ["x"] * 1001}, run="1")
+        == json.dumps({"run": "1", "certificate": {"version": 1, "list": ["x"] * 1001}}).encode()
+    )
