@@ -9,15 +9,17 @@ A scrub or a balance of a btrfs holds it as well, for hours: it is cancelled, or
 a run sees to it that there is none; this is for one that begins at that moment.
 
 A call that sleeps such that a signal wakes it begins anew after SIGSTOP and SIGCONT, and waits for the freeze then as
-everybody else. One that waits for a FUSE file system ends when that is aborted. Standard library only.
-Source: fs/splice.c, fs/super.c; Documentation/filesystems/fuse.rst.
+everybody else. One that waits for a FUSE file system ends when that is aborted. What was begun by io_uring ends, before
+Linux 6.10 or so, when its thread comes along again, which one that is stopped does not. Standard library only.
+Source: fs/splice.c, fs/super.c, io_uring/rw.c; Documentation/filesystems/fuse.rst.
 """
 
 import _signal as signal  # type: ignore[import-not-found]  # as in service.py
 import ctypes
 import fcntl
 import os
-from _collections_abc import Collection, Iterator
+import time
+from _collections_abc import Collection, Iterable, Iterator
 
 CALLS = {
     "x86_64": {1: 0, 18: 0, 20: 0, 40: 0, 275: 2, 296: 0, 326: 2, 328: 0},
@@ -27,14 +29,19 @@ CALLS = {
 
 They are write, pwrite64, writev, sendfile, splice, pwritev, copy_file_range and pwritev2."""
 CONNECTIONS = "/sys/fs/fuse/connections"
-SCRUB_CANCEL, BALANCE_CONTROL, PAUSE = 0x941C, 0x9421, 1
+LOOKS, PAUSE = 4, 0.15
+"""How often, and with how many seconds between, a request to a FUSE file system must be seen to wait."""
+MOMENT = 0.1
+"""Seconds that a stopped process gets to come along."""
+RING = "io_uring"
+SCRUB_CANCEL, BALANCE_CONTROL, BALANCE_PAUSE = 0x941C, 0x9421, 1
 """Of include/uapi/linux/btrfs.h."""
 LOW = 0xFFFFFFFF
 
 
 def stop_scrub(fd: int) -> None:
     """Cancel a scrub of the btrfs that a descriptor is on, and pause a balance; nothing elsewhere."""
-    for call, argument in ((SCRUB_CANCEL, 0), (BALANCE_CONTROL, PAUSE)):
+    for call, argument in ((SCRUB_CANCEL, 0), (BALANCE_CONTROL, BALANCE_PAUSE)):
         try:
             fcntl.ioctl(fd, call, argument)
         except OSError:
@@ -60,7 +67,8 @@ def loosen(devices: Collection[int], marks: Collection[int] = (), *, abort: bool
     """Wake every call that sleeps while it writes to one of these file systems (`st_dev`).
 
     `marks` are those of btrfs, of which each subvolume has a number of its own: the lower half of `f_fsid`.
-    With `abort` also those that wait for a file system in user space: requests to one of the same user are aborted.
+    With `abort` also those that wait for a file system in user space: requests to one of the same user are aborted; and
+    those that are stopped, while the kernel waits for them.
     """
     on = Targets(frozenset(devices), frozenset(marks))
     for pid, tid in _tasks() if devices else ():
@@ -71,7 +79,33 @@ def loosen(devices: Collection[int], marks: Collection[int] = (), *, abort: bool
                     os.kill(int(pid), signal.SIGSTOP)
                     os.kill(int(pid), signal.SIGCONT)
                 elif abort:
-                    _abort(os.stat("/proc/" + pid).st_uid)
+                    uid = os.stat("/proc/" + pid).st_uid
+                    _abort([folder for folder, owner in _waited_for() if owner == uid])
+            elif abort and state == "T" and _begun_by_ring(pid, on):
+                os.kill(int(pid), signal.SIGCONT)
+                time.sleep(MOMENT)
+                os.kill(int(pid), signal.SIGSTOP)
+        except (OSError, ValueError):
+            pass  # it has ended
+
+
+def insist(devices: Collection[int], marks: Collection[int] = ()) -> None:
+    """Have those let go who hold one of these file systems in a way that `loosen` does not see.
+
+    They may write as another of their users, by a worker of an io_uring, or wait for a directory that a third one reads
+    into such memory. So each FUSE connection of a user's is aborted at which somebody has waited all the time, but
+    root's; and a user's process is killed that has begun to write by io_uring, and is kept by who traces it.
+    """
+    stuck = set(_waited_for())
+    for _ in range(LOOKS - 1):
+        time.sleep(PAUSE)
+        stuck &= set(_waited_for())
+    _abort(folder for folder, _ in stuck)
+    on = Targets(frozenset(devices), frozenset(marks))
+    for pid, tid in _tasks() if devices else ():
+        try:
+            if _state(tid) == "t" and os.stat("/proc/" + pid).st_uid and _begun_by_ring(pid, on):
+                os.kill(int(pid), signal.SIGKILL)
         except (OSError, ValueError):
             pass  # it has ended
 
@@ -111,11 +145,21 @@ def _writes_to(pid: str, tid: str, on: Targets, *, late: bool) -> bool:
 
 def _may_write(pid: str, on: Targets) -> bool:
     """Tell whether a process may be writing to one of these; one with an io_uring writes in no call."""
+    return not _has_ring(pid) and _has_open(pid, on)
+
+
+def _begun_by_ring(pid: str, on: Targets) -> bool:
+    """Tell whether a process may have begun to write to one of these by an io_uring."""
+    return _has_ring(pid) and _has_open(pid, on)
+
+
+def _has_ring(pid: str) -> bool:
     folder = "/proc/" + pid + "/fd/"
-    names = os.listdir(folder)
-    if any("io_uring" in os.readlink(folder + name) for name in names):
-        return False
-    return any(_is_open(pid, name, on) for name in names)
+    return any(RING in os.readlink(folder + name) for name in os.listdir(folder))
+
+
+def _has_open(pid: str, on: Targets) -> bool:
+    return any(_is_open(pid, name, on) for name in os.listdir("/proc/" + pid + "/fd/"))
 
 
 def _is_open(pid: str, fd: str, on: Targets) -> bool:
@@ -128,20 +172,29 @@ def _is_open(pid: str, fd: str, on: Targets) -> bool:
     return False
 
 
-def _abort(uid: int) -> None:
-    """Abort the FUSE connections of a user, not root, at which somebody waits."""
+def _waited_for() -> Iterator[tuple[str, int]]:
+    """Yield the FUSE connections of users, not root's, at which somebody waits: a directory, and the user's number."""
     try:
         _see_connections()
     except OSError:
         pass  # then what is there is looked at
-    for name in os.listdir(CONNECTIONS) if uid else ():
+    for name in os.listdir(CONNECTIONS):
         folder = CONNECTIONS + "/" + name
         try:
             with open(folder + "/waiting", "rb") as file:
                 waiting = file.read().strip() != b"0"
-            if waiting and os.stat(folder).st_uid == uid:
-                with open(folder + "/abort", "wb") as file:
-                    file.write(b"1")
+            uid = os.stat(folder).st_uid
+        except OSError:
+            continue  # it has gone
+        if waiting and uid:
+            yield folder, uid
+
+
+def _abort(folders: Iterable[str]) -> None:
+    for folder in folders:
+        try:
+            with open(folder + "/abort", "wb") as file:
+                file.write(b"1")
         except OSError:
             pass  # it has gone
 

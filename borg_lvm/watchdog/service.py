@@ -32,6 +32,7 @@ import os
 import select
 import sys
 import time
+from _collections_abc import Callable
 
 MCL_CURRENT_AND_FUTURE = 3
 LOOK_AGAIN = 0.2
@@ -54,6 +55,22 @@ frozen = __import__("frozen")
 loosening = __import__("loosen")
 
 
+def in_child(work: Callable[[], object]) -> int:
+    """Do something in a child without our pipes, for it may hang; return its number, 0 if no processes are left."""
+    try:
+        pid = os.fork()
+    except OSError:
+        return 0
+    if pid == 0:
+        try:
+            os.close(0)
+            os.close(1)
+            work()
+        finally:
+            os._exit(0)
+    return pid
+
+
 class Watchdog:
     """What may stand still, and how it is set going again."""
 
@@ -70,25 +87,27 @@ class Watchdog:
         self.late: set[str] = set()
         self.helpers: list[int] = []
         self.loosener = 0
+        self.insister = 0
 
     def loosen(self, *, abort: bool = False) -> None:
         """Have those let go who keep a file system from being frozen, as far as they can be woken, in a child."""
         if self.loosener and os.waitpid(self.loosener, os.WNOHANG)[0] == 0:
             return
         devices, marks = self.frozen.devices(), self.frozen.marks
-        try:
-            self.loosener = os.fork()
-        except OSError:  # no processes left
+
+        def work() -> None:
+            loosening.loosen(devices, marks, abort=abort)
+            for _, fd in self.frozen.file_systems:
+                loosening.stop_scrub(fd)
+
+        self.loosener = in_child(work)
+
+    def insist(self) -> None:
+        """Have those let go who hold a file system in any other way, in a child that ends with the window."""
+        if self.insister and os.waitpid(self.insister, os.WNOHANG)[0] == 0:
             return
-        if self.loosener == 0:
-            try:
-                os.close(0)
-                os.close(1)
-                loosening.loosen(devices, marks, abort=abort)
-                for _, fd in self.frozen.file_systems:
-                    loosening.stop_scrub(fd)
-            finally:
-                os._exit(0)
+        devices, marks = self.frozen.devices(), self.frozen.marks
+        self.insister = in_child(lambda: loosening.insist(devices, marks))
 
     def undo(self) -> None:
         """Set everything going again that stands still in the kernel."""
@@ -128,6 +147,7 @@ class Watchdog:
         if self.deadline and (late or now >= self.deadline):
             self.undo()
             self.loosen(abort=True)
+            self.insist()
             self.deadline = now + LOOK_AGAIN
         elif self.deadline and now >= self.loosen_at:
             self.loosen()
@@ -177,6 +197,10 @@ class Watchdog:
     def disarm(self) -> str:
         """Close the window; returns what had to be undone in it."""
         self.deadline = 0.0
+        if self.insister:
+            os.kill(self.insister, signal.SIGKILL)
+            if os.waitpid(self.insister, os.WNOHANG)[0]:  # else it looks at a process that keeps it there
+                self.insister = 0
         self.frozen.close_switch()
         return "acted " + " ".join(self.acted) if self.acted else "ok"
 

@@ -7,16 +7,19 @@ a volume still for as long as it liked: neither the deadline nor a signal reache
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.rig import Rig
-from tests.system.support.runs.live import Run, assert_nothing_left, is_writable, tidy
+from tests.system.support.attacks.attacker import NOBODY
+from tests.system.support.runs.live import Run, assert_nothing_left, is_writable, tidy, wait_for
 from tests.system.support.runs.program import run
 
 pytestmark = pytest.mark.limit(300)
@@ -28,6 +31,7 @@ ROWS = [
     # Frozen by us, and the file's device number is not that of the mount point, but of its subvolume.
     pytest.param("btrfs", None, id="btrfs"),
 ]
+HOLDER = Path(__file__).parent / "support/attacks/holding.py"
 SPLICER = """
 import os, sys
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -68,4 +72,40 @@ def test_a_call_that_sleeps_is_woken(rig: Rig, fs: str, luks: int | None) -> Non
             running.step("thawed")
             assert is_writable(volume, seconds=5)
             assert "all snapshots removed" in running.end(0).err
+        assert_nothing_left(rig)
+
+
+@contextmanager
+def held(how: str, file: Path) -> Iterator[None]:
+    """Have a user hold a file system in the block, such that no signal of ours makes them let go."""
+    argv = ["/usr/bin/python3", "-I", str(HOLDER), how, str(file)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True, cwd="/") as process:
+        try:
+            assert process.stdout
+            assert [process.stdout.readline(), process.stdout.readline()] == [b"ready\n", b"holds\n"]
+            time.sleep(1)
+            assert process.poll() is None
+            yield
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("fuse")
+@pytest.mark.parametrize("how", ["ring", pytest.param("other", marks=pytest.mark.soak), "folder", "stopped", "traced"])
+def test_who_holds_it_is_made_to_let_go_at_the_deadline(rig: Rig, how: str) -> None:
+    """However they hold it: each was seen to keep all writers waiting for as long as it liked."""
+    with tidy():
+        volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
+        assert volume.at
+        (volume.at / "home").mkdir()
+        os.chown(volume.at / "home", NOBODY, NOBODY)
+        rig.directory.chmod(0o755)
+        rig.path("config.yaml").write_text("deadline: 3\nattempts: 1\n")
+        with held(how, volume.at / "home" / "file"):
+            running = Run("run", "--config", rig.path("config.yaml"), "--path", volume.at, "--", "true")
+            wait_for(lambda: running.process.poll() is not None, "the end of the run", seconds=40)
+            assert is_writable(volume, seconds=5)
+            said = running.end(None)
+        assert said.status in (0, 71), said
         assert_nothing_left(rig)

@@ -188,7 +188,7 @@ def test_the_time_limit_counts_for_names_too(tmp_path: Path) -> None:
 
     saved = archive()
     saved.listed = [mine("/srv/db", "directory"), *(mine(f"/srv/db/{number}", "file", size=0) for number in range(50))]
-    wanted = restore.found(saved, {"db": ALL})["db"]
+    wanted = restore.listed(saved, {"db": ALL})["db"]
     saved.held = {}
     restore.restore(saved, wanted, ALL, str(tmp_path), check)
     assert asked == 2 * len(saved.listed)

@@ -75,6 +75,11 @@ def serve(fuse: int) -> None:
 def silent_page() -> mmap.mmap:
     """Return a page of memory that whoever reads it waits for, for ever."""
     unshare()
+    return page_of_fuse()
+
+
+def page_of_fuse(flags: int = mmap.MAP_SHARED, prot: int = mmap.PROT_READ) -> mmap.mmap:
+    """Return such a page, for root in a user and mount namespace of their own."""
     fuse = os.open("/dev/fuse", os.O_RDWR)
     mount("none", "/tmp", "tmpfs")
     os.mkdir("/tmp/f")
@@ -82,7 +87,7 @@ def silent_page() -> mmap.mmap:
     if os.fork() == 0:
         serve(fuse)
     os.close(fuse)
-    return mmap.mmap(os.open("/tmp/f/x", os.O_RDONLY), 4096, mmap.MAP_SHARED, mmap.PROT_READ)
+    return mmap.mmap(os.open("/tmp/f/x", os.O_RDONLY), 4096, flags, prot)
 
 
 def keep_lock() -> None:

@@ -41,13 +41,13 @@ class Ring:
         self.ends = mmap.mmap(self.fd, ends + numbers[1] * 16, offset=CQ_RING)
         self.wanted = mmap.mmap(self.fd, numbers[0] * 64, offset=SQES)
 
-    def begin(self, fd: int, address: int, count: int) -> None:
-        """Begin so many writes of a block each, one behind the other; does not wait for them."""
+    def begin(self, fd: int, address: int, count: int, flags: int = 0) -> None:
+        """Begin so many writes of a block each, one behind the other; does not wait for them. `flags`: IOSQE_…."""
         (tail,) = struct.unpack_from("I", self.submissions, self.tail)
         (mask,) = struct.unpack_from("I", self.submissions, self.mask)
         for number in range(count):
             slot = (tail + number) & mask
-            entry = (WRITE, 0, 0, fd, number * BLOCK, address, BLOCK, 0, number)
+            entry = (WRITE, flags, 0, fd, number * BLOCK, address, BLOCK, 0, number)
             struct.pack_into("<BBHiQQIIQ24x", self.wanted, slot * 64, *entry)
             struct.pack_into("I", self.submissions, self.array + slot * 4, slot)
         struct.pack_into("I", self.submissions, self.tail, tail + count)
