@@ -9,9 +9,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from borg_lvm.drill import sandbox
-from borg_lvm.drill.bench import SandboxBench
-from borg_lvm.drill.sandbox_root import SandboxRoot
+from borg_lvm.drill.sandbox import processes
+from borg_lvm.drill.sandbox.bench import SandboxBench
+from borg_lvm.drill.sandbox.root import SandboxRoot
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux.subprocesses import Account
 from borg_lvm.plugins.drill import ArchiveWrongError, Judge
@@ -85,7 +85,7 @@ def judged(judge: Judge, root: SandboxRoot, user: Account, limit: float) -> Judg
     """Have the judge called in a sandbox, for `limit` seconds at most. Raises: OSError."""
     end = time.monotonic() + limit
     judgement, data, size = Judgement(), b"", 0
-    with sandbox.running(root, user, FOLDER, lambda pipe: _report(judge, SandboxBench(FOLDER, pipe, end))) as box:
+    with processes.running(root, user, FOLDER, lambda pipe: _report(judge, SandboxBench(FOLDER, pipe, end))) as box:
         while (left := end - time.monotonic()) > 0:
             if not select.select([box.pipe], [], [], left)[0]:
                 continue

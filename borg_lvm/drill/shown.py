@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from borg_lvm.drill.choice import ApplicationFacts
-from borg_lvm.drill.sandbox_root import SandboxRoot
+from borg_lvm.drill.sandbox.root import SandboxRoot
 from borg_lvm.linux import safe_open
 from borg_lvm.plugins.drill import ArchiveWrongError
 from borg_lvm.records import dataclass

@@ -14,8 +14,8 @@ import pytest
 import borg_lvm
 
 FOREIGN = (
-    "drill.perform drill.removal drill.restore drill.sandbox drill.sandbox_root drill.scratch drill.scratch_volume "
-    "drill.shown "
+    "drill.perform drill.removal drill.restore drill.sandbox.processes drill.sandbox.root drill.scratch "
+    "drill.scratch_volume drill.shown "
     "hooks.commands.restic.left_out hooks.commands.restic.read_back hooks.commands.rsync.read_back "
     "hooks.commands.tar.read_back installation.disk linux.namespaces linux.processes plugins.opening "
     "proof.frozen_tree proof.process proof.programs quiesce.added_files quiesce.verify session.cleanup session.run "
@@ -56,27 +56,27 @@ OURS = {
     ("drill.restore", "os.setxattr"): "what a descriptor stands for",
     ("drill.restore", "os.utime"): "what a descriptor stands for",
     ("drill.restore", "os.statvfs"): "a directory that root has named, and nobody else could change",
-    ("drill.sandbox", "os.chdir"): "the judge's own directory, as the user whose the data is",
-    ("drill.sandbox", "os.open"): "/dev/null, in the sandbox",
-    ("drill.sandbox", "open"): "a process of ours, in its own proc",
-    ("drill.sandbox", "syscalls.mount"): "the same proc, on the sandbox's own /run",
-    ("drill.sandbox", "syscalls.umount"): "the same",
-    ("drill.sandbox_root", "open"): POINT,
-    ("drill.sandbox_root", "os.chdir"): POINT,
-    ("drill.sandbox_root", "os.chmod"): POINT,
-    ("drill.sandbox_root", "os.makedirs"): POINT,
-    ("drill.sandbox_root", "os.mkdir"): POINT,
-    ("drill.sandbox_root", "os.mknod"): POINT,
-    ("drill.sandbox_root", "os.open"): f"{POINT}: one name in a directory that is held open",
-    ("drill.sandbox_root", "os.path.exists"): SYSTEM,
-    ("drill.sandbox_root", "os.path.isdir"): f"{SYSTEM}; what was restored, below no link",
-    ("drill.sandbox_root", "os.path.islink"): SYSTEM,
-    ("drill.sandbox_root", "os.readlink"): SYSTEM,
-    ("drill.sandbox_root", "os.symlink"): POINT,
-    ("drill.sandbox_root", "shutil.copy"): SYSTEM,
-    ("drill.sandbox_root", "syscalls.mount"): POINT,
-    ("drill.sandbox_root", "syscalls.pivot_root"): POINT,
-    ("drill.sandbox_root", "syscalls.umount"): "`.` after pivot_root",
+    ("drill.sandbox.processes", "os.chdir"): "the judge's own directory, as the user whose the data is",
+    ("drill.sandbox.processes", "os.open"): "/dev/null, in the sandbox",
+    ("drill.sandbox.processes", "open"): "a process of ours, in its own proc",
+    ("drill.sandbox.processes", "syscalls.mount"): "the same proc, on the sandbox's own /run",
+    ("drill.sandbox.processes", "syscalls.umount"): "the same",
+    ("drill.sandbox.root", "open"): POINT,
+    ("drill.sandbox.root", "os.chdir"): POINT,
+    ("drill.sandbox.root", "os.chmod"): POINT,
+    ("drill.sandbox.root", "os.makedirs"): POINT,
+    ("drill.sandbox.root", "os.mkdir"): POINT,
+    ("drill.sandbox.root", "os.mknod"): POINT,
+    ("drill.sandbox.root", "os.open"): f"{POINT}: one name in a directory that is held open",
+    ("drill.sandbox.root", "os.path.exists"): SYSTEM,
+    ("drill.sandbox.root", "os.path.isdir"): f"{SYSTEM}; what was restored, below no link",
+    ("drill.sandbox.root", "os.path.islink"): SYSTEM,
+    ("drill.sandbox.root", "os.readlink"): SYSTEM,
+    ("drill.sandbox.root", "os.symlink"): POINT,
+    ("drill.sandbox.root", "shutil.copy"): SYSTEM,
+    ("drill.sandbox.root", "syscalls.mount"): POINT,
+    ("drill.sandbox.root", "syscalls.pivot_root"): POINT,
+    ("drill.sandbox.root", "syscalls.umount"): "`.` after pivot_root",
     ("drill.scratch", "os.mkdir"): "below a directory that nobody but root could change",
     ("drill.scratch", "os.path.isdir"): "a directory that root has named; others are refused then",
     ("drill.scratch", "os.path.realpath"): "the same",

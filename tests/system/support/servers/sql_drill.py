@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from borg_lvm.drill.bench import SandboxBench
+from borg_lvm.drill.sandbox.bench import SandboxBench
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.plugins.drill import Judge
 from tests.system.support.runs.program import run

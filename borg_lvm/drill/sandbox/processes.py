@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from borg_lvm.drill.sandbox_root import SandboxRoot
+from borg_lvm.drill.sandbox.root import SandboxRoot
 from borg_lvm.linux import namespaces, syscalls
 from borg_lvm.linux.signals import take_effect
 from borg_lvm.linux.subprocesses import Account

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.drill import judging
-from borg_lvm.drill.sandbox_root import SandboxRoot
+from borg_lvm.drill.sandbox.root import SandboxRoot
 from borg_lvm.linux import syscalls
 from borg_lvm.linux.subprocesses import Account
 from borg_lvm.plugins.drill import ArchiveWrongError, Bench, Judge, Restored
