@@ -77,7 +77,7 @@ def held_up(fd: int) -> str:
     """
     on = place(fd)
     number = f"{os.major(on.device)}:{os.minor(on.device)}" if on else ""
-    operation = next((one.operation for one in mounted() if number in one.devices), "")
+    operation = next((file_system.operation for file_system in mounted() if number in file_system.devices), "")
     return prepared(fd)() or (f"`{operation}`" if operation not in _IDLE else "")
 
 
@@ -135,10 +135,10 @@ def _mark(name: str) -> tuple[int, int]:
 
 
 def _devices(name: str) -> tuple[str, ...]:
-    folder, found = f"{SYSFS}/{name}/devices", []
+    folder, numbers = f"{SYSFS}/{name}/devices", []
     with suppress(OSError):
-        found = [_text(f"{folder}/{device}/dev") for device in sorted(os.listdir(folder))]
-    return tuple(filter(None, found))
+        numbers = [_text(f"{folder}/{device}/dev") for device in sorted(os.listdir(folder))]
+    return tuple(filter(None, numbers))
 
 
 def _number(text: str) -> int:

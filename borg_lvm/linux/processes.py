@@ -134,12 +134,12 @@ def devices_of(pid: int) -> set[int]:
 
     A device that is open itself counts as well. For us and who has called us: others may have us wait for ever.
     """
-    return {device for found in _devices_of(pid) for device in found}
+    return {device for devices in _devices_of(pid) for device in devices}
 
 
 def _uses(pid: int, devices: frozenset[int]) -> bool:
     """Whether a process uses one of the devices. May wait for ever: its maps are looked at if nothing else tells."""
-    return any(devices & found for found in _devices_of(pid))
+    return any(devices & used for used in _devices_of(pid))
 
 
 def _devices_of(pid: int) -> Iterator[set[int]]:

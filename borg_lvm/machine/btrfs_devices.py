@@ -25,12 +25,12 @@ class BtrfsDevices:
 
 def look(stack: Mapping[str, BlockDevice]) -> dict[str, BtrfsDevices]:
     """Return what is known of each btrfs on these devices, by the number of its first one."""
-    found = {}
-    for one in btrfs.mounted():
-        first = stack.get(one.devices[0]) if one.devices else None
+    by_number = {}
+    for file_system in btrfs.mounted():
+        first = stack.get(file_system.devices[0]) if file_system.devices else None
         if first:
-            found[first.number] = BtrfsDevices(_names(one.devices), _superblock(first))
-    return found
+            by_number[first.number] = BtrfsDevices(_names(file_system.devices), _superblock(first))
+    return by_number
 
 
 def _names(numbers: Sequence[str]) -> tuple[str, ...]:

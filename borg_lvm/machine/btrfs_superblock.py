@@ -122,8 +122,8 @@ def _is_sound(block: bytes) -> bool:
         return False
     if struct.unpack_from("<Q", block, _POSITION)[0] != BEGIN:
         return False
-    made = CHECKSUMS.get(struct.unpack_from("<H", block, _CHECKSUM)[0])
-    return made is None or block.startswith(made(block[_CHECKED:]))
+    checksum = CHECKSUMS.get(struct.unpack_from("<H", block, _CHECKSUM)[0])
+    return checksum is None or block.startswith(checksum(block[_CHECKED:]))
 
 
 def file_system_id(block: bytes) -> bytes:

@@ -165,8 +165,9 @@ def inventory(timeout: float) -> Inventory:
             listed()  # if that has failed, too, it tells more
             raise
         volumes = parse(listed())
-    ceilings = {profile: _ceiling(profile, timeout) for profile in {one.profile for one in volumes if _is_filling(one)}}
-    return Inventory(tuple(completed(one, groups.get(one.vg_uuid), ceilings) for one in volumes), groups)
+    profiles = {volume.profile for volume in volumes if _is_filling(volume)}
+    ceilings = {profile: _ceiling(profile, timeout) for profile in profiles}
+    return Inventory(tuple(completed(volume, groups.get(volume.vg_uuid), ceilings) for volume in volumes), groups)
 
 
 def completed(volume: Volume, group: Group | None, ceilings: Mapping[str, float]) -> Volume:

@@ -138,7 +138,7 @@ def only(text: str, vg_uuid: str) -> list[str]:
 
 def _with_blocks(group: Group) -> Group:
     """Return a group with the block sizes of its disks."""
-    return replace(group, disks=tuple(replace(one, block=_block(one.name)) for one in group.disks))
+    return replace(group, disks=tuple(replace(disk, block=_block(disk.name)) for disk in group.disks))
 
 
 def _block(name: str) -> int:
@@ -165,8 +165,8 @@ def _group(rows: Sequence[dict[str, str]]) -> Group:
         most=number(first["max_lv"] or "0"),
         volumes=number(first["lv_count"] or "0"),
         metadata_free=number(first["vg_mda_free"]) if first["vg_mda_free"] else None,
-        disks=tuple(one for one in disks if one.free and one.allocatable),
-        others=tuple(one for one in disks if not (one.free and one.allocatable)),
+        disks=tuple(disk for disk in disks if disk.free and disk.allocatable),
+        others=tuple(disk for disk in disks if not (disk.free and disk.allocatable)),
     )
 
 

@@ -102,9 +102,9 @@ def read() -> list[Mount]:
 
     The kernel writes an anonymous number there; it stays with mounts that something else covers.
     """
-    with open(MOUNTINFO, "rb") as table:
-        found = parse(os.fsdecode(table.read()))
-    return [_on_its_device(mount) if mount.fstype == BTRFS else mount for mount in found]
+    with open(MOUNTINFO, "rb") as file:
+        table = parse(os.fsdecode(file.read()))
+    return [_on_its_device(mount) if mount.fstype == BTRFS else mount for mount in table]
 
 
 def _on_its_device(mount: Mount) -> Mount:

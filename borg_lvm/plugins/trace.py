@@ -62,9 +62,9 @@ class Trace:
 
     def _steps(self, name: str, what: str, work: Callable[[], Iterator[None] | None]) -> Iterator[None] | None:
         steps = self.call(name, what, work)
-        return None if steps is None else self._told(name, what, iter(steps))
+        return None if steps is None else self._traced(name, what, iter(steps))
 
-    def _told(self, name: str, what: str, steps: Iterator[None]) -> Iterator[None]:
+    def _traced(self, name: str, what: str, steps: Iterator[None]) -> Iterator[None]:
         """Take steps, and tell of their end."""
         begin, ended = time.monotonic(), "done"
         try:

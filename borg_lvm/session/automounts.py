@@ -70,7 +70,7 @@ def _ways(paths: Sequence[str]) -> set[str]:
 
 def _real(sources: Sequence[str]) -> set[str]:
     seen = [look(source) for source in sources]
-    return {one.behind for one in seen}
+    return {path.behind for path in seen}
 
 
 def _concerned(table: Table, paths: set[str], ways_to_live: set[str], one_file_system: bool) -> Iterator[Mount]:

@@ -57,7 +57,8 @@ def dead_runs(volumes: Sequence[Volume], entries: Sequence[ledger.Entry], only: 
 def strangers(volumes: Sequence[Volume], entries: Sequence[ledger.Entry]) -> list[Volume]:
     """Return the volumes that carry the tag of a run which is not alive, and are no snapshots of ours."""
     known = {entry.run_id: entry for entry in entries}
-    dead = [one for one in volumes if one.run_id and not (one.run_id in known and known[one.run_id].is_live)]
+    live = {run_id for run_id, entry in known.items() if entry.is_live}
+    dead = [volume for volume in volumes if volume.run_id and volume.run_id not in live]
     return [volume for volume in dead if not _is_ours(volume, volumes, known.get(volume.run_id))]
 
 

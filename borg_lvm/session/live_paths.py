@@ -32,7 +32,7 @@ def for_any(environment: Mapping[str, str], named: Sequence[SeenPath]) -> Iterat
     agent = environment.get("SSH_AUTH_SOCK", "")
     if agent.startswith("/"):
         yield look(agent), LivePath(agent, "the ssh agent's socket")
-    taken = {outer for one in named for outer in (one.behind, *above(one.behind))}
+    taken = {outer for seen in named for outer in (seen.behind, *above(seen.behind))}
     for path, reason in (*FOLDERS, *SOCKETS):
         seen = look(path)
         if seen.real not in taken and _is_as_expected(seen, socket=(path, reason) in SOCKETS):

@@ -120,7 +120,7 @@ def _directory(path: str) -> Iterator[int]:
     It is its exporter's, often, and so may be what it lies in: no link is followed then, which could lead anywhere.
     """
     theirs = permissions.changeable_by_others(path, permissions.Owner(0))
-    if any(one.path != os.path.realpath(path) for one in theirs):  # they can change the way to it
+    if any(step.path != os.path.realpath(path) for step in theirs):  # they can change the way to it
         fd = safe_open.opened(path, flags=safe_open.FOLDER)
     else:
         fd = os.open(path, safe_open.FOLDER | os.O_CLOEXEC)

@@ -70,8 +70,8 @@ class Survey:
         from borg_lvm.quiesce import added_files
 
         coverage = self.coverage()
-        covered = tuple(coverage.planned(one) for one in asked)
-        problems = [why for one, kept in zip(asked, covered, strict=True) for why in coverage.problems(one, kept)]
+        covered = tuple(coverage.planned(probed) for probed in asked)
+        problems = [why for probed, kept in zip(asked, covered, strict=True) for why in coverage.problems(probed, kept)]
         problems += application_data.too_late(covered)
         problems += added_files.refusals(asked, covered, self.plan.copies)
         if problems:
@@ -92,7 +92,7 @@ class Survey:
         """Return what judges which of an application's data is in this run."""
         from borg_lvm.planning.application_data import DataCoverage
 
-        volumes = {one.target: self.plan.copies[one.copy].origin.full_name for one in self.plan.view_mounts}
+        volumes = {mount.target: self.plan.copies[mount.copy].origin.full_name for mount in self.plan.view_mounts}
         return DataCoverage(self.resolved, mounts.Table(mounts.read()), volumes, self.plan.consistency)
 
     def with_proof(self, settings: Settings) -> Survey:
@@ -127,7 +127,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     """
     namespaces.refuse_chroot()
     command = _read(question, settings)
-    live = (*map(os.path.normpath, settings.live), *(look(one.path).behind for one in command.reading.live))
+    live = (*map(os.path.normpath, settings.live), *(look(live_path.path).behind for live_path in command.reading.live))
     table = automounts.opened(command.sources, live, one_file_system=command.reading.one_file_system)
     wanted = _wanted(command, settings, table)
     resolved = _resolved(question, command, wanted, table)
@@ -136,7 +136,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     plan = planner.planned()  # what is wrong with a path is said before what is at it
     snapshot_target.refuse_missing(plan.copies)
     plan = replace(
-        plan, seen=path_watch.identities(resolved), ways={one.given: path_watch.way(one) for one in wanted.sources}
+        plan, seen=path_watch.identities(resolved), ways={seen.given: path_watch.way(seen) for seen in wanted.sources}
     )
     with path_watch.watching(path_watch.lasting(plan)):
         pass  # as the command's start does: what is missing for it is said before anything is done
@@ -186,7 +186,7 @@ def _wanted(command: _Command, settings: Settings, table: mounts.Table) -> Wante
     seen = tuple(look(path) for path in command.sources)
     if command.as_read:
         command_sources.refuse_devices(reading, seen)
-    elsewhere.refuse_raw(command.invocation, [one.device for one in seen])
+    elsewhere.refuse_raw(command.invocation, [source.device for source in seen])
     declared = tuple(look_declared(path, table) for path in settings.live)
     return Wanted(
         sources=seen,
@@ -246,15 +246,15 @@ def _planner(command: _Command, resolved: Resolved, settings: Settings, past: Hi
     devices = [frozen_path.mount.device for frozen_path in resolved.frozen]
     with volume_facts.speeds(devices) as speeds:
         volumes = _looked(devices, settings) if resolved.frozen else Volumes((), {})
-    found = _found(resolved, volumes)
+    candidates = _found(resolved, volumes)
     wanted = plan.PlanSettings(
         run_id=new_run_id(),
         size=settings.snapshot.size,
-        known=volume_facts.known(found, settings, past, speeds),
+        known=volume_facts.known(candidates, settings, past, speeds),
         persistent_minor=settings.snapshot.persistent_minor,
         consistency=settings.consistency,
-        key_files=volume_facts.key_sources(found, settings),
-        external_journals=volume_facts.external_journals(found),
+        key_files=volume_facts.key_sources(candidates, settings),
+        external_journals=volume_facts.external_journals(candidates),
         places=volume_facts.places(settings, volumes.inventory.groups.values()),
     )
     return _Planner(wanted, resolved, command.sources, volumes, block_devices.taken_minors(), command.reading, past)

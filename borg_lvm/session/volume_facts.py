@@ -33,16 +33,17 @@ def speeds(devices: Sequence[str]) -> Iterator[dict[str, float]]:
 
 
 def known(
-    found: Sequence[tuple[mounts.Mount, SnapshotCandidate]],
+    candidates: Sequence[tuple[mounts.Mount, SnapshotCandidate]],
     settings: Settings,
     past: History,
     speeds: Mapping[str, float],
 ) -> Known:
     """Gather what else decides on the sizes of snapshots."""
-    mounted = {one.volume.uuid: mount for mount, one in found}
+    mounted = {candidate.volume.uuid: mount for mount, candidate in candidates}
     entries = settings.snapshot.volumes
     numbers = {
-        one.volume.uuid: _device(f"/dev/mapper/{lvm.dm_name(one.volume.vg, one.volume.name)}") for _, one in found
+        candidate.volume.uuid: _device(f"/dev/mapper/{lvm.dm_name(candidate.volume.vg, candidate.volume.name)}")
+        for _, candidate in candidates
     }
     return Known(
         sizes={entry.volume: entry.size for entry in entries if entry.size},
@@ -83,14 +84,14 @@ def _device(name: str) -> str:
     return f"{os.major(number)}:{os.minor(number)}"
 
 
-def external_journals(found: Sequence[tuple[mounts.Mount, SnapshotCandidate]]) -> frozenset[str]:
+def external_journals(candidates: Sequence[tuple[mounts.Mount, SnapshotCandidate]]) -> frozenset[str]:
     """Return the devices of the file systems whose journal is on another one. The table of mounts does not tell."""
     from borg_lvm.machine import ext_superblock  # a refused command line does without it
 
     devices = set()
-    for mount, one in found:
+    for mount, candidate in candidates:
         if mount.fstype in ext_superblock.FAMILY:
-            name = one.crypt.name if one.crypt else lvm.dm_name(one.volume.vg, one.volume.name)
+            name = candidate.crypt.name if candidate.crypt else lvm.dm_name(candidate.volume.vg, candidate.volume.name)
             with suppress(OSError):  # who cannot read the disk is told by what follows
                 if ext_superblock.journal(f"/dev/mapper/{name}").elsewhere:
                     devices.add(mount.device)
@@ -99,7 +100,8 @@ def external_journals(found: Sequence[tuple[mounts.Mount, SnapshotCandidate]]) -
 
 def with_held_up(resolved: Resolved) -> Resolved:
     """Return the same with a problem for each btrfs of which a freeze would have to wait, and all writers with it."""
-    points = {one.mount.device: one.mount.path for one in resolved.frozen if one.mount.fstype == mounts.BTRFS}
+    frozen = (frozen_path.mount for frozen_path in resolved.frozen)
+    points = {mount.device: mount.path for mount in frozen if mount.fstype == mounts.BTRFS}
     if not points:
         return resolved
     from borg_lvm.linux import btrfs
@@ -116,19 +118,19 @@ def with_held_up(resolved: Resolved) -> Resolved:
     return replace(resolved, problems=(*resolved.problems, *problems))
 
 
-def key_sources(found: Sequence[tuple[mounts.Mount, SnapshotCandidate]], settings: Settings) -> dict[str, str]:
+def key_sources(candidates: Sequence[tuple[mounts.Mount, SnapshotCandidate]], settings: Settings) -> dict[str, str]:
     """Return what opens the copy of each encrypted volume (`vg/lv`): a key file, or the empty text for the kernel.
 
     Raises: ConfigError for a key file that others can read.
     """
     configured = {entry.volume: entry.key_file for entry in settings.luks}
     sources = {}
-    for _, one in found:
-        name = one.volume.full_name
-        if one.crypt and name not in sources:
+    for _, candidate in candidates:
+        name = candidate.volume.full_name
+        if candidate.crypt and name not in sources:
             from borg_lvm.snapshots import luks
 
-            source = luks.key_source(one.crypt.name, configured.get(name, ""))
+            source = luks.key_source(candidate.crypt.name, configured.get(name, ""))
             if source is not None:
                 sources[name] = source
     return sources

@@ -24,7 +24,7 @@ def suspects(devices: frozenset[int]) -> list[Process]:
     return searched(lambda pid: _writes(pid, devices), _has_ring)
 
 
-def told(devices: frozenset[int]) -> tuple[str, ...]:
+def described(devices: frozenset[int]) -> tuple[str, ...]:
     """Tell of each, in the words of an error's details."""
     return tuple(
         f"{process.name} ({process.pid}) has an io_uring, and files open for writing on these volumes: what it had "

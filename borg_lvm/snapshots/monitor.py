@@ -100,7 +100,7 @@ class Watcher:
     def look(self) -> float:
         """Look at everything, have grow what must, and return in how many seconds to look again."""
         moment = self._now()
-        troubles = [(why, one.must_end) for one in self._watched if (why := one.look(moment.monotonic))]
+        troubles = [(why, watched.must_end) for watched in self._watched if (why := watched.look(moment.monotonic))]
         if not troubles:
             self._right, self._set = moment, self._times.count
         elif not self.over:
@@ -141,11 +141,11 @@ class Watcher:
 
     def stories(self) -> tuple[SnapshotStatistics, ...]:
         """Return what has become of each snapshot, in the order of the plan."""
-        return tuple(one.told() for one in self._snapshots)
+        return tuple(snapshot.statistics() for snapshot in self._snapshots)
 
     def pools(self) -> tuple[PoolStatistics, ...]:
         """Return how each thin pool filled, its data and its metadata."""
-        return tuple(one.told() for one in self._parts)
+        return tuple(pool.statistics() for pool in self._parts)
 
     def finish(self) -> None:
         """Wait for what is under way."""
@@ -157,11 +157,11 @@ class Watcher:
         """Begin to grow the one that would be full first, if none is growing: LVM does one at a time anyway."""
         if self._growing:
             return
-        ready = [one for one in self._watched if one.not_before <= now and one.courses()]
-        for one in sorted(ready, key=lambda one: one.courses()[0].left()):
-            growing = one.growth()
+        ready = [watched for watched in self._watched if watched.not_before <= now and watched.courses()]
+        for watched in sorted(ready, key=lambda watched: watched.courses()[0].left()):
+            growing = watched.growth()
             if growing:
-                one.not_before = now + AGAIN
+                watched.not_before = now + AGAIN
                 self._growing = growing
                 return
 
@@ -181,7 +181,7 @@ class Watcher:
 
 
 def _courses(watched: Sequence[Monitored]) -> list[FillHistory]:
-    return [course for one in watched for course in one.courses()]
+    return [course for monitored in watched for course in monitored.courses()]
 
 
 @contextmanager

@@ -118,14 +118,14 @@ class Monitored(Protocol):
 class MonitoredSpace(Monitored, Protocol):
     """The space of one snapshot."""
 
-    def told(self) -> SnapshotStatistics:
+    def statistics(self) -> SnapshotStatistics:
         """Return what has become of it, until now."""
 
 
 class MonitoredStore(Monitored, Protocol):
     """What snapshots share with live volumes, such as the data of a thin pool."""
 
-    def told(self) -> PoolStatistics:
+    def statistics(self) -> PoolStatistics:
         """Return how it filled."""
 
 

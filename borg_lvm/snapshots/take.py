@@ -116,7 +116,7 @@ def _explained(fds: Sequence[int]) -> Iterator[None]:
     try:
         yield
     except LateError as error:
-        explanation = io_uring.told(prepare.devices(fds))
+        explanation = io_uring.described(prepare.devices(fds))
         if explanation:
             error.details += explanation
             error.remedy = f"{error.remedy}; {io_uring.REMEDY}"

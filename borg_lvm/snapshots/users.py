@@ -52,7 +52,7 @@ def _is_kernels(pid: int) -> bool:
 
 def mounted(devices: Collection[int]) -> str:
     """Return a place where we, or the machine's first process, see one of these devices mounted, else nothing."""
-    marks = _told(devices)
+    marks = _marks_of(devices)
     return _mounted(marks, "/proc/self/mountinfo") or _mounted(marks, "/proc/1/mountinfo")
 
 
@@ -62,7 +62,7 @@ def _mounted(marks: Set[bytes], table: str, folder: int | None = None) -> str:
 
 
 def _rows(marks: Set[bytes], table: str, folder: int | None = None) -> list[list[bytes]]:
-    """Return the rows of a mount table that show one of these devices, by what `_told` gives."""
+    """Return the rows of a mount table that show one of these devices, by what `_marks_of` gives."""
     with open(os.open(table, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
         rows = (line.split(b" ", 5) for line in file)
         return [row for row in rows if row[2] in marks or (b" - btrfs " in row[5] and _source(row[5]) in marks)]
@@ -72,7 +72,7 @@ def _source(rest: bytes) -> bytes:
     return rest.partition(b" - btrfs ")[2].split(b" ", 1)[0]
 
 
-def _told(devices: Collection[int]) -> frozenset[bytes]:
+def _marks_of(devices: Collection[int]) -> frozenset[bytes]:
     """Return what a mount table may call these devices: `major:minor`, and what it has in place of that for a btrfs.
 
     The kernel writes the name there by which the device was found last: by us, or by udev.
@@ -97,7 +97,7 @@ class _Spaces:
 
     def __init__(self, devices: Collection[int]) -> None:
         self._devices = frozenset(devices)
-        self._marks = _told(devices)
+        self._marks = _marks_of(devices)
         self._proc = -1
         self.pids = _by_namespace()
 

@@ -45,7 +45,7 @@ def certificates() -> list[DrillCertificate]:
         certificates = [record.certificate for record in records() if record.certificate]
     except (OSError, ForeignStateError):
         return []
-    return [one for one in certificates if _is_whole(one)]
+    return [certificate for certificate in certificates if _is_whole(certificate)]
 
 
 def _is_whole(certificate: DrillCertificate) -> bool:

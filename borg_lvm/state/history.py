@@ -69,21 +69,21 @@ def _parsed(path: str) -> list[tuple[str, Once]]:
     if data["version"] != VERSION:
         return []  # of another version of ours, which will want it again
     return [
-        (str(one["uuid"]), _once(data["seconds"], one))
-        for one in data["volumes"]
-        if one["lost"] or _is_complete(data["status"])
+        (str(volume["uuid"]), _once(data["seconds"], volume))
+        for volume in data["volumes"]
+        if volume["lost"] or _is_complete(data["status"])
     ]
 
 
-def _once(seconds: float, one: dict[str, Any]) -> Once:
-    numbers = [one[name] for name in ("used", "space", "written")]
-    numbers += [one.get("chunk", LVM_CHUNK), one.get("writes", 0)]  # an older borg-lvm had LVM's own
+def _once(seconds: float, volume: dict[str, Any]) -> Once:
+    numbers = [volume[name] for name in ("used", "space", "written")]
+    numbers += [volume.get("chunk", LVM_CHUNK), volume.get("writes", 0)]  # an older borg-lvm had LVM's own
     if not all(type(number) is int and 0 <= number < 1 << 60 for number in numbers) or not 0 <= seconds < 1 << 40:
         raise ValueError("not a number of bytes")
     used, space, written, chunk, count = numbers
     if chunk not in SIZES:
         raise ValueError("not the size of a chunk")
-    return Once(float(seconds), used, space, bool(one["lost"]), written, chunk, count)
+    return Once(float(seconds), used, space, bool(volume["lost"]), written, chunk, count)
 
 
 def _is_complete(status: int) -> bool:

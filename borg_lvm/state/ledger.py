@@ -69,7 +69,7 @@ class Ledger:
 
     run_id: str
     _fd: int
-    made: dict[str, str] = field(default_factory=dict)
+    snapshots: dict[str, str] = field(default_factory=dict)
     """The snapshots that were made, by their ids (dm uuids), which stay when somebody renames one: `vg/lv`."""
 
     @property
@@ -87,7 +87,7 @@ class Ledger:
 
     def write_made(self, name: str, uuid: str) -> None:
         """Write down a snapshot that was made."""
-        self.made[uuid] = name
+        self.snapshots[uuid] = name
         self.write("made", name=name, uuid=uuid)
 
     def let_go(self) -> None:

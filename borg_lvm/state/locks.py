@@ -33,12 +33,12 @@ def held(volumes: Sequence[Volume], holder: str, wait: float, signals: Signals) 
     deadline = time.monotonic() + wait
     with ExitStack() as stack:
         for volume in sorted(volumes, key=lambda volume: volume.uuid):
-            stack.enter_context(_one(volume, holder, deadline, wait, signals))
+            stack.enter_context(_locked(volume, holder, deadline, wait, signals))
         yield
 
 
 @contextmanager
-def _one(volume: Volume, holder: str, deadline: float, wait: float, signals: Signals) -> Iterator[None]:
+def _locked(volume: Volume, holder: str, deadline: float, wait: float, signals: Signals) -> Iterator[None]:
     fd = opened(volume.uuid, volume.full_name)
     try:
         while not taken(fd):

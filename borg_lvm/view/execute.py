@@ -145,7 +145,7 @@ def _child(plan: Plan, command: Command, staging: str, given: Given) -> NoReturn
                 signal.signal(signum, signal.SIG_DFL)
             as_inherited()
             _leave_group()
-            _exec(command.argv, given.tell, given.mask, _told(plan, command))
+            _exec(command.argv, given.tell, given.mask, _run_variables(plan, command))
     except BaseException as error:
         os.write(given.tell, with_notes(error).encode(errors="replace"))
     finally:
@@ -189,7 +189,7 @@ def _exec(argv: Sequence[str], tell: int, mask: Mask, variables: Mapping[bytes, 
         os.write(tell, str(error.errno).encode())
 
 
-def _told(plan: Plan, command: Command) -> dict[bytes, bytes]:
+def _run_variables(plan: Plan, command: Command) -> dict[bytes, bytes]:
     """Return what the command finds in its environment besides: the run's id, and the instant in ISO 8601."""
     variables = {b"BORG_LVM_RUN": plan.run_id.encode()}
     if command.instant is not None:

@@ -133,7 +133,7 @@ class HostView:
     def shown(self) -> list[tuple[str, int]]:
         """Return each path in the view, with the device number of its snapshot."""
         base = self.request.base
-        return [(mounting.place(base, one.target), self.devices[one.copy]) for one in self.plan.view_mounts]
+        return [(mounting.place(base, mount.target), self.devices[mount.copy]) for mount in self.plan.view_mounts]
 
     def is_read(self) -> bool:
         """Whether somebody reads the view: nobody knows, for what is not open now may be opened next."""

@@ -132,7 +132,7 @@ class Ground:
         return safe_open.opened(folder, None, safe_open.FOLDER), name
 
 
-def misplaced(found: Sequence[Mount], mounted: Sequence[Step], base: str, devices: Sequence[int]) -> Iterator[str]:
+def misplaced(listed: Sequence[Mount], mounted: Sequence[Step], base: str, devices: Sequence[int]) -> Iterator[str]:
     """Yield what is wrong with the mounts that were made: each must be one of `mounted`, and at its place.
 
     `devices` are those of the copies. What came with a live path lies below it.
@@ -140,7 +140,7 @@ def misplaced(found: Sequence[Mount], mounted: Sequence[Step], base: str, device
     left = {place(base, step.target): step for step in mounted}
     live = {place(base, step.target) for step in mounted if step.kind == "live"}
     seen: set[str] = set()
-    for mount in found:
+    for mount in listed:
         step = left.get(mount.path)
         if step and step.view_mount and not step.view_mount.device:
             number = devices[step.view_mount.copy]

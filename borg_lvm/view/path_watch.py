@@ -170,14 +170,14 @@ def _opened_for(frozen_path: FrozenPath) -> tuple[str, ...]:
     return (frozen_path.target,) if frozen_path.mount.fstype == RAW else (frozen_path.target, frozen_path.mount.path)
 
 
-def way(one: SeenPath) -> tuple[str, str]:
+def way(seen: SeenPath) -> tuple[str, str]:
     """Return what of a source's name is resolved by whoever reads it, and where that leads.
 
     It is all of it: what is a directory now may be a link in the snapshot. A device is known by its number.
     """
-    if one.device:
-        return os.path.dirname(one.given), os.path.dirname(one.real)
-    return one.given, one.behind
+    if seen.device:
+        return os.path.dirname(seen.given), os.path.dirname(seen.real)
+    return seen.given, seen.behind
 
 
 def lasting(plan: Plan) -> tuple[str, ...]:

@@ -101,7 +101,7 @@ class Watchdog:
             if answer == "ok":
                 answer = self._ask("disarm")
             if answer.startswith("acted"):
-                messages.append(f"the watchdog resumed {_told(answer)}")
+                messages.append(f"the watchdog resumed {_resumed(answer)}")
             elif answer != "ok":
                 messages.append(f"the watchdog: {answer}")
 
@@ -115,7 +115,7 @@ class Watchdog:
             ) from error
         if answer != "ok":
             raise LateError(
-                f"the window took longer than {deadline:g} s: the watchdog resumed {_told(answer)}",
+                f"the window took longer than {deadline:g} s: the watchdog resumed {_resumed(answer)}",
                 remedy="look for what is slow (disks, lvcreate), or allow more time with `deadline:`",
                 details=details,
             ) from error
@@ -149,7 +149,7 @@ class Watchdog:
             )
 
 
-def _told(answer: str) -> str:
+def _resumed(answer: str) -> str:
     """Say what the watchdog has acted on, from its answer: `acted vg/lv 10.02 …`."""
     words = answer.split()[1:]
     pairs = dict(zip(words[::2], words[1::2], strict=False))  # a volume may have been held in two ways

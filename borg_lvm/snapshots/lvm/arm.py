@@ -67,7 +67,7 @@ class Member:
 
 @contextmanager
 def armed(
-    made: Made, written: Sequence[Written], fds: Sequence[int], ledger: Ledger, timeout: float
+    created: Made, written: Sequence[Written], fds: Sequence[int], ledger: Ledger, timeout: float
 ) -> Iterator[list[Member]]:
     """Make everything ready for the window, which is in the block; after an error all of it is undone.
 
@@ -77,15 +77,15 @@ def armed(
     begun: list[Member] = []
     locked: AbstractContextManager[None] = nullcontext()
     try:
-        for copy, one, fd in zip(made.group, written, fds, strict=True):
-            begun.append(Member(copy, one, fd))
-            ledger.write("armed", origin=copy.origin.dm_uuid, snapshot=one.uuid)
+        for copy, snapshot, fd in zip(created.group, written, fds, strict=True):
+            begun.append(Member(copy, snapshot, fd))
+            ledger.write("armed", origin=copy.origin.dm_uuid, snapshot=snapshot.uuid)
             try:
                 with undisturbed():
                     begun[-1] = _armed(begun[-1])
             except OSError as error:
                 raise _cannot(copy, error) from error
-        locked = made.locked(timeout)
+        locked = created.locked(timeout)
         yield begun
     except BaseException:
         with ExitStack() as stack:

@@ -141,9 +141,11 @@ class Made:
             raise lvm.unreadable(text) from error
         missing = [copy for copy in self.group if by_name[copy.name] is None]
         if missing:
-            made = {name for _, name in listed}
-            raise _not_made({copy.origin.full_name: self._reasons(copy, is_made=copy.name in made) for copy in missing})
-        return [one for one in by_name.values() if one]
+            known = {name for _, name in listed}
+            raise _not_made(
+                {copy.origin.full_name: self._reasons(copy, is_made=copy.name in known) for copy in missing}
+            )
+        return [snapshot for snapshot in by_name.values() if snapshot]
 
     def _reasons(self, copy: Snapshot, *, is_made: bool) -> tuple[str, ...]:
         """Return why LVM has not made a snapshot; `is_made`: its volume is there, so the last command has failed."""

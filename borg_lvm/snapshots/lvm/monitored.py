@@ -77,7 +77,7 @@ class MonitoredSnapshot:
             return 0, 0
         return block_devices.writes(f"{os.major(number)}:{os.minor(number)}")
 
-    def told(self) -> SnapshotStatistics:
+    def statistics(self) -> SnapshotStatistics:
         """Return what has become of it, until now."""
         self.look(time.monotonic())
         curve = self._curve.with_last(self.story.course.last) if self.story.course else ()
@@ -184,7 +184,7 @@ class MonitoredPool:
         self._curve = Curve()
         self._warned = False
 
-    def told(self) -> PoolStatistics:
+    def statistics(self) -> PoolStatistics:
         """Return how it filled."""
         return PoolStatistics(self._name, self._what, self._curve.with_last(self._course.last) if self._course else ())
 
@@ -202,9 +202,9 @@ class MonitoredPool:
         self._course = self._course.then(look) if self._course else FillHistory.begun(look)
         self._curve.add(look)
         if growth_policy.pool_is_full(self._course, may_grow=self._means.growth.pools and not self._warned):
-            return f"{self._told()}; its volumes would not be writable any more"
+            return f"{self._state()}; its volumes would not be writable any more"
         if self._course.last.part >= growth_policy.POOL_WARNED and not self._means.growth.pools:
-            self._warn(f"{self._told()}; the backup will be ended before it is full")
+            self._warn(f"{self._state()}; the backup will be ended before it is full")
         return ""
 
     def growth(self) -> Steps[None] | None:
@@ -220,7 +220,7 @@ class MonitoredPool:
     def _device(self) -> str:
         return f"{dm_name(self._origin.vg, self._origin.pool)}-tpool"
 
-    def _told(self) -> str:
+    def _state(self) -> str:
         assert self._course
         used = f"has used {100 * self._course.last.part:.1f} % of its {self._what}"
         return f"the thin pool {self._name} {used}; {growth_policy.until_full(self._course)}"
@@ -239,7 +239,7 @@ class MonitoredPool:
             self.not_before = 0.0
             self._means.log.info(f"thin pool {self._name}: {self._what} grown by {human(more)}", pool=self._name)
         else:
-            self._warn(f"{self._told()}; it cannot grow: {self._means.shortage(self._origin, room)}")
+            self._warn(f"{self._state()}; it cannot grow: {self._means.shortage(self._origin, room)}")
 
     def _warn(self, text: str) -> None:
         if not self._warned:

@@ -21,19 +21,19 @@ then."""
 @contextmanager
 def prepared(run: RunContext, group: Sequence[Snapshot], fds: Sequence[int]) -> Iterator[Prepared]:
     """Make all ready for a window, as `Provider.prepared`. Raises: SnapshotError, BusyError, ProgramError."""
-    made = Creator(run.plan, run.watchdog, run.ledger, run.deadline, run.timeout).create(group)
+    created = Creator(run.plan, run.watchdog, run.ledger, run.deadline, run.timeout).create(group)
     with ExitStack() as stack:
-        with made.locked(run.timeout):
-            written = made.written(run.timeout)
-            members = stack.enter_context(arm.armed(made, written, fds, run.ledger, run.timeout))
-        yield _Armed(made, written, members, run.timeout)
+        with created.locked(run.timeout):
+            written = created.written(run.timeout)
+            members = stack.enter_context(arm.armed(created, written, fds, run.ledger, run.timeout))
+        yield _Armed(created, written, members, run.timeout)
 
 
 class _Armed:
     """Snapshots of which LVM and the kernel know all that they may know before the window (`provider.Prepared`)."""
 
-    def __init__(self, made: Made, written: Sequence[Written], members: Sequence[Member], timeout: float) -> None:
-        self._made = made
+    def __init__(self, created: Made, written: Sequence[Written], members: Sequence[Member], timeout: float) -> None:
+        self._created = created
         self._written = written
         self._members = members
         self._timeout = timeout
@@ -41,10 +41,10 @@ class _Armed:
     @contextmanager
     def completed(self) -> Iterator[Sequence[Hold]]:
         """See `Prepared`. LVM's lock is held in the block."""
-        made = self._made
-        with made.locked(PATIENCE):
+        created = self._created
+        with created.locked(PATIENCE):
             # The kernel knows nothing of thin ones yet.
-            if made.is_thin and not made.is_still(self._written, self._timeout):
+            if created.is_thin and not created.is_still(self._written, self._timeout):
                 raise BusyError("another command has changed the thin snapshots meanwhile", remedy="run it again")
             self._members = arm.complete(self._members)
             yield [VolumeHold(member) for member in self._members]

@@ -176,4 +176,4 @@ def _suspended(copy: Snapshot) -> list[str]:
 
 def _ids(run: RunContext) -> dict[str, str]:
     """Return the device-mapper uuids of the snapshots that were made, by their names (`vg/lv`)."""
-    return {name: uuid for uuid, name in run.ledger.made.items()}
+    return {name: uuid for uuid, name in run.ledger.snapshots.items()}

@@ -26,10 +26,10 @@ def test_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Non
     monkeypatch.setattr(block_devices, "gather", lambda numbers: {SNAPSHOT.number: SNAPSHOT})
     table = tmp_path / "mountinfo"
     table.write_text(TABLE.format(name=name))
-    assert [row[4] for row in users._rows(users._told([NUMBER]), str(table))] == [b"/srv", b"/data"]
+    assert [row[4] for row in users._rows(users._marks_of([NUMBER]), str(table))] == [b"/srv", b"/data"]
 
 
 def test_a_device_that_is_gone(tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(TABLE.format(name="/dev/"))
-    assert users._rows(users._told([os.makedev(253, 1048575)]), str(table)) == []
+    assert users._rows(users._marks_of([os.makedev(253, 1048575)]), str(table)) == []

@@ -18,7 +18,7 @@ from borg_lvm.snapshots.lvm import group_lock
 from borg_lvm.state import directories
 
 
-def told(volume: Volume) -> str:
+def pending_merge(volume: Volume) -> str:
     """Return what a person is to know of a snapshot whose merging could not be stopped."""
     file, origin = f"/root/{volume.vg}.metadata", f"{volume.vg}/{volume.origin}"
     return (

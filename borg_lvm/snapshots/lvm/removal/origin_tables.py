@@ -31,7 +31,7 @@ def suspicious(uuids: Iterable[str]) -> bool:
 
 def wrong(volumes: Sequence[Volume]) -> list[Volume]:
     """Return the active volumes that are origins of snapshots for the kernel and are none for LVM."""
-    return [one for one in volumes if one.attr[0] not in "oO" and device_mapper.kind(one.dm_uuid) == ORIGIN]
+    return [volume for volume in volumes if volume.attr[0] not in "oO" and device_mapper.kind(volume.dm_uuid) == ORIGIN]
 
 
 def put_right(uuids: Collection[str] | None, log: Log, timeout: float) -> tuple[bool, Leftovers]:
@@ -42,7 +42,7 @@ def put_right(uuids: Collection[str] | None, log: Log, timeout: float) -> tuple[
     """
     leftovers = Leftovers()
     try:
-        listed = [one for one in lvm.report(timeout, hidden=True) if uuids is None or one.dm_uuid in uuids]
+        listed = [volume for volume in lvm.report(timeout, hidden=True) if uuids is None or volume.dm_uuid in uuids]
     except BorgLvmError as error:
         leftovers.append(f"cannot tell whether the volumes are as LVM knows them: {error.message}")
         return False, leftovers
@@ -50,7 +50,7 @@ def put_right(uuids: Collection[str] | None, log: Log, timeout: float) -> tuple[
     for volume in disagreeing:
         why = _refreshed(volume, timeout)
         if why:
-            leftovers.harms(told(volume, why))
+            leftovers.harms(foreign_table(volume, why))
         else:
             log.warning(f"{volume.full_name} was on a table that LVM knew nothing of: it was refreshed")
     return bool(disagreeing), leftovers
@@ -88,7 +88,7 @@ def resume_left(uuid: str, vg: str, timeout: float, patience: float = PATIENCE) 
         return device_mapper.set_going(uuid)
 
 
-def told(volume: Volume, why: str) -> str:
+def foreign_table(volume: Volume, why: str) -> str:
     """Return what a person is to know of a volume that could not be put right."""
     return (
         f"{volume.full_name} is in use with a table that LVM knows nothing of, left by a command of LVM's that was "

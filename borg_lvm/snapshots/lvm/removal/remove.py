@@ -64,9 +64,9 @@ def ours(run_id: str, known: Known, timeout: float, *, kept: bool = False) -> li
     `kept`: also those that are to be kept.
     """
     listed = lvm.report(timeout, hidden=True)
-    left = [one for one in listed if one.dm_uuid in known.uuids or one.run_id == run_id]
-    left = [one for one in left if one.dm_uuid in known.uuids or ownership.is_ours(one, listed, known)]
-    return [one for one in left if kept or lvm.KEEP_TAG not in one.tags]
+    left = [volume for volume in listed if volume.dm_uuid in known.uuids or volume.run_id == run_id]
+    left = [volume for volume in left if volume.dm_uuid in known.uuids or ownership.is_ours(volume, listed, known)]
+    return [volume for volume in left if kept or lvm.KEEP_TAG not in volume.tags]
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def _remove_all(run: RunContext, *, complete: bool) -> Leftovers:
     """Remove the snapshots, and see that both LVM and device-mapper know none of them any more, by whatever name."""
     plan, log, timeout = run.plan, run.log, run.timeout
     names = [copy.full_name for copy in plan.copies]
-    known = Known(frozenset(names), frozenset(run.ledger.made))
+    known = Known(frozenset(names), frozenset(run.ledger.snapshots))
     try:
         if not complete:
             names = [volume.full_name for volume in ours(plan.run_id, known, timeout)]
@@ -155,7 +155,7 @@ def remove_changed(run_id: str, known: Known, log: Log, timeout: float, *, kept:
         return leftovers
     for volume in left:
         if volume.is_merging:
-            leftovers.harms(merge.told(volume))
+            leftovers.harms(merge.pending_merge(volume))
         else:
             leftovers.append(f"snapshot {volume.full_name}{_held(volume)}")
     for uuid in known.uuids - {volume.dm_uuid for volume in left}:
