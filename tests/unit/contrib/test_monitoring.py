@@ -17,11 +17,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from borg_lvm.reporting import prometheus
 from borg_lvm.reporting.drills import metrics
 from borg_lvm.reporting.prometheus import News
+from tests.lab.tools import TOOLS
 from tests.unit.data import drilled, runs
 
 CONTRIB = Path(__file__).parents[3] / "contrib"
 RULES = CONTRIB / "prometheus" / "borg-lvm.rules.yml"
 TRIED = CONTRIB / "prometheus" / "borg-lvm.test.yml"
+SCHEMA = Path(__file__).parent / "dashboard_schema.py"
+KIT = TOOLS / "kit" / "bin" / "python"
 DASHBOARD = json.loads((CONTRIB / "grafana" / "borg-lvm.json").read_text())
 EXPORTERS_OWN = {"node_textfile_scrape_error": set[str]()}
 SCRAPED = {"instance"}
@@ -119,6 +122,30 @@ def test_panels_lie_beside_each_other() -> None:
     ]
     assert len(set(taken)) == len(taken)
     assert max(x for x, _ in taken) < WIDTH
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not KIT.exists(), reason="needs Grafana's classes: make kit installs them")
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ('"id": null', '"id": null'),
+        ('"gridpos"', '"gridPos"'),
+        ('"drawStile"', '"drawStyle"'),
+        ('"drawStyle": "dots"', '"drawStyle": "points"'),
+        ('"colorMode": "bg"', '"colorMode": "background"'),
+        ('"mode": "classic"', '"mode": "palette-classic"'),
+        ('"unit": 5', '"unit": "s"'),
+    ],
+)
+def test_grafanas_schema_has_all_of_the_dashboard(tmp_path: Path, wrong: str, right: str) -> None:
+    """The first row is the dashboard as it is; the others are faults, each of which is named."""
+    text = (CONTRIB / "grafana" / "borg-lvm.json").read_text()
+    (tmp_path / "dashboard.json").write_text(text.replace(right, wrong))
+    command = [KIT, SCHEMA, tmp_path / "dashboard.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (int(wrong != right), "")
+    assert wrong == right or wrong.rpartition(" ")[2].strip('"') in done.stdout
 
 
 def promtool(folder: Path, *words: str) -> int:
