@@ -1,6 +1,6 @@
 """Tries a release in a scratch clone: ``python -m tests.release.trial [RELEASE…]``. No tag of this checkout is made.
 
-Each reason to refuse is brought about and seen; then the release is made twice, and compared.
+Each reason to refuse is brought about and seen; then the release is made twice, and compared, and its wheel installed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from tests.lab.paths import CHECKOUT, LAB
+from tests.release import installed
 from tests.release.refusals import git
 
 VERSION = "9.8.7"
@@ -66,6 +67,9 @@ def main() -> int:
         made = clone / "dist" / "release"
         sums = (made / "SHA256SUMS").read_text()
         subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=made, check=True)
+        (wheel,) = made.glob("*.whl")
+        installed.attempt(wheel, VERSION)
+        print(f"trial: the wheel is installed by {' and by '.join(installed.TOOLS)}", flush=True)
         run(clone, "make", *sys.argv[1:])
         if (made / "SHA256SUMS").read_text() != sums:
             sys.exit("trial: the same release, made a second time, has other files")
