@@ -239,6 +239,16 @@ def test_larger_chunks_never_need_less(past: list[Once], known: Writes) -> None:
             assert other.needed <= max(one.needed, one.needed * chunk // one.chunk)
 
 
+@given(RUNS, WRITES)
+def test_at_worst_a_run_needs_what_it_has_needed(past: list[Once], known: Writes) -> None:
+    """With its own chunks, that is; with larger ones each of them becomes a larger one."""
+    for one in past:
+        pattern = Pattern(GIB, [one], known)
+        assert at_worst(pattern, one.chunk) == one.needed
+        assert at_worst(pattern, 2 * one.chunk) == 2 * one.needed
+    assert at_worst(Pattern(GIB, [], known), 4 * KIB) == 0
+
+
 class TestSpace:
     """Space is never shorter for a larger chunk: it is part of the estimate, and where it is short the chunk is not."""
 
@@ -264,6 +274,14 @@ class TestSpace:
         chunk, size = self.share(20 * GIB, self.SEQUENTIAL)
         assert (chunk.size, size) == (4 * KIB, 15 * GIB)
         assert chunk.why.endswith("256 KiB would be better, but there is too little space")
+
+    def test_all_volumes_of_a_group_might_not_fit(self) -> None:
+        """As above, with 10 GiB written to each of two: together they would have needed 160 GiB with 32 KiB."""
+        members = [replace(VOLUME, size=100 * GIB, uuid=uuid, name=uuid) for uuid in "ab"]
+        known = Known(past=dict.fromkeys("ab", (self.SEQUENTIAL,)), writes=dict.fromkeys("ab", LARGE))
+        for free, chunk in ((220 * GIB, 256), (180 * GIB, 16), (60 * GIB, 8)):
+            shares, _ = allot([replace(one, vg_free=free) for one in members], Size.parse("auto"), known)
+            assert {one.chunk.size for one in shares.values()} == {chunk * KIB}
 
     def test_the_size_is_what_it_is_without_chunks_of_its_own_where_space_is_short(self) -> None:
         for free in (6 * GIB, 10 * GIB, 17 * GIB):
