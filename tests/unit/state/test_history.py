@@ -223,7 +223,7 @@ def test_however_much_others_make_a_run_name_its_record_can_be_read_again(folder
 
 @pytest.mark.parametrize("part", ["a list", "lists", "a text", "texts"])
 def test_whatever_is_long_is_cut_until_it_fits(part: str) -> None:
-    parts = {
+    parts: dict[str, dict[str, object]] = {
         "a list": {"list": ["x"] * 1_000_000},
         "lists": {"list": [[[["x" * 50] * 20] * 20] * 20] * 20},
         "a text": {"text": "\u00fc" * 3_000_000},
