@@ -32,15 +32,21 @@ BUILD = ("-O1", "-g0", "-fwrapv", "-DNDEBUG")
 Source: setuptools, which takes CFLAGS, and further settings from the file that DIST_EXTRA_CONFIG names.
 """
 
+EDITABLE = "--config-settings=editable_mode=compat"
+"""A path in a .pth file instead of a finder, whose imports took more than half of each start of a Python.
+
+Source: setuptools, "development mode"; a version that does not know it makes a finder.
+"""
+
 
 def environment(stage: str) -> None:
     """Make ``.venv``: the program alone for the demo, with what tests need for all else.
 
-    It is made again only when pyproject.toml or the Python has changed.
+    It is made again only when pyproject.toml, the Python or how it is made has changed.
     """
     wanted = stage if stage in EXTRAS else "full"
     copied = [CHECKOUT / "pyproject.toml", *sorted((CHECKOUT / "bin").iterdir())]  # all else is used where it is
-    inputs = b"".join(path.read_bytes() for path in copied) + f"{CHECKOUT} {sys.version}".encode()
+    inputs = b"".join(path.read_bytes() for path in copied) + f"{CHECKOUT} {sys.version} {EDITABLE}".encode()
     key = hashlib.sha256(inputs).hexdigest()
     stamp = VENV / "stamp"
     known = stamp.read_text().split() if stamp.is_file() else []
@@ -58,7 +64,7 @@ def environment(stage: str) -> None:
     together = VENV / "build.cfg"
     together.write_text(f"[build_ext]\nparallel = {os.cpu_count() or 1}\n")
     building = {"CFLAGS": " ".join(BUILD), "DIST_EXTRA_CONFIG": str(together)}
-    logged([*pip, "-e", f"{CHECKOUT}{EXTRAS[wanted]}"], building)
+    logged([*pip, EDITABLE, "-e", f"{CHECKOUT}{EXTRAS[wanted]}"], building)
     stamp.write_text(" ".join([key, *sorted({*(known[1:] if known[:1] == [key] else []), wanted})]))
 
 

@@ -22,6 +22,8 @@ activation {{
     udev_rules = {udev}
     verify_udev_operations = 0
     monitoring = 0
+    reserved_memory = 256
+    reserved_stack = 64
 }}
 global {{
     locking_dir = "{directory}/lock"
@@ -38,6 +40,9 @@ backup {{
 }}
 """
 
+# Lest swapping hang it, LVM touches each page of the 8 MiB that it reserves before it suspends anything: two fifths of the
+# processor time of `lvcreate --snapshot` in a guest. With SERVER it reserves what it does on a server.
+RESERVED = re.compile(r" *reserved_(memory|stack) = .*\n")
 SERVER = "BORG_LVM_SERVER"
 SERVERS = {
     "scanning": {"use_devicesfile = 0": "use_devicesfile = 0\n    scan_lvs = 1"},
@@ -59,7 +64,7 @@ def write(directory: Path) -> dict[str, str]:
     (directory / "lock").mkdir(parents=True)
     text = TEMPLATE.format(directory=directory, udev=int(udev_runs()))
     if server := os.environ.get(SERVER):
-        text = FILTER.sub("", text)
+        text = RESERVED.sub("", FILTER.sub("", text))
         for usual, wanted in (SERVERS[server] | DAEMONS).items():
             assert usual in text
             text = text.replace(usual, wanted)
