@@ -20,6 +20,9 @@ from borg_lvm.records import dataclass, field
 
 T = TypeVar("T")
 CLOSE_TIMEOUT = 10.0
+MOST_PATHS, LONGEST_PATH = 20_000, 4095
+"""How many paths an application may name, and of how many bytes each (path_resolution(7), PATH_MAX)."""
+SHOWN = 200
 PASSING = ("quiescing", "confirming")
 """What another attempt may succeed in: who came too late the first time, or lost hold, may not do so again."""
 
@@ -76,7 +79,7 @@ class ManagedApplication:
 
     def ask(self) -> None:
         """Have it say where its data is. Raises: QuiesceError."""
-        probe = self.attempt("probing", self.entry.prepare_timeout, self.application.probe)
+        probe = self.attempt("probing", self.entry.prepare_timeout, lambda: _believable(self.application.probe()))
         if probe is not None:
             self.probe = probe
         self.unseen = self.absent
@@ -192,6 +195,27 @@ class ManagedApplication:
             apart=self.apart,
             devices=tuple(block_device(path) for path in paths),
         )
+
+
+def _believable(probe: Probe) -> Probe:
+    """Return it, if what it names can be paths: they are a server's words, and it may say anything.
+
+    Raises: QuiesceError.
+    """
+    if len(probe.paths) > MOST_PATHS:
+        raise QuiesceError(f"it keeps data at {len(probe.paths):,} paths, more than {MOST_PATHS:,} are refused")
+    for data in probe.paths:
+        if not _is_path(data.path):
+            raise QuiesceError(f"it keeps data in {data.path[:SHOWN]!r}, which is no absolute path")
+    return probe
+
+
+def _is_path(text: str) -> bool:
+    try:
+        name = os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return name.startswith(b"/") and b"\0" not in name and len(name) <= LONGEST_PATH
 
 
 def _kind(error: BorgLvmError, doing: str) -> type[QuiesceError]:
