@@ -153,6 +153,66 @@ OURS = {
 }
 """What is called by name all the same, and why nobody else can change what that name leads to."""
 
+GIVEN = "what root has named, on the command line or in its configuration, and the directories of the system"
+KERNEL = "/proc, /sys and /dev, and what was read there of a process: looked at, or the kernel's own files"
+STATE = "our own directories, which `state.directories` opens and refuses if others could change them"
+READER = "reads a command line of root's as the program will: what it names, where that lies; nothing is written"
+PROBED = "where a server says that its data is: compared with who listens, and looked at; nothing is opened"
+SANDBOX = "in the sandbox of a drill, or as the owner of what it reads"
+
+ELSEWHERE = {
+    GIVEN: (
+        "__main__ check.initramfs check.probe cli.options cli.output cli.past_runs config.generate config.loader "
+        "daemon.client installation.__main__ installation.completion installation.files installation.programs "
+        "installation.record plugins.elsewhere plugins.manager session.snapshot_target hooks.applications.redis.plugin "
+        "hooks.applications.scripts.plugin hooks.applications.systemd.plugin hooks.applications.qemu_agent.disks "
+        "hooks.applications.qemu_agent.machines hooks.applications.clients.client "
+        "hooks.applications.clients.library_client hooks.applications.qemu_agent.session"
+    ),
+    KERNEL: (
+        "linux.btrfs linux.dm_ioctl linux.looking machine.block_devices machine.mounts snapshots.luks "
+        "snapshots.lvm.btrfs_copy snapshots.lvm.extend snapshots.lvm.monitored view.page_cache watchdog.loosen "
+        "hooks.applications.cgroups hooks.applications.running hooks.applications.systemd.writing"
+    ),
+    STATE: (
+        "daemon.__main__ snapshots.lvm.removal.merge state.directories state.history state.kept state.ledger "
+        "view.control_socket watchdog.resume_process"
+    ),
+    READER: (
+        "hooks.commands.borg.create hooks.commands.borg.places hooks.commands.borg.version "
+        "hooks.commands.borgmatic.additions hooks.commands.borgmatic.calls hooks.commands.borgmatic.configuration "
+        "hooks.commands.borgmatic.live hooks.commands.borgmatic.sources hooks.commands.borgmatic.yaml_files "
+        "hooks.commands.parsers.excludes hooks.commands.parsers.go_paths hooks.commands.parsers.patterns "
+        "hooks.commands.rsync.file_list hooks.commands.rsync.reading hooks.commands.tar.names"
+    ),
+    PROBED: (
+        "check.unconfigured machine.paths quiesce.managed_application session.live_paths "
+        "hooks.applications.containers.container hooks.applications.mysql.sql_server "
+        "hooks.applications.postgresql.backup_mode hooks.applications.postgresql.psql "
+        "hooks.applications.postgresql.verify"
+    ),
+    SANDBOX: (
+        "drill.bench drill.judging hooks.applications.mysql.drill hooks.applications.mysql.drill_mariadb "
+        "hooks.applications.mysql.layout hooks.applications.postgresql.drill hooks.applications.redis.drill "
+        "hooks.applications.sqlite.drill hooks.applications.sqlite.look plugins.unseen_process"
+    ),
+    "one name in a directory that is held open, through no link": "session.fscrypt session.notify view.path_watch",
+    "a handle (O_PATH), of which is asked whose it is": "hooks.applications.peers hooks.applications.sqlite.plugin",
+    "the safe openings themselves, and who could change a way": "linux.permissions linux.safe_mount linux.safe_open",
+    "tests of plugins and providers": "testing.provider_run testing.provider_suite testing.suite",
+}
+"""All other modules that call by name, by what they so touch. A new one is put here, or among FOREIGN."""
+
+
+def modules() -> Iterator[str]:
+    """Yield the names of all modules, without that of our package."""
+    assert borg_lvm.__file__
+    top = Path(borg_lvm.__file__).parent
+    for folder in (top, top.parent / "hooks"):
+        for path in folder.rglob("*.py"):
+            parts = path.relative_to(top.parent).with_suffix("").parts
+            yield ".".join(parts[1:] if parts[0] == top.name else parts)
+
 
 def calls(source: str) -> Iterator[str]:
     """Yield what a module calls by name, but for paths below /proc that its text holds."""
@@ -179,6 +239,15 @@ def source(module: str) -> str:
 def test_nothing_foreign_is_touched_by_its_name(module: str) -> None:
     unknown = sorted({name for name in calls(source(module)) if (module, name) not in OURS})
     assert unknown == [], f"{module}: go through safe_open, or say in OURS whose path it is"
+
+
+def test_every_module_that_calls_by_name_has_its_place() -> None:
+    calling = {module for module in modules() if next(calls(source(module)), None)}
+    placed = [module for words in ELSEWHERE.values() for module in words.split()]
+    assert sorted(calling - {*FOREIGN, *placed}) == [], "put it among FOREIGN, or into ELSEWHERE"
+    assert sorted({*placed} - calling) == []
+    assert sorted({*FOREIGN} & {*placed}) == []
+    assert len(placed) == len(set(placed))
 
 
 def test_every_exception_is_used() -> None:
