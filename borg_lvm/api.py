@@ -124,7 +124,7 @@ def frozen(
 
 
 def _refuse_to_be_ended(name: str) -> None:
-    """Raise UsageError if we still use a file of a view, for whoever does is ended with it."""
+    """Raise UsageError if we still use a file of a view, for a process that does is ended with it."""
     if host_view.copies(host_view.place(name)) & processes.devices_of(os.getpid()):
         raise UsageError(
             f"this process still uses a file of the view {name}, which therefore stays mounted",
@@ -185,7 +185,7 @@ def _message(line: bytes) -> Mapping[str, Any] | None:
 
 
 def _error(status: int, text: str) -> BorgLvmError:
-    """Return the error that was told, of the class that has its status."""
+    """Return the error that was reported, of the class that has its status."""
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BorgLvmError)]
     kind = next((kind for kind in kinds if kind.status == status and kind is not BorgLvmError), BorgLvmError)
     message, *details = text.split("\n")

@@ -80,7 +80,7 @@ class ForeignStateError(SnapshotError):
 
 
 class LateError(SnapshotError):
-    """Volumes stood still for longer than they may, and were set going again."""
+    """Volumes were suspended for longer than they may, and have been resumed."""
 
 
 class OutputError(BorgLvmError):
@@ -90,7 +90,7 @@ class OutputError(BorgLvmError):
 
 
 class ReaderGoneError(BorgLvmError):
-    """Whoever reads our standard output wants no more. Others are ended by SIGPIPE then, without a word."""
+    """The reader of our standard output wants no more. Others are ended by SIGPIPE then, without a word."""
 
     def __init__(self) -> None:
         super().__init__("nobody reads the output any more")

@@ -1,4 +1,4 @@
-"""What a person, or a machine, is told while a run goes on. Everything goes to standard error.
+"""What a run reports to a person, or a machine, meanwhile. Everything goes to standard error.
 
 Standard output belongs to the wrapped command. On a terminal a long step shows that it has begun; elsewhere one
 plain line tells when it is done; `--log-json` makes each line a JSON object. If journald reads our standard error, it

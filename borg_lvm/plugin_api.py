@@ -128,7 +128,7 @@ _HOMES = {
     "borg_lvm.proof.acl": "acl",
     "borg_lvm.records": "dataclass field",
 }
-"""The modules by which each name is had; a module's own name stands for the module."""
+"""The modules that each name comes from; a module's own name means the module."""
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 if not TYPE_CHECKING:  # which would take every name for one of ours

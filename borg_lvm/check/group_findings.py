@@ -12,7 +12,7 @@ from borg_lvm.planning.snapshot_size import human
 from borg_lvm.planning.snapshotable import group_refusal, pool_limits, pool_refusal
 
 POOL_FILLING = 80.0
-"""From this fill (per cent) on a thin pool is worth a word."""
+"""From this fill (per cent) on a thin pool is reported."""
 
 
 def judge(volumes: Sequence[Volume], groups: Mapping[str, Group], ours: Collection[str] | None) -> Iterator[Finding]:

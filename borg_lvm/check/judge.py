@@ -1,4 +1,4 @@
-"""Would tonight's backup work, and what would it be worth: judging what was seen of a machine. Pure."""
+"""Would tonight's backup work, and how consistent would it be: judges what was seen of a machine. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The powers that we have, and what a sandbox may have taken away.
+    """The powers that we have, and what a sandbox may withhold.
 
     `capabilities` are the effective ones, a bit each. `mapper`: device-mapper's control node can be opened;
     `mapper_known`: the kernel has device-mapper. `read_only` are those of the folders that a run writes to where it
@@ -71,12 +71,12 @@ class Unnamed:
 
 @dataclass(frozen=True)
 class Seen:
-    """All that was looked at. `versions` are those of programs by name, empty for one that is missing.
+    """All that was examined. `versions` are those of programs by name, empty for one that is missing.
 
     `volumes` is None when LVM could not be asked (`unlisted` says why). `dead` are runs that are no more and have left
-    something, `still` those that have left something standing still. `plan` is None when there is none: `refused` says
-    why, or nothing was asked for. `unbootable` is the initramfs that cannot activate the root volume when it has a
-    snapshot. `provable`: what is saved could be read back. `drills` is what is known of drills.
+    something, `still` those that have left something suspended or frozen. `plan` is None when there is none: `refused`
+    says why, or nothing was asked for. `unbootable` is the initramfs that cannot activate the root volume when it has
+    a snapshot. `provable`: what is saved could be read back. `drills` is what is known of drills.
     """
 
     surroundings: Surroundings
@@ -218,7 +218,7 @@ def _plan(seen: Seen) -> Iterator[Finding]:
         yield Finding("note", "sources", f"{path} is read live, as declared (--live {declared})")
     if plan.consistency == "per-volume":
         message = "each volume has an instant of its own: what is spread over several may not fit together"
-        remedy = "" if plan.late else "consistency: instant"  # in a mode for several instants, one is not to be had
+        remedy = "" if plan.late else "consistency: instant"  # in a mode for several instants, one is impossible
         yield Finding("note" if plan.late else "warning", "sources", message, remedy)
     for note in plan.notes:
         yield Finding("note", "sources", note)

@@ -33,7 +33,7 @@ WRITTEN = (directories.STATE, "/run/lock/lvm", history.FOLDER)
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be looked at: the settings or why there are none, and the sources, if there are any to look at.
+    """What is to be checked: the settings or why there are none, and the sources, if there are any.
 
     `applications` are the configured applications, if there are any.
     """
@@ -64,7 +64,7 @@ def look(asked: Asked) -> Seen:
     except SnapshotError as error:
         return replace(nothing, unlisted=refused(error))
     still = tuple(entry.run_id for entry in dead if _stands_still(entry))
-    inventory, unlisted = (None, None) if still else _inventory(asked.settings)  # LVM would wait for what stands still
+    inventory, unlisted = (None, None) if still else _inventory(asked.settings)  # LVM would wait for what is suspended
     volumes = inventory.volumes if inventory else None
     left = tuple(dead_run.run_id for dead_run in cleanup.dead_runs(volumes or (), ledger.entries()))
     surveyed, why_not = (None, None) if volumes is None else _surveyed(asked)
@@ -177,8 +177,8 @@ def _version(argv: Sequence[str]) -> str:
 
 
 def _stands_still(entry: ledger.Entry) -> bool:
-    """Whether a dead run may have left something standing still."""
-    return len(entry.named("thawed")) != len(entry.named("window")) or bool(resume.standing(entry))
+    """Whether a dead run may have left something suspended or frozen."""
+    return len(entry.named("thawed")) != len(entry.named("window")) or bool(resume.unresumed(entry))
 
 
 def _inventory(settings: Settings) -> tuple[lvm.Inventory | None, Refused | None]:

@@ -1,8 +1,8 @@
 """What runs here that no entry of the configuration names, and whether the sources hold its data: for `check`.
 
 All installed plugins are loaded and asked, as for `discover`. What they find is not spoken to: nobody has said that it
-is to be trusted, and whoever logs in to a stranger's server gives him a password. Where its data is the kernel tells.
-Nothing of it is an error: what cannot be told is told so.
+is trusted, and a login to a stranger's server gives away a password. The kernel shows where its data is.
+Nothing of it is an error: what is not known is reported as that.
 """
 
 from __future__ import annotations

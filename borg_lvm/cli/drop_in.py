@@ -1,7 +1,7 @@
 """In the place of borg or restic: `borg-lvm run --in-place-of borg -- /usr/bin/borg …`, called by `borg-lvm-borg`.
 
-Whoever has configured a program of ours instead of theirs expects the exit statuses and messages of theirs, and that
-all but a backup of files goes on as ever.
+A caller that has configured a program of ours instead of theirs expects the exit statuses and messages of theirs, and
+that all but a backup of files works as ever.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def _unrecognized(verb: str, words: Sequence[str]) -> UsageError:
 
 
 def answered(work: Callable[[], int], log: Log) -> int:
-    """Do some work; return its exit status, or that of an error, which is told."""
+    """Do some work; return its exit status, or that of an error, which is reported."""
     try:
         return work()
     except (Exception, KeyboardInterrupt) as error:
@@ -111,7 +111,7 @@ def _reported(error: BorgLvmError, log: Log) -> int:
 
 
 def trace_plugins(log: Log) -> None:
-    """Have every call of a plugin told."""
+    """Have every call of a plugin logged."""
     from borg_lvm.plugins import manager, trace
 
     manager.tracing = trace.Trace(log)

@@ -1,4 +1,4 @@
-"""Standard output, for the commands that print: whoever reads it may have gone, and a disk may be full.
+"""Standard output, for the commands that print: its reader may have gone, and a disk may be full.
 
 Each text is written at once, for a buffer is flushed when the interpreter ends, and fails there with a traceback.
 """

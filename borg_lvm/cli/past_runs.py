@@ -13,7 +13,7 @@ from borg_lvm.state import drills, history
 from borg_lvm.state.kept import Record
 
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError)
-"""What comes of showing a certificate that somebody or something has changed."""
+"""What showing a certificate raises that somebody or something has changed."""
 T = TypeVar("T")
 
 
@@ -129,7 +129,7 @@ def write_page(name: str, path: str, past: Past = RUNS) -> None:
 
 
 def everything(past: Past = RUNS) -> list[dict[str, Any]]:
-    """Return all certificates, oldest first; what cannot be read is told by a `problem`. Raises: UsageError."""
+    """Return all certificates, oldest first; what cannot be read is reported by `problem`. Raises: UsageError."""
     return [record.certificate or {past.noun: record.run_id, "problem": record.problem} for record in past.records()]
 
 

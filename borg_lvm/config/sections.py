@@ -246,7 +246,7 @@ class DrillSettings:
 
 @dataclass(frozen=True)
 class Notification:
-    """A command that tells somebody what came of a run."""
+    """A command that notifies somebody of the result of a run."""
 
     command: tuple[str, ...] = required(
         ListOf(Text("a word", r"[^\u0000]+"), "a list of a program and its arguments", least=1),

@@ -1,4 +1,4 @@
-"""The kinds of values that a key can have: how each is read, and how it is told to people and to editors."""
+"""The kinds of values that a key can have: how each is read, and described to people and to editors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Switch(Kind[bool]):
     valid = "true or false"
 
     def take(self, scalar: Scalar) -> bool:
-        """Accept true and false; a `yes` or `off` is told what to write."""
+        """Accept true and false; for a `yes` or `off` the problem says what to write."""
         if isinstance(scalar.value, bool):
             return scalar.value
         word = scalar.text.lower()
@@ -254,7 +254,7 @@ class ListOf(Kind[tuple[T, ...]]):
     least: int = 0
 
     def read(self, node: Node, spot: Spot) -> tuple[T, ...] | None:
-        """Read every entry; a single value that forgot its brackets is told so."""
+        """Read every entry; for a single value without brackets the problem says so."""
         if not isinstance(node, Items):
             spot.wrong(node.place, f"must be {self.valid}, not {describe(node)}{self._hint(node)}")
             return None

@@ -73,7 +73,7 @@ def begin(request: BeginRequest, log: Log) -> int:
 
 
 def _refuse_where_nobody_else_would_see_it() -> None:
-    """Refuse a mount namespace of our own: whoever reads outside of it finds an empty folder, and saves that."""
+    """Refuse a mount namespace of our own: a reader outside of it finds an empty directory, and saves that."""
     with suppress(OSError):
         if not namespaces.is_first():
             raise UsageError(
@@ -100,7 +100,7 @@ def _hear(process: subprocess.Popen[bytes], words: bytes, report: int) -> bool:
 def _out_of_the_unit(name: str) -> list[str]:
     """Return the words that keep systemd from ending the view daemon with the unit that began it, or one line of it.
 
-    A scope is a group of its own; whoever starts it stays in the namespaces of its caller.
+    A scope is a group of its own; its starter stays in the namespaces of its caller.
     """
     if not os.path.isdir(SYSTEMD) or not shutil.which("systemd-run"):
         return []
@@ -170,7 +170,7 @@ def end(name: str, status: int | None, log: Log, read_by: EndRequest | None = No
 
 
 def _refuse_to_saw_off_our_branch(name: str) -> None:
-    """Refuse to end a view that our caller's working directory lies in: whoever uses it is ended."""
+    """Refuse to end a view that our caller's working directory lies in: processes that use it are ended."""
     base = host_view.place(name)
     with suppress(OSError):
         shown = host_view.copies(base)

@@ -137,7 +137,7 @@ class _Drill:
     log: Log
 
     def each(self) -> Iterator[DrilledApplication]:
-        """Yield what has come of each."""
+        """Yield the result of each."""
         for number, application in enumerate(self.listed.plan.applications):
             folder = os.path.join(self.space.folder, str(number))
             yield self._drilled(self.listed.saved, application, self.listed.wanted[application.name], folder)

@@ -204,7 +204,7 @@ def resume(uuid: str) -> None:
         start(uuid)
 
 
-def set_going(uuid: str) -> bool:
+def resume_if_suspended(uuid: str) -> bool:
     """Resume a device if it is suspended, as `resume` does; tell whether it was. Raises: OSError, as `is_suspended`."""
     suspended = is_suspended(uuid)
     if suspended:
@@ -248,7 +248,7 @@ class PoolFill:
 def pool_fill(name: str) -> PoolFill:
     """Read the state of a thin pool, by the name of its device (`vg-pool-tpool`).
 
-    A pool that cannot be written any more (`ro`, `out_of_data_space`, `Fail`) is told as a problem.
+    A pool that cannot be written any more (`ro`, `out_of_data_space`, `Fail`) is reported as a problem.
     Source: Documentation/admin-guide/device-mapper/thin-provisioning.rst.
     """
     try:
@@ -270,7 +270,7 @@ def pool_fill_of(kind: str, text: str) -> PoolFill:
 def fill(name: str, uuid: str = "") -> Fill:
     """Read the state of a snapshot's device, by its uuid if that is known: somebody may have renamed it.
 
-    A device that is gone or failed is told as a problem.
+    A device that is gone or failed is reported as a problem.
 
     Source: Documentation/admin-guide/device-mapper/snapshot.rst and thin-provisioning.rst.
     """

@@ -103,7 +103,7 @@ def _end(pid: int) -> None:
 
 
 def _child(ask: Callable[[int], bool], numbers: Sequence[int], marks: mmap.mmap, begin: int, tell: int) -> NoReturn:
-    """Ask. Never returns and never raises: whoever reads the pipe sees its end."""
+    """Ask. Never returns and never raises: the reader of the pipe sees its end."""
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         for name in os.listdir("/proc/self/fd"):

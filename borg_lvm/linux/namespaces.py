@@ -40,7 +40,7 @@ def is_first() -> bool:
 
 
 def refuse_chroot() -> None:
-    """Raise UsageError in a plain chroot: whoever enters a mount namespace gets the root of that, with other paths.
+    """Raise UsageError in a plain chroot: a process that enters a mount namespace gets its root, with other paths.
 
     The ledgers and locks of a chroot are not those of the server either, so two runs would not see each other.
     """

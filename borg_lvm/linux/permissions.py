@@ -2,7 +2,7 @@
 
 Trusted are root and the user who runs the program: what that user can write gives nobody a new power. Where a file or a
 socket is another user's, that one and root are. Every step of the way to the file counts, links included, because
-whoever can write a directory can put another file in its place.
+a user who can write a directory can put another file in its place.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def changeable_by_others(path: str, owner: Owner) -> list[Unsafe]:
     What everybody may write to, below a directory that the others may not enter, is out of their reach. A socket may be
     written to by all: that is what it is for.
 
-    Raises: OSError when a step is missing or cannot be looked at.
+    Raises: OSError when a step is missing or cannot be examined.
     """
     unsafe: list[Unsafe] = []
     steps = list(_steps(path))
@@ -86,7 +86,7 @@ def writable_by_others(path: str) -> list[Unsafe]:
     A sticky directory such as /tmp is harmless on the way to a directory: nobody else can rename that one. It
     is not harmless as the home of a file (anybody can plant a link there), nor as the path itself.
 
-    Raises: OSError when a step is missing or cannot be looked at.
+    Raises: OSError when a step is missing or cannot be examined.
     """
     steps = list(_steps(path))
     faults: list[Unsafe] = []
@@ -100,7 +100,7 @@ def writable_by_others(path: str) -> list[Unsafe]:
 def readable_by_others(path: str) -> list[Unsafe]:
     """Return what is wrong with a file that must stay secret: all that lets others change it, or read it.
 
-    Raises: OSError when a step is missing or cannot be looked at.
+    Raises: OSError when a step is missing or cannot be examined.
     """
     faults = writable_by_others(path)
     if os.stat(path).st_mode & (stat.S_IRWXG | stat.S_IRWXO):

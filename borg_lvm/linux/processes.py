@@ -72,13 +72,13 @@ def find(belongs: Callable[[int], bool]) -> list[Process]:
 
 
 _SILENT: dict[Process, bool] = {}
-"""The processes that did not let themselves be looked at, and whether that was told: they are waited for but once."""
+"""The processes that could not be examined, and whether that was reported: they are waited for but once."""
 
 
 def searched(asks: Callable[[int], bool], among: Callable[[int], bool] = lambda pid: True) -> list[Process]:
     """Return the processes, but us, for which `asks(pid)` holds, which may wait for a stranger (`looking`).
 
-    `among` leaves out some, and must not wait. Who does not let himself be looked at is left out, and told by `end`.
+    `among` leaves out some, and must not wait. One that cannot be examined is left out, and named by `end`.
     """
     candidates = find(among)
     candidates.sort(key=lambda process: process in _SILENT)  # so that they do not hold up the others again
@@ -138,7 +138,7 @@ def devices_of(pid: int) -> set[int]:
 
 
 def _uses(pid: int, devices: frozenset[int]) -> bool:
-    """Whether a process uses one of the devices. May wait for ever: its maps are looked at if nothing else tells."""
+    """Whether a process uses one of the devices. May wait for ever: its maps are read if nothing else shows it."""
     return any(devices & used for used in _devices_of(pid))
 
 
@@ -172,7 +172,7 @@ def devices_at(path: str) -> set[int]:
 
 
 def end(processes: Callable[[], Sequence[Process]], log: Log, why: str, patience: float = PATIENCE) -> None:
-    """End processes: ask, wait, force. Each is named in the log, and so is who cannot be looked at."""
+    """End processes: ask, wait, force. Each is named in the log, and so is one that cannot be examined."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
         sent: set[Process] = set()
         deadline, pause = time.monotonic() + patience, 0.05

@@ -205,7 +205,7 @@ def swapped(name: str, error: OSError) -> SnapshotError:
 
 
 def changed(name: str, why: str) -> SnapshotError:
-    """Return the error of a path that is not what it was when the run looked at it."""
+    """Return the error of a path that is not what it was when the run examined it."""
     return SnapshotError(
         f"{name} was replaced or moved while the run began: {why}",
         remedy="run it again; if that helps not, see who else may rename what is on the way to it",
@@ -288,7 +288,7 @@ def device_behind(name: str) -> int:
 
 
 def is_there(name: str) -> bool:
-    """Whether there is anything at a path, as whoever reads it finds it: through links, but for one at its end."""
+    """Whether there is anything at a path, as its reader finds it: through links, but for one at its end."""
     return os.path.lexists(name)
 
 

@@ -48,7 +48,7 @@ def bear_strays() -> None:
 
 
 def let_strays_in() -> None:
-    """Let stray signals through that whoever started us has held off until we bear them."""
+    """Let stray signals through that our parent has blocked until we can bear them."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STRAY)
 
 

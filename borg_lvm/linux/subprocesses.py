@@ -241,7 +241,7 @@ def beside(argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT) -> Iterator
 
 
 def _step(steps: Steps[str]) -> str | None:
-    """Do one step; return what came of all of them if it was the last."""
+    """Do one step; return the results of all of them if it was the last."""
     try:
         next(steps)
     except StopIteration as end:
@@ -266,7 +266,7 @@ def talking(
     user: Account | None = None,
     memory: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a program that is told what to do on its standard input; both its outputs are one pipe.
+    """Start a program that gets commands on its standard input; both its outputs are one pipe.
 
     `env` is added to the environment; `user` is who it runs as, if not as root, without the keys of root's session;
     `memory` is how many bytes of data it may have. Raises: ProgramError when it cannot be started.

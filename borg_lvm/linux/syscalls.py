@@ -143,7 +143,7 @@ def drop_capabilities(kept: int | None = None) -> None:
 
 
 def leave_session_keyring() -> None:
-    """Have a session keyring of our own, which is empty (keyctl(2)): whoever is in a session possesses its keys.
+    """Have a session keyring of our own, which is empty (keyctl(2)): each process of a session possesses its keys.
 
     What we start has it too. Where the kernel has no keyrings, or a sandbox forbids the call, no key can be read.
     """

@@ -37,7 +37,7 @@ class SeenPath:
 
 
 def impossible(path: str) -> str:
-    """Tell why no file can have this name, empty if one can: it cannot even be looked at."""
+    """Tell why no file can have this name, empty if one can: it cannot even be examined."""
     if "\0" in path:
         return "it has a zero byte, which ends a name; is a list made by `find -print0` read as one of lines?"
     try:

@@ -1,7 +1,7 @@
 """Which of an application's data is in the snapshots of a run, and what is wrong with that. Pure.
 
 An application of which a part is saved at another instant, or not at all, cannot be restored; and one that keeps
-nothing in this run's snapshots stands still for nothing. Both are refused unless the configuration allows it.
+nothing in this run's snapshots is quiesced for nothing. Both are refused unless the configuration allows it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProbedApplication:
-    """An application as it was found: what it told of itself, with every path's links resolved (empty: not there).
+    """An application as it was found: what its probe returned, with every path's links resolved (empty: not there).
 
     `devices` has the `major:minor` of each path that is a block device, and is empty if none is. `still`: at its level
     it writes nothing, so that its volumes need not be of one instant. `apart`: they must not be.

@@ -1,4 +1,4 @@
-"""What a user is told of live paths: how to leave one live, tomorrow as well, and which are not read then. Pure."""
+"""Messages about live paths: how to leave one live, tomorrow as well, and which are not read then. Pure."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def unread(wanted: Wanted, resolved: Resolved, table: Table) -> Resolved:
     """Return the same with what `--one-file-system` does to live paths on the file system of their source.
 
     The program compares device numbers, and a snapshot has another one than the live file system: it does not enter
-    what it would enter without us. What the user wants to be read, and is not, is a problem; of what the command needs
-    live he is told.
+    what it would enter without us. What the user wants to be read, and is not, is a problem; what the command needs
+    live is a note.
     """
     if not wanted.one_file_system:
         return resolved

@@ -38,7 +38,7 @@ HELD_UP = (
 def mount_options(mount: Mount, *, read_only_device: bool = False, lone: bool = False) -> str:
     """Return the data of mount(2) for the copy: it must show what the mounted file system shows.
 
-    ext2, ext3 and ext4: what is told of access lists, and `errors=continue`. A file system may have `errors=panic`
+    ext2, ext3 and ext4: the option for access lists, and `errors=continue`. A file system may have `errors=panic`
     written into it (tune2fs -e), and one read that fails in a lost copy would stop the machine.
 
     `lone`: its journal is on another device. A frozen file system has nothing in it (the view sees to that), and the
@@ -93,7 +93,7 @@ def not_a_disk(mount: Mount) -> str:
 
 
 def held_up(path: str, why: str, then: str) -> str:
-    """Say what a freeze of a btrfs would have to wait for, and then what comes of it."""
+    """Say what a freeze of a btrfs would have to wait for, and what follows from that."""
     return f"{path}: {why} of its btrfs is under way, for which a freeze and all writers would wait; {then}"
 
 

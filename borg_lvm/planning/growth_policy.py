@@ -71,7 +71,7 @@ class FillHistory:
 
     @property
     def seconds(self) -> float:
-        """How long it has been looked at."""
+        """How long it has been watched."""
         return self.last.time - self.first.time
 
     def speed(self) -> float:
@@ -97,7 +97,7 @@ class Rest:
 
 @dataclass(frozen=True)
 class SnapshotStatistics:
-    """What has become of a snapshot: how it filled (None for a thin one), its growth in bytes, what held that up.
+    """How a snapshot fared: how it filled (None for a thin one), its growth in bytes, what held that up.
 
     `written` are the bytes that were written to the volume meanwhile, in `count` requests. `curve` are some looks, the
     first and the last among them. `rest` is what came at its loss, if that was seen.

@@ -49,7 +49,7 @@ def orphans(mapped: Mapping[str, str], listed: Iterable[Volume]) -> list[str]:
 
 
 def may_be_space(volume: Volume) -> bool:
-    """Tell whether this may be the space of a snapshot that LVM was not told of before the power failed."""
+    """Tell whether this may be the space of a snapshot that LVM did not know of before the power failed."""
     return TAG in volume.tags and _has_our_name(volume) and _is_plain(volume)
 
 

@@ -138,7 +138,7 @@ def _left_out(wanted: Wanted) -> LeftOut:
     return LeftOut(wanted.excluded, wanted.live_types, sources)
 
 
-def standing(resolved: Resolved, table: Table) -> frozenset[tuple[str, str, str]]:
+def mounts_around(resolved: Resolved, table: Table) -> frozenset[tuple[str, str, str]]:
     """Return path, device and root of each mount at, above and below the frozen paths, outside the live paths.
 
     When the same question has another answer later, the plan is out of date.

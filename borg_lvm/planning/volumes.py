@@ -71,7 +71,7 @@ class Volumes:
         return snapshotable.crowded(volumes, self._groups)
 
     def suspended(self) -> list[Volume]:
-        """Return the volumes that are suspended, of those that some device lies on which was looked at."""
+        """Return the volumes that are suspended, of those that some device lies on which was examined."""
         return [volume for volume in self.inventory.volumes if volume.suspended and volume.dm_uuid in self._devices]
 
     def below(self, volume: Volume) -> frozenset[str]:
@@ -88,11 +88,11 @@ class Volumes:
     def ordered(self, members: Sequence[SnapshotCandidate], logs: Collection[str]) -> list[SnapshotCandidate]:
         """Return volumes in the order in which they are held: logs (`vg/lv`) last, what lies on another before that.
 
-        Whoever is suspended first writes what is dirty to what lies below. And the order matters to a program that
-        writes by io_uring, as MariaDB does: a write that it has begun there ends, for the kernel, when the thread that
-        began it comes along again, and until then the file system cannot be held. A thread that waits for another
-        volume, which is held already, does not come along: then both wait for ever. Who writes data may have to wait
-        for the log, never the other way round.
+        A volume that is being suspended first writes what is dirty to what lies below. And the order matters to a
+        program that writes by io_uring, as MariaDB does: a write that it has begun there ends, for the kernel, when the
+        thread that began it comes along again, and until then the file system cannot be held. A thread that waits for
+        another volume, which is held already, does not come along: then both wait for ever. Who writes data may have to
+        wait for the log, never the other way round.
         """
         uuids = {member.volume.dm_uuid for member in members}
         return sorted(

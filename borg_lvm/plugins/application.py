@@ -2,9 +2,9 @@
 
 A plugin's hook `borg_lvm_application` returns an `ApplicationType`; for each entry of `applications:` in the
 configuration the core makes an `Application` of it, and drives that through its life: *probe* (where is the data?),
-*prepare* (what is slow and blocks nobody), *intents* (what somebody else needs to undo it), *quiesced* (it stands
-still), *confirm* (it did so all the time), *close*, *verify* (is its copy right?). docs/plugins.md has a whole plugin,
-and the tests that it must pass.
+*prepare* (what is slow and blocks nobody), *intents* (what somebody else needs to undo it), *quiesced* (it
+writes nothing), *confirm* (nor did it meanwhile), *close*, *verify* (is its snapshot right?). docs/plugins.md has a
+whole plugin, and the tests that it must pass.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Probe:
 class Intent:
     """A command that sets the application going again when we are dead.
 
-    It is registered before anything stands still, and may be run when nothing does, or twice: then it must do nothing.
+    It is registered before anything is quiesced, and may be run when nothing is, or twice: then it must do nothing.
     Those of one application are run in the reverse order. It holds no secrets, for the ledger holds it.
     """
 
@@ -74,7 +74,7 @@ class Intent:
 
 @dataclass(frozen=True)
 class ApplicationSettings:
-    """An entry of the configuration as its plugin gets it; `deadline` in seconds is how long it may stand still."""
+    """An entry of the configuration as its plugin gets it; `deadline` in seconds is how long it may be quiesced."""
 
     name: str
     level: str
@@ -95,7 +95,7 @@ class Application(ABC):
         """Connect, see whether all that is needed later is allowed, and say where the data is. Changes nothing."""
 
     def prepare(self) -> Iterator[None] | None:
-        """Do what takes long and blocks nobody, so that little is left to do while the application stands still.
+        """Do what takes long and blocks nobody, so that little is left to do while the application is quiesced.
 
         It may be a generator, which yields again and again while it waits: then others are prepared meanwhile.
         """
@@ -104,7 +104,7 @@ class Application(ABC):
     def intents(self) -> Sequence[Intent]:
         """Return what would have to be done if we died in `quiesced`; nothing, if all then ends by itself.
 
-        What stands still already, by somebody else's doing, is not ours to resume.
+        What somebody else has quiesced already is not ours to resume.
         """
         return ()
 
@@ -112,12 +112,12 @@ class Application(ABC):
     def quiesced(self) -> AbstractContextManager[object]:
         """Hold the application still for the length of the block; entered only once.
 
-        In it nothing may be written to a disk, imported or looked up, and no connection made: disks stand still.
+        In it nothing may be written to a disk, imported or looked up, and no connection made: disks are suspended.
         It undoes itself in every case, also when it could not be entered.
         """
 
     def confirm(self) -> str:
-        """Prove at the block's end that the application stood still all the time; raise if that cannot be proven.
+        """Prove at the block's end that the application was quiesced all the time; raise if that cannot be proven.
 
         Returns what a restore should know of this instant, for the run's last lines: a position in a log, for instance.
         """
@@ -136,12 +136,12 @@ class Application(ABC):
     def verify(self, scratch: str) -> str:
         """Look at the copy before the command starts; raise QuiesceError with what is wrong with it.
 
-        Returns what was looked at and is right, in a few words for the certificate; nothing, if nothing was.
+        Returns what was verified, in a few words for the certificate; nothing, if nothing was.
 
         Called after `close`, in a process of its own that sees the copy at the usual paths, read-only, and is ended at
         the deadline. What it changes in this object is lost. `scratch` is an empty folder in memory (256 MiB), for
         what has to be written. Not called when a part of the data is not in the run, or is not seen at the path that
-        the probe has told.
+        the probe has returned.
         """
         return ""
 

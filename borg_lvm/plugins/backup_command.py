@@ -122,9 +122,9 @@ class Reading:
 
 
 Result = Literal["success", "warning", "failure", "tainted"]
-"""What comes of a run, in a word."""
+"""The result of a run, in a word."""
 OnTainted = Literal["rename", "keep", "delete"]
-"""What is to become of an archive that was read from a lost snapshot."""
+"""What is to be done with an archive that was read from a lost snapshot."""
 
 
 class Runs(Protocol):

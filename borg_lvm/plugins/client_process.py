@@ -36,7 +36,7 @@ REASON = re.compile(r"ERROR|FATAL|^(DETAIL|HINT): ")
 
 
 class Child:
-    """A program that is told what to do on its standard input. What it says, on either output, comes by lines."""
+    """A program that gets commands on its standard input. What it says, on either output, comes by lines."""
 
     def __init__(self, process: subprocess.Popen[bytes], name: str) -> None:
         self._process = process
@@ -214,7 +214,7 @@ def unseen(argv: Sequence[str], user: subprocesses.Account, *, name: str = "") -
 
 @contextmanager
 def waiting(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[Child]:
-    """Start a shell that becomes a program when it is told to `go`: its process is known before it does anything.
+    """Start a shell that becomes a program when it reads `go`: its process is known before it does anything.
 
     A watchdog that knows it can end it, whatever it is at; without us it never begins.
     """

@@ -50,7 +50,7 @@ def borg_lvm_taint(invocation: Invocation, tainted: Tainted) -> Marked | None:
     """Mark what this command line has saved after a snapshot was lost; None if it is not yours.
 
     Called after the release. Touches nothing but what this very run has made, and nothing that was finished before the
-    loss (`Tainted.sound_until`); what cannot be told for sure is left alone, and a sentence says so.
+    loss (`Tainted.sound_until`); what is not certain is left alone, and a sentence says so.
     """
 
 
@@ -67,7 +67,7 @@ def borg_lvm_application() -> ApplicationType:
     """Describe the kind of application that this plugin quiesces (`borg_lvm.plugins.application`).
 
     Called once, when an entry of `applications` names the plugin. The core makes an `Application` for each entry and
-    drives it: hooks alone, one for freezing and one for thawing, would leave nobody who knows what stands still.
+    drives it: hooks alone, one for freezing and one for thawing, would leave nobody who knows what is quiesced.
     """
     raise NotImplementedError  # pluggy never calls a specification
 

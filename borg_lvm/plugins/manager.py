@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 GROUP = "borg_lvm"
 hookimpl = pluggy.HookimplMarker(GROUP)
 tracing: Trace | None = None
-"""Is told of all calls of plugins, if there is one (`--trace`)."""
+"""Gets all calls of plugins, if there is one (`--trace`)."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Opens what is somebody else's: once, through no link, and for reading nothing but a plain file.
 
 A pipe would wait, a device would never end or begin to do something, and a link leads where its owner likes. So it is
-looked at without being opened, and what has been looked at is what is opened: the name is used once.
+examined without being opened, and what has been examined is what is opened: the name is used once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 def plain(path: str, owner: int | None = None, *, links: bool = False) -> IO[bytes]:
     """Open a plain file for reading; `owner` is the user id that it must belong to.
 
-    The last component may be no link, without `links`; whoever owns a directory before it can lead to another file of
+    The last component may be no link, without `links`; the owner of a directory before it can lead to another file of
     the same owner. Raises: OSError, with a reason in words when it is no plain file or another user's.
     """
     handle = os.open(path, HANDLE & ~os.O_NOFOLLOW if links else HANDLE)
@@ -48,7 +48,7 @@ def magic(file: IO[bytes]) -> str:
 
 
 class Below:
-    """What lies below a directory, by descriptor: no link in it leads elsewhere, whoever may change it meanwhile."""
+    """What lies below a directory, by descriptor: no link in it leads elsewhere, also when it is changed meanwhile."""
 
     def __init__(self, folder: str) -> None:
         self._root = os.open(folder, safe_open.FOLDER | os.O_CLOEXEC)

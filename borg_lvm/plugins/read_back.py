@@ -73,7 +73,7 @@ class Stores:
 
     `mtime_step`: times are exact to so many ns; `mtimes`: earlier and later ones than these (ns since 1970) are stored
     as these. `sockets`: they are stored, else they are left out though the dry run may name them. `hard_links`: names
-    of one file stay names of one file; `inodes`: that is told by the inodes, which are stored as they were;
+    of one file stay names of one file; `inodes`: the inodes show that, which are stored as they were;
     `links_stay`: what an earlier run has linked stays so, though these are files of their own by now. `xattrs`: the
     beginnings of the names of extended attributes that are stored; one that is empty stands for all. `unlisted`:
     these types are stored, but the dry run does not name them.
@@ -187,7 +187,7 @@ class ReadBack:
     that the sources may be gone, and `expected` is never called. None: nothing is restored from what the program saves;
     it may be there though it is `refused` to compare. `archive` is what the runs of this command call what they make
     (`Reading.archive`), if only that tells these runs from others of the program.
-    Raises, when called: ProgramError; LookupError with a sentence where the archive cannot be told for sure.
+    Raises, when called: ProgramError; LookupError with a sentence where the archive is not certain.
     """
 
     refused: str = ""

@@ -1,6 +1,6 @@
 """Tells of every call of a plugin's, how it ended and how long it took: for `--trace`.
 
-While an application stands still nothing is written: those lines are kept until all go again.
+While an application is quiesced nothing is written: those lines are kept until all are resumed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Trace:
         manager.add_hookcall_monitoring(before, after)
 
     def kind(self, kind: ApplicationType) -> ApplicationType:
-        """Return a kind of which all calls of its applications are told."""
+        """Return a type of which all calls of its applications are logged."""
 
         def make(settings: ApplicationSettings) -> Application:
             application = self.call(settings.name, "make", kind.make, settings)
@@ -94,7 +94,7 @@ class Trace:
         self._flush()
 
     def silence(self, more: int) -> None:
-        """Keep all lines while more have begun to stand still (1) than have come to an end with it (-1)."""
+        """Keep all lines while more have been quiesced (1) than resumed (-1)."""
         self._still += more
         self._flush()
 
@@ -106,7 +106,7 @@ class Trace:
 
 
 class _Block(AbstractContextManager[object]):
-    """The standstill of one application."""
+    """The time in which one application is quiesced."""
 
     def __init__(self, trace: Trace, name: str, block: AbstractContextManager[object]) -> None:
         self._trace = trace

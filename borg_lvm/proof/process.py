@@ -103,14 +103,14 @@ class Means:
 
 
 def prove(task: Task, means: Means) -> Proof:
-    """Have it read back, and return what came of it. Raises: InterruptedRunError."""
+    """Have it read back, and return the result. Raises: InterruptedRunError."""
     with _begun(task, means.view, means.ledger) as reader:
         return reader.wait(means.monitor, means.signals, means.log)
 
 
 @dataclass
 class _Child:
-    """The process, and the pipe by which it tells how far it is and what came of it: a JSON object a line."""
+    """The process, and the pipe by which it reports its progress and its result: a JSON object a line."""
 
     pid: int
     pipe: int

@@ -1,6 +1,6 @@
 """Programs that read an archive back: in the command's environment, as streams, without a terminal, within a time.
 
-For a process of its own in the view, whose process group they join: whoever ends that group has ended all of them.
+For a process of its own in the view, whose process group they join: an end of that group is an end of all of them.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def limited_memory() -> Iterator[int]:
     """Have this process, not what `ViewPrograms` starts, get no more than so many bytes of memory in the block.
 
-    What is read may be anybody's: the number and the names of files are those of their owners, and whoever may write
+    What is read may be anybody's: the number and the names of files are those of their owners, and users who may write
     an archive can put a header of gigabytes into it. Raises: MemoryError.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)

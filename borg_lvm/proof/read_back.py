@@ -32,7 +32,7 @@ MOST_FOLDERS = 30
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared with which frozen view, by which programs; `tally` has what came of it so far.
+    """What is compared with which frozen view, by which programs; `tally` has the result so far.
 
     `not_found` is what is to be said if no archive is found.
     """
@@ -50,7 +50,7 @@ class Comparison:
         return self.tally.proof(self.planned, state, time.monotonic() - begin, why)
 
     def _state(self, answer: ReadBack, span: Span) -> tuple[State, str]:
-        """Return what came of it but for differences, and why it is not proven."""
+        """Return the result but for differences, and why it is not proven."""
         failed: list[str] = []
         try:
             found = answer.archives(self.programs, span)

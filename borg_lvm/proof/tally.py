@@ -40,7 +40,7 @@ class Tally:
             self.unchecked.append(what)
 
     def proof(self, planned: PlannedProof, state: State, seconds: float, why: str = "") -> Proof:
-        """Return what came of it."""
+        """Return the result."""
         state = "differs" if self.count else state
         return Proof(
             planned.mode, state, planned.seed, seconds, tuple(self.archives), self.entries, self.files, self.bytes,

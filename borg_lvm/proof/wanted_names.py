@@ -41,7 +41,7 @@ class WantedNames:
                 yield name
 
     def storable(self) -> Iterator[str]:
-        """Yield those that the program can store: each is looked at, which takes long."""
+        """Yield those that the program can store: each is examined, which takes long."""
         for name in self._all():
             if self.saved.stores.sockets or not self._is_socket(name):
                 yield name

@@ -105,7 +105,7 @@ def _written(place: Place, file: Added, staging: str) -> str:
 def write(folder: str, file: Added, below: str) -> None:
     """Write a file for the owner alone of a folder below another one, through no link.
 
-    Raises: OSError, also when the folder is not its owner's: whoever tells us of it may want root to write elsewhere.
+    Raises: OSError, also when the directory is not its owner's: its name may be meant to have root write elsewhere.
     """
     with safe_open.path(below) as top, safe_open.path(folder, top, safe_open.FOLDER) as place:
         owner = os.fstat(place).st_uid

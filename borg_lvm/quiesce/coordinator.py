@@ -1,6 +1,6 @@
 """Drives the applications of a run: asks, prepares, quiesces them in their order, resumes them in the reverse one.
 
-pluggy has only handed the plugins over. Here it is known at each moment who is quiesced, so that whoever is, is
+pluggy has only handed the plugins over. Here it is known at each moment who is quiesced, so that each of them is
 resumed on every way out, also one that was only attempted; and no call of a plugin's may last for ever. While
 anything is quiesced nothing is logged.
 """
@@ -125,7 +125,7 @@ class Applications:
             managed.close()
 
     def results(self) -> tuple[ApplicationResult, ...]:
-        """Return what has become of each."""
+        """Return the result of each."""
         return tuple(
             ApplicationResult(
                 managed.name,

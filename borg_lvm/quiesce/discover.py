@@ -1,7 +1,7 @@
 """What runs here that a plugin knows, as the configuration that would cover it: for `borg-lvm discover`.
 
 All installed plugins are loaded for it, and asked one after the other; only `check` does so as well, by this. What is
-configured already is told apart.
+configured already is reported apart.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Another attempt, when an application could not be quiesced in time: with everything going, and nothing left, between.
 
-Waiting longer would be no help: whoever waits for a lock holds up those who come after. So it is given up soon, all
+Waiting longer would be no help: a session that waits for a lock holds up those behind it. So it is given up soon, all
 that was quiesced goes on for a while, and then everything is done anew, from the snapshots' space to the connections.
 """
 

@@ -50,7 +50,7 @@ def verify(members: Sequence[ManagedApplication], view: View, signals: Signals) 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a look: what is right in the copy, or what is wrong with it and what to do; nothing, if none was."""
+    """The result: what is right in the snapshot, or what is wrong with it and what to do; nothing without a check."""
 
     right: str = ""
     wrong: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What a run's backup is worth, as one object for machines: the certificate. Pure.
+"""How consistent a run's backup is, as one object for machines: the certificate. Pure.
 
 Its form is `certificate.schema.json`, which is installed with the program; docs/certificate.md explains it. Every run
 that had its volumes for itself gets one, whatever became of it. It names the program and no argument, because those
@@ -94,7 +94,7 @@ def _released(outcome: Outcome) -> dict[str, Any]:
 
 
 def judged(outcome: Outcome, reading: Reading, ending: Ending) -> Result:
-    """Say in a word what came of a run."""
+    """Return the result of a run, in a word."""
     if outcome.distrust():
         return "failure" if outcome.sound else "tainted"
     if ending.status == 0:
@@ -167,9 +167,9 @@ def _application(application: ApplicationResult, outcome: Outcome, *, saved: boo
 def _consistency(application: ApplicationResult, known: PlannedApplication | None, outcome: Outcome) -> str:
     """Say what a restore of an application's files can count on.
 
-    One that was not quiesced, or not in a way that orders its files, is crash-consistent if all that it told of shows
-    one instant; where its data lies is not known of one that never answered. Nothing is promised of a copy that was
-    found wrong.
+    One that was not quiesced, or not in a way that orders its files, is crash-consistent if all that its probe named
+    shows one instant; where its data lies is not known of one that never answered. Nothing is promised of a snapshot
+    that failed verification.
     """
     if application.wrong:
         return "none"

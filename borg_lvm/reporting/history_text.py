@@ -20,7 +20,7 @@ LATEST = 30
 
 
 def line(certificate: Certificate) -> tuple[str, ...]:
-    """Return the cells of one run: the longest standstill of a volume, and the fullest snapshot."""
+    """Return the cells of one run: the longest suspension of a volume, and the fullest snapshot."""
     still = [one["still_ms"] for one in certificate["volumes"] if one["still_ms"] is not None]
     used = [_part(one["space"]) for one in certificate["volumes"] if one["space"] and one["space"]["used"] is not None]
     lost = any(one["lost"] for one in certificate["volumes"])
@@ -47,7 +47,7 @@ def table(runs: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def trends(certificates: Sequence[Certificate]) -> Iterator[str]:
-    """Yield for each volume how the space that its snapshots used and its standstills have developed."""
+    """Yield for each volume how its suspensions and the space that its snapshots used have developed."""
     looks: dict[str, list[tuple[float | None, float | None, str, bool]]] = {}
     for certificate in certificates:
         for volume in certificate["volumes"]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Instant:
     """When a group of snapshots was taken: the window's beginning (Unix time) and its length, in seconds.
 
-    `still`: how many seconds each volume stood still, at most.
+    `still`: how many seconds each volume was suspended, at most.
     """
 
     names: tuple[str, ...]
@@ -45,11 +45,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class ApplicationResult:
-    """What became of an application: how long it was held still, in seconds, or why it was not (`out`).
+    """The result of an application: how long it was quiesced, in seconds, or why it was not (`out`).
 
     `absent`: it was not there at all, which the configuration allows without further ado. `remark` is what a restore
     should know of the instant. `still` and `recovers` are what `applications.Kind` says of its level. `verified`
-    is what was looked at in its copy and was right, `wrong` what was not.
+    is what was verified in its snapshot, `wrong` what was not.
     """
 
     name: str
@@ -84,12 +84,12 @@ class Leftovers(list[str]):
 
 @dataclass
 class Outcome:
-    """What has become of a plan so far. `status` is the command's exit status, None while it has none.
+    """The result of a plan so far. `status` is the command's exit status, None while it has none.
 
     The command `ran` when the clock showed these times, and took so many `seconds`. `over` says why we have ended it,
-    if we have; `marked` what has become of what it saved, if it is invalid. The run itself began at `since` (Unix
+    if we have; `marked` what was done with what it saved, if it is invalid. The run itself began at `since` (Unix
     time). `subject` is what the command is called: nothing is known of one that others have run between `begin` and
-    `end`. `proof` is what came of reading back what was saved, if that was to be.
+    `end`. `proof` is the result of reading back what was saved, if that was to be.
     All snapshots were right until `sound_until` (Unix time); `sound`: all that was saved had been finished by then.
     """
 
@@ -117,7 +117,7 @@ class Outcome:
 
     @property
     def complete(self) -> bool:
-        """Whether the command has run to its end, and its snapshots have been looked at since."""
+        """Whether the command has run to its end, and its snapshots have been checked since."""
         return self.status is not None and len(self.fills) == len(self.plan.copies)
 
     def distrust(self) -> verdict.Distrust | None:
@@ -207,7 +207,7 @@ class Outcome:
 
 
 def summary(outcome: Outcome) -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield the last lines of a run, each with its fields: what was frozen, when, for how long, and what came of it."""
+    """Yield the last lines of a run, each with its fields: what was frozen, when, for how long, and the result."""
     plan = outcome.plan
     for instant in outcome.instants:
         moment = f"{datetime.fromtimestamp(instant.begin).astimezone():%Y-%m-%d %H:%M:%S%z}"

@@ -1,4 +1,4 @@
-"""What came of the last run, as Prometheus' textfile collector reads it. Pure.
+"""The result of the last run, as Prometheus' textfile collector reads it. Pure.
 
 Source: Prometheus' text exposition format, version 0.0.4.
 """
@@ -22,7 +22,7 @@ _SAMPLE = re.compile(r'^(\w+)(?:\{(?:backup="(?:[^"\\]|\\.)*"(?:,|(?=\})))?(.*)\
 
 @dataclass(frozen=True)
 class News:
-    """What is told of a run that has ended; one that was refused before it had a plan has no certificate."""
+    """What is known of a run that has ended; one that was refused before it had a plan has no certificate."""
 
     result: Result
     status: int
@@ -36,7 +36,7 @@ class News:
 def text(news: News, previous: str, past: Sequence[Certificate] = ()) -> str:
     """Return the whole file.
 
-    When something was saved last is told by what it held (`previous`), or else by `past` runs, the oldest first.
+    When something was saved last comes from the old file (`previous`), or else from `past` runs, the oldest first.
     """
     before = last_saved(previous)
     return "".join(family(*one) for one in _families(news, _saved_in(news, past) if before is None else before))

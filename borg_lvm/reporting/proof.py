@@ -1,4 +1,4 @@
-"""What came of reading back what the command has saved: as data, and in words. Pure."""
+"""The result of reading back what the command has saved: as data, and in words. Pure."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def phases(certificate: Certificate) -> list[Span]:
 
 
 def windows(certificate: Certificate) -> list[Span]:
-    """Return the times in which volumes stood still, by the clock that the host had."""
+    """Return the times in which volumes were suspended, by the clock that the host had."""
     return [
         Span(
             ", ".join(one["volumes"]),
@@ -114,13 +114,13 @@ def _head(certificate: Certificate) -> Iterator[str]:
 
 
 def complaint(certificate: Certificate) -> list[str]:
-    """Return what the run said was wrong, without what has become of what it saved, which is shown by itself."""
+    """Return what the run said was wrong, without what was done with what it saved, which is shown by itself."""
     error, marked = certificate["error"], certificate["marked"]
     return [error["message"], *(line for line in error["details"] if line not in marked)] if error else []
 
 
 def result_text(certificate: Certificate) -> str:
-    """Say in a few words what came of a run."""
+    """Return the result of a run, in a few words."""
     words = {
         "success": "success",
         "warning": "saved, with a warning",
@@ -150,7 +150,7 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> It
 
 
 def volume_cells(volume: dict[str, Any]) -> tuple[str, str, str]:
-    """Return how long a volume stood still, how much of its snapshot's space was used, and how much that grew."""
+    """Return how long a volume was suspended, how much of its snapshot's space was used, and how much that grew."""
     still = "-" if volume["still_ms"] is None else f"≤ {brief(volume['still_ms'] / 1000)}"
     space = volume["space"]
     if volume["lost"]:
@@ -168,7 +168,7 @@ def _volume(volume: dict[str, Any]) -> Sequence[str]:
 
 
 def application_cells(application: dict[str, Any]) -> tuple[str, str, str]:
-    """Return what a restore can count on, how long the application stood still, and what else there is to tell."""
+    """Return what a restore can count on, how long the application was quiesced, and what else there is to tell."""
     return (
         f"{application['consistency']}: {CONSISTENCY[application['consistency']]}",
         still(application),
@@ -177,7 +177,7 @@ def application_cells(application: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def still(application: dict[str, Any]) -> str:
-    """Return how long an application stood still."""
+    """Return how long an application was quiesced."""
     return brief(application["still_ms"] / 1000)
 
 
@@ -216,7 +216,7 @@ def timeline(certificate: Certificate) -> Iterator[str]:
 
 
 def curves(certificate: Certificate) -> Iterator[tuple[str, Sequence[Sequence[float]], Unit]]:
-    """Yield what filled, its curve, and how a height of it is told: snapshots in bytes, thin pools in per cent."""
+    """Yield what filled, its curve, and how a height of it is written: snapshots in bytes, thin pools in per cent."""
     for filled in certificate["volumes"]:
         if filled["space"] and len(filled["curve"]) > 1:
             yield f"the snapshot of {filled['volume']}", filled["curve"], lambda size, _: human(size)

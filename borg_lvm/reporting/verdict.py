@@ -1,4 +1,4 @@
-"""Why a backup is invalid, in words that help whoever is woken by them. Pure."""
+"""Why a backup is invalid, in words that help an administrator who is woken by them. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Automounts at and below sources, and on the way to live paths, are mounted before the mounts are looked at.
+"""Automounts at and below sources, and on the way to live paths, are mounted before the mount table is read.
 
 What a trigger mounts later appears where its daemon lives, and never in the view: there the folder would be empty.
 Source: Documentation/filesystems/autofs.rst.

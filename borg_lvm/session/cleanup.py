@@ -82,8 +82,8 @@ def _is_blank(volume: Volume) -> bool:
     return len(data) == _HEADER and (not any(data) or data.startswith(b"SnAp"))
 
 
-def set_going(entries: Sequence[ledger.Entry], log: Log, only: str = "") -> None:
-    """Set going what dead runs have left standing still, and end the programs of LVM's that they have left at work.
+def resume_all(entries: Sequence[ledger.Entry], log: Log, only: str = "") -> None:
+    """Resume and thaw what dead runs have left, and end the programs of LVM's that they have left at work.
 
     To be done before LVM is asked for the volumes: it would wait for such a program, and would not show what that
     program is about to make.
@@ -93,13 +93,13 @@ def set_going(entries: Sequence[ledger.Entry], log: Log, only: str = "") -> None
             continue
         dead = Dead(entry.run_id, (), entry)
         _end_watchdog(dead)
-        _set_going(dead, log)
+        _resume(dead, log)
         _end_programs(dead, log)
-        _set_going(dead, log)  # what a program that had to be killed was holding
+        _resume(dead, log)  # what a program that had to be killed was holding
 
 
 def _end_watchdog(dead: Dead) -> None:
-    """End the dead run's watchdog, unless it soon ends by itself: it must not set going what a later run holds still.
+    """End the dead run's watchdog, unless it soon ends by itself: it must not resume what a later run has suspended.
 
     All that it could still do is done here, too.
     """
@@ -121,7 +121,7 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
     if dead.entry and dead.entry.damaged:
         why = f"the ledger of the dead run {dead.run_id} is damaged"
         log.warning(f"{why}: what it had made besides snapshots may be left ({ledger.path(dead.run_id)})")
-    leftovers = Leftovers(_set_going(dead, log))
+    leftovers = Leftovers(_resume(dead, log))
     provider().disarm(dead, timeout)
     for base in dead.facts("shown", "path"):
         host_view.take_down(base, dead.run_id, _devices(dead), log)
@@ -141,11 +141,11 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
     return leftovers
 
 
-def _set_going(dead: Dead, log: Log) -> list[str]:
-    """Set going what the run may have left standing still; returns the applications that could not be resumed."""
+def _resume(dead: Dead, log: Log) -> list[str]:
+    """Resume and thaw what the run may have left; returns the applications that could not be resumed."""
     _set_volumes_going(dead, log)
     left = []
-    for name, how in resume.standing(dead.entry).items() if dead.entry else ():
+    for name, how in resume.unresumed(dead.entry).items() if dead.entry else ():
         try:
             resume.run(ledger.path(dead.run_id), name, how)
             log.warning(f"resumed {name}, which an interrupted run may have left quiesced")
@@ -155,7 +155,7 @@ def _set_going(dead: Dead, log: Log) -> list[str]:
 
 
 def _set_volumes_going(dead: Dead, log: Log) -> None:
-    """Resume and thaw what the run may have left standing still, if it died within its window."""
+    """Resume and thaw volumes that the run may have left, if it died within its window."""
     if dead.entry is None or len(dead.entry.named("thawed")) == len(dead.entry.named("window")):
         return
     if len(dead.entry.named("expedited")) > len(dead.entry.named("unexpedited")):

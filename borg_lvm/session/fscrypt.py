@@ -26,7 +26,7 @@ from borg_lvm.planning.view_layout import Resolved
 FS_IOC_GET_ENCRYPTION_POLICY_EX = 0xC0096616
 LONGEST_POLICY = 24
 PATIENCE = 60.0
-"""Seconds after which no more directories are looked at: a user may have made millions."""
+"""Seconds after which no more directories are examined: a user may have made millions."""
 NOT_ALL = (
     f"not all directories could be examined within {PATIENCE:.0f} s: whether more of them are encrypted by fscrypt, "
     "and so missing in the backup, is not known"
@@ -38,7 +38,7 @@ MOST = 20
 def with_encrypted(resolved: Resolved) -> Resolved:
     """Return the same with a problem for each directory that is encrypted, MOST at most of each source.
 
-    Every directory that the command enters is looked at where the file system has the feature `encrypt`, which none has
+    Every directory that the command enters is examined where the file system has the feature `encrypt`, which none has
     by default; for PATIENCE seconds at most, after which a note says that not all were.
     """
     left_out = {live_path.path for live_path in resolved.live_paths} | {

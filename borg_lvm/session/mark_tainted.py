@@ -36,10 +36,10 @@ class Loss:
 
 
 def mark(hooks: tuple[str, ...], invocation: Invocation, action: OnTainted, loss: Loss) -> Marked:
-    """Have the command's archives marked, but for those that were finished before the loss; return what came of that.
+    """Have the command's archives marked, but for those that were finished before the loss; return the result.
 
-    Nothing is raised: the run has failed already, and what matters is that somebody is told. Who made them may be a
-    script, or whoever reads the view of `begin`: then the user can tell by their times.
+    Nothing is raised: the run has failed already, and what matters is that it is reported. Who made them may be a
+    script, or a reader of the view of `begin`: then the user can judge by their times.
     """
     marked = _marked(hooks, invocation, action, loss)
     known = marked.sound or marked.all_judged

@@ -1,4 +1,4 @@
-"""Telling others what came of a run or a drill, when all is done: metrics in a file, and commands that notify somebody.
+"""Reports the result of a run or a drill, when all is done: metrics in a file, and commands that notify somebody.
 
 Whatever goes wrong here is a warning: it has ended, and its exit status stays what it is. A drill leaves the metrics
 of the last run as they are.
@@ -52,7 +52,7 @@ def notifying(settings: Settings, program: str, log: Log, *, drill: bool = False
         raise
     finally:
         if settings.metrics or settings.notify:
-            with Signals():  # whoever wants us to end now gets what the run has earned, when this is done
+            with Signals():  # a signal takes effect when this is done
                 _tell(_news(notice.result, program, error), settings, log, drill=drill)
 
 

@@ -1,4 +1,4 @@
-"""Writing down what a run's backup is worth, whatever ends the run: its certificate, into the history.
+"""Writes down how consistent a run's backup is, whatever ends the run: its certificate, into the history.
 
 A run that had to go because another one holds its volumes has done nothing and gets none. A mistake of ours in here
 fails no backup.
@@ -42,7 +42,7 @@ class RunResult:
 
 
 def recorded(surveyed: Survey, outcome: Outcome, status: int, error: BaseException | None, log: Log) -> RunResult:
-    """Write down what came of a run, whose command ended with `status` unless an error has ended it."""
+    """Write down the result of a run, whose command ended with `status` unless an error has ended it."""
     ending = ended(status, error)
     if isinstance(error, LockedError):
         return RunResult(ending.status, None, error)

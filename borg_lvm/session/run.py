@@ -61,7 +61,7 @@ class RunRequest:
 def perform(surveyed: Survey, request: RunRequest, settings: Settings, log: Log) -> RunResult:
     """Carry out the plan of a survey; everything that can be undone has been when it returns.
 
-    What has ended the run, if it has failed, is in the result: whoever wants it raised does so.
+    What has ended the run, if it has failed, is in the result: the caller may raise it.
     """
     outcome = Outcome(surveyed.plan, since=time.time(), subject="the backup" if request.view else "the command")
     log.context["run"] = surveyed.plan.run_id
@@ -246,7 +246,7 @@ class _Run:
         self.clock.begin("release")
 
     def _end(self) -> None:
-        """When all is undone: what came of the applications, and what is left; the ledger is kept if anything is."""
+        """When all is undone, note the applications' results, and what is left; the ledger is kept if anything is."""
         self.clock.begin("")
         if applications := self.request.applications:
             self.outcome.applications = applications.results()

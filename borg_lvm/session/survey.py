@@ -13,7 +13,7 @@ from borg_lvm.linux import namespaces
 from borg_lvm.machine import block_devices, lvm, mounts
 from borg_lvm.machine.paths import look, look_declared
 from borg_lvm.planning import consent, plan
-from borg_lvm.planning.view_layout import ROOT_LIVE, Resolved, Wanted, resolve, standing
+from borg_lvm.planning.view_layout import ROOT_LIVE, Resolved, Wanted, mounts_around, resolve
 from borg_lvm.planning.volumes import SnapshotCandidate, Volumes
 from borg_lvm.plugins import elsewhere, manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation, LivePath, Reading
@@ -110,7 +110,7 @@ class Survey:
 
     def changed(self) -> list[str]:
         """Return the paths of mounts at, above or below the sources that came or went since this survey."""
-        now = standing(self.resolved, mounts.Table(mounts.read()))
+        now = mounts_around(self.resolved, mounts.Table(mounts.read()))
         return sorted({path for path, _, _ in now ^ self.mounts})
 
 
@@ -146,7 +146,7 @@ def survey(question: Question, settings: Settings) -> Survey:
         inventory=planner.volumes.inventory,
         make=_folders_to_make(wanted, resolved),
         resolved=resolved,
-        mounts=standing(resolved, table),
+        mounts=mounts_around(resolved, table),
         invocation=command.invocation,
         reading=command.reading,
         history=past,
@@ -280,7 +280,7 @@ def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:
 def _looked(devices: Sequence[str], settings: Settings) -> Volumes:
     """Ask for the volumes. One below these devices that another run holds still just now is waited for.
 
-    Nobody must be told to resume it: it goes again by itself. Raises: LockedError; as `Provider.look`.
+    Nobody needs to resume it: that happens by itself. Raises: LockedError; as `Provider.look`.
     """
     end = time.monotonic() + settings.lock_wait
     while True:

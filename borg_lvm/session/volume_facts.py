@@ -92,7 +92,7 @@ def external_journals(candidates: Sequence[tuple[mounts.Mount, SnapshotCandidate
     for mount, candidate in candidates:
         if mount.fstype in ext_superblock.FAMILY:
             name = candidate.crypt.name if candidate.crypt else lvm.dm_name(candidate.volume.vg, candidate.volume.name)
-            with suppress(OSError):  # who cannot read the disk is told by what follows
+            with suppress(OSError):  # what follows reports a disk that cannot be read
                 if ext_superblock.journal(f"/dev/mapper/{name}").elsewhere:
                     devices.add(mount.device)
     return frozenset(devices)

@@ -1,1 +1,1 @@
-"""Taking snapshots: what is quick while volumes stand still, and what can be done before."""
+"""Taking snapshots: what is quick while volumes are suspended, and what can be done before."""

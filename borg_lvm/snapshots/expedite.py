@@ -21,7 +21,7 @@ OFF, ON = b"0", b"1"
 
 @contextmanager
 def ready(watch: Watchdog, ledger: Ledger) -> Iterator[int | None]:
-    """Give a descriptor to switch by, or None where that is not to be had; whatever happens, it is off in the end.
+    """Give a descriptor to switch by, or None where that is not available; whatever happens, it is off in the end.
 
     One run at a time switches: it must find what was there before any of them.
     """

@@ -1,7 +1,7 @@
-"""Processes that may have kept volumes from standing still: they write by io_uring, and wait for a volume meanwhile.
+"""Processes that may have kept volumes from being frozen: they write by io_uring, and wait for a volume meanwhile.
 
 What a thread has begun to write by io_uring ends, for the kernel, when that thread comes along again (task work); until
-then the file system cannot be frozen. A thread that waits for a volume which stands still already does not come along.
+then the file system cannot be frozen. A thread that waits for a volume which is suspended already does not come along.
 `instant.py` chooses an order in which that does not happen, where it is known which volume holds a log.
 """
 

@@ -49,7 +49,7 @@ class Moment:
 
 
 class TimesShown:
-    """The times of day that the clock shows, as it is looked at now and then: a new stretch wherever it was set."""
+    """The times of day that the clock shows, as it is read now and then: a new stretch wherever it was set."""
 
     def __init__(self, began: Moment) -> None:
         self._last = began
@@ -140,7 +140,7 @@ class Watcher:
         return moment
 
     def stories(self) -> tuple[SnapshotStatistics, ...]:
-        """Return what has become of each snapshot, in the order of the plan."""
+        """Return how each snapshot has fared, in the order of the plan."""
         return tuple(snapshot.statistics() for snapshot in self._snapshots)
 
     def pools(self) -> tuple[PoolStatistics, ...]:

@@ -1,4 +1,4 @@
-"""The seam: what a run asks of whoever takes snapshots of its mounts. LVM is the first (`lvm/provider.py`).
+"""The seam: what a run asks of the one that takes snapshots of its mounts. LVM is the first (`lvm/provider.py`).
 
 Nobody above `snapshots/` knows more of a provider than this, and `providers.py` alone knows which there are
 (tests/unit/project/test_chain.py). Below it are the facts that planning, which is pure, decides by: what the machine
@@ -119,7 +119,7 @@ class MonitoredSpace(Monitored, Protocol):
     """The space of one snapshot."""
 
     def statistics(self) -> SnapshotStatistics:
-        """Return what has become of it, until now."""
+        """Return how it has fared until now."""
 
 
 class MonitoredStore(Monitored, Protocol):
@@ -203,7 +203,7 @@ class Provider(ABC):
 
     @abstractmethod
     def monitors(self, run: RunContext, growth: Growth) -> Monitors:
-        """Return what is looked at while the command runs."""
+        """Return what is watched while the command runs."""
 
     # Removing.
 

@@ -104,7 +104,7 @@ class Taker:
 
     @contextmanager
     def _written_down(self) -> Iterator[None]:
-        """Tell the ledger that something may stand still, and that it does not any more."""
+        """Write into the ledger that something may be suspended, and that it is no longer."""
         self._run.ledger.write("window")
         yield
         self._run.ledger.write("thawed")

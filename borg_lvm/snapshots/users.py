@@ -155,7 +155,7 @@ def end_holders(devices: Collection[int], log: Log) -> None:
     """End the processes that keep these devices (`st_dev` of what was mounted) in use though nothing shows them.
 
     A user's process in the view can be entered by others of the same user, who can keep open what they find there.
-    Those that cannot be looked at are named and left alone: they may be anybody's, and only busy. Nobody is ended when
+    Those that cannot be examined are named and left alone: they may be anybody's, and only busy. Nobody is ended when
     the machine itself has one mounted. Never raises: a release goes on.
     """
     with suppress(OSError):

@@ -1,7 +1,7 @@
 """Our own directories on disk: made for root alone, and believed only while nobody else can change them.
 
 What lies there is carried out as root: a ledger names commands. So every component that is ours is opened without
-following links and looked at whenever it is used, and files are opened below the descriptor of their directory.
+following links and examined whenever it is used, and files are opened below the descriptor of their directory.
 """
 
 from __future__ import annotations

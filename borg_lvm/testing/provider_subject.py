@@ -1,4 +1,4 @@
-"""What the contract of providers is told: volumes of one provider, and how they are reached without it."""
+"""What the contract of providers needs: volumes of one provider, and how they are reached without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hears what a plugin does while its application stands still, by Python's audit events (PEP 578)."""
+"""Hears what a plugin does while its application is quiesced, by Python's audit events (PEP 578)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORBIDDEN = {
 
 
 class Spy:
-    """Listens for the rest of the process's life, since an audit hook cannot be taken away; notes only when asked."""
+    """Listens for the rest of the process's life, since an audit hook cannot be removed; notes only when asked."""
 
     def __init__(self) -> None:
         self._heard: list[str] | None = None

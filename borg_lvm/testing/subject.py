@@ -39,7 +39,7 @@ class Subject(ABC):
         return None
 
     def stopped(self) -> AbstractContextManager[object] | None:
-        """Have the application stand still for the length of the block, as an administrator would."""
+        """Have the application paused for the length of the block, as an administrator would."""
         return None
 
     def damaged(self) -> AbstractContextManager[object] | None:

@@ -26,9 +26,9 @@ class ApplicationContract:
     """What a plugin must do, and must never do. All times are in seconds and may be changed in a derived class."""
 
     deadline = 5.0
-    """How long the application may stand still."""
+    """How long the application may be quiesced."""
     patience = 20.0
-    """How long a write may take when nothing stands still."""
+    """How long a write may take when nothing is quiesced."""
     moment = 1.0
     """How long a write is waited for that must not come through."""
 
@@ -190,7 +190,7 @@ class ApplicationContract:
 
 @contextmanager
 def _there(added: Sequence[Added]) -> Iterator[None]:
-    """Have what is put into a copy lie in the original, which is looked at in its place, as long as the block lasts."""
+    """Have what is put into a snapshot lie in the original, which is verified in its place, within the block."""
     with ExitStack() as stack:
         for file in added:
             added_files.write(file.folder, file, below="/")

@@ -1,7 +1,7 @@
 """Where the view daemon is found by the view's name: `/run/borg-lvm/named/NAME`.
 
 The daemon holds `lock` for as long as it lives, takes one line from `socket`, and writes to `log` once its caller has
-gone; `status` has how the run ended. Whoever asks waits for the end of the connection, which the kernel brings about
+gone; `status` has how the run ended. The caller waits for the end of the connection, which the kernel brings about
 even when the daemon is killed, and reads the rest from the files.
 """
 
@@ -66,7 +66,7 @@ def refuse_other_names(name: str) -> None:
 
 @dataclass
 class ControlSocket:
-    """The view daemon's side. Whoever has asked for the end waits until the view daemon's process is gone."""
+    """The view daemon's side. The caller of `end` waits until the view daemon's process is gone."""
 
     folder: str
     _socket: socket.socket
@@ -95,7 +95,7 @@ class ControlSocket:
 
     def close(self, status: int) -> None:
         """Write down how the run has ended."""
-        with suppress(OSError):  # a full /run: whoever asks is told that nothing is known, which is an error
+        with suppress(OSError):  # a full /run: the caller learns that nothing is known, which is an error
             directories.written(os.path.join(self.folder, "status"), str(status).encode())
 
     def forget(self) -> None:
@@ -168,7 +168,7 @@ def is_kept(name: str) -> bool:
 
 
 def is_known(name: str) -> bool:
-    """Whether there is anything of this name: a view daemon, or what one has left for whoever ends its view."""
+    """Whether there is anything of this name: a view daemon, or what one has left for the caller of `end`."""
     return os.path.isdir(os.path.join(FOLDER, name))
 
 

@@ -131,7 +131,7 @@ class Given:
 
 
 def _child(plan: Plan, command: Command, staging: str, given: Given) -> NoReturn:
-    """Become the command. Never returns and never raises: what goes wrong is told through the pipe."""
+    """Become the command. Never returns and never raises: what goes wrong is reported through the pipe."""
     try:
         parent = os.getppid()
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,7 +1,7 @@
 """A view that is mounted on the machine itself: below `/run/borg-lvm/view/NAME`, each source path at its usual place.
 
 For commands that we do not start (`borg-lvm begin`). The snapshots are mounted in the mount namespace of our caller,
-so what is mounted is written down before, and has to be taken away by somebody whatever happens to us.
+so what is mounted is written down before, and has to be unmounted by somebody whatever happens to us.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ class HostView:
     def wait(self, watcher: Watcher) -> int:
         """Wait until `end` comes, and return the status that it brings.
 
-        A view whose snapshots are invalid is taken away at once, so that whoever reads it fails.
+        A view whose snapshots are invalid is unmounted at once, so that its readers fail.
         Raises: SnapshotLostError when it was mounted for too long, or the next `begin` wants its place;
-        InterruptedRunError when a signal ends us: whoever reads it then has not come to an end either.
+        InterruptedRunError when a signal ends us: its readers have not come to an end either.
         """
         self.request.mounted()
         end = time.monotonic() + self.request.limit
@@ -228,7 +228,7 @@ def _build(plan: Plan, base: str, ledger: Ledger, devices: Sequence[int]) -> Non
         _set_immutable(base, on=True)
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     syscalls.mount(_source(plan.run_id), base, "tmpfs", flags, "mode=0700,size=1m")
-    # Whoever has received our /run has received this empty tmpfs, and gets nothing of what is mounted in it. Shared
+    # A namespace that has received our /run has this empty tmpfs, and gets nothing of what is mounted in it. Shared
     # again, with nobody: namespaces that are made from now on have a copy, from which an unmount takes it away, too.
     syscalls.mount(None, base, None, syscalls.MS_PRIVATE)
     syscalls.mount(None, base, None, syscalls.MS_SHARED)

@@ -171,7 +171,7 @@ def _opened_for(frozen_path: FrozenPath) -> tuple[str, ...]:
 
 
 def way(seen: SeenPath) -> tuple[str, str]:
-    """Return what of a source's name is resolved by whoever reads it, and where that leads.
+    """Return what of a source's name is resolved by its reader, and where that leads.
 
     It is all of it: what is a directory now may be a link in the snapshot. A device is known by its number.
     """

@@ -21,7 +21,7 @@ DIED = "it has ended"
 
 
 class Watchdog:
-    """A watchdog that is ready. Register what may stand still *before* it does."""
+    """A watchdog that is ready. Register what may be frozen *before* it is."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -52,15 +52,15 @@ class Watchdog:
         self._say(f"ledger {ledger}")
 
     def may_quiesce(self, name: str, undo: str) -> None:
-        """Tell how an application is resumed that may stand still from now on (`resume_process.py`)."""
+        """Register how an application is resumed that may be quiesced from now on (`resume_process.py`)."""
         self._say(f"undo {name} {undo}")
 
     def hold(self, name: str, seconds: float) -> None:
-        """Tell that an application stands still from now on, for so many seconds at most."""
+        """Register that an application is quiesced from now on, for so many seconds at most."""
         self._say(f"hold {name} {seconds:g}")
 
     def resumed(self, name: str) -> str:
-        """Tell that an application goes again; the answer is empty, or why its standstill is worth nothing."""
+        """Register that an application is resumed; the answer is empty, or why its quiescence is void."""
         answer = self._ask(f"resumed {name}")
         if answer == "acted":
             return "it was quiesced for longer than its deadline, and the watchdog has resumed it"
@@ -73,7 +73,7 @@ class Watchdog:
 
     @contextmanager
     def window(self, deadline: float) -> Iterator[None]:
-        """Hold the time in which something may stand still, at most `deadline` seconds.
+        """Hold the time in which something may be suspended, at most `deadline` seconds.
 
         Raises: LateError when the watchdog had to act: then the snapshots are of no instant; SnapshotError.
         """
@@ -90,8 +90,8 @@ class Watchdog:
     def standing_by(self, deadline: float, grace: float) -> Iterator[list[str]]:
         """Hold a time in which a program of LVM's may die and leave something suspended. It ends without an error.
 
-        If we die as well, everything is set going after `grace` seconds: so whoever sets going what a dead program has
-        left does it in the block. The list gets what there is to tell.
+        If we die as well, everything is resumed after `grace` seconds: so what a dead program has left is resumed in
+        the block. The list gets the messages.
         """
         messages: list[str] = []
         answer = self._ask(f"arm {deadline:g} {grace:g}")
@@ -158,7 +158,7 @@ def _resumed(answer: str) -> str:
 
 @contextmanager
 def started() -> Iterator[Watchdog]:
-    """Start a watchdog and wait until it is ready; it ends with the block, undoing what still stands still."""
+    """Start a watchdog and wait until it is ready; it ends with the block, undoing what is still frozen."""
     with undisturbed():  # which it inherits: until it ignores stray signals, they wait
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", PROGRAM],

@@ -1,4 +1,4 @@
-"""Part of the watchdog's process: what may be frozen or suspended in the kernel, and how it is set going again.
+"""Part of the watchdog's process: what may be frozen or suspended in the kernel, and how it is resumed.
 
 Standard library only, and of that as little as can be: each module is a part of the watchdog's start. What it does
 allocates little and reads no file: all descriptors are opened before.
@@ -43,7 +43,7 @@ class Frozen:
             self.marks.add(os.fstatvfs(fd).f_fsid & LOW)
 
     def may_suspend(self, name: str, uuid: str) -> None:
-        """Take note of a device. What was told last is resumed first: a thaw writes to what lies below."""
+        """Take note of a device. What was registered last is resumed first: a thaw writes to what lies below."""
         if (name, uuid) in self.suspended:
             self.suspended.remove((name, uuid))
         self.suspended.insert(0, (name, uuid))
@@ -90,7 +90,7 @@ class Frozen:
             return False
 
     def undo(self) -> Iterator[str]:
-        """Set everything going again that stands still, devices first: a frozen file system may lie on one.
+        """Resume and thaw everything, devices first: a frozen file system may lie on one.
 
         Yields the name of each as soon as it goes.
         """

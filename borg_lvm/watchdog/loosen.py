@@ -1,9 +1,9 @@
 """Part of the watchdog's process: has writers let go of a file system that is to be frozen.
 
 Who writes to a file system holds it, for the kernel, until the call has ended; and some calls sleep meanwhile, for as
-long as whoever feeds them likes: splice(2) and sendfile(2) from an empty pipe, write(2) from memory behind a FUSE file
-system. Every user may do that. The freeze waits for them, and all other writers wait for the freeze: the volume stands
-still, and borg-lvm, which waits in the kernel, can do nothing about it, nor does a signal reach it.
+long as the feeder likes: splice(2) and sendfile(2) from an empty pipe, write(2) from memory behind a FUSE file
+system. Every user may do that. The freeze waits for them, and all other writers wait for the freeze: the volume is
+frozen, and borg-lvm, which waits in the kernel, can do nothing about it, nor does a signal reach it.
 
 A scrub or a balance of a btrfs holds it as well, for hours: it is cancelled, or paused, and can be resumed. Who begins
 a run sees to it that there is none; this is for one that begins at that moment.
@@ -177,7 +177,7 @@ def _waited_for() -> Iterator[tuple[str, int]]:
     try:
         _see_connections()
     except OSError:
-        pass  # then what is there is looked at
+        pass  # then what is there is examined
     for name in os.listdir(CONNECTIONS):
         folder = CONNECTIONS + "/" + name
         try:

@@ -22,14 +22,14 @@ def written(intents: Sequence[Intent]) -> str:
 
 
 def run(ledger: str, name: str, text: str) -> None:
-    """Resume an application; `ledger` is told of it, if there is one. Raises: ProgramError with what failed."""
+    """Resume an application; it is written into `ledger`, if there is one. Raises: ProgramError with what failed."""
     if text == NOTHING:
         return
     subprocesses.run([sys.executable, "-I", "-S", PROGRAM, ledger, name, text], timeout=TIMEOUT)
 
 
-def standing(entry: Entry) -> dict[str, str]:
-    """Return what a run's ledger tells of applications that may stand still: how to resume each, by name."""
+def unresumed(entry: Entry) -> dict[str, str]:
+    """Return from a run's ledger the applications that may be quiesced: how to resume each, by name."""
     commands: dict[str, str] = {}
     for step in entry.steps:
         if step["step"] == "quiesce" and step["undo"] != NOTHING:

@@ -2,7 +2,7 @@
 
 Run by its path in an isolated interpreter by the watchdog, or by `borg-lvm clean`, with three arguments: the run's
 ledger (or nothing), the application's name, and its commands as JSON, each a list of words. They are run in reverse
-order, all of them, each with a time limit. When all went well, the ledger is told that the application goes again.
+order, all of them, each with a time limit. When all went well, the ledger gets a line that the application is resumed.
 """
 
 import json

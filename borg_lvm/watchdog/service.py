@@ -2,15 +2,15 @@
 
 It runs in an isolated interpreter (`process.py`), so it imports the standard library and its other parts (`frozen.py`,
 `loosen.py`) only, and all of it before it says that it is ready. From then on it allocates little and reads no file:
-what it needs may lie on the very volume that stands still. All its memory is locked. It starts a program
-(`resume_process.py`) only to resume an application, when nobody else does, and after everything else has been set
-going: that program has to be read from a disk. Strangers' processes are looked at in a child, which may hang.
+what it needs may lie on the very volume that is suspended. All its memory is locked. It starts a program
+(`resume_process.py`) only to resume an application, when nobody else does, and after everything else has been
+resumed: that program has to be read from a disk. Strangers' processes are examined in a child, which may hang.
 
 Protocol, one line each on standard input, each answered by one line (`ok` or `error TEXT`):
     freeze NAME DEVICE PATH  a file system (`st_dev`) that may be frozen from now on; PATH leads to a descriptor of our
                       owner's, /proc/PID/fd/N, and is opened now: a name might lead elsewhere by now
     suspend NAME UUID a device that may be suspended from now on; NAME is what both are called in answers; devices that
-                      lie below others are told after them
+                      lie below others are registered after them
     forget            nothing is frozen any more: close the descriptors, which would keep their mounts busy
     expedite PATH     the kernel's grace periods may be quick from now on, which is undone as well; PATH is the switch
     arm SECONDS GRACE the window opens: after so many seconds everything is undone
@@ -18,8 +18,8 @@ Protocol, one line each on standard input, each answered by one line (`ok` or `e
     disarm            the window is closed; the answer is `ok`, or `acted NAME SECONDS …` when the deadline had passed
                       and something had to be undone: how long after the window's beginning that was
     undo NAME TEXT    how an application is resumed: TEXT is handed to `resume_process.py`, with NAME and the ledger
-    hold NAME SECONDS an application stands still from now on; after so many seconds it is resumed
-    resumed NAME      it goes again; the answer is `ok` or `acted` when that took too long
+    hold NAME SECONDS an application is quiesced from now on; after so many seconds it is resumed
+    resumed NAME      it is resumed; the answer is `ok` or `acted` when that took too long
     ledger PATH       where `resume_process.py` writes down what it has resumed
 A run that takes one window for each volume arms and disarms again, and once more for the removal of its snapshots.
 End of input in a window: the owner is dead; everything is undone after GRACE seconds. In the window of the snapshots
@@ -37,7 +37,7 @@ from _collections_abc import Callable
 MCL_CURRENT_AND_FUTURE = 3
 LOOK_AGAIN = 0.2
 PATIENT = 0.5
-"""Seconds after which a window is not as it should be, and who keeps a volume from standing still is woken."""
+"""Seconds after which a window is not as it should be, and a process that keeps a volume from being frozen is woken."""
 TRY_AGAIN = 3.0
 PATIENCE = 60.0
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -72,7 +72,7 @@ def in_child(work: Callable[[], object]) -> int:
 
 
 class Watchdog:
-    """What may stand still, and how it is set going again."""
+    """What may be suspended, frozen or quiesced, and how it is resumed."""
 
     def __init__(self) -> None:
         self.frozen = frozen.Frozen()
@@ -110,12 +110,12 @@ class Watchdog:
         self.insister = in_child(lambda: loosening.insist(devices, marks))
 
     def undo(self) -> None:
-        """Set everything going again that stands still in the kernel."""
+        """Resume and thaw everything in the kernel."""
         for name in self.frozen.undo():
             self.note(name)
 
     def note(self, name: str) -> None:
-        """Remember what stood still, and since when at most."""
+        """Remember what was suspended, and since when at most."""
         self.acted.append(name + " " + format(time.monotonic() - self.began, ".2f"))
 
     def resume_application(self, name: str) -> None:
@@ -141,7 +141,7 @@ class Watchdog:
             time.sleep(0.02)
 
     def act(self) -> None:
-        """Do what is due: first what stands still in the kernel, then applications."""
+        """Do what is due: first what is suspended or frozen in the kernel, then applications."""
         now = time.monotonic()
         late = [name for name, end in self.holds.items() if now >= end]
         if self.deadline and (late or now >= self.deadline):
@@ -157,7 +157,7 @@ class Watchdog:
             self.holds[name] = now + TRY_AGAIN
 
     def abandoned(self) -> None:
-        """Set everything going: the owner is dead. Outside a window nothing of ours stands still."""
+        """Resume everything: the owner is dead. Outside a window nothing of ours is suspended or frozen."""
         if self.deadline:
             time.sleep(self.grace)
             self.undo()

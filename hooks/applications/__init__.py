@@ -1,1 +1,1 @@
-"""Applications: how each is found, quiesced, resumed and looked at in its snapshot."""
+"""Applications: how each is found, quiesced, resumed, and verified in its snapshot."""

@@ -27,7 +27,7 @@ NEEDED = {
     **dict.fromkeys(("nbd-client", "rbd-nbd", "qemu-nbd", "qemu-storage-da"), "disks depend on it"),
     "systemd-journal": "processes that log would wait for it",
 }
-"""Programs that must not stand still, by the name that the kernel knows (15 characters), and why."""
+"""Programs that must not be frozen, by the name that the kernel knows (15 characters), and why."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Freezer:
             yield
 
     def let_go(self) -> None:
-        """Thaw those that nobody had frozen before us, whoever has frozen them since."""
+        """Thaw those that nobody had frozen before us, also if somebody else has frozen them since."""
         for group in self._ours:
             _thaw(group)
 
@@ -137,9 +137,9 @@ class Freezer:
 
 
 class _Hold:
-    """A group that stands still: its file is open, so that one of the same name is not taken for it.
+    """A frozen group: its file is open, so that one of the same name is not taken for it.
 
-    Whoever polls that file is told of every change since it was last read, within some ten milliseconds.
+    A poll of that file reports every change since it was last read, within some ten milliseconds.
     """
 
     def __init__(self, group: Group, events: int) -> None:

@@ -123,9 +123,9 @@ def at_port(connection: socket.socket) -> int | None:
 
 
 def refuse_foreign(data: str, owner: int) -> None:
-    """Refuse a folder that is not the server's user's: whoever listens at a socket may tell us anything.
+    """Refuse a directory that is not the server's user's: the listener at a socket may say anything.
 
-    Raises: QuiesceError. A folder that is not there is none: that is told by those who look for its volume.
+    Raises: QuiesceError. A directory that is not there is none: those who look for its volume report that.
     """
     try:
         uid = os.stat(data).st_uid

@@ -1,6 +1,6 @@
 """Finds servers that run on this machine, outside of containers, and where they listen: for `borg-lvm discover`.
 
-They are looked at and never spoken to: everybody may call a process of theirs as they like, and listen somewhere.
+They are observed and never spoken to: everybody may call a process of theirs as they like, and listen somewhere.
 What is believed is the kernel's: which file a process runs, whose that is, where it works and what it has open.
 Source: proc_pid_fd(5), proc_pid_exe(5), proc_pid_net(5); `__SO_ACCEPTCON` and TCP_LISTEN of the kernel's headers.
 """
@@ -30,7 +30,7 @@ LOADER = "ld-linux"
 NAME = 15
 """How many characters of a name the kernel keeps."""
 MOST, MOST_SOCKETS, MOST_PLACES = 64, 4, 8
-"""How many servers are told of, how many sockets of each, and how many folders that it writes in."""
+"""How many servers are returned, how many sockets of each, and how many directories that it writes in."""
 NO_DATA = ("/var/log/", "/var/cache/", "/var/tmp/", "/tmp/", "/dev/", "/proc/", "/sys/", "/run/")  # noqa: S108
 
 

@@ -17,7 +17,7 @@ from borg_lvm.state import ledger
 def perform(args: argparse.Namespace, log: Log) -> int:
     """Remove leftovers; raise ReleaseError if some cannot be removed."""
     options.refuse_all_but_root()
-    cleanup.set_going(ledger.entries(), log, args.run)
+    cleanup.resume_all(ledger.entries(), log, args.run)
     timeout = options.settings_or_defaults(args, log).command_timeout
     mapped = block_devices.mapped()
     volumes = lvm.report(timeout, hidden=True)

@@ -13,7 +13,7 @@ from borg_lvm.view.control_socket import EndRequest
 
 
 def perform(args: argparse.Namespace, log: Log) -> int:
-    """Have the view taken away; return the exit status of its run."""
+    """Have the view unmounted; return the exit status of its run."""
     options.refuse_all_but_root()
     argv = tuple(args.command)
     if args.prove not in (None, "off") and not argv:

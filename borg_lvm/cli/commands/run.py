@@ -42,7 +42,7 @@ def backup(
     namespaces.refuse_chroot()
     program = wrappers.peel(question.argv, os.environ, "/").program
     with notify.notifying(settings, program, log) as notice:
-        _set_going(ledger.entries(), log)
+        _resume_dead_runs(ledger.entries(), log)
         with options.applications(settings) as applications:
             surveyed = options.surveyed(question, settings, applications, view=bool(view))
             if view:
@@ -57,11 +57,11 @@ def backup(
     return result.status
 
 
-def _set_going(entries: Sequence[Entry], log: Log) -> None:
+def _resume_dead_runs(entries: Sequence[Entry], log: Log) -> None:
     if entries:
         from borg_lvm.session import cleanup
 
-        cleanup.set_going(entries, log)
+        cleanup.resume_all(entries, log)
 
 
 def _release_dead_runs(volumes: Sequence[Volume], entries: Sequence[Entry], settings: Settings, log: Log) -> None:

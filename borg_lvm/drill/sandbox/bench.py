@@ -29,7 +29,7 @@ PATIENCE = 300.0
 
 @dataclass
 class SandboxBench:
-    """A `Bench`; `end` is when (monotonic) the time is up: whoever judges longer is ended from outside."""
+    """A `Bench`; `end` is when (monotonic) the time is up: a judge that takes longer is ended from outside."""
 
     scratch: str
     pipe: int

@@ -57,8 +57,8 @@ def expected(past: Sequence[Once], speed: float, needed: str = "needed") -> Expe
     """Return what a snapshot will need; None if nothing is known. `past` is oldest first, `needed` the verb for it.
 
     `speed` is how many bytes per second are written to the volume now. What is expected is the most that one of the
-    last runs has used; or what comes of the highest of their rates over the longest of their times, or of a volume that
-    is busier now than it was then, if that is more.
+    last runs has used; or, if that is more, the highest of their rates times the longest of their times, or what a
+    volume needs that is busier now than it was then.
     """
     latest = past[-RUNS:]
     if not latest:

@@ -1,1 +1,1 @@
-"""What came of restoring applications from an archive and starting them: as data, and in words."""
+"""The results of restoring applications from an archive and starting them: as data, and in words."""

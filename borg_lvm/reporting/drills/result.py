@@ -1,4 +1,4 @@
-"""What came of a drill, as an object: the certificate, reports, metrics and notifications are made of it. Pure."""
+"""The result of a drill, as an object: the certificate, reports, metrics and notifications are made of it. Pure."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def _left(certificate: Certificate) -> str:
 
 
 def _phases(certificate: Certificate) -> str:
-    """Return the phases of the whole run, with the windows in which volumes stood still."""
+    """Return the phases of the whole run, with the windows in which volumes were suspended."""
     rows = [(one, "command" if one.name == "command" else "phase") for one in phases(certificate)]
     rows += [(Span("suspended", one.begin, one.seconds), "still") for one in windows(certificate)]
     return bars("phases of the run", rows)

@@ -27,7 +27,7 @@ from borg_lvm.snapshots.lvm.create import Made, Written
 from borg_lvm.state.ledger import Ledger
 
 HIDDEN = device_mapper.QUIET | 0x2 << 16
-"""For udev: a part of a volume, not to be looked at (DISABLE_SUBSYSTEM_RULES), as LVM says of these."""
+"""For udev: a part of a volume, not to be scanned (DISABLE_SUBSYSTEM_RULES), as LVM says of these."""
 NODES = "/dev/mapper"
 _PATIENCE = 30.0
 
@@ -109,7 +109,7 @@ def _armed(member: Member) -> Member:
     _refuse_suspended(member)
     shared = own[0].kind == tables.ORIGIN  # it has a snapshot of somebody else's
     if not member.copy.extents:
-        if shared and member.copy.origin.attr[0] not in "oO":  # since the survey: nobody was told of what is beneath
+        if shared and member.copy.origin.attr[0] not in "oO":  # since the survey: what is beneath is not registered
             raise _changed(member)
         return replace(member, own=own, beneath=f"{member.origin}-real" if shared else "")
     space = device_mapper.table(member.snapshot)
@@ -142,7 +142,7 @@ def _real(member: Member, own: Sequence[device_mapper.Row]) -> tuple[str, bool]:
 def complete(members: Sequence[Member]) -> list[Member]:
     """See that nothing has changed since, and do what must not wait for anybody. LVM's lock must be held.
 
-    The tables of the origins are loaded, which whoever resumes one would have it work by; that of a RAID or a cache as
+    The tables of the origins are loaded, by which one works as soon as anybody resumes it; that of a RAID or a cache as
     its `-real`, which reads now what its disks hold; and the numbers of thin snapshots are made free.
     Raises: BusyError: another command has changed a volume meanwhile; SnapshotError.
     """

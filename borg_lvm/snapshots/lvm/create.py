@@ -1,11 +1,11 @@
-"""What LVM does for snapshots, before anything stands still: it makes room for them and writes them down.
+"""What LVM does for snapshots, before anything is suspended: it makes room for them and writes them down.
 
 - A thick snapshot: its space is made and zeroed as a volume of its own, then LVM writes down that it is a snapshot,
   without telling the kernel (`lvconvert` with `activation=0`).
 - A thin snapshot: LVM makes one, inactive. In the window the pool makes it anew, under the same number, so that LVM
   knows nothing but what it has made itself.
 
-All is typed into one `lvm` shell, which is quicker than a program for each. The kernel is told in `arm.py` and
+All is typed into one `lvm` shell, which is quicker than a program for each. The kernel comes in with `arm.py` and
 `window.py`. A crash before leaves plain volumes or snapshots that the kernel does not know; all carry our tags, and
 `lvremove` removes them.
 """
@@ -80,7 +80,7 @@ class Creator:
         with self.watch.standing_by(self.deadline, GRACE) as messages:
             try:
                 yield
-            except BorgLvmError:  # LVM died; the watchdog stands by until the volume goes again, for we may die as well
+            except BorgLvmError:  # LVM died; the watchdog stands by until the volume is resumed, for we may die as well
                 with suppress(OSError):
                     origin_tables.resume_left(copy.origin.dm_uuid, copy.origin.vg, self.timeout)
                 raise

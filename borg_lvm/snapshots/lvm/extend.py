@@ -93,7 +93,7 @@ class Grower:
 
     def _extend(self, target: Target, more: int, alone: Sequence[str]) -> Steps[None]:
         uuids = [device.dm_uuid for device in _devices(target.devices)]
-        for uuid in reversed(uuids):  # the watchdog sets going first what it was told last
+        for uuid in reversed(uuids):  # the watchdog resumes first what was registered last
             self._watch.may_suspend(target.name, uuid)
         for uuid in uuids:
             self._ledger.write("below", device=uuid)
@@ -105,18 +105,18 @@ class Grower:
                 try:
                     yield from subprocesses.stepwise(argv, timeout=self._timeout)
                 finally:
-                    messages.extend(_set_going(uuids))
+                    messages.extend(_resumed(uuids))
         finally:
             for text in messages:
                 self._log.warning(f"while a snapshot grew: {text}")
         self._ledger.write("thawed")
 
 
-def _set_going(uuids: Sequence[str]) -> Iterator[str]:
-    """Set going what an `lvextend` that died half-way has left suspended; yield what there is to tell of it."""
+def _resumed(uuids: Sequence[str]) -> Iterator[str]:
+    """Resume what an `lvextend` that died half-way has left suspended; yield what there is to report of it."""
     for uuid in uuids:
         try:
-            if device_mapper.set_going(uuid):
+            if device_mapper.resume_if_suspended(uuid):
                 yield f"resumed the device {uuid}, which lvextend had left suspended"
         except OSError as error:
             yield f"the device {uuid} may still be suspended: {error.strerror}"

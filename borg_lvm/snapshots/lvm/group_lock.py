@@ -1,7 +1,7 @@
 """LVM's own lock of a volume group: while we hold it, no command of LVM's changes the group.
 
-Source: lvm2, lib/locking/file_locking.c and lib/misc/lvm-flock.c. Whoever gets a lock looks whether the file is still
-the one of that name, for whoever lets go of it removes it.
+Source: lvm2, lib/locking/file_locking.c and lib/misc/lvm-flock.c. A process that gets a lock checks whether the file is
+still the one of that name, for the one that releases it removes it.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class VolumeHold:
             if self._frozen:
                 stack.callback(_thaw, self._member)
             for uuid in self._suspended:
-                stack.callback(device_mapper.set_going, uuid)
+                stack.callback(device_mapper.resume_if_suspended, uuid)
 
 
 def _thaw(member: Member) -> None:

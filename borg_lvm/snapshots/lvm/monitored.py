@@ -24,7 +24,7 @@ from borg_lvm.snapshots.lvm.extend import Grower, Room, Target
 from borg_lvm.snapshots.provider import Growth
 
 MARKS = (0.25, 0.5, 0.75, 0.9)
-"""Parts of a snapshot's space that are told on a terminal when they are passed."""
+"""Parts of a snapshot's space that are shown on a terminal when they are passed."""
 WRITES_END = 5.0
 """Seconds after a loss within which writes that began before it have ended."""
 
@@ -78,7 +78,7 @@ class MonitoredSnapshot:
         return block_devices.writes(f"{os.major(number)}:{os.minor(number)}")
 
     def statistics(self) -> SnapshotStatistics:
-        """Return what has become of it, until now."""
+        """Return how it has fared until now."""
         self.look(time.monotonic())
         curve = self._curve.with_last(self.story.course.last) if self.story.course else ()
         count, written = self._writes()

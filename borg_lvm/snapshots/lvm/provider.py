@@ -33,7 +33,7 @@ class LvmProvider(Provider):
 
     A file system above LUKS is frozen before its volume is suspended (`Snapshot.hold`). The snapshots carry both tags
     of the plan. In the ledger: `snapshot` and `below` before anything is made, `program` for LVM's shell, `armed` for
-    what the kernel is told, `made` for each snapshot.
+    what is done in the kernel, `made` for each snapshot.
 
     Each method imports its own part, for a plan asks for `look` alone. A run calls `released` and `prepared` before its
     windows: nothing is imported in one.

@@ -1,7 +1,7 @@
 """A warm `lvm` shell: LVM's commands without the start of a program for each.
 
-A command in it takes a tenth of the time of a program. The shell gives no exit status, so whoever uses it looks at what
-came of a command. An LVM that was built without readline has no shell: there each command is a program. Source: lvm(8).
+A command in it takes a tenth of the time of a program. The shell gives no exit status, so its user checks the
+result of a command. An LVM built without readline has no shell: there each command is a program. Source: lvm(8).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LvmShell:
         return self._process.pid
 
     def run(self, argv: Sequence[str]) -> list[str]:
-        """Run one command and return what it said, on either stream. Whether it did its work is not told.
+        """Run one command and return what it said, on either stream. It does not say whether it did its work.
 
         Raises: ProgramError when the shell ends, or has not come to the command's end at the time limit (in seconds).
         """
@@ -74,7 +74,7 @@ class LvmShell:
 
 
 class LvmPrograms:
-    """LVM's commands where it has no shell: a program for each, of which no more is told than the shell would tell."""
+    """LVM's commands where it has no shell: a program for each. It returns no more than the shell would."""
 
     pid = None
 

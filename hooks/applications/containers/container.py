@@ -78,7 +78,7 @@ def _may_hold_data(path: str, table: mounts.Table) -> bool:
     try:
         mode = os.stat(path).st_mode
     except OSError:
-        return True  # what is not there any more is told by the core
+        return True  # what is not there any more is reported by the core
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
         return False
     return table.of(os.path.realpath(path)).fstype not in IN_MEMORY

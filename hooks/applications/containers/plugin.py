@@ -112,7 +112,7 @@ class Containers(Application):
             yield
 
     def confirm(self) -> str:
-        """See that they stood still all the time, and that the others were not started.
+        """Check that they were paused all the time, and that the others were not started.
 
         One that was started again has another control group. So the engine, which takes its time, is not asked about
         those that ran.

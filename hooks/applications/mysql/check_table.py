@@ -58,7 +58,7 @@ def _text(digits: str) -> str:
 
 @dataclass(frozen=True)
 class Checked:
-    """What came of it: rows of a table's name, `check`, the kind of the message, and the message."""
+    """The result: rows of a table's name, `check`, the kind of the message, and the message."""
 
     tables: Sequence[Table]
     rows: Sequence[str]

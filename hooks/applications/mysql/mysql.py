@@ -2,7 +2,7 @@
 
 InnoDB recovers by itself from what a power cut leaves, so LOCK INSTANCE FOR BACKUP is enough for it, and holds up
 nobody but who changes tables. Tables without transactions, or a known position in the binary log, need FLUSH TABLES
-WITH READ LOCK: whoever waits for that behind a long statement holds up everybody, so such statements are looked for.
+WITH READ LOCK: a session that waits for that behind a long statement holds up all others, so it looks for such first.
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ class SqlServer(Application):
         return facts | asdict(looked(str(facts["data"])))
 
     def _connect(self) -> client_process.Child:
-        # The very socket that was looked at: root's password is for who listens there, whatever lies there later.
+        # The very socket that was examined: root's password is for who listens there, whatever lies there later.
         peer = self._stack.enter_context(held(self._options.socket))
         self.owner = peer.owner
         own = self._options.defaults_file

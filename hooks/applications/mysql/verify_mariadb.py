@@ -1,7 +1,7 @@
-"""Looks at the copy of a MariaDB server: its redo log, from which InnoDB recovers, without starting a server on it.
+"""Verifies the snapshot of a MariaDB server: its redo log, from which InnoDB recovers, without starting a server on it.
 
 The log's header and its two checkpoints have checksums, and the later checkpoint must be one of the server that was
-asked: not older than its last one before the instant, not newer than it had come after it. Pages are not looked at: one
+asked: not older than its last one before the instant, not newer than it had come after it. Pages are not checked: one
 that was cut in two while it was written has a wrong checksum, and is put in order by a recovery (the doublewrite
 buffer). Nor are tables of other engines, which have no checksums of their own. Source: MariaDB server,
 storage/innobase/include/log0log.h and log/log0recv.cc (`recv_sys_t::find_checkpoint`).
@@ -51,7 +51,7 @@ def is_known(version: str) -> bool:
 
 
 def verify(folder: str, known: Known) -> str:
-    """Return what was looked at in the redo log in this folder. Raises: QuiesceError with what is wrong."""
+    """Return what was verified in the redo log in this directory. Raises: QuiesceError with what is wrong."""
     path = os.path.join(folder, "ib_logfile0")
     try:
         with opening.plain(path, known.owner) as file:

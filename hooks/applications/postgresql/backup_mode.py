@@ -111,7 +111,7 @@ class Ended:
 
 
 def ended(answer: Mapping[str, Any], segment: int) -> Ended:
-    """Read what the end of the mode has told; `segment` is the size of a WAL file in bytes. Pure.
+    """Read the answer to the end of the mode; `segment` is the size of a WAL file in bytes. Pure.
 
     Raises: QuiesceError when it is not understood.
     """
@@ -130,7 +130,7 @@ def files(timeline: str, first: str, last: str, segment: int) -> tuple[str, ...]
 
 
 def verify(data: str, known: Ended, owner: int) -> str:
-    """Return what was looked at in the copy that is seen at `data`, which is this user's.
+    """Return what was verified in the snapshot that is seen at `data`, which is this user's.
 
     Raises: QuiesceError with what is wrong.
     """

@@ -1,7 +1,7 @@
-"""Looks at the copy of a PostgreSQL cluster: what can be told within a moment, and without starting a server on it.
+"""Verifies the snapshot of a PostgreSQL cluster: what can be checked in a moment, without starting a server on it.
 
 Its control file says whose it is, whether the server ran, and from which checkpoint a restore begins; the server's own
-pg_controldata, if it is here, tells whether the file is whole. Source: src/include/catalog/pg_control.h: the system
+pg_controldata, if it is here, says whether the file is whole. Source: src/include/catalog/pg_control.h: the system
 identifier, two version numbers and the state come first, in all versions.
 """
 
@@ -32,7 +32,7 @@ class Known:
 
 
 def verify(data: str, known: Known) -> str:
-    """Return what was looked at in the copy that is seen at `data`. Raises: QuiesceError with what is wrong."""
+    """Return what was verified in the snapshot that is seen at `data`. Raises: QuiesceError with what is wrong."""
     _refuse_foreign(os.path.join(data, "global", "pg_control"), known)
     program = _program(data, known.user.uid)
     if not os.access(program, os.X_OK):

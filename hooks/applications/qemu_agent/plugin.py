@@ -1,8 +1,8 @@
 """Freezes the file systems of a virtual machine's guest while the instant passes, by the agent that runs in it.
 
 Its disks are volumes that are themselves sources. The guest writes out what it has in memory, and nothing more until
-it is thawed, so a copy mounts without replaying a journal. Its agent keeps no time: a guest that nobody thaws stays
-frozen. So it is thawed by whoever is left: we, the program that holds the connection, the watchdog, `borg-lvm clean`.
+it is thawed, so a snapshot mounts without replaying a journal. Its agent keeps no time: a guest that nobody thaws stays
+frozen. So the one that is left thaws it: we, the program that holds the connection, the watchdog or `borg-lvm clean`.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from borg_lvm_hooks.applications.running import Server, servers
 
 TIMEOUT = 20.0
 UNDER_WAY = "save already in progress"
-"""What the server says of a save when one has just begun by itself."""
+"""What the server says to a save when one has just been started by itself."""
 USERS = ("root", "redis", "valkey")
 """Who may listen at a port, if the configuration does not say who: any user may, while the server is down."""
 PARTS_SINCE = 7

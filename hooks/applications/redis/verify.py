@@ -51,7 +51,7 @@ class Known:
 
 
 def verify(known: Known, seconds: float) -> str:
-    """Return what was looked at in the copy, in so many seconds at most. Raises: QuiesceError with what is wrong."""
+    """Return what was verified in the snapshot, in so many seconds at most. Raises: QuiesceError with what is wrong."""
     if known.owner is None:
         return ""
     look = Look(time.monotonic() + seconds, known.owner)
@@ -88,7 +88,7 @@ class Look:
         return size is not None and self._commands(path, self._read(path, 0, size), is_last=is_last)
 
     def at_dump(self, path: str, saved: int) -> str:
-        """Look at a dump; return what of it was looked at, as words that follow its name."""
+        """Look at a dump; return what of it was verified, as words that follow its name."""
         begin, tail = self._read(path, 0, 16), self._read(path, -1 - CHECKSUM, 1)
         magic = MAGIC.match(begin)
         if not magic or tail[:1] != bytes([END]):

@@ -2,7 +2,7 @@
 
 Three ways, one for each entry: a directory of executables that are called with `freeze` and `thaw` (as qemu's guest
 agent does with those in fsfreeze-hook.d, but a failure counts, and they are thawed in the reverse order); a command
-that quiesces and one that resumes; or a session, a program that says READY when the application stands still and
+that quiesces and one that resumes; or a session, a program that says READY when the application is quiesced and
 resumes it when its input ends.
 """
 
@@ -168,7 +168,7 @@ class Scripts(Application):
                     begun.go()
                     self._refuse_failure(step.quiesce[0], begun)
                 yield
-        except BorgLvmError as error:  # the first failure is the one to be told, and those of resuming besides
+        except BorgLvmError as error:  # the first failure is reported, and those of resuming besides
             error.details += tuple(self._not_resumed)
             raise
         if self._not_resumed:
@@ -211,7 +211,7 @@ class Scripts(Application):
             subprocesses.run(argv, env={**self.environment(phase), **more})
 
     def environment(self, phase: str) -> Mapping[str, str]:
-        """Return what a command is told: BORG_LVM_PHASE, BORG_LVM_NAME, BORG_LVM_DEADLINE (in seconds)."""
+        """Return the variables of a command: BORG_LVM_PHASE, BORG_LVM_NAME, BORG_LVM_DEADLINE (in seconds)."""
         return {
             "BORG_LVM_PHASE": phase,
             "BORG_LVM_NAME": self.settings.name,
@@ -239,7 +239,7 @@ class Session(Scripts):
         except BaseException:
             program.kill()
             raise
-        program.end()  # whose failure is told: the application may not go again
+        program.end()  # whose failure is reported: the application may not be resumed
 
     def confirm(self) -> str:
         """See whether the program still holds on."""

@@ -22,7 +22,7 @@ def main() -> None:
             # mode=rw: one that is not there is not to be made.
             uri = "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=rw"
             database = sqlite3.connect(uri, uri=True, timeout=float(seconds), isolation_level=None)
-            if not is_open(int(device), int(inode)):  # before its journal is looked at
+            if not is_open(int(device), int(inode)):  # before its journal is examined
                 sys.exit(f"ERROR {path}: another file was put there just now")
             database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         except sqlite3.Error as error:

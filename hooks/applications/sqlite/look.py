@@ -1,7 +1,7 @@
 """Looks at copies of SQLite databases: a program of its own, which `sqlite.py` runs as their owner (`child.unseen`).
 
 Arguments: an empty folder, how many bytes may be copied there (it takes up to twice as much), and the databases. Of one
-whose files do not fit, the header alone is looked at. Says LOOKED and how many were checked; what is wrong is said on a
+whose files do not fit, the header alone is checked. Says LOOKED and how many were checked; what is wrong is said on a
 line, with an exit status of 1.
 """
 

@@ -77,7 +77,7 @@ class Units(Application):
         return asked(self.options.units)
 
     def examine(self, unit: Unit) -> Iterator[str]:
-        """Yield what a person should know; refuse what must not stand still."""
+        """Yield what a person should know; refuse what must not be frozen."""
         raise NotImplementedError
 
     def leave(self, units: Sequence[Unit]) -> None:

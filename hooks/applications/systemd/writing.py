@@ -11,7 +11,7 @@ from borg_lvm_hooks.applications.running import Process, processes
 KNOWN = ("postgres", "postmaster", "mariadbd", "redis-server", "valkey-server")
 """Servers that have a plugin of their own."""
 ENGINES = ("dockerd", "containerd", "containerd-shim", "podman", "conmon")
-"""Who is asked to pause others must not stand still."""
+"""A program that pauses others must not be frozen itself."""
 NO_DATA = ("/var/log/", "/var/cache/", "/var/tmp/", "/tmp/")  # noqa: S108
 DEPTH = 3
 

@@ -259,7 +259,7 @@ def archives(
 ) -> Sequence[BorgArchive]:
     """Return the archives of one repository that a run has made.
 
-    Raises: ProgramError; LookupError where that cannot be told.
+    Raises: ProgramError; LookupError where that is not certain.
     """
     saved = Borg(place, Tainted(span, "keep", programs.output)).archives(is_ours)
     if len(saved) > 1 and any(archive.doubtful for archive in saved):

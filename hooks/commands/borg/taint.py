@@ -21,11 +21,11 @@ PREFIX = "borg-lvm-tainted-"
 """In front, so that a pattern such as `host-*` does not match any more: `borg prune` must not count such an archive."""
 PASSED_ON = ("--remote-path", "--rsh", "--umask", "--lock-wait")
 UTC_TIMES = {"TZ": "UTC"}
-"""borg 1 writes times without a zone: so the hour that comes twice, when summer time ends, is told apart."""
+"""borg 1 writes times without a zone: so the hour that comes twice, when summer time ends, is distinguished."""
 CUT = 1.0
 """Seconds by which borg 1.1 and 1.2 cut their times at times."""
 PUT_BACK = "the clock was put back to its time while the command ran"
-MOST = "20"  # of the latest archives are looked at
+MOST = "20"  # of the latest archives are examined
 KNOWN = "{hostname}{command_line}{end}"
 """What else `borg list --json` is to say of each."""
 IsOurs = Callable[[Sequence[str]], bool]

@@ -55,7 +55,7 @@ class ConfigurationLoader(yaml.SafeLoader):
         raise ConfigurationError("borgmatic's tag !include has neither a file name nor a list of them", "correct it")
 
     def misplaced(self, node: yaml.Node) -> Any:
-        """Refuse `!retain` and `!omit` that no merge has taken away."""
+        """Refuse `!retain` and `!omit` that no merge has removed."""
         raise ConfigurationError(f"borgmatic's tag {node.tag} stands where nothing is merged", "remove it")
 
     def number(self, node: yaml.ScalarNode) -> int:

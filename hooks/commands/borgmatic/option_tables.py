@@ -102,7 +102,7 @@ DATA = """source_directories repositories patterns patterns_from exclude_pattern
     before_compact before_everything before_extract before_prune after_actions after_backup after_check after_compact
     after_everything after_extract after_prune influxdb_databases mariadb_databases mongodb_databases mysql_databases
     openldap_databases postgresql_databases sqlite_databases""".split()
-# Settings that can be taken away whole by `--no-…`; by the option of that name borgmatic itself takes nothing.
+# Settings that can be removed whole by `--no-…`; by the option of that name borgmatic itself takes nothing.
 GROUPS = """constants extra_borg_options bootstrap ntfy pushover zabbix apprise healthchecks uptime_kuma cronitor
     pagerduty loki sentry watchgoose zfs btrfs lvm systemd container keepassxc onepassword""".split()
 IGNORED = ["constants"]

@@ -14,7 +14,7 @@ from typing import Any, Final
 from borg_lvm_hooks.commands.borgmatic.limits import PATHS, Budget, Config, ConfigurationError
 
 REMOVED: Final = object()
-"""As a value: the option is taken away."""
+"""As a value: the option is removed."""
 
 ELEMENT = re.compile(r"(?P<list>[a-zA-Z_-]+)\[(?P<index>[0-9]+)\]")
 TEXT_UNIT = 64

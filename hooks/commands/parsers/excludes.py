@@ -98,7 +98,7 @@ def _below(pattern: str, names: Mapping[str, str]) -> Iterator[Excluded]:
 def rsync(invocation: Invocation, parsed: options.Parsed, roots: Sequence[tuple[str, str]]) -> tuple[Excluded, ...]:
     """Return what rsync excludes; `roots` are its sources, each with the folder at which its patterns begin.
 
-    The first rule that fits counts: what comes after one that may include is not looked at.
+    The first rule that fits counts: what comes after one that may include is not read.
     """
     excluded: list[tuple[str, str]] = []
     for item in parsed.given():

@@ -137,7 +137,7 @@ def unique(live: Iterable[LivePath]) -> tuple[LivePath, ...]:
 
 
 def output_clashes(program: str, outputs: Iterable[LivePath], sources: Iterable[str]) -> list[str]:
-    """Say which path that the program must write is itself a source: both cannot be had."""
+    """Say which path that the program must write is itself a source: both is impossible."""
     wanted = {plain(source) for source in sources}
     return [
         f"{item.path!r} ({item.reason}) must be writable for {program}, but it is itself a source that has to be"

@@ -1,6 +1,6 @@
 """Whether `restic backup` may leave something out of a directory that it saves: never `no` where it may.
 
-For what its dry run does not name: links, pipes and devices. Only the last part of a pattern is looked at, since the
+For what its dry run does not name: links, pipes and devices. Only the last part of a pattern is compared, since the
 directory itself was not left out. Source: restic's internal/filter/filter.go, cmd/restic/exclude.go.
 """
 

@@ -27,7 +27,7 @@ def sources(invocation: Invocation, parsed: options.Parsed, folders: Sequence[st
 
 
 def _is_regular(path: str) -> bool:
-    """Tell whether we may read the list: what is read from a pipe is taken away from rsync."""
+    """Tell whether we may read the list: what is read from a pipe is lost to rsync."""
     return os.path.isfile(path) or not os.path.exists(path)
 
 

@@ -165,7 +165,7 @@ def _mtime_step(parsed: options.Parsed) -> int:
     """Return how exact times are, in ns.
 
     rsync sets the time of a directory or link that it has just made only if that differs from the time of making it,
-    and compares whole seconds unless it is told otherwise (`same_time()` in its util1.c).
+    and compares whole seconds unless options say otherwise (`same_time()` in its util1.c).
     """
     try:
         window = int(parsed.last("--modify-window") or "0", 0)

@@ -121,7 +121,7 @@ class Names:
 
 
 def _entries(content: str, *, null: bool) -> list[str]:
-    """Split a list; where it has a zero byte, tar goes on by zero bytes from there, whatever it was told."""
+    """Split a list; where it has a zero byte, tar goes on by zero bytes from there, whatever its options say."""
     if null:
         return content.split("\0")
     lines, zero, rest = content.partition("\0")

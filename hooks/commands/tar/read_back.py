@@ -172,7 +172,7 @@ def _unclear(parsed: options.Parsed, words: Sequence[str]) -> str:
 
 
 def _stored(parsed: options.Parsed, word: str) -> str:
-    """Return how tar stores a name that it is given: without slashes at its ends, unless told otherwise."""
+    """Return how tar stores a name that it is given: without slashes at its ends, unless an option says otherwise."""
     name = word.rstrip("/") or "/"
     return name if parsed.has("--absolute-names") else name.lstrip("/")
 
@@ -251,7 +251,7 @@ class TarArchive(Saved):
 
     @contextmanager
     def _reading(self) -> Iterator[BinaryIO]:
-        """Have what the archive holds. It is opened once: whoever else may write its directory can exchange it."""
+        """Have what the archive holds. It is opened once: others who may write its directory can exchange it."""
         try:
             opened = opening.plain(self._creation.archive, links=True)
         except OSError as error:

@@ -13,7 +13,7 @@ import pytest
 from borg_lvm.machine.paths import SeenPath, look
 from borg_lvm.planning import consent
 from borg_lvm.planning.consent import if_live
-from borg_lvm.planning.view_layout import Resolved, Wanted, resolve, standing
+from borg_lvm.planning.view_layout import Resolved, Wanted, mounts_around, resolve
 from borg_lvm.plugins.backup_command import Excluded, LivePath
 from tests.unit.data.machine import VOLUME, Machine, folder, folders, link, live_paths, needed, shown
 
@@ -271,7 +271,7 @@ class TestFileSystemsOfUsers:
     def test_its_coming_and_going_is_nobodys_business(self) -> None:
         before, after = server(), self.machine()
         resolved = before.resolve("/home")
-        assert standing(resolved, before.table()) == standing(resolved, after.table())
+        assert mounts_around(resolved, before.table()) == mounts_around(resolved, after.table())
 
 
 class TestSourcesBelowTheRootsOwnLivePaths:
@@ -477,9 +477,9 @@ def test_containers_that_come_and_go_meanwhile_change_no_plan() -> None:
         resolved = machine.resolve("/", **wanted)
         later = containers()
         later.other("/var/lib/docker/overlay2/fedcba9876543210/merged", "overlay")
-        assert standing(resolved, machine.table()) == standing(resolved, later.table())
+        assert mounts_around(resolved, machine.table()) == mounts_around(resolved, later.table())
         later.other("/var/lib/new", "ext4")
-        assert standing(resolved, machine.table()) != standing(resolved, later.table())
+        assert mounts_around(resolved, machine.table()) != mounts_around(resolved, later.table())
 
 
 @pytest.mark.parametrize(

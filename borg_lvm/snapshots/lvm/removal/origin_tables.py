@@ -1,8 +1,8 @@
 """Whether the kernel's table of an origin is the one that LVM's metadata wants, and putting that right.
 
-While LVM makes a snapshot or removes one, the origin's table and the metadata change one after the other. Whoever is
-killed in between, as for want of memory, leaves a live volume on a `snapshot-origin` over a hidden `-real` of which LVM
-knows nothing (`lvs` shows `-wi-XX--X-`): no command looks at it again, and the next change of the volume goes wrong.
+While LVM makes a snapshot or removes one, the origin's table and the metadata change one after the other. A command
+that is killed in between, as for want of memory, leaves a live volume on a `snapshot-origin` over a hidden `-real` of
+which LVM knows nothing (`lvs` shows `-wi-XX--X-`): no command reads it again, and the next change of the volume fails.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _refreshed(volume: Volume, timeout: float) -> str:
     except BorgLvmError as error:
         why = " ".join([error.message, *error.details])
     with suppress(OSError):
-        device_mapper.set_going(volume.dm_uuid)  # a refresh that was killed half-way
+        device_mapper.resume_if_suspended(volume.dm_uuid)  # a refresh that was killed half-way
     with suppress(OSError):
         device_mapper.remove(f"{volume.dm_uuid}-real")
     still = bool(wrong([volume]))
@@ -85,7 +85,7 @@ def resume_left(uuid: str, vg: str, timeout: float, patience: float = PATIENCE) 
                 stack.enter_context(
                     group_lock.locked([vg], group_lock.directory(group_lock.settings(timeout)), patience)
                 )
-        return device_mapper.set_going(uuid)
+        return device_mapper.resume_if_suspended(uuid)
 
 
 def foreign_table(volume: Volume, why: str) -> str:

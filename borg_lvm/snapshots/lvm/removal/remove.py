@@ -28,7 +28,7 @@ LVREMOVE = ("lvremove", "--yes", "--force", "--autobackup", "n", "--config", IN_
 def remove(names: Sequence[str], timeout: float) -> None:
     """Remove snapshots (`vg/lv`), all in one command; in a second one what the first could not.
 
-    An origin that was set going in the middle of an `lvcreate` is a plain volume again, below which LVM does not find
+    An origin that was resumed in the middle of an `lvcreate` is a plain volume again, below which LVM does not find
     the snapshot: then the first attempt takes the two apart, and the second removes.
     Raises: ProgramError, which holds LVM's reasons.
     """
@@ -104,7 +104,7 @@ def released(run: RunContext, *, keep: bool) -> Iterator[Leftovers]:
 def _mark_kept(plan: Plan, log: Log, timeout: float) -> None:
     names = [copy.full_name for copy in plan.copies]
     subprocesses.run(["lvchange", "--autobackup", "n", "--addtag", lvm.KEEP_TAG, *names], timeout=timeout)
-    # Not to be silenced by --quiet: who is not told will not remove them.
+    # Not to be silenced by --quiet: a user who does not know will not remove them.
     log.warning(f"kept {', '.join(names)}; remove with: borg-lvm clean --run {plan.run_id}")
 
 
