@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from dataclasses import dataclass
 else:
 
-    def dataclass(made: type | None = None, *, frozen: bool = False, eq: bool = True) -> Any:
+    def dataclass(cls: type | None = None, *, frozen: bool = False, eq: bool = True) -> Any:
         """Make a class a dataclass. The fields of a frozen one cannot be set; without `eq` it equals itself alone."""
-        if made is None:
-            return lambda made: _dataclass(made, frozen=frozen, eq=eq)
-        return _dataclass(made, frozen=frozen, eq=eq)
+        if cls is None:
+            return lambda cls: _dataclass(cls, frozen=frozen, eq=eq)
+        return _dataclass(cls, frozen=frozen, eq=eq)
 
 
 __all__ = ["dataclass", "field"]
@@ -28,29 +28,29 @@ __all__ = ["dataclass", "field"]
 class _Shape:
     """What the methods need to know of a class: its fields, and which of them have defaults or makers of defaults."""
 
-    def __init__(self, made: Any) -> None:
-        fields = dataclasses.fields(made)
-        self.given = tuple(one.name for one in fields if one.init)
-        self.shown = tuple(one.name for one in fields if one.repr)
-        self.compared = tuple(one.name for one in fields if one.compare)
-        self.defaults = {one.name: one.default for one in fields if one.init and one.default is not MISSING}
-        self.makers = [(one.name, one.default_factory) for one in fields if one.default_factory is not MISSING]
+    def __init__(self, cls: Any) -> None:
+        fields = dataclasses.fields(cls)
+        self.given = tuple(item.name for item in fields if item.init)
+        self.shown = tuple(item.name for item in fields if item.repr)
+        self.compared = tuple(item.name for item in fields if item.compare)
+        self.defaults = {item.name: item.default for item in fields if item.init and item.default is not MISSING}
+        self.makers = [(item.name, item.default_factory) for item in fields if item.default_factory is not MISSING]
 
 
-def _dataclass(made: type, *, frozen: bool, eq: bool) -> type:
-    if any(dataclasses.is_dataclass(base) for base in made.__bases__):  # few are, and it compares them with their bases
-        return dataclasses.dataclass(frozen=frozen, eq=eq)(made)
-    dataclasses.dataclass(init=False, repr=False, eq=False)(made)
-    noted: Any = made
+def _dataclass(cls: type, *, frozen: bool, eq: bool) -> type:
+    if any(dataclasses.is_dataclass(base) for base in cls.__bases__):  # few are, and it compares them with their bases
+        return dataclasses.dataclass(frozen=frozen, eq=eq)(cls)
+    dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+    noted: Any = cls
     noted.__dataclass_params__.frozen = frozen  # which subclasses must be, too
-    noted.__borg_lvm_shape__ = _Shape(made)
+    noted.__borg_lvm_shape__ = _Shape(cls)
     methods: dict[str, object] = {"__init__": _init, "__repr__": _repr}
     methods |= {"__setattr__": _set, "__delattr__": _delete} if frozen else {}
     methods |= {"__eq__": _eq, "__hash__": _hash if frozen else None} if eq else {}
     for name, method in methods.items():
-        if name not in made.__dict__:
-            setattr(made, name, method)
-    return made
+        if name not in cls.__dict__:
+            setattr(cls, name, method)
+    return cls
 
 
 def _init(self: Any, /, *args: object, **words: object) -> None:

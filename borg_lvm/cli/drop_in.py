@@ -60,7 +60,7 @@ def status(program: str, number: int, ours: bool) -> int:
 
     To a shell both look the same; to borgmatic a status above 99 is a warning, an end by a signal is not.
     """
-    signals = {one.value: one for one in signal.Signals if one.name.removeprefix("SIG") in ENDING}
+    signals = {number.value: number for number in signal.Signals if number.name.removeprefix("SIG") in ENDING}
     if number - 128 in signals and number != OWN_SIGNAL.get(program):
         _end_by(signals[number - 128])
     return FAILED.get(program, 1) if ours else number

@@ -110,10 +110,10 @@ def lines(name: str, past: Past = RUNS) -> list[str]:
     if past is DRILLS:
         from borg_lvm.reporting.drills import text
 
-        return shown(name, past, lambda found: list(text.lines(found)))
+        return shown(name, past, lambda certificate: list(text.lines(certificate)))
     from borg_lvm.reporting import run_text
 
-    return shown(name, past, lambda found: list(run_text.lines(found)))
+    return shown(name, past, lambda certificate: list(run_text.lines(certificate)))
 
 
 def write_page(name: str, path: str, past: Past = RUNS) -> None:
@@ -153,7 +153,7 @@ def _runs() -> Iterator[str]:
         yield RUNS.nothing()
     if rows:
         yield from history_text.table([cells for cells, _ in rows])
-        yield from history_text.trends([found for _, found in rows])
+        yield from history_text.trends([certificate for _, certificate in rows])
     yield from problems
 
 

@@ -100,7 +100,7 @@ def _is_scope(arg: str) -> bool:
 def _is_remote(invocation: Invocation) -> bool:
     options = takewhile(lambda arg: arg.startswith("-"), invocation.argv[1:])
     remote = ("-r", "--remote", "--remote=true")
-    return any(one in remote or one.startswith(("--url", "--connection")) for one in options) or bool(
+    return any(option in remote or option.startswith(("--url", "--connection")) for option in options) or bool(
         invocation.env.get("CONTAINER_HOST") or invocation.env.get("CONTAINER_CONNECTION")
     )
 

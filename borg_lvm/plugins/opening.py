@@ -89,8 +89,10 @@ class Below:
                     continue  # it was exchanged meanwhile
                 fd = safe_open.reopened(handle, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                with os.scandir(fd) as found:
-                    inside = [(f"{folder}/{one.name}".lstrip("/"), one.is_dir(follow_symlinks=False)) for one in found]
+                with os.scandir(fd) as entries:
+                    inside = [
+                        (f"{folder}/{entry.name}".lstrip("/"), entry.is_dir(follow_symlinks=False)) for entry in entries
+                    ]
             finally:
                 os.close(fd)
             waiting += [name for name, is_folder in inside if is_folder]

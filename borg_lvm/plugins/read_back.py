@@ -107,7 +107,7 @@ class Selection:
 
     def is_below(self, path: str) -> bool:
         """Whether a path is one of the prefixes, or lies below one."""
-        return any(path == one or path.startswith(one.rstrip("/") + "/") for one in self.prefixes)
+        return any(path == prefix or path.startswith(prefix.rstrip("/") + "/") for prefix in self.prefixes)
 
 
 class Programs(Protocol):

@@ -48,12 +48,12 @@ class Table:
     @cached_property
     def names(self) -> Mapping[str, Option]:
         """The options by each of their names; read when they are asked for, for most command lines have no wrapper."""
-        found: dict[str, Option] = {}
+        options: dict[str, Option] = {}
         for word in self._specification.split():
             refused = word.endswith("!")
             names, takes = _takes(word.rstrip("!"))
-            found.update(dict.fromkeys(names, Option(names[0], takes, refused)))
-        return found
+            options.update(dict.fromkeys(names, Option(names[0], takes, refused)))
+        return options
 
     def find(self, text: str) -> Option | None:
         """Return the option of this name, or of this unambiguous beginning of a long name."""

@@ -21,23 +21,23 @@ def from_xattr(value: bytes) -> Acl:
     """Read `system.posix_acl_access` or `…_default`. Raises: ValueError when it is of another form."""
     if len(value) < 4 or (len(value) - 4) % 8 or struct.unpack_from("<I", value)[0] != VERSION:
         raise ValueError("an access control list of an unknown form")
-    found = []
+    entries = []
     for tag, permissions, number in struct.iter_unpack("<HHI", value[4:]):
         who = str(number) if tag in WITH_ID else ""
         bits = "".join(letter if permissions & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1)))
-        found.append(f"{TAGS.get(tag, hex(tag))}:{who}:{bits}")
-    return frozenset(found)
+        entries.append(f"{TAGS.get(tag, hex(tag))}:{who}:{bits}")
+    return frozenset(entries)
 
 
 def to_xattr(entries: Acl) -> bytes:
     """Return a list in the kernel's form. Raises: ValueError, LookupError for what has none: a name, an unknown tag."""
     tags = {(name, tag in WITH_ID): tag for tag, name in TAGS.items()}
-    found = []
+    rows = []
     for line in entries:
         name, who, bits = line.split(":")
         permissions = sum(bit for letter, bit in zip(bits, (4, 2, 1), strict=True) if letter != "-")
-        found.append((tags[name, bool(who)], int(who) if who else NO_ID, permissions))
-    packed = (struct.pack("<HHI", tag, permissions, number) for tag, number, permissions in sorted(found))
+        rows.append((tags[name, bool(who)], int(who) if who else NO_ID, permissions))
+    packed = (struct.pack("<HHI", tag, permissions, number) for tag, number, permissions in sorted(rows))
     return struct.pack("<I", VERSION) + b"".join(packed)
 
 
@@ -47,13 +47,13 @@ def from_text(text: str) -> Acl:
     That is how borg writes them down, since names may be of another machine; behind the permissions there may be a
     comment (`#effective:r--`) of acl_to_text(3).
     """
-    found = []
+    entries = []
     for line in filter(None, (part.strip() for part in text.replace(",", "\n").split("\n"))):
         fields = [field.partition("#")[0].strip() for field in line.split(":")]
         tag, who, bits = [*fields, "", ""][:3]
         number = fields[-1] if len(fields) > 3 and fields[-1].isdigit() else who
-        found.append(f"{tag}:{number}:{bits}")
-    return frozenset(found)
+        entries.append(f"{tag}:{number}:{bits}")
+    return frozenset(entries)
 
 
 def beside_mode(entries: Acl) -> Acl:

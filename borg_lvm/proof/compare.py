@@ -63,7 +63,7 @@ def _attributes(entry: Entry, frozen: Frozen, stores: Stores) -> Iterator[str]:
         for name in sorted({*entry.xattrs, *there} - SHOWN_TWICE):
             if entry.xattrs.get(name) != there.get(name):
                 yield _differs(f"extended attribute {name}", _value(entry.xattrs.get(name)), _value(there.get(name)))
-    access, known = (None if one is None else acl.beside_mode(one) for one in (entry.acl, frozen.acl))
+    access, known = (None if entries is None else acl.beside_mode(entries) for entries in (entry.acl, frozen.acl))
     for what, mine, theirs in (
         ("access control list", access, known or frozenset()),
         ("default access control list", entry.default_acl, frozen.default_acl),
@@ -116,4 +116,4 @@ def first_difference(mine: Iterator[bytes], theirs: Iterator[bytes], count: Call
 def _common(mine: bytes, theirs: bytes) -> int:
     """Return how many bytes two pieces have in common at their beginning."""
     pairs = zip(mine, theirs, strict=True)
-    return next((number for number, (one, other) in enumerate(pairs) if one != other), len(mine))
+    return next((number for number, (ours, other) in enumerate(pairs) if ours != other), len(mine))

@@ -50,13 +50,13 @@ class FrozenTree:
     def names(self, path: str) -> tuple[str, ...]:
         """Return the paths by which an archive may have what is at and below a path, that one's own among them."""
         real = self.real(path)
-        found = {path: None, real: None}
+        names = {path: None, real: None}
         for name, place in self._ways:
             if _is_below(real, place):
-                found[name.rstrip("/") + real[len(place.rstrip("/")) :] or "/"] = None
+                names[name.rstrip("/") + real[len(place.rstrip("/")) :] or "/"] = None
             elif _is_below(place, real):
-                found[name] = None
-        return tuple(found)
+                names[name] = None
+        return tuple(names)
 
     def leads(self, path: str) -> bool:
         """Whether a source was given by this name, and a symbolic link in it leads elsewhere."""
@@ -66,10 +66,10 @@ class FrozenTree:
         """Whether a path lies in what the command reads live."""
         real = self.real(path)
         frozen_path = len(self._frozen_path(real))
-        return any(_is_below(real, one) and len(one) >= frozen_path for one in self._live)
+        return any(_is_below(real, live) and len(live) >= frozen_path for live in self._live)
 
     def _frozen_path(self, real: str) -> str:
-        return next((one for one in self._frozen_paths if _is_below(real, one)), "")
+        return next((frozen_path for frozen_path in self._frozen_paths if _is_below(real, frozen_path)), "")
 
     @contextmanager
     def _opened(self, path: str) -> Iterator[int]:
@@ -147,13 +147,13 @@ class FrozenTree:
                 return
             raise
         try:
-            with os.scandir(fd) as found:
-                for one in found:
+            with os.scandir(fd) as entries:
+                for entry in entries:
                     # Whether it is one of these two is known without a further system call.
-                    if one.is_dir(follow_symlinks=False) or one.is_file(follow_symlinks=False):
+                    if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False):
                         continue
-                    if entry_type(one.stat(follow_symlinks=False).st_mode) in types:
-                        yield f"{folder.rstrip('/')}/{one.name}"
+                    if entry_type(entry.stat(follow_symlinks=False).st_mode) in types:
+                        yield f"{folder.rstrip('/')}/{entry.name}"
         finally:
             os.close(fd)
 
@@ -180,11 +180,11 @@ def _is_below(path: str, folder: str) -> bool:
 def _frozen(fd: int, info: os.stat_result) -> Frozen:
     kind = entry_type(info.st_mode)
     target = os.readlink("", dir_fd=fd) if kind == "link" else ""
-    found = dict(_attributes(fd))
-    lists = [acl.from_xattr(found.pop(name)) if name in found else frozenset[str]() for name in ACLS]
+    attributes = dict(_attributes(fd))
+    lists = [acl.from_xattr(attributes.pop(name)) if name in attributes else frozenset[str]() for name in ACLS]
     return Frozen(
         kind, info.st_size, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, info.st_mtime_ns, info.st_nlink,
-        info.st_rdev, target, found, *lists,
+        info.st_rdev, target, attributes, *lists,
     )  # fmt: skip
 
 

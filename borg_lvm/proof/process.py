@@ -116,7 +116,7 @@ class _Child:
     pipe: int
     planned: PlannedProof
     begin: float
-    told: bytes = b""
+    answer: bytes = b""
 
     def wait(self, monitor: Watcher, signals: Signals, log: Log) -> Proof:
         """Wait for the result, look after the snapshots, show how far it is."""
@@ -130,20 +130,20 @@ class _Child:
                 if not select.select([self.pipe], [], [], min(pause, LOOK_AGAIN))[0]:
                     continue
                 more = os.read(self.pipe, 1 << 16)
-                self.told += more
+                self.answer += more
                 if not more:
                     return self._result()
                 self._show(log)
         return self._without("it did not end in time")
 
     def _show(self, log: Log) -> None:
-        while b'"progress"' in (line := self.told.partition(b"\n")[0]) and b"\n" in self.told:
-            self.told = self.told.partition(b"\n")[2]
+        while b'"progress"' in (line := self.answer.partition(b"\n")[0]) and b"\n" in self.answer:
+            self.answer = self.answer.partition(b"\n")[2]
             log.info(str(json.loads(line)["progress"]))
 
     def _result(self) -> Proof:
         try:
-            return proof.from_data(json.loads(self.told))
+            return proof.from_data(json.loads(self.answer))
         except ValueError:
             return self._without("the process that read it back was ended before it had reported")
 

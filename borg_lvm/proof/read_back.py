@@ -53,10 +53,10 @@ class Comparison:
         """Return the result but for differences, and why it is not proven."""
         failed: list[str] = []
         try:
-            found = answer.archives(self.programs, span)
-            if not found:
+            archives = answer.archives(self.programs, span)
+            if not archives:
                 return "not proven", self.not_found
-            for saved in found:
+            for saved in archives:
                 failed += filter(None, [self._failure(saved)])
         except TimeIsUpError:
             return ("not proven", "; ".join(failed)) if failed else ("limit", "")
@@ -159,7 +159,7 @@ class _Reader:
 
     def _compare_details(self) -> None:
         """Compare what the entries did not say, in the directories where something differs."""
-        folders = [one for one in self.saved.doubtful() if not self.tree.is_live(one)]
+        folders = [folder for folder in self.saved.doubtful() if not self.tree.is_live(folder)]
         for folder in folders[:MOST_FOLDERS]:
             for entry in self.saved.details(folder):
                 self.programs.check()
@@ -186,20 +186,20 @@ class _Reader:
             is_new = self.links.add(inode)
             differs = is_new != (entry.inode is None or self.copies.add(entry.inode))
             if differs and not (is_new and self.saved.stores.links_stay):
-                one, other = "a copy", "a hard link of an earlier path"
+                archived, other = "a copy", "a hard link of an earlier path"
                 if is_new:
-                    one, other = other, "not"
-                self.tally.differs(entry.path, f"the archive has {one}, the frozen view {other}")
+                    archived, other = other, "not"
+                self.tally.differs(entry.path, f"the archive has {archived}, the frozen view {other}")
 
     def _compare_names(self, entries: Iterator[Entry]) -> None:
         """Compare which names there are: what the command had to save must be in the archive."""
         key = self.planned.seed.to_bytes(16, "big")
-        found = NameSums(key)
+        listed = NameSums(key)
         for name in self._names(entries):
-            found.add(name)
-        buckets = self._differing(found, self._wanted.but_sockets())
+            listed.add(name)
+        buckets = self._differing(listed, self._wanted.but_sockets())
         if buckets and not self.saved.stores.sockets:  # looking at each name takes long: only where names differ
-            buckets = self._differing(found, self._wanted.storable())
+            buckets = self._differing(listed, self._wanted.storable())
         if buckets:
             for name in names.missing(self._wanted.storable(), self._names(self.saved.entries()), buckets, key):
                 self.tally.differs(name, "is not in the archive, and the command had to save it")
@@ -215,11 +215,11 @@ class _Reader:
                 yield name
 
     @staticmethod
-    def _differing(found: NameSums, wanted: Iterator[str]) -> tuple[int, ...]:
-        expected = NameSums(found.key)
+    def _differing(listed: NameSums, wanted: Iterator[str]) -> tuple[int, ...]:
+        expected = NameSums(listed.key)
         for name in wanted:
             expected.add(name)
-        return expected.differing(found)
+        return expected.differing(listed)
 
     def _compare_contents(self, selection: Selection, wanted: int) -> None:
         """Compare the content of files. `wanted` is how many there must be."""

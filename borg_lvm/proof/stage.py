@@ -62,7 +62,7 @@ def _refused(answer: ReadBack | None, invocation: Invocation) -> str:
 
 
 def _planned(plan: Plan, settings: ProofSettings, answer: ReadBack | None) -> PlannedProof:
-    data = (kept.path for one in plan.applications for kept in one.kept if not kept.missing)
+    data = (kept.path for application in plan.applications for kept in application.kept if not kept.missing)
     first = tuple(dict.fromkeys((*settings.always, *data)))
     seed = int.from_bytes(os.urandom(6), "big")
     how = answer.how.get(settings.mode, "") if answer else ""

@@ -30,7 +30,7 @@ class Tally:
         """
         self.count += 1
         archive = self.archives[-1]
-        known = [one.path for one in self.differences if one.archive == archive]
+        known = [difference.path for difference in self.differences if difference.archive == archive]
         if not known or (len(self.differences) < MOST and (not path or path not in known)):
             self.differences.append(Difference(archive, path, what))
 

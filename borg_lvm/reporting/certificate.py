@@ -55,22 +55,23 @@ def build(outcome: Outcome, reading: Reading, ending: Ending) -> Certificate:
         "proof": proof.as_data(outcome.proof) if outcome.proof else None,
         "consistency": plan.consistency,
         "instants": [
-            {"volumes": list(one.names), "time": round(one.begin, 6), "uncertainty_ms": _ms(one.seconds)}
-            for one in outcome.instants
+            {"volumes": list(instant.names), "time": round(instant.begin, 6), "uncertainty_ms": _ms(instant.seconds)}
+            for instant in outcome.instants
         ],
         "volumes": list(_volumes(outcome)),
-        "pools": [{"pool": one.name, "what": one.what, "curve": _curve(one.curve)} for one in outcome.pools],
+        "pools": [{"pool": pool.name, "what": pool.what, "curve": _curve(pool.curve)} for pool in outcome.pools],
         "frozen": [
-            {"path": one.target, "volume": plan.copies[one.copy].origin.full_name, "because": one.because}
-            for one in plan.view_mounts
+            {"path": mount.target, "volume": plan.copies[mount.copy].origin.full_name, "because": mount.because}
+            for mount in plan.view_mounts
         ],
         "live": [
-            *({"path": one.path, "because": one.reason} for one in plan.live_paths),
+            *({"path": live.path, "because": live.reason} for live in plan.live_paths),
             *({"path": path, "because": f"declared: {why}"} for path, why in plan.live_sources),
         ],
-        "applications": [_application(one, outcome, saved=saved) for one in outcome.applications],
+        "applications": [_application(result, outcome, saved=saved) for result in outcome.applications],
         "phases": [
-            {"name": one.name, "begin": round(one.begin, 3), "seconds": round(one.seconds, 3)} for one in outcome.phases
+            {"name": phase.name, "begin": round(phase.begin, 3), "seconds": round(phase.seconds, 3)}
+            for phase in outcome.phases
         ],
         "released": _released(outcome),
     }
@@ -109,7 +110,7 @@ def judged(outcome: Outcome, reading: Reading, ending: Ending) -> Result:
 def _volumes(outcome: Outcome) -> Iterator[dict[str, Any]]:
     copies = outcome.plan.copies
     stories = outcome.stories or (SnapshotStatistics(),) * len(copies)
-    pairs = (pair for one in outcome.instants for pair in zip(one.names, one.still, strict=True))
+    pairs = (pair for instant in outcome.instants for pair in zip(instant.names, instant.still, strict=True))
     still = {name: _ms(seconds) for name, seconds in pairs}
     for number, (copy, story) in enumerate(zip(copies, stories, strict=True)):
         fill = outcome.fills[number] if outcome.complete else Fill(0, 0)

@@ -21,9 +21,10 @@ LATEST = 30
 
 def line(certificate: Certificate) -> tuple[str, ...]:
     """Return the cells of one run: the longest suspension of a volume, and the fullest snapshot."""
-    still = [one["still_ms"] for one in certificate["volumes"] if one["still_ms"] is not None]
-    used = [_part(one["space"]) for one in certificate["volumes"] if one["space"] and one["space"]["used"] is not None]
-    lost = any(one["lost"] for one in certificate["volumes"])
+    volumes = certificate["volumes"]
+    still = [volume["still_ms"] for volume in volumes if volume["still_ms"] is not None]
+    used = [_part(space) for volume in volumes if (space := volume["space"]) and space["used"] is not None]
+    lost = any(volume["lost"] for volume in volumes)
     result = certificate["result"].upper() if certificate["result"] == "tainted" else certificate["result"]
     cells = (
         certificate["run"],

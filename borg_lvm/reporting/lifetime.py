@@ -33,6 +33,6 @@ def _took(past: Iterable[Sequence[Once]]) -> str:
         return ""
     from borg_lvm.planning.growth_policy import duration
 
-    longest = max(one.seconds for runs in latest for one in runs)
+    longest = max(run.seconds for runs in latest for run in runs)
     count = max(map(len, latest))
     return f" ({duration(longest)} in the last run)" if count == 1 else f" (up to {duration(longest)} in {count} runs)"

@@ -191,10 +191,10 @@ class Outcome:
             raise DegradedError(
                 f"{self.subject} succeeded, but what it saved could not be read back", details=(self.proof.why,)
             )
-        wrong = [one for one in self.applications if one.wrong]
-        cut = [one for one in self.applications if one.out and not one.absent]
+        wrong = [application for application in self.applications if application.wrong]
+        cut = [application for application in self.applications if application.out and not application.absent]
         reasons = [
-            f"saved {', '.join(one.name for one in ones)} {how}"
+            f"saved {', '.join(application.name for application in ones)} {how}"
             for ones, how in (
                 (cut, "as a power cut would have left it"),
                 (wrong, "from a snapshot that failed verification"),
@@ -202,7 +202,7 @@ class Outcome:
             if ones
         ]
         if reasons:
-            details = (*(one.out for one in cut), *(one.wrong for one in wrong))
+            details = (*(application.out for application in cut), *(application.wrong for application in wrong))
             raise DegradedError(f"{self.subject} succeeded, but {' and '.join(reasons)}", details=details)
 
 

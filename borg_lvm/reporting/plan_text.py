@@ -37,7 +37,7 @@ def table(plan: Plan) -> Iterator[str]:
         yield ""
         yield "Applications, quiesced in this order:"
         yield from _applications(plan.applications)
-    live = [(one.path, one.reason) for one in plan.live_paths] + [
+    live = [(live.path, live.reason) for live in plan.live_paths] + [
         (p, f"declared: {why}") for p, why in plan.live_sources
     ]
     if live:
@@ -53,7 +53,7 @@ def table(plan: Plan) -> Iterator[str]:
 
 
 def _chunks(plan: Plan) -> Iterator[str]:
-    rows = [(one.origin.full_name, f"{one.chunk // 1024} KiB", one.why_chunk) for one in plan.copies if one.chunk]
+    rows = [(copy.origin.full_name, f"{copy.chunk // 1024} KiB", copy.why_chunk) for copy in plan.copies if copy.chunk]
     if rows:
         yield ""
         yield "Chunks in which they keep what is overwritten:"
@@ -104,12 +104,12 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "lifetime": plan.lifetime,
         "snapshots": [_snapshot_data(copy) for copy in plan.copies],
         "frozen": [
-            {"path": one.target, "volume": _origin(plan, one.copy), "inside": one.inside, "because": one.because}
-            for one in plan.view_mounts
+            {"path": path.target, "volume": _origin(plan, path.copy), "inside": path.inside, "because": path.because}
+            for path in plan.view_mounts
         ],
-        "live": [{"path": one.path, "because": one.reason} for one in plan.live_paths],
+        "live": [{"path": path.path, "because": path.reason} for path in plan.live_paths],
         "live_sources": [{"path": path, "declared": why} for path, why in plan.live_sources],
-        "applications": [_application_data(one) for one in plan.applications],
+        "applications": [_application_data(application) for application in plan.applications],
         "proof": proof.planned_data(plan.proof),
         "notes": list(plan.notes),
     }

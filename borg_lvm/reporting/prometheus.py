@@ -39,11 +39,11 @@ def text(news: News, previous: str, past: Sequence[Certificate] = ()) -> str:
     When something was saved last comes from the old file (`previous`), or else from `past` runs, the oldest first.
     """
     before = last_saved(previous)
-    return "".join(family(*one) for one in _families(news, _saved_in(news, past) if before is None else before))
+    return "".join(family(*row) for row in _families(news, _saved_in(news, past) if before is None else before))
 
 
 def _families(news: News, before: float | None) -> Iterator[tuple[str, str, Sequence[Sample]]]:
-    results = [({"result": one}, float(one == news.result)) for one in get_args(Result)]
+    results = [({"result": result}, float(result == news.result)) for result in get_args(Result)]
     yield "borg_lvm_run_result", "Result of the last run: 1 for the one that applies.", results
     yield "borg_lvm_run_status", "Exit status of the last run.", [({"program": news.program}, news.status)]
     yield "borg_lvm_run_end_timestamp_seconds", "When the last run ended.", [({}, news.end)]
@@ -66,45 +66,47 @@ def last_saved(previous: str) -> float | None:
 def _saved_in(news: News, past: Sequence[Certificate]) -> float | None:
     """Return when a run of the same program on the same paths has saved something; others are other jobs."""
     job = _job(news.certificate) if news.certificate else None
-    return next((float(one["end"]) for one in reversed(past) if one["result"] in SAVED and _job(one) == job), None)
+    return next((float(run["end"]) for run in reversed(past) if run["result"] in SAVED and _job(run) == job), None)
 
 
 def _job(certificate: Certificate) -> tuple[str, frozenset[str]]:
-    return certificate["command"]["program"], frozenset(one["path"] for one in certificate["frozen"])
+    return certificate["command"]["program"], frozenset(path["path"] for path in certificate["frozen"])
 
 
 def _certified(certificate: Certificate) -> Iterator[tuple[str, str, Sequence[Sample]]]:
     took, ran = certificate["end"] - certificate["begin"], certificate["command"]["seconds"]
     yield "borg_lvm_run_duration_seconds", "How long the last run took.", [({}, took)]
     yield "borg_lvm_command_duration_seconds", "How long its command ran.", [({}, ran)]
-    windows = [one["uncertainty_ms"] / 1000 for one in certificate["instants"]]
+    windows = [instant["uncertainty_ms"] / 1000 for instant in certificate["instants"]]
     if windows:
         meaning = "Length of the longest window in which an instant of the last run lies."
         yield "borg_lvm_instant_uncertainty_seconds", meaning, [({}, max(windows))]
     volumes, applications = certificate["volumes"], certificate["applications"]
-    still = [(_volume(one), one["still_ms"] / 1000) for one in volumes if one["still_ms"] is not None]
+    still = [(_volume(volume), volume["still_ms"] / 1000) for volume in volumes if volume["still_ms"] is not None]
     yield "borg_lvm_volume_still_seconds", "How long a volume was suspended, at most.", still
     yield (
         "borg_lvm_snapshot_lost",
         "Whether its snapshot was lost.",
-        [(_volume(one), bool(one["lost"])) for one in volumes],
+        [(_volume(volume), bool(volume["lost"])) for volume in volumes],
     )
     for name, key, meaning in (
         ("used", "used", "Space of its snapshot that was used."),
         ("space", "total", "Space that its snapshot had in the end."),
         ("grown", "grown", "By how much its snapshot grew."),
     ):
-        sizes = [(_volume(one), one["space"][key]) for one in volumes if one["space"]]
+        sizes = [(_volume(volume), volume["space"][key]) for volume in volumes if volume["space"]]
         known = [(labels, float(size)) for labels, size in sizes if size is not None]
         yield f"borg_lvm_snapshot_{name}_bytes", meaning, known
     full = [
-        ({"pool": one["pool"], "what": one["what"]}, one["curve"][-1]) for one in certificate["pools"] if one["curve"]
+        ({"pool": pool["pool"], "what": pool["what"]}, pool["curve"][-1])
+        for pool in certificate["pools"]
+        if pool["curve"]
     ]
     parts = [(labels, used / total if total else 0.0) for labels, (_, used, total) in full]
     yield "borg_lvm_pool_used_ratio", "Part of a thin pool that was used when the command had ended.", parts
-    held = [({"application": one["name"]}, one["still_ms"] / 1000) for one in applications]
+    held = [({"application": app["name"]}, app["still_ms"] / 1000) for app in applications]
     yield "borg_lvm_application_still_seconds", "How long an application was quiesced.", held
-    sound = [({"application": one["name"]}, float(_as_wished(one))) for one in applications]
+    sound = [({"application": app["name"]}, float(_as_wished(app))) for app in applications]
     yield (
         "borg_lvm_application_consistent",
         "Whether it was quiesced as configured, and can be restored from this.",
@@ -135,7 +137,7 @@ def labelled(text: str, backup: str) -> str:
     node_exporter answers with an error where two of its files have the same metric with the same labels.
     """
     label = f'backup="{_escaped(backup)}"'
-    return _SAMPLE.sub(lambda found: f"{found[1]}{{{','.join(filter(None, (label, found[2])))}}} ", text)
+    return _SAMPLE.sub(lambda sample: f"{sample[1]}{{{','.join(filter(None, (label, sample[2])))}}} ", text)
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -61,7 +61,7 @@ class Proof:
     @property
     def wrong(self) -> tuple[str, ...]:
         """The archives that differ."""
-        return tuple(dict.fromkeys(one.archive for one in self.differences))
+        return tuple(dict.fromkeys(difference.archive for difference in self.differences))
 
     def reasons(self) -> Iterator[str]:
         """Yield what differs, path by path."""
@@ -120,7 +120,8 @@ def as_data(proof: Proof) -> dict[str, Any]:
         "live": proof.live,
         "count": proof.count,
         "differences": [
-            {"archive": one.archive, "path": shown(one.path) or None, "what": one.what} for one in proof.differences
+            {"archive": difference.archive, "path": shown(difference.path) or None, "what": difference.what}
+            for difference in proof.differences
         ],
         "why": proof.why or None,
         "unchecked": list(proof.unchecked),
@@ -130,7 +131,7 @@ def as_data(proof: Proof) -> dict[str, Any]:
 def from_data(data: Mapping[str, Any]) -> Proof:
     """Return the proof that `as_data` has written. Raises: ValueError when it is none."""
     try:
-        differences = tuple(Difference(one["archive"], one["path"] or "", one["what"]) for one in data["differences"])
+        differences = tuple(Difference(row["archive"], row["path"] or "", row["what"]) for row in data["differences"])
         lists = {name: tuple(data[name]) for name in ("archives", "unchecked")}
         return Proof(**{**data, **lists, "differences": differences, "why": data["why"] or ""})
     except (KeyError, TypeError) as error:

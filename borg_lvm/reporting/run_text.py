@@ -38,18 +38,18 @@ class Span:
 
 def phases(certificate: Certificate) -> list[Span]:
     """Return the parts of the run."""
-    return [Span(one["name"], float(one["begin"]), float(one["seconds"])) for one in certificate["phases"]]
+    return [Span(phase["name"], float(phase["begin"]), float(phase["seconds"])) for phase in certificate["phases"]]
 
 
 def windows(certificate: Certificate) -> list[Span]:
     """Return the times in which volumes were suspended, by the clock that the host had."""
     return [
         Span(
-            ", ".join(one["volumes"]),
-            max(0.0, one["time"] - certificate["begin"]),
-            one["uncertainty_ms"] / 1000,
+            ", ".join(instant["volumes"]),
+            max(0.0, instant["time"] - certificate["begin"]),
+            instant["uncertainty_ms"] / 1000,
         )
-        for one in certificate["instants"]
+        for instant in certificate["instants"]
     ]
 
 
@@ -68,15 +68,15 @@ def brief(seconds: float) -> str:
 def lines(certificate: Certificate) -> Iterator[str]:
     """Yield the report."""
     yield from _head(certificate)
-    frozen = [(one["path"], one["volume"]) for one in certificate["frozen"]]
+    frozen = [(path["path"], path["volume"]) for path in certificate["frozen"]]
     yield from _table("Read from snapshots:", ("PATH", "VOLUME"), frozen)
     yield from _table(
         "Read from the live file system:",
         ("PATH", "REASON"),
-        [(one["path"], one["because"]) for one in certificate["live"]],
+        [(path["path"], path["because"]) for path in certificate["live"]],
     )
     names = ("VOLUME", "FILE SYSTEM", "SUSPENDED", "SPACE USED", "GROWN")
-    yield from _table("Volumes:", names, [_volume(one) for one in certificate["volumes"]])
+    yield from _table("Volumes:", names, [_volume(volume) for volume in certificate["volumes"]])
     yield from _applications(certificate["applications"])
     yield ""
     yield "Timeline:"

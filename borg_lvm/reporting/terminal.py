@@ -16,4 +16,4 @@ def columns(cells: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def shown(text: str) -> str:
     """Return a name as it may be shown on a terminal: a line break or an escape in it is no command of ours."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: repr(match[0])[1:-1], text)

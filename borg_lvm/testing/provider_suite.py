@@ -61,10 +61,8 @@ class ProviderContract:
                 assert writer.wait(self.patience) == 0
             for copy in run.plan.copies:
                 with mounted(subject, copy, tmp_path) as point:
-                    found = {name for name in ("early", "late") if os.path.exists(f"{point}/{name}")}
-                assert found == {"early"}, (
-                    f"{copy.mounted_at}: the snapshot is not of the moment at which all were held"
-                )
+                    seen = {name for name in ("early", "late") if os.path.exists(f"{point}/{name}")}
+                assert seen == {"early"}, f"{copy.mounted_at}: the snapshot is not of the moment at which all were held"
 
     def test_a_snapshot_is_mounted_as_it_is_asked_to(self, subject: ProviderSubject, tmp_path: Path) -> None:
         with taken(subject, self.deadline) as run:
@@ -86,7 +84,7 @@ class ProviderContract:
             growth = Growth(snapshots=False, pools=False, reserve=Size())
             monitors = subject.provider.monitors(run, growth)
             watched = [*monitors.snapshots, *monitors.pools]
-            assert [one.look(time.monotonic()) for one in watched] == [""] * len(watched)
+            assert [monitored.look(time.monotonic()) for monitored in watched] == [""] * len(watched)
             for number, copy in enumerate(run.plan.copies):
                 assert not subject.provider.fill(run, copy).problem
                 if subject.lose(copy):

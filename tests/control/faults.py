@@ -158,7 +158,7 @@ FAULTS = (
         "unlisted",  # what the archive lacks is not missed
         "`--prove` reads back from the repository what was saved",
         "borg_lvm/proof/read_back.py",
-        "return expected.differing(found)",
+        "return expected.differing(listed)",
         "return expected.differing(expected)",
         ("system/test_proof.py::test_each_fault_is_found[tar]", "unit/proof/test_read_back.py"),
     ),

@@ -38,11 +38,11 @@ def perform(args: argparse.Namespace, log: Log) -> int:
         time_limit=args.time_limit,
     )
     with notify.notifying(settings, notify.DRILL, log, drill=True) as notice:
-        runs = [one.certificate for one in history.records() if one.certificate]
+        runs = [record.certificate for record in history.records() if record.certificate]
         result = drill.perform(request, settings, runs, log)
-        made = certificate.build(result)
-        drills.keep(made, log)
-        notice.result = RunResult(result.status, made)
-    for line in filter(None, text.lines(made)):
+        data = certificate.build(result)
+        drills.keep(data, log)
+        notice.result = RunResult(result.status, data)
+    for line in filter(None, text.lines(data)):
         log.info(line)
     return result.status

@@ -36,7 +36,7 @@ def build(drill: DrillResult) -> DrillCertificate:
         "archive": drill.archive or None,
         "instant": drill.instant,
         "scratch": drill.scratch or None,
-        "applications": [_application(one) for one in drill.applications],
+        "applications": [_application(application) for application in drill.applications],
         "left_out": list(drill.left_out),
     }
 
@@ -61,7 +61,7 @@ def _application(application: DrilledApplication) -> dict[str, Any]:
 
 def result(drill: DrillResult) -> Result:
     """Say in a word how a drill has ended. One with an application that is bad is a failure, whatever its status."""
-    verdicts = {one.verdict for one in drill.applications}
+    verdicts = {application.verdict for application in drill.applications}
     if "bad" in verdicts or not verdicts or drill.status not in WARNINGS:
         return "failure"
     return "success" if drill.status == 0 and verdicts == {"good"} else "warning"

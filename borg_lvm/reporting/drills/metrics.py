@@ -20,7 +20,7 @@ def appended(text: str, drills: Sequence[DrillCertificate]) -> str:
     Raises: LookupError, TypeError, ValueError for a certificate that is damaged.
     """
     kept = [line for line in text.splitlines(keepends=True) if not _is_ours(line)]
-    return "".join([*kept, *(family(*one) for one in _families(drills))])
+    return "".join([*kept, *(family(*row) for row in _families(drills))])
 
 
 def _is_ours(line: str) -> bool:
@@ -30,12 +30,12 @@ def _is_ours(line: str) -> bool:
 def _families(drills: Sequence[DrillCertificate]) -> Iterator[tuple[str, str, Sequence[Sample]]]:
     good = [({"application": name}, end) for name, end in sorted(last_good(drills).items())]
     yield LAST_GOOD, "When a drill of an application was good last.", good
-    latest = {one["name"]: one for drill in drills for one in drill["applications"]}
-    judged = [({"application": name}, float(one["verdict"] == "good")) for name, one in sorted(latest.items())]
+    latest = {application["name"]: application for drill in drills for application in drill["applications"]}
+    judged = [({"application": name}, float(result["verdict"] == "good")) for name, result in sorted(latest.items())]
     yield f"{PREFIX}good", "Whether the last drill of it was good.", judged
     ready = [
-        ({"application": name}, float(one["ready_seconds"]))
-        for name, one in sorted(latest.items())
-        if one["ready_seconds"] is not None
+        ({"application": name}, float(result["ready_seconds"]))
+        for name, result in sorted(latest.items())
+        if result["ready_seconds"] is not None
     ]
     yield f"{PREFIX}ready_seconds", "How long it took to restore and to start it in its last drill.", ready

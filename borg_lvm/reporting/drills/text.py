@@ -29,10 +29,10 @@ def lines(certificate: DrillCertificate) -> Iterator[str]:
     spans = phases(certificate)
     if spans:
         whole = spans[-1].begin + spans[-1].seconds or 1.0
-        width = max(len(one.name) for one in spans)
+        width = max(len(span.name) for span in spans)
         yield ""
         yield "How long each part took:"
-        yield from (bar(one, whole, "█", width) for one in spans)
+        yield from (bar(span, whole, "█", width) for span in spans)
 
 
 def result(certificate: DrillCertificate) -> str:
@@ -106,8 +106,8 @@ def phases(certificate: DrillCertificate) -> list[Span]:
 def row(certificate: DrillCertificate) -> tuple[str, ...]:
     """Return the cells of a drill in the list of all."""
     applications = certificate["applications"]
-    ready = [one["ready_seconds"] for one in applications if one["ready_seconds"] is not None]
-    good = sum(one["verdict"] == "good" for one in applications)
+    ready = [application["ready_seconds"] for application in applications if application["ready_seconds"] is not None]
+    good = sum(application["verdict"] == "good" for application in applications)
     ending = certificate["result"]
     cells = (
         certificate["drill"],

@@ -23,12 +23,12 @@ def page(certificate: DrillCertificate) -> str:
         *section(
             "Applications, and how long it took to restore and to start each",
             ("name", "program", "verdict", "restored", "ready after"),
-            [(one["name"], *application_cells(one)) for one in applications],
+            [(application["name"], *application_cells(application)) for application in applications],
         ),
         *section(
             "What was judged",
             ("name", "result"),
-            [(one["name"], line) for one in applications for line in remarks(one)],
+            [(application["name"], line) for application in applications for line in remarks(application)],
         ),
         *section("Not drilled", ("application",), [(line,) for line in certificate["left_out"]]),
         *_phases(certificate),
@@ -38,7 +38,7 @@ def page(certificate: DrillCertificate) -> str:
 
 def _phases(certificate: DrillCertificate) -> list[str]:
     """Return how long each part took; what one would wait for after a loss has a colour of its own."""
-    kinds = [_kind(part) for one in certificate["applications"] for part in one["phases"]]
+    kinds = [_kind(part) for application in certificate["applications"] for part in application["phases"]]
     rows = list(zip(phases(certificate), kinds, strict=True))
     return ["<h2>How long each part took</h2>", bars("parts of the drill", rows)] if rows else []
 

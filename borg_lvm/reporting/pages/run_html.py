@@ -37,17 +37,17 @@ def page(certificate: Certificate) -> str:
         *_before_the_command(certificate),
         *_fills(certificate),
         *section("Volumes", ("volume", "file system", "suspended for", "space used", "grown"), [
-            (one["volume"], one["filesystem"] + (" on LUKS" if one["luks"] else ""), *volume_cells(one))
-            for one in certificate["volumes"]
+            (volume["volume"], volume["filesystem"] + (" on LUKS" if volume["luks"] else ""), *volume_cells(volume))
+            for volume in certificate["volumes"]
         ]),
         *section("Applications", ("name", "level", "consistency", "quiesced for", "remark"), [
-            (one["name"], one["level"], *application_cells(one)) for one in certificate["applications"]
+            (app["name"], app["level"], *application_cells(app)) for app in certificate["applications"]
         ]),
         *section("Read from snapshots", ("path", "volume"), [
-            (one["path"], one["volume"]) for one in certificate["frozen"]
+            (path["path"], path["volume"]) for path in certificate["frozen"]
         ]),
         *section("Read from the live file system", ("path", "reason"), [
-            (one["path"], one["because"]) for one in certificate["live"]
+            (path["path"], path["because"]) for path in certificate["live"]
         ]),
     ]  # fmt: skip
     return document(title, parts)
@@ -79,8 +79,8 @@ def _left(certificate: Certificate) -> str:
 
 def _phases(certificate: Certificate) -> str:
     """Return the phases of the whole run, with the windows in which volumes were suspended."""
-    rows = [(one, "command" if one.name == "command" else "phase") for one in phases(certificate)]
-    rows += [(Span("suspended", one.begin, one.seconds), "still") for one in windows(certificate)]
+    rows = [(phase, "command" if phase.name == "command" else "phase") for phase in phases(certificate)]
+    rows += [(Span("suspended", window.begin, window.seconds), "still") for window in windows(certificate)]
     return bars("phases of the run", rows)
 
 
@@ -89,8 +89,8 @@ def _before_the_command(certificate: Certificate) -> list[str]:
     early = list(takewhile(lambda phase: phase.name not in ("command", "release"), phases(certificate)))
     if not certificate["instants"]:
         return []
-    rows = [(one, "phase") for one in early]
-    still = {one["volume"]: one["still_ms"] for one in certificate["volumes"]}
+    rows = [(phase, "phase") for phase in early]
+    still = {volume["volume"]: volume["still_ms"] for volume in certificate["volumes"]}
     for instant, window in zip(certificate["instants"], windows(certificate), strict=True):
         rows.append((Span("suspended", window.begin, window.seconds), "still"))
         rows += [

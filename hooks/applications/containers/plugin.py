@@ -66,19 +66,19 @@ class Containers(Application):
         self.settings = settings
         self.options: Options = settings.options
         self.stack = ExitStack()
-        self.found: list[Container] = []
+        self.containers: list[Container] = []
         self.active: list[Container] = []
         self.freezer = Freezer(())
 
     def probe(self) -> Probe:
         """Ask the engine for them. Raises: AbsentError."""
-        self.found = inspect(self.engine, self.options.containers)
+        self.containers = inspect(self.engine, self.options.containers)
         kept: dict[str, DataPath] = {}
-        for data in [data for container in self.found for data in container.kept()]:
+        for data in [data for container in self.containers for data in container.kept()]:
             kept.setdefault(data.path, data)  # containers may share a volume
         for path in self.options.paths:
             kept.setdefault(path, DataPath(path, "configured"))
-        notes = [note for container in self.found for note in self.examine(container)]
+        notes = [note for container in self.containers for note in self.examine(container)]
         return Probe(version(self.engine), tuple(kept.values()), tuple(notes))
 
     def examine(self, container: Container) -> Iterator[str]:
@@ -98,9 +98,9 @@ class Containers(Application):
     def intents(self) -> Sequence[Intent]:
         """Decide what is held still by us, and return what lets it go on."""
         now = inspect(self.engine, self.options.containers)
-        if [container.id for container in now] != [container.id for container in self.found]:
+        if [container.id for container in now] != [container.id for container in self.containers]:
             raise QuiesceError("a container has been made anew meanwhile", remedy="run it again")
-        self.found = now
+        self.containers = now
         self.active = [container for container in now if container.runs]
         self.freezer = Freezer([container.group for container in self.active])
         return self.freezer.intents()
@@ -118,9 +118,9 @@ class Containers(Application):
         those that ran.
         """
         self.freezer.confirm()
-        if all(container.runs for container in self.found):
+        if all(container.runs for container in self.containers):
             return ""
-        for before, now in zip(self.found, inspect(self.engine, self.options.containers), strict=True):
+        for before, now in zip(self.containers, inspect(self.engine, self.options.containers), strict=True):
             if now.begun != before.begun:
                 raise QuiesceError(f"{now.name} was started before the snapshots were there", remedy="run it again")
         return ""
