@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.lab.paths import CHECKOUT, LAB
@@ -15,14 +17,22 @@ NEWEST = (3, 19)
 
 
 def interpreters() -> dict[str, str]:
-    """Return the Pythons on PATH that borg-lvm may run on, by name: `python3.12` and where it is."""
+    """Return the Pythons that borg-lvm may run on, by name: `python3.12` and where it is, the first that works."""
     names = [f"python3.{minor}" for minor in range(OLDEST[1], NEWEST[1] + 1)]
-    found = {name: shutil.which(name) for name in names}
-    return {name: path for name, path in found.items() if path and _works(path)}
+    working = ((name, next(filter(_works, _places(name)), None)) for name in names)
+    return {name: path for name, path in working if path}
+
+
+def _places(name: str) -> Iterator[str]:
+    """Yield where a Python may be: on PATH, where a shim of pyenv's may lead nowhere, and what pyenv and uv have."""
+    if path := shutil.which(name):
+        yield path
+    for folder in (os.environ.get("PYENV_ROOT", "~/.pyenv") + "/versions", "~/.local/share/uv/python"):
+        yield from map(str, sorted(Path(folder).expanduser().glob(f"*/bin/{name}"), reverse=True))
 
 
 def _works(path: str) -> bool:
-    """Whether it starts, with what a virtual environment takes: a shim of pyenv's may lead nowhere."""
+    """Whether it starts, with what a virtual environment takes."""
     asked = [path, "-c", "import ensurepip, ssl, sys; sys.exit(sys.version_info < (3, 11))"]
     return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
@@ -48,7 +58,7 @@ def main() -> int:
     for name, good in results.items():
         print(f"pythons: {name}: {'passed' if good else 'FAILED'}")
     if not known:
-        print("pythons: no python3.11 or newer is on PATH")
+        print("pythons: no python3.11 or newer is on PATH, nor in the directories of pyenv and uv")
     return 0 if results and all(results.values()) else 1
 
 
