@@ -105,6 +105,30 @@ def test_it_grows_there(rig: Rig) -> None:
     assert_nothing_left(rig)
 
 
+def test_it_goes_on_to_the_next_of_them(rig: Rig) -> None:
+    """Where LVM by itself takes the disk with most room, which is none of those that were named."""
+    group = rig.group(disks=3, mib=300)
+    first, second, other = group.disks
+    volume = rig.volume("data", fs="ext4", mib=96, group=group, at=rig.path("data"))
+    run("pvchange", "-q", "--addtag", "fast", first, second)
+    left = {first: 36, second: 30}  # MiB; the snapshot begins on the first, where there is more
+    for disk, mib in left.items():
+        room = run("pvs", "--noheadings", "--nosuffix", "--units", "m", "-o", "pv_free", disk).out
+        filler = f"{int(float(room)) - mib}m"
+        run("lvcreate", "-q", "-y", "-n", f"filler-{Path(disk).name}", "-L", filler, group.name, disk)
+    options = configured(rig, 'snapshot: {size: 24M, chunk: 16K, physical_volumes: ["@fast"]}\n')
+    try:
+        with tidy():
+            seen: dict[str, set[str]] = {}
+            said = loaded(rig, volume, *map(str, options), look=lambda: seen.update(_disks_of_ours()))
+            assert f"{volume.full_name}: snapshot grown from 24.0 MiB" in said.err, said
+            assert seen == {"data": {first, second}}, (seen, other)
+    finally:
+        for disk in left:
+            run("lvremove", "-q", "-y", f"{group.name}/filler-{Path(disk).name}")
+    assert_nothing_left(rig)
+
+
 def _disks_of_ours() -> dict[str, set[str]]:
     """Return on which disks the spaces of all snapshots of ours lie, by the origin."""
     rows = run("lvs", "--noheadings", "--separator", "|", "-o", "origin,vg_name,lv_name", "@borg_lvm").out.splitlines()
