@@ -19,7 +19,8 @@ from tests.rig import Rig
 from tests.system.support.runs import processes, program
 
 REPORTS = ("lvs", "vgs", "pvs")
-MOST_PROCESSES = 12
+MOST_PROCESSES = 7
+"""Without the copies of the watchdog: it looks for who keeps a volume busy, by the clock, in one."""
 MOST_MIB = 40.0
 MOST_MODULES = 140
 
@@ -28,13 +29,14 @@ def counted(rig: Rig, paths: list[Path]) -> tuple[Counter[str], str]:
     """Run borg-lvm on these paths; return its own processes by program, and all of it in words.
 
     `copy` are those copies of its first process that stay what they are: each costs as much as a program of LVM's, for
-    all that an interpreter has in memory is mapped once more.
+    all that an interpreter has in memory is mapped once more. Other copies, which are the watchdog's, do not count.
     """
     sources = [word for path in paths for word in ("--path", path)]
     argv = [program.BIN / "borg-lvm", "run", *sources, "--", "/bin/true"]
     own = processes.without(processes.traced(argv, rig.path("trace")), "true")
     copies = set(own[0].started)
     found = Counter(process.program or ("copy" if process.pid in copies else "fork") for process in own)
+    del found["fork"]
     return found, f"{found.total()} processes: " + ", ".join(f"{times} {name}" for name, times in found.items())
 
 
@@ -46,7 +48,7 @@ def test_one_volume_takes_few_processes(rig: Rig) -> None:
     assert volume.at
     found, words = counted(rig, [volume.at])
     print(words)
-    assert sum(found[name] for name in REPORTS) <= 3, words
+    assert sum(found[name] for name in REPORTS) <= 2, words  # none for what LVM has written down
     assert found["lvm"] == 1, words
     assert found["lvremove"] <= 1, words
     assert found["copy"] <= 1, words
@@ -60,7 +62,7 @@ def test_three_volumes_take_one_shell_and_no_more(rig: Rig) -> None:
     volumes = [rig.volume(name, fs="ext4", mib=32, at=rig.path(name)) for name in ("a", "b", "c")]
     found, words = counted(rig, [volume.at for volume in volumes if volume.at])
     print(words)
-    assert sum(found[name] for name in REPORTS) <= 3, words
+    assert sum(found[name] for name in REPORTS) <= 2, words
     assert found["lvm"] == 1, words
     assert found["lvremove"] <= 1, words
     assert found["copy"] <= 1, words
@@ -75,7 +77,7 @@ def test_luks_takes_a_few_more(rig: Rig) -> None:
     assert volume.at
     found, words = counted(rig, [volume.at])
     print(words)
-    assert sum(found[name] for name in REPORTS) <= 3, words
+    assert sum(found[name] for name in REPORTS) <= 2, words
     assert found["lvm"] == 1, words
     assert found["lvremove"] <= 1, words
     assert found.total() <= MOST_PROCESSES + 6, words

@@ -12,7 +12,7 @@ All is typed into one `lvm` shell, which is quicker than a program for each. The
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from borg_lvm.errors import BorgLvmError, SnapshotError
@@ -24,13 +24,22 @@ from borg_lvm.records import dataclass
 from borg_lvm.snapshots.lvm import group_lock, shell
 from borg_lvm.snapshots.lvm.removal import origin_tables
 from borg_lvm.snapshots.lvm.removal.remove import GRACE
+from borg_lvm.snapshots.lvm.shell import Shell
 from borg_lvm.state.ledger import Ledger
 from borg_lvm.watchdog.client import Watchdog
 
 UNTOLD = "global{activation=0} " + SILENT
 _STRICT = frozenset(("contiguous", "cling"))
 """Policies of groups (`vgchange --alloc`), for volumes that stay: they would refuse space that is free."""
-_FIELDS = "vg_name,lv_name,lv_uuid,origin,thin_id,pool_lv,chunk_size"
+_FIELDS = ("vg_name", "lv_name", "lv_uuid", "origin", "thin_id", "pool_lv", "chunk_size")
+_REPORT = ("lvs", "--all", "--units", "s", "--options", ",".join(_FIELDS))
+_ALONE = (*_REPORT, "--nolocking", *JSON, "--config", FORM + SILENT)
+_LOCKLESS = ("--readonly", "--config", "global{wait_for_locks=0}")
+"""Reads without LVM's lock, which is ours meanwhile, in a shell: that has its locking from its start, so that it would
+wait for ever with `--nolocking`. Source: lvm(8), lvm.conf(5)."""
+_TYPED = (*_REPORT, *_LOCKLESS, "--nosuffix", "--noheadings", "--nameprefixes")
+Listed = Mapping[tuple[str, str], Mapping[str, str]]
+"""Rows of a report by group and name."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +67,16 @@ class Creator:
     deadline: float
     timeout: float
 
-    def create(self, group: Sequence[Snapshot]) -> Made:
+    def create(self, group: Sequence[Snapshot], ours: Shell) -> Made:
         """Have LVM make the snapshots of a group. Raises: SnapshotError, ProgramError."""
-        with shell.started(self.timeout) as ours:
-            if ours.pid:  # programs are known by their arguments
-                self.ledger.write_process("program", ours.pid)
-            said = {}
-            for copy in group:
-                with self._guarded(copy):
-                    said[copy.name] = [ours.run(command) for command in _commands(copy, self.plan)]
-            settings = configured(ours.run(group_lock.QUESTION))
-        return Made(group, group_lock.directory(settings), said)
+        if ours.pid:  # programs are known by their arguments
+            self.ledger.write_process("program", ours.pid)
+        said = {}
+        for copy in group:
+            with self._guarded(copy):
+                said[copy.name] = [ours.run(command) for command in _commands(copy, self.plan)]
+        settings = configured(ours.run(group_lock.QUESTION))
+        return Made(group, group_lock.directory(settings), said, ours)
 
     @contextmanager
     def _guarded(self, copy: Snapshot) -> Iterator[None]:
@@ -91,11 +99,15 @@ class Creator:
 
 @dataclass(frozen=True)
 class Made:
-    """What LVM was asked to make, where it keeps its locks, and what it said: of each snapshot, at each command."""
+    """What LVM was asked to make, where it keeps its locks, and what it said: of each snapshot, at each command.
+
+    `shell` is where it was asked; it has ended when volumes are held.
+    """
 
     group: Sequence[Snapshot]
     locks: str
     said: Mapping[str, Sequence[Sequence[str]]]
+    shell: Shell
 
     @property
     def is_thin(self) -> bool:
@@ -128,24 +140,34 @@ class Made:
     def written(self, timeout: float) -> list[Written]:
         """Read what LVM has written down; the lock must be held.
 
-        By a program of its own, for a shell would wait for the lock.
+        By a program where the shell does not show all of it: LVM has made less, or lvm.conf has reports look otherwise.
         Raises: SnapshotError when one is missing, or the report cannot be read; ProgramError.
         """
         groups = sorted({copy.origin.vg for copy in self.group})
-        argv = ["lvs", "--nolocking", "--all", *JSON, "--units", "s", "--config", FORM + SILENT]
-        text = subprocesses.run([*argv, "--options", _FIELDS, *groups], timeout=timeout)
+        written: list[Written] = []
+        with suppress(subprocesses.ProgramError, ValueError):  # the shell has ended
+            typed = self.shell.run([*_TYPED, *groups])
+            written = _known(self._found(_by_name(shell.rows(typed, _FIELDS))))
+        return written if len(written) == len(self.group) else self._reported(groups, timeout)
+
+    def _reported(self, groups: Sequence[str], timeout: float) -> list[Written]:
+        text = subprocesses.run([*_ALONE, *groups], timeout=timeout)
         try:
-            listed = {(row["vg_name"], row["lv_name"].strip("[]")): row for row in lvm.rows(text)}
-            by_name = {copy.name: _written(copy, listed) for copy in self.group}
+            listed = _by_name(lvm.rows(text))
+            found = self._found(listed)
         except (LookupError, ValueError) as error:
             raise lvm.unreadable(text) from error
-        missing = [copy for copy in self.group if by_name[copy.name] is None]
+        missing = [copy for copy in self.group if found[copy.name] is None]
         if missing:
             known = {name for _, name in listed}
             raise _not_made(
                 {copy.origin.full_name: self._reasons(copy, is_made=copy.name in known) for copy in missing}
             )
-        return [snapshot for snapshot in by_name.values() if snapshot]
+        return _known(found)
+
+    def _found(self, listed: Listed) -> dict[str, Written | None]:
+        """Return what is written down of each snapshot. Raises: LookupError, ValueError for what LVM never writes."""
+        return {copy.name: _written(copy, listed) for copy in self.group}
 
     def _reasons(self, copy: Snapshot, *, is_made: bool) -> tuple[str, ...]:
         """Return why LVM has not made a snapshot; `is_made`: its volume is there, so the last command has failed."""
@@ -178,7 +200,15 @@ def _commands(copy: Snapshot, plan: Plan) -> Iterator[list[str]]:
         yield [*make, "--snapshot", *skip, *minor, copy.origin.full_name]
 
 
-def _written(copy: Snapshot, listed: Mapping[tuple[str, str], Mapping[str, str]]) -> Written | None:
+def _by_name(rows: Iterable[Mapping[str, str]]) -> Listed:
+    return {(row["vg_name"], row["lv_name"].strip("[]")): row for row in rows}
+
+
+def _known(found: Mapping[str, Written | None]) -> list[Written]:
+    return [one for one in found.values() if one]
+
+
+def _written(copy: Snapshot, listed: Listed) -> Written | None:
     vg = copy.origin.vg
     row, origin = listed.get((vg, copy.name)), listed.get((vg, copy.origin.name))
     if row is None or origin is None or row["origin"].strip("[]") != copy.origin.name:

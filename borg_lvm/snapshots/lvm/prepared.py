@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from borg_lvm.errors import BusyError
 from borg_lvm.planning.plan import Snapshot
-from borg_lvm.snapshots.lvm import arm
+from borg_lvm.snapshots.lvm import arm, shell
 from borg_lvm.snapshots.lvm.arm import Member
 from borg_lvm.snapshots.lvm.create import Creator, Made, Written
 from borg_lvm.snapshots.lvm.hold import VolumeHold
@@ -21,11 +21,13 @@ then."""
 @contextmanager
 def prepared(run: RunContext, group: Sequence[Snapshot], fds: Sequence[int]) -> Iterator[Prepared]:
     """Make all ready for a window, as `Provider.prepared`. Raises: SnapshotError, BusyError, ProgramError."""
-    created = Creator(run.plan, run.watchdog, run.ledger, run.deadline, run.timeout).create(group)
+    creator = Creator(run.plan, run.watchdog, run.ledger, run.deadline, run.timeout)
     with ExitStack() as stack:
-        with created.locked(run.timeout):
-            written = created.written(run.timeout)
-            members = stack.enter_context(arm.armed(created, written, fds, run.ledger, run.timeout))
+        with shell.started(run.timeout) as ours:
+            created = creator.create(group, ours)
+            with created.locked(run.timeout):
+                written = created.written(run.timeout)
+                members = stack.enter_context(arm.armed(created, written, fds, run.ledger, run.timeout))
         yield _Armed(created, written, members, run.timeout)
 
 

@@ -26,6 +26,10 @@ _NO_REASON = re.compile(
 """What LVM says of its work where nothing is wrong; the first is of `lvconvert`, and means the snapshot's own space."""
 
 
+_FIELD = re.compile(r"LVM2_(\w+)='([^']*)'")
+"""A field of a report with `--nameprefixes`. Source: lvmreport(7)."""
+
+
 class _EndedError(subprocesses.ProgramError):
     """The shell is there no more."""
 
@@ -92,6 +96,15 @@ class LvmPrograms:
         return [line.strip() for line in said.splitlines()]
 
 
+Shell = LvmShell | LvmPrograms
+
+
+def rows(said: Sequence[str], fields: Sequence[str]) -> list[dict[str, str]]:
+    """Return the rows of a report with `--nameprefixes` in which all of these fields are, and nothing else. Pure."""
+    found = [{name.lower(): value for name, value in _FIELD.findall(line)} for line in said]
+    return [row for row in found if set(row) == set(fields)]
+
+
 def reasons(said: Sequence[str]) -> tuple[str, ...]:
     """Return why a command has failed, from what it said: its errors, or its warnings if there are no errors. Pure."""
     lines = [line for line in dict.fromkeys(said) if line and not _NO_REASON.match(line)]
@@ -99,7 +112,7 @@ def reasons(said: Sequence[str]) -> tuple[str, ...]:
 
 
 @contextmanager
-def started(timeout: float) -> Iterator[LvmShell | LvmPrograms]:
+def started(timeout: float) -> Iterator[Shell]:
     """Start a shell; it ends with the block, or by itself if we die: LVM first comes to the end of its command."""
     with subprocesses.talking(["lvm"]) as process:
         try:
@@ -113,7 +126,7 @@ def started(timeout: float) -> Iterator[LvmShell | LvmPrograms]:
             process.kill()
 
 
-def _ready(process: subprocess.Popen[bytes], timeout: float) -> LvmShell | LvmPrograms:
+def _ready(process: subprocess.Popen[bytes], timeout: float) -> Shell:
     try:
         return LvmShell(process, timeout)
     except _EndedError:

@@ -47,6 +47,18 @@ def test_an_lvm_without_a_shell_runs_a_program_for_each_command(programs: Path) 
         assert ours.run(["lvconvert"]) == ["Not so."]
 
 
+def test_rows_of_a_report_are_whole_or_none() -> None:
+    said = [
+        "WARNING: LVM2_NOTHING of the kind",
+        "LVM2_VG_NAME='vg0' LVM2_LV_NAME='[a]' LVM2_ORIGIN=''",
+        "LVM2_VG_NAME='vg0' LVM2_LV_NAME='b'",  # report/compact_output leaves out what is empty
+        "LVM2_VG_NAME=vg0 LVM2_LV_NAME=c LVM2_ORIGIN=d",  # report/quoted=0
+        "LVM2_VG_NAME='vg0' LVM2_LV_NAME='e' LVM2_ORIGIN='' LVM2_LV_TAGS=''",
+        '{"report": [{"lv": [{"vg_name": "vg0", "lv_name": "f", "origin": ""}]}]}',  # report/output_format="json"
+    ]
+    assert shell.rows(said, ("vg_name", "lv_name", "origin")) == [{"vg_name": "vg0", "lv_name": "[a]", "origin": ""}]
+
+
 def test_a_program_that_does_not_end_is_an_error(programs: Path) -> None:
     write(programs / "lvm", "#!/bin/sh\nexit 3\n")
     write(programs / "lvcreate", "#!/bin/sh\nexec sleep 60\n")
