@@ -40,8 +40,8 @@ backup {{
 }}
 """
 
-# Lest swapping hang it, LVM touches each page of the 8 MiB that it reserves before it suspends anything: two fifths of the
-# processor time of `lvcreate --snapshot` in a guest. With SERVER it reserves what it does on a server.
+# Lest swapping hang it, LVM touches each page of the 8 MiB that it reserves before it suspends anything: two fifths of
+# the processor time of `lvcreate --snapshot` in a guest. With SERVER it reserves what it does on a server.
 RESERVED = re.compile(r" *reserved_(memory|stack) = .*\n")
 SERVER = "BORG_LVM_SERVER"
 SERVERS = {
