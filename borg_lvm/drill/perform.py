@@ -165,7 +165,7 @@ class _Drill:
         except (ValueError, OverflowError, RecursionError, MemoryError) as error:  # an archive may say anything
             return replace(result, why=judging.short(f"it cannot be restored: {type(error).__name__}: {error}"))
         finally:
-            with suppress(OSError):  # the whole space is removed in the end, and that is told
+            with suppress(OSError):  # the whole space is removed in the end, and a failure of that is reported
                 scratch.remove(folder)
 
     def _judged(

@@ -92,7 +92,7 @@ class ViewPrograms:
         except OSError as error:
             raise ProgramError(argv, f"cannot be started: {error.strerror}") from error
         assert process.stdout
-        with suppress(OSError):  # fewer turns between the two of us; there may be no more to be had
+        with suppress(OSError):  # fewer turns between the two of us; the limit of the machine may be lower
             fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, PIPE)
         return process
 

@@ -9,7 +9,7 @@ A scrub or a balance of a btrfs holds it as well, for hours: it is cancelled, or
 a run sees to it that there is none; this is for one that begins at that moment.
 
 A call that sleeps such that a signal wakes it begins anew after SIGSTOP and SIGCONT, and waits for the freeze then as
-everybody else. One that waits for a FUSE file system ends when that is aborted. What was begun by io_uring ends, before
+everybody else. One that waits for a FUSE file system ends when that is aborted. What io_uring has started ends, before
 Linux 6.10 or so, when its thread comes along again, which one that is stopped does not. Standard library only.
 Source: fs/splice.c, fs/super.c, io_uring/rw.c; Documentation/filesystems/fuse.rst.
 """

@@ -192,7 +192,7 @@ ELSEWHERE = {
         "hooks.applications.postgresql.verify"
     ),
     SANDBOX: (
-        "drill.bench drill.judging hooks.applications.mysql.drill hooks.applications.mysql.drill_mariadb "
+        "drill.judging drill.sandbox.bench hooks.applications.mysql.drill hooks.applications.mysql.drill_mariadb "
         "hooks.applications.mysql.layout hooks.applications.postgresql.drill hooks.applications.redis.drill "
         "hooks.applications.sqlite.drill hooks.applications.sqlite.look plugins.unseen_process"
     ),
