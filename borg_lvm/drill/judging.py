@@ -81,6 +81,11 @@ def short(text: object) -> str:
     return safe if len(safe) <= LONGEST else f"{safe[:LONGEST]}…"
 
 
+def nonsense(error: BaseException) -> str:
+    """Return what an error says that nobody has raised on purpose."""
+    return short(f"{type(error).__name__}: {error}")
+
+
 def judged(judge: Judge, root: SandboxRoot, user: Account, limit: float) -> Judgement:
     """Have the judge called in a sandbox, for `limit` seconds at most. Raises: OSError."""
     end = time.monotonic() + limit

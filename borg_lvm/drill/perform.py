@@ -28,6 +28,8 @@ from borg_lvm.reporting.drills.result import DrilledApplication, DrillPhase, Dri
 from borg_lvm.state import ledger
 
 DURING = "during the drill"
+NONSENSE = ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError
+"""What comes of an archive that may say anything, though its form is right to the program that reads it."""
 
 
 def perform(request: DrillRequest, settings: Settings, certificates: Sequence[Certificate], log: Log) -> DrillResult:
@@ -112,6 +114,8 @@ class _Listed:
             raise DegradedError("the time limit was reached while the archive was listed") from error
         except MemoryError as error:
             raise DegradedError("the applications have more files than there is memory for listing them") from error
+        except NONSENSE as error:
+            raise DegradedError(f"the archive cannot be listed: {judging.nonsense(error)}") from error
 
     @property
     def room(self) -> int:
@@ -162,8 +166,8 @@ class _Drill:
             return replace(result, why=judging.short(" ".join([error.brief, *error.details])))
         except OSError as error:
             return replace(result, why=judging.short(f"{error.strerror}: {error.filename or application.name}"))
-        except (ValueError, OverflowError, RecursionError, MemoryError) as error:  # an archive may say anything
-            return replace(result, why=judging.short(f"it cannot be restored: {type(error).__name__}: {error}"))
+        except (*NONSENSE, MemoryError) as error:
+            return replace(result, why=f"it cannot be restored: {judging.nonsense(error)}")
         finally:
             with suppress(OSError):  # the whole space is removed in the end, and a failure of that is reported
                 scratch.remove(folder)

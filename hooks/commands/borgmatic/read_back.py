@@ -191,6 +191,6 @@ class BorgmaticArchive(borg.BorgArchive):
         path = self._creation.listed(path)
         if "/" in self._sources and f"{path}/".startswith(OWN):
             return False
-        while path not in self._sources and path != "/":
-            path = os.path.dirname(path)
+        while path not in self._sources and path != (above := os.path.dirname(path)):  # that of no path is no path
+            path = above
         return path in self._sources

@@ -73,9 +73,9 @@ class Creation:
         """Whether a path is a source, or lies below one; what lies above is stored as well, and is none of ours."""
         path = nodes.garbled(path)
         while path not in self.sources:
-            if path == "/":
+            if path == (above := os.path.dirname(path)):  # also of a path that is none, which a repository may have
                 return False
-            path = os.path.dirname(path)
+            path = above
         return True
 
 
