@@ -29,6 +29,8 @@ TOP = Path("/srv/swept")
 WORD = "attackers"
 SOURCE = Path(__file__).parent / "support/attacks/at_path.c"
 SECRET = "for root alone"
+SINGLE = "single"
+"""A source that is a file; of the other ones these are read:"""
 PAGES = ("page", "cache/page", "data/page")
 EXCHANGES = {
     "folder-for-link": ("www/site", "www/link"),
@@ -38,6 +40,8 @@ EXCHANGES = {
     "above-for-mount": ("www", "mounted"),
     "live-path-for-link": ("www/site/cache", "www/site/link"),
     "link-for-folder": ("www/byname", "www/folder"),
+    "file-for-folder": ("www/single", "www/folder"),
+    "file-for-link": ("www/single", "www/secretpage"),
 }
 
 
@@ -53,7 +57,8 @@ class Ground:
     def run(self, number: int, stays: int, pair: tuple[Path, Path], source: Path) -> Said:
         """Do a run with an exchange at that call of it (0: at none)."""
         script = f"cat /proc/self/mountinfo >{self.table}; {reader(source)}"
-        ours = ("run", "--path", source, "--live", source / "cache", "--", "sh", "-c", script)
+        live = () if source.is_file() else ("--live", source / "cache")
+        ours = ("run", "--path", source, *live, "--", "sh", "-c", script)
         return run(self.tracer, WORD, str(number), str(stays), self.log, *pair, BIN / "borg-lvm", *ours, status=None)
 
     def calls(self) -> list[str]:
@@ -69,6 +74,8 @@ class Ground:
 
 def reader(source: Path) -> str:
     """Return a command that reads a source as programs for backups do: no link below it is followed."""
+    if source.name == SINGLE:
+        return f"find {source} -maxdepth 0 -type f -exec cat {{}} +"
     return f"find {source}/. -name page -type f -exec cat {{}} +"
 
 
@@ -96,6 +103,7 @@ def ground() -> Iterator[Ground]:
         tree(above / "www" / "folder", "another")
         tree(above / "mounted" / "site", "mounted")
         (above / "www" / "file").write_text("file\n")
+        (above / "www" / SINGLE).write_text("site\n")
         tree(TOP / "secret", SECRET)
         tree(TOP / "above" / "site", SECRET)
         (site / "data" / "page").write_text("site\n")
@@ -103,6 +111,7 @@ def ground() -> Iterator[Ground]:
         links = {
             "www/link": secret,
             "link": TOP / "above",
+            "www/secretpage": secret / "page",
             "www/site/link": secret / "cache",
             "www/byname": Path("site"),
         }
@@ -134,7 +143,8 @@ def judge(ground: Ground, said: Said, source: Path, before: set[str]) -> None:
     """
     plain = run("sh", "-c", reader(source), status=None).out
     assert said.status in (0, 69, 71, 74), said
-    assert said.status != 0 or said.out in ("site\n" * len(PAGES), plain), said
+    pages = 1 if source.name == SINGLE else len(PAGES)
+    assert said.status != 0 or said.out in ("site\n" * pages, plain), said
     assert SECRET not in said.out or SECRET in plain, said
     allowed = (str(ground.www / "site"), os.path.realpath(source), "/run/borg-lvm", "/proc")
     known = before | mounted()
@@ -163,7 +173,7 @@ def few(number: int, turn: int) -> list[int]:
 @pytest.mark.parametrize("kind", EXCHANGES)
 def test_at_every_call(ground: Ground, kind: str) -> None:
     one, other = (ground.www.parent / name for name in EXCHANGES[kind])
-    source = one if kind == "link-for-folder" else ground.www / "site"
+    source = one if kind.startswith(("link-for", "file-for")) else ground.www / "site"
     before = mounted()
     secret = contents(TOP / "secret"), contents(TOP / "above")
     number = calls_of_a_run(ground, source)

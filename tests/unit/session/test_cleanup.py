@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from borg_lvm.linux import subprocesses
+from borg_lvm.linux import subprocesses, syscalls
 from borg_lvm.linux.subprocesses import ProgramError
+from borg_lvm.machine import mounts
 from borg_lvm.machine.lvm import KEEP_TAG, Volume
 from borg_lvm.planning import ownership
 from borg_lvm.session import cleanup
@@ -242,3 +245,19 @@ def test_devices_of_which_lvm_knows_nothing() -> None:
     assert ownership.orphans(mapped, listed) == [gone, f"{gone}-cow"]
     assert ownership.orphans({LIVE: known, f"{LIVE}-cow": f"{known}-cow"}, listed) == []
     assert ownership.orphans({LIVE: "CRYPT-x"}, listed) == []
+
+
+@pytest.mark.parametrize("device", ["another", "its own"])
+def test_only_what_the_run_had_frozen_is_thawed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """Its mount point lies below somebody's directory, who has put a link there since: to another file system."""
+    thawed: list[int] = []
+    monkeypatch.setattr(syscalls, "thaw", lambda fd: thawed.append(os.fstat(fd).st_dev))
+    monkeypatch.setattr(mounts, "read", list)
+    here, there = tmp_path.stat().st_dev, os.stat("/proc").st_dev
+    (tmp_path / "link").symlink_to("/proc" if device == "another" else tmp_path)
+    assert not cleanup._thaw(str(tmp_path / "link"), here)
+    assert not cleanup._thaw("/proc", here)
+    assert not cleanup._thaw(str(tmp_path / "link"), there)
+    assert thawed == []
+    assert cleanup._thaw(str(tmp_path), here)
+    assert thawed == [here]
