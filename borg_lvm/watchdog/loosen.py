@@ -104,10 +104,20 @@ def insist(devices: Collection[int], marks: Collection[int] = ()) -> None:
     on = Targets(frozenset(devices), frozenset(marks))
     for pid, tid in _tasks() if devices else ():
         try:
-            if _state(tid) == "t" and os.stat("/proc/" + pid).st_uid and _begun_by_ring(pid, on):
-                os.kill(int(pid), signal.SIGKILL)
+            if _state(tid) == "t":
+                _end_traced(pid, tid, on)
         except (OSError, ValueError):
             pass  # it has ended
+
+
+def _end_traced(pid: str, tid: str, on: Targets) -> None:
+    """Kill a user's process that is traced in the middle of such a write. Raises: OSError when it has ended."""
+    process = os.pidfd_open(int(pid))  # its number may soon be another's
+    try:
+        if os.stat("/proc/" + pid).st_uid and _begun_by_ring(pid, on) and _state(tid) == "t":
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+    finally:
+        os.close(process)
 
 
 def _tasks() -> Iterator[tuple[str, str]]:

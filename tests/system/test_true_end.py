@@ -120,8 +120,13 @@ def renamed_and_untagged(name: str) -> None:
     renamed(name)
 
 
+def split(name: str) -> None:
+    """Have LVM take a snapshot away from its origin, or make one that may be written to of it, if it does."""
+    run("lvconvert", "-y", "--splitsnapshot", name, status=None)
+
+
 @pytest.mark.each_value
-@pytest.mark.parametrize("change", [renamed, untagged, renamed_and_untagged])
+@pytest.mark.parametrize("change", [renamed, untagged, renamed_and_untagged, split])
 @pytest.mark.parametrize("one", KINDS, indirect=True)
 def test_a_snapshot_is_known_whatever_it_is_called(rig: Rig, one: Volume, change: Callable[[str], None]) -> None:
     said = during(rig, one, change)
