@@ -16,11 +16,13 @@ RELATIONS = ("stylesheet", "preload", "preconnect", "dns-prefetch", "icon", "mod
 
 @dataclass
 class Page(HTMLParser):
-    """What a page leads to, what it fetches, and which places of it have a name."""
+    """What a page leads to, what it fetches, which places of it have a name, and what stands in its paragraphs."""
 
     links: list[str] = field(default_factory=list)
     fetched: list[str] = field(default_factory=list)
     anchors: set[str] = field(default_factory=set)
+    paragraphs: list[str] = field(default_factory=list)
+    inside: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -29,12 +31,24 @@ class Page(HTMLParser):
         """Keep what a tag leads to."""
         given = {name: value or "" for name, value in attrs}
         self.anchors.update(given[name] for name in ("id", "name") if name in given)
+        if tag == "p":
+            self.paragraphs.append("")
+            self.inside = True
         if tag == "a" and "href" in given:
             self.links.append(given["href"])
         if tag in FETCHED and given.get(FETCHED[tag]):
             self.fetched.append(given[FETCHED[tag]])
         if tag == "link" and set(given.get("rel", "").split()) & set(RELATIONS):
             self.fetched.append(given.get("href", ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        """Leave a paragraph."""
+        self.inside = self.inside and tag != "p"
+
+    def handle_data(self, data: str) -> None:
+        """Keep the words of a paragraph."""
+        if self.inside:
+            self.paragraphs[-1] += data
 
 
 def faults(site: Path) -> list[str]:
@@ -60,6 +74,9 @@ def _faults(path: Path, pages: dict[Path, Page]) -> Iterator[str]:
             yield f"fetches {target}"
         elif not urlsplit(target).scheme and not _file(path, target).is_file():
             yield f"{target} is not there"
+    for words in page.paragraphs:
+        if point := re.search(r"(?m)(?<=.\n)(?:-|\d\.) .{,40}", words):
+            yield f"a list is a part of the paragraph before it: {point[0]}"
     for link in page.links:
         parts = urlsplit(link)
         if parts.scheme or link.startswith("//"):

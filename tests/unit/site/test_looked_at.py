@@ -24,6 +24,7 @@ def site(folder: Path, body: str, css: str = "a { background: url(data:image/png
     [
         '<a href="x/other.html#place">a</a><a href="#top">b</a><a href="https://x.example/">c</a>'
         '<a href="mailto:a@b">d</a>',
+        "<p>Two - or <i>so</i>\nof 1. them</p><ul><li>- a</li></ul><pre>x:\n- a</pre>",
         '<img src="data:image/svg+xml,x"><img src="x/site.css?2"><a href=".">here</a>',
     ],
 )
@@ -43,6 +44,8 @@ def test_a_sound_site(tmp_path: Path, body: str) -> None:
         ('<img src="http://x.example/a.png">', "fetches http://x.example/a.png"),
         ('<img src="a.png">', "a.png is not there"),
         ('<link rel="preconnect" href="https://fonts.example">', "fetches https://fonts.example"),
+        ("<p>Three rules:\n- <b>one</b>, which</p>", "a list is a part of the paragraph before it: - one, which"),
+        ("<p>Steps\n1. install</p>", "a list is a part of the paragraph before it: 1. install"),
         ('<link rel="shortcut icon" href="https://x.example/i">', "fetches https://x.example/i"),
     ],
 )
