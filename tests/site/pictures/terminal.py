@@ -25,7 +25,7 @@ text { font: 14px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mo
 .gone { opacity: 0; animation: show 1ms linear both, hide 1ms linear forwards }
 @keyframes show { from { opacity: 0 } to { opacity: 1 } }
 @keyframes hide { from { opacity: 1 } to { opacity: 0 } }
-@media (prefers-reduced-motion: reduce) { .late, .gone { animation: none } }
+@media (prefers-reduced-motion: reduce), print { .late, .gone { animation: none } }
 """.strip()
 
 
