@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import alone, applications, chunks, counts, many, pieces, stalls
+from tests.bench import alone, applications, chunks, counts, hook, many, pieces, stalls
 from tests.bench.clock import Series, alternate
 from tests.bench.installed import install
 from tests.bench.script import script
@@ -24,6 +24,7 @@ PARTS = ("1", "8", "64", "borgmatic", "pieces", "counts", "stalls", "application
 # An emulated processor needs seconds for what a real one does at once.
 CONFIGURATION = "deadline: 60\ncommand_timeout: 600\n"
 PIECES = {
+    "borgmatic": hook.measured,
     "pieces": pieces.measured,
     "counts": counts.measured,
     "stalls": stalls.measured,
@@ -46,9 +47,7 @@ def main() -> int:
         with Rig() as rig:
             environment = install(rig.path("installed"))
             rig.path("config.yaml").write_text(CONFIGURATION)
-            if part == "borgmatic":
-                page += _borgmatic(rig, environment, options.rounds)
-            elif part in PIECES:
+            if part in PIECES:
                 page += PIECES[part](rig, environment, options.rounds)
             else:
                 page += _volumes(rig, environment, int(part), options.rounds)
@@ -84,41 +83,6 @@ def _volumes(rig: Rig, environment: dict[str, str], number: int, rounds: int) ->
     yield f"| `borg-lvm run --path … -- true` | {own.median:.2f} | {own.median / shell.median:.2f} |"
     yield f"| the same LVM commands and mounts in a shell script | {shell.median:.2f} | 1 |"
     yield f"\nWindow: {own.window:.2f} s, {own.window / one.median:.2f} of a bare `lvcreate -s` ({one.median:.2f} s)."
-
-
-def _borgmatic(rig: Rig, environment: dict[str, str], rounds: int) -> Iterator[str]:
-    """Back one file up by borgmatic's own hook for LVM, by borg-lvm around borgmatic, and around borg."""
-    volume = rig.volume("data", fs="ext4", mib=32, at=rig.path("data"))
-    (rig.path("data") / "file").write_text("content\n")
-    repository, plain, hook = rig.path("repository"), rig.path("plain.yaml"), rig.path("hook.yaml")
-    plain.write_text(
-        f"source_directories:\n    - {volume.at}\nrepositories:\n    - path: {repository}\n"
-        "unknown_unencrypted_repo_access_is_ok: true\n"
-    )
-    hook.write_text(plain.read_text() + "lvm:\n    snapshot_size: 4MB\n")
-    environment = {**environment, "BORG_BASE_DIR": str(rig.path("borg")), "BORG_REPO": str(repository)}
-    subprocess.run(["borg", "init", "-e", "none"], env=environment, check=True, capture_output=True)
-    wanted = ["borg-lvm", "run", "--config", str(rig.path("config.yaml")), "--snapshot-size", "4MiB", "--"]
-    borg = ["borg", "create", "::{now:%Y-%m-%dT%H:%M:%S.%f}", str(volume.at)]
-    series = [
-        Series("borgmatic with its hook", ["borgmatic", "--config", str(hook), "create"]),
-        Series("borg-lvm, borgmatic", [*wanted, "borgmatic", "--config", str(plain), "create"]),
-        Series("borg-lvm, borg", [*wanted, *borg]),
-        Series("borgmatic alone", ["borgmatic", "--config", str(plain), "create"]),
-        Series("borg alone", borg),
-    ]
-    alternate(rounds, environment, *series)
-    own_hook, around_borgmatic, around_borg, alone, borg_alone = (one.median for one in series)
-    yield "\nOne file on one volume, backed up:\n"
-    yield "| command | seconds | beside borgmatic's hook | more than without snapshots |\n|---|---|---|---|"
-    yield f"| `borgmatic create`, with its own `lvm:` hook | {own_hook:.2f} | 1 | {own_hook - alone:.2f} s |"
-    for name, took, without in (
-        ("borg-lvm run -- borgmatic create", around_borgmatic, alone),
-        ("borg-lvm run -- borg create", around_borg, borg_alone),
-    ):
-        yield f"| `{name}` | {took:.2f} | {took / own_hook:.2f} | {took - without:.2f} s |"
-    yield f"| `borgmatic create`, live, no snapshot | {alone:.2f} | | |"
-    yield f"| `borg create`, live, no snapshot | {borg_alone:.2f} | | |"
 
 
 if __name__ == "__main__":
