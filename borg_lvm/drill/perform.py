@@ -29,7 +29,7 @@ from borg_lvm.state import ledger
 
 DURING = "during the drill"
 NONSENSE = ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError
-"""What comes of an archive that may say anything, though its form is right to the program that reads it."""
+"""The result for an archive that may say anything, though its form is right to the program that reads it."""
 
 
 def perform(request: DrillRequest, settings: Settings, certificates: Sequence[Certificate], log: Log) -> DrillResult:
