@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
+from tests.system.support.backups.archives import Borg
 from tests.system.support.backups.drilled import Drills, verdicts
 from tests.system.support.runs.live import STATE, assert_nothing_left, tidy, wait_for
 from tests.system.support.runs.program import BIN, borg_lvm, run, start
@@ -40,15 +41,16 @@ def database(path: Path) -> None:
 
 
 @pytest.fixture
-def shop(rig: Rig) -> Drills:
-    """Give a volume with a database."""
-    drills = Drills.made(rig)
+def shop(rig: Rig, request: pytest.FixtureRequest) -> Drills:
+    """Give a volume with a database, and archives of tar, or whose a test asks for."""
+    drills = Drills.made(rig, *([request.param] if hasattr(request, "param") else []))
     database(drills.data / "shop" / "orders.db")
     options = {"databases": [str(drills.data / "shop" / "orders.db")]}
     drills.applications.append({"plugin": "sqlite", "options": options})
     return drills
 
 
+@pytest.mark.parametrize("shop", [pytest.param(Borg.made, id="borg")], indirect=True)
 def test_a_database_of_sqlite(shop: Drills) -> None:
     with tidy():
         command = shop.command()
@@ -59,7 +61,7 @@ def test_a_database_of_sqlite(shop: Drills) -> None:
         assert "sqlite: right: integrity_check and foreign_key_check of 1 database" in said.err
         assert "sqlite: restore " in said.err
         assert {name: (shop.data / "shop" / name).stat() for name in os.listdir(shop.data / "shop")} == before
-        assert verdicts(shop.drill(command, "sqlite", "--archive", "a")) == {"sqlite": "good"}
+        assert verdicts(shop.drill(command, "sqlite", archive="a")) == {"sqlite": "good"}
 
 
 def test_databases_that_are_wrong(shop: Drills) -> None:
@@ -79,14 +81,14 @@ def test_databases_that_are_wrong(shop: Drills) -> None:
         with path.open("r+b") as file:
             file.seek((page - 1) * size + 200)
             file.write(bytes(range(256)) * 4)
-        shop.borg.delete("a")
-        borg_lvm("run", "--config", shop.config(), "--", *command, env=shop.borg.env, status=None)
+        borg_lvm("run", "--config", shop.config(), "--", *command, status=None)
         assert "wrong: " in shop.drill(command, status=74).err
 
 
 def test_a_part_that_is_not_in_the_archive(shop: Drills) -> None:
     with tidy():
-        command = shop.command("--exclude", shop.data / "shop" / "orders.db")
+        program, *words = shop.command()
+        command = [program, "--exclude", shop.data / "shop" / "orders.db", *words]
         shop.saved(command)
         said = shop.drill(command, status=74)
         assert f"the archive holds nothing at {shop.data}/shop/orders.db (database)" in said.err
@@ -138,8 +140,8 @@ def test_a_command_of_the_administrators_in_the_sandbox(rig: Rig) -> None:
         assert "not drilled: other: its entry has no `drill` command" in said.err
         for path in (drills.data / "own", drills.data / "own" / "file"):
             shutil.chown(path, "root", "root")  # who needs no capability to write what is root's
-        run("borg", "create", drills.borg.archive("of-root"), drills.data, env=drills.borg.env)
-        assert verdicts(drills.drill(command, "shop", "--archive", "of-root")) == {"shop": "good"}
+        run(*drills.archives.create("of-root", drills.data))
+        assert verdicts(drills.drill(command, "shop", archive="of-root")) == {"shop": "good"}
         assert os.listdir(drills.data / "own") == ["file"]
         assert run(script, status=1).err.strip()  # outside it finds something
         options["drill"] = [str(script), "bad"]
@@ -173,14 +175,14 @@ def test_what_a_kill_leaves_is_cleaned(shop: Drills, *, on_volume: bool) -> None
         scratch = shop.rig.path("scratch")
         where: list[str | Path] = [] if on_volume else ["--scratch", scratch]
         argv = [BIN / "borg-lvm", "drill", "--config", shop.config(), *where, "--", *command]
-        with start(argv, env=shop.borg.env) as drill:
+        with start(argv, env=shop.environment) as drill:
             wait_for(ledgers, "the ledger")
             begin = time.monotonic()
             drill.communicate(timeout=300)
             rest = time.monotonic() - begin
         left = 0
         for number in range(KILLS):
-            with start(argv, env=shop.borg.env) as drill:
+            with start(argv, env=shop.environment) as drill:
                 wait_for(ledgers, "the ledger")
                 time.sleep(rest * number / KILLS)
                 drill.kill()

@@ -61,7 +61,7 @@ def test_a_good_archive_passes_and_wrong_ones_do_not(rig: Rig) -> None:
             assert f"redis: right: dump dump.rdb loaded: {KEYS} keys" in said.err
             for name, (spoil, words) in WRONG.items():
                 drills.spoiled(name, [drills.data], spoil)
-                said = drills.drill(command, "--archive", name, status=74)
+                said = drills.drill(command, archive=name, status=74)
                 assert verdicts(said) == {"redis": "bad"}, name
                 assert words in said.err, name
             assert server.do("DBSIZE") == str(KEYS)

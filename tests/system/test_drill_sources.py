@@ -95,4 +95,4 @@ def test_a_copy_that_was_changed_since_is_not_that_of_the_run(rig: Rig) -> None:
         (drills.data / "new").touch()
         run(*command)
         assert "was changed after that run" in drills.drill(command, status=69).err
-        assert verdicts(drills.drill(command, "--archive", command[-1])) == {"sqlite": "good"}
+        assert verdicts(drills.drill(command, "--archive", str(command[-1]))) == {"sqlite": "good"}

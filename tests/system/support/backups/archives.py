@@ -1,4 +1,4 @@
-"""Repositories of borg and restic for tests, and what their archives hold."""
+"""Repositories of borg and restic for tests, archives of tar, and what they hold."""
 
 from __future__ import annotations
 
@@ -48,6 +48,14 @@ class Borg:
         """Return `REPOSITORY::name`."""
         return f"{self.repository}::{name}"
 
+    def known_as(self, name: str) -> str:
+        """Return what a drill is given to find an archive."""
+        return name
+
+    def create(self, name: str, *paths: str | Path) -> list[str | Path]:
+        """Return the command line that makes an archive."""
+        return ["borg", "create", "--compression", "none", self.archive(name), *paths]
+
     def paths(self, name: str) -> list[str]:
         """Return the archive's paths, byte for byte and in their order."""
         said = run("borg", "list", "--format", "{path}{NUL}", self.archive(name), env=self.env)
@@ -78,6 +86,42 @@ def empty_repository() -> Path:
 
 
 @dataclass(frozen=True)
+class Tar:
+    """A folder for archives of GNU tar, for tests of what is saved: borg takes seconds to start in a guest."""
+
+    folder: Path
+
+    @classmethod
+    def made(cls, folder: Path) -> Tar:
+        """Make the folder."""
+        folder.mkdir()
+        return cls(folder)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What tar has to find in its environment: nothing."""
+        return {}
+
+    def archive(self, name: str) -> str:
+        """Return the path of an archive."""
+        return str(self.folder / f"{name}.tar")
+
+    known_as = archive
+
+    def create(self, name: str, *paths: str | Path) -> list[str | Path]:
+        """Return the command line that makes an archive."""
+        return ["tar", "--create", "--file", self.archive(name), *paths]
+
+    def extract(self, name: str, into: Path) -> None:
+        """Extract everything, with its owners and times."""
+        run("tar", "--extract", "--numeric-owner", "--file", self.archive(name), cwd=into)
+
+    def delete(self, archive: str) -> None:
+        """Remove an archive."""
+        Path(self.archive(archive)).unlink()
+
+
+@dataclass(frozen=True)
 class Restic:
     """A repository of restic's, and its cache."""
 
@@ -85,11 +129,9 @@ class Restic:
 
     @classmethod
     def made(cls, folder: Path) -> Restic:
-        """Make a new repository."""
-        restic = cls(folder)
-        folder.mkdir()
-        run("restic", "init", env=restic.env)
-        return restic
+        """Return a new repository: a copy of an empty one, which takes restic longer to make than a backup."""
+        shutil.copytree(empty_of_restic(), folder)
+        return cls(folder)
 
     @property
     def env(self) -> dict[str, str]:
@@ -114,6 +156,15 @@ class Restic:
     def restore(self, into: Path, snapshot: str = "latest") -> None:
         """Restore everything below a folder."""
         run("restic", "restore", snapshot, "--target", into, env=self.env)
+
+
+@functools.cache
+def empty_of_restic() -> Path:
+    """Return the folder of a repository of restic's that nobody writes to."""
+    folder = Path(tempfile.mkdtemp(prefix="borg-lvm-restic-"))
+    atexit.register(shutil.rmtree, folder)
+    run("restic", "init", env=Restic(folder).env)
+    return folder
 
 
 def summary(said: Said) -> dict[str, Any]:

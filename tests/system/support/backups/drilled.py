@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,44 +11,39 @@ from typing import Any
 import yaml
 
 from tests.rig import Rig
-from tests.system.support.backups.archives import Borg
+from tests.system.support.backups.archives import Borg, Tar
+from tests.system.support.runs import certificates
 from tests.system.support.runs.live import assert_nothing_left
 from tests.system.support.runs.program import Said, borg_lvm, run
 
 
 @dataclass
 class Drills:
-    """A volume, a command that backs it up, and a configuration of what is on it."""
+    """A volume, archives of it, and a configuration of what is on it; `env` is what a program besides finds there."""
 
     rig: Rig
     data: Path
     applications: list[dict[str, Any]]
+    archives: Tar | Borg
     env: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def made(cls, rig: Rig, *applications: dict[str, Any]) -> Drills:
-        """Make the volume and the repository."""
+    def made(cls, rig: Rig, make: Callable[[Path], Tar | Borg] = Tar.made) -> Drills:
+        """Make the volume, and a place for archives."""
         rig.directory.chmod(0o711)
         volume = rig.volume("data", fs="ext4", mib=96, at=rig.path("data"))
         assert volume.at
         rig.path("scratch").mkdir()
-        return cls(rig, volume.at, list(applications))
+        return cls(rig, volume.at, [], make(rig.path("archives")))
 
-    def command(self, *words: str | Path) -> list[str | Path]:
+    def command(self) -> list[str | Path]:
         """Return the backup command."""
-        if not self.rig.path("borg").exists():
-            Borg.made(self.rig.path("borg"))
-        return ["borg", "create", *words, self.borg.archive("a"), self.data]
-
-    @property
-    def borg(self) -> Borg:
-        """The repository."""
-        return Borg(self.rig.path("borg"))
+        return self.archives.create("a", self.data)
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the backup program has to find there: borg, and another one by `env`."""
-        return {**self.borg.env, **self.env}
+        """What the backup program has to find there."""
+        return {**self.archives.env, **self.env}
 
     def config(self) -> Path:
         """Write the configuration."""
@@ -61,10 +55,13 @@ class Drills:
         """Have a run back it up."""
         borg_lvm("run", "--config", self.config(), "--", *command, env=self.environment)
 
-    def drill(self, command: list[str | Path], *words: str | Path, status: int = 0, on_volume: bool = False) -> Said:
+    def drill(
+        self, command: list[str | Path], *words: str, archive: str = "", status: int = 0, on_volume: bool = False
+    ) -> Said:
         """Drill it, in a directory or on a new volume; in any case nothing is left of that."""
         scratch = self.rig.path("scratch")
         where: list[str | Path] = [] if on_volume else ["--scratch", scratch]
+        where += ["--archive", self.archives.known_as(archive)] if archive else []
         argv: list[str | Path] = ["drill", "--config", self.config(), *where, *words, "--", *command]
         said = borg_lvm(*argv, env=self.environment, status=status)
         print(said.err)
@@ -77,19 +74,30 @@ class Drills:
 
         `spoil` gets the places where they were extracted.
         """
-        folder = self.rig.path("extracted")
-        folder.mkdir()
-        self.borg.extract("a", folder)
-        extracted = [folder / path.relative_to("/") for path in places]
-        spoil(extracted)
-        binds = " && ".join(f"mount --bind {one} {path}" for one, path in zip(extracted, places, strict=True))
-        create = ["borg", "create", self.borg.archive(name), *map(str, places)]
-        run("unshare", "--mount", "sh", "-c", f'{binds} && exec "$@"', "sh", *create, env=self.borg.env)
-        shutil.rmtree(folder)
+        spoiled(self.archives, self.rig.path("extracted"), ("a", name), places, spoil)
+
+
+def spoiled(
+    archives: Tar | Borg,
+    folder: Path,
+    names: tuple[str, str],
+    places: Sequence[Path],
+    spoil: Callable[[Sequence[Path]], None],
+) -> None:
+    """Make of an archive another one of the same paths, by their names; `spoil` gets the places as extracted."""
+    first, name = names
+    folder.mkdir()
+    archives.extract(first, folder)
+    extracted = [folder / path.relative_to("/") for path in places]
+    spoil(extracted)
+    binds = [f"mount --bind {one} {path}" for one, path in zip(extracted, places, strict=True)]
+    seen = "\n".join([*binds, 'exec "$@"'])
+    run("unshare", "--mount", "sh", "-ec", seen, "sh", *archives.create(name, *places), env=archives.env)
+    shutil.rmtree(folder)
 
 
 def verdicts(said: Said) -> dict[str, str]:
     """Return what the last drill has come to, by application, as its certificate and its last lines say."""
-    made = json.loads(borg_lvm("report", "--drill", "--json").out)
+    made = certificates.of_last_drill()
     assert all(f"{one['verdict']} " in said.err for one in made["applications"])
     return {one["name"]: one["verdict"] for one in made["applications"]}
