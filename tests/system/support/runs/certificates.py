@@ -12,11 +12,13 @@ import jsonschema
 import borg_lvm
 
 HISTORY = Path("/var/lib/borg-lvm/history")
+DRILLS = HISTORY.with_name("drills")
 assert borg_lvm.__file__
 SCHEMA = json.loads((Path(borg_lvm.__file__).parent / "certificate.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 MADE_UP = "20260101T"
 """What the ids of runs begin with that tests make up, to damage what is written down of them."""
+KEPT = 3
 _seen: set[tuple[str, int]] = set()
 
 
@@ -33,6 +35,21 @@ def read(run_id: str = "") -> dict[str, Any]:
     files = written()
     certificate: dict[str, Any] = json.loads(files[run_id or max(files)].read_text())["certificate"]
     return certificate
+
+
+def of_last_drill() -> dict[str, Any]:
+    """Return what the last drill was worth."""
+    certificate: dict[str, Any] = json.loads(max(DRILLS.iterdir()).read_text())
+    return certificate
+
+
+def forget_old() -> None:
+    """Keep those of the last runs, for each run reads up to sixty; and of no drill: the next test's is the first."""
+    files = written()
+    for run_id in sorted(files)[:-KEPT]:
+        files[run_id].unlink(missing_ok=True)
+    for drill in DRILLS.glob("*"):
+        drill.unlink()
 
 
 def validate_new() -> int:
