@@ -324,7 +324,7 @@ def test_killed(stage: Stage, step: str, victims: Victims) -> None:
     assert run_id not in run("lvs", "-a", "-o", "lv_name,lv_tags").out
 
 
-EVERY = 1 if WHOLE else 7
+EVERY = 1 if WHOLE else 10
 """Which of the calls is one to die at."""
 MOST = 200
 
