@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,8 @@ from borg_lvm_hooks.applications.mysql.drill_mariadb import MariaJudge
 from borg_lvm_hooks.applications.mysql.sql_server import Options
 from borg_lvm_hooks.applications.mysql.verify_mariadb import LSN
 from tests.rig import Rig
+from tests.system.support.backups.archives import Tar
+from tests.system.support.runs import certificates
 from tests.system.support.runs.live import assert_nothing_left, wait_for
 from tests.system.support.runs.program import Said, borg_lvm, run
 from tests.system.support.servers.maria import BASE, Server
@@ -48,15 +49,15 @@ def drilled(stage: Stage, *named: str, status: int = 0) -> tuple[Said, dict[str,
         "--",
         *stage.create("good"),
     ]
-    said = borg_lvm(*argv, env=stage.borg.env, status=status)
+    said = borg_lvm(*argv, env=stage.archives.env, status=status)
     print(said.err)
     assert list(scratch.iterdir()) == []
-    (one,) = json.loads(borg_lvm("report", "--drill", "--json").out)["applications"]
+    (one,) = certificates.of_last_drill()["applications"]
     return said, one
 
 
 def test_a_good_archive_passes_and_wrong_ones_fail_in_words(rig: Rig) -> None:
-    with staged(rig) as stage:
+    with staged(rig, archives=Tar) as stage:
         stage.server.sql(QUIET)
         older = rig.path("older-redo")
         shutil.copytree(stage.parts[1], older)
@@ -80,7 +81,7 @@ def test_a_good_archive_passes_and_wrong_ones_fail_in_words(rig: Rig) -> None:
 
         for name, spoil, words in (("redo", redo, "log"), ("page", page, "table shop.quiet: ")):
             spoiled(stage, "good", name, spoil)
-            said, one = drilled(stage, "--archive", name, status=74)
+            said, one = drilled(stage, "--archive", stage.archives.known_as(name), status=74)
             assert one["verdict"] == "bad", name
             assert any(words in text for text in one["wrong"]), (name, one["wrong"])
         assert int(stage.server.sql("SHOW GLOBAL STATUS LIKE 'Uptime'").split()[1]) >= uptime

@@ -62,7 +62,7 @@ def test_a_server_over_three_volumes_comes_back_whole_and_at_a_known_position(ri
             position = Position.told(said)
             assert stage.judge(f"copy{number}", position) == []
             if number:
-                stage.borg.delete(f"copy{number}")  # the test's disk does not hold ten
+                stage.archives.delete(f"copy{number}")  # the test's disk does not hold ten
         # The same from a position that is three transactions too late: the judge must see that something is missing.
         wrong = stage.judge("copy0", stage.server.later(position, 3))
         assert any(line.startswith("live shop.isam") or "the replay failed" in line for line in wrong), wrong

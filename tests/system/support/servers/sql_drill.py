@@ -9,7 +9,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,29 +18,17 @@ from typing import Any
 from borg_lvm.drill.sandbox.bench import SandboxBench
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.plugins.drill import Judge
-from tests.system.support.runs.program import run
+from tests.system.support.backups import drilled
 from tests.system.support.servers.sql_stage import Stage
 
 
 def spoiled(stage: Stage, archive: str, name: str, spoil: Callable[[Mapping[str, Path]], None]) -> None:
     """Make another archive of the same paths, which is the first one after `spoil`, given data, redo and binlog."""
-    folder = stage.rig.path("spoiled")
-    folder.mkdir()
-    stage.borg.extract(archive, folder)
-    parts = [folder / part.relative_to("/") for part in stage.parts]
-    spoil(dict(zip(("data", "redo", "binlog"), parts, strict=True)))
-    binds = [f"mount --bind {part} {place}" for part, place in zip(parts, stage.parts, strict=True)]
-    run(
-        "unshare",
-        "--mount",
-        "sh",
-        "-ec",
-        "\n".join([*binds, 'exec "$@"']),
-        "sh",
-        *stage.create(name),
-        env=stage.borg.env,
-    )
-    shutil.rmtree(folder)
+
+    def spoil_parts(parts: Sequence[Path]) -> None:
+        spoil(dict(zip(("data", "redo", "binlog"), parts, strict=True)))
+
+    drilled.spoiled(stage.archives, stage.rig.path("spoiled"), (archive, name), stage.parts, spoil_parts)
 
 
 def flip(path: Path, place: int) -> None:

@@ -15,17 +15,25 @@ from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import Subject
 from borg_lvm_hooks.applications.mysql.sql_server import Options, SqlServer
 from tests.rig import Rig
-from tests.system.support.backups.archives import Borg
+from tests.system.support.backups.archives import Borg, Tar
 from tests.system.support.runs.live import Programs, away, borg_lvm_argv, finished, tidy, wait_for
 from tests.system.support.runs.program import Said, run, start
 from tests.system.support.servers.maria import BASE, Position, Server, client, judged
 
 
 class Stage:
-    """A server over three volumes, in whose order they are taken when there is no one instant; and a repository."""
+    """A server over three volumes, in whose order they are taken when there is no one instant; and archives.
+
+    These are borg's where a copy of a live server has to be torn: tar is done too soon for that.
+    """
 
     def __init__(
-        self, rig: Rig, plugin: str = "mariadb", make: Callable[[Sequence[Path]], Server] = Server, mib: int = 256
+        self,
+        rig: Rig,
+        plugin: str = "mariadb",
+        make: Callable[[Sequence[Path]], Server] = Server,
+        mib: int = 256,
+        archives: type[Borg | Tar] = Borg,
     ) -> None:
         self.rig = rig
         rig.directory.chmod(0o755)
@@ -35,31 +43,31 @@ class Stage:
         redo, binlog, data = (rig.path(name) / "db" for name in ("1-redo", "2-binlog", "3-data"))
         self.parts = [data, redo, binlog]
         self.server = make(self.parts)
-        self.borg = Borg.made(rig.path("borg"))
+        self.archives = archives.made(rig.path("archives"))
         self.entry: dict[str, Any] = {"plugin": plugin, "options": {"socket": str(self.server.socket)}}
         self.settings: dict[str, Any] = {"deadline": 40, "attempts": 1, "snapshot": {"size": "50%ORIGIN"}}
 
     def argv(self, archive: str, *options: str, programs: Programs | None = None) -> list[str | Path]:
-        """Return the command line of a run of borg."""
+        """Return the command line of a run."""
         path = Path(f"{BASE}.yaml")  # not in a folder that belongs to somebody else
         entries = [self.entry] if self.entry else []
         path.write_text(yaml.safe_dump({**self.settings, "applications": entries}))
         words: list[str | Path] = ["run", "--config", path, *options, "--", *self.create(archive)]
         return borg_lvm_argv(*words, programs=programs)
 
-    def create(self, archive: str) -> list[str]:
-        """Return the command line of borg alone."""
-        return ["borg", "create", "--compression", "none", self.borg.archive(archive), *map(str, self.parts)]
+    def create(self, archive: str) -> list[str | Path]:
+        """Return the command line of the backup program alone."""
+        return self.archives.create(archive, *self.parts)
 
     def backup(self, archive: str, *options: str, status: int = 0, programs: Programs | None = None) -> Said:
-        """Have borg-lvm run borg."""
-        return run(*self.argv(archive, *options, programs=programs), status=status, env=self.borg.env)
+        """Have borg-lvm run the backup program."""
+        return run(*self.argv(archive, *options, programs=programs), status=status, env=self.archives.env)
 
     def judge(self, archive: str, position: Position | None = None) -> list[str]:
         """Judge a copy."""
         folder = self.rig.path("extracted")
         folder.mkdir()
-        self.borg.extract(archive, folder)
+        self.archives.extract(archive, folder)
         found = judged(self.server, [folder / part.relative_to("/") for part in self.parts], position)
         shutil.rmtree(folder)
         print(f"{archive}:", *(found or ["clean"]), sep="\n  ")
@@ -68,11 +76,15 @@ class Stage:
 
 @contextmanager
 def staged(
-    rig: Rig, plugin: str = "mariadb", make: Callable[[Sequence[Path]], Server] = Server, mib: int = 256
+    rig: Rig,
+    plugin: str = "mariadb",
+    make: Callable[[Sequence[Path]], Server] = Server,
+    mib: int = 256,
+    archives: type[Borg | Tar] = Borg,
 ) -> Iterator[Stage]:
     """Give a stage; `make` makes the server over three folders, `mib` is how large the volume of its data is."""
     with tidy():
-        stage = Stage(rig, plugin, make, mib)
+        stage = Stage(rig, plugin, make, mib, archives)
         try:
             yield stage
         finally:
@@ -103,7 +115,7 @@ def without_what_is_needed(stage: Stage, programs: Programs) -> dict[str, list[s
     with stage.server.busy():
         stage.entry["level"] = "none"
         stage.backup("unlocked")
-        run(*stage.create("live"), status=1, env=stage.borg.env)  # a warning: files changed meanwhile
+        run(*stage.create("live"), status=1, env=stage.archives.env)  # a warning: files changed meanwhile
         stage.entry.clear()
         stage.backup("sequential", "--consistency", "per-volume", programs=programs)
     return {archive: stage.judge(archive) for archive in ("unlocked", "live", "sequential")}
@@ -118,7 +130,7 @@ def is_tried_again(stage: Stage, statement: str, waiting: str, between: str) -> 
     count = f"SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '{waiting}%'"
     stage.settings |= {"attempts": 3, "deadline": 10}
     with holding(stage.server, statement) as holder:
-        live = start(stage.argv("second"), stage.borg.env)
+        live = start(stage.argv("second"), stage.archives.env)
         wait_for(lambda: int(stage.server.sql(count)) > 0, "the first attempt")
         wait_for(lambda: int(stage.server.sql(count)) == 0, "its end")
         stage.server.sql(between)  # nobody stands still now
