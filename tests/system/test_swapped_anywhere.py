@@ -146,7 +146,8 @@ def judge(ground: Ground, said: Said, source: Path, before: set[str]) -> None:
     pages = 1 if source.name == SINGLE else len(PAGES)
     assert said.status != 0 or said.out in ("site\n" * pages, plain), said
     assert SECRET not in said.out or SECRET in plain, said
-    allowed = (str(ground.www / "site"), os.path.realpath(source), "/run/borg-lvm", "/proc")
+    its = str(source) if source.name == SINGLE else str(ground.www / "site")
+    allowed = (its, os.path.realpath(source), "/run/borg-lvm", "/proc")
     known = before | mounted()
     assert [path for path in ground.covered() if path not in known and not path.startswith(allowed)] == []
 
