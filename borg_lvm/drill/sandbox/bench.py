@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
+from borg_lvm.errors import QuiesceError
 from borg_lvm.linux import subprocesses
 from borg_lvm.plugins.backup_command import NOTHING
 from borg_lvm.plugins.drill import ArchiveWrongError
@@ -90,8 +91,13 @@ class RunningServer:
     log: str
 
     def wait_until(self, ready: Callable[[], bool], what: str) -> None:
-        """Ask again and again, until the time of the whole drill is up. Raises: ArchiveWrongError."""
+        """Ask again and again, until the time of the whole drill is up.
+
+        Raises: ArchiveWrongError; QuiesceError when somebody has killed it: no archive does that.
+        """
         while not ready():
+            if self.process.poll() == -signal.SIGKILL:
+                raise QuiesceError(f"{os.path.basename(self.program)} was killed before {what}: for want of memory?")
             if self.process.poll() is not None:
                 said = [line for line in self.said().splitlines() if line.strip()]
                 lines = ([line for line in said if REASON.search(line)] or said)[-SHOWN:]
