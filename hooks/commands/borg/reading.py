@@ -60,7 +60,7 @@ def read_back(invocation: Invocation) -> ReadBack:
     place = taint.place(invocation, places.repository_of(line.location, invocation), given)
     is_ours = taint.same_words(invocation)
     return ReadBack(
-        "",
+        "what is on a device (--read-special) is not compared" if reading.reads_devices else "",  # but restored
         lambda programs, span: read_back.archives(place, creation, is_ours, programs, span),
         read_back.HOW,
         lambda programs, which: read_back.restored(place, creation, is_ours, programs, which),
@@ -80,7 +80,6 @@ def _not_read_back(invocation: Invocation, line: Line, reading: Reading) -> str:
             line.command.has("--timestamp"),
             "the archive has a time of the command line's (--timestamp), by which it is not found",
         ),
-        (reading.reads_devices, "what is on a device (--read-special) is not compared"),
         (once, "the pass phrase of BORG_PASSPHRASE_FD can be read once only; use BORG_PASSPHRASE or BORG_PASSCOMMAND"),
     )
     return next((why for applies, why in reasons if applies), "")

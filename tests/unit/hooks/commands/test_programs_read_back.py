@@ -68,6 +68,14 @@ def test_what_cannot_be_read_back_is_refused_with_the_reason(argv: tuple[str, ..
     assert words in asked(*argv).refused
 
 
+def test_devices_are_not_compared_but_restored() -> None:
+    """As raw disks are for a drill."""
+    answer = asked("borg", "create", "--read-special", "/r::a", "/dev/vg/lv")
+    assert answer.refused
+    assert answer.restored
+    assert not asked("borg", "create", "--timestamp", "2020-01-01T00:00:00", "/r::a", "/srv").restored
+
+
 @pytest.mark.parametrize(
     ("env", "words"),
     [
