@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from borg_lvm.config.fields import key, required
     from borg_lvm.config.value_types import AbsolutePath, Choice, ListOf, Seconds, Switch, Text, Whole
+    from borg_lvm.drill.disks.judge import DiskJudge
     from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
     from borg_lvm.linux import permissions, processes, subprocesses
     from borg_lvm.linux.subprocesses import SYSTEM_PATH, Account
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
         Probe,
     )
     from borg_lvm.plugins.backup_command import Excluded, Invocation, LivePath, Marked, Reading, Runs, Span, Tainted
-    from borg_lvm.plugins.drill import ArchiveWrongError, Bench, Judge, Restored, Server
+    from borg_lvm.plugins.drill import ArchiveWrongError, Bench, Judge, Part, Restored, RestoredTree, Server
     from borg_lvm.plugins.manager import hookimpl
     from borg_lvm.plugins.opening import HANDLE
     from borg_lvm.plugins.read_back import (
@@ -64,6 +65,7 @@ __all__ = [
     "DamagedError",
     "DataPath",
     "DiscoveredApplication",
+    "DiskJudge",
     "Entry",
     "EntryType",
     "Excluded",
@@ -73,12 +75,14 @@ __all__ = [
     "ListOf",
     "LivePath",
     "Marked",
+    "Part",
     "Probe",
     "Programs",
     "QuiesceError",
     "ReadBack",
     "Reading",
     "Restored",
+    "RestoredTree",
     "Runs",
     "Saved",
     "Seconds",
@@ -122,7 +126,8 @@ _HOMES = {
         "Added Application ApplicationSettings ApplicationType DataPath DiscoveredApplication Intent Probe"
     ),
     "borg_lvm.plugins.backup_command": "Excluded Invocation LivePath Marked Reading Runs Span Tainted",
-    "borg_lvm.plugins.drill": "ArchiveWrongError Bench Judge Restored Server",
+    "borg_lvm.drill.disks.judge": "DiskJudge",
+    "borg_lvm.plugins.drill": "ArchiveWrongError Bench Judge Part Restored RestoredTree Server",
     "borg_lvm.plugins.manager": "hookimpl",
     "borg_lvm.plugins.read_back": ("DamagedError Entry entry_type EntryType Programs ReadBack Saved Selection Stores"),
     "borg_lvm.proof.acl": "acl",

@@ -16,7 +16,8 @@ class Drills:
 
     `names` are the configured applications that can be drilled. Of each, as far as it is known: `good` is when its last
     good drill ended, `bad` the id of its latest drill if that found something wrong, `saved` when a run first saved it.
-    Times are Unix time, `now` too; `warn_after` is seconds, 0 for never.
+    Times are Unix time, `now` too; `warn_after` is seconds, 0 for never. `unlimited` says why a drill that is started
+    as this check is would have no limits of memory and processors, if so.
     """
 
     names: tuple[str, ...] = ()
@@ -25,6 +26,7 @@ class Drills:
     saved: Mapping[str, float] = field(default_factory=dict)
     now: float = 0.0
     warn_after: float = 0.0
+    unlimited: str = ""
 
 
 def findings(drills: Drills) -> Iterator[Finding]:
@@ -35,6 +37,9 @@ def findings(drills: Drills) -> Iterator[Finding]:
             yield Finding("warning", name, message, f"borg-lvm report {drills.bad[name]}")
         elif drills.warn_after:
             yield _by_age(drills, name)
+    if drills.names and drills.unlimited:
+        message = f"one that is started from here has no limits of memory and processors: {drills.unlimited}"
+        yield Finding("note", "drill", message, "systemctl start borg-lvm-drill@NAME.service")
 
 
 def _by_age(drills: Drills, name: str) -> Finding:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from borg_lvm.check.drill_findings import DAY, Drills
 from borg_lvm.config.schema import Settings
+from borg_lvm.drill.sandbox import limits
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.quiesce.coordinator import Applications
 from borg_lvm.reporting.certificate import Certificate
@@ -26,7 +27,7 @@ def look(settings: Settings, applications: Applications | None) -> Drills:
     with suppress(BorgLvmError, OSError):
         runs = [record.certificate for record in history.records() if record.certificate]
     after = settings.drill.warn_after * DAY
-    return Drills(names, last_good(known), last_bad(known), _first_saved(runs), time.time(), after)
+    return Drills(names, last_good(known), last_bad(known), _first_saved(runs), time.time(), after, limits.unlimited())
 
 
 def _first_saved(runs: Iterable[Certificate]) -> dict[str, float]:

@@ -48,8 +48,9 @@ def fill_drill(drill: argparse.ArgumentParser) -> None:
     """Add the options of `drill`."""
     drill.usage = "%(prog)s [options] [APPLICATION …] [--run RUN | --archive NAME] -- COMMAND …"
     drill.add_argument(
-        "applications", nargs="*", metavar="APPLICATION", help="its name in the configuration (default: all)"
-    )
+        "applications", nargs="*", metavar="APPLICATION",
+        help="its name in the configuration; VG/LV of a volume that was saved as a device (default: all)",
+    )  # fmt: skip
     which = drill.add_mutually_exclusive_group()
     which.add_argument("--run", metavar="RUN", default="", help="the archive of this run (default: of the newest)")
     which.add_argument("--archive", metavar="NAME", default="", help="this archive, as the backup program calls it")

@@ -7,22 +7,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from borg_lvm.errors import UsageError
+from borg_lvm.machine.mounts import RAW
 from borg_lvm.plugins.backup_command import Span
 from borg_lvm.plugins.read_back import Selection
 from borg_lvm.records import dataclass
 from borg_lvm.reporting.certificate import Certificate
 
+DISK = "disk"
+"""What stands for a plugin where a volume was itself a source, and no application has named it."""
 SAVED = ("success", "warning")
 """Results of runs that have saved something sound."""
 
 
 @dataclass(frozen=True)
 class DataFact:
-    """A path of an application's data as a certificate has it."""
+    """A path of an application's data as a certificate has it; `given` is what a device was called for the backup."""
 
     path: str
     real: str
     what: str
+    given: str = ""
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The paths by which an archive may have it, the last one rather than the others."""
+        return tuple(dict.fromkeys(filter(None, (self.given, self.real, self.path))))
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class ApplicationFacts:
 
     def selection(self, beside: Sequence[str]) -> Selection:
         """Return what is restored of it: its paths, and the files beside those that are files (`beside`: endings)."""
-        paths = dict.fromkeys(path for fact in self.data for path in (fact.real, fact.path))
+        paths = dict.fromkeys(path for fact in self.data for path in fact.places)
         return Selection(paths=frozenset(path + end for path in paths for end in beside), prefixes=tuple(paths))
 
 
@@ -82,7 +91,8 @@ def choose(
             remedy="its certificate names what it has: borg-lvm report " + str(newest["run"]),
         )
     instants = [instant["time"] for instant in newest["instants"]]
-    applications = tuple(_facts(application) for name, application in known.items() if not names or name in names)
+    given = _devices(newest)
+    applications = tuple(_facts(known[name], given) for name in known if not names or name in names)
     groups = frozenset(str(volume["volume"]).partition("/")[0] for volume in newest["volumes"])
     return ChosenRun(
         str(newest["run"]), Span(newest["begin"], newest["end"]), max(instants, default=None), applications, groups
@@ -90,8 +100,26 @@ def choose(
 
 
 def _known(certificate: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the applications of a run of which it has saved data, by their names."""
-    return {application["name"]: application for application in certificate["applications"] if application.get("data")}
+    """Return the applications of a run of which it has saved data, by their names, and volumes that were sources."""
+    known = {application["name"]: application for application in certificate["applications"] if application.get("data")}
+    covered = {part["real"] for application in known.values() for part in application["data"]}
+    for path, (volume, given) in _raw(certificate).items():
+        if path not in covered:
+            data = [{"path": given, "real": path, "what": DISK}]
+            known[volume] = {"name": volume, "plugin": DISK, "version": "", "remark": "", "data": data}
+    return known
+
+
+def _devices(certificate: Mapping[str, Any]) -> dict[str, str]:
+    """Return what devices that are sources were called, by what they were: the archive has them by that name."""
+    return {path: given for path, (_, given) in _raw(certificate).items()}
+
+
+def _raw(certificate: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the volume, and the name that was given for it, of each device that is a source, by its path."""
+    raw = {volume["volume"] for volume in certificate["volumes"] if volume["filesystem"] == RAW}
+    frozen = (path for path in certificate["frozen"] if path["volume"] in raw)
+    return {path["path"]: (path["volume"], path["because"]) for path in frozen}
 
 
 def _fitting(certificates: Sequence[Certificate], program: str, run: str, archive: str) -> Iterator[Mapping[str, Any]]:
@@ -105,8 +133,11 @@ def _fitting(certificates: Sequence[Certificate], program: str, run: str, archiv
             yield certificate
 
 
-def _facts(application: Mapping[str, Any]) -> ApplicationFacts:
-    data = tuple(DataFact(str(part["path"]), str(part["real"]), str(part["what"])) for part in application["data"])
+def _facts(application: Mapping[str, Any], given: Mapping[str, str]) -> ApplicationFacts:
+    data = tuple(
+        DataFact(str(part["path"]), str(part["real"]), str(part["what"]), given.get(part["real"], ""))
+        for part in application["data"]
+    )
     return ApplicationFacts(
         application["name"], application["plugin"], application["version"] or "", application["remark"] or "", data
     )

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 from borg_lvm.drill.sandbox import processes
 from borg_lvm.drill.sandbox.bench import SandboxBench
+from borg_lvm.drill.sandbox.limits import SandboxGroup
 from borg_lvm.drill.sandbox.root import SandboxRoot
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux.subprocesses import Account
+from borg_lvm.planning.snapshot_size import human
 from borg_lvm.plugins.drill import ArchiveWrongError, Judge
 from borg_lvm.records import dataclass, field
 from borg_lvm.reporting.drills.result import DrillPhase, Verdict
@@ -63,6 +65,19 @@ class Judgement:
         except (ValueError, TypeError, LookupError, AttributeError):
             self.why = "what its judge has reported cannot be read"
 
+    def named(self, name: str) -> Judgement:
+        """Return it with the name of the part that was judged before all that is said."""
+        if name:
+            self.right, self.wrong = ([f"{name}: {text}" for text in texts] for texts in (self.right, self.wrong))
+            self.why = f"{name}: {self.why}" if self.why else ""
+        return self
+
+    def starved(self, memory: int) -> None:
+        """Take note that all was ended for want of memory, and say so; what was said last may have come of that."""
+        if self.done:
+            self.wrong.clear()
+        self.why = f"it was ended, for it took more than the {human(memory)} of memory that a drill gets here"
+
     def closed(self, limit: float, *, in_time: bool) -> Judgement:
         """Return it with the reason why it came to no end, if that is so; and with how many more faults there are."""
         if self.more:
@@ -73,6 +88,11 @@ class Judgement:
         elif self.done and not self.right and not self.wrong and not self.why:
             self.why = "its judge has reported nothing"
         return self
+
+
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return what that of several parts comes to."""
+    return next((one for one in ("bad", "not judged") if one in verdicts), "good" if verdicts else "not judged")
 
 
 def short(text: object) -> str:
@@ -86,11 +106,13 @@ def nonsense(error: BaseException) -> str:
     return short(f"{type(error).__name__}: {error}")
 
 
-def judged(judge: Judge, root: SandboxRoot, user: Account, limit: float) -> Judgement:
+def judged(judge: Judge, root: SandboxRoot, group: SandboxGroup, user: Account, limit: float) -> Judgement:
     """Have the judge called in a sandbox, for `limit` seconds at most. Raises: OSError."""
-    end = time.monotonic() + limit
+    end, kills = time.monotonic() + limit, group.kills()
     judgement, data, size = Judgement(), b"", 0
-    with processes.running(root, user, FOLDER, lambda pipe: _report(judge, SandboxBench(FOLDER, pipe, end))) as box:
+    with processes.running(
+        root, group, user, FOLDER, lambda pipe: _report(judge, SandboxBench(FOLDER, pipe, end))
+    ) as box:
         while (left := end - time.monotonic()) > 0:
             if not select.select([box.pipe], [], [], left)[0]:
                 continue
@@ -101,7 +123,9 @@ def judged(judge: Judge, root: SandboxRoot, user: Account, limit: float) -> Judg
             *lines, data = (data + more).split(b"\n")
             for line in lines:
                 judgement.take(line)
-        return judgement.closed(limit, in_time=left > 0)
+    if group.kills() > kills:
+        judgement.starved(group.limits.memory or 0)
+    return judgement.closed(limit, in_time=left > 0)
 
 
 def _report(judge: Judge, bench: SandboxBench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -11,15 +12,19 @@ from dataclasses import replace
 
 from borg_lvm.config.schema import Settings
 from borg_lvm.drill import judging, restore, scratch, scratch_volume
+from borg_lvm.drill.judging import Judgement
 from borg_lvm.drill.plan import DrillPlan, DrillRequest, PlannedDrill, planned
 from borg_lvm.drill.restore import Wanted
+from borg_lvm.drill.restored_tree import TreeOnDisk
+from borg_lvm.drill.sandbox import limits
+from borg_lvm.drill.sandbox.limits import SandboxGroup
 from borg_lvm.drill.scratch import Scratch
 from borg_lvm.drill.shown import Shown, shown
-from borg_lvm.errors import DegradedError, ReleaseError
+from borg_lvm.errors import BorgLvmError, DegradedError, ReleaseError
 from borg_lvm.linux.signals import ENDING, Signals, raising
 from borg_lvm.linux.subprocesses import Account, ProgramError
 from borg_lvm.log import Log
-from borg_lvm.plugins.drill import ArchiveWrongError
+from borg_lvm.plugins.drill import ArchiveWrongError, Part
 from borg_lvm.plugins.read_back import DamagedError, Saved
 from borg_lvm.proof.programs import TimeIsUpError, ViewPrograms, limited_memory
 from borg_lvm.records import dataclass
@@ -40,15 +45,15 @@ def perform(request: DrillRequest, settings: Settings, certificates: Sequence[Ce
         with raising(ENDING, DURING), log.step("finding the archive and what it holds"):
             listed = _Listed.of(plan, programs)
         drilled = [*plan.unable, *listed.bad()]
-        where = request.scratch
+        where, most = request.scratch, None
         if listed.wanted:
             with (
                 ledger.opened(request.drill, "borg-lvm drill") as book,
-                _space(request, book, listed, settings.command_timeout) as space,
+                _place(request, book, listed, settings.command_timeout) as place,
             ):
-                where = space.shown
+                where, most = place.scratch.shown, place.group.limits
                 with raising(ENDING, DURING):
-                    drilled.extend(_Drill(listed, programs, space, log).each())
+                    drilled.extend(_Drill(listed, programs, place, log).each())
         signals.check(DURING)
     bad = [application.name for application in drilled if application.verdict == "bad"]
     unjudged = [application.name for application in drilled if application.verdict == "not judged"]
@@ -65,13 +70,22 @@ def perform(request: DrillRequest, settings: Settings, certificates: Sequence[Ce
         scratch=where,
         applications=tuple(drilled),
         status=status,
+        limits=most,
         left_out=tuple(plan.left_out),
     )
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a drill restores to, and the control group in which that is judged."""
+
+    scratch: Scratch
+    group: SandboxGroup
+
+
 @contextmanager
-def _space(request: DrillRequest, book: ledger.Ledger, listed: _Listed, timeout: float) -> Iterator[Scratch]:
-    """Have scratch space for what was listed; the ledger goes with it. Raises: SourceError, ReleaseError, OSError."""
+def _place(request: DrillRequest, book: ledger.Ledger, listed: _Listed, timeout: float) -> Iterator[_Place]:
+    """Have a place for what was listed; the ledger goes with it. Raises: SourceError, ReleaseError, OSError."""
     kept = False
     try:
         if request.scratch:
@@ -79,8 +93,8 @@ def _space(request: DrillRequest, book: ledger.Ledger, listed: _Listed, timeout:
             scratch_space = scratch.directory(request.scratch, book)
         else:
             scratch_space = scratch_volume.volume(book, listed.room, listed.plan.run.groups, timeout)
-        with scratch_space as space:
-            yield space
+        with scratch_space as space, limits.limited(book) as group:
+            yield _Place(space, group)
     except ReleaseError:
         kept = True
         raise
@@ -137,13 +151,13 @@ class _Drill:
 
     listed: _Listed
     programs: ViewPrograms
-    space: Scratch
+    place: _Place
     log: Log
 
     def each(self) -> Iterator[DrilledApplication]:
         """Yield the result of each."""
         for number, application in enumerate(self.listed.plan.applications):
-            folder = os.path.join(self.space.folder, str(number))
+            folder = os.path.join(self.place.scratch.folder, str(number))
             yield self._drilled(self.listed.saved, application, self.listed.wanted[application.name], folder)
 
     def _drilled(self, saved: Saved, application: PlannedDrill, wanted: Wanted, folder: str) -> DrilledApplication:
@@ -162,8 +176,9 @@ class _Drill:
             return replace(result, verdict="bad", wrong=(judging.short(str(error)),))
         except TimeIsUpError:
             return replace(result, why="the time limit was reached while it was restored")
-        except ProgramError as error:
-            return replace(result, why=judging.short(" ".join([error.brief, *error.details])))
+        except BorgLvmError as error:
+            said = error.brief if isinstance(error, ProgramError) else error.message
+            return replace(result, why=judging.short(" ".join([said, *error.details])))
         except OSError as error:
             return replace(result, why=judging.short(f"{error.strerror}: {error.filename or application.name}"))
         except (*NONSENSE, MemoryError) as error:
@@ -175,19 +190,30 @@ class _Drill:
     def _judged(
         self, application: PlannedDrill, result: DrilledApplication, seen: Shown, folder: str
     ) -> DrilledApplication:
-        user = Account.of(seen.owner) if seen.owner else Account(0, 0)
-        temporary = os.path.join(folder, "temporary")
+        """Have its parts judged, one after the other."""
+        tree = TreeOnDisk(os.path.join(folder, "tree"), dict(seen.places))
+        parts = [
+            self._part(application, part, seen.linked(part.links), tree.owner(part.judge.restored.paths[0]), folder)
+            for part in application.judge.divided(tree)
+        ]
+        return replace(
+            result,
+            verdict=judging.worst([part.verdict for part in parts]),
+            phases=(*result.phases, *(phase for part in parts for phase in part.phases)),
+            right=tuple(text for part in parts for text in part.right),
+            wrong=tuple(text for part in parts for text in part.wrong),
+            why="; ".join(part.why for part in parts if part.why),
+        )
+
+    def _part(self, application: PlannedDrill, part: Part, seen: Shown, owner: int, folder: str) -> Judgement:
+        """Have a part judged in a sandbox, as its owner. Raises: BorgLvmError when it cannot be prepared; OSError."""
+        user = Account.of(owner) if owner else Account(0, 0)
+        temporary = tempfile.mkdtemp(dir=os.path.join(folder, "temporary"))
         own = os.path.join(temporary, "tmp", os.path.basename(judging.FOLDER))
         os.makedirs(own)
         os.chown(own, user.uid, user.gid)
-        programs = (*application.programs, *judging.own_programs(application.judge))
+        prepared = application.programs if part.judge is application.judge else part.judge.prepare()
+        programs = (*prepared, *judging.own_programs(part.judge))
         root = seen.root(os.path.join(folder, "root"), programs, temporary)
-        judgement = judging.judged(application.judge, root, user, max(1.0, self.programs.end - time.monotonic()))
-        return replace(
-            result,
-            verdict=judgement.verdict,
-            phases=(*result.phases, *judgement.phases),
-            right=tuple(judgement.right),
-            wrong=tuple(judgement.wrong),
-            why=judgement.why,
-        )
+        left = max(1.0, self.programs.end - time.monotonic())
+        return judging.judged(part.judge, root, self.place.group, user, left).named(part.name)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from borg_lvm.config.schema import Settings
 from borg_lvm.drill import choice
 from borg_lvm.drill.choice import ApplicationFacts, ChosenRun
+from borg_lvm.drill.disks.judge import DiskJudge
 from borg_lvm.errors import AbsentError, BorgLvmError, SourceError
 from borg_lvm.plugins import manager, wrappers
 from borg_lvm.plugins.backup_command import Invocation
@@ -95,20 +97,27 @@ def planned(request: DrillRequest, settings: Settings, certificates: Sequence[Ce
     members = managed_application.load(settings)
     try:
         configured = {managed.name: managed for managed in members}
-        _refuse_unknown(request.names, configured)
+        _refuse_unknown([name for name in request.names if not _is_volume(name)], configured)
         only = "" if request.archive else answer.archive
         run = choice.choose(certificates, invocation.program, request.run, request.names, only)
         plan = DrillPlan(invocation, answer, run, request.archive)
         plan.left_out.extend([] if request.names else _left_out(run, configured))
         for facts in run.applications:
-            if facts.name in configured and configured[facts.name].kind.judge:
-                _add(plan, facts, configured[facts.name])
+            if facts.plugin == choice.DISK:
+                _add(plan, facts, DiskJudge, None)
+            elif (managed := configured.get(facts.name)) and managed.kind.judge:
+                _add(plan, facts, managed.kind.judge, managed.settings.options)
         if not plan.applications and not plan.unable:
             raise SourceError(f"the run {run.run} has no application that can be drilled", details=tuple(plan.left_out))
         yield plan
     finally:
         for managed in members:
             managed.close()
+
+
+def _is_volume(name: str) -> bool:
+    """Whether this is `vg/lv`: no application of the configuration has such a name."""
+    return "/" in name
 
 
 def _refuse_unknown(names: Sequence[str], configured: dict[str, ManagedApplication]) -> None:
@@ -133,15 +142,15 @@ def _left_out(run: ChosenRun, configured: dict[str, ManagedApplication]) -> Iter
         elif name not in saved:
             yield f"{name}: the run {run.run} has saved no data of it that is known"
     for name in sorted(saved - set(configured)):
-        yield f"{name}: it is not configured any more"
+        if not _is_volume(name):
+            yield f"{name}: it is not configured any more"
 
 
-def _add(plan: DrillPlan, facts: ApplicationFacts, managed: ManagedApplication) -> None:
+def _add(plan: DrillPlan, facts: ApplicationFacts, kind: type[Judge], options: Any) -> None:
     """Make the judge of an application; one that cannot judge here is named in the result."""
-    assert managed.kind.judge
     paths, whats = tuple(part.path for part in facts.data), tuple(part.what for part in facts.data)
     remark = "" if plan.archive_name else facts.remark  # which run has made an archive of that name is not known
-    judge = managed.kind.judge(Restored(facts.name, facts.version, paths, whats, remark, managed.settings.options))
+    judge = kind(Restored(facts.name, facts.version, paths, whats, remark, options))
     try:
         programs = tuple(judge.prepare())
     except AbsentError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from borg_lvm.drill.choice import ApplicationFacts
 from borg_lvm.drill.sandbox.root import SandboxRoot
@@ -11,14 +12,27 @@ from borg_lvm.linux import safe_open
 from borg_lvm.plugins.drill import ArchiveWrongError
 from borg_lvm.records import dataclass
 
+DEVICES = "/dev/"
+OF_ITS_OWN = tuple("/usr /bin /sbin /lib /lib32 /lib64 /libx32 /etc /dev /proc /sys /run /tmp".split())
+"""What a sandbox has of its own."""
+
 
 @dataclass(frozen=True)
 class Shown:
-    """Pairs of what was restored and the path where it is shown; links to these; the owner's user id."""
+    """Pairs of what was restored and the path where it is shown, and links to these.
+
+    `places` are the paths of the application, each with the one by which the archive has it.
+    """
 
     trees: tuple[tuple[str, str], ...]
     links: tuple[tuple[str, str], ...]
-    owner: int
+    places: tuple[tuple[str, str], ...]
+
+    def linked(self, links: Sequence[tuple[str, str]]) -> Shown:
+        """Return the same with further links, but for those that would lie in what is shown, or of the system."""
+        taken = (*(path for _, path in self.trees), *OF_ITS_OWN)
+        free = [(path, to) for path, to in links if not any(f"{path}/".startswith(f"{one}/") for one in taken)]
+        return replace(self, links=(*self.links, *free))
 
     def root(self, point: str, programs: Sequence[str], temporary: str) -> SandboxRoot:
         """Return the root of a sandbox that shows it."""
@@ -28,9 +42,11 @@ class Shown:
 def shown(tree: str, facts: ApplicationFacts) -> Shown:
     """Return what is shown. A file is shown in its directory, which becomes its owner's: a journal is made there.
 
+    But for what was a device: /dev is the sandbox's own.
+
     Raises: ArchiveWrongError, with all of an application's paths that the archive has nothing of.
     """
-    places = {part.path: place for part in facts.data for place in (part.real, part.path) if _is_there(tree, place)}
+    places = {part.path: place for part in facts.data for place in part.places if _is_there(tree, place)}
     lacking = [f"{part.path} ({part.what})" for part in facts.data if part.path not in places]
     if lacking:
         raise ArchiveWrongError(f"the archive holds nothing at {', '.join(lacking)}")
@@ -41,7 +57,7 @@ def shown(tree: str, facts: ApplicationFacts) -> Shown:
     return Shown(
         tuple((trees[path], path) for path in outermost),
         tuple((path, place) for path, place in links if not any(path.startswith(f"{other}/") for other in outermost)),
-        owner,
+        tuple(places.items()),
     )
 
 
@@ -60,7 +76,7 @@ def _is_there(tree: str, path: str) -> bool:
 
 def _trees(tree: str, places: Sequence[str], owner: int) -> Iterator[tuple[str, str]]:
     for place in places:
-        if os.path.isdir(_in(tree, place)):
+        if os.path.isdir(_in(tree, place)) or place.startswith(DEVICES):
             yield place, _in(tree, place)
         else:
             above = os.path.dirname(place)

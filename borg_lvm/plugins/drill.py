@@ -43,6 +43,25 @@ class Restored:
     options: Any
 
 
+class RestoredTree(Protocol):
+    """What was restored, seen before anything of it is shown: through no link, as far as it is files and directories.
+
+    `path` is one of `Restored.paths`, or lies below one.
+    """
+
+    def names(self, path: str) -> Mapping[str, bool]:
+        """Return the names in a directory (10,000 at most), and which are directories; nothing, if it is none."""
+        raise NotImplementedError
+
+    def head(self, path: str, size: int) -> bytes:
+        """Return the first bytes of a file; none, if it is none."""
+        raise NotImplementedError
+
+    def owner(self, path: str) -> int:
+        """Return the user id of its owner; that of root, if there is nothing."""
+        raise NotImplementedError
+
+
 class Server(Protocol):
     """A server that runs in the sandbox."""
 
@@ -106,6 +125,14 @@ class Judge(ABC):
         it is not to be.
         """
 
+    def divided(self, tree: RestoredTree) -> Sequence[Part]:
+        """Return the parts that are judged apart: several, or those that are known only by what was restored.
+
+        Called as root, before anything is shown. Each is prepared, and called in a sandbox of its own. Raises:
+        QuiesceError when there is none that could judge.
+        """
+        return (Part(self),)
+
     @abstractmethod
     def judge(self, bench: Bench) -> None:
         """Start the application from what was restored, switched off from the world, judge it and stop it.
@@ -113,3 +140,15 @@ class Judge(ABC):
         Reports to `bench`. Raises: ArchiveWrongError when there is no going on; what else it raises says that it
         could not judge.
         """
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of an application, and who judges it: `name` stands before all that is said of it.
+
+    `links` are pairs of a path in the sandbox, and what was restored, to which it is to lead.
+    """
+
+    judge: Judge
+    name: str = ""
+    links: tuple[tuple[str, str], ...] = ()

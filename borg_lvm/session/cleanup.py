@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from borg_lvm.drill import scratch
+from borg_lvm.drill.sandbox import limits
 from borg_lvm.linux import processes, safe_open, subprocesses, syscalls
 from borg_lvm.log import Log
 from borg_lvm.machine import mounts
@@ -131,6 +132,7 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
             leftovers.extend(luks.not_closed(name))
     leftovers.add(provider().remove(dead, log, timeout))
     leftovers.extend(scratch.left(dead.entry))
+    leftovers.extend(limits.left(dead.entry))
     if not leftovers:
         ledger.forget(dead.run_id)
         if os.path.lexists(ledger.path(dead.run_id)):

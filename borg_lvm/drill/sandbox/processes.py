@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
+from borg_lvm.drill.sandbox.limits import SandboxGroup
 from borg_lvm.drill.sandbox.root import SandboxRoot
 from borg_lvm.linux import namespaces, syscalls
 from borg_lvm.linux.signals import take_effect
@@ -48,7 +49,9 @@ class Sandbox:
 
 
 @contextmanager
-def running(root: SandboxRoot, user: Account, folder: str, work: Callable[[int], object]) -> Iterator[Sandbox]:
+def running(
+    root: SandboxRoot, group: SandboxGroup, user: Account, folder: str, work: Callable[[int], object]
+) -> Iterator[Sandbox]:
     """Have `work` done in a sandbox: it is given the descriptor of a pipe, and is in `folder`, a path of the sandbox.
 
     All of its processes are gone when the block ends. Raises: OSError.
@@ -56,7 +59,7 @@ def running(root: SandboxRoot, user: Account, folder: str, work: Callable[[int],
     results, report = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _never_returns(lambda: _outer(root, user, folder, lambda: _judge(work, report)), report)
+        _never_returns(lambda: _outer(root, group, user, folder, lambda: _judge(work, report)), report)
     os.close(report)
     try:
         yield Sandbox(pid, results)
@@ -87,12 +90,13 @@ def _never_returns(work: Callable[[], object], report: int) -> NoReturn:
         os._exit(0)
 
 
-def _outer(root: SandboxRoot, user: Account, folder: str, work: Callable[[], object]) -> None:
+def _outer(root: SandboxRoot, group: SandboxGroup, user: Account, folder: str, work: Callable[[], object]) -> None:
     parent = os.getppid()
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
     os.setsid()
+    group.enter()
     os.nice(NICENESS)
     take_effect()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -116,7 +120,7 @@ def _first(root: SandboxRoot, user: Account, folder: str, work: Callable[[], obj
     with suppress(PermissionError):  # a unit with ProtectHostname= may not, and need not
         socket.sethostname(HOST)
     os.umask(0o022)  # with that of a unit nobody but root could come to what is shown
-    root.enter()
+    root.enter(user.uid)
     syscalls.leave_session_keyring()
     apart, mapped = os.pipe(), os.pipe()
     judge = os.fork()

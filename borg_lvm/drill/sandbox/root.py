@@ -9,12 +9,13 @@ no configuration but a few files that every program reads.
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from borg_lvm.linux import safe_open, syscalls
+from borg_lvm.linux import safe_open, subprocesses, syscalls
 from borg_lvm.machine import mounts
 from borg_lvm.records import dataclass
 
@@ -46,12 +47,12 @@ class SandboxRoot:
     temporary: str
     links: tuple[tuple[str, str], ...] = ()
 
-    def enter(self) -> None:
-        """Put it together, and make it the root of this process's mount namespace. Raises: OSError."""
+    def enter(self, uid: int) -> None:
+        """Put it together, for a user, and make it the root of this process's mount namespace. Raises: OSError."""
         syscalls.mount("borg-lvm", self.point, "tmpfs", _SAFE, "size=64m,mode=0755")
         for path in SYSTEM:
             self._show_system(path)
-        self._make_etc()
+        self._make_etc(uid)
         self._make_empty()
         for path in _outermost(self.programs):
             if not _is_below(path, SYSTEM[0]):
@@ -110,7 +111,7 @@ class SandboxRoot:
             finally:
                 os.close(fd)
 
-    def _make_etc(self) -> None:
+    def _make_etc(self, uid: int) -> None:
         for name in READ_BY_ALL:
             source, target = os.path.join("/etc", name), self._at(f"/etc/{name}")
             os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
@@ -122,6 +123,11 @@ class SandboxRoot:
                 shutil.copy(source, target)
         with open(self._at("/etc/hosts"), "w", encoding="ascii") as file:
             file.write(HOSTS)
+        try:
+            pwd.getpwuid(uid)
+        except KeyError:  # a container's; there are programs that do not start as nobody in particular
+            with open(self._at("/etc/passwd"), "a", encoding="ascii") as file:
+                file.write(f"borg-lvm-drill:x:{uid}:{subprocesses.NOBODY}::/:/usr/sbin/nologin\n")
 
     def _make_empty(self) -> None:
         """Make what every program expects to be there: /dev, /proc, and places for what is of no use later."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from borg_lvm.plugins.backup_command import Result
-from borg_lvm.reporting.drills.result import DrilledApplication, DrillResult
+from borg_lvm.reporting.drills.result import DrilledApplication, DrillResult, SandboxLimits
 
 VERSION = 1
 DrillCertificate = dict[str, Any]
@@ -36,9 +36,14 @@ def build(drill: DrillResult) -> DrillCertificate:
         "archive": drill.archive or None,
         "instant": drill.instant,
         "scratch": drill.scratch or None,
+        "limits": _limits(drill.limits) if drill.limits else None,
         "applications": [_application(application) for application in drill.applications],
         "left_out": list(drill.left_out),
     }
+
+
+def _limits(limits: SandboxLimits) -> dict[str, Any]:
+    return {"memory": limits.memory, "processors": limits.processors, "why": limits.why or None}
 
 
 def _application(application: DrilledApplication) -> dict[str, Any]:

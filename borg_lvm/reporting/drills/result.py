@@ -41,6 +41,15 @@ class DrilledApplication:
 
 
 @dataclass(frozen=True)
+class SandboxLimits:
+    """What a sandbox gets at most: bytes of memory, and processors. `why` says why there are no limits."""
+
+    memory: int | None = None
+    processors: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class DrillResult:
     """A whole drill; `begin`, `end` and `instant` are Unix time, the latter that of the run's (last) snapshots.
 
@@ -62,5 +71,7 @@ class DrillResult:
     status: int
     message: str = ""
     details: tuple[str, ...] = ()
+    limits: SandboxLimits | None = None
+    """Those of its sandboxes; nothing, if there was none."""
     left_out: tuple[str, ...] = ()
     """Sentences about applications of the configuration that have no drill, or are not in the archive."""

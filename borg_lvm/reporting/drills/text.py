@@ -52,8 +52,19 @@ def facts(certificate: DrillCertificate) -> Iterator[str]:
         yield f"which shows the instant {moment(certificate['instant'])}"
     if certificate["scratch"]:
         yield f"restored to {certificate['scratch']}"
+    if found := certificate.get("limits"):  # certificates of earlier versions have none
+        yield limits(found)
     if error := certificate["error"]:
         yield from [error["message"], *error["details"]]
+
+
+def limits(found: dict[str, Any]) -> str:
+    """Say what the sandbox could get at most."""
+    if found["memory"] is None:
+        return f"judged without limits of memory and processors: {found['why']}"
+    number = found["processors"]
+    processors = f" and {number} processor{'s' * (number != 1)}" if number else ""
+    return f"judged with {human(found['memory'])} of memory{processors} at most"
 
 
 def application_cells(application: dict[str, Any]) -> tuple[str, str, str, str]:

@@ -33,6 +33,7 @@ from borg_lvm.plugin_api import (
 )
 from borg_lvm_hooks.applications.cgroups import Freezer, refuse_read_only, refuse_what_is_needed
 from borg_lvm_hooks.applications.containers.container import TIMEOUT, Container, inspect, version
+from borg_lvm_hooks.applications.containers.drill import ContainersJudge
 
 # Right also when it is not paused, or gone; and it waits in the engine for a pause that is still on its way.
 UNPAUSE = (
@@ -193,7 +194,9 @@ class Engine:
             return (Paused if settings.level == "pause" else Containers)(settings, self.name)
 
         levels = frozenset(_LEVELS)
-        return ApplicationType(levels=_LEVELS, options=Options, make=make, still=levels, recovers=levels)
+        return ApplicationType(
+            levels=_LEVELS, options=Options, make=make, still=levels, recovers=levels, judge=ContainersJudge
+        )
 
     @hookimpl
     def borg_lvm_discover(self) -> list[DiscoveredApplication]:

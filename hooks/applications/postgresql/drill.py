@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from borg_lvm.plugin_api import ArchiveWrongError, Bench, Judge, QuiesceError, Server, permissions, subprocesses
 from borg_lvm_hooks.applications.postgresql import drill_settings
@@ -23,6 +23,8 @@ FAULT = re.compile(r"error|warning|^heap table|^btree index", re.IGNORECASE)
 """What names a fault in what pg_amcheck, pg_checksums and pg_dumpall write; the rest is how far they were."""
 OLDEST = 12
 """Earlier majors take what they recover by from a file of its own (recovery.conf)."""
+FIRST = "SELECT rolname FROM pg_authid WHERE oid = 10 AND rolcanlogin"
+"""The superuser that made the cluster has this number in each (BOOTSTRAP_SUPERUSERID, pg_authid.dat)."""
 COUNT = "SELECT count(*) FROM pg_database WHERE datallowconn"
 
 
@@ -64,14 +66,16 @@ class PostgreSQLJudge(Judge):
         data = self.restored.paths[0]
         control = self._control(bench, programs, data)
         argv = self.command(major, programs, control, bench.scratch)
-        with bench.server(argv) as server:
-            with bench.phase("start"):
-                server.wait_until(lambda: self._is_up(bench, programs), "it took connections")
+        with self._started(bench, argv, "start") as server:
             role = self._role(bench, programs)
-            with bench.phase("check"):
-                _check(bench, major, programs, _client(bench.scratch, role))
-            with bench.phase("stop"):
+            if role:
+                self._check(bench, server, major, programs, role)
+            else:
                 _stop(server)
+        if not role:
+            role = _first_superuser(bench, argv)
+            with self._started(bench, argv, "start again") as server:
+                self._check(bench, server, major, programs, role)
         if drill_settings.has_checksums(control):
             with bench.phase("checksums"):
                 _check_pages(bench, programs, data)
@@ -114,16 +118,40 @@ class PostgreSQLJudge(Judge):
             return False
         return True
 
+    @contextmanager
+    def _started(self, bench: Bench, argv: Sequence[str], phase: str) -> Iterator[Server]:
+        """Have the server run, which takes connections. Raises: ArchiveWrongError."""
+        with bench.server(argv) as server:
+            with bench.phase(phase):
+                server.wait_until(lambda: self._is_up(bench, os.path.dirname(argv[0])), "it took connections")
+            yield server
+
+    def _check(self, bench: Bench, server: Server, major: int, programs: str, role: str) -> None:
+        """Check what is in it, and stop it."""
+        with bench.phase("check"):
+            _check(bench, major, programs, _client(bench.scratch, role))
+        with bench.phase("stop"):
+            _stop(server)
+
     def _role(self, bench: Bench, programs: str) -> str:
-        """Return the name of a superuser: usually that of the cluster's owner. Raises: ProgramError."""
+        """Return the name of a superuser, usually that of the cluster's owner; empty if it is none of those known."""
         for role in dict.fromkeys(filter(None, ("postgres", self.restored.options.role))):
             with suppress(subprocesses.ProgramError):
                 if _ask(bench, programs, _client(bench.scratch, role), "SHOW is_superuser") == "on":
                     return str(role)
-        raise QuiesceError(
-            "it starts, but has no superuser postgres to look at its tables with",
-            remedy="name a superuser as `role` in its options",
-        )
+        return ""
+
+
+def _first_superuser(bench: Bench, argv: Sequence[str]) -> str:
+    """Ask a server that does not run, as none but its owner can, for the superuser that made the cluster.
+
+    Raises: QuiesceError, ProgramError. Source: PostgreSQL documentation, postgres, "Options for Single-User Mode".
+    """
+    said = bench.run([argv[0], "--single", *argv[1:], "postgres"], stdin=f"{FIRST}\n".encode())
+    match = re.search(r'rolname = "([^"\n]+)"', said)
+    if not match:
+        raise QuiesceError("it starts, but has no superuser to look at its tables with")
+    return match[1]
 
 
 def _client(socket: str, role: str) -> dict[str, str]:

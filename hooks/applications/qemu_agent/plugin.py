@@ -19,6 +19,7 @@ from borg_lvm.plugin_api import (
     ConfigError,
     DataPath,
     DiscoveredApplication,
+    DiskJudge,
     Intent,
     ListOf,
     Probe,
@@ -168,7 +169,7 @@ _LEVELS = {"freeze": "the guest's file systems are frozen by its agent while the
 @hookimpl
 def borg_lvm_application() -> ApplicationType:
     """Return the kind."""
-    return ApplicationType(levels=_LEVELS, options=Options, make=_make)
+    return ApplicationType(levels=_LEVELS, options=Options, make=_make, judge=DiskJudge)
 
 
 @hookimpl

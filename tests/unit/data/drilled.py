@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from borg_lvm.reporting.drills import certificate
-from borg_lvm.reporting.drills.result import DrilledApplication, DrillPhase, DrillResult
+from borg_lvm.reporting.drills.result import DrilledApplication, DrillPhase, DrillResult, SandboxLimits
 
 BEGIN = 1704600000.0
 DRILL = "20240107T040000-abcdef"
@@ -37,10 +37,15 @@ REFUSED = replace(
     run="", program="", archive="", instant=None, scratch="",
 )  # fmt: skip
 RESULTS = {
-    "good": drill(SHOP, CACHE),
+    "good": drill(SHOP, CACHE, limits=SandboxLimits(6 << 30, 1)),
     "bad": drill(TORN, CACHE, status=74, message="the archive is wrong", details=("shop: page 17",)),
     "not judged": drill(
-        SHOP, UNJUDGED, status=77, message="not all was judged", left_out=("web: units are not drilled",)
+        SHOP,
+        UNJUDGED,
+        status=77,
+        message="not all was judged",
+        left_out=("web: units are not drilled",),
+        limits=SandboxLimits(why="cgroup v2 is not mounted"),
     ),
     "left": drill(SHOP, status=76, message="something could not be removed"),
     "refused": REFUSED,

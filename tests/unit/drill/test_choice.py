@@ -30,7 +30,8 @@ def certificate(run: str, result: str = "success", program: str = "borg", **appl
         "command": {"program": program},
         "archive": None,
         "instants": [{"time": 12.0}, {"time": 13.0}],
-        "volumes": [{"volume": "vg0/srv"}, {"volume": "vg0/home"}, {"volume": "vg1/db"}],
+        "volumes": [{"volume": name, "filesystem": "ext4"} for name in ("vg0/srv", "vg0/home", "vg1/db")],
+        "frozen": [{"path": "/srv", "volume": "vg0/srv", "because": "/srv"}],
         "applications": found,
     }
 
@@ -92,3 +93,37 @@ def test_what_is_restored_of_a_file_are_those_beside_it_too() -> None:
     selection = facts.selection(("-wal",))
     assert all(map(selection.wants, ("/db", "/db/x", "/real/db", "/real/db-wal", "/db-wal")))
     assert not any(map(selection.wants, ("/db2", "/db-journal", "/", "/real")))
+
+
+def of_disks(**applications: str) -> dict[str, Any]:
+    """Return the certificate of a run of which two volumes were themselves sources."""
+    made = certificate("20261105T000000-eeeeee", **applications)
+    names = ("vg0/vm1", "vg0/vm2")
+    return {
+        **made,
+        "volumes": [*made["volumes"], *({"volume": name, "filesystem": "raw"} for name in names)],
+        "frozen": [
+            *made["frozen"],
+            *({"path": f"/real/dev/{name}", "volume": name, "because": f"/dev/mapper/{name}"} for name in names),
+        ],
+    }
+
+
+def test_a_volume_that_was_itself_a_source_is_drilled() -> None:
+    chosen = choice.choose([of_disks(db="/db")], "borg", "", [])
+    assert [(one.name, one.plugin) for one in chosen.applications] == [
+        ("db", "postgresql"), ("vg0/vm1", "disk"), ("vg0/vm2", "disk")
+    ]  # fmt: skip
+    (data,) = chosen.applications[1].data
+    assert data.places == ("/dev/mapper/vg0/vm1", "/real/dev/vg0/vm1")
+    assert [one.name for one in choice.choose([of_disks()], "borg", "", ["vg0/vm2"]).applications] == ["vg0/vm2"]
+    with pytest.raises(UsageError, match="has saved no data of vg0/srv that is known"):
+        choice.choose([of_disks()], "borg", "", ["vg0/srv"])
+
+
+def test_a_disk_that_an_application_has_named_is_the_applications() -> None:
+    """It is in the archive by the name that the backup command had for it."""
+    chosen = choice.choose([of_disks(machine="/dev/vg0/vm1")], "borg", "", [])
+    assert [one.name for one in chosen.applications] == ["machine", "vg0/vm2"]
+    (data,) = chosen.applications[0].data
+    assert data.places == ("/dev/mapper/vg0/vm1", "/real/dev/vg0/vm1", "/dev/vg0/vm1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,7 @@ def test_only_the_outermost_are_mounted_and_links_lead_to_what_was_behind_them(t
     found = shown(str(tree), facts(("/srv/db", "/srv/db"), ("/srv/db/wal", "/srv/db/wal"), ("/space", "/far/space")))
     assert found.trees == ((f"{tree}/srv/db", "/srv/db"), (f"{tree}/far/space", "/far/space"))
     assert found.links == (("/space", "/far/space"),)
-    assert found.owner == os.getuid()
+    assert dict(found.places)["/space"] == "/far/space"
 
 
 def test_a_file_is_shown_in_its_directory(tree: Path) -> None:
@@ -46,3 +45,15 @@ def test_a_link_in_what_was_restored_leads_to_nothing_live(tree: Path) -> None:
         shown(str(tree), facts(("/srv/db/link/wal", f"{tree.parent}/live/wal")))
     with pytest.raises(ArchiveWrongError, match="holds nothing at /srv/db/link "):
         shown(str(tree), facts(("/srv/db/link", f"{tree.parent}/live")))
+
+
+def test_what_was_a_device_is_shown_alone_where_the_archive_has_it(tree: Path) -> None:
+    """In its directory it would lie over the sandbox's own devices."""
+    (tree / "dev" / "mapper").mkdir(parents=True)
+    for name in ("dev/dm-1", "dev/mapper/vg0-vm"):
+        (tree / name).write_text("disk")
+    assert shown(str(tree), facts(("/dev/dm-1", "/dev/dm-1"))).trees == ((f"{tree}/dev/dm-1", "/dev/dm-1"),)
+    given = DataFact("/dev/vg0/vm", "/dev/dm-2", "disk", "/dev/mapper/vg0-vm")
+    found = shown(str(tree), ApplicationFacts("vm", "p", "", "", (given,)))
+    assert found.trees == ((f"{tree}/dev/mapper/vg0-vm", "/dev/mapper/vg0-vm"),)
+    assert found.links == (("/dev/vg0/vm", "/dev/mapper/vg0-vm"),)

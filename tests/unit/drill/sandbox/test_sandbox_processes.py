@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.drill import judging
+from borg_lvm.drill.sandbox.limits import SandboxGroup
 from borg_lvm.drill.sandbox.root import SandboxRoot
 from borg_lvm.linux import syscalls
 from borg_lvm.linux.subprocesses import Account
 from borg_lvm.plugins.drill import ArchiveWrongError, Bench, Judge, Restored
+from borg_lvm.reporting.drills.result import SandboxLimits
 
 CAP_SYS_ADMIN = 21
+UNLIMITED = SandboxGroup(SandboxLimits(why="a test"))
 
 
 def may_make_namespaces() -> bool:
@@ -67,7 +70,7 @@ def judged(
         str(folder / "temporary"),
         links,
     )
-    return judging.judged(Told(work), root, Account(0, 0), limit)
+    return judging.judged(Told(work), root, UNLIMITED, Account(0, 0), limit)
 
 
 def look(bench: Bench) -> None:

@@ -1,0 +1,1 @@
+"""Raw disks that were restored: what is in them, and the file systems' own checkers."""
