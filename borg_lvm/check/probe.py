@@ -32,7 +32,7 @@ WRITTEN = (directories.STATE, "/run/lock/lvm", history.FOLDER)
 
 
 @dataclass(frozen=True)
-class Asked:
+class CheckRequest:
     """What is to be checked: the settings or why there are none, and the sources, if there are any.
 
     `applications` are the configured applications, if there are any.
@@ -51,7 +51,7 @@ def refused(error: BorgLvmError) -> Refused:
     return Refused(error.message, error.details, error.remedy, isinstance(error, LockedError))
 
 
-def look(asked: Asked) -> Seen:
+def look(asked: CheckRequest) -> Seen:
     """Look at everything. What goes wrong is part of what is seen, never an error."""
     versions = {argv[0]: _version(argv) for argv in PROGRAMS}
     around = surroundings()  # after LVM's own programs, which load device-mapper where it is a module
@@ -63,7 +63,7 @@ def look(asked: Asked) -> Seen:
         dead = [entry for entry in ledger.entries() if not entry.is_live]
     except SnapshotError as error:
         return replace(nothing, unlisted=refused(error))
-    still = tuple(entry.run_id for entry in dead if _stands_still(entry))
+    still = tuple(entry.run_id for entry in dead if _is_suspended(entry))
     inventory, unlisted = (None, None) if still else _inventory(asked.settings)  # LVM would wait for what is suspended
     volumes = inventory.volumes if inventory else None
     left = tuple(dead_run.run_id for dead_run in cleanup.dead_runs(volumes or (), ledger.entries()))
@@ -93,7 +93,7 @@ def look(asked: Asked) -> Seen:
     )
 
 
-def _unnamed(asked: Asked, surveyed: survey.Survey | None) -> tuple[Unnamed, ...]:
+def _unnamed(asked: CheckRequest, surveyed: survey.Survey | None) -> tuple[Unnamed, ...]:
     if asked.configuration:
         return ()
     return unconfigured.look(asked.settings, surveyed.coverage() if surveyed else None)
@@ -176,7 +176,7 @@ def _version(argv: Sequence[str]) -> str:
     return match[0] if match else "of unknown version"
 
 
-def _stands_still(entry: ledger.Entry) -> bool:
+def _is_suspended(entry: ledger.LedgerEntry) -> bool:
     """Whether a dead run may have left something suspended or frozen."""
     return len(entry.named("thawed")) != len(entry.named("window")) or bool(resume.unresumed(entry))
 
@@ -188,7 +188,7 @@ def _inventory(settings: Settings) -> tuple[lvm.Inventory | None, Refused | None
         return None, refused(error)
 
 
-def _surveyed(asked: Asked) -> tuple[survey.Survey | None, Refused | None]:
+def _surveyed(asked: CheckRequest) -> tuple[survey.Survey | None, Refused | None]:
     """Make the plan of a run, with its applications; or return why there is none."""
     if asked.question is None or asked.configuration:
         return None, None

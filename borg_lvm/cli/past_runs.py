@@ -10,7 +10,7 @@ from borg_lvm.errors import UsageError
 from borg_lvm.records import dataclass
 from borg_lvm.reporting.certificate import Certificate
 from borg_lvm.state import drills, history
-from borg_lvm.state.kept import Record
+from borg_lvm.state.kept import KeptRecord
 
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError)
 """What showing a certificate raises that somebody or something has changed."""
@@ -22,7 +22,7 @@ class Store(Protocol):
 
     FOLDER: str
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[KeptRecord]:
         """Read all, oldest first."""
         raise NotImplementedError
 
@@ -40,7 +40,7 @@ class Past:
         """Where they lie."""
         return self.store.FOLDER
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[KeptRecord]:
         """Return all that was written down, oldest first. Raises: UsageError."""
         try:
             return self.store.records()

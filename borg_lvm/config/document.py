@@ -40,7 +40,7 @@ class Items:
 
 
 @dataclass(frozen=True)
-class Entry:
+class KeyValue:
     """A value in a section, and where its key stands."""
 
     key_place: Place
@@ -52,7 +52,7 @@ class Fields:
     """A section: keys with values."""
 
     place: Place
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, KeyValue]
 
 
 Node = Scalar | Items | Fields

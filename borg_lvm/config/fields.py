@@ -138,7 +138,7 @@ class Otherwise(Kind[Any]):
 
 
 @dataclass(frozen=True)
-class Record(Section):
+class ListEntry(Section):
     """An entry of a list with keys of its own; read, it is an instance of the dataclass."""
 
     def read(self, node: Node, spot: Spot) -> Any:
@@ -197,7 +197,7 @@ def build(declared: type[T], values: Mapping[str, object]) -> T:
     """Make the dataclass, and those of its sections, from the values that were given."""
     arguments: dict[str, object] = {}
     for name, item in keys(declared).items():
-        if name in values and isinstance(item.kind, Section) and not isinstance(item.kind, Record):
+        if name in values and isinstance(item.kind, Section) and not isinstance(item.kind, ListEntry):
             arguments[name] = build(item.kind.declared, cast("Mapping[str, object]", values[name]))
         elif name in values:
             arguments[name] = values[name]

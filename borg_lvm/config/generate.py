@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING
 from pathlib import Path
 
-from borg_lvm.config.fields import Key, Record, Section, default, keys
+from borg_lvm.config.fields import Key, ListEntry, Section, default, keys
 from borg_lvm.config.schema import Settings
 from borg_lvm.config.value_types import ListOf
 from borg_lvm.records import dataclass
@@ -87,7 +87,7 @@ def documented(declared: type = Settings, prefix: str = "") -> Iterator[Document
             yield from documented(item.kind.declared, f"{prefix}{name}.")
             continue
         yield Documented(f"{prefix}{name}", item.kind.valid, _default(declared, name, item), item.doc)
-        if isinstance(item.kind, ListOf) and isinstance(item.kind.kind, Record):
+        if isinstance(item.kind, ListOf) and isinstance(item.kind.kind, ListEntry):
             yield from documented(item.kind.kind.declared, f"{prefix}{name}[].")
 
 

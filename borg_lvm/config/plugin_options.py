@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from borg_lvm.config.document import Fields, Findings, Node, Place, Scalar, Spot, describe, plain
-from borg_lvm.config.fields import Record, known
+from borg_lvm.config.fields import ListEntry, known
 from borg_lvm.config.value_types import Choice, Kind, Text
 from borg_lvm.errors import ConfigError
 from borg_lvm.records import dataclass
@@ -80,7 +80,7 @@ def read_options(options: Fields, declared: type, where: str, otherwise: Place) 
     """
     findings = Findings()
     section = options if options.place.file else Fields(otherwise, options.entries)
-    value = Record(declared).read(section, Spot(findings, known(declared), where))
+    value = ListEntry(declared).read(section, Spot(findings, known(declared), where))
     if findings.faults:
         first, *more = findings.lines()
         raise ConfigError(first, details=tuple(more))

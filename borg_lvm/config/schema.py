@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from borg_lvm.config.fields import Record, key, section
+from borg_lvm.config.fields import ListEntry, key, section
 from borg_lvm.config.proof_settings import ProofSettings
 from borg_lvm.config.sections import PLUGIN, ApplicationEntry, DrillSettings, LuksKey, Notification, SnapshotSettings
 from borg_lvm.config.value_types import (
@@ -66,7 +66,7 @@ class Settings:
         ["borg", "restic"],
     )
     applications: tuple[ApplicationEntry, ...] = key(
-        ListOf(Record(ApplicationEntry), "a list of entries with at least the key plugin", unique="name"),
+        ListOf(ListEntry(ApplicationEntry), "a list of entries with at least the key plugin", unique="name"),
         (),
         "Applications to be quiesced around the instant: in this order, and resumed in the reverse order. Name what "
         "writes to others before what it writes to: the web server before the database.",
@@ -93,7 +93,7 @@ class Settings:
     )
     snapshot: SnapshotSettings = section(SnapshotSettings, "How snapshots are made.")
     luks: tuple[LuksKey, ...] = key(
-        ListOf(Record(LuksKey), "a list of entries with the keys volume and key_file", unique="volume"),
+        ListOf(ListEntry(LuksKey), "a list of entries with the keys volume and key_file", unique="volume"),
         (),
         "Keys of encrypted volumes. The snapshot of a volume that holds a LUKS container is a locked copy, which must "
         "be unlocked before it can be mounted. One entry for each such volume.",
@@ -158,7 +158,7 @@ class Settings:
         "/var/lib/prometheus/node-exporter/borg-lvm.prom",
     )
     notify: tuple[Notification, ...] = key(
-        ListOf(Record(Notification), "a list of entries with at least the key command"),
+        ListOf(ListEntry(Notification), "a list of entries with at least the key command"),
         (),
         "Commands that are run after a run, one after the other, to notify somebody of its result. One that fails is a "
         "warning, and changes nothing.",

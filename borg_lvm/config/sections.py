@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from borg_lvm.config.document import Fields
-from borg_lvm.config.fields import Otherwise, Record, key, required
+from borg_lvm.config.fields import ListEntry, Otherwise, key, required
 from borg_lvm.config.plugin_options import NOTHING, Later, Placed, Word
 from borg_lvm.config.size import CHUNK_PATTERN, Size
 from borg_lvm.config.value_types import (
@@ -147,7 +147,7 @@ class SnapshotSettings:
         ["/dev/nvme0n1p4", "@fast"],
     )
     volumes: tuple[VolumeSettings, ...] = key(
-        ListOf(Record(VolumeSettings), "a list of entries with at least the key volume", unique="volume"),
+        ListOf(ListEntry(VolumeSettings), "a list of entries with at least the key volume", unique="volume"),
         (),
         "Other settings for the snapshots of certain volumes.",
         [{"volume": "vg0/home", "size": "20G", "chunk": "16K", "physical_volumes": ["@fast"]}],

@@ -10,7 +10,7 @@ import re
 
 import yaml
 
-from borg_lvm.config.document import Entry, Fields, Findings, Items, Node, Place, Plain, Scalar, shorten
+from borg_lvm.config.document import Fields, Findings, Items, KeyValue, Node, Place, Plain, Scalar, shorten
 
 _PLAIN_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"}
 
@@ -147,7 +147,7 @@ class _Planter:
         return Scalar(place, _meaning(node.value) if unquoted else node.value, node.value)
 
     def _fields(self, node: yaml.MappingNode, place: Place, path: str) -> Fields:
-        entries: dict[str, Entry] = {}
+        entries: dict[str, KeyValue] = {}
         for key, value in node.value:
             here = _place(key.start_mark, self._file)
             if not isinstance(key, yaml.ScalarNode):
@@ -158,7 +158,7 @@ class _Planter:
                 first = entries[key.value].key_place.line
                 self._findings.add(here, f"{inner}: is given twice; first in line {first}")
             else:
-                entries[key.value] = Entry(here, self.plant(value, inner))
+                entries[key.value] = KeyValue(here, self.plant(value, inner))
         return Fields(place, entries)
 
 

@@ -14,7 +14,7 @@ from borg_lvm.config.schema import Settings
 from borg_lvm.drill import judging, restore, scratch, scratch_volume
 from borg_lvm.drill.judging import Judgement
 from borg_lvm.drill.plan import DrillPlan, DrillRequest, PlannedDrill, planned
-from borg_lvm.drill.restore import Wanted
+from borg_lvm.drill.restore import ToRestore
 from borg_lvm.drill.restored_tree import TreeOnDisk
 from borg_lvm.drill.sandbox import limits
 from borg_lvm.drill.sandbox.limits import SandboxGroup
@@ -109,7 +109,7 @@ class _Listed:
 
     plan: DrillPlan
     saved: Saved
-    wanted: Mapping[str, Wanted]
+    wanted: Mapping[str, ToRestore]
     damage: str = ""
 
     @classmethod
@@ -160,7 +160,7 @@ class _Drill:
             folder = os.path.join(self.place.scratch.folder, str(number))
             yield self._drilled(self.listed.saved, application, self.listed.wanted[application.name], folder)
 
-    def _drilled(self, saved: Saved, application: PlannedDrill, wanted: Wanted, folder: str) -> DrilledApplication:
+    def _drilled(self, saved: Saved, application: PlannedDrill, wanted: ToRestore, folder: str) -> DrilledApplication:
         """Restore, judge and remove one application."""
         result = replace(application.result(), files=wanted.files, bytes=wanted.bytes)
         for name in ("tree", "root", "temporary"):

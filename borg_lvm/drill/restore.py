@@ -27,7 +27,7 @@ UNKNOWN = 0o600
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ToRestore:
     """What is restored of an application: all entries of the archive at and below its paths."""
 
     entries: tuple[Entry, ...]
@@ -49,7 +49,7 @@ class Wanted:
         return used + used // SHARE + ROOM
 
 
-def listed(saved: Saved, selections: Mapping[str, Selection]) -> dict[str, Wanted]:
+def listed(saved: Saved, selections: Mapping[str, Selection]) -> dict[str, ToRestore]:
     """Return what an archive holds of each application, by its name. Raises: ProgramError, DamagedError.
 
     All of its entries are listed once; those that are wanted are kept, about 1 KiB each.
@@ -59,7 +59,7 @@ def listed(saved: Saved, selections: Mapping[str, Selection]) -> dict[str, Wante
         for name, selection in selections.items():
             if selection.wants(entry.path):
                 kept[name].append(entry)
-    return {name: Wanted(tuple(entries)) for name, entries in kept.items()}
+    return {name: ToRestore(tuple(entries)) for name, entries in kept.items()}
 
 
 def refuse_without_room(folder: str, needed: int) -> None:
@@ -73,7 +73,7 @@ def refuse_without_room(folder: str, needed: int) -> None:
         )
 
 
-def restore(saved: Saved, wanted: Wanted, selection: Selection, folder: str, check: Callable[[], None]) -> None:
+def restore(saved: Saved, wanted: ToRestore, selection: Selection, folder: str, check: Callable[[], None]) -> None:
     """Write everything below a directory of ours, which is empty, at its whole path there.
 
     Sockets and devices are left out. `check` is called now and then, and may raise.

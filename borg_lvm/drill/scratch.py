@@ -14,7 +14,7 @@ from borg_lvm.drill import removal
 from borg_lvm.errors import ReleaseError, UsageError
 from borg_lvm.linux import permissions, safe_open
 from borg_lvm.records import dataclass
-from borg_lvm.state.ledger import Entry, Ledger
+from borg_lvm.state.ledger import Ledger, LedgerEntry
 
 PREFIX = "borg-lvm-drill-"
 STEP = "scratch"
@@ -66,7 +66,7 @@ def remove(path: str) -> None:
             removal.remove(name, folder)
 
 
-def left(entry: Entry | None) -> list[str]:
+def left(entry: LedgerEntry | None) -> list[str]:
     """Remove what a dead drill has left, as its ledger says; return what cannot be removed."""
     problems = []
     for step in entry.named(STEP) if entry else ():

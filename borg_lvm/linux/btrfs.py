@@ -26,7 +26,7 @@ _IDLE = ("none", "balance paused", "")
 
 
 @dataclass(frozen=True)
-class Place:
+class Subvolume:
     """Where something is on a btrfs: the number (`st_rdev`) of its block device, and the id of the subvolume."""
 
     device: int
@@ -45,7 +45,7 @@ class Mounted:
     operation: str = ""
 
 
-def place(what: str | int) -> Place | None:
+def place(what: str | int) -> Subvolume | None:
     """Return where a path or a descriptor is on a btrfs, by the first of its devices; None if it is on none.
 
     Only for what has an anonymous device number (major 0).
@@ -60,7 +60,7 @@ def place(what: str | int) -> Place | None:
     for (low, high), name in known.items():
         if mark & _LOW == low:  # the other half has the subvolume's id
             devices = _devices(name)
-            return Place(_number(devices[0]), (mark >> 32) ^ high) if devices else None
+            return Subvolume(_number(devices[0]), (mark >> 32) ^ high) if devices else None
     return None
 
 

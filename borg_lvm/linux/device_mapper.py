@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 
 from borg_lvm.linux import dm_ioctl
-from borg_lvm.linux.dm_ioctl import Answer, Prepared, Request, call
+from borg_lvm.linux.dm_ioctl import KernelAnswer, PreparedCall, Request, call
 from borg_lvm.linux.signals import undisturbed
 from borg_lvm.records import dataclass
 
@@ -78,7 +78,7 @@ def _rows(request: Request) -> list[Row]:
     return rows_of(call(request))
 
 
-def rows_of(answer: Answer) -> list[Row]:
+def rows_of(answer: KernelAnswer) -> list[Row]:
     """Return the rows that the kernel has answered: of a table, or of the status of each target."""
     rows, at = [], 0
     for _ in range(answer.count):
@@ -166,28 +166,28 @@ def start(uuid: str, event: int = 0) -> None:
     starting(uuid, event)()
 
 
-def suspending(uuid: str) -> Prepared:
+def suspending(uuid: str) -> PreparedCall:
     """Return what suspends a device; the file system on it is frozen too. It returns when all writes are on the disk.
 
     It raises OSError also when a signal comes meanwhile that is not held off (EINTR): then the device is not suspended.
     Stray ones are to be held off by `undisturbed`, once for a series of calls: it takes ten times as long as a call.
     """
-    return Prepared(Request(dm_ioctl.SUSPEND, uuid, flags=dm_ioctl.SUSPENDED))
+    return PreparedCall(Request(dm_ioctl.SUSPEND, uuid, flags=dm_ioctl.SUSPENDED))
 
 
-def starting(uuid: str, event: int = 0) -> Prepared:
+def starting(uuid: str, event: int = 0) -> PreparedCall:
     """Return `start`, prepared."""
-    return Prepared(Request(dm_ioctl.SUSPEND, uuid, event=event))
+    return PreparedCall(Request(dm_ioctl.SUSPEND, uuid, event=event))
 
 
-def telling(uuid: str, text: str) -> Prepared:
+def telling(uuid: str, text: str) -> PreparedCall:
     """Return `message`, prepared."""
-    return Prepared(_message(uuid, text))
+    return PreparedCall(_message(uuid, text))
 
 
-def looking(uuid: str) -> Prepared:
+def looking(uuid: str) -> PreparedCall:
     """Return a look at a device, prepared; among its flags is `dm_ioctl.SUSPENDED`."""
-    return Prepared(Request(dm_ioctl.STATUS, uuid))
+    return PreparedCall(Request(dm_ioctl.STATUS, uuid))
 
 
 def resume(uuid: str) -> None:

@@ -34,7 +34,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class KernelAnswer:
     """What the kernel gives back; `device` is a number as the kernel encodes it, `users` how often it is open."""
 
     flags: int
@@ -50,7 +50,7 @@ def control() -> int:
     return os.open(CONTROL, os.O_RDWR | os.O_CLOEXEC)
 
 
-def call(request: Request) -> Answer:
+def call(request: Request) -> KernelAnswer:
     """Do one command; the answer has all data, however much it is. Raises: OSError (ENXIO: there is no such device)."""
     room = max(_ROOM, len(request.data))
     while True:
@@ -60,7 +60,7 @@ def call(request: Request) -> Answer:
         room *= 8
 
 
-class Prepared:
+class PreparedCall:
     """A command that is ready to be done, once: only the call to the kernel is left. The answer is its flags."""
 
     def __init__(self, request: Request, room: int = _ROOM) -> None:
@@ -78,8 +78,8 @@ class Prepared:
         return flags
 
 
-def _call(request: Request, room: int) -> Answer:
-    prepared = Prepared(request, room)
+def _call(request: Request, room: int) -> KernelAnswer:
+    prepared = PreparedCall(request, room)
     prepared()
     *_, begin, count, users, flags, _, _, device, _, _ = _HEADER.unpack_from(prepared.buffer)
-    return Answer(flags, count, users, device, bytes(prepared.buffer[begin:]))
+    return KernelAnswer(flags, count, users, device, bytes(prepared.buffer[begin:]))

@@ -18,7 +18,7 @@ _SAME, _OTHER = "same", "other"
 
 
 @dataclass(frozen=True)
-class View:
+class ViewNamespace:
     """The view that the command will see: a descriptor of its mount namespace, and its copies' devices (`st_dev`).
 
     `shown` has what is to be bound, on what, so that the copies are seen at their usual paths; nothing if they are.

@@ -78,7 +78,7 @@ def environment() -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Place:
+class ProgramPlace:
     """Where a program of the user's runs: its environment and its working directory."""
 
     env: Mapping[str, str]
@@ -91,7 +91,7 @@ def run(
     stdin: bytes = b"",
     timeout: float = DEFAULT_TIMEOUT,
     env: Mapping[str, str] | None = None,
-    place: Place | None = None,
+    place: ProgramPlace | None = None,
 ) -> str:
     """Run a program to its end and return what it wrote to its standard output.
 

@@ -18,14 +18,14 @@ _UUID = len("LVM-") + 64
 
 
 @dataclass(frozen=True)
-class Known:
+class RecordedSnapshots:
     """What a run has written down: names (`vg/lv`) that it meant to give, and ids (dm uuids) of what was made."""
 
     names: frozenset[str] = frozenset()
     uuids: frozenset[str] = frozenset()
 
 
-def is_ours(volume: Volume, listed: Iterable[Volume], known: Known) -> bool:
+def is_ours(volume: Volume, listed: Iterable[Volume], known: RecordedSnapshots) -> bool:
     """Tell whether this is a snapshot that its run has made; `listed` are all volumes."""
     if not volume.run_id or TAG not in volume.tags:
         return False

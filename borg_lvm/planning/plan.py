@@ -12,7 +12,7 @@ from borg_lvm.machine.block_devices import persistent_minors
 from borg_lvm.machine.lvm import RUN_TAG, TAG, Volume, prefix
 from borg_lvm.machine.mounts import BTRFS, RAW, Mount
 from borg_lvm.planning import consent, file_systems
-from borg_lvm.planning.snapshot_size import Allotted, Known, allot, limit
+from borg_lvm.planning.snapshot_size import Allotted, Sizing, allot, limit
 from borg_lvm.planning.space.physical_volumes import Places, place
 from borg_lvm.records import dataclass, field
 
@@ -173,7 +173,7 @@ class PlanSettings:
 
     run_id: str
     size: Size
-    known: Known = field(default_factory=Known)
+    known: Sizing = field(default_factory=Sizing)
     persistent_minor: bool = True
     consistency: str = "instant"
     key_files: Mapping[str, str] = field(default_factory=dict)

@@ -70,7 +70,7 @@ def human(count: float) -> str:
 
 
 @dataclass(frozen=True)
-class Known:
+class Sizing:
     """What else decides on sizes: those of certain volumes (by `vg/lv`), and the limits of `auto`.
 
     And what is known of volumes, by their uuid: what the last runs have used, how many bytes per second are written to
@@ -112,7 +112,7 @@ class _Share:
     chunk: Chunk = field(default_factory=Chunk)
 
 
-def allot(volumes: Sequence[Volume], size: Size, known: Known | None = None) -> tuple[dict[str, Allotted], list[str]]:
+def allot(volumes: Sequence[Volume], size: Size, known: Sizing | None = None) -> tuple[dict[str, Allotted], list[str]]:
     """Share the free space of each group among its thick snapshots.
 
     Returns the space by volume uuid, and one problem for each group that has not enough.
@@ -123,8 +123,8 @@ def allot(volumes: Sequence[Volume], size: Size, known: Known | None = None) -> 
     allotted: dict[str, Allotted] = {}
     problems = []
     for members in groups.values():
-        sizes = [(known or Known()).sizes.get(volume.full_name, size) for volume in members]
-        shares = _shared(members, _wishes(members, sizes, known or Known()))
+        sizes = [(known or Sizing()).sizes.get(volume.full_name, size) for volume in members]
+        shares = _shared(members, _wishes(members, sizes, known or Sizing()))
         needed = sum(share.size for share in shares)
         if needed > members[0].vg_free:
             problems.append(_too_little(members, needed, " and ".join(dict.fromkeys(map(str, sizes)))))
@@ -132,7 +132,7 @@ def allot(volumes: Sequence[Volume], size: Size, known: Known | None = None) -> 
     return allotted, problems
 
 
-def limit(volume: Volume, known: Known, chunk: int = LVM_CHUNK) -> int:
+def limit(volume: Volume, known: Sizing, chunk: int = LVM_CHUNK) -> int:
     """Return up to how many bytes a snapshot may grow."""
     top = most(volume, chunk)
     return min(top, _bytes(known.maximum, volume, known, top))
@@ -143,7 +143,7 @@ def most(volume: Volume, chunk: int = LVM_CHUNK) -> int:
     return volume.size + volume.size // 64 + 2 * volume.extent + 4 * (chunk - LVM_CHUNK)
 
 
-def _wishes(members: Sequence[Volume], sizes: Sequence[Size], known: Known) -> list[_Share]:
+def _wishes(members: Sequence[Volume], sizes: Sequence[Size], known: Sizing) -> list[_Share]:
     """Return what the snapshots of a group should have, with the largest chunks for which there is room."""
     largest = AUTO_CHUNKS[-1]
     while True:
@@ -156,12 +156,12 @@ def _wishes(members: Sequence[Volume], sizes: Sequence[Size], known: Known) -> l
             return shares
 
 
-def _fixed(volume: Volume, known: Known) -> int:
+def _fixed(volume: Volume, known: Sizing) -> int:
     """Return the chunk that the configuration wants, in bytes; 0 if it is ours to choose."""
     return known.chunks.get(volume.full_name, known.chunk)
 
 
-def _chunk(volume: Volume, size: Size, known: Known, largest: int) -> Chunk:
+def _chunk(volume: Volume, size: Size, known: Sizing, largest: int) -> Chunk:
     """Return the chunk of a snapshot, of at most `largest` bytes where it is ours to choose."""
     if fixed := _fixed(volume, known):
         return Chunk(fixed, f"{fixed // 1024}KiB")
@@ -191,14 +191,14 @@ def _extents(volume: Volume, size: int) -> int:
     return max(1, -(-size // volume.extent))
 
 
-def _bytes(size: Size, volume: Volume, known: Known, auto: int) -> int:
+def _bytes(size: Size, volume: Volume, known: Sizing, auto: int) -> int:
     whole = {"origin": volume.size, "free": volume.vg_free, "used": known.used.get(volume.uuid, volume.size)}
     if size.basis == "auto":
         return auto
     return whole[size.basis] * size.amount // 100 if size.basis in whole else size.amount
 
 
-def _share(volume: Volume, size: Size, known: Known, largest: int) -> _Share:
+def _share(volume: Volume, size: Size, known: Sizing, largest: int) -> _Share:
     chunk = _chunk(volume, size, known, largest)
     if size.basis == "auto":
         return replace(_auto(volume, known, chunk.size), chunk=chunk)
@@ -212,7 +212,7 @@ def _share(volume: Volume, size: Size, known: Known, largest: int) -> _Share:
     return _Share(extents, extents, why, chunk=chunk)
 
 
-def _auto(volume: Volume, known: Known, chunk: int) -> _Share:
+def _auto(volume: Volume, known: Sizing, chunk: int) -> _Share:
     ceiling, pattern = limit(volume, known, chunk), known.pattern(volume)
 
     def bounded(count: int) -> int:

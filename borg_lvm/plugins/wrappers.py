@@ -39,7 +39,7 @@ class Parsed:
     words: tuple[str, ...]
 
 
-class Table:
+class WrapperOptions:
     """The options of one program: `-n/--nice=` must have a value, `-n[=]` may have an attached one, `!` is refused."""
 
     def __init__(self, specification: str) -> None:
@@ -71,7 +71,7 @@ def _takes(text: str) -> tuple[list[str], Takes]:
     return text.split("/"), "nothing"
 
 
-def parse(args: Sequence[str], table: Table, *, permute: bool) -> Parsed | None:
+def parse(args: Sequence[str], table: WrapperOptions, *, permute: bool) -> Parsed | None:
     """Read options up to the first word, or all (`permute`); None if one is unknown, refused, or lacks its value."""
     waiting, options, words = deque(args), list[tuple[str, str]](), list[str]()
     while waiting:
@@ -90,7 +90,7 @@ def parse(args: Sequence[str], table: Table, *, permute: bool) -> Parsed | None:
     return Parsed(tuple(options), (*words, *waiting))
 
 
-def _long(arg: str, waiting: deque[str], table: Table) -> list[tuple[str, str]] | None:
+def _long(arg: str, waiting: deque[str], table: WrapperOptions) -> list[tuple[str, str]] | None:
     text, equals, value = arg.partition("=")
     option = table.find(text)
     if option is None or option.refused or (equals and option.takes == "nothing"):
@@ -102,7 +102,7 @@ def _long(arg: str, waiting: deque[str], table: Table) -> list[tuple[str, str]] 
     return [(option.name, value)]
 
 
-def _short(letters: str, waiting: deque[str], table: Table) -> list[tuple[str, str]] | None:
+def _short(letters: str, waiting: deque[str], table: WrapperOptions) -> list[tuple[str, str]] | None:
     taken = []
     while letters:
         option, letters = table.names.get(f"-{letters[0]}"), letters[1:]
@@ -127,14 +127,14 @@ class Wrapper:
     like, where a program takes it or leaves it. `permutes`: it takes its options out of the command's as well.
     """
 
-    options: Table
+    options: WrapperOptions
     words: int = 0
     optional: str = ""
     permutes: bool = False
 
 
 def _wrapper(options: str = "", words: int = 0, optional: str = "", *, permutes: bool = False) -> Wrapper:
-    return Wrapper(Table(f"{options} -h/--help! -V/--version!"), words, optional, permutes)
+    return Wrapper(WrapperOptions(f"{options} -h/--help! -V/--version!"), words, optional, permutes)
 
 
 # Options as in coreutils 9.1 to 9.6, util-linux 2.38 to 2.40, moreutils 0.67, systemd 252 to 256, GNU time 1.9.

@@ -17,7 +17,7 @@ SHOWN_TWICE = frozenset(("trusted.SGI_ACL_FILE", "trusted.SGI_ACL_DEFAULT"))
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenEntry:
     """What the frozen view has at a path: the fields as those of `Entry`, and how many names the file has."""
 
     type: EntryType
@@ -34,7 +34,7 @@ class Frozen:
     default_acl: Acl = frozenset()
 
 
-def differences(entry: Entry, frozen: Frozen, stores: Stores) -> Iterator[str]:
+def differences(entry: Entry, frozen: FrozenEntry, stores: Stores) -> Iterator[str]:
     """Yield what differs, each as `WHAT: the archive has X, the frozen view Y`."""
     if entry.type != frozen.type and entry.linked is None:  # tar says of a hard link only what it is a link of
         yield _differs("type", entry.type, frozen.type)
@@ -57,7 +57,7 @@ def differences(entry: Entry, frozen: Frozen, stores: Stores) -> Iterator[str]:
     yield from _attributes(entry, frozen, stores)
 
 
-def _attributes(entry: Entry, frozen: Frozen, stores: Stores) -> Iterator[str]:
+def _attributes(entry: Entry, frozen: FrozenEntry, stores: Stores) -> Iterator[str]:
     if entry.xattrs is not None:
         there = {name: value for name, value in frozen.xattrs.items() if name.startswith(stores.xattrs)}
         for name in sorted({*entry.xattrs, *there} - SHOWN_TWICE):

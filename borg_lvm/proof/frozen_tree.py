@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from borg_lvm.linux import safe_open
 from borg_lvm.plugins.read_back import EntryType, entry_type
 from borg_lvm.proof import acl
-from borg_lvm.proof.compare import Frozen
+from borg_lvm.proof.compare import FrozenEntry
 
 ACLS = "system.posix_acl_access", "system.posix_acl_default"
 PIECE = 1 << 20
@@ -101,7 +101,7 @@ class FrozenTree:
         self._known = (folder, fd)
         return fd
 
-    def look(self, path: str) -> Frozen | None:
+    def look(self, path: str) -> FrozenEntry | None:
         """Return what is at a path; None if nothing is. Raises: NotFrozenError if it is of no snapshot; OSError."""
         try:
             with self._opened(path) as fd:
@@ -177,12 +177,12 @@ def _is_below(path: str, folder: str) -> bool:
     return folder in ("/", path) or path.startswith(f"{folder.rstrip('/')}/")
 
 
-def _frozen(fd: int, info: os.stat_result) -> Frozen:
+def _frozen(fd: int, info: os.stat_result) -> FrozenEntry:
     kind = entry_type(info.st_mode)
     target = os.readlink("", dir_fd=fd) if kind == "link" else ""
     attributes = dict(_attributes(fd))
     lists = [acl.from_xattr(attributes.pop(name)) if name in attributes else frozenset[str]() for name in ACLS]
-    return Frozen(
+    return FrozenEntry(
         kind, info.st_size, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, info.st_mtime_ns, info.st_nlink,
         info.st_rdev, target, attributes, *lists,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from borg_lvm.config.proof_settings import PlannedProof
 from borg_lvm.linux import namespaces, syscalls
-from borg_lvm.linux.namespaces import View
+from borg_lvm.linux.namespaces import ViewNamespace
 from borg_lvm.linux.signals import ENDING, STRAY, Signals, take_effect
 from borg_lvm.log import Log
 from borg_lvm.planning.plan import Plan
@@ -79,7 +79,7 @@ class Task:
             "view: name the command line of the backup, word for word, in its environment and directory"
         )
 
-    def enter(self, view: View) -> str:
+    def enter(self, view: ViewNamespace) -> str:
         """Enter the view with this process; return what it does not show any more, if anything. Raises: OSError.
 
         What is mounted on the machine itself others may unmount: what we have got of it here, we keep.
@@ -92,17 +92,17 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Means:
+class ProofMeans:
     """What a run has at hand when its command has ended."""
 
-    view: View
+    view: ViewNamespace
     monitor: Watcher
     ledger: Ledger
     signals: Signals
     log: Log
 
 
-def prove(task: Task, means: Means) -> Proof:
+def prove(task: Task, means: ProofMeans) -> Proof:
     """Have it read back, and return the result. Raises: InterruptedRunError."""
     with _begun(task, means.view, means.ledger) as reader:
         return reader.wait(means.monitor, means.signals, means.log)
@@ -163,7 +163,7 @@ def _heeding(signals: Signals) -> Iterator[None]:
 
 
 @contextmanager
-def _begun(task: Task, view: View, ledger: Ledger) -> Iterator[_Child]:
+def _begun(task: Task, view: ViewNamespace, ledger: Ledger) -> Iterator[_Child]:
     """Start the process; it and all that it has started are gone in the end."""
     hear, tell = os.pipe()
     pid = os.fork()
@@ -203,7 +203,7 @@ def _send(pid: int, signum: signal.Signals) -> None:
             os.kill(pid, signum)
 
 
-def _child(task: Task, view: View, tell: int) -> NoReturn:
+def _child(task: Task, view: ViewNamespace, tell: int) -> NoReturn:
     """Enter the view, read back, and tell. Never returns and never raises."""
     try:
         parent = os.getppid()
@@ -223,7 +223,7 @@ def _stop(signum: int, frame: FrameType | None) -> None:
     raise SystemExit
 
 
-def _proof(task: Task, view: View, tell: int) -> Proof:
+def _proof(task: Task, view: ViewNamespace, tell: int) -> Proof:
     planned = task.planned
     begin = time.monotonic()
     shown, most = [begin], 0

@@ -15,12 +15,12 @@ from borg_lvm.linux.subprocesses import ProgramError
 from borg_lvm.plugins.backup_command import Span
 from borg_lvm.plugins.read_back import DamagedError, Entry, ReadBack, Saved, Selection
 from borg_lvm.proof import names
-from borg_lvm.proof.compare import Frozen, differences, first_difference
+from borg_lvm.proof.compare import FrozenEntry, differences, first_difference
 from borg_lvm.proof.frozen_tree import FrozenTree, NotFrozenError
 from borg_lvm.proof.links import InodeSet
 from borg_lvm.proof.names import NameSums
 from borg_lvm.proof.programs import TimeIsUpError, ViewPrograms
-from borg_lvm.proof.sample import Sample
+from borg_lvm.proof.sample import FileSample
 from borg_lvm.proof.tally import Tally
 from borg_lvm.proof.wanted_names import WantedNames
 from borg_lvm.records import dataclass, field
@@ -102,7 +102,7 @@ class _Reader:
     def compare(self) -> None:
         """Compare names and attributes, then contents. Raises: ProgramError, DamagedError, TimeIsUpError."""
         planned = self.planned
-        sample = Sample(planned.seed, planned.files, planned.bytes)
+        sample = FileSample(planned.seed, planned.files, planned.bytes)
         prefixes = dict.fromkeys(name for path in planned.first for name in self.tree.names(path))
         first = Selection(planned.mode == "all", prefixes=tuple(prefixes))
         self._compare_names(self._offered(sample, first))
@@ -114,7 +114,7 @@ class _Reader:
         if planned.mode == "sample" and (chosen := sample.chosen()):
             self._compare_contents(Selection(paths=chosen), len(chosen))
 
-    def _offered(self, sample: Sample, first: Selection) -> Iterator[Entry]:
+    def _offered(self, sample: FileSample, first: Selection) -> Iterator[Entry]:
         """Yield all entries, compared with the frozen view, and offer the files among them to the sample."""
         for entry in self.saved.entries():
             self._step()
@@ -150,7 +150,7 @@ class _Reader:
             self._compare_links(entry)
         return True
 
-    def _frozen(self, entry: Entry) -> Frozen | None:
+    def _frozen(self, entry: Entry) -> FrozenEntry | None:
         """Return what the view has at the path of an entry, None if nothing. Raises: NotFrozenError."""
         # A link that is a source itself is read live (the plan says so), what it leads to is frozen.
         if self.tree.is_live(entry.path) or (entry.type == "link" and self.tree.leads(entry.path)):

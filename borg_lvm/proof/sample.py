@@ -15,7 +15,7 @@ from borg_lvm.records import dataclass, field
 
 
 @dataclass
-class Sample:
+class FileSample:
     """A choice of at most `files` files with at most so many `bytes` together, but at least one.
 
     The same `seed` chooses the same files from the same stream.

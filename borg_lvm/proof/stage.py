@@ -26,7 +26,7 @@ UNNAMED = "`borg-lvm end` has not named the command that has read the view: borg
 
 
 @dataclass(frozen=True)
-class Asked:
+class ProofTask:
     """What is read back when a command has ended: what this command has saved, as planned.
 
     `base` is the directory of the view if the paths in it are not the usual ones; `why`: it cannot be read back.
@@ -69,12 +69,12 @@ def _planned(plan: Plan, settings: ProofSettings, answer: ReadBack | None) -> Pl
     return PlannedProof(settings.mode, settings.files, settings.bytes.amount, settings.time_limit, first, seed, how)
 
 
-def of_run(plan: Plan, invocation: Invocation) -> Asked | None:
+def of_run(plan: Plan, invocation: Invocation) -> ProofTask | None:
     """Return what is read back at the end of a run; None if nothing is."""
-    return Asked(plan.proof, invocation) if plan.proof else None
+    return ProofTask(plan.proof, invocation) if plan.proof else None
 
 
-def of_view(view: HostView, invocation: Invocation, settings: Settings) -> Asked | None:
+def of_view(view: HostView, invocation: Invocation, settings: Settings) -> ProofTask | None:
     """Return what is read back of what a command has saved from a view of `begin`; None if nothing is."""
     request = view.ended
     mode = (request.prove if request else None) or settings.prove.mode
@@ -82,7 +82,7 @@ def of_view(view: HostView, invocation: Invocation, settings: Settings) -> Asked
         return None
     proof, base = _planned(view.plan, replace(settings.prove, mode=mode), None), view.request.base
     proof = replace(proof, first=tuple(base + path for path in proof.first))
-    return Asked(proof, invocation, base, _why_not(invocation, settings.hooks, base) if request.argv else UNNAMED)
+    return ProofTask(proof, invocation, base, _why_not(invocation, settings.hooks, base) if request.argv else UNNAMED)
 
 
 def _why_not(invocation: Invocation, hooks: tuple[str, ...], base: str) -> str:
@@ -106,7 +106,7 @@ def can(invocation: Invocation, hooks: tuple[str, ...]) -> bool:
     return answer is not None and not answer.refused
 
 
-def after(asked: Asked, hooks: tuple[str, ...], outcome: Outcome, means: process.Means) -> Proof:
+def after(asked: ProofTask, hooks: tuple[str, ...], outcome: Outcome, means: process.ProofMeans) -> Proof:
     """Read back what a command has saved that has ended. Raises: InterruptedRunError."""
     # Only here: a dozen modules, which a run that proves nothing does without.
     from borg_lvm.proof import process

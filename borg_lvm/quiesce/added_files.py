@@ -23,7 +23,7 @@ THERE = "there"
 
 
 @dataclass(frozen=True)
-class Place:
+class SnapshotDirectory:
     """A copy, and a folder in its file system."""
 
     copy: Snapshot
@@ -72,14 +72,14 @@ def put(plan: Plan, added: Mapping[str, Sequence[Added]], ledger: Ledger) -> Non
                 raise SnapshotError(f"{application.name}: {file.name} cannot be put into its snapshot: {problem}")
 
 
-def _place(copies: Iterable[Snapshot], kept: Iterable[Kept], folder: str) -> Place | None:
+def _place(copies: Iterable[Snapshot], kept: Iterable[Kept], folder: str) -> SnapshotDirectory | None:
     """Find where in which copy a folder is. Pure."""
     kept_path = next((each for each in kept if each.path == folder and each.volume), None)
     copy = next((copy for copy in copies if kept_path and copy.origin.full_name == kept_path.volume), None)
-    return Place(copy, kept_path.inside) if copy and kept_path else None
+    return SnapshotDirectory(copy, kept_path.inside) if copy and kept_path else None
 
 
-def _written(place: Place, file: Added, staging: str) -> str:
+def _written(place: SnapshotDirectory, file: Added, staging: str) -> str:
     """Write one file; return what went wrong, if anything. In a child, whose mounts go with it."""
 
     def work() -> str:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from borg_lvm.config.schema import Settings
 from borg_lvm.errors import BorgLvmError, BusyError, QuiesceError
-from borg_lvm.linux.namespaces import View
+from borg_lvm.linux.namespaces import ViewNamespace
 from borg_lvm.linux.signals import Signals
 from borg_lvm.linux.subprocesses import ProgramError
 from borg_lvm.planning.application_data import ProbedApplication
@@ -105,7 +105,7 @@ class Applications:
                 by_name[managed.name] = added
         return by_name
 
-    def verify(self, plan: Plan, signals: Signals, view: View) -> None:
+    def verify(self, plan: Plan, signals: Signals, view: ViewNamespace) -> None:
         """Have those whose data is all in the view look at their copies there.
 
         Raises: QuiesceError when one is wrong, unless the run may go on with it; InterruptedRunError.

@@ -18,7 +18,7 @@ from functools import partial
 from typing import NoReturn
 
 from borg_lvm.linux import namespaces, processes, safe_mount, safe_open, syscalls
-from borg_lvm.linux.namespaces import View
+from borg_lvm.linux.namespaces import ViewNamespace
 from borg_lvm.linux.signals import Signals
 from borg_lvm.quiesce.managed_application import ManagedApplication
 from borg_lvm.quiesce.timeouts import GRACE
@@ -32,7 +32,7 @@ MOST = 1 << 20
 """How many bytes an answer may have."""
 
 
-def verify(members: Sequence[ManagedApplication], view: View, signals: Signals) -> None:
+def verify(members: Sequence[ManagedApplication], view: ViewNamespace, signals: Signals) -> None:
     """Have these applications look at their copies; each knows the result then.
 
     Raises: QuiesceError when a copy is wrong, unless the run may go on with it; InterruptedRunError.
@@ -49,7 +49,7 @@ def verify(members: Sequence[ManagedApplication], view: View, signals: Signals) 
 
 
 @dataclass(frozen=True)
-class Answer:
+class Verification:
     """The result: what is right in the snapshot, or what is wrong with it and what to do; nothing without a check."""
 
     right: str = ""
@@ -58,14 +58,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Look:
+class Verifier:
     """A process that looks at a copy, the pipe that it answers by, and when (monotonic) it is killed."""
 
     pid: int
     pipe: int
     end: float
 
-    def answer(self, signals: Signals) -> Answer | None:
+    def answer(self, signals: Signals) -> Verification | None:
         """Wait for its answer; None if there is none. Raises: InterruptedRunError."""
         data = b""
         while time.monotonic() < self.end and len(data) <= MOST:
@@ -77,13 +77,13 @@ class Look:
                 data += more
         signals.check()
         try:
-            return Answer(**json.loads(data))
+            return Verification(**json.loads(data))
         except ValueError:
             return None
 
 
 @contextmanager
-def _begun(managed: ManagedApplication, view: View) -> Iterator[Look]:
+def _begun(managed: ManagedApplication, view: ViewNamespace) -> Iterator[Verifier]:
     """Start the process; it is gone in the end, and with it all that it has mounted."""
     hear, tell = os.pipe()
     pid = os.fork()
@@ -92,13 +92,13 @@ def _begun(managed: ManagedApplication, view: View) -> Iterator[Look]:
         _child(managed, view, tell)
     os.close(tell)
     try:
-        yield Look(pid, hear, time.monotonic() + managed.settings.deadline + GRACE)
+        yield Verifier(pid, hear, time.monotonic() + managed.settings.deadline + GRACE)
     finally:
         os.close(hear)
         _end(pid, view)
 
 
-def _end(pid: int, view: View) -> None:
+def _end(pid: int, view: ViewNamespace) -> None:
     """End the process, and what it has started: that is in the namespace which it has made for itself."""
     inode = namespaces.number()
     with suppress(OSError):  # it may have ended, and what it has started may not
@@ -109,7 +109,7 @@ def _end(pid: int, view: View) -> None:
         processes.kill_all_in(inode)
 
 
-def _child(managed: ManagedApplication, view: View, tell: int) -> NoReturn:
+def _child(managed: ManagedApplication, view: ViewNamespace, tell: int) -> NoReturn:
     """Enter the view, look, and tell. Never returns and never raises."""
     try:
         parent = os.getppid()
@@ -122,18 +122,18 @@ def _child(managed: ManagedApplication, view: View, tell: int) -> NoReturn:
         os._exit(0)
 
 
-def _look(managed: ManagedApplication, view: View) -> Answer:
+def _look(managed: ManagedApplication, view: ViewNamespace) -> Verification:
     namespaces.make_own()
     for source, target in view.shown:
         safe_mount.bind_path(source, target)
     if not all(_shows_copy(data.path, view.devices) for data in managed.probe.paths):
-        return Answer()
+        return Verification()
     # Over our own folder, which a plugin has no use for.
     syscalls.mount("borg-lvm", STATE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC, SCRATCH)
     right: list[str] = []
     look = partial(managed.application.verify, STATE)
     error = managed.failure("verifying", managed.settings.deadline, lambda: right.append(look()))
-    return Answer("", (error.message, *error.details), error.remedy) if error else Answer(right[0] or "")
+    return Verification("", (error.message, *error.details), error.remedy) if error else Verification(right[0] or "")
 
 
 def _shows_copy(path: str, devices: Sequence[int]) -> bool:

@@ -26,7 +26,7 @@ Certificate = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Ending:
+class RunEnd:
     """How a run ended: where, when (Unix time), with which exit status; and what it said, if that was an error."""
 
     host: str
@@ -36,7 +36,7 @@ class Ending:
     details: tuple[str, ...] = ()
 
 
-def build(outcome: Outcome, reading: Reading, ending: Ending) -> Certificate:
+def build(outcome: Outcome, reading: Reading, ending: RunEnd) -> Certificate:
     """Return the certificate of a run. Times are Unix time, durations seconds or (`_ms`) milliseconds, sizes bytes."""
     plan, result = outcome.plan, judged(outcome, reading, ending)
     saved = outcome.complete and result in ("success", "warning")
@@ -94,7 +94,7 @@ def _released(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def judged(outcome: Outcome, reading: Reading, ending: Ending) -> Result:
+def judged(outcome: Outcome, reading: Reading, ending: RunEnd) -> Result:
     """Return the result of a run, in a word."""
     if outcome.distrust():
         return "failure" if outcome.sound else "tainted"

@@ -28,7 +28,7 @@ CONSISTENCY = {
 
 
 @dataclass(frozen=True)
-class Span:
+class Interval:
     """Something that lasted: when it began, in seconds since the run did, and how many seconds it took."""
 
     name: str
@@ -36,15 +36,15 @@ class Span:
     seconds: float
 
 
-def phases(certificate: Certificate) -> list[Span]:
+def phases(certificate: Certificate) -> list[Interval]:
     """Return the parts of the run."""
-    return [Span(phase["name"], float(phase["begin"]), float(phase["seconds"])) for phase in certificate["phases"]]
+    return [Interval(phase["name"], float(phase["begin"]), float(phase["seconds"])) for phase in certificate["phases"]]
 
 
-def windows(certificate: Certificate) -> list[Span]:
+def windows(certificate: Certificate) -> list[Interval]:
     """Return the times in which volumes were suspended, by the clock that the host had."""
     return [
-        Span(
+        Interval(
             ", ".join(instant["volumes"]),
             max(0.0, instant["time"] - certificate["begin"]),
             instant["uncertainty_ms"] / 1000,
@@ -212,7 +212,7 @@ def timeline(certificate: Certificate) -> Iterator[str]:
         yield bar(span, whole, "█")
         if span.name == "snapshots":
             for window in windows(certificate):
-                yield bar(Span("  window", window.begin, window.seconds), whole, "▒")
+                yield bar(Interval("  window", window.begin, window.seconds), whole, "▒")
 
 
 def curves(certificate: Certificate) -> Iterator[tuple[str, Sequence[Sequence[float]], Unit]]:
@@ -226,7 +226,7 @@ def curves(certificate: Certificate) -> Iterator[tuple[str, Sequence[Sequence[fl
             yield name, filled["curve"], lambda size, top: f"{100 * size / top:.0f} %"
 
 
-def bar(span: Span, whole: float, mark: str, name: int = 10) -> str:
+def bar(span: Interval, whole: float, mark: str, name: int = 10) -> str:
     """Return a line with a bar for a part of `whole` seconds, after its name in so many columns."""
     first = min(WIDTH - 1, int(WIDTH * span.begin / whole))
     length = max(1, min(WIDTH - first, round(WIDTH * span.seconds / whole)))

@@ -33,7 +33,7 @@ WATCHDOG_PATIENCE = 5.0
 _HEADER = 4096
 
 
-def dead_runs(volumes: Sequence[Volume], entries: Sequence[ledger.Entry], only: str = "") -> list[Dead]:
+def dead_runs(volumes: Sequence[Volume], entries: Sequence[ledger.LedgerEntry], only: str = "") -> list[Dead]:
     """Return the runs that have left something. Kept snapshots are left alone, unless their run is named.
 
     The volumes must have been listed *before* the ledgers were read: a run writes its ledger first.
@@ -55,7 +55,7 @@ def dead_runs(volumes: Sequence[Volume], entries: Sequence[ledger.Entry], only: 
     return runs
 
 
-def strangers(volumes: Sequence[Volume], entries: Sequence[ledger.Entry]) -> list[Volume]:
+def strangers(volumes: Sequence[Volume], entries: Sequence[ledger.LedgerEntry]) -> list[Volume]:
     """Return the volumes that carry the tag of a run which is not alive, and are no snapshots of ours."""
     known = {entry.run_id: entry for entry in entries}
     live = {run_id for run_id, entry in known.items() if entry.is_live}
@@ -63,7 +63,7 @@ def strangers(volumes: Sequence[Volume], entries: Sequence[ledger.Entry]) -> lis
     return [volume for volume in dead if not _is_ours(volume, volumes, known.get(volume.run_id))]
 
 
-def _is_ours(volume: Volume, volumes: Sequence[Volume], entry: ledger.Entry | None) -> bool:
+def _is_ours(volume: Volume, volumes: Sequence[Volume], entry: ledger.LedgerEntry | None) -> bool:
     known = dead_run.known(entry)
     if ownership.is_ours(volume, volumes, known):
         return True
@@ -83,7 +83,7 @@ def _is_blank(volume: Volume) -> bool:
     return len(data) == _HEADER and (not any(data) or data.startswith(b"SnAp"))
 
 
-def resume_all(entries: Sequence[ledger.Entry], log: Log, only: str = "") -> None:
+def resume_all(entries: Sequence[ledger.LedgerEntry], log: Log, only: str = "") -> None:
     """Resume and thaw what dead runs have left, and end the programs of LVM's that they have left at work.
 
     To be done before LVM is asked for the volumes: it would wait for such a program, and would not show what that

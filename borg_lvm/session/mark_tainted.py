@@ -18,7 +18,7 @@ TIMEOUT = 1800.0
 
 
 @dataclass(frozen=True)
-class Loss:
+class LossTimes:
     """When the command ran, and until when all of its snapshots were right: Unix time.
 
     `only` are the archives that are wrong, if not all are.
@@ -29,13 +29,13 @@ class Loss:
     only: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, outcome: Outcome) -> Loss:
+    def of(cls, outcome: Outcome) -> LossTimes:
         """Return that of a run. What was found to differ when it was read back is wrong, whenever it was finished."""
         wrong = outcome.proof.wrong if outcome.proof else ()
         return cls(outcome.ran, 0.0 if wrong else outcome.sound_until, wrong)
 
 
-def mark(hooks: tuple[str, ...], invocation: Invocation, action: OnTainted, loss: Loss) -> Marked:
+def mark(hooks: tuple[str, ...], invocation: Invocation, action: OnTainted, loss: LossTimes) -> Marked:
     """Have the command's archives marked, but for those that were finished before the loss; return the result.
 
     Nothing is raised: the run has failed already, and what matters is that it is reported. Who made them may be a
@@ -46,10 +46,10 @@ def mark(hooks: tuple[str, ...], invocation: Invocation, action: OnTainted, loss
     return marked if known else replace(marked, lines=(*marked.lines, *_until(loss)))
 
 
-def _marked(hooks: tuple[str, ...], invocation: Invocation, action: OnTainted, loss: Loss) -> Marked:
+def _marked(hooks: tuple[str, ...], invocation: Invocation, action: OnTainted, loss: LossTimes) -> Marked:
     def run(argv: Sequence[str], *, env: Mapping[str, str] = NOTHING) -> str:
         return subprocesses.run(
-            argv, timeout=TIMEOUT, place=subprocesses.Place({**invocation.env, **env}, invocation.cwd)
+            argv, timeout=TIMEOUT, place=subprocesses.ProgramPlace({**invocation.env, **env}, invocation.cwd)
         )
 
     tainted = Tainted(loss.ran, action, run, loss.sound_until, loss.only)
@@ -65,7 +65,7 @@ def _marked(hooks: tuple[str, ...], invocation: Invocation, action: OnTainted, l
     return marked or Marked((f"cannot mark what `{invocation.program}` wrote: {by_hand}",))
 
 
-def _until(loss: Loss) -> Iterator[str]:
+def _until(loss: LossTimes) -> Iterator[str]:
     """Yield until when what was saved is sound; a second less, for programs cut their times to seconds."""
     if loss.sound_until:
         moment = datetime.fromtimestamp(int(loss.sound_until) - 1).astimezone()

@@ -14,22 +14,22 @@ from borg_lvm.errors import BUG_STATUS, BorgLvmError, LockedError
 from borg_lvm.log import Log
 from borg_lvm.records import dataclass, field
 from borg_lvm.reporting import certificate
-from borg_lvm.reporting.certificate import Certificate, Ending
+from borg_lvm.reporting.certificate import Certificate, RunEnd
 from borg_lvm.reporting.outcome import Outcome, Phase
 from borg_lvm.session.survey import Survey
 from borg_lvm.state import history
 
 
-def ended(status: int, error: BaseException | None = None) -> Ending:
+def ended(status: int, error: BaseException | None = None) -> RunEnd:
     """Return how a run ends now: with the status of its command, or with an error that decides it."""
     host, now = os.uname().nodename, time.time()
     if error is None:
-        return Ending(host, now, status)
+        return RunEnd(host, now, status)
     if isinstance(error, BorgLvmError):
-        return Ending(host, now, error.status, error.message, error.details)
+        return RunEnd(host, now, error.status, error.message, error.details)
     if isinstance(error, KeyboardInterrupt):
-        return Ending(host, now, 128 + signal.SIGINT, "ended by SIGINT")
-    return Ending(host, now, BUG_STATUS, f"a bug in borg-lvm: {type(error).__name__}: {error}")
+        return RunEnd(host, now, 128 + signal.SIGINT, "ended by SIGINT")
+    return RunEnd(host, now, BUG_STATUS, f"a bug in borg-lvm: {type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True)

@@ -238,10 +238,10 @@ class _Run:
             asked = stage.of_view(running, self.invocation, self.settings)
         if not asked or outcome.distrust():
             return
-        from borg_lvm.proof.process import Means
+        from borg_lvm.proof.process import ProofMeans
 
         self.clock.begin("proof")
-        means = Means(running.view, monitor, self.ledger, self.signals, self.log)
+        means = ProofMeans(running.view, monitor, self.ledger, self.signals, self.log)
         outcome.proof = stage.after(asked, self.settings.hooks, outcome, means)
         self.clock.begin("release")
 
@@ -265,7 +265,7 @@ class _Run:
         if outcome.distrust():
             from borg_lvm.session import mark_tainted
 
-            loss = mark_tainted.Loss.of(outcome)
+            loss = mark_tainted.LossTimes.of(outcome)
             self.clock.begin("marking")
             marked = mark_tainted.mark(self.settings.hooks, self.invocation, self.settings.on_tainted, loss)
             outcome.marked, outcome.sound = marked.lines, marked.sound

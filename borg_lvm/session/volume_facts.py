@@ -14,7 +14,7 @@ from borg_lvm.linux import safe_open
 from borg_lvm.machine import block_devices, lvm, mounts
 from borg_lvm.machine.lvm_groups import Group
 from borg_lvm.planning import file_systems
-from borg_lvm.planning.snapshot_size import Known
+from borg_lvm.planning.snapshot_size import Sizing
 from borg_lvm.planning.space.chunk_size import Writes
 from borg_lvm.planning.space.physical_volumes import TAG, Places
 from borg_lvm.planning.view_layout import Resolved
@@ -37,7 +37,7 @@ def known(
     settings: Settings,
     past: History,
     speeds: Mapping[str, float],
-) -> Known:
+) -> Sizing:
     """Gather what else decides on the sizes of snapshots."""
     mounted = {candidate.volume.uuid: mount for mount, candidate in candidates}
     entries = settings.snapshot.volumes
@@ -45,7 +45,7 @@ def known(
         candidate.volume.uuid: _device(f"/dev/mapper/{lvm.dm_name(candidate.volume.vg, candidate.volume.name)}")
         for _, candidate in candidates
     }
-    return Known(
+    return Sizing(
         sizes={entry.volume: entry.size for entry in entries if entry.size},
         minimum=settings.snapshot.minimum,
         maximum=settings.snapshot.maximum,

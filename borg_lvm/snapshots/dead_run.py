@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from borg_lvm.planning.ownership import Known
+from borg_lvm.planning.ownership import RecordedSnapshots
 from borg_lvm.records import dataclass, field
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ class Dead:
 
     run_id: str
     snapshots: tuple[str, ...]
-    entry: ledger.Entry | None = field(default=None)
+    entry: ledger.LedgerEntry | None = field(default=None)
     kept: bool = False
 
     @property
-    def known(self) -> Known:
+    def known(self) -> RecordedSnapshots:
         """What the run has written down of its snapshots."""
         return known(self.entry)
 
@@ -35,9 +35,9 @@ class Dead:
         return list(dict.fromkeys(str(line[fact]) for line in self.entry.named(step)))
 
 
-def known(entry: ledger.Entry | None) -> Known:
+def known(entry: ledger.LedgerEntry | None) -> RecordedSnapshots:
     """Return what a run has written down of its snapshots; nothing without a ledger."""
     if entry is None:
-        return Known()
+        return RecordedSnapshots()
     names = (str(step["name"]) for step in entry.named("snapshot"))
-    return Known(frozenset(names), frozenset(str(step["uuid"]) for step in entry.named("made")))
+    return RecordedSnapshots(frozenset(names), frozenset(str(step["uuid"]) for step in entry.named("made")))

@@ -12,7 +12,7 @@ from borg_lvm.errors import ForeignStateError
 from borg_lvm.log import Log
 from borg_lvm.reporting.drills.certificate import VERSION, DrillCertificate, last_good
 from borg_lvm.state import directories, kept
-from borg_lvm.state.kept import Record
+from borg_lvm.state.kept import KeptRecord
 
 FOLDER = "/var/lib/borg-lvm/drills"
 ENDING, FAILED = ".json", ".failed"
@@ -34,7 +34,7 @@ def keep(certificate: DrillCertificate, log: Log) -> None:
         log.warning(f"the certificate of this drill cannot be kept in {FOLDER}: {error.strerror}")
 
 
-def records() -> list[Record]:
+def records() -> list[KeptRecord]:
     """Read the certificates of all drills, oldest first. Changes nothing. Raises: OSError, ForeignStateError."""
     return kept.records(FOLDER, (ENDING, FAILED), VERSION)
 

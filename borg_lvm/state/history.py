@@ -17,7 +17,7 @@ from borg_lvm.planning.space.chunk_size import SIZES
 from borg_lvm.planning.space.usage_estimate import LVM_CHUNK, Once
 from borg_lvm.records import dataclass, field
 from borg_lvm.state import directories, kept
-from borg_lvm.state.kept import Record
+from borg_lvm.state.kept import KeptRecord
 
 if TYPE_CHECKING:
     from borg_lvm.log import Log
@@ -139,7 +139,7 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def records() -> list[Record]:
+def records() -> list[KeptRecord]:
     """Read the certificates of all runs, oldest first. Changes nothing. Raises: OSError, ForeignStateError."""
     from borg_lvm.reporting.certificate import VERSION as CERTIFICATE  # for reports: a run reads no certificate
 

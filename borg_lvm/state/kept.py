@@ -20,7 +20,7 @@ CUTS = ((1000, 1000), (100, 500), (20, 200), (10, 50))
 
 
 @dataclass(frozen=True)
-class Record:
+class KeptRecord:
     """A run or drill that was written down; without a certificate, `problem` says why there is none to show."""
 
     run_id: str
@@ -67,7 +67,7 @@ def forget_oldest(folder: str, endings: Sequence[str], most: int) -> None:
             os.unlink(os.path.join(folder, name))
 
 
-def records(folder: str, endings: tuple[str, ...], version: int, key: str = "") -> list[Record]:
+def records(folder: str, endings: tuple[str, ...], version: int, key: str = "") -> list[KeptRecord]:
     """Read the certificates in a directory, oldest first; each is what a file holds, or what it holds by this `key`.
 
     Changes nothing. Raises: OSError, ForeignStateError.
@@ -79,15 +79,17 @@ def records(folder: str, endings: tuple[str, ...], version: int, key: str = "") 
     return [_record(os.path.join(folder, name), version, key) for name in names]
 
 
-def _record(path: str, version: int, key: str) -> Record:
+def _record(path: str, version: int, key: str) -> KeptRecord:
     which = os.path.splitext(os.path.basename(path))[0]
     try:
         content = loaded(path)
         content = content[key] if key else content
         if content["version"] != version:
-            return Record(which, None, f"its certificate in {path} is of another version of borg-lvm's")
+            return KeptRecord(which, None, f"its certificate in {path} is of another version of borg-lvm's")
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         if key and isinstance(error, KeyError):
-            return Record(which, None, f"{path} has no certificate: it is of an older borg-lvm")
-        return Record(which, None, f"{path} cannot be read or is damaged ({type(error).__name__}); it may be removed")
-    return Record(which, content)
+            return KeptRecord(which, None, f"{path} has no certificate: it is of an older borg-lvm")
+        return KeptRecord(
+            which, None, f"{path} cannot be read or is damaged ({type(error).__name__}); it may be removed"
+        )
+    return KeptRecord(which, content)

@@ -45,7 +45,7 @@ _FACTS: dict[str, dict[str, type]] = {
 
 
 @dataclass(frozen=True)
-class Owner:
+class RunProcess:
     """The process that a run belongs to. `start` is in clock ticks since boot (proc_pid_stat(5), field 22)."""
 
     boot: str
@@ -158,14 +158,14 @@ def _remove(folder: str) -> None:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """A run as its ledger tells of it; `owner` is None when the ledger has no readable first line.
 
     `damaged` is how many lines make no sense and are left out; one that was cut off at the end is not counted.
     """
 
     run_id: str
-    owner: Owner | None
+    owner: RunProcess | None
     command: str
     steps: tuple[dict[str, object], ...] = field(default=())
     locked: bool = False
@@ -184,7 +184,7 @@ class Entry:
         return [entry for entry in self.steps if entry["step"] == step]
 
 
-def entries() -> list[Entry]:
+def entries() -> list[LedgerEntry]:
     """Read the ledger of every run, oldest first. Raises: ForeignStateError, SnapshotError."""
     try:
         names = sorted(directories.names(STATE))
@@ -196,7 +196,7 @@ def entries() -> list[Entry]:
     return [_read(name) for name in runs if os.path.isdir(os.path.join(STATE, name))]
 
 
-def _read(run_id: str) -> Entry:
+def _read(run_id: str) -> LedgerEntry:
     try:
         with open(directories.opened(path(run_id), os.O_RDONLY), encoding="utf-8", errors="replace") as file:
             *lines, last = file.read().split("\n")
@@ -205,9 +205,9 @@ def _read(run_id: str) -> Entry:
     read = [_step(line) for line in lines]
     steps = [step for step in [*read, _step(last)] if step]  # the last is empty, or its writer was killed
     first = steps[0] if steps else {}
-    owner = Owner(first["boot"], first["pid"], first["start"]) if first.get("step") == "owner" else None
+    owner = RunProcess(first["boot"], first["pid"], first["start"]) if first.get("step") == "owner" else None
     damaged = read.count(None)
-    return Entry(run_id, owner, str(first.get("command", "")), tuple(steps), _is_locked(run_id), damaged)
+    return LedgerEntry(run_id, owner, str(first.get("command", "")), tuple(steps), _is_locked(run_id), damaged)
 
 
 def _step(line: str) -> dict[str, Any] | None:

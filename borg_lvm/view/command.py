@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from functools import partial
 
 from borg_lvm.linux import processes, safe_open
-from borg_lvm.linux.namespaces import View, inside
+from borg_lvm.linux.namespaces import ViewNamespace, inside
 from borg_lvm.linux.signals import ENDING, STRAY, Signals
 from borg_lvm.log import Log
 from borg_lvm.planning.plan import Plan
@@ -51,7 +51,7 @@ class Running:
         itself sends us is not sent back: borgmatic hands each signal on to its whole process group, which on a terminal
         is ours.
         """
-        ending = teardown.Ending(self.pid, self.namespace)
+        ending = teardown.Terminator(self.pid, self.namespace)
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -66,9 +66,9 @@ class Running:
                 os.kill(self.pid, got.si_signo)
 
     @property
-    def view(self) -> View:
+    def view(self) -> ViewNamespace:
         """The view as others enter it."""
-        return View(self.namespace, self.devices)
+        return ViewNamespace(self.namespace, self.devices)
 
     def sparing_page_cache(self, log: Log) -> AbstractContextManager[None]:
         """Drop from the page cache, for the length of the block, what is read of the snapshots in the view."""

@@ -173,14 +173,14 @@ def is_known(name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Answer:
+class DaemonEnd:
     """How a view daemon ended: what it said last, and the exit status of its run, None if it was killed."""
 
     said: bytes
     status: int | None
 
 
-def ask(name: str, word: str) -> Answer:
+def ask(name: str, word: str) -> DaemonEnd:
     """Send a view daemon a word and wait for its end. One that has ended already has left its answer, which is taken.
 
     Without a word it is only waited for.
@@ -200,7 +200,7 @@ def ask(name: str, word: str) -> Answer:
             said = file.read()
     status = _status(os.path.join(folder, "status"))
     shutil.rmtree(folder, ignore_errors=True)
-    return Answer(said, status)
+    return DaemonEnd(said, status)
 
 
 def _opened(path: str) -> int:

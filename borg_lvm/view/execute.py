@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from borg_lvm.errors import CommandNotExecutableError, CommandNotFoundError, SnapshotError, with_notes
 from borg_lvm.linux import processes, safe_open, syscalls
-from borg_lvm.linux.namespaces import LONGEST, View
+from borg_lvm.linux.namespaces import LONGEST, ViewNamespace
 from borg_lvm.linux.signals import as_inherited, take_effect
 from borg_lvm.planning.plan import Plan
 from borg_lvm.records import dataclass
@@ -46,12 +46,12 @@ class Command:
     argv: Sequence[str]
     cwd: str
     instant: float | None = None
-    look: Callable[[View], None] | None = None
+    look: Callable[[ViewNamespace], None] | None = None
     spares_page_cache: bool = False
 
 
 @dataclass(frozen=True)
-class Child:
+class CommandProcess:
     """The process that is to become the command; it reports through one pipe, and waits for a word on the other."""
 
     pid: int
@@ -89,7 +89,7 @@ class Child:
 
 
 @contextmanager
-def waiting(plan: Plan, command: Command, ledger: Ledger, mask: Mask, watch: Watch) -> Iterator[Child]:
+def waiting(plan: Plan, command: Command, ledger: Ledger, mask: Mask, watch: Watch) -> Iterator[CommandProcess]:
     """Start the process, with the signal mask that it is to have; it ends with the block, unless that ends well.
 
     It has the ways to the sources watched as they are in the view, before it reports.
@@ -107,7 +107,7 @@ def waiting(plan: Plan, command: Command, ledger: Ledger, mask: Mask, watch: Wat
     os.close(tell)
     os.close(heed)
     try:
-        yield Child(pid, report, go)
+        yield CommandProcess(pid, report, go)
     except BaseException:
         os.close(go)  # which ends a child that waits for us
         os.close(report)

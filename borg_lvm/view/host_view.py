@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 
 from borg_lvm.errors import SnapshotError, SnapshotLostError, with_notes
 from borg_lvm.linux import processes, safe_mount, safe_open, syscalls
-from borg_lvm.linux.namespaces import View
+from borg_lvm.linux.namespaces import ViewNamespace
 from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
 from borg_lvm.machine import mounts
@@ -116,19 +116,19 @@ class HostView:
             remedy=f"borg-lvm end {name} must follow each borg-lvm begin {name}, also after a failure",
         )
 
-    def verify(self, look: Callable[[View], None]) -> None:
+    def verify(self, look: Callable[[ViewNamespace], None]) -> None:
         """Have the snapshots verified, each at its usual path. Raises: whatever `look` raises."""
         shown = [
             (mounting.place(self.request.base, view_mount.target), view_mount.target)
             for view_mount in self.plan.view_mounts
         ]
         # A root cannot be bound on itself: then no path shows a snapshot, and none is verified.
-        look(View(self.namespace, self.devices, () if self.plan.pivots else tuple(shown)))
+        look(ViewNamespace(self.namespace, self.devices, () if self.plan.pivots else tuple(shown)))
 
     @property
-    def view(self) -> View:
+    def view(self) -> ViewNamespace:
         """The view as it is mounted, below its directory."""
-        return View(self.namespace, self.devices)
+        return ViewNamespace(self.namespace, self.devices)
 
     def shown(self) -> list[tuple[str, int]]:
         """Return each path in the view, with the device number of its snapshot."""

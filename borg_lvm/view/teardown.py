@@ -17,7 +17,7 @@ COMMAND_PATIENCE = 10.0
 """The same for the command: a backup program lets go of its repository first."""
 
 
-class Ending:
+class Terminator:
     """Ends the command and all else in its view, while somebody else waits for it: asks, and later forces."""
 
     def __init__(self, pid: int, namespace: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from borg_lvm.linux import subprocesses
 from borg_lvm.plugins.application import Intent
-from borg_lvm.state.ledger import Entry
+from borg_lvm.state.ledger import LedgerEntry
 
 PROGRAM = os.path.join(os.path.dirname(__file__), "resume_process.py")
 TIMEOUT = 60.0
@@ -28,7 +28,7 @@ def run(ledger: str, name: str, text: str) -> None:
     subprocesses.run([sys.executable, "-I", "-S", PROGRAM, ledger, name, text], timeout=TIMEOUT)
 
 
-def unresumed(entry: Entry) -> dict[str, str]:
+def unresumed(entry: LedgerEntry) -> dict[str, str]:
     """Return from a run's ledger the applications that may be quiesced: how to resume each, by name."""
     commands: dict[str, str] = {}
     for step in entry.steps:

@@ -71,7 +71,7 @@ def in_child(work: Callable[[], object]) -> int:
     return pid
 
 
-class Watchdog:
+class WatchdogProcess:
     """What may be suspended, frozen or quiesced, and how it is resumed."""
 
     def __init__(self) -> None:
@@ -228,7 +228,7 @@ class Watchdog:
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
 
-def serve(watchdog: Watchdog) -> None:
+def serve(watchdog: WatchdogProcess) -> None:
     """Read lines until the end of input."""
     waiting = b""
     while True:
@@ -258,7 +258,7 @@ def main() -> None:
     if libc.mlockall(MCL_CURRENT_AND_FUTURE):
         os.write(1, b"error cannot lock memory: " + os.strerror(ctypes.get_errno()).encode() + b"\n")
         sys.exit(1)
-    watchdog = Watchdog()
+    watchdog = WatchdogProcess()
     watchdog.obey("suspend none LVM-no-such-device")
     watchdog.frozen.works("LVM-no-such-device")
     try:

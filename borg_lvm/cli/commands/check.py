@@ -33,7 +33,7 @@ def perform(args: argparse.Namespace, log: Log) -> int:
     return 0 if text.works(findings) else SourceError.status
 
 
-def _asked(args: argparse.Namespace, stack: ExitStack) -> probe.Asked:
+def _asked(args: argparse.Namespace, stack: ExitStack) -> probe.CheckRequest:
     """Return what `check` is to look at: without a command, the paths that are named or configured.
 
     `stack` lets go of the applications.
@@ -49,4 +49,4 @@ def _asked(args: argparse.Namespace, stack: ExitStack) -> probe.Asked:
         question = options.question(command or ("true",), args.path)
     program = (*command, "true")[0]
     runs = partial(options.refuse_what_cannot_be_run, program)
-    return probe.Asked(settings, wrong, question, runs, applications)
+    return probe.CheckRequest(settings, wrong, question, runs, applications)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from borg_lvm.config.schema import Settings
     from borg_lvm.machine.lvm import Volume
     from borg_lvm.session.survey import Question
-    from borg_lvm.state.ledger import Entry
+    from borg_lvm.state.ledger import LedgerEntry
     from borg_lvm.view.host_view import ViewRequest
 
 
@@ -57,14 +57,14 @@ def backup(
     return result.status
 
 
-def _resume_dead_runs(entries: Sequence[Entry], log: Log) -> None:
+def _resume_dead_runs(entries: Sequence[LedgerEntry], log: Log) -> None:
     if entries:
         from borg_lvm.session import cleanup
 
         cleanup.resume_all(entries, log)
 
 
-def _release_dead_runs(volumes: Sequence[Volume], entries: Sequence[Entry], settings: Settings, log: Log) -> None:
+def _release_dead_runs(volumes: Sequence[Volume], entries: Sequence[LedgerEntry], settings: Settings, log: Log) -> None:
     if entries or any(volume.run_id for volume in volumes):
         from borg_lvm.session import cleanup
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from borg_lvm.planning.snapshot_size import human
 from borg_lvm.reporting.drills.certificate import DrillCertificate
-from borg_lvm.reporting.run_text import Span, bar, brief, moment
+from borg_lvm.reporting.run_text import Interval, bar, brief, moment
 from borg_lvm.reporting.terminal import columns, shown
 
 HEAD = ("DRILL", "BEGAN", "RESULT", "ARCHIVE", "GOOD", "READY")
@@ -104,13 +104,13 @@ def _applications(applications: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield from (shown(f"  {application['name']}: {text}") for text in remarks(application))
 
 
-def phases(certificate: DrillCertificate) -> list[Span]:
+def phases(certificate: DrillCertificate) -> list[Interval]:
     """Return the parts of each application's drill, one after the other."""
-    spans: list[Span] = []
+    spans: list[Interval] = []
     for application in certificate["applications"]:
         for part in application["phases"]:
             begin = spans[-1].begin + spans[-1].seconds if spans else 0.0
-            spans.append(Span(shown(f"{application['name']}: {part['name']}"), begin, float(part["seconds"])))
+            spans.append(Interval(shown(f"{application['name']}: {part['name']}"), begin, float(part["seconds"])))
     return spans
 
 

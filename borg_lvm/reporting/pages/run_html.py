@@ -12,7 +12,7 @@ from borg_lvm.reporting.certificate import Certificate
 from borg_lvm.reporting.pages.layout import document, section, table
 from borg_lvm.reporting.pages.svg import bars, fill, safe
 from borg_lvm.reporting.run_text import (
-    Span,
+    Interval,
     application_cells,
     brief,
     complaint,
@@ -80,7 +80,7 @@ def _left(certificate: Certificate) -> str:
 def _phases(certificate: Certificate) -> str:
     """Return the phases of the whole run, with the windows in which volumes were suspended."""
     rows = [(phase, "command" if phase.name == "command" else "phase") for phase in phases(certificate)]
-    rows += [(Span("suspended", window.begin, window.seconds), "still") for window in windows(certificate)]
+    rows += [(Interval("suspended", window.begin, window.seconds), "still") for window in windows(certificate)]
     return bars("phases of the run", rows)
 
 
@@ -92,9 +92,9 @@ def _before_the_command(certificate: Certificate) -> list[str]:
     rows = [(phase, "phase") for phase in early]
     still = {volume["volume"]: volume["still_ms"] for volume in certificate["volumes"]}
     for instant, window in zip(certificate["instants"], windows(certificate), strict=True):
-        rows.append((Span("suspended", window.begin, window.seconds), "still"))
+        rows.append((Interval("suspended", window.begin, window.seconds), "still"))
         rows += [
-            (Span(name, window.begin, still[name] / 1000), "still")
+            (Interval(name, window.begin, still[name] / 1000), "still")
             for name in instant["volumes"]
             if still.get(name) is not None
         ]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
 from borg_lvm.records import dataclass
-from borg_lvm.reporting.run_text import Span, Unit, brief
+from borg_lvm.reporting.run_text import Interval, Unit, brief
 
 RIGHT = 30
 ROW, TOP, TALL = 26, 8, 130
@@ -46,7 +46,7 @@ def safe(text: object) -> str:
     return escape("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in plain))
 
 
-def bars(title: str, rows: Sequence[tuple[Span, str]]) -> str:
+def bars(title: str, rows: Sequence[tuple[Interval, str]]) -> str:
     """Return a bar for each span, below each other; with it comes its kind, by which it is coloured."""
     return _both(title, TOP + ROW * len(rows), lambda canvas: _bars(canvas, rows))
 
@@ -64,7 +64,7 @@ def _both(title: str, height: int, parts: Callable[[Canvas], Iterable[str]]) -> 
     )
 
 
-def _bars(canvas: Canvas, rows: Sequence[tuple[Span, str]]) -> Iterable[str]:
+def _bars(canvas: Canvas, rows: Sequence[tuple[Interval, str]]) -> Iterable[str]:
     end = max((span.begin + span.seconds for span, _ in rows), default=0.0) or 1.0
     yield _axis(canvas, end, TOP + ROW * len(rows))
     for number, (span, kind) in enumerate(rows):

@@ -30,7 +30,7 @@ WRITES_END = 5.0
 
 
 @dataclass(frozen=True)
-class Means:
+class MonitorMeans:
     """What everything that is watched needs."""
 
     growth: Growth
@@ -54,7 +54,7 @@ class MonitoredSnapshot:
 
     must_end = False
 
-    def __init__(self, copy: Snapshot, uuid: str, sharers: int, means: Means) -> None:
+    def __init__(self, copy: Snapshot, uuid: str, sharers: int, means: MonitorMeans) -> None:
         self._uuid = uuid
         self.not_before = 0.0
         self.story = SnapshotStatistics()
@@ -175,7 +175,7 @@ class MonitoredPool:
 
     must_end = True
 
-    def __init__(self, origin: Volume, what: Literal["data", "metadata"], means: Means) -> None:
+    def __init__(self, origin: Volume, what: Literal["data", "metadata"], means: MonitorMeans) -> None:
         self.not_before = 0.0
         self._origin = origin
         self._what = what

@@ -98,10 +98,10 @@ class LvmProvider(Provider):
     def monitors(self, run: RunContext, growth: Growth) -> Monitors:
         """See `Provider`. Of a thin pool its data and its metadata; a look is one ioctl each."""
         from borg_lvm.snapshots.lvm.extend import Grower
-        from borg_lvm.snapshots.lvm.monitored import Means, MonitoredPool, MonitoredSnapshot
+        from borg_lvm.snapshots.lvm.monitored import MonitoredPool, MonitoredSnapshot, MonitorMeans
 
         copies, ids = run.plan.copies, _ids(run)
-        means = Means(growth, Grower(run.watchdog, run.ledger, run.log, run.timeout), run.log)
+        means = MonitorMeans(growth, Grower(run.watchdog, run.ledger, run.log, run.timeout), run.log)
         groups = [copy.origin.vg_uuid for copy in copies if copy.extents]
         pools = {(copy.origin.vg, copy.origin.pool): copy.origin for copy in copies if not copy.extents}
         return Monitors(

@@ -65,11 +65,11 @@ def test_a_desk_is_found_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyP
         Path(one.log).write_text("last words")
         one.close(7)
     assert not control_socket.is_kept("x")
-    assert control_socket.ask("x", "end 0") == control_socket.Answer(b"last words", 7)
+    assert control_socket.ask("x", "end 0") == control_socket.DaemonEnd(b"last words", 7)
     assert not control_socket.is_known("x")
     with control_socket.opened("x"):
         pass
-    assert control_socket.ask("x", "end 0") == control_socket.Answer(b"", None)  # killed: it has left no status
+    assert control_socket.ask("x", "end 0") == control_socket.DaemonEnd(b"", None)  # killed: it has left no status
 
 
 def test_what_was_unmounted_is_told_apart_from_what_was_moved() -> None:

@@ -13,7 +13,7 @@ from borg_lvm.planning.growth_policy import FillHistory, PoolStatistics, Sample,
 from borg_lvm.planning.plan import Plan
 from borg_lvm.plugins.backup_command import Reading, Span
 from borg_lvm.reporting import certificate
-from borg_lvm.reporting.certificate import Ending
+from borg_lvm.reporting.certificate import RunEnd
 from borg_lvm.reporting.outcome import ApplicationResult, Instant, Outcome, Phase
 from tests.unit.data.machine import GIB, MIB, VOLUME, Machine, folders, link, pool, thin
 
@@ -84,7 +84,7 @@ def failed(**changed: Any) -> Outcome:
 
 def made(of: Outcome, status: int = 0, *message: str, reading: Reading = BORG) -> dict[str, Any]:
     """The certificate of a run that ended with this status and this message."""
-    said = Ending("server", of.since + 605, status, message[0] if message else "", message[1:])
+    said = RunEnd("server", of.since + 605, status, message[0] if message else "", message[1:])
     return certificate.build(of, reading, said)
 
 

@@ -65,7 +65,7 @@ def archive() -> Archive:
     return Archive(listed, {"/srv/db/deep/file": DATA, "/srv/db/empty": b"", "/srv/other": b"abc"})
 
 
-def restored(saved: Archive, folder: Path) -> restore.Wanted:
+def restored(saved: Archive, folder: Path) -> restore.ToRestore:
     wanted = restore.listed(saved, {"db": ALL})["db"]
     restore.restore(saved, wanted, ALL, str(folder), lambda: None)
     return wanted

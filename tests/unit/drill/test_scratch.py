@@ -14,8 +14,8 @@ from borg_lvm.linux import safe_open
 from borg_lvm.machine.lvm import RUN_TAG, SCRATCH_TAG, TAG
 from borg_lvm.machine.lvm_groups import Disk, Group
 from borg_lvm.planning import ownership
-from borg_lvm.planning.ownership import Known
-from borg_lvm.state.ledger import Entry
+from borg_lvm.planning.ownership import RecordedSnapshots
+from borg_lvm.state.ledger import LedgerEntry
 from tests.unit.data import machine
 
 RUN = "20261124T020000-00ab12"
@@ -65,8 +65,8 @@ def test_a_volume_of_a_drill_is_ours_by_name_kind_and_tags() -> None:
         replace(volume, origin="data"),
         replace(volume, attr="Vwi-a-tz--", layout=frozenset({"thin"})),
     ]
-    assert ownership.is_ours(volume, [volume], Known())
-    assert not [one for one in wrong if ownership.is_ours(one, [one], Known())]
+    assert ownership.is_ours(volume, [volume], RecordedSnapshots())
+    assert not [one for one in wrong if ownership.is_ours(one, [one], RecordedSnapshots())]
 
 
 def test_what_a_dead_drill_has_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_what_a_dead_drill_has_left_is_removed_and_nothing_else(tmp_path: Path) 
         {"step": "scratch", "path": str(other)},
         {"step": "scratch", "path": str(tmp_path / "gone" / f"{scratch.PREFIX}{RUN}")},
     )
-    left = scratch.left(Entry(RUN, None, "", steps))
+    left = scratch.left(LedgerEntry(RUN, None, "", steps))
     assert [str(other) in one for one in left] == [True]
     assert sorted(os.listdir(tmp_path)) == ["other"]
     assert scratch.left(None) == []

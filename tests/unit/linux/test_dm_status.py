@@ -8,13 +8,13 @@ import pytest
 
 from borg_lvm.linux import device_mapper
 from borg_lvm.linux.device_mapper import Fill, PoolFill, Row
-from borg_lvm.linux.dm_ioctl import Answer
+from borg_lvm.linux.dm_ioctl import KernelAnswer
 
 TARGET = struct.Struct("=2QiI16s")
 """struct dm_target_spec, linux/dm-ioctl.h."""
 
 
-def answer(*rows: Row, slack: int = 0) -> Answer:
+def answer(*rows: Row, slack: int = 0) -> KernelAnswer:
     """The data as the kernel lays it out: `next` counts from the beginning of all, each row at a multiple of eight."""
     data = b""
     for row in rows:
@@ -22,7 +22,7 @@ def answer(*rows: Row, slack: int = 0) -> Answer:
         text += bytes(-len(text) % 8)
         following = len(data) + TARGET.size + len(text)
         data += TARGET.pack(row.start, row.length, 0, following, row.kind.encode()) + text
-    return Answer(0, len(rows), 0, 0, data + b"\xff" * slack)
+    return KernelAnswer(0, len(rows), 0, 0, data + b"\xff" * slack)
 
 
 @pytest.mark.parametrize(

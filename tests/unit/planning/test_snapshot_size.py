@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from borg_lvm.config import Size
 from borg_lvm.machine.lvm import Volume
-from borg_lvm.planning.snapshot_size import AUTO_LEAST, FLOOR, Known, allot, human, limit
+from borg_lvm.planning.snapshot_size import AUTO_LEAST, FLOOR, Sizing, allot, human, limit
 from borg_lvm.planning.space.usage_estimate import Once
 from tests.unit.data.machine import GIB, MIB, VOLUME
 
@@ -132,7 +132,7 @@ class TestKnown:
     """What else decides: the past, how busy it is, limits, sizes of certain volumes."""
 
     def shares(self, *volumes: Volume, size: str = "auto", **known: object) -> dict[str, int]:
-        shares, problems = allot(volumes, Size.parse(size), Known(**known))  # type: ignore[arg-type]
+        shares, problems = allot(volumes, Size.parse(size), Sizing(**known))  # type: ignore[arg-type]
         assert problems == []
         return {name: share.size for name, share in shares.items()}
 
@@ -140,17 +140,17 @@ class TestKnown:
     BUSY: ClassVar = {"a": [Once(3600, 2 * GIB, 4 * GIB, written=GIB)] * 5}
 
     def test_half_as_much_again_as_was_used(self) -> None:
-        shares, _ = allot([volume("a", 100 * GIB)], Size(), Known(past=self.BUSY))
+        shares, _ = allot([volume("a", 100 * GIB)], Size(), Sizing(past=self.BUSY))
         assert (shares["a"].size, shares["a"].measured) == (3 * GIB, True)
         assert shares["a"].why == "auto: one of the last 5 runs needed 2.0 GiB"
 
     def test_quiet_nights_never_take_away_what_a_burst_needs(self) -> None:
-        shares, _ = allot([volume("a", 100 * GIB)], Size(), Known(past=self.PAST, chunk=4096))
+        shares, _ = allot([volume("a", 100 * GIB)], Size(), Sizing(past=self.PAST, chunk=4096))
         assert (shares["a"].size, shares["a"].measured) == (FLOOR, False)
         assert shares["a"].why == "auto: 8 s of a burst at 256 MiB/s"
-        shares, _ = allot([volume("a", GIB)], Size(), Known(past=self.PAST, chunk=4096))
+        shares, _ = allot([volume("a", GIB)], Size(), Sizing(past=self.PAST, chunk=4096))
         assert (shares["a"].size, shares["a"].why) == (
-            limit(volume("a", GIB), Known()),
+            limit(volume("a", GIB), Sizing()),
             "auto: all that it can ever use",
         )
 
@@ -175,8 +175,8 @@ class TestKnown:
     def test_limits(self) -> None:
         assert self.shares(volume("a", 10 * GIB), minimum=Size.parse("3G")) == {"a": 3 * GIB}
         assert self.shares(volume("a", 10 * GIB), maximum=Size.parse("10%ORIGIN")) == {"a": GIB}
-        assert limit(volume("a", 10 * GIB), Known(maximum=Size.parse("1G"))) == GIB
-        assert limit(volume("a", GIB), Known()) == GIB + 16 * MIB + 8 * MIB
+        assert limit(volume("a", 10 * GIB), Sizing(maximum=Size.parse("1G"))) == GIB
+        assert limit(volume("a", GIB), Sizing()) == GIB + 16 * MIB + 8 * MIB
 
     def test_sizes_of_certain_volumes(self) -> None:
         one, other = volume("a", 10 * GIB), volume("b", 10 * GIB)

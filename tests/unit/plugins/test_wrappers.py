@@ -169,7 +169,7 @@ def test_the_real_wrapper_runs_the_same_command(before: Sequence[str]) -> None:
 
 def test_a_command_without_a_wrapper_reads_no_table() -> None:
     """To read all of them took a thirtieth of what a run imports."""
-    tables = {name: wrappers.Table(f"-x/--{name}=") for name in ("nice", "env")}
+    tables = {name: wrappers.WrapperOptions(f"-x/--{name}=") for name in ("nice", "env")}
     assert not any("names" in vars(table) for table in tables.values())
     assert tables["nice"].find("--nice") == wrappers.Option("-x", "value", refused=False)
     assert [name for name, table in tables.items() if "names" in vars(table)] == ["nice"]

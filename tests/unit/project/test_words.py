@@ -6,6 +6,7 @@ import ast
 import io
 import re
 import tokenize
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -119,6 +120,16 @@ def test_a_name_says_what_it_is_and_not_that_somebody_was_told() -> None:
     assert {
         f"{path.relative_to(ROOT)}:{line}" for path in modules for line, name in names(path) if name == "told"
     } == set()
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    """Of the core. A plugin is a house of its own: each has its `Options`, and its own words."""
+    places = defaultdict(list)
+    for path in sorted((ROOT / "borg_lvm").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
 
 
 PAGES = {

@@ -10,17 +10,19 @@ import pytest
 
 from borg_lvm.plugins.read_back import Entry, Stores
 from borg_lvm.proof import acl
-from borg_lvm.proof.compare import Frozen, differences
+from borg_lvm.proof.compare import FrozenEntry, differences
 
 ACL = frozenset(("user::rw-", "user:1000:r--", "group::r--", "mask::r--", "other::---"))
-FROZEN = Frozen("file", 6, 0o644, 0, 5, 1_700_000_000_000_000_007, xattrs={"user.a": b"1", "security.b": b"2"}, acl=ACL)
+FROZEN = FrozenEntry(
+    "file", 6, 0o644, 0, 5, 1_700_000_000_000_000_007, xattrs={"user.a": b"1", "security.b": b"2"}, acl=ACL
+)
 ENTRY = Entry(
     "/srv/f", "file", 6, 0o644, 0, 5, 1_700_000_000_000_000_007, xattrs=dict(FROZEN.xattrs), acl=ACL,
     default_acl=frozenset(),
 )  # fmt: skip
 
 
-def told(entry: Entry, frozen: Frozen = FROZEN, stores: Stores | None = None) -> list[str]:
+def told(entry: Entry, frozen: FrozenEntry = FROZEN, stores: Stores | None = None) -> list[str]:
     return list(differences(entry, frozen, stores or Stores()))
 
 
@@ -59,9 +61,9 @@ def test_a_list_that_says_what_the_mode_says_is_none() -> None:
 
 def test_links_and_devices_are_compared_by_what_they_are() -> None:
     link = Entry("/l", "link", target="a", mode=0o700)
-    frozen = Frozen("link", 1, 0o777, 0, 0, 0, target="b")
+    frozen = FrozenEntry("link", 1, 0o777, 0, 0, 0, target="b")
     assert told(link, frozen) == ["link target: the archive has 'a', the frozen view 'b'"]
-    device = Frozen("character device", 0, 0o644, 0, 0, 0, device=3)
+    device = FrozenEntry("character device", 0, 0o644, 0, 0, 0, device=3)
     assert told(Entry("/d", "character device", device=4), device) == [
         "device number: the archive has 4, the frozen view 3"
     ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from borg_lvm.proof.links import MOST, InodeSet
-from borg_lvm.proof.sample import Sample
+from borg_lvm.proof.sample import FileSample
 
 
 def chosen(seed: int, files: int = 20, size: int = 1 << 40) -> frozenset[str]:
-    sample = Sample(seed, files, size)
+    sample = FileSample(seed, files, size)
     for number in range(1000):
         sample.offer(f"/f{number}", 1 << 20 if number % 100 == 0 else 100)
     return sample.chosen()
@@ -31,10 +31,10 @@ def test_the_bytes_are_a_limit_but_for_one_file() -> None:
 
 
 def test_fewer_files_than_wanted_are_all_chosen() -> None:
-    sample = Sample(1, 10, 100)
+    sample = FileSample(1, 10, 100)
     sample.offer("/a", 1)
     assert sample.chosen() == {"/a"}
-    assert Sample(1, 10, 100).chosen() == frozenset()
+    assert FileSample(1, 10, 100).chosen() == frozenset()
 
 
 def test_an_inode_is_new_once() -> None:

@@ -60,7 +60,7 @@ def test_of_a_dry_run_nothing_is_read_back() -> None:
 VIEW = "/run/borg-lvm/view/n"
 
 
-def of_view(*argv: str, prove: Mode | None = None, mode: Mode = "off") -> stage.Asked | None:
+def of_view(*argv: str, prove: Mode | None = None, mode: Mode = "off") -> stage.ProofTask | None:
     """Return what is read back when `end` names this command line, and a view was begun in this mode."""
     plan = Plan("run", (), (), (), (), ("/srv",), "instant")
     with socket.socket(socket.AF_UNIX) as line:

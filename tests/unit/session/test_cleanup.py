@@ -21,19 +21,19 @@ from borg_lvm.session import cleanup
 from borg_lvm.session.cleanup import dead_runs
 from borg_lvm.snapshots.dead_run import Dead
 from borg_lvm.snapshots.lvm.removal import clean
-from borg_lvm.state.ledger import Entry, Owner
+from borg_lvm.state.ledger import LedgerEntry, RunProcess
 from tests.unit.data.machine import VOLUME, thin
 
 
-class Life(Owner):
+class Life(RunProcess):
     """An owner that is alive, or not."""
 
     def is_alive(self) -> bool:
         return self.boot == "alive"
 
 
-def entry(run_id: str, *, alive: bool = False, steps: tuple[dict[str, object], ...] = ()) -> Entry:
-    return Entry(run_id, Life("alive" if alive else "dead", 1, 1), "borg", steps)
+def entry(run_id: str, *, alive: bool = False, steps: tuple[dict[str, object], ...] = ()) -> LedgerEntry:
+    return LedgerEntry(run_id, Life("alive" if alive else "dead", 1, 1), "borg", steps)
 
 
 def snapshot(run_id: str, number: int = 0, *more: str) -> Volume:
@@ -70,7 +70,7 @@ def test_snapshots_without_a_ledger_are_those_of_before_a_reboot() -> None:
 
 
 def test_a_ledger_without_an_owner_belongs_to_nobody() -> None:
-    assert left(dead_runs([VOLUME, snapshot("a")], [Entry("a", None, "")])) == {"a": ("vg0/borg_lvm-a-0",)}
+    assert left(dead_runs([VOLUME, snapshot("a")], [LedgerEntry("a", None, "")])) == {"a": ("vg0/borg_lvm-a-0",)}
 
 
 def test_names_mean_nothing() -> None:
@@ -80,7 +80,7 @@ def test_names_mean_nothing() -> None:
     assert dead_runs([alike, tagged, other], []) == []
 
 
-def made(volume: Volume) -> Entry:
+def made(volume: Volume) -> LedgerEntry:
     """The ledger of a dead run that has made this."""
     steps: tuple[dict[str, object], ...] = (
         {"step": "snapshot", "name": "vg0/borg_lvm-a-0"},
@@ -134,7 +134,7 @@ def test_the_space_of_a_snapshot_that_was_written_down(monkeypatch: pytest.Monke
     # After a power cut there is no ledger: then there must be nothing on it.
     monkeypatch.setattr(cleanup, "_is_blank", lambda volume: True)
     assert left(dead_runs([VOLUME, space], [])) == {"a": ("vg0/borg_lvm-a-0",)}
-    assert left(dead_runs([VOLUME, space], [Entry("a", None, "", damaged=1)])) == {"a": ("vg0/borg_lvm-a-0",)}
+    assert left(dead_runs([VOLUME, space], [LedgerEntry("a", None, "", damaged=1)])) == {"a": ("vg0/borg_lvm-a-0",)}
     monkeypatch.setattr(cleanup, "_is_blank", lambda volume: False)
     assert dead_runs([VOLUME, space], []) == []
     assert cleanup.strangers([VOLUME, space], []) == [space]

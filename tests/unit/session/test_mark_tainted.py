@@ -9,14 +9,14 @@ import pytest
 from borg_lvm.plugins import manager
 from borg_lvm.plugins.backup_command import Invocation, Marked, Span
 from borg_lvm.session import mark_tainted
-from borg_lvm.session.mark_tainted import Loss
+from borg_lvm.session.mark_tainted import LossTimes
 
 BEGIN, LAST = 1_800_000_000.0, 1_800_000_100.9
 
 
 def told(sound_until: float, *argv: str, hooks: tuple[str, ...] = ()) -> tuple[str, ...]:
     invocation = Invocation(argv, {}, "/")
-    return mark_tainted.mark(hooks, invocation, "rename", Loss(Span(BEGIN, BEGIN + 200), sound_until)).lines
+    return mark_tainted.mark(hooks, invocation, "rename", LossTimes(Span(BEGIN, BEGIN + 200), sound_until)).lines
 
 
 @pytest.mark.parametrize(

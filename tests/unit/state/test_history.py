@@ -16,7 +16,7 @@ from borg_lvm.planning.space.usage_estimate import Once
 from borg_lvm.plugins.backup_command import Span
 from borg_lvm.reporting.outcome import Outcome
 from borg_lvm.state import history, kept
-from borg_lvm.state.kept import Record
+from borg_lvm.state.kept import KeptRecord
 from tests.unit.data.machine import MIB, Machine
 
 GOOD = {
@@ -98,7 +98,7 @@ def test_any_number_of_failed_runs_pushes_out_no_other(folder: Path) -> None:
 
 def test_the_certificates_of_all_runs_oldest_first() -> None:
     keep(outcome("b"), outcome("a", None), outcome("c"))
-    assert history.records() == [Record(name, CERTIFICATE) for name in "abc"]
+    assert history.records() == [KeptRecord(name, CERTIFICATE) for name in "abc"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import processes
 from borg_lvm.state import ledger
-from borg_lvm.state.ledger import Entry, Owner
+from borg_lvm.state.ledger import LedgerEntry, RunProcess
 
 RUN = "20240102T030405-abcdef"
 
@@ -24,7 +24,7 @@ def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return folder
 
 
-def only() -> Entry:
+def only() -> LedgerEntry:
     (entry,) = ledger.entries()
     return entry
 
@@ -164,7 +164,7 @@ def test_a_last_line_that_was_cut_off_is_left_out(state: Path) -> None:
 
 def test_a_folder_without_a_ledger(state: Path) -> None:
     (state / RUN).mkdir(parents=True)
-    assert only() == Entry(RUN, None, "", ())
+    assert only() == LedgerEntry(RUN, None, "", ())
 
 
 def test_names_that_are_not_utf_8_are_written_and_read_back() -> None:
@@ -175,21 +175,21 @@ def test_names_that_are_not_utf_8_are_written_and_read_back() -> None:
 
 
 class TestOwner:
-    def mine(self) -> Owner:
+    def mine(self) -> RunProcess:
         start = processes.start_time(os.getpid())
         assert start
-        return Owner(ledger.boot_id(), os.getpid(), start)
+        return RunProcess(ledger.boot_id(), os.getpid(), start)
 
     def test_we_are_alive(self) -> None:
         assert self.mine().is_alive()
 
     def test_a_later_process_of_the_same_number_is_another(self) -> None:
         mine = self.mine()
-        assert not Owner(mine.boot, mine.pid, mine.start - 1).is_alive()
+        assert not RunProcess(mine.boot, mine.pid, mine.start - 1).is_alive()
 
     def test_nobody_outlives_a_reboot(self) -> None:
         mine = self.mine()
-        assert not Owner("another-boot", mine.pid, mine.start).is_alive()
+        assert not RunProcess("another-boot", mine.pid, mine.start).is_alive()
 
     def test_a_number_that_is_free(self) -> None:
         assert processes.start_time(2**22 + 1) is None

@@ -12,7 +12,7 @@ from borg_lvm.machine import lvm
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.lvm_settings import IN_USE, OURS
 from borg_lvm.planning import ownership
-from borg_lvm.planning.ownership import Known
+from borg_lvm.planning.ownership import RecordedSnapshots
 from borg_lvm.planning.plan import Plan
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots import users
@@ -58,7 +58,7 @@ def remove_half_made(origins: Iterable[str]) -> None:
             device_mapper.remove(f"{uuid}-real")
 
 
-def ours(run_id: str, known: Known, timeout: float, *, kept: bool = False) -> list[Volume]:
+def ours(run_id: str, known: RecordedSnapshots, timeout: float, *, kept: bool = False) -> list[Volume]:
     """Return what LVM still has of a run's snapshots, whatever has become of them: hidden, renamed, split off.
 
     `kept`: also those that are to be kept.
@@ -112,7 +112,7 @@ def _remove_all(run: RunContext, *, complete: bool) -> Leftovers:
     """Remove the snapshots, and see that both LVM and device-mapper know none of them any more, by whatever name."""
     plan, log, timeout = run.plan, run.log, run.timeout
     names = [copy.full_name for copy in plan.copies]
-    known = Known(frozenset(names), frozenset(run.ledger.snapshots))
+    known = RecordedSnapshots(frozenset(names), frozenset(run.ledger.snapshots))
     try:
         if not complete:
             names = [volume.full_name for volume in ours(plan.run_id, known, timeout)]
@@ -141,7 +141,7 @@ def _devices(plan: Plan) -> list[int]:
     return devices
 
 
-def remove_changed(run_id: str, known: Known, log: Log, timeout: float, *, kept: bool = False) -> Leftovers:
+def remove_changed(run_id: str, known: RecordedSnapshots, log: Log, timeout: float, *, kept: bool = False) -> Leftovers:
     """Remove those of a run's snapshots that somebody has made something else of; return what is left."""
     leftovers = Leftovers()
     try:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from borg_lvm.config import Size
-from borg_lvm.planning.snapshot_size import Known, allot, most
+from borg_lvm.planning.snapshot_size import Sizing, allot, most
 from borg_lvm.planning.space import chunk_size
 from borg_lvm.planning.space.chunk_size import AUTO, SIZES, Chunk, Pattern, Writes, as_if, at_worst, auto, copied
 from borg_lvm.planning.space.usage_estimate import Once
@@ -124,7 +124,7 @@ MACHINES = {
 def test_six_machines(name: str) -> None:
     machine, size, why = MACHINES[name]
     volume = replace(VOLUME, size=machine.size, vg_free=machine.free)
-    known = Known(
+    known = Sizing(
         past={volume.uuid: machine.past},
         writes={volume.uuid: writes(machine.stat)},
         rotational=frozenset([volume.uuid] if machine.rotational else []),
@@ -256,7 +256,7 @@ class TestSpace:
 
     def share(self, free: int, *past: Once, size: str = "auto", **known: object) -> tuple[Chunk, int]:
         volume = replace(VOLUME, size=100 * GIB, vg_free=free)
-        more = Known(past={volume.uuid: past}, writes={volume.uuid: LARGE}, **known)  # type: ignore[arg-type]
+        more = Sizing(past={volume.uuid: past}, writes={volume.uuid: LARGE}, **known)  # type: ignore[arg-type]
         shares, problems = allot([volume], Size.parse(size), more)
         assert problems == []
         return shares[volume.uuid].chunk, shares[volume.uuid].size
@@ -278,7 +278,7 @@ class TestSpace:
     def test_all_volumes_of_a_group_might_not_fit(self) -> None:
         """As above, with 10 GiB written to each of two: together they would have needed 160 GiB with 32 KiB."""
         members = [replace(VOLUME, size=100 * GIB, uuid=uuid, name=uuid) for uuid in "ab"]
-        known = Known(past=dict.fromkeys("ab", (self.SEQUENTIAL,)), writes=dict.fromkeys("ab", LARGE))
+        known = Sizing(past=dict.fromkeys("ab", (self.SEQUENTIAL,)), writes=dict.fromkeys("ab", LARGE))
         for free, chunk in ((220 * GIB, 256), (180 * GIB, 16), (60 * GIB, 8)):
             shares, _ = allot([replace(one, vg_free=free) for one in members], Size.parse("auto"), known)
             assert {one.chunk.size for one in shares.values()} == {chunk * KIB}
