@@ -103,11 +103,11 @@ def test_the_data_trees_of_containers(rig: Rig, podman: Boxes) -> None:
         assert f"shop: right: redis in {folders[2]}: append-only file loaded: 2 keys" in said.err
         assert podman.facts("db")["State"]["Status"] == "running"
         drills.spoiled("flipped", folders[1:2], flipped)
-        said = drills.drill(command, "--archive", "flipped", status=74)
+        said = drills.drill(command, archive="flipped", status=74)
         assert "the archive holds nothing at" in said.err  # for it holds the one volume alone
-        run("borg", "delete", drills.borg.archive("flipped"), env=drills.borg.env)
+        drills.archives.delete("flipped")
         drills.spoiled("flipped", [folders[1], folders[0], folders[2]], flipped)
-        said = drills.drill(command, "--archive", "flipped", status=74)
+        said = drills.drill(command, archive="flipped", status=74)
         assert verdicts(said) == {"shop": "bad"}
         assert f"shop: wrong: postgresql in {folders[0]}: " in said.err
         assert f"shop: right: redis in {folders[2]}: " in said.err

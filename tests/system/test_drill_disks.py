@@ -21,9 +21,7 @@ FILL = "for n in $(seq 60); do mkdir -p {at}/{name}$n && seq 500 >{at}/{name}$n/
 
 def saved(drills: Drills, archive: str, *devices: str) -> list[str | Path]:
     """Have a run save devices, and return its command."""
-    if not drills.rig.path("borg").exists():
-        Borg.made(drills.rig.path("borg"))
-    command: list[str | Path] = ["borg", "create", "--read-special", drills.borg.archive(archive), *devices]
+    command: list[str | Path] = ["borg", "create", "--read-special", drills.archives.archive(archive), *devices]
     drills.saved(command)
     return command
 
@@ -43,7 +41,7 @@ def filled(disk: Volume, at: Path, name: str) -> bytes:
 
 def prepared(rig: Rig) -> tuple[Drills, Volume]:
     """Give a volume with an ext4, on which nobody is."""
-    drills, disk = Drills.made(rig), rig.volume("disk", mib=24)
+    drills, disk = Drills.made(rig, Borg.made), rig.volume("disk", mib=24)
     run("mkfs.ext4", "-q", "-b", "1024", disk.device)
     return drills, disk
 
@@ -84,7 +82,7 @@ def test_one_that_shows_two_instants(rig: Rig) -> None:
 def test_the_disks_of_a_machine_that_runs(rig: Rig) -> None:
     """Its agent has frozen them; and then, as a power cut would have left them."""
     with tidy():
-        drills = Drills.made(rig)
+        drills = Drills.made(rig, Borg.made)
         with guest(rig, "one", disks=2) as (one, disks):
             drills.applications.append(entry(one, disks))
             command = saved(drills, "frozen", *(disk.device for disk in disks))
@@ -98,7 +96,7 @@ def test_the_disks_of_a_machine_that_runs(rig: Rig) -> None:
         assert verdicts(said) == {disks[0].full_name: "good"}
         copy = rig.path("copy")
         copy.mkdir()
-        drills.borg.extract("running", copy)
+        drills.archives.extract("running", copy)
         assert needs_replay(copy / disks[0].device.lstrip("/"))
 
 
@@ -106,7 +104,7 @@ def test_the_disks_of_a_machine_that_runs(rig: Rig) -> None:
 @pytest.mark.needs("xfsprogs")
 def test_an_xfs_that_was_mounted_is_not_judged(rig: Rig) -> None:
     with tidy():
-        drills, disk = Drills.made(rig), rig.volume("disk", mib=320)
+        drills, disk = Drills.made(rig, Borg.made), rig.volume("disk", mib=320)
         run("mkfs.xfs", "-q", disk.device)
         filled(disk, rig.path("at"), "before")
         assert verdicts(judged(drills, "good", disk)) == {disk.full_name: "good"}

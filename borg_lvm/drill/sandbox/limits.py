@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from borg_lvm.errors import ReleaseError
 from borg_lvm.records import dataclass
 from borg_lvm.reporting.drills.result import SandboxLimits
-from borg_lvm.state.ledger import Entry, Ledger
+from borg_lvm.state.ledger import Ledger, LedgerEntry
 
 ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 """Where cgroup v2 is mounted: by itself, or beside the old ones."""
@@ -169,7 +169,7 @@ def _maxima(folder: str) -> Iterator[int]:
         folder = os.path.dirname(folder)
 
 
-def left(entry: Entry | None) -> list[str]:
+def left(entry: LedgerEntry | None) -> list[str]:
     """Remove the groups that a dead drill has left, as its ledger says; return what cannot be removed."""
     problems = []
     for step in entry.named(STEP) if entry else ():

@@ -10,7 +10,7 @@ from borg_lvm.drill.judging import Judgement
 from borg_lvm.drill.sandbox import limits
 from borg_lvm.drill.sandbox.limits import SandboxGroup
 from borg_lvm.reporting.drills.result import SandboxLimits
-from borg_lvm.state.ledger import Entry
+from borg_lvm.state.ledger import LedgerEntry
 
 GIB = 1 << 30
 
@@ -75,7 +75,7 @@ def test_where_there_is_no_group_nothing_is_entered_or_counted() -> None:
 def test_only_a_group_of_this_very_drill_is_removed(tmp_path: Path) -> None:
     other = tmp_path / "user.slice"
     other.mkdir()
-    entry = Entry(
+    entry = LedgerEntry(
         "20261101T000000-aaaaaa", None, "borg-lvm drill", ({"step": "group", "folder": str(other), "on": []},)
     )
     (said,) = limits.left(entry)
