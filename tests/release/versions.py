@@ -9,6 +9,7 @@ from pathlib import Path
 PLACES = {
     "pyproject.toml": r'(?m)^version = "([^"]+)"$',
     "README.md": r"borg-lvm_([\w.~+]+)_all\.deb",
+    "docs/first-backup.md": r"borg-lvm_([\w.~+]+)_all\.deb",
     "packaging/debian/changelog": r"\Aborg-lvm \(([^)]+)\) unstable",
     "packaging/rpm/borg-lvm.spec": r"(?m)^Version:\s+(\S+)$",
 }

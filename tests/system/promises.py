@@ -1,6 +1,6 @@
-"""What README promises, and which tests prove it: these are what `make test` runs.
+"""What README and the pages for beginners promise, and which tests prove it: these are what `make test` runs.
 
-The rule: each sentence of README that a stranger relies on has at least one test here, and each way in which a killed
+The rule: each sentence of them that a stranger relies on has at least one test here, and each way in which a killed
 process may do harm has a row of the kill table. All else is in `make test-full`. A proof is a file, a test, or a row of
 a test, below tests/system; `both` are those whose outcome may depend on the kernel, and which run on both series.
 """
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Promise:
-    """Words of README, and the tests that prove them."""
+    """Words of a page, and the tests that prove them."""
 
     words: str
     proofs: tuple[str, ...] = ()
     both: tuple[str, ...] = ()
+    page: str = "README.md"
 
 
 PROMISES = (
@@ -144,16 +145,23 @@ PROMISES = (
     Promise(
         "The last lines of a run always say what was frozen",
         proofs=("test_certificate.py::test_a_run_that_went_well", "test_certificate.py::test_a_run_that_lost"),
+        page="docs/first-backup.md",
     ),
     Promise(
         "act on `create` and `backup` only",
         proofs=("test_front.py::test_in_place_of_restic",),
+        page="docs/programs.md",
     ),
     Promise(
         "the backup reads `/run/borg-lvm/view/NAME/./srv`",
         proofs=("test_begin.py::test_nobody_who_was_there_before", "test_begin.py::test_a_killed_keeper"),
+        page="docs/programs.md",
     ),
-    Promise("a program of your own in Python", proofs=("test_api.py::test_the_page_about_python_is_true",)),
+    Promise(
+        "a program of your own in Python",
+        proofs=("test_api.py::test_the_page_about_python_is_true",),
+        page="docs/programs.md",
+    ),
     Promise(
         "mounts them\nread-only in a private mount namespace over the very same paths",
         proofs=("test_root.py::test_root_is_frozen_with_all_that_is_mounted_below[nested]", "test_frozen.py"),
@@ -198,6 +206,7 @@ PROMISES = (
     Promise(
         "how long the volumes were suspended together for the instant",
         proofs=("test_window.py", "test_still.py::test_no_writer_waits_longer_than_is_told[as it is]"),
+        page="docs/first-backup.md",
     ),
     Promise(
         "`borg-lvm clean`, removes the rest",
