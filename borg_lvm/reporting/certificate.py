@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.planning.growth_policy import Sample, SnapshotStatistics
+from borg_lvm.planning.space.growth_policy import Sample, SnapshotStatistics
 from borg_lvm.records import dataclass
 from borg_lvm.reporting import proof
 

@@ -31,7 +31,7 @@ def _took(past: Iterable[Sequence[Once]]) -> str:
     latest = [runs[-RUNS:] for runs in past if runs]
     if not latest:
         return ""
-    from borg_lvm.planning.growth_policy import duration
+    from borg_lvm.planning.space.growth_policy import duration
 
     longest = max(run.seconds for runs in latest for run in runs)
     count = max(map(len, latest))

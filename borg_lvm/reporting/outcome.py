@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
-from borg_lvm.planning.growth_policy import PoolStatistics, SnapshotStatistics
 from borg_lvm.planning.snapshot_size import human
+from borg_lvm.planning.space.growth_policy import PoolStatistics, SnapshotStatistics
 from borg_lvm.planning.view_layout import DECLARED
 from borg_lvm.plugins.backup_command import Span
 from borg_lvm.records import dataclass, field

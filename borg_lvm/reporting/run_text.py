@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from borg_lvm.planning.growth_policy import duration
 from borg_lvm.planning.snapshot_size import human
+from borg_lvm.planning.space.growth_policy import duration
 from borg_lvm.records import dataclass
 from borg_lvm.reporting import proof
 from borg_lvm.reporting.certificate import Certificate

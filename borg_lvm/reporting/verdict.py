@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from borg_lvm.planning.growth_policy import SHORTEST, FillHistory, SnapshotStatistics, duration
 from borg_lvm.planning.snapshot_size import SLOWEST, human, most
+from borg_lvm.planning.space.growth_policy import SHORTEST, FillHistory, SnapshotStatistics, duration
 from borg_lvm.records import dataclass
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from borg_lvm.machine import mounts
 from borg_lvm.machine.lvm import KEEP_TAG, Volume, dm_name
 from borg_lvm.planning import ownership
 from borg_lvm.reporting.outcome import Leftovers
-from borg_lvm.snapshots import dead_run, expedite, luks, users
-from borg_lvm.snapshots.dead_run import Dead
+from borg_lvm.snapshots import expedite, luks, users
 from borg_lvm.snapshots.providers import provider
-from borg_lvm.state import ledger
+from borg_lvm.state import dead_run, ledger
+from borg_lvm.state.dead_run import Dead
 from borg_lvm.view import host_view
 from borg_lvm.watchdog import resume
 

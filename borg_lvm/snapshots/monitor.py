@@ -1,6 +1,6 @@
 """The watcher: looks at every snapshot while the command runs, has them grown, and says when the command must end.
 
-A look is one ioctl a snapshot, no process. What is to be done is decided in `planning/growth_policy.py`. What is
+A look is one ioctl a snapshot, no process. What is to be done is decided in `planning/space/growth_policy.py`. What is
 gathered here goes into the run's certificate: `Watcher.stories`.
 """
 
@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from borg_lvm.errors import BorgLvmError
-from borg_lvm.planning import growth_policy
+from borg_lvm.planning.space import growth_policy
 from borg_lvm.plugins.backup_command import Span
 from borg_lvm.records import dataclass
 
 if TYPE_CHECKING:
     from borg_lvm.linux.subprocesses import Steps
     from borg_lvm.log import Log
-    from borg_lvm.planning.growth_policy import FillHistory, PoolStatistics, SnapshotStatistics
+    from borg_lvm.planning.space.growth_policy import FillHistory, PoolStatistics, SnapshotStatistics
     from borg_lvm.snapshots.provider import Monitored, Monitors
 
 AGAIN = 10.0

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from borg_lvm.linux.subprocesses import Steps
     from borg_lvm.log import Log
     from borg_lvm.machine.lvm import Volume
-    from borg_lvm.planning.growth_policy import FillHistory, PoolStatistics, SnapshotStatistics
     from borg_lvm.planning.plan import Plan, Snapshot
+    from borg_lvm.planning.space.growth_policy import FillHistory, PoolStatistics, SnapshotStatistics
     from borg_lvm.planning.volumes import Volumes
     from borg_lvm.reporting.outcome import Leftovers
-    from borg_lvm.snapshots.dead_run import Dead
+    from borg_lvm.state.dead_run import Dead
     from borg_lvm.state.ledger import Ledger
     from borg_lvm.watchdog.client import Watchdog
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from borg_lvm.log import Log
 from borg_lvm.planning.plan import Plan, Snapshot
-from borg_lvm.snapshots.dead_run import Dead
 from borg_lvm.snapshots.provider import Provider
+from borg_lvm.state.dead_run import Dead
 
 
 class ProviderSubject(ABC):

@@ -14,9 +14,9 @@ from borg_lvm.config.size import Size
 from borg_lvm.errors import BusyError, LateError
 from borg_lvm.linux import processes, safe_open
 from borg_lvm.machine import mounts
-from borg_lvm.snapshots.dead_run import Dead
 from borg_lvm.snapshots.provider import Growth, RunContext
 from borg_lvm.state import ledger
+from borg_lvm.state.dead_run import Dead
 from borg_lvm.testing import provider_run
 from borg_lvm.testing.provider_run import STEPS, TIMEOUT, begun, each, in_window, mounted, prepared, released, taken
 from borg_lvm.testing.provider_subject import ProviderSubject

@@ -1,6 +1,6 @@
 """What is monitored while the command runs, a snapshot or a part of a thin pool, and having it extended.
 
-A look is one ioctl, no process. What is to be done is decided in `planning/growth_policy.py`.
+A look is one ioctl, no process. What is to be done is decided in `planning/space/growth_policy.py`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from borg_lvm.linux.subprocesses import Steps
 from borg_lvm.log import Log
 from borg_lvm.machine import block_devices
 from borg_lvm.machine.lvm import Volume, dm_name
-from borg_lvm.planning import growth_policy
-from borg_lvm.planning.growth_policy import Curve, FillHistory, PoolStatistics, Rest, Sample, SnapshotStatistics
 from borg_lvm.planning.plan import Snapshot
 from borg_lvm.planning.snapshot_size import human
+from borg_lvm.planning.space import growth_policy
+from borg_lvm.planning.space.growth_policy import Curve, FillHistory, PoolStatistics, Rest, Sample, SnapshotStatistics
 from borg_lvm.records import dataclass
 from borg_lvm.snapshots.lvm.extend import Grower, Room, Target
 from borg_lvm.snapshots.provider import Growth

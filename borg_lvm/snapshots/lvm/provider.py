@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from borg_lvm.machine.btrfs_devices import BtrfsDevices
     from borg_lvm.planning.plan import Snapshot
     from borg_lvm.reporting.outcome import Leftovers
-    from borg_lvm.snapshots.dead_run import Dead
+    from borg_lvm.state.dead_run import Dead
 
 _SAFE = syscalls.MS_NOSUID | syscalls.MS_NODEV
 _FLAGS = {"noexec": syscalls.MS_NOEXEC, "nosymfollow": syscalls.MS_NOSYMFOLLOW}

@@ -14,9 +14,9 @@ from borg_lvm.machine import lvm
 from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.session import cleanup
 from borg_lvm.session.survey import Question, survey
-from borg_lvm.snapshots.dead_run import Dead
 from borg_lvm.snapshots.provider import Provider
 from borg_lvm.state import ledger
+from borg_lvm.state.dead_run import Dead
 from borg_lvm.testing.provider_subject import ProviderSubject
 from tests.rig import Rig
 from tests.rig.tools import run

@@ -15,9 +15,9 @@ from borg_lvm.machine.mounts import Mount
 from borg_lvm.planning.plan import Snapshot
 from borg_lvm.planning.volumes import SnapshotCandidate, Volumes
 from borg_lvm.reporting.outcome import Leftovers
-from borg_lvm.snapshots.dead_run import Dead
 from borg_lvm.snapshots.lvm.provider import LvmProvider
 from borg_lvm.snapshots.provider import Growth, Hold, Monitors, Prepared, RunContext
+from borg_lvm.state.dead_run import Dead
 
 
 class ServesEverything(LvmProvider):

@@ -9,8 +9,8 @@ from typing import Any
 
 from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.planning.application_data import Kept, PlannedApplication
-from borg_lvm.planning.growth_policy import FillHistory, PoolStatistics, Sample, SnapshotStatistics
 from borg_lvm.planning.plan import Plan
+from borg_lvm.planning.space.growth_policy import FillHistory, PoolStatistics, Sample, SnapshotStatistics
 from borg_lvm.plugins.backup_command import Reading, Span
 from borg_lvm.reporting import certificate
 from borg_lvm.reporting.certificate import RunEnd

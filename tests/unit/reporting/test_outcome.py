@@ -10,7 +10,7 @@ import pytest
 
 from borg_lvm.errors import DegradedError, ReleaseError, SnapshotLostError
 from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.planning.growth_policy import FillHistory, Rest, Sample, SnapshotStatistics
+from borg_lvm.planning.space.growth_policy import FillHistory, Rest, Sample, SnapshotStatistics
 from borg_lvm.reporting import verdict
 from borg_lvm.reporting.outcome import ApplicationResult, Instant, Leftovers, Outcome, summary
 from borg_lvm.reporting.plan_text import as_data, table

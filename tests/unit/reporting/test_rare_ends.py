@@ -9,7 +9,7 @@ import pytest
 from borg_lvm.config.proof_settings import PlannedProof
 from borg_lvm.errors import SnapshotLostError
 from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.planning.growth_policy import FillHistory, Sample, SnapshotStatistics
+from borg_lvm.planning.space.growth_policy import FillHistory, Sample, SnapshotStatistics
 from borg_lvm.planning.view_layout import LiveBelow
 from borg_lvm.reporting import proof
 from borg_lvm.reporting.outcome import Leftovers, Outcome, summary

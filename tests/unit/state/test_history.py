@@ -11,7 +11,7 @@ import pytest
 
 from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.log import Log
-from borg_lvm.planning.growth_policy import FillHistory, Sample, SnapshotStatistics
+from borg_lvm.planning.space.growth_policy import FillHistory, Sample, SnapshotStatistics
 from borg_lvm.planning.space.usage_estimate import Once
 from borg_lvm.plugins.backup_command import Span
 from borg_lvm.reporting.outcome import Outcome

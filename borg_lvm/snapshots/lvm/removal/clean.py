@@ -18,11 +18,11 @@ from borg_lvm.machine.lvm import RUN_TAG, Volume, dm_name, prefix
 from borg_lvm.machine.lvm_settings import FORM, JSON
 from borg_lvm.planning import ownership
 from borg_lvm.reporting.outcome import Leftovers
-from borg_lvm.snapshots.dead_run import Dead
 from borg_lvm.snapshots.lvm import arm, group_lock
 from borg_lvm.snapshots.lvm.removal import origin_tables
 from borg_lvm.snapshots.lvm.removal import remove as releasing
 from borg_lvm.state import ledger
+from borg_lvm.state.dead_run import Dead
 
 PROGRAMS = frozenset(("lvcreate", "lvconvert", "lvremove", "lvchange", "lvextend", "dmsetup", "cryptsetup"))
 INTERPRETERS = re.compile(r"lvm|sh|ash|bash|dash|busybox|perl|python[\d.]*")

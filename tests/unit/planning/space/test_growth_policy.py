@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from borg_lvm.config import Size
-from borg_lvm.planning import growth_policy
-from borg_lvm.planning.growth_policy import Curve, FillHistory, Sample
 from borg_lvm.planning.snapshot_size import FLOOR
+from borg_lvm.planning.space import growth_policy
+from borg_lvm.planning.space.growth_policy import Curve, FillHistory, Sample
 from tests.unit.data.machine import GIB, MIB
 
 
