@@ -12,7 +12,7 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from borg_lvm.records import dataclass
@@ -20,9 +20,16 @@ from borg_lvm.records import dataclass
 SYSFS = "/sys/fs/btrfs"
 _LOW = 0xFFFFFFFF
 _SCRUB_PROGRESS, _BALANCE_PROGRESS, _FS_INFO = 0xC400941D, 0x84009422, 0x8400941F
-_ROOM = 1024
+_SNAP_CREATE, _SNAP_DESTROY = 0x50009417, 0x5000940F
+_TREE_SEARCH, _INO_LOOKUP = 0xD0009411, 0xD0009412
+_ROOM, _PAGE, _HEAD, _KEY = 1024, 4096, 32, 104
+TOP_LEVEL, SUBVOLUME_ROOT = 5, 256
+"""The id of the subvolume in which all others lie, and the inode that the root of each has."""
+_ROOT_TREE, _ROOT_BACKREF, _READ_ONLY = 1, 144, 0x2
+_LAST = (1 << 64) - 1
 _RUNNING = 0x1
 _IDLE = ("none", "balance paused", "")
+_APART: dict[int, str] = {}
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,101 @@ def prepared(fd: int) -> Callable[[], str]:
         return "a balance" if _balanced(fd, buffer) else ""
 
     return ask
+
+
+def snapshot(directory: int, source: int, name: str) -> Callable[[], None]:
+    """Return what makes a read-only snapshot of the subvolume that `source` is the root of, by one ioctl.
+
+    Raises, when it is called: OSError; ETXTBSY when a swap file in it is in use.
+    """
+    request = bytearray(struct.pack("qQQ32x", source, 0, _READ_ONLY) + os.fsencode(name))
+    request += bytes(_PAGE - len(request))
+
+    def make() -> None:
+        fcntl.ioctl(directory, _SNAP_CREATE, request)
+
+    return make
+
+
+def delete_subvolume(directory: int, name: str) -> None:
+    """Delete a subvolume, though it may be in use: its space is free when nothing uses it any more. Raises: OSError."""
+    request = bytearray(struct.pack("q", 0) + os.fsencode(name))
+    fcntl.ioctl(directory, _SNAP_DESTROY, request + bytes(_PAGE - len(request)))
+
+
+def file_system_id(fd: int) -> str:
+    """Return the id of the btrfs that a descriptor lies on. Raises: OSError."""
+    buffer = bytearray(_ROOM)
+    fcntl.ioctl(fd, _FS_INFO, buffer, True)
+    text = bytes(buffer[16:32]).hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def subvolumes(fd: int) -> dict[int, str]:
+    """Return the path of each subvolume from the top level (`/@home`), by its id. Raises: OSError.
+
+    One that is being deleted, or that another one which is being deleted holds, has none.
+    """
+    parents = {number: (parent, _directory(fd, parent, inode), name) for number, parent, inode, name in _links(fd)}
+    paths = {TOP_LEVEL: "/"}
+    for number in parents:
+        trail, here = [], number
+        while here in parents and here not in paths:
+            trail.append(here)
+            here = parents[here][0]
+        for inner in reversed(trail):
+            parent, directory, name = parents[inner]
+            if parent not in paths or directory is None:
+                break
+            paths[inner] = f"{paths[parent].rstrip('/')}/{directory}{name}"
+    return paths
+
+
+def _links(fd: int) -> Iterator[tuple[int, int, int, str]]:
+    """Yield each subvolume: its id, that of its parent, the inode of the directory there, and its name in that."""
+    number, kind, parent = SUBVOLUME_ROOT, 0, 0
+    while True:
+        buffer = bytearray(_PAGE)
+        ids = (_ROOT_TREE, number, _LAST - SUBVOLUME_ROOT, parent, _LAST, 0, _LAST)
+        struct.pack_into("7Q4I", buffer, 0, *ids, kind, _ROOT_BACKREF, _PAGE, 0)
+        fcntl.ioctl(fd, _TREE_SEARCH, buffer, True)
+        (count,) = struct.unpack_from("I", buffer, 64)
+        if not count:
+            return
+        place = _KEY
+        for _ in range(count):
+            _, number, parent, kind, length = struct.unpack_from("QQQII", buffer, place)
+            place += _HEAD
+            if kind == _ROOT_BACKREF:
+                inode, _, size = struct.unpack_from("<QQH", buffer, place)
+                yield number, parent, inode, os.fsdecode(bytes(buffer[place + 18 : place + 18 + size]))
+            place += length
+        parent += 1
+
+
+def _directory(fd: int, subvolume: int, inode: int) -> str | None:
+    """Return the path of a directory in a subvolume, a slash at its end; empty for its root, None if it is gone."""
+    buffer = bytearray(_PAGE)
+    struct.pack_into("QQ", buffer, 0, subvolume, inode)
+    try:
+        fcntl.ioctl(fd, _INO_LOOKUP, buffer, True)
+    except OSError:
+        return None
+    return os.fsdecode(bytes(buffer[16:]).partition(b"\0")[0])
+
+
+def set_apart(number: int, path: str) -> int:
+    """Have a subvolume (`st_dev`), which is a snapshot of ours at this path, count as a file system of its own.
+
+    It lies on the devices of the live one, which nothing that is done to a snapshot may meet.
+    """
+    _APART[number] = path
+    return number
+
+
+def apart(number: int) -> str:
+    """Return where a subvolume (`st_dev`) that counts as a file system of its own lies; empty if it is none."""
+    return _APART.get(number, "")
 
 
 def _highest_device(fd: int) -> int:

@@ -165,7 +165,8 @@ def devices_at(path: str) -> set[int]:
     with suppress(OSError):
         info = os.stat(path)
         kind = stat.S_IFMT(info.st_mode)
-        if not os.major(info.st_dev) and kind in _ON_DISK and (on := btrfs.place(path)):
+        unnamed = not os.major(info.st_dev) and not btrfs.apart(info.st_dev)
+        if unnamed and kind in _ON_DISK and (on := btrfs.place(path)):
             return {on.device}
         return {info.st_dev, info.st_rdev} if stat.S_ISBLK(info.st_mode) else {info.st_dev}
     return set()

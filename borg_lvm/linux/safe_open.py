@@ -27,7 +27,8 @@ UNSEEN = (errno.EACCES, errno.EPERM, errno.ENOTCONN, errno.ESTALE)
 class Identity:
     """A file or directory, by its file system and its inode.
 
-    `device` is `st_dev`, but of a btrfs the number of its block device; `subvolume` is the id of that there, else 0.
+    `device` is `st_dev`, but of a btrfs the number of its block device; `subvolume` is the id of that there, else 0. A
+    subvolume that is `btrfs.apart` has its own `st_dev` and none.
     """
 
     device: int
@@ -140,7 +141,7 @@ def identity(fd: int) -> Identity:
 
 def _identity(info: os.stat_result, what: str | int) -> Identity:
     """Return the identity of a path or a descriptor, of which this is known already."""
-    on = None if os.major(info.st_dev) else btrfs.place(what)
+    on = None if os.major(info.st_dev) or btrfs.apart(info.st_dev) else btrfs.place(what)
     return Identity(on.device, info.st_ino, on.subvolume) if on else Identity(info.st_dev, info.st_ino)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+from collections.abc import Mapping
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOSYMFOLLOW = 0x1, 0x2, 0x4, 0x8, 0x100
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = 0x20, 0x1000, 0x4000, 0x40000, 0x80000, 0x100000
@@ -24,10 +25,14 @@ CAPABILITIES_3, CAP_BLOCK_SUSPEND = 0x20080522, 36
 KEYCTL_JOIN_SESSION_KEYRING = 1
 RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 0x04, 0x08
 SYS_OPEN_TREE, SYS_OPENAT2 = 428, 437  # on every architecture
+SYS_FSOPEN, SYS_FSCONFIG, SYS_FSMOUNT = 430, 431, 432  # on every architecture
+FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
+FSOPEN_CLOEXEC = FSMOUNT_CLOEXEC = 0x1
+MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 0x2, 0x4, 0x8
 OPEN_TREE_CLONE, AT_EMPTY_PATH = 0x1, 0x1000
 IN_ATTRIB, IN_MOVE_SELF, IN_DELETE_SELF, IN_Q_OVERFLOW = 0x4, 0x800, 0x400, 0x4000
 FAN_ACCESS, FAN_CLOSE_NOWRITE = 0x1, 0x10
-FAN_CLOEXEC, FAN_NONBLOCK, FAN_MARK_ADD, FAN_MARK_FILESYSTEM = 0x1, 0x2, 0x1, 0x100
+FAN_CLOEXEC, FAN_NONBLOCK, FAN_MARK_ADD, FAN_MARK_MOUNT, FAN_MARK_FILESYSTEM = 0x1, 0x2, 0x1, 0x10, 0x100
 SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280, "i686": 288, "armv7l": 311}
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "i686": 217, "armv7l": 218}
 
@@ -87,6 +92,28 @@ def open_tree(folder: int) -> int:
     """open_tree(2), which glibc before 2.36 does not wrap: a directory in a copy of its mount, and that alone."""
     fd = int(_libc.syscall(SYS_OPEN_TREE, folder, b"", OPEN_TREE_CLONE | AT_EMPTY_PATH | os.O_CLOEXEC))
     _check(min(fd, 0), "open_tree")
+    return fd
+
+
+def detached_mount(fstype: str, source: str, options: Mapping[str, str]) -> int:
+    """fsopen(2), fsconfig(2), fsmount(2): a mount at no path, which ends with its descriptor.
+
+    The file system is asked for read-only, the mount itself is not: so no file system that is mounted read-only
+    becomes writable by it, and one that is mounted writable can be written to.
+    """
+    context = int(_libc.syscall(SYS_FSOPEN, _bytes(fstype), FSOPEN_CLOEXEC))
+    _check(min(context, 0), "fsopen", fstype)
+    try:
+        for key, value in {"source": source, **options}.items():
+            result = _libc.syscall(SYS_FSCONFIG, context, FSCONFIG_SET_STRING, _bytes(key), _bytes(value), 0)
+            _check(result, "fsconfig", source)
+        _check(_libc.syscall(SYS_FSCONFIG, context, FSCONFIG_SET_FLAG, b"ro", None, 0), "fsconfig", source)
+        _check(_libc.syscall(SYS_FSCONFIG, context, FSCONFIG_CMD_CREATE, None, None, 0), "fsconfig", source)
+        attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+        fd = int(_libc.syscall(SYS_FSMOUNT, context, FSMOUNT_CLOEXEC, attributes))
+        _check(min(fd, 0), "fsmount", source)
+    finally:
+        os.close(context)
     return fd
 
 

@@ -100,7 +100,8 @@ def nearest(paths: Iterable[str], *known: Container[str]) -> str | None:
 def read() -> list[Mount]:
     """Read the mount table of this process's namespace. The device of a btrfs is its block device.
 
-    The kernel writes an anonymous number there; it stays with mounts that something else covers.
+    The kernel writes an anonymous number there; it stays with mounts that something else covers. A subvolume that is
+    `btrfs.apart` has its own number, and its root is `/`.
     """
     with open(MOUNTINFO, "rb") as file:
         table = parse(os.fsdecode(file.read()))
@@ -109,8 +110,13 @@ def read() -> list[Mount]:
 
 def _on_its_device(mount: Mount) -> Mount:
     with suppress(OSError), safe_open.path(mount.path) as fd:
-        if safe_open.mount_id(fd) == mount.id and (on := btrfs.place(fd)):
-            return replace(mount, device=f"{os.major(on.device)}:{os.minor(on.device)}")
+        if safe_open.mount_id(fd) != mount.id:
+            return mount
+        device = safe_open.identity(fd).device
+        if device and (top := btrfs.apart(device)):
+            return replace(mount, device=f"0:{os.minor(device)}", root=f"/{relative(mount.root, top)}")
+        if os.major(device):
+            return replace(mount, device=f"{os.major(device)}:{os.minor(device)}")
     return mount
 
 
