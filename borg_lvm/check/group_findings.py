@@ -20,7 +20,7 @@ def judge(volumes: Sequence[Volume], groups: Mapping[str, Group], ours: Collecti
     members: defaultdict[tuple[str, str], list[Volume]] = defaultdict(list)  # by name, and there may be two of one
     for volume in volumes:
         members[volume.vg, volume.vg_uuid].append(volume)
-    if not members:
+    if not members and ours != set():  # a run of subvolumes alone needs none
         yield Finding("error", "LVM", "there is no logical volume that we can see", "see: lvs --all; vgscan")
     for (name, uuid), some in sorted(members.items()):
         level: Level = "warning" if ours is None or name in ours else "note"

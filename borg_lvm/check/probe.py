@@ -18,6 +18,7 @@ from borg_lvm.proof import stage
 from borg_lvm.quiesce import coordinator
 from borg_lvm.records import dataclass
 from borg_lvm.session import cleanup, snapshot_target, survey
+from borg_lvm.snapshots.providers import provider
 from borg_lvm.state import directories, history, ledger
 from borg_lvm.watchdog import resume
 
@@ -51,6 +52,12 @@ def refused(error: BorgLvmError) -> Refused:
     return Refused(error.message, error.details, error.remedy, isinstance(error, LockedError))
 
 
+def _left(volumes: Sequence[lvm.Volume]) -> tuple[str, ...]:
+    """Return the dead runs that have left something."""
+    named = provider().named()
+    return tuple(dead_run.run_id for dead_run in cleanup.dead_runs(volumes, ledger.entries(), named=named))
+
+
 def look(asked: CheckRequest) -> Seen:
     """Look at everything. What goes wrong is part of what is seen, never an error."""
     versions = {argv[0]: _version(argv) for argv in PROGRAMS}
@@ -66,7 +73,7 @@ def look(asked: CheckRequest) -> Seen:
     still = tuple(entry.run_id for entry in dead if _is_suspended(entry))
     inventory, unlisted = (None, None) if still else _inventory(asked.settings)  # LVM would wait for what is suspended
     volumes = inventory.volumes if inventory else None
-    left = tuple(dead_run.run_id for dead_run in cleanup.dead_runs(volumes or (), ledger.entries()))
+    left = _left(volumes or ())
     surveyed, why_not = (None, None) if volumes is None else _surveyed(asked)
     encrypted = surveyed and any(copy.crypt for copy in surveyed.plan.copies)
     past = surveyed.history if surveyed else history.read()

@@ -33,7 +33,7 @@ _APART: dict[int, str] = {}
 
 
 @dataclass(frozen=True)
-class Subvolume:
+class SubvolumeId:
     """Where something is on a btrfs: the number (`st_rdev`) of its block device, and the id of the subvolume."""
 
     device: int
@@ -52,7 +52,7 @@ class Mounted:
     operation: str = ""
 
 
-def place(what: str | int) -> Subvolume | None:
+def place(what: str | int) -> SubvolumeId | None:
     """Return where a path or a descriptor is on a btrfs, by the first of its devices; None if it is on none.
 
     Only for what has an anonymous device number (major 0).
@@ -67,7 +67,7 @@ def place(what: str | int) -> Subvolume | None:
     for (low, high), name in known.items():
         if mark & _LOW == low:  # the other half has the subvolume's id
             devices = _devices(name)
-            return Subvolume(_number(devices[0]), (mark >> 32) ^ high) if devices else None
+            return SubvolumeId(_number(devices[0]), (mark >> 32) ^ high) if devices else None
     return None
 
 

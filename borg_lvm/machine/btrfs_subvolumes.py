@@ -152,7 +152,7 @@ def device_name(number: str) -> str:
     return f"/dev/mapper/{device.dm_name}" if device.dm_name else f"/dev/{device.name}"
 
 
-def _swap_files() -> Iterator[btrfs.Place]:
+def _swap_files() -> Iterator[btrfs.SubvolumeId]:
     """Yield where on a btrfs a swap file is in use. Source: proc(5), /proc/swaps."""
     with suppress(OSError), open(SWAPS, encoding="utf-8", errors="surrogateescape") as table:
         for line in table.read().splitlines()[1:]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from borg_lvm.machine.btrfs_subvolumes import DIRECTORY
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.mounts import BTRFS, Mount
 
 if TYPE_CHECKING:
     from borg_lvm.machine.btrfs_devices import BtrfsDevices
+    from borg_lvm.machine.btrfs_subvolumes import Subvolume
 
 FREEZABLE = frozenset(("btrfs", "ext2", "ext3", "ext4", "xfs"))
 _NETWORK = frozenset("nfs nfs4 cifs smb3 9p ceph glusterfs afs fuse.sshfs fuse.rclone virtiofs".split())
@@ -67,6 +70,11 @@ def mount_options(mount: Mount, *, read_only_device: bool = False, lone: bool = 
     return ",".join(["errors=continue", *loaded, *kept, *labels])
 
 
+def subvolume_options(mount: Mount, path: str) -> str:
+    """Return the data of mount(2) for a snapshot in the btrfs itself; all but labels is the file system's, once."""
+    return ",".join([f"subvol={path}", *_LABELS.findall(mount.super_options)])
+
+
 def mount_flags(mount: Mount) -> tuple[str, ...]:
     """Return what of the mount's own options its copy gets as well; all copies are read-only, `nosuid` and `nodev`."""
     return tuple(word for word in _FLAGS if word in mount.options.split(","))
@@ -114,6 +122,40 @@ def of_btrfs(known: BtrfsDevices | None) -> str:
     }
     reason = next((reason for reason, is_so in reasons.items() if is_so), "")
     return f"it is a btrfs {reason}; use btrfs snapshots for it" if reason else ""
+
+
+def of_subvolume(mount: Mount, subvolume: Subvolume, *, is_swapped: bool) -> str:
+    """Return why a subvolume cannot have a snapshot of its own, and what to do, in a clause; else nothing."""
+    name = subvolume.full_name
+    if "ro" in mount.super_options.split(","):
+        return (
+            f"the btrfs of {name} is mounted read-only, and no snapshot can be made in it; to make it writable: "
+            "mount -o remount,rw"
+        )
+    if subvolume.path.startswith(f"/{DIRECTORY}/"):
+        return f"it is {name}, a snapshot that a run has made; back up the original instead"
+    if is_swapped:
+        return (
+            f"a swap file is in use in {name}, and the kernel makes no snapshot of such a subvolume; move the swap "
+            "file into a subvolume of its own (btrfs subvolume create), or: swapoff"
+        )
+    return ""
+
+
+def nested(path: str, target: str, then: str) -> str:
+    """Say of a subvolume below a source that the snapshot has none of it, and what to do."""
+    return (
+        f"{path}: it is a btrfs subvolume of its own, and not in the snapshot of the one around it ({target}); have "
+        f"the command leave it out, and back it up in a run of its own; {then}"
+    )
+
+
+def two_apart(names: Sequence[str]) -> str:
+    """Say that some subvolumes cannot be snapshotted at one instant, and what to do."""
+    return (
+        f"{', '.join(names)}: these subvolumes lie on no logical volume, and btrfs snapshots one after the other; back "
+        "them up in runs of their own, or give up the one instant: --consistency per-volume"
+    )
 
 
 def refusal(mount: Mount, volume: Volume) -> str:

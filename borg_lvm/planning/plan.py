@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from borg_lvm.errors import SourceError
 from borg_lvm.machine import lvm
 from borg_lvm.machine.block_devices import persistent_minors
+from borg_lvm.machine.btrfs_subvolumes import DIRECTORY, Subvolume
 from borg_lvm.machine.lvm import RUN_TAG, TAG, Volume, prefix
-from borg_lvm.machine.mounts import BTRFS, RAW, Mount
+from borg_lvm.machine.mounts import BTRFS, RAW
 from borg_lvm.planning import consent, file_systems
-from borg_lvm.planning.snapshot_size import Allotted, Sizing, allot, limit
+from borg_lvm.planning.choice import Choices, Chosen, choose
+from borg_lvm.planning.snapshot_size import Allotted, Sizing, allot, human, limit
 from borg_lvm.planning.space.physical_volumes import Places, place
 from borg_lvm.records import dataclass, field
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from borg_lvm.linux.safe_open import Identity
     from borg_lvm.planning.application_data import PlannedApplication
     from borg_lvm.planning.view_layout import LiveBelow, Resolved
-    from borg_lvm.planning.volumes import Crypt, SnapshotCandidate, Volumes
+    from borg_lvm.planning.volumes import Crypt, Volumes
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,31 @@ class Snapshot:
     why_chunk: str = ""
 
     @property
-    def hold(self) -> Literal["freeze", "suspend"]:
+    def subvolume(self) -> Subvolume | None:
+        """The subvolume of a btrfs that it is a snapshot of, if it is none of a volume."""
+        return self.origin if isinstance(self.origin, Subvolume) else None
+
+    @property
+    def hold(self) -> Literal["freeze", "suspend", "none"]:
         """How the volume is held for the instant: its device is suspended, which freezes the file system on it.
 
-        One that device-mapper does not see is frozen before: one above LUKS, and a btrfs.
+        One that device-mapper does not see is frozen before: one above LUKS, and a btrfs. A subvolume cannot be held:
+        the kernel makes no snapshot in a btrfs that is frozen.
         """
+        if self.subvolume:
+            return "none"
         return "freeze" if self.crypt or self.fstype == BTRFS else "suspend"
 
     @property
+    def may_be_frozen(self) -> bool:
+        """Whether its file system is frozen: for the instant, or before it, to see that nobody else has done so."""
+        return self.hold != "suspend"
+
+    @property
     def full_name(self) -> str:
-        """`vg/lv` of the snapshot."""
+        """`vg/lv` of the snapshot; of a subvolume where it lies, as findmnt(8) has it."""
+        if self.subvolume:
+            return f"{self.subvolume.device}[/{DIRECTORY}/{self.name}]"
         return f"{self.origin.vg}/{self.name}"
 
     @property
@@ -83,8 +99,8 @@ class Snapshot:
 
     @property
     def kind(self) -> str:
-        """`thick` or `thin`."""
-        return "thick" if self.extents else "thin"
+        """`thick`, `thin` or `subvolume`."""
+        return "thick" if self.extents else "subvolume" if self.subvolume else "thin"
 
     @property
     def crypt_name(self) -> str:
@@ -190,9 +206,13 @@ def make(
     Raises: SourceError with every reason why a source cannot be frozen, all of them at once; or when there is nothing
     to freeze at all, for then the command would read everything live under our name.
     """
-    chosen, problems = _chosen(resolved, volumes, settings)
-    held = volumes.ordered([choice.candidate for choice in chosen.values()], settings.logs)
-    members = [candidate.volume for candidate in held]
+    choices = choose(resolved, volumes, settings.key_files)
+    problems = [*choices.problems]
+    held = volumes.ordered([choice.candidate for choice in choices.chosen.values()], settings.logs)
+    members = [candidate.volume for candidate in held if not candidate.apart]
+    apart = [candidate.volume.full_name for candidate in held if candidate.apart]
+    if len(apart) > 1 and settings.consistency == "instant":
+        problems.append(file_systems.two_apart(apart))
     placed, misplaced = place(members, volumes.inventory.groups, settings.places)
     space, too_little = allot(tuple(placed.values()), settings.size, settings.known)
     problems += [*misplaced, *volumes.written_while_held(held), *too_little, *volumes.crowded(members)]
@@ -200,16 +220,17 @@ def make(
         raise SourceError("cannot freeze every source path; nothing was done", details=tuple(problems))
     if not held:
         raise consent.nothing_to_freeze(resolved)
-    by_volume = {choice.candidate.volume.uuid: choice.placed(placed) for choice in chosen.values()}
-    minors = persistent_minors(by_volume, taken_minors) if settings.persistent_minor else {}
+    minors = persistent_minors((volume.uuid for volume in members), taken_minors) if settings.persistent_minor else {}
+    by_volume = {choice.candidate.volume.uuid: choice.placed(placed) for choice in choices.chosen.values()}
+    order = [candidate.volume.uuid for candidate in held]
     copies = tuple(
         _snapshot(number, by_volume[uuid], settings, space.get(uuid), minors.get(uuid))
-        for number, uuid in enumerate(volume.uuid for volume in members)
+        for number, uuid in enumerate(order)
     )
     return Plan(
         run_id=settings.run_id,
         copies=copies,
-        view_mounts=tuple(_view_mounts(resolved, chosen, [volume.uuid for volume in members])),
+        view_mounts=tuple(_view_mounts(resolved, choices, order)),
         live_paths=resolved.live_paths,
         live_sources=resolved.live_sources,
         sources=tuple(sources),
@@ -219,59 +240,30 @@ def make(
     )
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """A volume that is to have a snapshot, and the mount that is read from it."""
-
-    candidate: SnapshotCandidate
-    mount: Mount
-
-    def placed(self, volumes: Mapping[str, Volume]) -> _Chosen:
-        """Return the same with the volume as it is among these, by uuid."""
-        return replace(self, candidate=replace(self.candidate, volume=volumes[self.candidate.volume.uuid]))
-
-
-def _chosen(resolved: Resolved, volumes: Volumes, settings: PlanSettings) -> tuple[dict[str, _Chosen], list[str]]:
-    """Return the volume of each frozen path's device, once for each device, and why others cannot be frozen."""
-    chosen: dict[str, _Chosen] = {}
-    problems = list(resolved.problems)
-    for path in sorted(resolved.frozen, key=lambda path: path.mount.fstype == RAW):  # a file system says how to hold
-        mount = path.mount
-        known = chosen.get(mount.device)
-        answer = file_systems.shown_otherwise(mount) or (known.candidate if known else volumes.find(mount))
-        if isinstance(answer, str):
-            nested = "" if path.because == path.target else f" ({path.because})"
-            problems.append(f"{path.target}{nested}: {answer}; {consent.way_out(path, resolved)}")
-        else:
-            chosen.setdefault(mount.device, _Chosen(answer, mount))
-    problems += _named_twice(chosen.values())
-    for choice in chosen.values():
-        if choice.candidate.crypt and choice.candidate.volume.full_name not in settings.key_files:
-            problems.append(consent.no_key(choice.candidate.volume.full_name, choice.candidate.crypt, choice.mount))
-    return chosen, problems
-
-
-def _view_mounts(resolved: Resolved, chosen: Mapping[str, _Chosen], order: Sequence[str]) -> Iterator[ViewMount]:
+def _view_mounts(resolved: Resolved, choices: Choices, order: Sequence[str]) -> Iterator[ViewMount]:
     """Yield what is mounted over each path; `order` are the uuids of the volumes."""
     for path in resolved.frozen:
-        number = order.index(chosen[path.mount.device].candidate.volume.uuid)
-        yield ViewMount(path.target, number, path.inside, path.because, device=path.mount.fstype == RAW)
+        volume = choices.of(path).volume
+        inside = volume.inside(path.inside) if isinstance(volume, Subvolume) else path.inside
+        raw = path.mount.fstype == RAW
+        yield ViewMount(path.target, order.index(volume.uuid), inside, path.because, device=raw)
 
 
-def _snapshot(
-    number: int, chosen: _Chosen, wanted: PlanSettings, space: Allotted | None, minor: int | None
-) -> Snapshot:
+def _snapshot(number: int, chosen: Chosen, wanted: PlanSettings, space: Allotted | None, minor: int | None) -> Snapshot:
     candidate, mount = chosen.candidate, chosen.mount
     crypt, lone = candidate.crypt, mount.device in wanted.external_journals
+    name = f"{prefix(wanted.run_id)}{number}"
     options = file_systems.mount_options(mount, read_only_device=crypt is not None, lone=lone)
+    if candidate.apart:
+        options = file_systems.subvolume_options(mount, f"/{DIRECTORY}/{name}")
     return Snapshot(
         origin=candidate.volume,
-        name=f"{prefix(wanted.run_id)}{number}",
+        name=name,
         extents=space.extents if space else 0,
         size=space.size if space else 0,
         limit=limit(candidate.volume, wanted.known, space.chunk.size) if space else 0,
         measured=space is not None and space.measured,
-        why_size=space.why if space else "thin: takes what it needs from the pool, in the pool's chunks",
+        why_size=space.why if space else _why_none(candidate.volume),
         minor=minor,
         fstype=mount.fstype,
         options="" if candidate.raw else options,
@@ -285,16 +277,15 @@ def _snapshot(
     )
 
 
+def _why_none(volume: Volume) -> str:
+    """Say where a snapshot without a space of its own has it."""
+    if not isinstance(volume, Subvolume):
+        return "thin: takes what it needs from the pool, in the pool's chunks"
+    used = 100 * (volume.size - volume.vg_free) // max(1, volume.size)
+    return f"takes what it needs from the btrfs, of which {used}% are used and {human(volume.vg_free)} are free"
+
+
 def _size_of_nothing(copies: Sequence[Snapshot], size: Size) -> Iterator[str]:
     """Yield a note when a size was asked for and no snapshot has one."""
     if size.basis != "auto" and not any(copy.extents for copy in copies):
         yield f"the snapshot size {size} is of no use here: thin snapshots take what they need from their pool"
-
-
-def _named_twice(chosen: Iterable[_Chosen]) -> Iterator[str]:
-    """Yield what is wrong with a volume that is to be copied as it is, and once more by the LUKS mapping on it."""
-    seen: dict[str, Mount] = {}
-    for choice in chosen:
-        volume = choice.candidate.volume
-        if (other := seen.setdefault(volume.uuid, choice.mount)) is not choice.mount:
-            yield f"{choice.mount.path} and {other.path} are both on {volume.full_name}; name one of them"

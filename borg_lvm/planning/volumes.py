@@ -15,6 +15,7 @@ from borg_lvm.records import dataclass
 
 if TYPE_CHECKING:
     from borg_lvm.machine.btrfs_devices import BtrfsDevices
+    from borg_lvm.machine.btrfs_subvolumes import Tree
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,20 @@ class Crypt:
 class SnapshotCandidate:
     """A volume that can be snapshotted for a mount, and the LUKS mapping between, if there is one.
 
-    `raw`: the volume itself is the source, whatever is on it.
+    `raw`: the volume itself is the source, whatever is on it. `apart`: it is a subvolume of a btrfs, not a volume.
     """
 
     volume: Volume
     crypt: Crypt | None
     raw: bool = False
+    apart: bool = False
 
 
 class Volumes:
-    """The machine's volumes, to be asked for the one below a mount.
+    """The machine's volumes, to be asked for the one below a mount, or for the subvolume that has to do without one.
 
-    `inventory`: all of them, as they were listed. `btrfs`: what each lies on, by its first device (`major:minor`).
+    `inventory`: all of them, as they were listed. By the first device of a btrfs (`major:minor`): `btrfs` has what it
+    lies on, `trees` its subvolumes.
     """
 
     def __init__(
@@ -49,22 +52,53 @@ class Volumes:
         stack: Mapping[str, BlockDevice],
         groups: Mapping[str, Group] = MappingProxyType({}),
         btrfs: Mapping[str, BtrfsDevices] = MappingProxyType({}),
+        trees: Mapping[str, Tree] = MappingProxyType({}),
     ) -> None:
         self.inventory = Inventory(tuple(volumes), groups)
         self._groups = groups
         self._stack = stack
         self._btrfs = btrfs
+        self._trees = trees
         self._devices = {device.dm_uuid: device for device in stack.values()}
         self._by_uuid = {volume.dm_uuid: volume for volume in volumes}
         self._by_name = {(volume.vg_uuid, volume.name): volume for volume in volumes}
 
-    def find(self, mount: Mount) -> SnapshotCandidate | str:
-        """Return the volume below a mount, or say in one clause why it cannot be frozen."""
+    def find(self, mount: Mount, inside: str = "") -> SnapshotCandidate | str:
+        """Return the volume below a mount, or say in one clause why it cannot be frozen.
+
+        Where there is none, and the mount is one of a btrfs: the subvolume that has the path `inside` of that.
+        """
         if mount.fstype == RAW:
             return self._find_raw(mount.device)
         if "\n" in mount.path:
             return "there is a line break in the name of its mount point; mount it elsewhere"
-        return file_systems.not_a_disk(mount) or self._find_below(mount)
+        if reason := file_systems.not_a_disk(mount):
+            return reason
+        if tree := self._apart(mount):
+            subvolume = tree.holding(inside or mount.root)
+            reason = file_systems.of_subvolume(mount, subvolume, is_swapped=subvolume.number in tree.swapped)
+            return reason or SnapshotCandidate(subvolume, None, apart=True)
+        return self._find_below(mount)
+
+    def subvolumes_below(self, mount: Mount, inside: str) -> Sequence[str]:
+        """Return the subvolumes of a btrfs below a path of it that a snapshot of the one around them does not have."""
+        tree = self._apart(mount)
+        return tree.below(inside) if tree else ()
+
+    def with_subvolumes_of(self, other: Volumes) -> Volumes:
+        """Return the same, with what others know of the subvolumes of each btrfs, and of the devices below it."""
+        stack = {**other._stack, **self._stack}
+        return Volumes(self.inventory.volumes, stack, self._groups, self._btrfs, other._trees)
+
+    def _apart(self, mount: Mount) -> Tree | None:
+        """Return the btrfs of a mount if no snapshot of one volume would hold all of it, or be one."""
+        tree = self._trees.get(mount.device) if mount.fstype == BTRFS else None
+        device = self._stack.get(mount.device)
+        if tree is None or device is None:
+            return None
+        below = self._below(device) if device.dm_uuid.startswith("CRYPT-") else device
+        is_volume = below.dm_uuid.startswith("LVM-")
+        return None if is_volume and not file_systems.of_btrfs(self._btrfs.get(mount.device)) else tree
 
     def crowded(self, volumes: Sequence[Volume]) -> Iterator[str]:
         """Yield the groups that may not have as many more volumes as snapshots are wanted of these."""
@@ -77,6 +111,9 @@ class Volumes:
     def below(self, volume: Volume) -> frozenset[str]:
         """Return the uuids of all device-mapper devices that a volume lies on, as far down as can be seen."""
         waiting = [self._devices[volume.dm_uuid]] if volume.dm_uuid in self._devices else []
+        for tree in self._trees.values():
+            if volume.uuid.startswith(tree.id):  # a subvolume
+                waiting = [BlockDevice("", "", "", "", False, tree.devices)]
         uuids: dict[str, str] = {}
         while waiting:
             for number in waiting.pop().slaves:
@@ -88,6 +125,8 @@ class Volumes:
     def ordered(self, members: Sequence[SnapshotCandidate], logs: Collection[str]) -> list[SnapshotCandidate]:
         """Return volumes in the order in which they are held: logs (`vg/lv`) last, what lies on another before that.
 
+        What cannot be held comes first: its snapshot is taken while all others are, and before theirs.
+
         A volume that is being suspended first writes what is dirty to what lies below. And the order matters to a
         program that writes by io_uring, as MariaDB does: a write that it has begun there ends, for the kernel, when the
         thread that began it comes along again, and until then the file system cannot be held. A thread that waits for
@@ -95,9 +134,11 @@ class Volumes:
         wait for the log, never the other way round.
         """
         uuids = {member.volume.dm_uuid for member in members}
-        return sorted(
-            members, key=lambda member: (-len(self.below(member.volume) & uuids), member.volume.full_name in logs)
-        )
+
+        def place(member: SnapshotCandidate) -> tuple[bool, int, bool]:
+            return not member.apart, -len(self.below(member.volume) & uuids), member.volume.full_name in logs
+
+        return sorted(members, key=place)
 
     def written_while_held(self, held: Sequence[SnapshotCandidate]) -> Iterator[str]:
         """Yield what cannot be held together: a volume whose own metadata are read or written then, on another."""

@@ -34,9 +34,7 @@ def refusals(
     asked: Sequence[ProbedApplication], covered: Sequence[PlannedApplication], copies: Sequence[Snapshot]
 ) -> Iterator[str]:
     """Yield why something could not be put into a copy. Pure."""
-    unfit = {
-        copy.origin.full_name: "encrypted" if copy.crypt else "copied as it is" for copy in copies if not _fits(copy)
-    }
+    unfit = {copy.origin.full_name: _unfit(copy) for copy in copies if _unfit(copy)}
     for application, coverage in zip(asked, covered, strict=True):
         for data, kept in zip(application.probe.paths, coverage.kept, strict=True):
             if data.labelled and kept.volume in unfit:
@@ -47,9 +45,11 @@ def refusals(
                 )
 
 
-def _fits(copy: Snapshot) -> bool:
-    """Tell whether a copy can be mounted writable."""
-    return not (copy.crypt or copy.raw)
+def _unfit(copy: Snapshot) -> str:
+    """Return why a copy cannot be mounted writable; empty if it can."""
+    if copy.subvolume:
+        return "a subvolume of a btrfs, whose snapshots are read-only"
+    return "encrypted" if copy.crypt else "copied as it is" if copy.raw else ""
 
 
 def put(plan: Plan, added: Mapping[str, Sequence[Added]], ledger: Ledger) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from borg_lvm.machine.btrfs_subvolumes import DIRECTORY
 from borg_lvm.planning.snapshot_size import SLOWEST, human, most
 from borg_lvm.planning.space.growth_policy import SHORTEST, FillHistory, SnapshotStatistics, duration
 from borg_lvm.records import dataclass
@@ -100,6 +101,8 @@ class Loss:
     def remedy(self) -> str:
         """Say what to do so that it does not happen again, as far as what was seen tells."""
         copy, course = self.copy, self.story.course
+        if copy.subvolume:
+            return f"find out who deletes subvolumes in /{DIRECTORY} of the top level of {copy.subvolume.device}"
         if not copy.extents:
             return f"look at the thin pool: lvs -a {copy.origin.vg}"
         if not course or not self._was_full():

@@ -20,6 +20,7 @@ from borg_lvm.machine.lvm import KEEP_TAG, Volume, dm_name
 from borg_lvm.planning import ownership
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots import expedite, luks, users
+from borg_lvm.snapshots.provider import Named
 from borg_lvm.snapshots.providers import provider
 from borg_lvm.state import dead_run, ledger
 from borg_lvm.state.dead_run import Dead
@@ -33,10 +34,13 @@ WATCHDOG_PATIENCE = 5.0
 _HEADER = 4096
 
 
-def dead_runs(volumes: Sequence[Volume], entries: Sequence[ledger.LedgerEntry], only: str = "") -> list[Dead]:
+def dead_runs(
+    volumes: Sequence[Volume], entries: Sequence[ledger.LedgerEntry], only: str = "", named: Sequence[Named] = ()
+) -> list[Dead]:
     """Return the runs that have left something. Kept snapshots are left alone, unless their run is named.
 
-    The volumes must have been listed *before* the ledgers were read: a run writes its ledger first.
+    The volumes must have been listed *before* the ledgers were read: a run writes its ledger first. So must the
+    snapshots that have nothing but a name (`Provider.named`).
     """
     known = {entry.run_id: entry for entry in entries}
     left: dict[str, list[Volume]] = {entry.run_id: [] for entry in entries}
@@ -45,13 +49,18 @@ def dead_runs(volumes: Sequence[Volume], entries: Sequence[ledger.LedgerEntry], 
             continue
         if _is_ours(volume, volumes, known.get(volume.run_id)):
             left.setdefault(volume.run_id, []).append(volume)
+    others: dict[str, list[str]] = {}
+    for snapshot in named:
+        if not snapshot.kept or snapshot.run_id == only:
+            others.setdefault(snapshot.run_id, []).append(snapshot.name)
+            left.setdefault(snapshot.run_id, [])
     runs = []
     for run_id, members in sorted(left.items()):
         entry = known.get(run_id)
         if (only and run_id != only) or (entry and entry.is_live):
             continue
         names = tuple(volume.full_name for volume in members)
-        runs.append(Dead(run_id, names, entry, kept=run_id == only))
+        runs.append(Dead(run_id, names, entry, kept=run_id == only, others=tuple(others.get(run_id, ()))))
     return runs
 
 
@@ -138,7 +147,8 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
         if os.path.lexists(ledger.path(dead.run_id)):
             leftovers.append(f"the ledger {ledger.path(dead.run_id)} of run {dead.run_id}, which cannot be removed")
             return leftovers
-        what = f"{len(dead.snapshots)} snapshot{'s' * (len(dead.snapshots) != 1)}"
+        count = len(dead.snapshots) + len(dead.others)
+        what = f"{count} snapshot{'s' * (count != 1)}"
         log.info(f"released what run {dead.run_id} had left: {what}")
     return leftovers
 

@@ -217,7 +217,7 @@ def _resolved(question: Question, command: _Command, wanted: Wanted, table: moun
     command_sources.refuse_standard_input(resolved)
     beside = consent.unwritable(resolved, [(look(live.path), live) for live in reading.writes_beside])
     resolved = replace(resolved, problems=(*resolved.problems, *beside))
-    return consent.unread(wanted, volume_facts.with_held_up(fscrypt.with_encrypted(resolved)), table)
+    return consent.unread(wanted, fscrypt.with_encrypted(resolved), table)
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def _planner(command: _Command, resolved: Resolved, settings: Settings, past: Hi
     """Ask for the volumes, and for all that a plan needs to know of them. Raises: LockedError, ProgramError."""
     devices = [frozen_path.mount.device for frozen_path in resolved.frozen]
     with volume_facts.speeds(devices) as speeds:
-        volumes = _looked(devices, settings) if resolved.frozen else Volumes((), {})
+        volumes = _looked(devices, settings) if devices else Volumes((), {})
     candidates = _found(resolved, volumes)
     wanted = plan.PlanSettings(
         run_id=new_run_id(),
@@ -257,7 +257,8 @@ def _planner(command: _Command, resolved: Resolved, settings: Settings, past: Hi
         external_journals=volume_facts.external_journals(candidates),
         places=volume_facts.places(settings, volumes.inventory.groups.values()),
     )
-    return _Planner(wanted, resolved, command.sources, volumes, block_devices.taken_minors(), command.reading, past)
+    held_up = volume_facts.with_held_up(resolved, candidates)
+    return _Planner(wanted, held_up, command.sources, volumes, block_devices.taken_minors(), command.reading, past)
 
 
 def _needed(reading: Reading) -> Iterator[LivePath]:
@@ -272,9 +273,8 @@ def _needed(reading: Reading) -> Iterator[LivePath]:
 def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:
     """Return the folders that the command would make itself, if the view let it."""
     live_paths = {live_path.path for live_path in resolved.live_paths}
-    return tuple(
-        seen.real for seen, live in wanted.needed if live.make and seen.kind == "missing" and seen.real in live_paths
-    )
+    missing = (seen.real for seen, live in wanted.needed if live.make and seen.kind == "missing")
+    return tuple(path for path in missing if path in live_paths)
 
 
 def _looked(devices: Sequence[str], settings: Settings) -> Volumes:
@@ -295,6 +295,6 @@ def _looked(devices: Sequence[str], settings: Settings) -> Volumes:
 
 
 def _found(resolved: Resolved, volumes: Volumes) -> list[tuple[mounts.Mount, SnapshotCandidate]]:
-    """Return what can be snapshotted of the frozen paths, with its mount; the plan says why the rest cannot."""
-    answers = [(frozen_path.mount, volumes.find(frozen_path.mount)) for frozen_path in resolved.frozen]
-    return [(mount, answer) for mount, answer in answers if not isinstance(answer, str)]
+    """Return the volumes of the frozen paths, with their mounts; the plan says why the rest has none."""
+    answers = ((path.mount, volumes.find(path.mount, path.inside)) for path in resolved.frozen)
+    return [(mount, found) for mount, found in answers if not (isinstance(found, str) or found.apart)]

@@ -98,10 +98,9 @@ def external_journals(candidates: Sequence[tuple[mounts.Mount, SnapshotCandidate
     return frozenset(devices)
 
 
-def with_held_up(resolved: Resolved) -> Resolved:
+def with_held_up(resolved: Resolved, found: Sequence[tuple[mounts.Mount, SnapshotCandidate]]) -> Resolved:
     """Return the same with a problem for each btrfs of which a freeze would have to wait, and all writers with it."""
-    frozen = (frozen_path.mount for frozen_path in resolved.frozen)
-    points = {mount.device: mount.path for mount in frozen if mount.fstype == mounts.BTRFS}
+    points = {mount.device: mount.path for mount, _ in found if mount.fstype == mounts.BTRFS}
     if not points:
         return resolved
     from borg_lvm.linux import btrfs

@@ -57,15 +57,18 @@ def devices(fds: Sequence[int]) -> frozenset[int]:
 def frozen_by_others(group: Sequence[Snapshot], fds: Sequence[int]) -> list[str]:
     """Freeze what we are to freeze for a moment; return the mount points of what somebody else has frozen.
 
+    A btrfs of which a subvolume is snapshotted is frozen here, and only here: in one that somebody else has frozen the
+    snapshot would wait, with all other volumes suspended. While a scrub is under way nobody can have frozen it.
     There is no other way to ask the kernel. In the window it would be too late: the watchdog thaws whatever is frozen
     there. Raises: OSError when a file system cannot be frozen at all; BusyError when that would wait for long.
     """
     frozen = []
+    waiting = {copy.name: why for copy, fd in zip(group, fds, strict=True) if (why := _held_up(copy, fd))}
+    for copy in group:
+        if copy.name in waiting and copy.hold == "freeze":
+            raise held_up(copy, waiting[copy.name])
     for copy, fd in zip(group, fds, strict=True):
-        if copy.fstype == BTRFS and (why := btrfs.held_up(fd)):
-            raise held_up(copy, why)
-    for copy, fd in zip(group, fds, strict=True):
-        if copy.hold == "freeze":
+        if copy.may_be_frozen and copy.name not in waiting:
             try:
                 syscalls.freeze(fd)
             except OSError as error:
@@ -75,6 +78,10 @@ def frozen_by_others(group: Sequence[Snapshot], fds: Sequence[int]) -> list[str]
             else:
                 syscalls.thaw(fd)
     return frozen
+
+
+def _held_up(copy: Snapshot, fd: int) -> str:
+    return btrfs.held_up(fd) if copy.fstype == BTRFS else ""
 
 
 def held_up(copy: Snapshot, why: str) -> BusyError:

@@ -1,4 +1,4 @@
-"""The seam: what a run asks of the one that takes snapshots of its mounts. LVM is the first (`lvm/provider.py`).
+"""The seam: what a run asks of those that take snapshots of its mounts: LVM (`lvm/provider.py`), btrfs (`btrfs/`).
 
 Nobody above `snapshots/` knows more of a provider than this, and `providers.py` alone knows which there are
 (tests/unit/project/test_chain.py). Below it are the facts that planning, which is pure, decides by: what the machine
@@ -138,6 +138,15 @@ class Monitors:
 
 
 @dataclass(frozen=True)
+class Named:
+    """A snapshot that bears the name of a run, and whether it is to be kept."""
+
+    run_id: str
+    name: str
+    kept: bool
+
+
+@dataclass(frozen=True)
 class Growth:
     """What the configuration says of growing: whether snapshots and thin pools may, and what a group is to keep."""
 
@@ -216,6 +225,10 @@ class Provider(ABC):
         """
 
     # What dead runs have left. Each works from any state that a run can die in, and again when it dies half-way.
+
+    @abstractmethod
+    def named(self) -> Sequence[Named]:
+        """Return all snapshots of runs, of this boot or not, that LVM lists no volume for: found by their names."""
 
     @abstractmethod
     def resume(self, dead: Dead, log: Log) -> None:

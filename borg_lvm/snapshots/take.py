@@ -44,7 +44,7 @@ class Taker:
         with prepare.opened(self.plan) as opened:
             self._fds = dict(zip((copy.name for copy in copies), opened, strict=True))
             for copy in copies:
-                if copy.hold == "freeze":
+                if copy.may_be_frozen:
                     self._run.watchdog.may_freeze(copy.origin.full_name, self._fds[copy.name])
             instants = self._windows(copies, quiesced)
         self._run.watchdog.forget_mounts()
@@ -83,7 +83,7 @@ class Taker:
 
     def _refuse_frozen(self, group: Sequence[Snapshot], fds: Sequence[int]) -> None:
         """Refuse what somebody else has frozen and we cannot freeze once more, before anything is made."""
-        if not any(copy.hold == "freeze" for copy in group):
+        if not any(copy.may_be_frozen for copy in group):
             return
         prepare.write_out(group, fds)
         with self._written_down(), self._run.watchdog.window(self._run.deadline):
@@ -98,7 +98,7 @@ class Taker:
         """Tell the ledger what is about to be made, and which file systems may be frozen."""
         for copy in group:
             self._provider.write_down(self._run, copy)
-            if copy.hold == "freeze":
+            if copy.may_be_frozen:
                 device = self.plan.seen[copy.mounted_at].device
                 self._run.ledger.write("freeze", path=copy.mounted_at, device=device)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
 
-from borg_lvm.linux import device_mapper, looking, namespaces, processes, safe_mount, syscalls
+from borg_lvm.linux import btrfs, device_mapper, looking, namespaces, processes, safe_mount, safe_open, syscalls
 from borg_lvm.linux.processes import Process
 from borg_lvm.log import Log
 from borg_lvm.machine import block_devices, mounts
 from borg_lvm.machine.block_devices import BlockDevice
+from borg_lvm.machine.mounts import BTRFS, Mount
 
 SETTLING = 1.0
 """Seconds in which a device's users go by themselves: udev looks at it, and what was killed is still ending."""
@@ -50,6 +51,11 @@ def _is_kernels(pid: int) -> bool:
     return False
 
 
+def is_seen(devices: Collection[int]) -> bool:
+    """Whether anybody sees one of these devices mounted, in whatever namespace."""
+    return bool(devices) and bool(mounted(devices) or _viewers(devices))
+
+
 def mounted(devices: Collection[int]) -> str:
     """Return a place where we, or the machine's first process, see one of these devices mounted, else nothing."""
     marks = _marks_of(devices)
@@ -65,27 +71,43 @@ def _rows(marks: Set[bytes], table: str, folder: int | None = None) -> list[list
     """Return the rows of a mount table that show one of these devices, by what `_marks_of` gives."""
     with open(os.open(table, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
         rows = (line.split(b" ", 5) for line in file)
-        return [row for row in rows if row[2] in marks or (b" - btrfs " in row[5] and _source(row[5]) in marks)]
+        return [row for row in rows if row[2] in marks or (b" - btrfs " in row[5] and _of_btrfs(row) & marks)]
 
 
-def _source(rest: bytes) -> bytes:
-    return rest.partition(b" - btrfs ")[2].split(b" ", 1)[0]
+def _of_btrfs(row: list[bytes]) -> set[bytes]:
+    """Return by what else a row of a btrfs may show a snapshot: its device, or a subvolume of ours at the top level."""
+    return {row[5].partition(b" - btrfs ")[2].split(b" ", 1)[0], b"/".join(row[3].split(b"/", 3)[:3])}
 
 
 def _marks_of(devices: Collection[int]) -> frozenset[bytes]:
     """Return what a mount table may call these devices: `major:minor`, and what it has in place of that for a btrfs.
 
-    The kernel writes the name there by which the device was found last: by us, or by udev.
+    The kernel writes the name there by which the device was found last: by us, or by udev. Of a subvolume that counts
+    as a file system of its own it is where that lies; its device is the live one's.
     """
-    numbers = frozenset(f"{os.major(device)}:{os.minor(device)}" for device in devices)
+    subvolumes = {btrfs.apart(device) for device in devices} - {""}
+    numbers = frozenset(f"{os.major(device)}:{os.minor(device)}" for device in devices if not btrfs.apart(device))
     known = block_devices.gather(numbers)
     names = {name for number in numbers & known.keys() for name in _nodes(known[number])}
-    return frozenset(word.encode() for word in numbers | names)
+    return frozenset(word.encode() for word in numbers | names | subvolumes)
 
 
 def _nodes(device: BlockDevice) -> tuple[str, ...]:
     group, _, volume = device.dm_name.replace("--", "\0").partition("-")
     return f"/dev/{device.name}", f"/dev/mapper/{device.dm_name}", f"/dev/{group}/{volume}".replace("\0", "-")
+
+
+def subvolumes(shown: Sequence[Mount], ours: Sequence[str]) -> set[int]:
+    """Return the numbers of the subvolumes of runs that some mounts show, which count as file systems of their own."""
+    numbers = set()
+    for mount in shown:
+        if mount.fstype == BTRFS:
+            with suppress(OSError), safe_open.path(mount.path) as fd:
+                number = os.fstat(fd).st_dev
+                top = btrfs.apart(number) or "/".join(mount.root.split("/", 3)[:3])
+                if top.startswith(tuple(ours)):
+                    numbers.add(btrfs.set_apart(number, top))
+    return numbers
 
 
 class _Spaces:

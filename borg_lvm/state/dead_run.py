@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 class Dead:
     """A run whose process is gone, and what is left of it: snapshots (`vg/lv`) and what its ledger tells.
 
-    `kept`: they were to be kept, and may be removed all the same.
+    `kept`: they were to be kept, and may be removed all the same. `others` are snapshots of which LVM knows nothing.
     """
 
     run_id: str
     snapshots: tuple[str, ...]
     entry: ledger.LedgerEntry | None = field(default=None)
     kept: bool = False
+    others: tuple[str, ...] = ()
 
     @property
     def known(self) -> RecordedSnapshots:

@@ -31,6 +31,7 @@ _FACTS: dict[str, dict[str, type]] = {
     "program": _PROCESS,
     "command": _PROCESS,
     "snapshot": {"name": str, "origin": str},
+    "subvolume": {"name": str, "file_system": str},
     "armed": {"origin": str, "snapshot": str},
     "made": {"name": str, "uuid": str},
     "mapping": {"name": str},

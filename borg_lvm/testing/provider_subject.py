@@ -19,6 +19,8 @@ class ProviderSubject(ABC):
 
     provider: Provider
     log = Log(quiet=True)
+    holds = True
+    """Whether any of the volumes is held for the instant."""
 
     @abstractmethod
     def plan(self) -> Plan:

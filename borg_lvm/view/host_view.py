@@ -20,12 +20,13 @@ from borg_lvm.linux.namespaces import ViewNamespace
 from borg_lvm.linux.signals import Signals
 from borg_lvm.log import Log
 from borg_lvm.machine import mounts
+from borg_lvm.machine.btrfs_subvolumes import DIRECTORY
 from borg_lvm.machine.lvm import doubled, prefix
 from borg_lvm.planning.plan import Plan
 from borg_lvm.planning.view_layout import ROOT_LIVE
 from borg_lvm.records import dataclass, field
 from borg_lvm.snapshots.monitor import Moment, Watcher
-from borg_lvm.snapshots.users import unmount_elsewhere
+from borg_lvm.snapshots.users import subvolumes, unmount_elsewhere
 from borg_lvm.state import directories
 from borg_lvm.state.directories import STATE
 from borg_lvm.state.ledger import VIEWS, Ledger
@@ -209,10 +210,11 @@ def copies(base: str) -> frozenset[int]:
     table = mounts.read()
     runs = [mount.source.partition(":")[2] for mount in table if mount.path == base and mount.source.startswith(OURS)]
     marks = tuple(doubled(prefix(run_id)) for run_id in runs)
-    shown = (mount.device for mount in table if mount.path == base or mount.path.startswith(f"{base}/"))
+    shown = [mount for mount in table if mount.path == base or mount.path.startswith(f"{base}/")]
     names = {mount.device: mount.source for mount in table}
-    devices = {device for device in shown if any(mark in names[device] for mark in marks)}
-    return frozenset(os.makedev(*(int(part) for part in device.split(":"))) for device in devices)
+    devices = {mount.device for mount in shown if any(mark in names[mount.device] for mark in marks)}
+    numbers = {os.makedev(*(int(part) for part in device.split(":"))) for device in devices}
+    return frozenset(numbers | subvolumes(shown, [f"/{DIRECTORY}/{prefix(run_id)}" for run_id in runs]))
 
 
 def _source(run_id: str) -> str:

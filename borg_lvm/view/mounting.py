@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Literal
 
-from borg_lvm.linux import safe_mount, safe_open, syscalls
+from borg_lvm.linux import btrfs, safe_mount, safe_open, syscalls
 from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine import mounts
 from borg_lvm.machine.mounts import Mount, above, relative
@@ -100,8 +100,8 @@ class Ground:
 
     def _refuse_another(self, step: Step, source: int) -> None:
         """Refuse a snapshot's path that is not the same file there as the one that the survey saw."""
-        known, identity = self.known[step.target], safe_open.identity(source)
-        if (identity.inode, identity.subvolume) != (known.inode, known.subvolume):
+        identity = safe_open.identity(source)
+        if identity != in_copy(self.known[step.target], identity.device):
             raise safe_open.changed(step.target, "its snapshot holds something else of its name")
 
     def _lay_on(self, step: Step, source: int, flags: int) -> None:
@@ -155,6 +155,11 @@ def misplaced(listed: Sequence[Mount], mounted: Sequence[Step], base: str, devic
             yield f"{mount.path} is covered, which the plan does not have"
     for missing in left.keys() - seen:
         yield f"{missing} does not show its snapshot"
+
+
+def in_copy(known: Identity, device: int) -> Identity:
+    """Return the identity in a copy, on this device, of what has this one where it is live."""
+    return Identity(device, known.inode, 0 if btrfs.apart(device) else known.subvolume)
 
 
 def place(base: str, target: str) -> str:

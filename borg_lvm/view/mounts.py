@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import namespaces, safe_open, syscalls
@@ -96,7 +95,7 @@ def _shows(view_mount: ViewMount, where: str, device: int, known: Identity | Non
     """Tell whether a path shows its copy. A name that leads to a device may lead elsewhere now."""
     if view_mount.device:
         return safe_open.device_at(where) == safe_open.device_at(view_mount.because, links=True) == device
-    return known is not None and safe_open.shown(where) == replace(known, device=device)
+    return known is not None and safe_open.shown(where) == mounting.in_copy(known, device)
 
 
 def follow(plan: Plan, watch: Watch) -> list[str]:

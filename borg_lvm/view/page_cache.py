@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from borg_lvm.linux import safe_open, syscalls
+from borg_lvm.linux import btrfs, safe_open, syscalls
 from borg_lvm.log import Log
 
 PACE = 0.03
@@ -79,7 +79,9 @@ def _mark(queue: int, shown: Shown) -> str:
         for path, device in shown:
             with safe_open.path(path) as fd:
                 if safe_open.identity(fd).device == device:  # else a volume that is read itself
-                    syscalls.fanotify_mark(queue, safe_open.magic(fd), _READ, syscalls.FAN_MARK_FILESYSTEM)
+                    # A subvolume's file system is the live one: there it is the mount, which is the view's alone.
+                    kind = syscalls.FAN_MARK_MOUNT if btrfs.apart(device) else syscalls.FAN_MARK_FILESYSTEM
+                    syscalls.fanotify_mark(queue, safe_open.magic(fd), _READ, kind)
     except OSError as error:
         return str(error)
     return ""

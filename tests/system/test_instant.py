@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from tests.rig import Rig
+from tests.rig.native import native
 from tests.rig.volumes import Volume
 from tests.system.support.runs.live import assert_nothing_left, tidy
 from tests.system.support.writers.turns import copied, linear, mixed, stateful
@@ -40,6 +41,11 @@ def with_btrfs(rig: Rig) -> list[Volume]:
         rig.volume("tree", fs="btrfs", at=rig.path("tree"), group=there),
         rig.volume("lean", kind="thin", fs="btrfs", at=rig.path("lean"), group=here),
     ]
+
+
+def with_native(rig: Rig) -> list[Volume]:
+    """A subvolume of a btrfs on disks, which cannot be held, beside two volumes of two groups."""
+    return [native(rig, "tree").volume, *linear(rig, 2)]
 
 
 def eight(rig: Rig) -> list[Volume]:
@@ -82,6 +88,8 @@ def breaks(rig: Rig, volumes: Sequence[Volume], runs: int, *options: str) -> lis
         pytest.param(breaks, stateful, id="breaks-stateful", marks=pytest.mark.soak),
         pytest.param(gaps, with_btrfs, id="gaps-btrfs", marks=pytest.mark.soak),
         pytest.param(breaks, with_btrfs, id="breaks-btrfs", marks=pytest.mark.each_series),
+        pytest.param(gaps, with_native, id="gaps-native", marks=pytest.mark.each_series),
+        pytest.param(breaks, with_native, id="breaks-native", marks=pytest.mark.each_series),
         pytest.param(gaps, eight, id="gaps-eight", marks=pytest.mark.soak),
         pytest.param(breaks, eight, id="breaks-eight", marks=pytest.mark.soak),
     ],
@@ -100,6 +108,8 @@ def test_all_snapshots_show_one_instant(rig: Rig, missed: Missed, layout: Layout
         pytest.param(breaks, three, id="breaks", marks=pytest.mark.soak),
         pytest.param(gaps, with_btrfs, id="gaps-btrfs", marks=pytest.mark.soak),
         pytest.param(breaks, with_btrfs, id="breaks-btrfs", marks=pytest.mark.soak),
+        pytest.param(gaps, with_native, id="gaps-native", marks=pytest.mark.soak),
+        pytest.param(breaks, with_native, id="breaks-native", marks=pytest.mark.soak),
     ],
 )
 def test_the_judges_see_one_snapshot_after_the_other(rig: Rig, missed: Missed, layout: Layout) -> None:

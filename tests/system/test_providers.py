@@ -9,22 +9,38 @@ from pathlib import Path
 
 import pytest
 
+from borg_lvm.snapshots.btrfs.provider import BtrfsProvider
 from borg_lvm.snapshots.lvm.provider import LvmProvider
+from borg_lvm.snapshots.providers import provider
 from borg_lvm.testing.provider_suite import ProviderContract
+from tests.contract.providers import wrong_btrfs
+from tests.contract.providers.btrfs_subject import SubvolumeSubject
 from tests.contract.providers.lvm_subject import LvmSubject
 from tests.contract.providers.wrong import CAUGHT
 from tests.rig import Rig
+from tests.rig.native import Native, native
 from tests.rig.tools import run
-from tests.rig.volumes import resume
 
 pytestmark = pytest.mark.limit(600)
 
 
 @pytest.fixture(scope="module")
-def volumes() -> Iterator[LvmSubject]:
-    """Make the volumes, once for all tests."""
+def machine() -> Iterator[Rig]:
+    """Have one rig for all tests: each sees what is left, and nothing that another has made for itself."""
     with Rig() as rig:
-        yield LvmSubject(rig)
+        yield rig
+
+
+@pytest.fixture(scope="module")
+def volumes(machine: Rig) -> LvmSubject:
+    """Make the volumes, once for all tests."""
+    return LvmSubject(machine)
+
+
+@pytest.fixture(scope="module")
+def btrfs(machine: Rig) -> Native:
+    """Make a btrfs on disks, once for all tests."""
+    return native(machine)
 
 
 class TestLvm(ProviderContract):
@@ -35,17 +51,33 @@ class TestLvm(ProviderContract):
         return volumes.of(LvmProvider())
 
 
+@pytest.mark.needs("btrfs")
+class TestBtrfs(ProviderContract):
+    """btrfs, with a subvolume, which cannot be held."""
+
+    @pytest.fixture
+    def subject(self, machine: Rig, btrfs: Native) -> SubvolumeSubject:
+        return SubvolumeSubject(machine, btrfs).of(BtrfsProvider())
+
+
+@pytest.mark.needs("btrfs")
+class TestTogether(ProviderContract):
+    """Both, as a run has them: a subvolume that cannot be held, while a volume is."""
+
+    @pytest.fixture
+    def subject(self, machine: Rig, btrfs: Native, volumes: LvmSubject) -> SubvolumeSubject:
+        return SubvolumeSubject(machine, btrfs, volumes.volumes[0]).of(provider())
+
+
 class Impatient(ProviderContract):
     """The contract, with less patience for what will not happen."""
 
     patience = 6.0
 
 
-@pytest.mark.some_kernel
-@pytest.mark.parametrize("wrong", CAUGHT, ids=lambda wrong: wrong.__name__)
-def test_a_wrong_provider_is_caught(volumes: LvmSubject, tmp_path: Path, wrong: type[LvmProvider]) -> None:
-    subject = volumes.of(wrong())
-    meant, words = CAUGHT[wrong]
+def judged(subject: LvmSubject | SubvolumeSubject, case: tuple[str, str], tmp_path: Path) -> None:
+    """See a test of the contract fail with its words."""
+    meant, words = case
     name, _, row = meant.removesuffix("]").partition("[")
     test = getattr(Impatient(), f"test_{name}")
     given = {"subject": subject, "tmp_path": tmp_path, "step": row, "fails": row == "True"}
@@ -53,6 +85,19 @@ def test_a_wrong_provider_is_caught(volumes: LvmSubject, tmp_path: Path, wrong: 
         with pytest.raises((AssertionError, pytest.fail.Exception), match=words):
             test(**{word: given[word] for word in inspect.signature(test).parameters})
     finally:
-        resume(subject.volumes[0].group)
+        subject.wake_all()
         run(sys.executable, "-P", "-m", "borg_lvm", "clean")
     assert subject.leftovers() == []
+
+
+@pytest.mark.some_kernel
+@pytest.mark.parametrize("wrong", CAUGHT, ids=lambda wrong: wrong.__name__)
+def test_a_wrong_provider_is_caught(volumes: LvmSubject, tmp_path: Path, wrong: type[LvmProvider]) -> None:
+    judged(volumes.of(wrong()), CAUGHT[wrong], tmp_path)
+
+
+@pytest.mark.needs("btrfs")
+@pytest.mark.some_kernel
+@pytest.mark.parametrize("wrong", wrong_btrfs.CAUGHT, ids=lambda wrong: wrong.__name__)
+def test_a_wrong_btrfs_is_caught(machine: Rig, btrfs: Native, tmp_path: Path, wrong: type[BtrfsProvider]) -> None:
+    judged(SubvolumeSubject(machine, btrfs).of(wrong()), wrong_btrfs.CAUGHT[wrong], tmp_path)

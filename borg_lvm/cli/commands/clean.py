@@ -21,8 +21,9 @@ def perform(args: argparse.Namespace, log: Log) -> int:
     timeout = options.settings_or_defaults(args, log).command_timeout
     mapped = block_devices.mapped()
     volumes = lvm.report(timeout, hidden=True)
+    named = provider().named()
     entries = ledger.entries()
-    runs = cleanup.dead_runs(volumes, entries, args.run)
+    runs = cleanup.dead_runs(volumes, entries, args.run, named)
     for volume in cleanup.strangers(volumes, entries):
         tags = " ".join(f"--deltag {tag}" for tag in volume.tags if tag.startswith(lvm.TAG))
         log.warning(
@@ -40,6 +41,7 @@ def perform(args: argparse.Namespace, log: Log) -> int:
         raise UsageError(f"no run {args.run} has left anything behind (or it still goes on)", remedy="see: lvs -o+tags")
     if not runs and not mended:
         log.info("nothing to clean")
-    for run_id in sorted({volume.run_id for volume in volumes if lvm.KEEP_TAG in volume.tags} - {args.run}):
+    kept = {volume.run_id for volume in volumes if lvm.KEEP_TAG in volume.tags}
+    for run_id in sorted((kept | {snapshot.run_id for snapshot in named if snapshot.kept}) - {args.run}):
         log.info(f"the snapshots of run {run_id} are kept; to remove them: borg-lvm clean --run {run_id}")
     return 0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from borg_lvm.config.schema import Settings
     from borg_lvm.machine.lvm import Volume
     from borg_lvm.session.survey import Question
+    from borg_lvm.snapshots.provider import Named
     from borg_lvm.state.ledger import LedgerEntry
     from borg_lvm.view.host_view import ViewRequest
 
@@ -37,6 +38,7 @@ def backup(
     from borg_lvm.linux import namespaces
     from borg_lvm.plugins import wrappers
     from borg_lvm.session import notify
+    from borg_lvm.snapshots.providers import provider
     from borg_lvm.state import ledger
 
     namespaces.refuse_chroot()
@@ -47,7 +49,8 @@ def backup(
             surveyed = options.surveyed(question, settings, applications, view=bool(view))
             if view:
                 options.refuse_what_cannot_stand(surveyed)
-            _release_dead_runs(surveyed.inventory.volumes, ledger.entries(), settings, log)
+            named = provider().named()
+            _release_dead_runs(surveyed.inventory.volumes, named, ledger.entries(), settings, log)
             from borg_lvm.session import run  # what a refused command line does without
 
             request = run.RunRequest(question.argv, question.cwd, keep, applications, view)
@@ -64,9 +67,11 @@ def _resume_dead_runs(entries: Sequence[LedgerEntry], log: Log) -> None:
         cleanup.resume_all(entries, log)
 
 
-def _release_dead_runs(volumes: Sequence[Volume], entries: Sequence[LedgerEntry], settings: Settings, log: Log) -> None:
-    if entries or any(volume.run_id for volume in volumes):
+def _release_dead_runs(
+    volumes: Sequence[Volume], named: Sequence[Named], entries: Sequence[LedgerEntry], settings: Settings, log: Log
+) -> None:
+    if entries or any(volume.run_id for volume in volumes) or any(not snapshot.kept for snapshot in named):
         from borg_lvm.session import cleanup
 
-        for dead in cleanup.dead_runs(volumes, entries):
+        for dead in cleanup.dead_runs(volumes, entries, named=named):
             cleanup.release(dead, log, settings.command_timeout)

@@ -12,7 +12,7 @@ from borg_lvm.machine import block_devices, ext_superblock, lvm
 from borg_lvm.machine.lvm import Volume, dm_name
 from borg_lvm.machine.mounts import BTRFS
 from borg_lvm.planning.volumes import Volumes
-from borg_lvm.snapshots.provider import Growth, Monitors, Prepared, Provider, RunContext
+from borg_lvm.snapshots.provider import Growth, Monitors, Named, Prepared, Provider, RunContext
 
 if TYPE_CHECKING:
     from borg_lvm.linux.device_mapper import Fill
@@ -117,6 +117,10 @@ class LvmProvider(Provider):
         from borg_lvm.snapshots.lvm.removal import remove
 
         return remove.released(run, keep=keep)
+
+    def named(self) -> Sequence[Named]:
+        """See `Provider`. LVM lists them all."""
+        return ()
 
     def resume(self, dead: Dead, log: Log) -> None:
         """See `Provider`."""

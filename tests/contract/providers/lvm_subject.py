@@ -20,6 +20,7 @@ from borg_lvm.state.dead_run import Dead
 from borg_lvm.testing.provider_subject import ProviderSubject
 from tests.rig import Rig
 from tests.rig.tools import run
+from tests.rig.volumes import resume
 
 SPACE = 4 << 20
 """Bytes of a thick snapshot."""
@@ -56,6 +57,10 @@ class LvmSubject(ProviderSubject):
     def wake(self, snapshot: Snapshot) -> bool:
         run("dmsetup", "resume", snapshot.origin_dm_name)
         return True
+
+    def wake_all(self) -> None:
+        """Have all volumes go on, whatever a wrong provider has left."""
+        resume(self.volumes[0].group)
 
     def lose(self, snapshot: Snapshot) -> bool:
         if not snapshot.extents:

@@ -23,7 +23,7 @@ from borg_lvm.state.dead_run import Dead
 class ServesEverything(LvmProvider):
     def look(self, devices: Sequence[str], timeout: float) -> Volumes:
         class All(Volumes):
-            def find(self, mount: Mount) -> SnapshotCandidate | str:
+            def find(self, mount: Mount, inside: str = "") -> SnapshotCandidate | str:
                 return SnapshotCandidate(self.inventory.volumes[0], None)
 
         found = super().look(devices, timeout)

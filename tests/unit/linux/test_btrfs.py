@@ -72,6 +72,17 @@ def test_identities_tell_subvolumes_apart(machine: Path, monkeypatch: pytest.Mon
     assert found == {safe_open.Identity(VOLUME, 256, 5), safe_open.Identity(VOLUME, 256, 258)}
 
 
+def test_one_that_is_apart_has_its_own_number(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever ended the users of a snapshot would end those of the live file system."""
+    monkeypatch.setattr(btrfs, "_APART", {})
+    number = btrfs.set_apart(os.makedev(0, 43), "/.borg-lvm/borg_lvm-1-0")
+    answers(monkeypatch, HOME)
+    anonymous = os.stat_result((0o40755, 256, number, 1, 0, 0, 0, 0, 0, 0))
+    assert safe_open._identity(anonymous, "/srv") == safe_open.Identity(number, 256)
+    monkeypatch.setattr(os, "stat", lambda path: anonymous)
+    assert processes.devices_at("/srv") == {number}
+
+
 def test_a_process_uses_the_device(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, HOME)
     assert processes.devices_at("/proc/self") == {VOLUME}  # proc has an anonymous number

@@ -19,8 +19,9 @@ FOREIGN = (
     "hooks.commands.restic.left_out hooks.commands.restic.read_back hooks.commands.rsync.read_back "
     "hooks.commands.tar.read_back installation.disk linux.namespaces linux.processes plugins.opening "
     "proof.frozen_tree proof.process proof.programs quiesce.added_files quiesce.verify session.cleanup session.run "
-    "session.survey snapshots.expedite snapshots.lvm.arm snapshots.lvm.group_lock snapshots.lvm.provider "
-    "snapshots.lvm.removal.clean snapshots.prepare snapshots.take snapshots.users view.command view.execute "
+    "session.survey snapshots.btrfs.provider snapshots.expedite snapshots.lvm.arm snapshots.lvm.group_lock "
+    "snapshots.lvm.provider snapshots.lvm.removal.clean snapshots.prepare snapshots.take "
+    "snapshots.users view.command view.execute "
     "view.host_view view.mounting view.mounts view.teardown watchdog.client watchdog.frozen watchdog.process "
     "watchdog.service"
 ).split()
@@ -116,6 +117,7 @@ OURS = {
     ("linux.namespaces", "open"): "what /proc says of a descriptor",
     ("linux.namespaces", "os.open"): "/proc, and the root directory: compared only",
     ("view.execute", "os.mkdir"): "the run's own directory",
+    ("snapshots.btrfs.provider", "syscalls.mount"): "the run's own directory; what is mounted is compared by the view",
     ("snapshots.lvm.arm", "os.mknod"): "the node of a snapshot of ours, below /dev/mapper",
     ("snapshots.lvm.arm", "os.path.exists"): "the same; udev's socket in /run/udev",
     ("snapshots.expedite", "os.open"): "a switch of the kernel's, below /sys",
@@ -170,7 +172,8 @@ ELSEWHERE = {
         "hooks.applications.clients.library_client hooks.applications.qemu_agent.session"
     ),
     KERNEL: (
-        "linux.btrfs linux.dm_ioctl linux.looking machine.block_devices machine.mounts snapshots.luks "
+        "linux.btrfs linux.dm_ioctl linux.looking machine.block_devices machine.btrfs_subvolumes machine.mounts "
+        "snapshots.luks "
         "snapshots.lvm.btrfs_copy snapshots.lvm.extend snapshots.lvm.monitored view.page_cache watchdog.loosen "
         "hooks.applications.cgroups hooks.applications.running hooks.applications.systemd.writing"
     ),
@@ -196,7 +199,10 @@ ELSEWHERE = {
         "hooks.applications.mysql.layout hooks.applications.postgresql.drill hooks.applications.redis.drill "
         "hooks.applications.sqlite.drill hooks.applications.sqlite.look plugins.unseen_process"
     ),
-    "one name in a directory that is held open, through no link": "session.fscrypt session.notify view.path_watch",
+    "one name in a directory that is held open, through no link": (
+        "session.fscrypt session.notify snapshots.btrfs.hold snapshots.btrfs.monitored snapshots.btrfs.removal "
+        "snapshots.btrfs.top_level view.path_watch"
+    ),
     "a handle (O_PATH), of which is asked whose it is": "hooks.applications.peers hooks.applications.sqlite.plugin",
     "the safe openings themselves, and who could change a way": "linux.permissions linux.safe_mount linux.safe_open",
     "tests of plugins and providers": "testing.provider_run testing.provider_suite testing.suite",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from borg_lvm.linux import btrfs
 from borg_lvm.machine import block_devices
 from borg_lvm.machine.block_devices import BlockDevice
 from borg_lvm.snapshots import users
@@ -27,6 +28,21 @@ def test_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Non
     table = tmp_path / "mountinfo"
     table.write_text(TABLE.format(name=name))
     assert [row[4] for row in users._rows(users._marks_of([NUMBER]), str(table))] == [b"/srv", b"/data"]
+
+
+def test_a_subvolume_is_known_by_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its device is that of the live file system, whose other mounts show nothing of it."""
+    monkeypatch.setattr(btrfs, "_APART", {})
+    number = btrfs.set_apart(os.makedev(0, 50), "/.borg-lvm/borg_lvm-1-0")
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "50 43 0:33 /.borg-lvm/borg_lvm-1-0 /whole ro - btrfs /dev/sdb rw\n"
+        "51 43 0:33 /.borg-lvm/borg_lvm-1-0/a/b /part ro - btrfs /dev/sdb rw\n"
+        "52 43 0:33 /.borg-lvm/borg_lvm-1-01 /another ro - btrfs /dev/sdb rw\n"
+        "53 43 0:33 /@data /live rw - btrfs /dev/sdb rw\n"
+        "54 43 0:50 /.borg-lvm/borg_lvm-1-0 /none rw - tmpfs none rw\n"
+    )
+    assert [row[4] for row in users._rows(users._marks_of([number]), str(table))] == [b"/whole", b"/part"]
 
 
 def test_a_device_that_is_gone(tmp_path: Path) -> None:
