@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.linux import btrfs, processes, safe_open
-from borg_lvm.linux.btrfs import Mounted, Subvolume
+from borg_lvm.linux.btrfs import Mounted, SubvolumeId
 from borg_lvm.watchdog.loosen import Targets
 
 ID, OTHER = "ff7a24d8-3b5a-4d73-b254-0f9fe59834b8", "accf9f4e-36b5-41cd-acc0-0fd1f3db8116"
@@ -41,7 +41,7 @@ def test_the_device_and_the_subvolume(
     machine: Path, monkeypatch: pytest.MonkeyPatch, mark: int, subvolume: int
 ) -> None:
     answers(monkeypatch, mark)
-    assert btrfs.place("/srv") == Subvolume(VOLUME, subvolume)
+    assert btrfs.place("/srv") == SubvolumeId(VOLUME, subvolume)
 
 
 @pytest.mark.parametrize("mark", [0, HOME ^ 1, HOME >> 32])
