@@ -170,7 +170,15 @@ def test_refusals(made: Native, rig: Rig) -> None:
         run("fsfreeze", "--unfreeze", made.at)
 
 
-@pytest.mark.parametrize("fault", ["theirs", "open", "movable", "link"])
+REFUSED = {
+    "theirs": "is not a directory of root's alone (0700)",
+    "open": "is not a directory of root's alone (0700)",
+    "movable": "others than root may rename what is in the top level",
+    "link": "the kernel did not make the snapshot of",
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
 def test_a_directory_that_others_could_change_is_not_used(made: Native, fault: str, tmp_path: Path) -> None:
     with made.top() as top:
         place = top / ".borg-lvm"
@@ -184,7 +192,8 @@ def test_a_directory_that_others_could_change_is_not_used(made: Native, fault: s
             place.chmod(0o750)
         if fault == "movable":
             top.chmod(0o777)
-    borg_lvm("run", "--path", made.at, "--", "true", status=71)
+    said = borg_lvm("run", "--path", made.at, "--", "true", status=71).err
+    assert REFUSED[fault] in said
     assert list(tmp_path.iterdir()) == []
     with made.top() as top:
         top.chmod(0o755)
