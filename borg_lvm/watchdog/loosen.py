@@ -80,7 +80,7 @@ def loosen(devices: Collection[int], marks: Collection[int] = (), *, abort: bool
                     os.kill(int(pid), signal.SIGCONT)
                 elif abort:
                     uid = os.stat("/proc/" + pid).st_uid
-                    _abort([folder for folder, owner in _waited_for() if owner == uid])
+                    _abort([one for one in _waited_for() if one[1] == uid])
             elif abort and state == "T" and _begun_by_ring(pid, on):
                 os.kill(int(pid), signal.SIGCONT)
                 time.sleep(MOMENT)
@@ -100,7 +100,7 @@ def insist(devices: Collection[int], marks: Collection[int] = ()) -> None:
     for _ in range(LOOKS - 1):
         time.sleep(PAUSE)
         stuck &= set(_waited_for())
-    _abort(folder for folder, _ in stuck)
+    _abort(stuck)
     on = Targets(frozenset(devices), frozenset(marks))
     for pid, tid in _tasks() if devices else ():
         try:
@@ -116,6 +116,7 @@ def _end_traced(pid: str, tid: str, on: Targets) -> None:
     try:
         if os.stat("/proc/" + pid).st_uid and _begun_by_ring(pid, on) and _state(tid) == "t":
             signal.pidfd_send_signal(process, signal.SIGKILL)
+            _report("killed process " + pid + ", which a debugger keeps in the middle of a write")
     finally:
         os.close(process)
 
@@ -200,13 +201,27 @@ def _waited_for() -> Iterator[tuple[str, int]]:
             yield folder, uid
 
 
-def _abort(folders: Iterable[str]) -> None:
-    for folder in folders:
+def _abort(connections: Iterable[tuple[str, int]]) -> None:
+    for folder, uid in connections:
         try:
             with open(folder + "/abort", "wb") as file:
                 file.write(b"1")
+            number = folder.rpartition("/")[2]
+            _report(
+                "aborted FUSE connection " + number + " of user " + str(uid) + ", for which writers may have waited"
+            )
         except OSError:
             pass  # it has gone
+
+
+def _report(text: str) -> None:
+    """Write it into the kernel's log, which needs no disk."""
+    try:
+        log = os.open("/dev/kmsg", os.O_WRONLY)
+        os.write(log, b"<4>borg-lvm: a volume could not be frozen by its deadline: " + text.encode() + b"\n")
+        os.close(log)
+    except OSError:
+        pass  # a container has none
 
 
 def _see_connections() -> None:

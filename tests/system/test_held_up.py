@@ -7,6 +7,7 @@ a volume still for as long as it liked: neither the deadline nor a signal reache
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,10 +103,13 @@ def test_who_holds_it_is_made_to_let_go_at_the_deadline(rig: Rig, how: str) -> N
         os.chown(volume.at / "home", NOBODY, NOBODY)
         rig.directory.chmod(0o755)
         rig.path("config.yaml").write_text("deadline: 3\nattempts: 1\n")
+        run("dmesg", "--clear")
         with held(how, volume.at / "home" / "file"):
             running = Run("run", "--config", rig.path("config.yaml"), "--path", volume.at, "--", "true")
             wait_for(lambda: running.process.poll() is not None, "the end of the run", seconds=40)
             assert is_writable(volume, seconds=5)
             said = running.end(None)
         assert said.status in (0, 71), said
+        done = {"stopped": "", "traced": "killed process"}.get(how, f"aborted FUSE connection .* of user {NOBODY}")
+        assert not done or re.search(f"borg-lvm: .*: {done}", run("dmesg").out)
         assert_nothing_left(rig)
