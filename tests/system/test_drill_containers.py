@@ -92,7 +92,7 @@ def test_the_data_trees_of_containers(rig: Rig, podman: Boxes) -> None:
         postgresql(podman, programs, folders[0], folders[1])
         redis(podman, folders[2])
         options = {"containers": ["db", "cache"]}
-        entry = {"plugin": "podman", "name": "shop", "level": "freeze", "deadline": 120, "options": options}
+        entry = {"plugin": "podman", "name": "shop", "level": "freeze", "deadline": 60, "options": options}
         drills.applications.append(entry)
         command = drills.command()
         drills.saved(command)

@@ -51,7 +51,7 @@ class DiskJudge(Judge):
 
 
 def _checked(bench: Bench, stretch: Stretch) -> str | None:
-    """Check a stretch and report what is wrong; return by what it was found right.
+    """Check a stretch and report what is wrong; return which check it has passed.
 
     Empty if it is wrong; None if it is not to be checked. Raises: QuiesceError when it could not be; ProgramError.
     """

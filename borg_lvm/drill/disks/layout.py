@@ -24,7 +24,7 @@ NOTHING = 2
 EXTENDED = ("0x5", "0xf", "0x85")
 """Types of partitions that only hold others."""
 MOST = 128
-"""How many partitions are looked at: as many as a GPT has by default."""
+"""How many partitions are examined: as many as a GPT has by default."""
 PIECE = 16 << 20
 """Bytes that are moved at once, and of which there must be room besides."""
 LOOK = 1 << 20

@@ -66,7 +66,7 @@ class _Home:
 
     @classmethod
     def look(cls) -> _Home:
-        """Find it, and whether there is a limit to be had; changes nothing."""
+        """Find it, and whether there can be a limit; changes nothing."""
         root = next((one for one in ROOTS if os.path.exists(f"{one}/cgroup.controllers")), "")
         if not root:
             return cls("", why="cgroup v2 is not mounted")

@@ -15,7 +15,7 @@ from borg_lvm_hooks.applications.sqlite.look import MAGIC
 DEEPEST = 3
 """So many directories below a volume data is looked for: images keep it in one of their own, by its version perhaps."""
 MOST = 2000
-"""So many names of a volume are looked at."""
+"""So many names of a volume are examined."""
 VERSIONS = {"postgresql": ("PG_VERSION",), "mariadb": ("mariadb_upgrade_info", "mysql_upgrade_info")}
 """Files in which the version is that wrote the data."""
 LONGEST = 64

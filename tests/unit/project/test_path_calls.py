@@ -14,8 +14,8 @@ import pytest
 import borg_lvm
 
 FOREIGN = (
-    "drill.perform drill.removal drill.restore drill.sandbox.processes drill.sandbox.root drill.scratch "
-    "drill.scratch_volume drill.shown "
+    "drill.perform drill.removal drill.restore drill.restored_tree drill.sandbox.processes drill.sandbox.root "
+    "drill.scratch drill.scratch_volume drill.shown "
     "hooks.commands.restic.left_out hooks.commands.restic.read_back hooks.commands.rsync.read_back "
     "hooks.commands.tar.read_back installation.disk linux.namespaces linux.processes plugins.opening "
     "proof.frozen_tree proof.process proof.programs quiesce.added_files quiesce.verify session.cleanup session.run "
@@ -48,6 +48,7 @@ OURS = {
     ("drill.removal", "os.rmdir"): "one name in a directory that is held open",
     ("drill.removal", "os.stat"): "the same; a link is not followed",
     ("drill.removal", "os.unlink"): "the same",
+    ("drill.restored_tree", "os.scandir"): "a directory that is held open",
     ("drill.restore", "os.chown"): "one name in a directory that is held open; a link is not followed",
     ("drill.restore", "os.link"): "the same",
     ("drill.restore", "os.mkdir"): "the same",
@@ -172,10 +173,10 @@ ELSEWHERE = {
         "hooks.applications.clients.library_client hooks.applications.qemu_agent.session"
     ),
     KERNEL: (
-        "linux.btrfs linux.dm_ioctl linux.looking machine.block_devices machine.btrfs_subvolumes machine.mounts "
-        "snapshots.luks "
-        "snapshots.lvm.btrfs_copy snapshots.lvm.extend snapshots.lvm.monitored view.page_cache watchdog.loosen "
-        "hooks.applications.cgroups hooks.applications.running hooks.applications.systemd.writing"
+        "drill.sandbox.limits linux.btrfs linux.dm_ioctl linux.looking machine.block_devices machine.btrfs_subvolumes "
+        "machine.mounts snapshots.luks snapshots.lvm.btrfs_copy snapshots.lvm.extend snapshots.lvm.monitored "
+        "view.page_cache watchdog.loosen hooks.applications.cgroups hooks.applications.running "
+        "hooks.applications.systemd.writing"
     ),
     STATE: (
         "daemon.__main__ snapshots.lvm.removal.merge state.directories state.history state.kept state.ledger "
@@ -195,7 +196,8 @@ ELSEWHERE = {
         "hooks.applications.postgresql.verify"
     ),
     SANDBOX: (
-        "drill.judging drill.sandbox.bench hooks.applications.mysql.drill hooks.applications.mysql.drill_mariadb "
+        "drill.disks.judge drill.disks.layout drill.judging drill.sandbox.bench "
+        "hooks.applications.mysql.drill hooks.applications.mysql.drill_mariadb "
         "hooks.applications.mysql.layout hooks.applications.postgresql.drill hooks.applications.redis.drill "
         "hooks.applications.sqlite.drill hooks.applications.sqlite.look plugins.unseen_process"
     ),
