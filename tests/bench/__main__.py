@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import alone, applications, chunks, counts, hook, many, pieces, proofs, stalls
+from tests.bench import alone, applications, chunks, counts, hook, many, pieces, stalls
 from tests.bench.clock import Series, alternate
 from tests.bench.installed import install
 from tests.bench.script import script
@@ -20,7 +20,7 @@ from tests.rig import Rig
 from tests.rig.names import ours
 from tests.system.support.runs import program
 
-PARTS = ("1", "8", "64", "borgmatic", "pieces", "counts", "stalls", "applications", "alone", "chunks", "proofs")
+PARTS = ("1", "8", "64", "borgmatic", "pieces", "counts", "stalls", "applications", "alone", "chunks")
 # An emulated processor needs seconds for what a real one does at once.
 CONFIGURATION = "deadline: 60\ncommand_timeout: 600\n"
 PIECES = {
@@ -31,7 +31,6 @@ PIECES = {
     "applications": applications.measured,
     "alone": alone.measured,
     "chunks": chunks.measured,
-    "proofs": proofs.measured,
 }
 
 

@@ -96,19 +96,15 @@ def test_the_data_trees_of_containers(rig: Rig, podman: Boxes) -> None:
         drills.applications.append(entry)
         command = drills.command()
         drills.saved(command)
+        assert [podman.facts(name)["State"]["Status"] for name in ("db", "cache")] == ["running"] * 2
+        podman.remove("db", "cache")
         said = drills.drill(command)
         assert verdicts(said) == {"shop": "good"}
         assert f"shop: right: postgresql in {folders[0]}: pg_amcheck --heapallindexed" in said.err
         assert f"shop: right: postgresql in {folders[0]}: pg_checksums --check" in said.err
         assert f"shop: right: redis in {folders[2]}: append-only file loaded: 2 keys" in said.err
-        assert podman.facts("db")["State"]["Status"] == "running"
-        drills.spoiled("flipped", folders[1:2], flipped)
-        said = drills.drill(command, archive="flipped", status=74)
-        assert "the archive holds nothing at" in said.err  # for it holds the one volume alone
-        drills.archives.delete("flipped")
         drills.spoiled("flipped", [folders[1], folders[0], folders[2]], flipped)
         said = drills.drill(command, archive="flipped", status=74)
         assert verdicts(said) == {"shop": "bad"}
         assert f"shop: wrong: postgresql in {folders[0]}: " in said.err
         assert f"shop: right: redis in {folders[2]}: " in said.err
-        podman.remove("db", "cache")

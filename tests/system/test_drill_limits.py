@@ -112,7 +112,7 @@ def test_beside_other_processes_there_is_no_limit_and_that_is_said(rig: Rig, uni
         assert_nothing_left(rig)
 
 
-@pytest.mark.parametrize("topmost", [False, True])
+@pytest.mark.parametrize("topmost", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_what_a_kill_leaves_of_the_group_is_cleaned(rig: Rig, unit: Path, *, topmost: bool) -> None:
     with tidy():
         drills, command = judged_by(rig, SLEEPER)

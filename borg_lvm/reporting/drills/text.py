@@ -79,8 +79,9 @@ def application_cells(application: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def of_plugin(application: dict[str, Any]) -> str:
-    """Return the plugin of an application and the version that it had."""
-    return " ".join(filter(None, (application["plugin"], application["version"])))
+    """Return the plugin of an application and the version that it had; that of a container's engine has its name."""
+    plugin, version = application["plugin"], application["version"] or ""
+    return version if version.startswith(f"{plugin} ") else f"{plugin} {version}".rstrip()
 
 
 def remarks(application: dict[str, Any]) -> list[str]:

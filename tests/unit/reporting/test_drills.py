@@ -57,6 +57,14 @@ class TestSchema:
             assert not VALIDATOR.is_valid(one), (path, change)
 
 
+@pytest.mark.parametrize(
+    ("plugin", "version", "shown"),
+    [("redis", "7.0", "redis 7.0"), ("disk", None, "disk"), ("podman", "podman 4.3.1", "podman 4.3.1")],
+)
+def test_the_name_of_a_program_stands_once(plugin: str, version: str | None, shown: str) -> None:
+    assert text.of_plugin({"plugin": plugin, "version": version}) == shown
+
+
 RESULTS = {
     "good": "success",
     "bad": "failure",
