@@ -126,6 +126,7 @@ def test_rsync_leaves_what_is_linked_in_the_destination(tree: Path) -> None:
     (copy / "tree" / "file").unlink()
     (copy / "tree" / "file").write_bytes(b"file")
     os.utime(copy / "tree" / "file", ns=(0, kept.st_mtime_ns))
+    os.utime(copy / "tree", ns=(0, os.stat(tree).st_mtime_ns))
     wrong = compared(tree, "rsync", "-aH", tree, f"{copy}/")
     assert "the archive has a copy" in wrong.differences[0].what
 
