@@ -73,6 +73,9 @@ class _Named(_Parser):
     def set_defaults(self, **_: Any) -> None:
         """Set nothing."""
 
+    def _check_help(self, _: Any) -> None:
+        """Check nothing: since Python 3.14 argparse formats the help of each argument when that is added."""
+
     def add_mutually_exclusive_group(self, **_: Any) -> Any:
         """Add nothing."""
         return self

@@ -27,6 +27,10 @@ UNKNOWN = ["run", "--", "borg", "create", "--no-such-option", "r::a", "/srv"]
 ABSENT = ["run", "--path", "/no/such/path", "--", "true"]
 
 
+MORE = 4 if sys.version_info >= (3, 14) else 0
+"""Of 3.14's argparse, which imports the colours of its help, and `inspect` for these."""
+
+
 def loaded(*argv: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *argv],
@@ -61,7 +65,7 @@ def test_little_is_loaded(argv: list[str], most: int, most_own: int) -> None:
     names = loaded(*argv)
     print(len(names), len(own(names)))
     assert len(own(names)) <= most_own, own(names)
-    assert len(names) <= most, names
+    assert len(names) <= most + MORE, names
 
 
 @pytest.mark.process
