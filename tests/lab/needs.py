@@ -128,6 +128,9 @@ TABLE = [
     _need("zsh", "full", "completes our commands", "zsh"),
     _need("fish", "full", "completes our commands", "fish"),
     _need("promtool", "soak", "tries the alerts below contrib/", "promtool", "prometheus"),
+    _need("python3-apt", "soak", "Ansible installs packages by it",
+          "/usr/lib/python3/dist-packages/apt/__init__.py", "python3-apt"),
+    _need("dbus", "soak", "`systemd-run --pipe` speaks to systemd by it", "dbus-daemon", "dbus"),
     _need("chromium", "full", "opens the page of `report --html`", "chromium-headless-shell",
           "chromium-headless-shell"),
 ]  # fmt: skip
