@@ -9,7 +9,7 @@ import pytest
 
 from tests.rig import Kind, Rig
 from tests.rig.volumes import Group
-from tests.system.support.runs.live import Gate, Run, assert_nothing_left, tidy
+from tests.system.support.runs.live import Gate, Run, assert_nothing_left, tidy, wait_for
 from tests.system.support.runs.program import borg_lvm, run
 from tests.system.test_sized import library, loaded
 
@@ -106,9 +106,9 @@ def test_it_grows_there(rig: Rig) -> None:
 
 
 def test_it_goes_on_to_the_next_of_them(rig: Rig) -> None:
-    """Where LVM by itself takes the disk with most room, which is none of those that were named."""
+    """Where LVM by itself takes the one between them, which was not named: it goes by the order of the disks."""
     group = rig.group(disks=3, mib=300)
-    first, second, other = group.disks
+    first, other, second = group.disks
     volume = rig.volume("data", fs="ext4", mib=96, group=group, at=rig.path("data"))
     run("pvchange", "-q", "--addtag", "fast", first, second)
     left = {first: 36, second: 30}  # MiB; the snapshot begins on the first, where there is more
@@ -120,13 +120,24 @@ def test_it_goes_on_to_the_next_of_them(rig: Rig) -> None:
     try:
         with tidy():
             seen: dict[str, set[str]] = {}
-            said = loaded(rig, volume, *map(str, options), look=lambda: seen.update(_disks_of_ours()))
+            said = loaded(rig, volume, *map(str, options), look=lambda: seen.update(_disks_when_larger_than(24)))
             assert f"{volume.full_name}: snapshot grown from 24.0 MiB" in said.err, said
             assert seen == {"data": {first, second}}, (seen, other)
     finally:
         for disk in left:
             run("lvremove", "-q", "-y", f"{group.name}/filler-{Path(disk).name}")
     assert_nothing_left(rig)
+
+
+def _disks_when_larger_than(mib: int) -> dict[str, set[str]]:
+    """Wait until the snapshot has so much space; return what `_disks_of_ours` does."""
+
+    def is_larger() -> bool:
+        size = run("lvs", "--noheadings", "--nosuffix", "--units", "m", "-o", "lv_size", "@borg_lvm").out
+        return float(size) > mib
+
+    wait_for(is_larger, "the snapshot to grow")
+    return _disks_of_ours()
 
 
 def _disks_of_ours() -> dict[str, set[str]]:
