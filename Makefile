@@ -91,7 +91,7 @@ test: setup-test ## lint, unit tests, and a system test for each promise of READ
 	@$(MAKE) --no-print-directory --jobs=2 lint unit
 	@$(SUITE) test $(addprefix --kernel=,$(or $(KERNEL),$(UML)))
 
-test-full: test rest shipped ## test, then all other system tests, also on stock kernels in QEMU, then what a release brings: an hour and a half
+test-full: test rest ## test, then all other system tests, also on stock kernels in QEMU: three quarters of an hour
 
 rest: ## run what test-full runs after test
 	@$(SETUP) full $(or $(KERNEL),$(UML) 6.12)
@@ -102,7 +102,7 @@ system: ## run the system tests in TESTS, on KERNEL
 	@$(SETUP) full $(or $(KERNEL),$(UML))
 	@$(SUITE) full $(addprefix --kernel=,$(or $(KERNEL),$(UML))) -- $(TESTS)
 
-shipped: deb kit docs release-trial ## run what test-full runs last: packages, Ansible's role, site and a release; then servers are set up from them
+shipped: deb kit docs release-trial ## build what a release brings: packages, Ansible's role, site; then set up servers from them
 	@$(SUITE) soak --kernel=$(SHELL_KERNEL) -- $(SHIPPED)
 
 control: setup-test ## seed faults, one for each promise, and check that make test finds them: half an hour

@@ -19,7 +19,7 @@ from borg_lvm.state.dead_run import Dead
 
 
 @dataclass(frozen=True)
-class Place:
+class SnapshotPlace:
     """A btrfs: its id, and the name of a device of it."""
 
     device: str
@@ -30,11 +30,11 @@ class Place:
         return f"{self.device}[/{DIRECTORY}/{name}]"
 
 
-def everywhere() -> Iterator[Place]:
+def everywhere() -> Iterator[SnapshotPlace]:
     """Yield each btrfs that is mounted somewhere, and is not itself in a snapshot of ours."""
     for mounted in btrfs.mounted():
         if mounted.devices and f"{TAG}-" not in (device := device_name(mounted.devices[0])):
-            yield Place(device, mounted.id)
+            yield SnapshotPlace(device, mounted.id)
 
 
 def named() -> list[Named]:
@@ -52,7 +52,7 @@ def named() -> list[Named]:
 def released(run: RunContext, *, keep: bool) -> Iterator[Leftovers]:
     """Hold the duty to remove the snapshots of a plan, whichever of them will be made, as `Provider.released`."""
     subvolumes = [copy.subvolume for copy in run.plan.copies if copy.subvolume]
-    places = list(dict.fromkeys(Place(one.device, one.file_system) for one in subvolumes))
+    places = list(dict.fromkeys(SnapshotPlace(one.device, one.file_system) for one in subvolumes))
     complete = False
     leftovers = Leftovers()
     try:
@@ -65,7 +65,7 @@ def released(run: RunContext, *, keep: bool) -> Iterator[Leftovers]:
             leftovers.extend(remove(places, run.plan.run_id, kept=False))
 
 
-def _keep(places: Sequence[Place], run: RunContext) -> Iterator[str]:
+def _keep(places: Sequence[SnapshotPlace], run: RunContext) -> Iterator[str]:
     """Have the snapshots of a run kept, by their names; yield what could not be."""
     for place in places:
         try:
@@ -80,13 +80,13 @@ def _keep(places: Sequence[Place], run: RunContext) -> Iterator[str]:
             yield f"the snapshots on {place.device}, which could not be marked as kept: {error}"
 
 
-def _of_run(place: Place, run_id: str, *, kept: bool) -> list[str]:
+def _of_run(place: SnapshotPlace, run_id: str, *, kept: bool) -> list[str]:
     """Return the snapshots of a run, `kept` ones too. Raises: OSError, SnapshotError."""
     runs = [(run_id, False), *([(run_id, True)] if kept else [])]
     return [name for name in top_level.names(place.device, place.file_system) if run_of(name) in runs]
 
 
-def remove(places: Iterable[Place], run_id: str, *, kept: bool) -> Iterator[str]:
+def remove(places: Iterable[SnapshotPlace], run_id: str, *, kept: bool) -> Iterator[str]:
     """Remove a run's snapshots, `kept` ones too; yield what could not be. Those that are not there are gone already."""
     for place in places:
         try:
@@ -98,7 +98,7 @@ def remove(places: Iterable[Place], run_id: str, *, kept: bool) -> Iterator[str]
             yield f"the snapshots of run {run_id} on {place.device}, if there are any: {error}"
 
 
-def _removed(directory: int, name: str, place: Place) -> Iterator[str]:
+def _removed(directory: int, name: str, place: SnapshotPlace) -> Iterator[str]:
     try:
         btrfs.delete_subvolume(directory, name)
     except OSError as error:
