@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from borg_lvm.drill.choice import ApplicationFacts
@@ -12,7 +12,6 @@ from borg_lvm.linux import safe_open
 from borg_lvm.plugins.drill import ArchiveWrongError
 from borg_lvm.records import dataclass
 
-DEVICES = "/dev/"
 OF_ITS_OWN = tuple("/usr /bin /sbin /lib /lib32 /lib64 /libx32 /etc /dev /proc /sys /run /tmp".split())
 """What a sandbox has of its own."""
 
@@ -51,7 +50,8 @@ def shown(tree: str, facts: ApplicationFacts) -> Shown:
     if lacking:
         raise ArchiveWrongError(f"the archive holds nothing at {', '.join(lacking)}")
     owner = os.lstat(_in(tree, places[facts.data[0].path])).st_uid
-    trees = dict(_trees(tree, list(places.values()), owner))
+    devices = frozenset(places[part.path] for part in facts.data if part.given)
+    trees = dict(_trees(tree, list(places.values()), devices, owner))
     outermost = [path for path in trees if not any(path.startswith(f"{other}/") for other in trees)]
     links = [(path, place) for path, place in places.items() if path != place]
     return Shown(
@@ -74,9 +74,9 @@ def _is_there(tree: str, path: str) -> bool:
         return False
 
 
-def _trees(tree: str, places: Sequence[str], owner: int) -> Iterator[tuple[str, str]]:
+def _trees(tree: str, places: Sequence[str], devices: Collection[str], owner: int) -> Iterator[tuple[str, str]]:
     for place in places:
-        if os.path.isdir(_in(tree, place)) or place.startswith(DEVICES):
+        if os.path.isdir(_in(tree, place)) or place in devices:
             yield place, _in(tree, place)
         else:
             above = os.path.dirname(place)

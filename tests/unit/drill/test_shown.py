@@ -52,8 +52,17 @@ def test_what_was_a_device_is_shown_alone_where_the_archive_has_it(tree: Path) -
     (tree / "dev" / "mapper").mkdir(parents=True)
     for name in ("dev/dm-1", "dev/mapper/vg0-vm"):
         (tree / name).write_text("disk")
-    assert shown(str(tree), facts(("/dev/dm-1", "/dev/dm-1"))).trees == ((f"{tree}/dev/dm-1", "/dev/dm-1"),)
+    alone = DataFact("/dev/dm-1", "/dev/dm-1", "disk", "/dev/dm-1")
+    found = shown(str(tree), ApplicationFacts("vm", "p", "", "", (alone,)))
+    assert found.trees == ((f"{tree}/dev/dm-1", "/dev/dm-1"),)
     given = DataFact("/dev/vg0/vm", "/dev/dm-2", "disk", "/dev/mapper/vg0-vm")
     found = shown(str(tree), ApplicationFacts("vm", "p", "", "", (given,)))
     assert found.trees == ((f"{tree}/dev/mapper/vg0-vm", "/dev/mapper/vg0-vm"),)
     assert found.links == (("/dev/vg0/vm", "/dev/mapper/vg0-vm"),)
+
+
+def test_a_file_of_a_file_system_below_dev_is_shown_in_its_directory(tree: Path) -> None:
+    """As one in /dev/shm, whose journal is beside it."""
+    (tree / "dev" / "shm").mkdir(parents=True)
+    (tree / "dev" / "shm" / "db").write_text("database")
+    assert shown(str(tree), facts(("/dev/shm/db", "/dev/shm/db"))).trees == ((f"{tree}/dev/shm", "/dev/shm"),)
