@@ -131,6 +131,7 @@ TABLE = [
     _need("python3-apt", "soak", "Ansible installs packages by it",
           "/usr/lib/python3/dist-packages/apt/__init__.py", "python3-apt"),
     _need("dbus", "soak", "`systemd-run --pipe` speaks to systemd by it", "dbus-daemon", "dbus"),
+    _need("autopkgtest", "soak", "runs the Debian package's own test", "autopkgtest"),
     _need("chromium", "full", "opens the page of `report --html`", "chromium-headless-shell",
           "chromium-headless-shell"),
 ]  # fmt: skip
