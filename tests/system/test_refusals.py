@@ -92,12 +92,12 @@ def overlay(rig: Rig, stack: ExitStack) -> tuple[Path, list[str]]:
 
 
 def btrfs(rig: Rig, stack: ExitStack) -> tuple[Path, list[str]]:
-    """Of two devices: the kernel would put the snapshots together with the originals."""
+    """Of two devices, so that its volumes have no snapshots, and read-only, so that its subvolumes have none."""
     needed("btrfs")
     first, second = (rig.volume(name, mib=128) for name in ("btrfs", "more"))
     run("mkfs.btrfs", "-q", "-f", "-K", "-m", "single", "-d", "single", first.device, second.device)
-    at = stack.enter_context(mounted(rig, rig.path("btrfs"), "-t", "btrfs", first.device))
-    return at, ["it is a btrfs of several devices", "use btrfs snapshots", "--live"]
+    at = stack.enter_context(mounted(rig, rig.path("btrfs"), "-t", "btrfs", "-o", "ro", first.device))
+    return at, ["is mounted read-only, and no snapshot can be made in it", "mount -o remount,rw", "--live"]
 
 
 def make_minix(device: str) -> None:
