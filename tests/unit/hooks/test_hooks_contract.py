@@ -222,6 +222,6 @@ def test_each_plugin_for_a_backup_program_is_judged_loaded_and_documented() -> N
 
 
 def test_what_is_installed_is_what_the_checkout_has() -> None:
-    """Else: `python -m pip install --no-deps -e .`, see CONTRIBUTING."""
     points = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["entry-points"]
-    assert {point.name: point.value for point in entry_points(group="borg_lvm")} == points["borg_lvm"]
+    installed = {point.name: point.value for point in entry_points(group="borg_lvm")}
+    assert installed == points["borg_lvm"], "run: .venv/bin/python -m pip install --no-deps -e ."

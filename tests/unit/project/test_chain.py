@@ -209,9 +209,12 @@ def test_no_package_has_two_places() -> None:
 def test_folders_are_small() -> None:
     assert borg_lvm.__file__
     top = Path(borg_lvm.__file__).parent
-    for folder in {path.parent for path in top.rglob("*.py")} - {top}:
+    a_file_for_each = top / "cli" / "commands"
+    for folder in {path.parent for path in top.rglob("*.py")} - {top, a_file_for_each}:
         found = [path.name for path in folder.iterdir() if path.name not in ("__init__.py", "__pycache__")]
-        assert len(found) <= MOST, f"{folder.relative_to(top)} has {len(found)} entries; {MOST} are found at a glance"
+        assert len(found) <= MOST, (
+            f"{folder.relative_to(top)} has {len(found)} entries; {MOST} are found at a glance: make a package of some"
+        )
 
 
 def test_each_package_says_what_is_in_it() -> None:
