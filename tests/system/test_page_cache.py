@@ -20,6 +20,7 @@ HOT = 24 * MIB
 COLD = 3 * MEMORY
 GROUPS = Path("/sys/fs/cgroup")
 TAR = ("tar", "--totals", "-b", "2048", "-cf", "/dev/zero")  # of /dev/null it knows that nobody wants anything
+SLOWLY = ("--checkpoint=16", "--checkpoint-action=exec=sleep 0.05")  # holes are read as fast as memory is, no disk is
 PARTS = 400  # files into which what is read is split where it is many
 
 
@@ -97,7 +98,7 @@ def test_pages_of_others_stay_unless_it_is_switched_off(rig: Rig, page_cache: st
         volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         assert volume.at
         hot, folder = hot_file(volume.at), cold_files(volume.at)
-        said = borg_lvm("run", *options(rig, page_cache), "--", *TAR, folder)
+        said = borg_lvm("run", *options(rig, page_cache), "--", *TAR, *SLOWLY, folder)
         assert int(said.err.partition("Total bytes written: ")[2].split()[0]) >= COLD
         assert kept(hot, stay=stay)
         assert_nothing_left(rig)
