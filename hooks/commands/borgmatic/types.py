@@ -27,6 +27,8 @@ def check(config: Config) -> None:
 
     Raises: ConfigurationError.
     """
+    for name in config:
+        _expect(isinstance(name, str), name, "the name of an option")
     for name in [name for name, value in config.items() if value is None and name in TEXTS | SWITCHES | LISTS]:
         del config[name]
     for name, value in config.items():
@@ -40,7 +42,7 @@ def check(config: Config) -> None:
             PARTS[name](value)
 
 
-def _expect(right: bool, name: str, what: str) -> None:
+def _expect(right: bool, name: object, what: str) -> None:
     if not right:
         raise ConfigurationError(f"borgmatic's option {name!r} is not {what}", "correct it")
 
@@ -86,6 +88,6 @@ PARTS: dict[str, Callable[[Any], None]] = {
 def databases(config: Config) -> Iterator[tuple[str, list[Config]]]:
     """Yield the sections of databases, each with its entries; those whose entries cannot be read have none."""
     for name, value in config.items():
-        if isinstance(name, str) and name.endswith("_databases") and value:
+        if name.endswith("_databases") and value:
             entries = value if isinstance(value, list) else []
             yield name, [entry for entry in entries if isinstance(entry, dict)]
