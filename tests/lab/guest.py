@@ -18,6 +18,9 @@ from tests.lab.kernels import Kernel
 from tests.lab.paths import turn
 from tests.lab.watch import Outcome, Streams, Watch
 
+PLACED = "placed"
+"""The event of a guest that need not wait for others any more, for who starts several."""
+
 TAIL = 60  # lines of the guest's kernel log that a failure shows
 
 
@@ -25,6 +28,8 @@ def run(job: Job, kernel: Kernel, accelerator: str, tally: Tally) -> Outcome:
     """Boot a guest, run the job's command in it, and return how that ended."""
     job.write(_facts(kernel))
     with turn(whole=not kernel.is_uml) as processor, _ports("record", "events", "output") as (ours, theirs):
+        if tally.relay:
+            tally.relay({"event": PLACED})
         numbers = {name: end.fileno() for name, end in theirs.items()}
         command = _arguments(job, kernel, accelerator, numbers, processor)
         with started(command, tuple(numbers.values()), job.out / "console.log") as child:

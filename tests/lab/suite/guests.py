@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.lab.guest import PLACED
 from tests.lab.paths import CHECKOUT, LAB
 from tests.lab.suite.deal import Part
 from tests.lab.suite.progress import Progress, Result
@@ -35,12 +36,23 @@ class Guests:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, parts: Sequence[Part], at_a_time: int) -> None:
-        """Run all parts in this order, some at a time, and wait for their end."""
+        """Run all parts in this order, some at a time, and wait for their end.
+
+        What comes after one in QEMU starts when that has its processor. Else they would be there first, for they are
+        ready sooner, and it would keep one place on each processor empty until one of them has ended.
+        """
         with ThreadPoolExecutor(max_workers=at_a_time) as pool:
             try:
-                for _ in pool.map(self._one, parts):
-                    pass
+                running = []
+                for part in parts:
+                    placed = threading.Event()
+                    running.append(pool.submit(self._one, part, placed))
+                    if not part.kernel.startswith("uml"):
+                        placed.wait()
+                for one in running:
+                    one.result()
             except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
                 self.stop()
                 raise
 
@@ -51,8 +63,9 @@ class Guests:
                 if child.poll() is None:
                     child.terminate()
 
-    def _one(self, part: Part) -> None:
+    def _one(self, part: Part, placed: threading.Event) -> None:
         with ExitStack() as stack:
+            stack.callback(placed.set)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=LAB, prefix="part-")))
             listed = folder / "items"
             listed.write_text(json.dumps([item.name for item in part.items]))
@@ -68,19 +81,21 @@ class Guests:
                 )  # fmt: skip
                 self._children.append(child)
             os.close(theirs)
-            failed = self._follow(part.kernel, events)
+            failed = self._follow(part.kernel, events, placed)
             status = child.wait()
             if status or failed:
                 self._explain(part, status, failed, output.name)
 
-    def _follow(self, kernel: str, events: int) -> int:
-        """Take down what the tests of a guest report until it ends; returns how many have failed."""
+    def _follow(self, kernel: str, events: int, placed: threading.Event) -> int:
+        """Take down what a guest and its tests report until it ends; returns how many have failed."""
         failed = 0
         with os.fdopen(events) as lines:
             for line in lines:
                 record = json.loads(line)
                 with self._lock:
-                    if record["event"] == "start":
+                    if record["event"] == PLACED:
+                        placed.set()
+                    elif record["event"] == "start":
                         self.progress.start(kernel, record["test"], time.monotonic())
                     elif record["event"] == "finish":
                         result = Result(kernel, record["test"], record["outcome"], record["seconds"], record["reason"])

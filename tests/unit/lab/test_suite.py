@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import Counter
 
 import pytest
 
 from tests.lab.suite.choose import STAGES, Item, chosen, each_value
-from tests.lab.suite.deal import SLOWER, parts
+from tests.lab.suite.deal import SLOWER, Part, parts
+from tests.lab.suite.guests import Guests
 from tests.lab.suite.known import measured
 from tests.lab.suite.progress import Progress, Result
 
@@ -108,6 +110,44 @@ class TestParts:
     def test_emulated_processors_are_slower(self) -> None:
         (emulated,), (user_mode) = parts("6.12", FILES, {}, 1), parts("uml-6.12", FILES, {}, 1)
         assert emulated.seconds > user_mode[0].seconds
+
+
+class Placed(Guests):
+    """Guests that need a moment before they have their processor, or fail before they have it."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        super().__init__(Progress({}), print, ())
+        self.fails = fails
+        self.seen: list[str] = []
+        self._all = threading.Barrier(1 if fails else 3)
+
+    def _one(self, part: Part, placed: threading.Event) -> None:
+        if not part.kernel.startswith("uml"):
+            threading.Event().wait(0.1)
+            self.seen.append(part.kernel)
+            placed.set()
+            if self.fails:
+                raise InterruptedError
+            self._all.wait(10)
+            return
+        self.seen.append(part.kernel)
+        threading.Event().wait(0.1 if self.fails else 0.0)
+        self._all.wait(10)
+
+
+class TestGuests:
+    def test_who_needs_a_whole_processor_has_it_before_others_start(self) -> None:
+        """They run together all the same. Once it came last, and left a place on each processor empty for minutes."""
+        guests = Placed()
+        guests.run([Part("6.12"), Part("uml-6.1"), Part("uml-6.12")], at_a_time=3)
+        assert guests.seen[0] == "6.12"
+        assert len(guests.seen) == 3
+
+    def test_what_has_not_begun_does_not_after_an_error(self) -> None:
+        guests = Placed(fails=True)
+        with pytest.raises(InterruptedError):
+            guests.run([Part("6.12"), *[Part("uml-6.1")] * 50], at_a_time=1)
+        assert len(guests.seen) < 50
 
 
 class TestMeasured:
