@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.lab.needing import needs
 from tests.lab.needs import missing
 
 
@@ -15,6 +16,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what cannot run here, before any fixture is made for it."""
     for item in items:
-        reason = missing(name for mark in item.iter_markers("needs") for name in mark.args)
+        reason = missing(needs(item))
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from borg_lvm.state import directories
+from tests.lab.needing import left_out
 
 STARTING = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system", "pty.spawn"}
 
@@ -40,6 +43,21 @@ GUARD = Guard()
 # How long an example takes is the machine's matter: beside three guests one took 0.28 s, with a default limit of 0.2.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the file for what is left out here."""
+    told = "write the files with tests that are skipped here for want of a program to FILE"
+    parser.getgroup("lab").addoption("--left-out", metavar="FILE", type=Path, help=told)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Write it; each worker does, and all the same."""
+    told: Path | None = session.config.getoption("--left-out")
+    if told:
+        half = told.with_name(f"{told.name}.{os.getpid()}")
+        half.write_text(left_out(session.items, session.config.rootpath))
+        half.replace(told)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from tests.lab import needs, packages
+from tests.lab import needing, needs, packages
+from tests.lab.needing import left_out
 from tests.lab.needs import NEEDS, STAGES, TABLE, Need, missing, of_stage
 
 
@@ -59,3 +60,14 @@ server-17:
 
 def test_what_apt_offers() -> None:
     assert packages.candidates(POLICY) == {"server-15"}
+
+
+def test_files_of_what_is_skipped_are_written_down(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make rest` runs these again, when it has installed the programs, and no others."""
+    item = request.node
+    assert left_out([item], request.config.rootpath) == ""
+    item.add_marker(pytest.mark.needs("nothing-like-it"))
+    monkeypatch.setattr(needing, "missing", lambda names: "not here" if "nothing-like-it" in names else "")
+    assert left_out([item, item], request.config.rootpath) == "tests/unit/lab/test_needs.py\n"
