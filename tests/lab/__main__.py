@@ -23,6 +23,9 @@ from tests.lab.paths import CHECKOUT
 from tests.lab.watch import Outcome
 from tests.lab.where import Choice, decide, facts
 
+NEEDLESS = ["-p", "no:hypothesispytest", "-p", "no:xdist", "-p", "no:xdist.looponfail"]
+"""For pytest in a guest: plugins that system tests do not use. Their imports take a second there."""
+
 
 def main() -> int:
     """Do what the command line says and return the exit status."""
@@ -40,7 +43,7 @@ def main() -> int:
     choice = decide(options.where, options.kernel, facts())
     command = options.command
     if options.action == "test":
-        pytest = [sys.executable, "-m", "pytest", "-p", "tests.lab.pytest_events", "-q"]
+        pytest = [sys.executable, "-m", "pytest", *NEEDLESS, "-p", "tests.lab.pytest_events", "-q"]
         command = pytest + (command or ["tests/system"])
     elif not command:
         _parser().error("run needs a command")

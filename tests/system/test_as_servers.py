@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.__main__ import NEEDLESS
 from tests.rig import config, udev
 from tests.system.support.runs.live import wait_for
 from tests.system.support.runs.program import environment
@@ -17,7 +18,7 @@ from tests.system.support.runs.program import environment
 pytestmark = [pytest.mark.limit(900), pytest.mark.needs("udev")]
 SHARE = {
     "kinds": ("test_kinds.py", "raid1-ext4"),
-    "instant": ("test_instant.py", "test_all_snapshots_show_one_instant and gaps"),
+    "instant": ("test_instant.py", "test_all_snapshots_show_one_instant and gaps-three"),
     "killed": ("test_killed.py", "two-after-prepare-us or two-command or thin-in-prepare-both"),
     "watched": ("test_watched.py", "test_a_thin_pool_grows_if_it_may"),
     "overfull": ("test_watched.py", "test_a_snapshot_that_cannot_grow"),
@@ -56,7 +57,7 @@ def test_it_works_as_on_a_server(server: str, name: str) -> None:
     file, wanted = SHARE[name]
     with udev.running(), lvmpolld():
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-rA", Path(__file__).with_name(file), "-k", wanted],
+            [sys.executable, "-m", "pytest", *NEEDLESS, "-q", "-rA", Path(__file__).with_name(file), "-k", wanted],
             env=environment({config.SERVER: server}), capture_output=True, text=True, check=False,
         )  # fmt: skip
     print(done.stdout[-6000:], done.stderr[-2000:])
