@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -54,6 +55,11 @@ class Judge:
     process: subprocess.Popen[str]
     version: str = ""
 
+    def named(self, argv: list[str]) -> list[str]:
+        """Return a line in which `with-lock` runs this borg again: Debian's borg 2 is called borg2, beside a borg 1."""
+        own = os.path.basename(self.program)
+        return [own if word == "borg" else word for word in argv]
+
     def ask(self, argvs: Sequence[list[str]], cwd: str) -> None:
         """Have some lines read: so few of them that a pipe takes them and their answers."""
         assert self.process.stdin
@@ -92,6 +98,8 @@ class Count:
     accepted: int = 0
     refused: int = 0
     missed: int = 0
+    locked: Counter[str] = field(default_factory=Counter)
+    """How many lines of each release were `with-lock` with that borg again."""
     faults: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
 
@@ -102,6 +110,7 @@ class Count:
 
 def compare_all(count: Count, asked: Sequence[Judge], lines: Sequence[list[str]], cwd: str, front: Front) -> None:
     """Give each line to one judge, in turns, and compare; they read while we do."""
+    lines = [asked[at % len(asked)].named(line) for at, line in enumerate(lines)]
     for at, judge in enumerate(asked):
         judge.ask(lines[at :: len(asked)], cwd)
     readings = [read(count, asked[at % len(asked)], line, cwd) for at, line in enumerate(lines)]
@@ -119,6 +128,7 @@ def compare(count: Count, judge: Judge, argv: list[str], reading: Reading | None
     if truth is None or reading is None or truth["action"] == "with-lock" or truth.get("elsewhere"):
         return
     count.accepted += 1
+    count.locked[judge.version] += "runs" in truth
     roots = set(truth.get("roots", ()))
     if reading.problems and not reading.no_paths:
         count.refused += 1
@@ -169,6 +179,7 @@ def run(cases: int, seed: int) -> Figures:
         while asked and count.accepted < cases:
             lines = [grammar.line(two=judge.version.startswith("2")) for _ in range(TOGETHER) for judge in asked]
             compare_all(count, asked, lines, cwd, front)
+        count.faults += [f"borg {one.version}: no line of with-lock" for one in asked if not count.locked[one.version]]
     if os.environ.get("BORG_LVM_FUZZ_REFUSED"):
         print("\n".join(count.told))
     return count.figures()

@@ -1,6 +1,7 @@
 """Runs under the Python of an installed borg, and reads command lines with borg's own parser: one JSON line each.
 
 It gets `{"argv": […], "cwd": …}` and answers with what that borg would do, or null if it refuses. No code of ours.
+Its argument is the name of the program: what `with-lock` runs is read as well, if it is that program again.
 """
 
 from __future__ import annotations
@@ -36,16 +37,21 @@ def name_of(archiver: Any, args: Any) -> str:
     return getattr(getattr(func, "__func__", func), "__name__", "")
 
 
-def answer(archiver: Any, argv: list[str], depth: int = 0) -> Any:
+NICE = ["nice", "-n", "10"]
+
+
+def answer(archiver: Any, argv: list[str], own: str, depth: int = 0) -> Any:
     args = parse(archiver, list(argv))
     if args is None or args == "told":
         return args and {"action": args}
     name = name_of(archiver, args)
     if name == "do_with_lock":
         command = [args.command, *args.args]
-        if os.path.basename(command[0]) == "borg" and depth < 5:
-            return answer(archiver, command[1:], depth + 1)
-        return {"action": "with-lock"}
+        words = command[len(NICE) :] if command[: len(NICE)] == NICE else command
+        if words and os.path.basename(words[0]) == own and depth < 5:
+            within = answer(archiver, words[1:], own, depth + 1)
+            return within and {**within, "runs": command}
+        return {"action": "with-lock", "runs": command}
     if name != "do_create":
         return {"action": "other"}
 
@@ -95,7 +101,8 @@ def kept(parser: Any) -> Any:
 
 def main() -> None:
     # Debian's borg 2 has a folder of its own, which its program puts there.
-    if "borg2" in sys.argv:
+    own = sys.argv[1]
+    if own == "borg2":
         sys.path[:0] = filter(os.path.isdir, ["/usr/lib/borgbackup2"])
 
     archiver = importlib.import_module("borg.archiver").Archiver()
@@ -105,7 +112,7 @@ def main() -> None:
     for line in sys.stdin:
         question = json.loads(line)
         os.chdir(question["cwd"])
-        print(json.dumps(answer(archiver, question["argv"])), file=out, flush=True)
+        print(json.dumps(answer(archiver, question["argv"], own)), file=out, flush=True)
 
 
 if __name__ == "__main__":
