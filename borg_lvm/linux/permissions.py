@@ -17,6 +17,8 @@ from borg_lvm.errors import ConfigError, shell_word
 from borg_lvm.records import dataclass
 
 _MOST_LINKS = 40  # the kernel's own limit
+_STORES = ("/nix/store",)
+"""Where NixOS keeps files that never change: sticky, and its group builds them. Root's are as good as its programs."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def _open_to_writing(step: _Step, inside: list[_Step], bits: int = stat.S_IWGRP 
         yield Unsafe(step.path, f"can be written by {who}", _chmod("go-w", step.path))
     elif not inside:  # such as /tmp, which must stay as it is
         yield Unsafe(step.path, "lets others put files into it", "name a directory that only root can write")
-    else:
+    elif step.path not in _STORES or mode & stat.S_IWOTH:
         for inner in inside:
             if not stat.S_ISDIR(inner.info.st_mode):
                 why = f"lies in {step.path}, where everybody can put links and files"

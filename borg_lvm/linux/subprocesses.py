@@ -22,7 +22,8 @@ from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import syscalls
 from borg_lvm.records import dataclass
 
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin"
+"""Where system programs lie; the last one is NixOS', which has nothing but sh and env in the others."""
 # Kept from our own environment: where LVM's configuration lies, and whether udev makes the device nodes.
 KEPT = ("LVM_SYSTEM_DIR", "DM_DISABLE_UDEV", "DM_DISABLE_UDEV_FALLBACK")
 DEFAULT_TIMEOUT = 120.0

@@ -13,7 +13,8 @@ from borg_lvm.planning.plan import Snapshot
 MODULE = "dm_snapshot"
 LOADED = f"/sys/module/{MODULE}"
 CLOSED = "/proc/sys/kernel/modules_disabled"
-MODULES = "/lib/modules"
+MODULES = ("/lib/modules", "/run/booted-system/kernel-modules/lib/modules")
+"""Where the modules of each kernel lie: the latter on NixOS, whose modprobe looks there by itself."""
 
 
 def refuse_missing(copies: Iterable[Snapshot]) -> None:
@@ -41,11 +42,13 @@ def _not_loadable() -> tuple[str, str] | None:
     if _is_closed():
         remedy = f"have it loaded at boot (echo {MODULE} >/etc/modules-load.d/borg-lvm.conf), and reboot"
         return "no module can be loaded any more (kernel.modules_disabled is 1)", remedy
-    if not os.path.isdir(os.path.join(MODULES, release)):
+    if not any(os.path.isdir(os.path.join(place, release)) for place in MODULES):
         return f"the modules of the running kernel {release} are gone, as after an upgrade of its package", "reboot"
     try:
         subprocesses.run(["modprobe", "--dry-run", "--quiet", MODULE])
-    except subprocesses.ProgramError:
+    except subprocesses.ProgramError as error:
+        if not error.returncode:
+            return error.brief, f"see why: modprobe {MODULE}"
         return f"the kernel {release} has no such module", "install the kernel's package of modules"
     return None
 

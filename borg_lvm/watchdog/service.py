@@ -48,7 +48,8 @@ HEEDED = {
 }  # fmt: skip
 IGNORED = signal.valid_signals() - HEEDED
 """All that others may send: a process that undoes freezes must not end while something is frozen."""
-ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+"""We are started with that of system programs."""
 
 # They are found by the directory that `process.py` has put into the path, not as parts of a package.
 frozen = __import__("frozen")

@@ -19,8 +19,10 @@ from borg_lvm.linux import safe_open, subprocesses, syscalls
 from borg_lvm.machine import mounts
 from borg_lvm.records import dataclass
 
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-"""What programs and libraries are in; on most machines all but the first are links into it."""
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
+"""What programs and libraries are in; on most machines all but the first are links into it, on NixOS into the last."""
+PROFILE = "/run/current-system"
+"""NixOS' link to what is installed."""
 READ_BY_ALL = (
     *("passwd", "group", "nsswitch.conf", "ld.so.cache", "ld.so.conf", "localtime", "timezone", "protocols"),
     *("services", "ssl/openssl.cnf", "alternatives"),
@@ -54,6 +56,8 @@ class SandboxRoot:
             self._show_system(path)
         self._make_etc(uid)
         self._make_empty()
+        if os.path.islink(PROFILE):
+            os.symlink(os.readlink(PROFILE), self._at(PROFILE))
         for path in _outermost(self.programs):
             if not _is_below(path, SYSTEM[0]):
                 self._show(path, path)
@@ -115,19 +119,28 @@ class SandboxRoot:
         for name in READ_BY_ALL:
             source, target = os.path.join("/etc", name), self._at(f"/etc/{name}")
             os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
-            if os.path.islink(source):
-                os.symlink(os.readlink(source), target)
+            if name != "passwd" and (link := _shown_target(source)):  # that one is written to
+                os.symlink(link, target)
             elif os.path.isdir(source):
                 shutil.copytree(source, target, symlinks=True)
             elif os.path.exists(source):
                 shutil.copy(source, target)
         with open(self._at("/etc/hosts"), "w", encoding="ascii") as file:
             file.write(HOSTS)
-        try:
-            pwd.getpwuid(uid)
-        except KeyError:  # a container's; there are programs that do not start as nobody in particular
-            with open(self._at("/etc/passwd"), "a", encoding="ascii") as file:
-                file.write(f"borg-lvm-drill:x:{uid}:{subprocesses.NOBODY}::/:/usr/sbin/nologin\n")
+        self._add_user(uid)
+
+    def _add_user(self, uid: int) -> None:
+        """Have the user in /etc/passwd: no directory service answers here, and many a program wants its user's name."""
+        with open(self._at("/etc/passwd"), "a+", encoding="utf-8", errors="surrogateescape") as file:
+            file.seek(0)
+            if any(line.split(":")[2:3] == [str(uid)] for line in file):
+                return
+            try:
+                entry = pwd.getpwuid(uid)
+                name, gid = entry.pw_name, entry.pw_gid
+            except KeyError:  # a container's
+                name, gid = "borg-lvm-drill", subprocesses.NOBODY
+            file.write(f"{name}:x:{uid}:{gid}::/:/usr/sbin/nologin\n")
 
     def _make_empty(self) -> None:
         """Make what every program expects to be there: /dev, /proc, and places for what is of no use later."""
@@ -162,6 +175,19 @@ class SandboxRoot:
         syscalls.pivot_root(".", ".")
         syscalls.umount(".", syscalls.MNT_DETACH)
         os.chdir("/")
+
+
+def _shown_target(path: str) -> str:
+    """Return where a link leads, if that is shown in the sandbox: NixOS' lead there by way of /etc. Else nothing."""
+    if not os.path.islink(path):
+        return ""
+    target, real = os.readlink(path), os.path.realpath(path)
+    absolute = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    return target if _is_shown(absolute) else real if _is_shown(real) else ""
+
+
+def _is_shown(path: str) -> bool:
+    return any(_is_below(path, system) for system in SYSTEM)
 
 
 def _is_below(path: str, above: str) -> bool:

@@ -70,6 +70,14 @@ def test_a_file_directly_in_a_sticky_directory(home: Path) -> None:
     assert "move it" in error.remedy
 
 
+@pytest.mark.parametrize(("mode", "refused"), [(0o1775, False), (0o1777, True)])
+def test_a_file_in_the_store_of_nixos(home: Path, monkeypatch: pytest.MonkeyPatch, mode: int, refused: bool) -> None:
+    """Its group builds what is there, and each file has a name of its own for ever."""
+    home.chmod(mode)
+    monkeypatch.setattr(permissions, "_STORES", (str(home),))
+    assert bool(permissions.writable_by_others(str(home / "c.yaml"))) is refused
+
+
 def test_a_sticky_directory_that_is_itself_searched(home: Path) -> None:
     home.chmod(0o1777)
     assert "lets others put files into it" in refusal(home).details[0]

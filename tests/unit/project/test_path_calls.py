@@ -73,6 +73,7 @@ OURS = {
     ("drill.sandbox.root", "os.path.exists"): SYSTEM,
     ("drill.sandbox.root", "os.path.isdir"): f"{SYSTEM}; what was restored, below no link",
     ("drill.sandbox.root", "os.path.islink"): SYSTEM,
+    ("drill.sandbox.root", "os.path.realpath"): SYSTEM,
     ("drill.sandbox.root", "os.readlink"): SYSTEM,
     ("drill.sandbox.root", "os.symlink"): POINT,
     ("drill.sandbox.root", "shutil.copy"): SYSTEM,
