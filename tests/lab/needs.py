@@ -100,6 +100,7 @@ TABLE = [
     _need("backupninja", "full", "runs the handler below contrib/", "backupninja"),
     _need("vorta", "full", "calls borg by its name", "vorta"),
     _need("ssh", "full", "a second host, with `borg serve` and sftp", "sshd", "openssh-server"),
+    _need("extrausers", "full", "users that are in no /etc/passwd", "/var/lib/extrausers", "libnss-extrausers"),
     _need("gpg", "test", "prints a pass phrase, as `pass` does", "gpg"),
     _need("gpg-agent", "test", "keeps gpg's keys", "gpg-agent"),
     # applications that are quiesced
