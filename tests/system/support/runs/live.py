@@ -179,9 +179,10 @@ class Programs:
         return told
 
     def stop_window(self, when: str = "after", call: str = "suspend", number: int = 1) -> Gate:
-        """Stop borg-lvm itself before or after a call to device-mapper, the n-th that suspends, resumes or changes.
+        """Stop borg-lvm itself before or after a call to device-mapper, the n-th suspend, resume, thaw or change.
 
-        After as many suspends as there are volumes all of them stand still, and no snapshot is there yet.
+        After as many suspends as there are volumes all of them stand still, and no snapshot is there yet; after as many
+        thaws the window is over.
         """
         gate = Gate(self.folder, f"window-{when}-{call}-{number}")
         shim = self._compiled(WINDOW)
@@ -203,6 +204,11 @@ class Programs:
         head = [f"#!/bin/{interpreter}\nreal={real}", f'printf "%s\\n" "{program} $*" >>{self.calls}']
         script.write_text("\n".join([*head, *lines, 'exec "$real" "$@"']) + "\n")
         script.chmod(0o755)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What stops borg-lvm itself, as an environment: for `begin`, which must be in nobody's mount namespace."""
+        return dict(word.split("=", 1) for word in self._own)
 
     def before(self, argv: Sequence[str | Path]) -> list[str | Path]:
         """Return the command line that runs `argv` with these programs in front; its process id stays."""

@@ -1,8 +1,8 @@
 /*
  * Put before borg-lvm (LD_PRELOAD): it waits before or after a certain call to device-mapper.
  *
- * WINDOW_AT is "WHEN CALL NUMBER": before or after; suspend, resume, or any call that changes something; the how
- * manieth. WINDOW_TOLD is a file that gets the process id, WINDOW_GATE a pipe: whoever waits goes on when it is written to.
+ * WINDOW_AT is "WHEN CALL NUMBER": before or after; suspend, resume, thaw (the resume of what was suspended before), or any
+ * call that changes something; the how manieth. WINDOW_TOLD is a file that gets the process id, WINDOW_GATE a pipe: whoever waits goes on when it is written to.
  * Only borg-lvm itself waits, not what it starts, which inherits all this.
  */
 #define _GNU_SOURCE
@@ -19,7 +19,10 @@
 #define MAGIC ((DM_IOCTL << 8))
 #define CALL(request) ((request) & 0xFF)
 
-static int number, waited;
+#define MOST 64
+
+static int number, waited, holds;
+static struct dm_ioctl held[MOST];
 
 static int is_borg_lvm(void)
 {
@@ -39,10 +42,18 @@ static int is_borg_lvm(void)
         words[size] = 0;
         for (char *word = words; word < words + size; word += strlen(word) + 1)
             if ((strlen(word) >= 13 && !strcmp(word + strlen(word) - 13, "/bin/borg-lvm")) ||
-                strstr(word, "from borg_lvm.__main__ import main"))
+                strstr(word, "from borg_lvm.__main__ import main") || !strcmp(word, "borg_lvm.daemon.__main__"))
                 known = strstr(words, "python") != NULL;
     }
     return known;
+}
+
+static int is_held(const struct dm_ioctl *asked)
+{
+    for (int at = 0; at < holds; at++)
+        if (asked->dev == held[at].dev && !strcmp(asked->name, held[at].name) && !strcmp(asked->uuid, held[at].uuid))
+            return 1;
+    return 0;
 }
 
 static int matches(unsigned long request, const struct dm_ioctl *asked)
@@ -50,8 +61,12 @@ static int matches(unsigned long request, const struct dm_ioctl *asked)
     const char *at = getenv("WINDOW_AT");
     int call = CALL(request), suspends = call == DM_DEV_SUSPEND_CMD && (asked->flags & DM_SUSPEND_FLAG);
 
+    if (suspends && holds < MOST)
+        held[holds++] = *asked;
     if (strstr(at, " suspend "))
         return suspends;
+    if (strstr(at, " thaw "))
+        return call == DM_DEV_SUSPEND_CMD && !suspends && is_held(asked);
     if (strstr(at, " resume "))
         return call == DM_DEV_SUSPEND_CMD && !suspends;
     return call == DM_DEV_CREATE_CMD || call == DM_DEV_REMOVE_CMD || call == DM_DEV_SUSPEND_CMD ||
