@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
-from borg_lvm.linux import btrfs, looking, namespaces
+from borg_lvm.linux import btrfs, looking, namespaces, syscalls
 from borg_lvm.log import Log
 from borg_lvm.records import dataclass
 
@@ -17,6 +18,8 @@ PATIENCE = 2.0
 """Seconds between asking a process to end and forcing it."""
 _ON_DISK = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO)
 """What may be on a btrfs and be open; the rest are sockets and the like, of which a server has thousands."""
+_STATX = struct.Struct("=20xI4xH98x4I")
+"""Of what statx(2) returns: owner, mode, both numbers of the device that it is, and of the one that it is on."""
 LOOK_AGAIN = 0.5
 """Seconds at most between two looks whether they have ended: each is a pass over all of /proc."""
 
@@ -127,6 +130,25 @@ def readers(namespace: int, devices: frozenset[int]) -> list[Process]:
 def holders(devices: frozenset[int]) -> list[Process]:
     """Return the processes, wherever they are, that use a file of one of the devices (`st_dev`)."""
     return searched(lambda pid: _uses(pid, devices)) if devices else []
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """What the kernel knows of a file: `st_uid`, `st_mode`, `st_rdev` and `st_dev`."""
+
+    uid: int
+    mode: int
+    special: int
+    device: int
+
+
+def file_of(pid: int | str, link: str) -> KnownFile:
+    """Return what a link in a process's directory leads to (`exe`, `fd/3`), a stranger's too. Raises: OSError.
+
+    stat(2) asks the file system, which a user's own (FUSE, and an overlay above it) leaves without an answer for ever.
+    """
+    uid, mode, *numbers = _STATX.unpack_from(syscalls.statx_known(f"/proc/{pid}/{link}"))
+    return KnownFile(uid, mode, os.makedev(*numbers[:2]), os.makedev(*numbers[2:]))
 
 
 def devices_of(pid: int) -> set[int]:

@@ -2,7 +2,7 @@
 
 Every function raises OSError with the kernel's errno and names the call and the path.
 Numbers are from the kernel's own headers: linux/mount.h, sched.h, linux/fs.h, linux/prctl.h, asm-generic/mman.h,
-linux/openat2.h, linux/inotify.h, linux/fanotify.h, linux/capability.h, linux/keyctl.h.
+linux/openat2.h, linux/inotify.h, linux/fanotify.h, linux/capability.h, linux/keyctl.h, linux/stat.h.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_NO_N
 PR_SET_KEEPCAPS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 8, 47, 2
 CAPABILITIES_3, CAP_BLOCK_SUSPEND = 0x20080522, 36
 KEYCTL_JOIN_SESSION_KEYRING = 1
+AT_FDCWD, AT_STATX_DONT_SYNC, STATX_OWNER = -100, 0x4000, 0xB  # its type, its mode and its owner
 RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 0x04, 0x08
 SYS_OPEN_TREE, SYS_OPENAT2 = 428, 437  # on every architecture
 SYS_FSOPEN, SYS_FSCONFIG, SYS_FSMOUNT = 430, 431, 432  # on every architecture
@@ -86,6 +87,13 @@ def openat2(folder: int, path: str, flags: int, resolve: int) -> int:
     fd = int(_libc.syscall(SYS_OPENAT2, folder, _bytes(path), ctypes.byref(how), ctypes.sizeof(how)))
     _check(min(fd, 0), "openat2", path)
     return fd
+
+
+def statx_known(path: str) -> bytes:
+    """statx(2): what the kernel knows of a file already; no file system is asked, which may not answer."""
+    buffer = ctypes.create_string_buffer(256)
+    _check(_libc.statx(AT_FDCWD, _bytes(path), AT_STATX_DONT_SYNC, STATX_OWNER, buffer), "statx", path)
+    return buffer.raw
 
 
 def open_tree(folder: int) -> int:

@@ -18,6 +18,7 @@ import _signal as signal  # type: ignore[import-not-found]  # as in service.py
 import ctypes
 import fcntl
 import os
+import struct
 import time
 from _collections_abc import Collection, Iterable, Iterator
 
@@ -37,6 +38,10 @@ RING = "io_uring"
 SCRUB_CANCEL, BALANCE_CONTROL, BALANCE_PAUSE = 0x941C, 0x9421, 1
 """Of include/uapi/linux/btrfs.h."""
 LOW = 0xFFFFFFFF
+STATX, DONT_SYNC, TYPE = {"x86_64": 332, "aarch64": 291}, 0x4000, 0x1
+LIBC = ctypes.CDLL(None, use_errno=True)
+COMPRESSED = 0x4
+"""Of linux/stat.h: what a btrfs says that its files may be, and no file system in user space does."""
 
 
 def stop_scrub(fd: int) -> None:
@@ -57,10 +62,29 @@ class Targets:
 
     def has(self, path: str) -> bool:
         """Tell whether a path leads to one of them. Raises: OSError."""
-        device = os.stat(path).st_dev
+        device, may_be_btrfs = known(path)
         if device in self.devices:
             return True
-        return bool(self.marks) and not os.major(device) and os.statvfs(path).f_fsid & LOW in self.marks
+        return bool(self.marks) and may_be_btrfs and os.statvfs(path).f_fsid & LOW in self.marks
+
+
+def known(path: str) -> tuple[int, bool]:
+    """Return the device (`st_dev`) of a path, and whether it may be on a btrfs. Raises: OSError.
+
+    stat(2) and statvfs(2) ask the file system, and a user's own, or an overlay above it, never answers. This returns
+    what the kernel knows: statx(2), AT_STATX_DONT_SYNC.
+    """
+    number = STATX.get(os.uname().machine)
+    if number is None:
+        device = os.stat(path).st_dev
+        return device, not os.major(device)
+    buffer = bytearray(256)
+    place = (ctypes.c_char * len(buffer)).from_buffer(buffer)
+    if LIBC.syscall(number, -100, os.fsencode(path), DONT_SYNC, TYPE, place):
+        raise OSError(ctypes.get_errno(), "statx", path)
+    (attributes,) = struct.unpack_from("=Q", buffer, 56)
+    major, minor = struct.unpack_from("=2I", buffer, 136)
+    return os.makedev(major, minor), not major and bool(attributes & COMPRESSED)
 
 
 def loosen(devices: Collection[int], marks: Collection[int] = (), *, abort: bool) -> None:
@@ -228,9 +252,8 @@ def _see_connections() -> None:
     """Mount what shows them, for this process alone, where nobody has. Raises: OSError."""
     if os.path.ismount(CONNECTIONS):
         return
-    libc = ctypes.CDLL(None, use_errno=True)
     new, private = 0x20000, 0x4000 | 0x40000  # CLONE_NEWNS; MS_REC, MS_PRIVATE
-    if libc.unshare(new) or libc.mount(b"none", b"/", None, ctypes.c_ulong(private), None):
+    if LIBC.unshare(new) or LIBC.mount(b"none", b"/", None, ctypes.c_ulong(private), None):
         raise OSError(ctypes.get_errno(), "unshare")
-    if libc.mount(b"fusectl", CONNECTIONS.encode(), b"fusectl", ctypes.c_ulong(0), None):
+    if LIBC.mount(b"fusectl", CONNECTIONS.encode(), b"fusectl", ctypes.c_ulong(0), None):
         raise OSError(ctypes.get_errno(), "mount")

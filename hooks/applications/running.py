@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from borg_lvm.plugin_api import processes as of_machine
+
 LISTENING_UNIX = 0x10000
 LISTENING_TCP = "0A"
 GONE = " (deleted)"
@@ -47,7 +49,7 @@ class Process:
         with suppress(OSError):
             if _world(self.pid) == _world("self"):
                 path = os.readlink(f"/proc/{self.pid}/exe").removesuffix(GONE)
-                return os.path.basename(path) if os.stat(f"/proc/{self.pid}/exe").st_uid == 0 else ""
+                return os.path.basename(path) if of_machine.file_of(self.pid, "exe").uid == 0 else ""
         return ""
 
     @property
@@ -72,7 +74,7 @@ class Process:
         """Whether a file is a plain one and open for writing. Raises: OSError. Source: proc_pid_fdinfo(5)."""
         with open(f"/proc/{self.pid}/fdinfo/{number}", encoding="ascii") as file:
             flags = next((int(line.split()[1], 8) for line in file if line.startswith("flags:")), os.O_RDONLY)
-        return flags & os.O_ACCMODE != os.O_RDONLY and stat.S_ISREG(os.stat(f"/proc/{self.pid}/fd/{number}").st_mode)
+        return flags & os.O_ACCMODE != os.O_RDONLY and stat.S_ISREG(of_machine.file_of(self.pid, f"fd/{number}").mode)
 
     def places(self) -> tuple[str, ...]:
         """Return where it keeps data: the directory that it works in, and others in which it has files open to write.

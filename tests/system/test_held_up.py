@@ -20,6 +20,7 @@ import pytest
 
 from tests.rig import Rig
 from tests.system.support.attacks.attacker import NOBODY
+from tests.system.support.attacks.started import unanswered
 from tests.system.support.runs.live import Run, assert_nothing_left, is_writable, tidy, wait_for
 from tests.system.support.runs.program import run
 
@@ -73,6 +74,27 @@ def test_a_call_that_sleeps_is_woken(rig: Rig, fs: str, luks: int | None) -> Non
             running.step("thawed")
             assert is_writable(volume, seconds=5)
             assert "all snapshots removed" in running.end(0).err
+        assert_nothing_left(rig)
+
+
+@pytest.mark.usefixtures("fuse")
+@pytest.mark.parametrize("fs", ["ext4", pytest.param("btrfs", marks=pytest.mark.soak)])
+def test_who_cannot_be_examined_does_not_keep_others_from_being_woken(rig: Rig, fs: str) -> None:
+    """The watchdog was seen to wait for the attributes of a stranger's file until the deadline."""
+    with tidy():
+        volume = rig.volume("data", fs=fs, at=rig.path("data"))
+        assert volume.at
+        (volume.at / "home").mkdir()
+        os.chown(volume.at / "home", NOBODY, NOBODY)
+        rig.directory.chmod(0o755)
+        rig.path("config.yaml").write_text("deadline: 30\nattempts: 1\n")
+        gate = rig.path("gate")
+        run("dmesg", "--clear")
+        with unanswered(gate, "here"), splicing(volume.at / "home" / "file"):
+            gate.touch()
+            running = Run("run", "--config", rig.path("config.yaml"), "--path", volume.at, "--", "true")
+            assert "all snapshots removed" in running.end(0).err
+            assert "aborted" not in run("dmesg").out  # which the deadline brings, for one such file after the other
         assert_nothing_left(rig)
 
 

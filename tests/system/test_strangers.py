@@ -29,8 +29,9 @@ from borg_lvm_hooks.applications.postgresql import psql
 from borg_lvm_hooks.applications.redis import plugin as redis
 from borg_lvm_hooks.applications.sqlite import plugin as sqlite
 from tests.rig import Rig
+from tests.system.support.attacks.started import unanswered
 from tests.system.support.runs.live import installed, wait_for
-from tests.system.support.runs.program import borg_lvm
+from tests.system.support.runs.program import BIN, borg_lvm
 from tests.system.support.servers.kept import BASE as KEPT
 from tests.system.support.servers.kept import Server
 
@@ -169,6 +170,24 @@ def test_check_does_not_log_in_to_what_calls_itself_a_server(rig: Rig, stranger:
     for words in (["hooks", "mariadb"], ["discover"]):
         borg_lvm(*words)
     assert "connected" not in stranger.heard(), stranger.heard()
+
+
+@pytest.mark.usefixtures("fuse", "stranger")
+def test_discovery_waits_for_no_file_of_a_stranger(tmp_path: Path) -> None:
+    """It was seen to wait for ever, and so was `check`, by which each backup begins."""
+    machine, gate, nothing = BASE / "qemu-system-none", BASE / "gate", tmp_path / "nothing.yaml"
+    shutil.copy("/usr/bin/sleep", machine)
+    nothing.write_text("")
+    with unanswered(gate, "exec", machine):
+        gate.touch()
+        asked = subprocess.Popen([BIN / "borg-lvm", "discover", "--config", nothing], stderr=subprocess.PIPE)
+        try:
+            wait_for(lambda: asked.poll() is not None, "the end of the discovery", seconds=120)
+            assert asked.stderr
+            assert asked.wait() == 0
+            assert asked.stderr.read() == b"borg-lvm: nothing runs here that an installed plugin finds\n"
+        finally:
+            asked.kill()
 
 
 def test_discovery_is_not_spoiled_by_a_name(stranger: Stranger, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass
 
+from borg_lvm.plugin_api import processes
 from borg_lvm_hooks.applications.running import Process
 
 PROGRAMS = ("qemu-system-", "qemu-kvm", "kvm")
@@ -36,9 +37,9 @@ def of(process: Process) -> tuple[Disk, ...]:
     disks: dict[str, Disk] = {}
     for number, _ in process.files():
         with suppress(OSError, ValueError):
-            info = os.stat(f"/proc/{process.pid}/fd/{number}")
-            if stat.S_ISBLK(info.st_mode) and _is_written(process.pid, number):
-                device = f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
+            file = processes.file_of(process.pid, f"fd/{number}")
+            if stat.S_ISBLK(file.mode) and _is_written(process.pid, number):
+                device = f"{os.major(file.special)}:{os.minor(file.special)}"
                 disks[device] = _named(device)
     return tuple(sorted(disks.values(), key=lambda disk: disk.path))
 

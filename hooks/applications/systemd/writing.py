@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from borg_lvm.plugin_api import processes as of_machine
 from borg_lvm_hooks.applications.cgroups import NEEDED
 from borg_lvm_hooks.applications.running import Process, processes
 
@@ -36,7 +37,7 @@ def _folders(process: Process) -> set[str]:
         with suppress(OSError, ValueError):
             if not path.startswith("/") or path.startswith(NO_DATA) or not process.writes(number):
                 continue
-            if _is_on_a_volume(os.stat(f"/proc/{process.pid}/fd/{number}")):
+            if _is_on_a_volume(of_machine.file_of(process.pid, f"fd/{number}").device):
                 folders.add(folder_of(path))
     return folders
 
@@ -48,7 +49,6 @@ def folder_of(path: str) -> str:
     return "/" + "/".join(parts[:depth])
 
 
-def _is_on_a_volume(info: os.stat_result) -> bool:
-    """Whether a file is on a device of the device-mapper."""
-    device = f"/sys/dev/block/{os.major(info.st_dev)}:{os.minor(info.st_dev)}/dm"
-    return os.path.exists(device)
+def _is_on_a_volume(device: int) -> bool:
+    """Whether a device (`st_dev`) is one of the device-mapper."""
+    return os.path.exists(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/dm")

@@ -10,6 +10,7 @@ import pytest
 
 from borg_lvm.linux import btrfs, processes, safe_open
 from borg_lvm.linux.btrfs import Mounted, SubvolumeId
+from borg_lvm.watchdog import loosen
 from borg_lvm.watchdog.loosen import Targets
 
 ID, OTHER = "ff7a24d8-3b5a-4d73-b254-0f9fe59834b8", "accf9f4e-36b5-41cd-acc0-0fd1f3db8116"
@@ -91,6 +92,8 @@ def test_a_process_uses_the_device(machine: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_watchdog_knows_every_subvolume(monkeypatch: pytest.MonkeyPatch) -> None:
     on = Targets(frozenset([VOLUME]), frozenset([TOP & 0xFFFFFFFF]))
     answers(monkeypatch, HOME)
+    assert not on.has("/proc/self")  # what is no btrfs, and may not answer, is not asked
+    monkeypatch.setattr(loosen, "known", lambda path: (os.stat(path).st_dev, True))
     assert on.has("/proc/self")
     assert not Targets(frozenset([VOLUME]), frozenset()).has("/proc/self")
     answers(monkeypatch, 1)

@@ -387,7 +387,7 @@ def end_dmeventd() -> None:
 
 def dmeventds() -> list[int]:
     """Return the process ids of LVM's own daemon."""
-    return [pid for pid, words in processes().items() if words.split()[0].endswith("dmeventd")]
+    return [pid for pid, words in processes().items() if words.partition(" ")[0].endswith("dmeventd")]
 
 
 def _left(rig: Rig) -> list[str]:
