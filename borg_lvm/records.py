@@ -38,9 +38,8 @@ class _Shape:
 
 
 def _dataclass(cls: type, *, frozen: bool, eq: bool) -> type:
-    if any(dataclasses.is_dataclass(base) for base in cls.__bases__):  # few are, and it compares them with their bases
-        return dataclasses.dataclass(frozen=frozen, eq=eq)(cls)
-    dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+    inherits = any(dataclasses.is_dataclass(base) for base in cls.__bases__)  # which it compares the class with
+    dataclasses.dataclass(init=False, repr=False, eq=False, frozen=frozen and inherits)(cls)
     noted: Any = cls
     noted.__dataclass_params__.frozen = frozen  # which subclasses must be, too
     noted.__borg_lvm_shape__ = _Shape(cls)

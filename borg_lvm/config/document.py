@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 from borg_lvm.records import dataclass, field
@@ -10,7 +9,7 @@ from borg_lvm.records import dataclass, field
 Plain = bool | int | float | str | None
 
 
-@dataclasses.dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Place:
     """A line of a file; the first line is 1. Line 0 is the file itself; column 0 is the whole line."""
 

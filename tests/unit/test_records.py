@@ -145,13 +145,21 @@ def test_they_are_as_the_standard_library_has_them(name: str) -> None:
 
 
 def compiled(source: str) -> list[int]:
-    """The lines on which a module imports the decorator that compiles."""
-    return [
+    """The lines on which a module imports the decorator that compiles, or has it by its module's name."""
+    nodes = list(ast.walk(ast.parse(source)))
+    imported = [
         node.lineno
-        for node in ast.walk(ast.parse(source))
+        for node in nodes
         if isinstance(node, ast.ImportFrom) and node.module == "dataclasses"
         if any(alias.name == "dataclass" for alias in node.names)
     ]
+    named = [
+        node.lineno
+        for node in nodes
+        if isinstance(node, ast.Attribute) and node.attr == "dataclass"
+        if isinstance(node.value, ast.Name) and node.value.id == "dataclasses"
+    ]
+    return imported + named
 
 
 def test_no_module_of_the_core_has_its_dataclasses_compiled() -> None:
