@@ -38,7 +38,7 @@ def gather(numbers: Iterable[str]) -> dict[str, BlockDevice]:
         number = waiting.pop()
         if number in devices:
             continue
-        device = _read(number)
+        device = described(number)
         if device:
             devices[number] = device
             waiting.extend(device.slaves)
@@ -80,14 +80,17 @@ def is_rotational(number: str) -> bool:
     return _text(f"{SYSFS}/{number}/queue/rotational") == "1"
 
 
-def _read(number: str) -> BlockDevice | None:
+def described(number: str) -> BlockDevice | None:
+    """Describe the device of a number (`major:minor`); None if there is none."""
     base = f"{SYSFS}/{number}"
-    if not os.path.isdir(base):
+    try:
+        name = os.path.basename(os.readlink(base))
+    except OSError:
         return None
     slaves = tuple(_text(f"{base}/slaves/{name}/dev") for name in sorted(_names(f"{base}/slaves")))
     return BlockDevice(
         number=number,
-        name=os.path.basename(os.path.realpath(base)),
+        name=name,
         dm_name=_text(f"{base}/dm/name"),
         dm_uuid=_text(f"{base}/dm/uuid"),
         suspended=_text(f"{base}/dm/suspended") == "1",

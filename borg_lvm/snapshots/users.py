@@ -87,8 +87,7 @@ def _marks_of(devices: Collection[int]) -> frozenset[bytes]:
     """
     subvolumes = {btrfs.apart(device) for device in devices} - {""}
     numbers = frozenset(f"{os.major(device)}:{os.minor(device)}" for device in devices if not btrfs.apart(device))
-    known = block_devices.gather(numbers)
-    names = {name for number in numbers & known.keys() for name in _nodes(known[number])}
+    names = {name for device in map(block_devices.described, numbers) if device for name in _nodes(device)}
     return frozenset(word.encode() for word in numbers | names | subvolumes)
 
 

@@ -24,7 +24,7 @@ TABLE = """\
 
 @pytest.mark.parametrize("name", ["/dev/mapper/my--vg-borg_lvm--1--0", "/dev/dm-700000", "/dev/my-vg/borg_lvm-1-0"])
 def test_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(block_devices, "gather", lambda numbers: {SNAPSHOT.number: SNAPSHOT})
+    monkeypatch.setattr(block_devices, "described", {SNAPSHOT.number: SNAPSHOT}.get)
     table = tmp_path / "mountinfo"
     table.write_text(TABLE.format(name=name))
     assert [row[4] for row in users._rows(users._marks_of([NUMBER]), str(table))] == [b"/srv", b"/data"]
