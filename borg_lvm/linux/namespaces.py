@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -89,16 +90,40 @@ def make_own() -> None:
 
 
 def inside(namespace: int, work: Callable[[], str]) -> str | None:
-    """Do `work` in a child that enters the namespace, and return its answer; None if it failed.
+    """Do `work` in a thread that enters the namespace, and return its answer; None if it failed.
 
-    The child's root and working directory are the namespace's root. Its answer must fit into a pipe (64 KiB).
+    Its root and working directory are the namespace's root; /proc/self is us, in our own namespace. It only looks, and
+    changes nothing of ours. None also if it took longer than LONGEST: then the thread waits on, `is_kept` by it.
+    A thread, for a copy of us (fork) takes as long as a program of LVM's.
     """
+    answers: list[str] = []
 
-    def there() -> str:
-        syscalls.setns(namespace, syscalls.CLONE_NEWNS)
-        return work()
+    def there() -> None:
+        with suppress(Exception):
+            syscalls.unshare(syscalls.CLONE_FS)
+            home = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                syscalls.setns(namespace, syscalls.CLONE_NEWNS)
+                answer = work()
+            finally:
+                syscalls.setns(home, syscalls.CLONE_NEWNS)  # the kernel may take its time to end a thread
+                os.close(home)
+            answers.append(answer)
 
-    return apart(there)
+    thread = threading.Thread(target=there, daemon=True)
+    thread.start()
+    thread.join(LONGEST)
+    return next(iter(answers), None)
+
+
+def is_kept(namespace: int) -> bool:
+    """Whether a thread of ours, which `inside` has given up, keeps the namespace."""
+    inode = os.fstat(namespace).st_ino
+    for name in os.listdir("/proc/self/task"):
+        with suppress(OSError):  # it has ended
+            if number(f"self/task/{name}") == inode:
+                return True
+    return False
 
 
 def apart(work: Callable[[], str]) -> str | None:

@@ -50,7 +50,8 @@ def let_go(namespace: int, mounted: Sequence[Step], devices: frozenset[int], log
     it returns.
     """
     try:
-        if processes.in_namespace(namespace) and not _unmounted(namespace, mounted):
+        left = processes.in_namespace(namespace) or namespaces.is_kept(namespace)
+        if left and not _unmounted(namespace, mounted):
             why = "still using a snapshot after the command has ended"
             processes.end(lambda: processes.users(namespace, devices), log, why)
             if processes.in_namespace(namespace) and not _unmounted(namespace, mounted):
@@ -68,11 +69,12 @@ def _unmounted(namespace: int, mounted: Sequence[Step]) -> bool:
     """
 
     def work() -> str:
+        syscalls.setns(namespace, syscalls.CLONE_NEWNS)
         for step in reversed(mounted):
             _unmount(step)
         return ""
 
-    return namespaces.inside(namespace, work) is not None
+    return namespaces.apart(work) is not None
 
 
 def _unmount(step: Step) -> None:

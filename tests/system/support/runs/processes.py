@@ -9,17 +9,18 @@ from pathlib import Path
 
 from tests.system.support.runs import program
 
-_STARTED = re.compile(r"^(?:clone3?|v?fork)\(.*\) += ([0-9]+)$")
+_STARTED = re.compile(r"^(?:clone3?|v?fork)\((.*)\) += ([0-9]+)$")
 _BECAME = re.compile(r'^execve\("([^"]*)", \[(.*)\], .*\) += 0$')
 
 
 @dataclass
 class Process:
-    """A process: the programs that it ran one after the other, and the processes (or threads) that it started."""
+    """A process: the programs that it ran one after the other, and the processes and threads that it started."""
 
     pid: int
     ran: list[tuple[str, str]] = field(default_factory=list)
     started: list[int] = field(default_factory=list)
+    threads: list[int] = field(default_factory=list)
 
     @property
     def program(self) -> str:
@@ -28,14 +29,14 @@ class Process:
 
 
 def traced(argv: Sequence[str | Path], into: Path) -> list[Process]:
-    """Run a program to its end and return all its processes, itself first."""
+    """Run a program to its end and return all its processes, itself first; its threads start none."""
     into.mkdir()
     calls = "trace=execve,clone,clone3,fork,vfork"
     program.run("strace", "-ff", "-qq", "--seccomp-bpf", "-s", "500", "-e", calls, "-o", into / "calls", *argv)
     found = {}
     for file in into.glob("calls.*"):
         found[int(file.suffix[1:])] = _read(file)
-    children = {pid for process in found.values() for pid in process.started}
+    children = {pid for process in found.values() for pid in (*process.started, *process.threads)}
     first = next(pid for pid in found if pid not in children)
     return [found[pid] for pid in _tree(found, first)]
 
@@ -52,7 +53,7 @@ def _read(file: Path) -> Process:
     process = Process(int(file.suffix[1:]))
     for line in file.read_text(errors="replace").splitlines():
         if match := _STARTED.match(line):
-            process.started.append(int(match[1]))
+            (process.threads if "CLONE_THREAD" in match[1] else process.started).append(int(match[2]))
         elif match := _BECAME.match(line):
             process.ran.append((match[1], match[2]))
     return process
