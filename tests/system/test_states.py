@@ -18,7 +18,7 @@ from tests.system.test_check import told
 pytestmark = pytest.mark.limit(300)
 FEW = frozenset(
     "external-journal integrity external-origin missing-disk closed-disk exported "
-    "above-threshold reports volume-list vdo".split()
+    "above-threshold namesake reports volume-list vdo".split()
 )
 """Those that `make rest` tries: each kind of reason once. The soak tries all."""
 
