@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -148,4 +149,7 @@ def test_who_is_in_a_namespace_is_found_and_killed_and_nobody_else(apart: subpro
         os.close(handle)
     processes.kill_all_in(inode)
     assert apart.wait(LONG) == -signal.SIGKILL
+    end = time.monotonic() + LONG
+    while alive(*inside) and time.monotonic() < end:  # the second is an orphan by now, which others have to wait for
+        time.sleep(0.01)
     assert alive(*inside) == []
