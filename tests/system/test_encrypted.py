@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from borg_lvm.machine import mounts
+from borg_lvm.planning.view_layout import FrozenPath, Resolved
+from borg_lvm.session import fscrypt
 from tests.rig import Rig
 from tests.rig.tools import run as tool
+from tests.rig.volumes import Volume
 from tests.system.support.runs.live import assert_nothing_left, tidy
 from tests.system.support.runs.program import borg_lvm
 
@@ -20,12 +24,27 @@ ADD_KEY, SET_POLICY = 0xC0506617, 0x800C6613  # linux/fscrypt.h
 IDENTIFIER, V2, AES_256_XTS, AES_256_CTS, PAD_32 = 2, 2, 1, 4, 3
 
 
+@pytest.fixture(scope="module")
+def built() -> Iterator[tuple[Rig, Path]]:
+    """Make a file system with the feature, once for all, and one directory of two that is encrypted and unlocked."""
+    with Rig() as rig:
+        volume = rig.volume("data", fs="ext4", at=rig.path("data"))
+        if not os.path.exists("/sys/fs/ext4/features/encryption"):
+            pytest.skip("this kernel has no fscrypt")
+        yield rig, encrypted(volume)
+
+
 @pytest.fixture
-def home(rig: Rig) -> Iterator[Path]:
-    """A file system with the feature, and one directory of two that is encrypted and unlocked."""
-    volume = rig.volume("data", fs="ext4", at=rig.path("data"))
-    if not os.path.exists("/sys/fs/ext4/features/encryption"):
-        pytest.skip("this kernel has no fscrypt")
+def home(built: tuple[Rig, Path]) -> Iterator[Path]:
+    """Give it; nothing of a run is left."""
+    rig, home = built
+    with tidy():
+        yield home
+        assert_nothing_left(rig)
+
+
+def encrypted(volume: Volume) -> Path:
+    """Make the directories and return the one that has them."""
     assert volume.at
     tool("umount", str(volume.at))
     tool("tune2fs", "-O", "encrypt", volume.top)
@@ -42,17 +61,23 @@ def home(rig: Rig) -> Iterator[Path]:
     fcntl.ioctl(folder, SET_POLICY, policy)
     os.close(folder)
     (home / "anna" / "deep" / "private" / "secret").write_text("unlocked")
-    with tidy():
-        yield home
-        assert_nothing_left(rig)
+    return home
+
+
+def problems(source: Path) -> tuple[str, ...]:
+    """Return what is wrong with a source: what a run asks, without the start of a program, which takes ten seconds."""
+    (mount,) = (mount for mount in mounts.read() if source.is_relative_to(mount.path) and mount.fstype == "ext4")
+    return fscrypt.with_encrypted(Resolved((FrozenPath(str(source), mount, "", ""),), (), (), (), ())).problems
 
 
 def test_they_are_refused_by_name(home: Path) -> None:
     private = home / "anna" / "deep" / "private"
-    for source in (home.parent, private / "secret"):  # above, and below
-        said = borg_lvm("run", "--path", source, "--", "true", status=69)
-        assert "is encrypted by fscrypt, and locked in a snapshot" in said.err, said.err
-        assert f"--live {private}" in said.err
+    said = borg_lvm("run", "--path", home.parent, "--", "true", status=69)
+    assert f"{private} is encrypted by fscrypt, and locked in a snapshot" in said.err, said.err
+    assert f"--live {private}" in said.err
+    for source in (private, private / "secret"):  # itself, and below
+        assert [one.partition(",")[0] for one in problems(source)] == [f"{source} is encrypted by fscrypt"]
+    assert problems(home / "bert") == ()
     said = borg_lvm("run", "--path", home / "bert", "--", "cat", home / "bert" / "file")
     assert said.out == "frozen"
 
