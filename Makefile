@@ -116,6 +116,7 @@ control: setup-test ## seed faults, one for each promise, and check that make te
 soak: releases control deb rpm docs kit release-trial ## control, the packages and a release, then every system test on every kernel, with the long counts: hours
 	@$(VENV)/python -m tests.fuzz --cases 20000
 	@$(SETUP) full $(or $(KERNEL),$(EVERY))
+	@$(VENV)/python -m tests.control --moved --kernel $(SHELL_KERNEL)
 	@$(SUITE) soak --timeout 86400 $(addprefix --kernel=,$(or $(KERNEL),$(EVERY))) -- $(TESTS)
 
 # FUZZ='borg tar' chooses, CASES=20000 is what the soak takes; a seed that found something is given again by SEED=….

@@ -1,5 +1,7 @@
 """The control of `make test`: ``python -m tests.control [FAULT…]`` seeds faults, each in a guest of its own.
 
+``--moved`` takes those that `make test-full` is to catch without the tests that were moved from it to the soak.
+
 At least one of a fault's tests must fail, by its own assertion. ``--good`` runs the same tests without any fault: all
 must pass. The output of each guest is kept below .lab/control.
 """
@@ -18,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from tests.control.faults import FAULTS, Fault
+from tests.control.moved import MOVED
 from tests.control.seeded import GOOD, MARK
 from tests.lab.kernels import SERIES
 from tests.lab.paths import CHECKOUT, LAB
@@ -72,7 +75,7 @@ def tried(name: str, tests: Sequence[str], kernel: str) -> Tried:
 
 def judge(fault: Fault, kernel: str) -> bool:
     """Try a fault and print a row of the table; returns whether it was caught."""
-    found = tried(fault.name, fault.tests, kernel)
+    found = tried(fault.name, fault.tests, fault.kernel or kernel)
     tests = [test for test in fault.tests if any(name.startswith(test) for name in found.caught)]
     caught = ", ".join(f"`{test}`" for test in tests) or "**nothing**"
     print(f"| {fault.name} | {' '.join(fault.promise.split())} | {caught} | {found.seconds:.0f} |", flush=True)
@@ -84,7 +87,13 @@ def judge(fault: Fault, kernel: str) -> bool:
 
 
 def good(faults: Sequence[Fault], kernel: str) -> bool:
-    """Run all tests of these faults without any; returns whether all have passed."""
+    """Run all tests of these faults without any, on each kernel that they name; returns whether all have passed."""
+    kernels = dict.fromkeys(fault.kernel or kernel for fault in faults)
+    passed = [_good([fault for fault in faults if (fault.kernel or kernel) == one], one) for one in kernels]
+    return all(passed)
+
+
+def _good(faults: Sequence[Fault], kernel: str) -> bool:
     tests = list(dict.fromkeys(test for fault in faults for test in fault.tests))
     found = tried(GOOD, tests, kernel)
     ran = {str(one["test"]).removeprefix("tests/") for one in found.results}
@@ -100,13 +109,17 @@ def main() -> int:
     """Do what the command line says; the status is 0 if every fault was caught."""
     signal.signal(signal.SIGTERM, _stop)
     parser = argparse.ArgumentParser(prog="python -m tests.control", description=__doc__)
-    parser.add_argument("fault", nargs="*", metavar="FAULT", help=f"of {', '.join(fault.name for fault in FAULTS)}")
+    every = [fault.name for fault in (*FAULTS, *MOVED)]
+    parser.add_argument("fault", nargs="*", metavar="FAULT", help=f"of {', '.join(every)}")
+    parser.add_argument("--moved", action="store_true", help="those of what was moved to the soak")
     parser.add_argument("--good", action="store_true", help="run the tests without a fault")
     parser.add_argument("--kernel", choices=SERIES, default="uml-6.1")
     options = parser.parse_args()
-    if unknown := set(options.fault).difference(fault.name for fault in FAULTS):
+    if unknown := set(options.fault).difference(every):
         parser.error(f"there is no fault {', '.join(sorted(unknown))}")
-    chosen = [fault for fault in FAULTS if fault.name in options.fault or not options.fault]
+    chosen: Sequence[Fault] = MOVED if options.moved else FAULTS
+    if options.fault:
+        chosen = [fault for fault in (*FAULTS, *MOVED) if fault.name in options.fault]
     for fault in chosen:
         fault.seeded()  # all anchors are there before the first guest starts
     if options.good:

@@ -18,7 +18,7 @@ class AnchorError(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """A change for the worse."""
+    """A change for the worse. `kernel` is where it is tried, if that is not for the command line to say."""
 
     name: str
     promise: str
@@ -26,6 +26,7 @@ class Fault:
     find: str
     put: str
     tests: tuple[str, ...]
+    kernel: str = ""
 
     def seeded(self) -> str:
         """Return the text of the file with the fault. Raises: AnchorError."""

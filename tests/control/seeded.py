@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.control.faults import CHECKOUT, FAULTS, Fault
+from tests.control.moved import MOVED
 
 MARK = "control: "
 GOOD = "good"
@@ -66,7 +67,7 @@ def seed(fault: Fault) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Seed the fault, then run the tests; returns pytest's exit status."""
     name, *tests = arguments
-    for fault in FAULTS:
+    for fault in (*FAULTS, *MOVED):
         if fault.name == name:
             seed(fault)
     os.chdir(CHECKOUT)

@@ -332,7 +332,7 @@ MOST = 200
 @pytest.mark.parametrize(
     "built",
     [
-        "thick",
+        SOAKED[0],  # its calls are among those of two
         "thin",
         pytest.param("raid", marks=pytest.mark.soak),
         "luks1",

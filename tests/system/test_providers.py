@@ -12,6 +12,8 @@ import pytest
 from borg_lvm.snapshots.btrfs.provider import BtrfsProvider
 from borg_lvm.snapshots.lvm.provider import LvmProvider
 from borg_lvm.snapshots.providers import provider
+from borg_lvm.testing.provider_run import STEPS
+from borg_lvm.testing.provider_subject import ProviderSubject
 from borg_lvm.testing.provider_suite import ProviderContract
 from tests.contract.providers import wrong_btrfs
 from tests.contract.providers.btrfs_subject import SubvolumeSubject
@@ -22,6 +24,10 @@ from tests.rig.native import Native, native
 from tests.rig.tools import run
 
 pytestmark = pytest.mark.limit(600)
+MIXED = [
+    pytest.param(step, marks=() if step in ("prepared", "suspended", "made") else pytest.mark.soak) for step in STEPS
+]
+"""At which steps a run of both providers dies: before the window, in it, after it. Each alone dies at all of them."""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +69,10 @@ class TestBtrfs(ProviderContract):
 @pytest.mark.needs("btrfs")
 class TestTogether(ProviderContract):
     """Both, as a run has them: a subvolume that cannot be held, while a volume is."""
+
+    @pytest.mark.parametrize("step", MIXED)
+    def test_what_a_dead_run_leaves_is_found_and_removed(self, subject: ProviderSubject, step: str) -> None:
+        super().test_what_a_dead_run_leaves_is_found_and_removed(subject, step)
 
     @pytest.fixture
     def subject(self, machine: Rig, btrfs: Native, volumes: LvmSubject) -> SubvolumeSubject:

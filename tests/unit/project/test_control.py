@@ -1,4 +1,4 @@
-"""The table of seeded faults is true: every anchor exists, and `make test` runs what is to catch each fault."""
+"""The tables of seeded faults are true: every anchor exists, and what is to catch a fault runs where they say."""
 
 from __future__ import annotations
 
@@ -8,22 +8,35 @@ import os
 import pytest
 
 from tests.control.faults import CHECKOUT, FAULTS, AnchorError, Fault
+from tests.control.moved import MOVED
 from tests.control.seeded import reason, seed
+from tests.lab.suite.choose import chosen
+from tests.lab.suite.collect import collected
 from tests.system.promises import PROMISES
 
-UNIT = [test for fault in FAULTS for test in fault.tests if test.startswith("unit/")]
+EVERY = (*FAULTS, *MOVED)
+UNIT = [test for fault in EVERY for test in fault.tests if test.startswith("unit/")]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", EVERY, ids=lambda fault: fault.name)
 def test_it_can_be_seeded_and_breaks_a_promise(fault: Fault) -> None:
     before, after = (CHECKOUT / fault.file).read_text(), fault.seeded()
     assert ast.dump(ast.parse(after)) != ast.dump(ast.parse(before))
-    assert fault.promise in {promise.words for promise in PROMISES}
+    assert fault.promise in {promise.words for promise in PROMISES} or fault in MOVED
     assert 0 < len(fault.tests) < 4
 
 
 def test_names_are_unique() -> None:
-    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    assert len({fault.name for fault in EVERY}) == len(EVERY)
+
+
+@pytest.mark.process
+def test_what_is_left_of_what_was_moved_runs_in_test_full() -> None:
+    full = chosen("full", ["uml-6.1", "uml-6.12", "6.12"], collected([]))
+    for fault in MOVED:
+        names = {item.name for kernel, items in full.items() if kernel == (fault.kernel or kernel) for item in items}
+        for test in fault.tests:
+            assert test.startswith("unit/") or any(name.startswith(f"tests/{test}") for name in names), (fault, test)
 
 
 @pytest.mark.parametrize(("find", "count"), [("no such words", 0), ("def ", "[2-9]|1.")])
