@@ -25,8 +25,12 @@ _TREE_SEARCH, _INO_LOOKUP = 0xD0009411, 0xD0009412
 _ROOM, _PAGE, _HEAD, _KEY = 1024, 4096, 32, 104
 TOP_LEVEL, SUBVOLUME_ROOT = 5, 256
 """The id of the subvolume in which all others lie, and the inode that the root of each has."""
-_ROOT_TREE, _ROOT_BACKREF, _READ_ONLY = 1, 144, 0x2
+_ROOT_TREE, _INODE_REF, _ROOT_BACKREF, _READ_ONLY = 1, 12, 144, 0x2
 _LAST = (1 << 64) - 1
+_LONGEST = 4096
+"""Letters of a path: PATH_MAX of linux/limits.h, in bytes, is what can be opened."""
+_CUT, _TOO_LONG = "/./…", "/" * _LONGEST
+"""No directory is called so."""
 _RUNNING = 0x1
 _IDLE = ("none", "balance paused", "")
 _APART: dict[int, str] = {}
@@ -132,9 +136,13 @@ def file_system_id(fd: int) -> str:
 def subvolumes(fd: int) -> dict[int, str]:
     """Return the path of each subvolume from the top level (`/@home`), by its id. Raises: OSError.
 
-    One that is being deleted, or that another one which is being deleted holds, has none.
+    One that is being deleted, or that another one which is being deleted holds, has none. A path that is longer than
+    any that can be opened is cut: every user may have thousands of subvolumes in one another.
     """
-    parents = {number: (parent, _directory(fd, parent, inode), name) for number, parent, inode, name in _links(fd)}
+    known: dict[tuple[int, int], str | None] = {}
+    parents = {
+        number: (parent, _directory(fd, parent, inode, known), name) for number, parent, inode, name in _links(fd)
+    }
     paths = {TOP_LEVEL: "/"}
     for number in parents:
         trail, here = [], number
@@ -145,8 +153,16 @@ def subvolumes(fd: int) -> dict[int, str]:
             parent, directory, name = parents[inner]
             if parent not in paths or directory is None:
                 break
-            paths[inner] = f"{paths[parent].rstrip('/')}/{directory}{name}"
+            paths[inner] = _joined(paths[parent], directory, name)
     return paths
+
+
+def _joined(outer: str, directory: str, name: str) -> str:
+    """Return the path of a subvolume; one that is too long is cut, and that of all below it is the same."""
+    if outer.endswith(_CUT):
+        return outer
+    path = f"{outer.rstrip('/')}/{directory}{name}"
+    return path if len(path) <= _LONGEST else path[:_LONGEST].rpartition("/")[0].rstrip("/") + _CUT
 
 
 def _links(fd: int) -> Iterator[tuple[int, int, int, str]]:
@@ -171,15 +187,42 @@ def _links(fd: int) -> Iterator[tuple[int, int, int, str]]:
         parent += 1
 
 
-def _directory(fd: int, subvolume: int, inode: int) -> str | None:
-    """Return the path of a directory in a subvolume, a slash at its end; empty for its root, None if it is gone."""
+def _directory(fd: int, subvolume: int, inode: int, known: dict[tuple[int, int], str | None]) -> str | None:
+    """Return the path of a directory in a subvolume, a slash at its end; empty for its root, None if it is gone.
+
+    Where it is too long for the kernel, that of one above it, made longer than any path. `known` is what was returned.
+    """
+    way = [inode]
+    while (subvolume, way[-1]) not in known:
+        try:
+            known[subvolume, way[-1]] = _path_of(fd, subvolume, way[-1])
+        except OSError as error:
+            above = _above(fd, subvolume, way[-1]) if error.errno == errno.ENAMETOOLONG else None
+            if above is None:
+                known[subvolume, way[-1]] = None
+            else:
+                way.append(above)
+    found = known[subvolume, way.pop()]
+    if way and found is not None and not found.endswith(_TOO_LONG):
+        found += _TOO_LONG
+    known.update(((subvolume, lower), found) for lower in way)
+    return found
+
+
+def _path_of(fd: int, subvolume: int, inode: int) -> str:
     buffer = bytearray(_PAGE)
     struct.pack_into("QQ", buffer, 0, subvolume, inode)
-    try:
-        fcntl.ioctl(fd, _INO_LOOKUP, buffer, True)
-    except OSError:
-        return None
+    fcntl.ioctl(fd, _INO_LOOKUP, buffer, True)
     return os.fsdecode(bytes(buffer[16:]).partition(b"\0")[0])
+
+
+def _above(fd: int, subvolume: int, inode: int) -> int | None:
+    """Return the inode of the directory that a directory is in; None if it is gone. Raises: OSError."""
+    buffer = bytearray(_PAGE)
+    ids = (subvolume, inode, inode, 0, _LAST, 0, _LAST)
+    struct.pack_into("7Q4I", buffer, 0, *ids, _INODE_REF, _INODE_REF, 1, 0)
+    fcntl.ioctl(fd, _TREE_SEARCH, buffer, True)
+    return int(struct.unpack_from("Q", buffer, _KEY + 16)[0]) if struct.unpack_from("I", buffer, 64)[0] else None
 
 
 def set_apart(number: int, path: str) -> int:

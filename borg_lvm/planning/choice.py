@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NAMED = 5
 """So many subvolumes below a source are named; there may be thousands."""
+COUNTED = 1000
+"""So many are counted, for each is examined along its whole path."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,19 @@ def _nested(path: FrozenPath, resolved: Resolved, volumes: Volumes) -> Iterator[
     live = {live_path.path for live_path in resolved.live_paths}
     lost: list[str] = []
     for subvolume in volumes.subvolumes_below(path.mount, path.inside):
+        if len(lost) > COUNTED:
+            break
         where = join(path.target, relative(subvolume, path.inside))
+        if any(is_in(where, outer) for outer in lost[-1:]):
+            continue
         left_out = resolved.left_out.excludes(where) or resolved.left_out.excludes(join(where, "*"))
-        is_ours = nearest(upwards(where), covered, live) == path.target
-        if is_ours and not left_out and not any(is_in(where, outer) for outer in lost[-1:]):
+        if not left_out and nearest(upwards(where), covered, live) == path.target:
             lost.append(where)
     for where in lost[:NAMED]:
         yield file_systems.nested(where, path.target, consent.if_live(where))
     if len(lost) > NAMED:
-        yield f"{path.target}: {len(lost) - NAMED} more subvolumes lie below it (btrfs subvolume list)"
+        more = f"{len(lost) - NAMED}" if len(lost) <= COUNTED else f"more than {COUNTED - NAMED}"
+        yield f"{path.target}: {more} more subvolumes lie below it (btrfs subvolume list)"
 
 
 def _named_twice(chosen: Iterable[Chosen]) -> Iterator[str]:

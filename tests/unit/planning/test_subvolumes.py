@@ -156,6 +156,13 @@ class TestNested:
         assert len(lines) == 6
         assert lines[-1] == "/srv: 94 more subvolumes lie below it (btrfs subvolume list)"
 
+    def test_or_more_than_anybody_counts(self) -> None:
+        made = machine()
+        srv(made)
+        many = {300 + n: f"/@srv/.snapshots/{n:05}" for n in range(5000)}
+        lines = refused(made, made.resolve("/srv"), replace(PLAIN, subvolumes={256: "/@srv", 5: "/"} | many))
+        assert lines.splitlines()[-1] == "/srv: more than 995 more subvolumes lie below it (btrfs subvolume list)"
+
 
 @pytest.mark.parametrize(
     ("known", "devices", "apart"),
