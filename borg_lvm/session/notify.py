@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from borg_lvm.session.recorder import RunResult
 
 LARGEST = 1 << 20
+LONGEST = 10_000
+"""Letters of a text in a notification's environment: names and words of others are in it, and the kernel starts no
+program with 128 KiB or more of one (MAX_ARG_STRLEN)."""
 DRILL = "drill"
 """What stands for the program in what is reported of a drill, and where the certificate of one has its id."""
 
@@ -180,7 +183,11 @@ def _notify(news: News, notification: Notification, log: Log) -> None:
             notification.command,
             stdin=json.dumps(certificate).encode() + b"\n",
             timeout=notification.timeout,
-            env=environment,
+            env={name: _short(text) for name, text in environment.items()},
         )
     except subprocesses.ProgramError as error:  # its arguments may hold secrets
         log.warning("\n".join([f"a notification could not be sent: {error.brief}", *error.details]))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

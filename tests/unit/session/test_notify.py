@@ -293,6 +293,13 @@ class TestNotifications:
         end(self.told(tmp_path), error=SourceError("/srv/a\nBcc: all@example.org\x1b[2J: cannot freeze"))
         assert r"BORG_LVM_MESSAGE=/srv/a\nBcc: all@example.org\x1b[2J: cannot" in (tmp_path / "env").read_text()
 
+    def test_a_message_that_is_longer_than_an_environment_may_be(self, tmp_path: Path) -> None:
+        """The kernel starts no program with more than 128 KiB of one; names in messages are those of others."""
+        end(self.told(tmp_path), error=SourceError("ä\n" * 100_000))
+        (message,) = (line for line in (tmp_path / "env").read_text().splitlines() if "MESSAGE" in line)
+        assert message.startswith(r"BORG_LVM_MESSAGE=ä\nä\n")
+        assert message.endswith("…")
+
     def test_a_drill(self, tmp_path: Path) -> None:
         made = drilled.ALL["bad"]
         with notify.notifying(self.told(tmp_path), notify.DRILL, Log(quiet=True), drill=True) as notice:
