@@ -126,23 +126,45 @@ def insist(devices: Collection[int], marks: Collection[int] = ()) -> None:
         stuck &= set(_waited_for())
     _abort(stuck)
     on = Targets(frozenset(devices), frozenset(marks))
-    for pid, tid in _tasks() if devices else ():
+    traced = {task: _runs(task[1]) for task in _tasks() if _may_be_kept(*task, on)} if devices else {}
+    if traced:
+        time.sleep(MOMENT)
+    for (pid, tid), before in traced.items():
         try:
-            if _state(tid) == "t":
-                _end_traced(pid, tid, on)
+            _end_traced(pid, tid, on, before)
         except (OSError, ValueError):
             pass  # it has ended
 
 
-def _end_traced(pid: str, tid: str, on: Targets) -> None:
-    """Kill a user's process that is traced in the middle of such a write. Raises: OSError when it has ended."""
+def _may_be_kept(pid: str, tid: str, on: Targets) -> bool:
+    """Tell whether a task is stopped by who traces it, and may have begun to write to one of these."""
+    try:
+        return _state(tid) == "t" and _begun_by_ring(pid, on)
+    except (OSError, ValueError):
+        return False  # it has ended
+
+
+def _end_traced(pid: str, tid: str, on: Targets, before: str) -> None:
+    """Kill a user's process that is kept where it was. Raises: OSError when it has ended.
+
+    Somebody else's that is only looked at (strace) has run meanwhile, and come to the end of what it had begun.
+    """
     process = os.pidfd_open(int(pid))  # its number may soon be another's
     try:
-        if os.stat("/proc/" + pid).st_uid and _begun_by_ring(pid, on) and _state(tid) == "t":
+        if os.stat("/proc/" + pid).st_uid and _state(tid) == "t" and _begun_by_ring(pid, on) and _runs(tid) == before:
             signal.pidfd_send_signal(process, signal.SIGKILL)
             _report("killed process " + pid + ", which a debugger keeps in the middle of a write")
     finally:
         os.close(process)
+
+
+def _runs(tid: str) -> str:
+    """Return what tells whether a task has run: how often it was given a processor, empty if it has ended."""
+    try:
+        with open("/proc/" + tid + "/status", "rb") as file:
+            return " ".join(line.decode() for line in file if b"ctxt_switches" in line)
+    except OSError:
+        return ""
 
 
 def _tasks() -> Iterator[tuple[str, str]]:

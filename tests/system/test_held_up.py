@@ -109,6 +109,7 @@ def held(how: str, file: Path) -> Iterator[None]:
             time.sleep(1)
             assert process.poll() is None
             yield
+            assert process.poll() is None
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -134,4 +135,19 @@ def test_who_holds_it_is_made_to_let_go_at_the_deadline(rig: Rig, how: str) -> N
         assert said.status in (0, 71), said
         done = {"stopped": "", "traced": "killed process"}.get(how, f"aborted FUSE connection .* of user {NOBODY}")
         assert not done or re.search(f"borg-lvm: .*: {done}", run("dmesg").out)
+        assert_nothing_left(rig)
+
+
+def test_who_is_traced_and_gets_on_is_left_alone(rig: Rig) -> None:
+    """A server at which somebody looks by strace(1) was killed when another user held the volume past the deadline."""
+    with tidy():
+        volume = rig.volume("data", fs="ext4", at=rig.path("data"))
+        assert volume.at
+        (volume.at / "home").mkdir()
+        os.chown(volume.at / "home", NOBODY, NOBODY)
+        rig.directory.chmod(0o755)
+        insist = f"from borg_lvm.watchdog import loosen; loosen.insist([{volume.at.stat().st_dev}])"
+        with held("watched", volume.at / "home" / "file"):  # who is alive when the block ends
+            for _ in range(5):
+                run(sys.executable, "-c", insist)
         assert_nothing_left(rig)

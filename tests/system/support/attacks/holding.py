@@ -5,6 +5,7 @@
     holding.py folder FILE   they read the directory of FILE into such memory, and make FILE a directory in it
     holding.py stopped FILE  they begin to write to FILE by io_uring, and stop themselves
     holding.py traced FILE   the same, and a tracer of theirs keeps them so
+    holding.py watched FILE  they have FILE and an io_uring, and get on, though a tracer looks at each of their calls
 
 Run as root, by its path; it becomes another user before it does anything. It says `ready`, and then `holds`.
 """
@@ -98,6 +99,23 @@ def traced(path: str) -> None:
     time.sleep(1000)
 
 
+def watched(path: str) -> None:
+    """Have somebody traced, as by strace(1), who holds nothing; end when they have ended."""
+    pid = os.fork()
+    if pid == 0:
+        kept = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), ringing.Ring(1)
+        pinning.check(pinning.libc.ptrace(0, 0, None, None), "ptrace")  # PTRACE_TRACEME
+        os.kill(os.getpid(), signal.SIGSTOP)
+        while kept:
+            os.getppid()
+    os.waitpid(pid, os.WUNTRACED)
+    print("holds", flush=True)
+    while True:
+        pinning.libc.ptrace(24, pid, None, None)  # PTRACE_SYSCALL
+        if not os.WIFSTOPPED(os.waitpid(pid, 0)[1]):
+            sys.exit("killed")
+
+
 def mapped_by_root(work: Callable[[str], None], path: str) -> None:
     """Do something in a user namespace with two users: root, as newuidmap, says who they are outside."""
     (hear, tell), (wait, go) = os.pipe(), os.pipe()
@@ -122,7 +140,7 @@ def main() -> None:
     if kind == "other":
         mapped_by_root(other, path)
     pinning.become_nobody()
-    {"ring": ring, "folder": folder, "stopped": stopped, "traced": traced}[kind](path)
+    {"ring": ring, "folder": folder, "stopped": stopped, "traced": traced, "watched": watched}[kind](path)
 
 
 if __name__ == "__main__":
