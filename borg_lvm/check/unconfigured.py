@@ -12,10 +12,11 @@ import time
 
 from borg_lvm.check.judge import Unnamed
 from borg_lvm.config.schema import Settings
+from borg_lvm.linux import looking
 from borg_lvm.machine.paths import block_device
 from borg_lvm.planning.application_data import DataCoverage, ProbedApplication
 from borg_lvm.plugins.application import DataPath, Probe
-from borg_lvm.quiesce import discover, timeouts
+from borg_lvm.quiesce import discover
 
 PATIENCE = 15.0
 """Seconds that all of it may take."""
@@ -30,12 +31,12 @@ def look(settings: Settings, coverage: DataCoverage | None) -> tuple[Unnamed, ..
         for discovered in discover.everything(settings, troubles.append, PATIENCE)
         if not discovered.configured
     ]
-    judged: list[Unnamed] = []
-    try:
-        with timeouts.at_most(max(0.1, end - time.monotonic())):
-            judged += (_judged(discovered, coverage) for discovered in unconfigured)
-    except timeouts.OutOfTime:
+    judged = looking.told(
+        lambda: (_judged(discovered, coverage) for discovered in unconfigured), max(0.1, end - time.monotonic())
+    )
+    if len(judged) < len(unconfigured):
         troubles.append("it took too long to see whether the sources hold the data of what is not configured")
+        judged += (_judged(discovered, None) for discovered in unconfigured[len(judged) :])
     return (*judged, *(Unnamed("", unknown=trouble) for trouble in troubles))
 
 

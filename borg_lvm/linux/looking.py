@@ -8,14 +8,15 @@ behind what it was at.
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 import select
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from borg_lvm.linux import syscalls
 from borg_lvm.records import dataclass
@@ -27,7 +28,10 @@ MOST = 10
 LITTLE = 0.02
 ALTOGETHER = 60.0
 """Seconds after which all that is left counts as silent."""
+MOST_TOLD = 16 << 20
+"""How many bytes are read of what a child tells."""
 _NO, _YES = 1, 2
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -102,19 +106,74 @@ def _end(pid: int) -> None:
             time.sleep(0.005)
 
 
+def told(work: Callable[[], Iterable[T]], seconds: float) -> list[T]:
+    """Do work in a child; return what it has yielded, which must be such as can be pickled, in so many seconds.
+
+    It may wait for a file system that no signal has it give up: then it is left behind, without our descriptors.
+    """
+    import pickle
+
+    hear, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _alone(tell, lambda: _tell(tell, work))
+    os.close(tell)
+    try:
+        data = io.BytesIO(_received(hear, seconds))
+    finally:
+        os.close(hear)
+        _end(pid)
+    answers: list[T] = []
+    with suppress(EOFError, pickle.UnpicklingError):
+        while True:
+            answers.append(pickle.load(data))  # noqa: S301 - our own child's
+    return answers
+
+
+def _received(pipe: int, seconds: float) -> bytes:
+    """Return all that comes in so many seconds."""
+    end, data = time.monotonic() + seconds, bytearray()
+    while len(data) <= MOST_TOLD and select.select([pipe], [], [], max(0.0, end - time.monotonic()))[0]:
+        more = os.read(pipe, 1 << 16)
+        if not more:
+            break
+        data += more
+    return bytes(data)
+
+
+def _tell(pipe: int, work: Callable[[], Iterable[object]]) -> None:
+    import pickle
+
+    for _ in range(3):  # programs that it starts have them
+        os.open("/dev/null", os.O_RDWR)
+    for answer in work():
+        data = pickle.dumps(answer)
+        while data:
+            data = data[os.write(pipe, data) :]
+
+
 def _child(ask: Callable[[int], bool], numbers: Sequence[int], marks: mmap.mmap, begin: int, tell: int) -> NoReturn:
     """Ask. Never returns and never raises: the reader of the pipe sees its end."""
-    try:
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        for name in os.listdir("/proc/self/fd"):
-            if int(name) != tell:
-                with suppress(OSError):
-                    os.close(int(name))
-        os.chdir("/")
+
+    def work() -> None:
         for place in range(begin, len(numbers)):
             said = False
             with suppress(OSError):
                 said = ask(numbers[place])
             marks[place] = _YES if said else _NO
+
+    _alone(tell, work)
+
+
+def _alone(kept: int, work: Callable[[], Any]) -> NoReturn:
+    """Do work in a child that has but one of our descriptors, and dies with us. Never returns and never raises."""
+    try:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) != kept:
+                with suppress(OSError):
+                    os.close(int(name))
+        os.chdir("/")
+        work()
     finally:
         os._exit(0)

@@ -7,7 +7,7 @@ configured already is reported apart.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -16,15 +16,21 @@ from borg_lvm.config.plugin_options import read_options
 from borg_lvm.config.schema import Settings
 from borg_lvm.config.sections import ApplicationEntry
 from borg_lvm.errors import ConfigError
+from borg_lvm.linux import looking
 from borg_lvm.plugins import manager
 from borg_lvm.plugins.application import ApplicationType, DiscoveredApplication
 from borg_lvm.quiesce import timeouts
 from borg_lvm.records import dataclass
 
 TIMEOUT = 60.0
+SLACK = 2.0
+"""Seconds that a plugin which is interrupted gets to end what it has started."""
 MOST = 256
 """How many applications of a plugin are listed."""
+TOO_LONG = "the plugin {!r} took too long to look around"
 WIDTH = 100
+Answer = tuple[list[DiscoveredApplication], str]
+"""What a plugin has found, or why it could not be asked."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,11 @@ def everything(settings: Settings, warn: Callable[[str], object], seconds: float
     What holds others still comes before servers.
     """
     applications = []
-    end = time.monotonic() + seconds
-    for installed in manager.installed():
+    names = [installed.name for installed in manager.installed()]
+    answers = _answers(names, seconds)
+    for name in names:
         try:
-            applications += by_plugin(installed.name, settings, max(0.1, end - time.monotonic()))
+            applications += _discovered(name, settings, answers)
         except ConfigError as error:
             warn(error.message)
     return sorted(applications, key=lambda discovered: not discovered.kind.still)
@@ -54,18 +61,38 @@ def everything(settings: Settings, warn: Callable[[str], object], seconds: float
 
 def by_plugin(name: str, settings: Settings, seconds: float = TIMEOUT) -> list[Discovered]:
     """Ask one plugin. Raises: ConfigError when it cannot be loaded, fails, or takes too long."""
-    try:
-        with timeouts.at_most(seconds):
-            applications = manager.discover(name)
-    except timeouts.OutOfTime as error:
-        raise ConfigError(f"the plugin {name!r} took too long to look around") from error
+    return _discovered(name, settings, _answers([name], seconds))
+
+
+def _answers(names: Sequence[str], seconds: float) -> dict[str, Answer]:
+    """Ask plugins, in a child: what strangers have open may lie where who asks waits for ever, and heeds no signal."""
+    return dict(looking.told(lambda: _asked(names, seconds), seconds + SLACK))
+
+
+def _asked(names: Sequence[str], seconds: float) -> Iterator[tuple[str, Answer]]:
+    end = time.monotonic() + seconds
+    for name in names:
+        try:
+            with timeouts.at_most(max(0.1, end - time.monotonic())):
+                found = manager.discover(name)[:MOST]
+            yield name, (found, "")
+        except timeouts.OutOfTime:
+            yield name, ([], TOO_LONG.format(name))
+        except ConfigError as error:
+            yield name, ([], error.message)
+
+
+def _discovered(name: str, settings: Settings, answers: Mapping[str, Answer]) -> list[Discovered]:
+    """Return what a plugin has found. Raises: ConfigError when it could not be asked."""
+    applications, problem = answers.get(name, ([], TOO_LONG.format(name)))
+    if problem:
+        raise ConfigError(problem)
     if not applications:
         return []
     kind = manager.application(name)
     entries = [entry for entry in settings.applications if entry.plugin.text == name]
     return [
-        Discovered(name, kind, application, _configured(application, kind, entries))
-        for application in applications[:MOST]
+        Discovered(name, kind, application, _configured(application, kind, entries)) for application in applications
     ]
 
 

@@ -190,6 +190,26 @@ def test_discovery_waits_for_no_file_of_a_stranger(tmp_path: Path) -> None:
             asked.kill()
 
 
+@pytest.mark.usefixtures("fuse", "stranger")
+def test_check_does_not_wait_for_where_a_stranger_works(rig: Rig) -> None:
+    """Nor by the name of a directory that nobody gets an answer about: no signal ends who waits for that."""
+    rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
+    server, gate, place = BASE / "redis-server", BASE / "gate", BASE / "place"
+    shutil.copy("/usr/bin/sleep", server)
+    place.mkdir()
+    with unanswered(gate, "work", server, place):
+        gate.touch()
+        try:
+            asked = subprocess.Popen([BIN / "borg-lvm", "check", "--json", "--path", rig.path("data")], stdout=-1)
+            wait_for(lambda: asked.poll() is not None, "the end of the check", seconds=120)
+            assert asked.stdout
+            assert json.load(asked.stdout)["works"] is True
+        finally:
+            gate.unlink()
+            asked.kill()
+            subprocess.run(["umount", "--lazy", place], check=True)
+
+
 def test_discovery_is_not_spoiled_by_a_name(stranger: Stranger, tmp_path: Path) -> None:
     """The table of unix sockets has names as they are: one with a line break is two lines."""
     server = Server(tmp_path / "redis")

@@ -22,6 +22,7 @@ def test_a_plugin_for_a_backup_command(tmp_path: Path, capfd: pytest.CaptureFixt
     assert "so it is not asked" in told(tmp_path, capfd, "tar", "hooks: [borg]\n")
 
 
+@pytest.mark.process
 def test_a_plugin_for_an_application_that_nobody_has_configured(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -31,6 +32,7 @@ def test_a_plugin_for_an_application_that_nobody_has_configured(
     assert "Here: nothing is configured for it, and it has found nothing" in text
 
 
+@pytest.mark.process
 def test_an_entry_is_asked_as_a_run_would(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     sqlite = f"applications:\n- plugin: sqlite\n  name: shop\n  options: {{databases: [{tmp_path}/none.db]}}\n"
     assert f"shop a run would fail: shop: there is no database {tmp_path}/none.db" in told(

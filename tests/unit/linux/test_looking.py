@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +87,27 @@ def test_who_is_silent_is_told_once(monkeypatch: pytest.MonkeyPatch, capfd: pyte
         processes.end(lambda: processes.holders(frozenset({1})), Log(), "why")
     assert order == [[HANGS, 2, 6], [2, 6, HANGS]]
     assert capfd.readouterr().err.count("p3 (3)") == 1
+
+
+def some(end: Callable[[], object]) -> Iterator[object]:
+    yield Process(1, 2, "x" * 1_000_000)
+    yield {"a": None}
+    yield end()
+
+
+@pytest.mark.parametrize("end", [lambda: time.sleep(100), lambda: 1 / 0, lambda: os._exit(0), threading.Lock])
+def test_what_was_told_before_somebody_hangs_or_fails(end: Callable[[], object]) -> None:
+    told = looking.told(lambda: some(end), 2)
+    assert told == [Process(1, 2, "x" * 1_000_000), {"a": None}]
+
+
+def test_no_more_is_read_than_anybody_has_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "MOST_TOLD", 1000)
+    assert looking.told(lambda: some(list), 20) == []
+
+
+def test_who_tells_has_nothing_of_ours_open(tmp_path: Path) -> None:
+    with (tmp_path / "ours").open("w") as ours:
+        told = looking.told(lambda: (os.readlink(f"/proc/self/fd/{number}") for number in range(3)), 20)
+        assert told == ["/dev/null"] * 3
+        assert looking.told(lambda: [os.path.exists(f"/proc/self/fd/{ours.fileno()}")], 20) == [False]

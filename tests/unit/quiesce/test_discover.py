@@ -22,6 +22,7 @@ from borg_lvm.quiesce.discover import Discovered
 from borg_lvm_hooks.applications.systemd import writing
 from tests.unit.plugins.test_manager import install
 
+pytestmark = pytest.mark.process
 STRANGER = """
 from dataclasses import dataclass
 from borg_lvm.plugin_api import AbsolutePath, ApplicationType, DiscoveredApplication, ListOf, Text, hookimpl, key

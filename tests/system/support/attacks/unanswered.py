@@ -2,6 +2,7 @@
 
     unanswered.py here GATE             have such a file open
     unanswered.py exec GATE PROGRAM     the same, outside of any namespace of theirs, and become PROGRAM
+    unanswered.py work GATE PROGRAM PLACE   become PROGRAM, listening at a port, in PLACE, where all may see such files
 
 A file system of theirs in user space (FUSE) shows nothing to root, who is refused at once. But through an overlay above
 it, in a user namespace, it is they themselves that seem to ask; and when there is a file GATE, nobody is answered.
@@ -46,6 +47,19 @@ def serve(fuse: int, gate: str) -> None:
         os.write(fuse, struct.pack("=IiQ", 16 + len(body), 0 if answer else NONE, unique) + body)
 
 
+def shown_to_all(gate: str, place: str) -> socket.socket:
+    """Work in a file system that root has mounted for us, as fusermount with `user_allow_other`; return a listener."""
+    fuse = os.open("/dev/fuse", os.O_RDWR)
+    whose = f"user_id={pinning.NOBODY},group_id={pinning.NOBODY},allow_other"
+    pinning.mount("evil", place, "fuse", 0, f"fd={fuse},rootmode=40000,{whose}")
+    pinning.become_nobody()
+    if os.fork() == 0:
+        serve(fuse, gate)
+    os.close(fuse)
+    os.chdir(place)
+    return socket.create_server(("127.0.0.1", 0))
+
+
 def opened(gate: str) -> int:
     """Make all that, in namespaces of our own, and return a descriptor of the file."""
     pinning.unshare()
@@ -64,10 +78,13 @@ def opened(gate: str) -> int:
 def main() -> None:
     """Do it, and stay."""
     how, gate, *program = sys.argv[1:]
-    pinning.become_nobody()
+    if how == "work":
+        kept = shown_to_all(gate, program.pop()).detach()
+    else:
+        pinning.become_nobody()
     if how == "here":
         kept = opened(gate)
-    else:
+    elif how == "exec":
         ours, theirs = socket.socketpair()
         if os.fork() == 0:
             socket.send_fds(theirs, [b"x"], [opened(gate)])
