@@ -100,17 +100,29 @@ def loosen(devices: Collection[int], marks: Collection[int] = (), *, abort: bool
             state = _state(tid)
             if state in "SD" and _writes_to(pid, tid, on, late=abort):
                 if state == "S":
-                    os.kill(int(pid), signal.SIGSTOP)
-                    os.kill(int(pid), signal.SIGCONT)
+                    _send(pid, tid, state, (signal.SIGSTOP, signal.SIGCONT))
                 elif abort:
                     uid = os.stat("/proc/" + pid).st_uid
                     _abort([one for one in _waited_for() if one[1] == uid])
             elif abort and state == "T" and _begun_by_ring(pid, on):
-                os.kill(int(pid), signal.SIGCONT)
-                time.sleep(MOMENT)
-                os.kill(int(pid), signal.SIGSTOP)
+                _send(pid, tid, state, (signal.SIGCONT, signal.SIGSTOP), MOMENT)
         except (OSError, ValueError):
             pass  # it has ended
+
+
+def _send(pid: str, tid: str, state: str, signals: Iterable[int], pause: float = 0) -> None:
+    """Send signals to a process of which a task is in this state still. Raises: OSError when it has ended.
+
+    By a descriptor: its number may be another's by the second one, who would stay stopped.
+    """
+    process = os.pidfd_open(int(pid))
+    try:
+        if _state(tid) == state:
+            for number in signals:
+                signal.pidfd_send_signal(process, number)
+                time.sleep(pause)
+    finally:
+        os.close(process)
 
 
 def insist(devices: Collection[int], marks: Collection[int] = ()) -> None:
