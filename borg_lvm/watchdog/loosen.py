@@ -159,7 +159,7 @@ def _may_be_kept(pid: str, tid: str, on: Targets) -> bool:
 def _end_traced(pid: str, tid: str, on: Targets, before: str) -> None:
     """Kill a user's process that is kept where it was. Raises: OSError when it has ended.
 
-    Somebody else's that is only looked at (strace) has run meanwhile, and come to the end of what it had begun.
+    One that is traced call by call (strace) has run meanwhile, and come to the end of what it had begun.
     """
     process = os.pidfd_open(int(pid))  # its number may soon be another's
     try:
