@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -27,9 +27,11 @@ FS_IOC_GET_ENCRYPTION_POLICY_EX = 0xC0096616
 LONGEST_POLICY = 24
 PATIENCE = 60.0
 """Seconds after which no more directories are examined: a user may have made millions."""
+MOST_WAITING = 64 << 20
+"""Letters of the paths of directories that are still to be examined, after which no more are found: as above."""
 NOT_ALL = (
-    f"not all directories could be examined within {PATIENCE:.0f} s: whether more of them are encrypted by fscrypt, "
-    "and so missing in the backup, is not known"
+    f"not all directories could be examined (within {PATIENCE:.0f} s, and {MOST_WAITING >> 20} MiB of their names): "
+    "whether more of them are encrypted by fscrypt, and so missing in the backup, is not known"
 )
 MOST = 20
 """So many are named; who has more has one for each user."""
@@ -45,37 +47,53 @@ def with_encrypted(resolved: Resolved) -> Resolved:
         frozen_path.target for frozen_path in resolved.frozen
     }
     end = time.monotonic() + PATIENCE
-    problems = tuple(
-        f"{path} is encrypted by fscrypt, and locked in a snapshot: its files would not be in the backup; "
-        f"{if_live(path)}"
-        for frozen_path in resolved.frozen
-        if frozen_path.mount.fstype in FREEZABLE
-        for path in _encrypted(frozen_path.target, left_out - {frozen_path.target}, resolved.left_out, end)
-    )
-    late = (NOT_ALL,) if time.monotonic() >= end else ()
+    problems: list[str] = []
+    is_whole = True
+    for frozen_path in resolved.frozen:
+        if frozen_path.mount.fstype in FREEZABLE:
+            target = frozen_path.target
+            paths, all_of_it = _encrypted(target, left_out - {target}, resolved.left_out, end)
+            is_whole = is_whole and all_of_it
+            problems += (
+                f"{path} is encrypted by fscrypt, and locked in a snapshot: its files would not be in the backup; "
+                f"{if_live(path)}"
+                for path in paths
+            )
+    late = () if is_whole else (NOT_ALL,)
     return replace(resolved, problems=(*resolved.problems, *problems), notes=(*resolved.notes, *late))
 
 
-def _encrypted(top: str, left_out: Collection[str], excluded: LeftOut, end: float) -> list[str]:
+def _encrypted(top: str, left_out: Collection[str], excluded: LeftOut, end: float) -> tuple[list[str], bool]:
+    """Return the directories at and below a path that are encrypted, and whether all were examined."""
     directories: list[str] = []
     with suppress(OSError), safe_open.path(top) as folder:  # if it is gone, others say so
         if not stat.S_ISDIR((seen := os.fstat(folder)).st_mode):
-            return [top] if stat.S_ISREG(seen.st_mode) and _is_encrypted_file(folder) else []
-        waiting, device = [""], seen.st_dev
-        while waiting and len(directories) < MOST and time.monotonic() < end:
+            return [top] if stat.S_ISREG(seen.st_mode) and _is_encrypted_file(folder) else [], True
+        waiting, letters = [""], 0
+        while waiting and len(directories) < MOST:
+            if time.monotonic() >= end:
+                return sorted(directories), False
             inner = waiting.pop()
+            letters -= len(inner)
             path = os.path.join(top, inner).rstrip("/") or "/"
             if path in left_out or excluded.excludes(path):
                 continue
             try:
-                below = _below(folder, inner, device)
-                waiting += below or ()
-                directories += [path] if below is None else []
+                for below in _below(folder, inner, seen.st_dev):
+                    waiting.append(below)
+                    letters += len(below)
+                    if letters > MOST_WAITING or time.monotonic() >= end:
+                        return sorted(directories), False
+            except EncryptedError:
+                directories.append(path)
             except OSError as error:
                 if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY):
                     break  # this file system, or this kernel, has no fscrypt
-                # It is gone, or no directory any more; or its name is too long to be opened by anybody.
-    return sorted(directories)
+    return sorted(directories), True
+
+
+class EncryptedError(Exception):
+    """A directory is encrypted."""
 
 
 def _is_encrypted_file(file: int) -> bool:
@@ -88,17 +106,21 @@ def _is_encrypted_file(file: int) -> bool:
         os.close(fd)
 
 
-def _below(top: int, inner: str, device: int) -> list[str] | None:
-    """Return the directories in a directory below `top`, on that device; None if it is encrypted. Raises: OSError."""
-    fd = safe_open.opened(inner, top, os.O_RDONLY | os.O_DIRECTORY)
+def _below(top: int, inner: str, device: int) -> Iterator[str]:
+    """Yield the directories in a directory below `top`, on that device. Raises: EncryptedError; OSError, of fscrypt."""
+    try:
+        fd = safe_open.opened(inner, top, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # it is gone, or a stranger's file system; or its name is too long to be opened by anybody
+        return
     try:
         if os.fstat(fd).st_dev != device:
-            return []
+            return
         if _has_policy(fd):
-            return None
+            raise EncryptedError
         with os.scandir(fd) as entries:
-            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        return [f"{inner}/{name}" if inner else name for name in names]
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield f"{inner}/{entry.name}" if inner else entry.name
     finally:
         os.close(fd)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from borg_lvm.machine import mounts
+from borg_lvm.planning.left_out import LeftOut
 from borg_lvm.planning.view_layout import FrozenPath, Resolved
 from borg_lvm.session import fscrypt
 from tests.rig import Rig
@@ -88,3 +90,15 @@ def test_or_left_live(home: Path) -> None:
     said = borg_lvm("run", "--live", private, "--path", home, "--", "sh", "-c", read)
     assert said.out == "unlockedfrozen"
     assert f"not frozen, as declared: {private}" in said.err
+
+
+def test_millions_of_directories_take_no_memory_without_end(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every user may make them, with names as long as they like: the paths of all were kept. That is said."""
+    for number in range(100):
+        (home / "bert" / f"{number:0200}").mkdir()
+    private = [str(home / "anna" / "deep" / "private")]
+    later = time.monotonic() + 100
+    assert fscrypt._encrypted(str(home), (), LeftOut(), later) == (private, True)
+    monkeypatch.setattr(fscrypt, "MOST_WAITING", 10_000)
+    assert not fscrypt._encrypted(str(home), (), LeftOut(), later)[1]
+    assert not fscrypt._encrypted(str(home), (), LeftOut(), 0)[1]
