@@ -378,6 +378,45 @@ def survive(stage: Stage, stopped: Stopped, victims: Victims) -> None:
     assert_same(stage.tables, tables())
 
 
+FROM = 1 if WHOLE else 8
+"""Which of the calls of `lvremove` is the first to be stopped at: the eighth of Debian's is between both tables."""
+
+
+@pytest.mark.parametrize("built", ["thick"], indirect=True)
+@pytest.mark.limit(2400)
+def test_lvremove_killed_at_every_call(stage: Stage) -> None:
+    """As when both are killed for want of memory: between two calls the origin is on a table that LVM does not know."""
+    refreshed = 0
+    for number in range(FROM, MOST):
+        stage.prepare()
+        stopped = removing(stage, number)
+        if not stopped:
+            break
+        kill(stopped, "both")
+        said = borg_lvm("clean").err
+        print(f"call {number}: {said}")
+        refreshed += "was on a table that LVM knew nothing of: it was refreshed" in said
+        stage.write()
+        assert_nothing_left(stage.rig)
+        assert_same(stage.tables, tables())
+        if refreshed and not WHOLE:
+            return
+    assert refreshed, "no table was wrong, so nothing is proven"
+
+
+def removing(stage: Stage, number: int) -> Stopped | None:
+    """Stop `lvremove` before its n-th call that changes something in device-mapper; None if it has fewer."""
+    told = stage.programs.halt_before("lvremove", number)
+    live = stage.run()
+    wait_for(lambda: (told.exists() and told.read_text()) or live.process.poll() is not None, "the call, or the end")
+    if not told.exists():
+        live.end(0)
+        return None
+    helper = int(told.read_text())
+    wait_for(lambda: state_of(helper) == "T", "it to stand still")
+    return Stopped(live, helper)
+
+
 @pytest.mark.parametrize("built", [SOAKED[1]], indirect=True)
 def test_lvm_goes_on_alone(stage: Stage) -> None:
     """As when the kernel kills borg-lvm for want of memory: the watchdog sets going what LVM is just using."""

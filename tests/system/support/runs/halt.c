@@ -1,12 +1,15 @@
 /*
- * Put before one of LVM's programs (LD_PRELOAD): it stops itself as soon as it has suspended a certain device.
+ * Put before one of LVM's programs (LD_PRELOAD): it stops itself as soon as it has suspended a certain device, or before a
+ * call to device-mapper that changes something.
  *
- * HALT_AT is the device's "suspended" file in sysfs, HALT_TOLD a file that gets the process id just before the stop.
+ * HALT_AT is the device's "suspended" file in sysfs, or the number of the call; HALT_TOLD a file that gets the process id
+ * just before the stop.
  * Nothing but system calls: memory is locked and volumes stand still here.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/dm-ioctl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -36,10 +39,25 @@ static void tell(const char *path)
     }
 }
 
+static void halt(const char *told)
+{
+    tell(told);
+    raise(SIGSTOP);
+}
+
+static int changes(unsigned long request)
+{
+    int call = request & 0xFF;
+
+    return (request & 0xFF00) == DM_IOCTL << 8 &&
+           (call == DM_DEV_CREATE_CMD || call == DM_DEV_REMOVE_CMD || call == DM_DEV_SUSPEND_CMD ||
+            call == DM_TABLE_LOAD_CMD || call == DM_TABLE_CLEAR_CMD || call == DM_TARGET_MSG_CMD);
+}
+
 int ioctl(int fd, unsigned long request, ...)
 {
     static int (*real)(int, unsigned long, void *);
-    static int halted;
+    static int halted, number;
     const char *at = getenv("HALT_AT"), *told = getenv("HALT_TOLD");
     va_list rest;
     void *argument;
@@ -50,11 +68,12 @@ int ioctl(int fd, unsigned long request, ...)
     va_end(rest);
     if (!real)
         real = (int (*)(int, unsigned long, void *))dlsym(RTLD_NEXT, "ioctl");
+    if (at && told && *at != '/' && changes(request) && ++number == atoi(at))
+        halt(told);
     result = real(fd, request, argument);
-    if (!halted && at && told && seen(at) == '1') {
+    if (!halted && at && told && *at == '/' && seen(at) == '1') {
         halted = 1;
-        tell(told);
-        raise(SIGSTOP);
+        halt(told);
     }
     return result;
 }

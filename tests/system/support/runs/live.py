@@ -172,10 +172,16 @@ class Programs:
 
     def halt(self, program: str, device: str) -> Path:
         """Have a program stop itself as soon as it has suspended a device; its process id is then in the file."""
-        shim, told = self._compiled(HALT), self.folder / f"{program}.halted"
         number = os.stat(device).st_rdev
-        state = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/dm/suspended"
-        self._write(program, f"export LD_PRELOAD={shim} HALT_AT={state} HALT_TOLD={told}")
+        return self._halt(program, f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/dm/suspended")
+
+    def halt_before(self, program: str, number: int) -> Path:
+        """Have a program stop itself before its n-th call that changes something in device-mapper; see `halt`."""
+        return self._halt(program, str(number))
+
+    def _halt(self, program: str, at: str) -> Path:
+        shim, told = self._compiled(HALT), self.folder / f"{program}.halted"
+        self._write(program, f"export LD_PRELOAD={shim} HALT_AT={at} HALT_TOLD={told}")
         return told
 
     def stop_window(self, when: str = "after", call: str = "suspend", number: int = 1) -> Gate:
