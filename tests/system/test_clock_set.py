@@ -15,6 +15,7 @@ import pytest
 
 from tests.rig import Rig
 from tests.system.support.backups.archives import Borg, Restic
+from tests.system.support.backups.matic import BORGMATIC, Borgmatic
 from tests.system.support.runs.gate import BORG_LVM, Gate
 from tests.system.support.runs.live import assert_nothing_left, tidy
 from tests.system.support.runs.program import borg_lvm
@@ -56,6 +57,62 @@ def test_what_the_command_has_saved_is_found(rig: Rig, put_clock_by: PutBy, name
         print(passing.said.err)
         found = json.loads(borg_lvm("report", "--json").out)["proof"]
         assert (found["state"], len(found["archives"])) == ("proven", 1)
+        assert_nothing_left(rig)
+
+
+def by_borgmatic(matic: Borgmatic, gate: Gate, source: Path, *options: str | Path) -> list[str | Path]:
+    """Return the command line of a run of borgmatic's, whose borg stands before the gate when it saves."""
+    config = matic.configured([source], {"local_path": str(gate.program)})
+    return [BORG_LVM, "run", *options, "--", BORGMATIC, "--config", config, "create"]
+
+
+@pytest.mark.parametrize("by", [pytest.param(HOUR, marks=pytest.mark.soak), -HOUR], ids=["forward", "back"])
+def test_what_borgmatic_has_saved_is_found(rig: Rig, put_clock_by: PutBy, by: float) -> None:
+    with tidy():
+        volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
+        matic = Borgmatic.made(rig.path("matic"))
+        gate = matic.gate()
+        assert volume.at
+        (volume.at / "file").write_text("frozen")
+        with gate.closed(*by_borgmatic(matic, gate, volume.at, "--prove", "list"), env=matic.env) as passing:
+            put_clock_by(by)
+        print(passing.said.err)
+        found = json.loads(borg_lvm("report", "--json").out)["proof"]
+        assert (found["state"], len(found["archives"])) == ("proven", 1)
+        assert_nothing_left(rig)
+
+
+@pytest.mark.parametrize(
+    ("by", "left", "words"),
+    [
+        (HOUR, "borg-lvm-tainted-config-", "is now called borg-lvm-tainted-config-"),
+        (-HOUR, "config-", "is invalid, unless it is of an earlier run: the clock was put back to its time"),
+    ],
+    ids=["forward", "back"],
+)
+@pytest.mark.soak
+def test_what_borgmatic_has_saved_from_a_lost_snapshot_is_named(
+    rig: Rig, put_clock_by: PutBy, by: float, left: str, words: str
+) -> None:
+    """It is marked where it can be of this run alone."""
+    with tidy():
+        volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
+        matic = Borgmatic.made(rig.path("matic"))
+        gate = matic.gate()
+        assert volume.at
+        folder = volume.at / "folder"
+        folder.mkdir()
+        (folder / "file").write_text("frozen")
+        rig.path("config.yaml").write_text("on_tainted: rename\n")
+        argv = by_borgmatic(matic, gate, folder, "--config", rig.path("config.yaml"))
+        with gate.closed(*argv, env=matic.env, status=74) as passing:
+            folder.rename(volume.at / "elsewhere")
+            folder.mkdir()
+            put_clock_by(by)
+        print(passing.said.err)
+        (archive,) = matic.archives()
+        assert archive.startswith(left)
+        assert words in passing.said.err
         assert_nothing_left(rig)
 
 
