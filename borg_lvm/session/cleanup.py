@@ -19,7 +19,8 @@ from borg_lvm.machine import mounts
 from borg_lvm.machine.lvm import KEEP_TAG, Volume, dm_name
 from borg_lvm.planning import ownership
 from borg_lvm.reporting.outcome import Leftovers
-from borg_lvm.snapshots import expedite, luks, users
+from borg_lvm.snapshots import luks, users
+from borg_lvm.snapshots.instant import expedite
 from borg_lvm.snapshots.provider import Named
 from borg_lvm.snapshots.providers import provider
 from borg_lvm.state import dead_run, ledger

@@ -23,6 +23,6 @@ def _lvm() -> Provider:
 @cache
 def _both() -> Provider:
     from borg_lvm.snapshots.btrfs.provider import BtrfsProvider
-    from borg_lvm.snapshots.btrfs.together import Together
+    from borg_lvm.snapshots.together import Together
 
     return Together(BtrfsProvider(), _lvm())

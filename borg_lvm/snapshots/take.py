@@ -1,8 +1,8 @@
 """Taking the snapshots of a plan.
 
-All volumes of a group are held together, in one window (`window.py`), for which their provider has made all ready
-before. In a window nothing is logged, imported, opened or started: the log may lie on a volume that is suspended. The
-ledger is written before.
+All volumes of a group are held together, in one window (`instant/window.py`), for which their provider has made all
+ready before. In a window nothing is logged, imported, opened or started: the log may lie on a volume that is suspended.
+The ledger is written before.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import TYPE_CHECKING
 
 from borg_lvm.errors import LateError, SnapshotError
-from borg_lvm.snapshots import expedite, io_uring, prepare, window
+from borg_lvm.snapshots import prepare
+from borg_lvm.snapshots.instant import expedite, io_uring, window
 
 if TYPE_CHECKING:
     from borg_lvm.planning.plan import Snapshot

@@ -6,8 +6,8 @@
   knows nothing but what it has made itself.
 
 All is typed into one `lvm` shell, which is quicker than a program for each. The kernel comes in with `arm.py` and
-`window.py`. A crash before leaves plain volumes or snapshots that the kernel does not know; all carry our tags, and
-`lvremove` removes them.
+`instant/window.py`. A crash before leaves plain volumes or snapshots that the kernel does not know; all carry our tags,
+and `lvremove` removes them.
 """
 
 from __future__ import annotations

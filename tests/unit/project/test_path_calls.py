@@ -19,7 +19,7 @@ FOREIGN = (
     "hooks.commands.restic.left_out hooks.commands.restic.read_back hooks.commands.rsync.read_back "
     "hooks.commands.tar.read_back installation.disk linux.namespaces linux.processes plugins.opening "
     "proof.frozen_tree proof.process proof.programs quiesce.added_files quiesce.verify session.cleanup session.run "
-    "session.survey snapshots.btrfs.provider snapshots.expedite snapshots.lvm.arm snapshots.lvm.group_lock "
+    "session.survey snapshots.btrfs.provider snapshots.instant.expedite snapshots.lvm.arm snapshots.lvm.group_lock "
     "snapshots.lvm.provider snapshots.lvm.removal.clean snapshots.prepare snapshots.take "
     "snapshots.users view.command view.execute "
     "view.host_view view.mounting view.mounts view.teardown watchdog.client watchdog.frozen watchdog.process "
@@ -122,7 +122,7 @@ OURS = {
     ("snapshots.btrfs.provider", "syscalls.mount"): "the run's own directory; what is mounted is compared by the view",
     ("snapshots.lvm.arm", "os.mknod"): "the node of a snapshot of ours, below /dev/mapper",
     ("snapshots.lvm.arm", "os.path.exists"): "the same; udev's socket in /run/udev",
-    ("snapshots.expedite", "os.open"): "a switch of the kernel's, below /sys",
+    ("snapshots.instant.expedite", "os.open"): "a switch of the kernel's, below /sys",
     ("snapshots.lvm.group_lock", "os.open"): "LVM's own directory of locks, below /run/lock",
     ("snapshots.lvm.group_lock", "os.stat"): "the same",
     (

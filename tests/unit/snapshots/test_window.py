@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from borg_lvm.errors import SnapshotError
-from borg_lvm.snapshots import window
+from borg_lvm.snapshots.instant import window
 
 VERBS = ("suspend", "appear", "prove", "resume")
 
