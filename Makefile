@@ -26,7 +26,7 @@ RELEASES ?= bookworm trixie
 # that a test starts is compiled again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install uninstall deb rpm docs kit release release-trial setup setup-test releases lint unit pythons changelog system test test-full rest shipped control shell demo soak fuzz bench fresh clean
+.PHONY: help install uninstall deb rpm docs kit release release-trial setup setup-test releases lint unit pythons changelog system test test-full rest shipped control shell demo soak fuzz zfs bench fresh clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -115,6 +115,7 @@ control: setup-test ## seed faults, one for each promise, and check that make te
 
 soak: releases control deb rpm docs kit release-trial ## control, the packages and a release, then every system test on every kernel, with the long counts: hours
 	@$(VENV)/python -m tests.fuzz --cases 20000
+	-@$(VENV)/python -m tests.lab.zfs
 	@$(SETUP) full $(or $(KERNEL),$(EVERY))
 	@$(VENV)/python -m tests.control --moved --kernel $(SHELL_KERNEL)
 	@$(SUITE) soak --timeout 86400 $(addprefix --kernel=,$(or $(KERNEL),$(EVERY))) -- $(TESTS)
@@ -124,6 +125,11 @@ FUZZ ?=
 CASES ?= 2000
 fuzz: setup-test ## compare our readers of command lines with the programs' own, on random lines
 	@$(VENV)/python -m tests.fuzz $(FUZZ) --cases $(CASES) $(if $(SEED),--seed $(SEED))
+
+zfs: ## build ZFS for the lab's kernel 6.12 (half an hour, once), then run its tests there
+	@$(SETUP) full 6.12
+	@$(VENV)/python -m tests.lab.zfs
+	@$(SUITE) soak --timeout 14400 --kernel=6.12 -- tests/system/test_zfs.py
 
 pythons: setup-test ## run the unit tests on every installed Python from 3.11 on
 	@$(PYTHON) -m tests.lab.pythons

@@ -29,16 +29,16 @@ def codename() -> str:
 class Archive:
     """The archive of a release, as apt sees it: this machine's own apt, or one that knows another release alone.
 
-    What is not signed by Debian is refused.
+    So it is with another component than `main`, too. What is not signed by Debian is refused.
     """
 
-    def __init__(self, release: str, folder: Path) -> None:
+    def __init__(self, release: str, folder: Path, *, component: str = "main") -> None:
         """Make apt's state in `folder`. Raises: ArchiveError."""
         self._environment = dict(os.environ)
         self._folder = folder
         if shutil.which("apt-get") is None:
             raise ArchiveError(f"Debian's apt fetches it, and {machine()} has none")
-        if release == codename():
+        if release == codename() and component == "main":
             if os.geteuid() == 0:
                 logged(["apt-get", "update"])
             return
@@ -47,7 +47,9 @@ class Archive:
         place = mirror()
         if not place:
             raise ArchiveError(f"Debian's release {release} is not available: apt has no archive of Debian's")
-        self._environment["APT_CONFIG"] = str(_configured(folder, f"deb [signed-by={KEYS}] {place} {release} main"))
+        self._environment["APT_CONFIG"] = str(
+            _configured(folder, f"deb [signed-by={KEYS}] {place} {release} {component}")
+        )
         logged(["apt-get", "update"], self._environment)
 
     def names(self, prefix: str) -> list[str]:

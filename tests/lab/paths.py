@@ -12,6 +12,9 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 LAB = CHECKOUT / ".lab"
 OUT = LAB / "out"
+ZFS = LAB / "zfs"
+ZFS_MODULES = ("spl.ko", "zfs.ko")
+"""What `make zfs` builds for a kernel, in the directory of its release, in the order of loading."""
 GUEST = Path(__file__).resolve().parent / "guest"
 
 
