@@ -201,7 +201,7 @@ def _groups(seen: Seen) -> Iterator[Finding]:
         if seen.unlisted:
             yield from _refused("LVM", seen.unlisted)
         return
-    ours = {copy.origin.vg for copy in seen.plan.copies if not copy.subvolume} if seen.plan else None
+    ours = {copy.origin.vg for copy in seen.plan.copies if not copy.apart} if seen.plan else None
     yield from group_findings.judge(seen.volumes, seen.groups, ours)
 
 

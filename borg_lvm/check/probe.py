@@ -116,8 +116,9 @@ def run_around() -> str:
         live = [entry.run_id for entry in ledger.entries() if entry.is_live]
     except (OSError, SnapshotError):
         return ""
-    marks = {run_id: lvm.doubled(lvm.prefix(run_id)) for run_id in live}
-    return next((run_id for run_id, mark in marks.items() if any(mark in source for source in sources)), "")
+    marks = {run_id: (lvm.doubled(lvm.prefix(run_id)), f"@{lvm.prefix(run_id)}") for run_id in live}
+    shown = "\n".join(sources)
+    return next((run_id for run_id, own in marks.items() if any(mark in shown for mark in own)), "")
 
 
 def surroundings() -> Surroundings:

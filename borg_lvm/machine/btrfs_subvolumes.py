@@ -35,6 +35,8 @@ class Subvolume(Volume):
     number: int = 0
     path: str = "/"
 
+    kind = "subvolume"
+
     @property
     def full_name(self) -> str:
         """The device and the subvolume, as findmnt(8) has them, but no name that would have to be quoted."""
@@ -45,6 +47,20 @@ class Subvolume(Volume):
     def dm_uuid(self) -> str:
         """Nothing of device-mapper's has this id."""
         return f"btrfs-{self.uuid}"
+
+    @property
+    def together(self) -> str:
+        """What all have that are snapshotted in one step: two subvolumes never are."""
+        return self.uuid
+
+    @property
+    def store(self) -> str:
+        """Where a snapshot has its space."""
+        return "the btrfs"
+
+    def snapshot(self, name: str) -> str:
+        """Return what a snapshot of this is called: where it lies, as findmnt(8) has it."""
+        return f"{self.device}[/{DIRECTORY}/{name}]"
 
     def inside(self, path: str) -> str:
         """Return where a path of the file system, from its top level, is in the subvolume."""

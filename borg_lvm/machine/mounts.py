@@ -46,6 +46,11 @@ class Mount:
         return self.fstype == "autofs" and bool({"direct", "offset"} & {*self.super_options.split(",")})
 
     @property
+    def is_automatic_snapshot(self) -> bool:
+        """Whether ZFS has mounted a snapshot below a `.zfs/snapshot` (zfsconcepts(7), Snapshots)."""
+        return self.fstype == ZFS and "@" in self.source and "/.zfs/snapshot/" in self.path
+
+    @property
     def hidden_from_root(self) -> str:
         """The number of the user whose FUSE file system it is that shows nothing to others, root included; else empty.
 
@@ -58,7 +63,7 @@ class Mount:
         return "" if "allow_other" in options or owner == "0" else owner
 
 
-BTRFS = "btrfs"
+BTRFS, ZFS = "btrfs", "zfs"
 RAW = "raw"
 """In the place of a file system's type: the device itself is the source, not a file system on it."""
 
@@ -101,10 +106,11 @@ def read() -> list[Mount]:
     """Read the mount table of this process's namespace. The device of a btrfs is its block device.
 
     The kernel writes an anonymous number there; it stays with mounts that something else covers. A subvolume that is
-    `btrfs.apart` has its own number, and its root is `/`.
+    `btrfs.apart` has its own number, and its root is `/`. What ZFS has mounted by itself below a `.zfs`, because
+    somebody has looked there, is left out: no path that is backed up leads there, and it is unmounted by itself.
     """
     with open(MOUNTINFO, "rb") as file:
-        table = parse(os.fsdecode(file.read()))
+        table = [mount for mount in parse(os.fsdecode(file.read())) if not mount.is_automatic_snapshot]
     return [_on_its_device(mount) if mount.fstype == BTRFS else mount for mount in table]
 
 

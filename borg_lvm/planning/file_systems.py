@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from borg_lvm.machine.btrfs_subvolumes import DIRECTORY
 from borg_lvm.machine.lvm import Volume
-from borg_lvm.machine.mounts import BTRFS, Mount
+from borg_lvm.machine.mounts import BTRFS, ZFS, Mount
+from borg_lvm.machine.zfs_datasets import WORKING, run_of
 
 if TYPE_CHECKING:
     from borg_lvm.machine.btrfs_devices import BtrfsDevices
     from borg_lvm.machine.btrfs_subvolumes import Subvolume
+    from borg_lvm.machine.zfs_datasets import Dataset
 
 FREEZABLE = frozenset(("btrfs", "ext2", "ext3", "ext4", "xfs"))
 _NETWORK = frozenset("nfs nfs4 cifs smb3 9p ceph glusterfs afs fuse.sshfs fuse.rclone virtiofs".split())
@@ -70,9 +72,13 @@ def mount_options(mount: Mount, *, read_only_device: bool = False, lone: bool = 
     return ",".join(["errors=continue", *loaded, *kept, *labels])
 
 
-def subvolume_options(mount: Mount, path: str) -> str:
-    """Return the data of mount(2) for a snapshot in the btrfs itself; all but labels is the file system's, once."""
-    return ",".join([f"subvol={path}", *_LABELS.findall(mount.super_options)])
+def options_apart(mount: Mount, path: str) -> str:
+    """Return the data of mount(2) for a snapshot of a subvolume, which lies at a path of the btrfs, or of a dataset.
+
+    All but labels is the file system's, once.
+    """
+    where = [f"subvol={path}"] if mount.fstype == BTRFS else []
+    return ",".join([*where, *_LABELS.findall(mount.super_options)])
 
 
 def mount_flags(mount: Mount) -> tuple[str, ...]:
@@ -97,7 +103,8 @@ def not_a_disk(mount: Mount) -> str:
         return "it is an automount, and nothing could be mounted there (see its unit, or the log of automount)"
     if mount.fstype == BTRFS and mount.device.startswith("0:"):
         return "it is a btrfs, and the kernel does not show in /sys/fs/btrfs which device it lies on"
-    return f"it lies on {mount.fstype}, which has no block device" if mount.device.startswith("0:") else ""
+    is_none = mount.device.startswith("0:") and mount.fstype != ZFS
+    return f"it lies on {mount.fstype}, which has no block device" if is_none else ""
 
 
 def held_up(path: str, why: str, then: str) -> str:
@@ -150,12 +157,32 @@ def nested(path: str, target: str, then: str) -> str:
     )
 
 
-def two_apart(names: Sequence[str]) -> str:
-    """Say that some subvolumes cannot be snapshotted at one instant, and what to do."""
-    return (
-        f"{', '.join(names)}: these subvolumes lie on no logical volume, and btrfs snapshots one after the other; back "
-        "them up in runs of their own, or give up the one instant: --consistency per-volume"
-    )
+def of_dataset(mount: Mount, dataset: Dataset | None) -> str:
+    """Return why a dataset of ZFS cannot have a snapshot, and what to do, in a clause; else nothing."""
+    if "@" in mount.source:
+        if run_of(mount.source):
+            return f"it is {mount.source}, a snapshot that a run has made; back up the original instead"
+        return f"it is {mount.source}, a snapshot already, which nobody changes"
+    if dataset is None:
+        return f"it is the dataset {mount.source}, of which zfs list and zpool list say nothing"
+    if dataset.state not in WORKING:
+        return f"the pool {dataset.pool} is {dataset.state}, and does not answer; see: zpool status {dataset.pool}"
+    if dataset.read_only:
+        return (
+            f"the pool {dataset.pool} is imported read-only, and no snapshot can be made in it; to make it writable: "
+            f"zpool export {dataset.pool}, then zpool import {dataset.pool}"
+        )
+    return ""
+
+
+def two_apart(volumes: Sequence[Subvolume | Dataset]) -> str:
+    """Say that what cannot be held is not all snapshotted in one step, and what to do."""
+    names = ", ".join(volume.full_name for volume in volumes)
+    if {volume.kind for volume in volumes} == {"subvolume"}:
+        what = f"{names}: these subvolumes lie on no logical volume, and btrfs snapshots one after the other"
+    else:
+        what = f"{names}: these cannot be suspended, and only datasets of one pool of ZFS are snapshotted in one step"
+    return f"{what}; back them up in runs of their own, or give up the one instant: --consistency per-volume"
 
 
 def refusal(mount: Mount, volume: Volume) -> str:

@@ -10,7 +10,8 @@ from borg_lvm.machine import lvm
 from borg_lvm.machine.block_devices import persistent_minors
 from borg_lvm.machine.btrfs_subvolumes import DIRECTORY, Subvolume
 from borg_lvm.machine.lvm import RUN_TAG, TAG, Volume, prefix
-from borg_lvm.machine.mounts import BTRFS, RAW
+from borg_lvm.machine.mounts import BTRFS, RAW, ZFS
+from borg_lvm.machine.zfs_datasets import Dataset
 from borg_lvm.planning import consent, file_systems
 from borg_lvm.planning.choice import Choices, Chosen, choose
 from borg_lvm.planning.snapshot_size import Allotted, Sizing, allot, human, limit
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from borg_lvm.planning.application_data import PlannedApplication
     from borg_lvm.planning.view_layout import LiveBelow, Resolved
     from borg_lvm.planning.volumes import Crypt, Volumes
+
+
+Apart = Subvolume | Dataset
+"""What has snapshots of its own, in the place of a logical volume."""
 
 
 @dataclass(frozen=True)
@@ -56,31 +61,34 @@ class Snapshot:
 
     @property
     def subvolume(self) -> Subvolume | None:
-        """The subvolume of a btrfs that it is a snapshot of, if it is none of a volume."""
+        """The subvolume of a btrfs that it is a snapshot of, if it is one of such."""
         return self.origin if isinstance(self.origin, Subvolume) else None
+
+    @property
+    def apart(self) -> Apart | None:
+        """What it is a snapshot of, if that is no volume."""
+        return self.origin if isinstance(self.origin, Apart) else None
 
     @property
     def hold(self) -> Literal["freeze", "suspend", "none"]:
         """How the volume is held for the instant: its device is suspended, which freezes the file system on it.
 
         One that device-mapper does not see is frozen before: one above LUKS, and a btrfs. A subvolume cannot be held:
-        the kernel makes no snapshot in a btrfs that is frozen.
+        the kernel makes no snapshot in a btrfs that is frozen. ZFS has no freeze.
         """
-        if self.subvolume:
+        if self.apart:
             return "none"
         return "freeze" if self.crypt or self.fstype == BTRFS else "suspend"
 
     @property
     def may_be_frozen(self) -> bool:
         """Whether its file system is frozen: for the instant, or before it, to see that nobody else has done so."""
-        return self.hold != "suspend"
+        return self.hold != "suspend" and self.fstype != ZFS
 
     @property
     def full_name(self) -> str:
-        """`vg/lv` of the snapshot; of a subvolume where it lies, as findmnt(8) has it."""
-        if self.subvolume:
-            return f"{self.subvolume.device}[/{DIRECTORY}/{self.name}]"
-        return f"{self.origin.vg}/{self.name}"
+        """`vg/lv` of the snapshot; of a subvolume where it lies, as findmnt(8) has it; of a dataset as zfs(8) does."""
+        return self.apart.snapshot(self.name) if self.apart else f"{self.origin.vg}/{self.name}"
 
     @property
     def raw(self) -> bool:
@@ -99,8 +107,8 @@ class Snapshot:
 
     @property
     def kind(self) -> str:
-        """`thick`, `thin` or `subvolume`."""
-        return "thick" if self.extents else "subvolume" if self.subvolume else "thin"
+        """`thick`, `thin`, `subvolume` or `dataset`."""
+        return self.apart.kind if self.apart else "thick" if self.extents else "thin"
 
     @property
     def crypt_name(self) -> str:
@@ -210,8 +218,8 @@ def make(
     problems = [*choices.problems]
     held = volumes.ordered([choice.candidate for choice in choices.chosen.values()], settings.logs)
     members = [candidate.volume for candidate in held if not candidate.apart]
-    apart = [candidate.volume.full_name for candidate in held if candidate.apart]
-    if len(apart) > 1 and settings.consistency == "instant":
+    apart = [candidate.volume for candidate in held if isinstance(candidate.volume, Apart)]
+    if settings.consistency == "instant" and len({volume.together for volume in apart}) > 1:
         problems.append(file_systems.two_apart(apart))
     placed, misplaced = place(members, volumes.inventory.groups, settings.places)
     space, too_little = allot(tuple(placed.values()), settings.size, settings.known)
@@ -244,7 +252,7 @@ def _view_mounts(resolved: Resolved, choices: Choices, order: Sequence[str]) -> 
     """Yield what is mounted over each path; `order` are the uuids of the volumes."""
     for path in resolved.frozen:
         volume = choices.of(path).volume
-        inside = volume.inside(path.inside) if isinstance(volume, Subvolume) else path.inside
+        inside = volume.inside(path.inside) if isinstance(volume, Apart) else path.inside
         raw = path.mount.fstype == RAW
         yield ViewMount(path.target, order.index(volume.uuid), inside, path.because, device=raw)
 
@@ -255,7 +263,7 @@ def _snapshot(number: int, chosen: Chosen, wanted: PlanSettings, space: Allotted
     name = f"{prefix(wanted.run_id)}{number}"
     options = file_systems.mount_options(mount, read_only_device=crypt is not None, lone=lone)
     if candidate.apart:
-        options = file_systems.subvolume_options(mount, f"/{DIRECTORY}/{name}")
+        options = file_systems.options_apart(mount, f"/{DIRECTORY}/{name}")
     return Snapshot(
         origin=candidate.volume,
         name=name,
@@ -279,10 +287,10 @@ def _snapshot(number: int, chosen: Chosen, wanted: PlanSettings, space: Allotted
 
 def _why_none(volume: Volume) -> str:
     """Say where a snapshot without a space of its own has it."""
-    if not isinstance(volume, Subvolume):
+    if not isinstance(volume, Apart):
         return "thin: takes what it needs from the pool, in the pool's chunks"
     used = 100 * (volume.size - volume.vg_free) // max(1, volume.size)
-    return f"takes what it needs from the btrfs, of which {used}% are used and {human(volume.vg_free)} are free"
+    return f"takes what it needs from {volume.store}, of which {used}% are used and {human(volume.vg_free)} are free"
 
 
 def _size_of_nothing(copies: Sequence[Snapshot], size: Size) -> Iterator[str]:

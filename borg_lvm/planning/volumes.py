@@ -7,15 +7,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from borg_lvm.machine.block_devices import BlockDevice
+from borg_lvm.machine.btrfs_subvolumes import Tree
 from borg_lvm.machine.lvm import Inventory, Volume
 from borg_lvm.machine.lvm_groups import Group
-from borg_lvm.machine.mounts import BTRFS, RAW, Mount
+from borg_lvm.machine.mounts import BTRFS, RAW, ZFS, Mount
+from borg_lvm.machine.zfs_datasets import Dataset
 from borg_lvm.planning import file_systems, snapshotable
 from borg_lvm.records import dataclass
 
 if TYPE_CHECKING:
     from borg_lvm.machine.btrfs_devices import BtrfsDevices
-    from borg_lvm.machine.btrfs_subvolumes import Tree
+
+_ZVOL = "a volume of ZFS (zvol), of which no snapshot is taken: only of datasets that are mounted"
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Crypt:
 class SnapshotCandidate:
     """A volume that can be snapshotted for a mount, and the LUKS mapping between, if there is one.
 
-    `raw`: the volume itself is the source, whatever is on it. `apart`: it is a subvolume of a btrfs, not a volume.
+    `raw`: the volume itself is the source, whatever is on it. `apart`: it is a subvolume of a btrfs, or a dataset of
+    ZFS.
     """
 
     volume: Volume
@@ -40,10 +44,10 @@ class SnapshotCandidate:
 
 
 class Volumes:
-    """The machine's volumes, to be asked for the one below a mount, or for the subvolume that has to do without one.
+    """The machine's volumes, to be asked for the one below a mount, or for what has to do without one.
 
     `inventory`: all of them, as they were listed. By the first device of a btrfs (`major:minor`): `btrfs` has what it
-    lies on, `trees` its subvolumes.
+    lies on, `trees` its subvolumes; and the dataset of ZFS by the number that its mount has.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class Volumes:
         stack: Mapping[str, BlockDevice],
         groups: Mapping[str, Group] = MappingProxyType({}),
         btrfs: Mapping[str, BtrfsDevices] = MappingProxyType({}),
-        trees: Mapping[str, Tree] = MappingProxyType({}),
+        trees: Mapping[str, Tree | Dataset] = MappingProxyType({}),
     ) -> None:
         self.inventory = Inventory(tuple(volumes), groups)
         self._groups = groups
@@ -74,6 +78,8 @@ class Volumes:
             return "there is a line break in the name of its mount point; mount it elsewhere"
         if reason := file_systems.not_a_disk(mount):
             return reason
+        if mount.fstype == ZFS:
+            return self._find_dataset(mount)
         if tree := self._apart(mount):
             subvolume = tree.holding(inside or mount.root)
             reason = file_systems.of_subvolume(mount, subvolume, is_swapped=subvolume.number in tree.swapped)
@@ -85,16 +91,22 @@ class Volumes:
         tree = self._apart(mount)
         return tree.below(inside) if tree else ()
 
-    def with_subvolumes_of(self, other: Volumes) -> Volumes:
-        """Return the same, with what others know of the subvolumes of each btrfs, and of the devices below it."""
+    def with_trees_of(self, other: Volumes) -> Volumes:
+        """Return the same, with what others know of subvolumes and datasets, and of the devices below these."""
         stack = {**other._stack, **self._stack}
-        return Volumes(self.inventory.volumes, stack, self._groups, self._btrfs, other._trees)
+        return Volumes(self.inventory.volumes, stack, self._groups, self._btrfs, {**self._trees, **other._trees})
+
+    def _find_dataset(self, mount: Mount) -> SnapshotCandidate | str:
+        known = self._trees.get(mount.device)
+        dataset = known if isinstance(known, Dataset) else None
+        reason = file_systems.of_dataset(mount, dataset)
+        return SnapshotCandidate(dataset, None, apart=True) if dataset and not reason else reason
 
     def _apart(self, mount: Mount) -> Tree | None:
         """Return the btrfs of a mount if no snapshot of one volume would hold all of it, or be one."""
         tree = self._trees.get(mount.device) if mount.fstype == BTRFS else None
         device = self._stack.get(mount.device)
-        if tree is None or device is None:
+        if not isinstance(tree, Tree) or device is None:
             return None
         below = self._below(device) if device.dm_uuid.startswith("CRYPT-") else device
         is_volume = below.dm_uuid.startswith("LVM-")
@@ -112,7 +124,7 @@ class Volumes:
         """Return the uuids of all device-mapper devices that a volume lies on, as far down as can be seen."""
         waiting = [self._devices[volume.dm_uuid]] if volume.dm_uuid in self._devices else []
         for tree in self._trees.values():
-            if volume.uuid.startswith(tree.id):  # a subvolume
+            if volume.uuid.startswith(tree.id):  # a subvolume, or a dataset
                 waiting = [BlockDevice("", "", "", "", False, tree.devices)]
         uuids: dict[str, str] = {}
         while waiting:
@@ -181,7 +193,8 @@ class Volumes:
         if device is not None and volume is None and device.dm_uuid.startswith("LVM-"):
             return self._not_listed(device)
         if device is None or volume is None:
-            return f"it is the block device {number}, which is not a logical volume"
+            known = f"it is {device.name}, {_ZVOL}" if device and _is_zvol(device) else ""
+            return known or f"it is the block device {number}, which is not a logical volume"
         return self._refusal(volume, device) or SnapshotCandidate(volume, None, raw=True)
 
     def _below(self, device: BlockDevice) -> BlockDevice:
@@ -202,8 +215,13 @@ class Volumes:
 
     def _not_listed(self, device: BlockDevice) -> str:
         reason = snapshotable.unlisted(device.dm_uuid, self._groups)
-        what = f"a logical volume {reason}" if reason else "which is not a logical volume"
+        other = _ZVOL if _is_zvol(device) else "which is not a logical volume"
+        what = f"a logical volume {reason}" if reason else other
         return f"it lies on {device.dm_name or device.name}, {what}"
+
+
+def _is_zvol(device: BlockDevice) -> bool:
+    return device.name.startswith("zd") and device.name[2:].isdecimal()
 
 
 def _bad_crypt(device: BlockDevice) -> str:

@@ -47,8 +47,8 @@ def refusals(
 
 def _unfit(copy: Snapshot) -> str:
     """Return why a copy cannot be mounted writable; empty if it can."""
-    if copy.subvolume:
-        return "a subvolume of a btrfs, whose snapshots are read-only"
+    if copy.apart:
+        return f"a {copy.kind} of {copy.fstype}, whose snapshots are read-only"
     return "encrypted" if copy.crypt else "copied as it is" if copy.raw else ""
 
 

@@ -112,6 +112,7 @@ def _volumes(outcome: Outcome) -> Iterator[dict[str, Any]]:
     stories = outcome.stories or (SnapshotStatistics(),) * len(copies)
     pairs = (pair for instant in outcome.instants for pair in zip(instant.names, instant.still, strict=True))
     still = {name: _ms(seconds) for name, seconds in pairs}
+    transactions = {name: number for one in outcome.instants for name, number in one.transactions.items()}
     for number, (copy, story) in enumerate(zip(copies, stories, strict=True)):
         fill = outcome.fills[number] if outcome.complete else Fill(0, 0)
         yield {
@@ -121,6 +122,7 @@ def _volumes(outcome: Outcome) -> Iterator[dict[str, Any]]:
             "luks": copy.crypt is not None,
             "snapshot": copy.kind,
             "held_by": copy.hold,
+            "transaction": transactions.get(copy.origin.full_name),
             "still_ms": still.get(copy.origin.full_name),
             "lost": fill.problem or None,
             "space": _space(copy, story, fill),

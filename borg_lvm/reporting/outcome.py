@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 class Instant:
     """When a group of snapshots was taken: the window's beginning (Unix time) and its length, in seconds.
 
-    `still`: how many seconds each volume was suspended, at most.
+    `still`: how many seconds each volume was suspended, at most. `transactions`: of which one of its store a snapshot
+    is, by the name of its volume, where that proves that it shows the moment of others.
     """
 
     names: tuple[str, ...]
     begin: float
     seconds: float
     still: tuple[float, ...] = ()
+    transactions: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

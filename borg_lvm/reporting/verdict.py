@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from borg_lvm.machine.btrfs_subvolumes import DIRECTORY
+from borg_lvm.machine.mounts import ZFS
 from borg_lvm.planning.snapshot_size import SLOWEST, human, most
 from borg_lvm.planning.space.growth_policy import SHORTEST, FillHistory, SnapshotStatistics, duration
 from borg_lvm.records import dataclass
@@ -103,6 +104,8 @@ class Loss:
         copy, course = self.copy, self.story.course
         if copy.subvolume:
             return f"find out who deletes subvolumes in /{DIRECTORY} of the top level of {copy.subvolume.device}"
+        if copy.fstype == ZFS:
+            return f"find out who destroys snapshots: zpool history -il {copy.origin.pool}"
         if not copy.extents:
             return f"look at the thin pool: lvs -a {copy.origin.vg}"
         if not course or not self._was_full():

@@ -1,4 +1,4 @@
-"""The seam: what a run asks of those that take snapshots of its mounts: LVM (`lvm/provider.py`), btrfs (`btrfs/`).
+"""The seam: what a run asks of those that take snapshots of its mounts: `lvm/provider.py`, `btrfs/`, `zfs/`.
 
 Nobody above `snapshots/` knows more of a provider than this, and `providers.py` alone knows which there are
 (tests/unit/project/test_chain.py). Below it are the facts that planning, which is pure, decides by: what the machine
@@ -95,6 +95,12 @@ class Prepared(Protocol):
 
     def prove(self) -> Mapping[str, str]:
         """See that each snapshot works; return its id by its name, for the ledger (`made`). Raises: SnapshotError."""
+
+    def transactions(self) -> Mapping[str, int]:
+        """Return, when that is proven, which transaction of its store each snapshot is of, by its volume's name.
+
+        Those of one number show one moment. What is held by itself has none.
+        """
 
 
 class Monitored(Protocol):

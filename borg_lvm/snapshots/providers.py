@@ -1,16 +1,18 @@
-"""Who takes snapshots: LVM of volumes, btrfs of subvolumes that lie on none. The one door to them."""
+"""Who takes snapshots: LVM of volumes, btrfs of subvolumes and ZFS of datasets. The one door to them."""
 
 from __future__ import annotations
 
 from functools import cache
 
 from borg_lvm.linux import btrfs
+from borg_lvm.machine import zfs_datasets
 from borg_lvm.snapshots.provider import Provider
 
 
 def provider() -> Provider:
     """Return who serves all mounts. What it needs is imported by the first call, which is never in a window."""
-    return _both() if btrfs.mounted() else _lvm()
+    has_btrfs, has_zfs = bool(btrfs.mounted()), zfs_datasets.imported()
+    return _together(has_btrfs, has_zfs) if has_btrfs or has_zfs else _lvm()
 
 
 @cache
@@ -21,8 +23,22 @@ def _lvm() -> Provider:
 
 
 @cache
-def _both() -> Provider:
+def _btrfs() -> Provider:
     from borg_lvm.snapshots.btrfs.provider import BtrfsProvider
+
+    return BtrfsProvider()
+
+
+@cache
+def _zfs() -> Provider:
+    from borg_lvm.snapshots.zfs.provider import ZfsProvider
+
+    return ZfsProvider()
+
+
+@cache
+def _together(has_btrfs: bool, has_zfs: bool) -> Provider:
     from borg_lvm.snapshots.together import Together
 
-    return Together(BtrfsProvider(), _lvm())
+    others = {"subvolume": _btrfs()} if has_btrfs else {}
+    return Together(others | ({"dataset": _zfs()} if has_zfs else {}), _lvm())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from borg_lvm.errors import LateError, SnapshotError
@@ -78,6 +79,7 @@ class Taker:
                     instant = window.take(holds)
                     expedite.switch(switch, expedite.OFF)
             uuids = ready.prove()
+            instant = replace(instant, transactions=ready.transactions())
         for name, uuid in uuids.items():
             run.ledger.write_made(name, uuid)
         return instant

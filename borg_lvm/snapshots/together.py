@@ -1,4 +1,4 @@
-"""LVM and btrfs as one provider: each has its share of a plan, and their holds are in one window."""
+"""Several providers as one: each has its share of a plan, and their holds are in one window."""
 
 from __future__ import annotations
 
@@ -31,16 +31,19 @@ if TYPE_CHECKING:
 
 
 class Together(Provider):
-    """Gives each provider its share of a plan."""
+    """Gives each provider its share of a plan: LVM, and others by the kind of snapshots that they take."""
 
-    def __init__(self, btrfs: Provider, lvm: Provider) -> None:
-        self._btrfs = btrfs
+    def __init__(self, others: Mapping[str, Provider], lvm: Provider) -> None:
+        self._others = others
         self._lvm = lvm
+        self._all = (*others.values(), lvm)
 
     def look(self, devices: Sequence[str], timeout: float) -> Volumes:
         """See `Provider`. A btrfs on one volume is that volume's."""
         volumes = self._lvm.look(devices, timeout)
-        return volumes.with_subvolumes_of(self._btrfs.look(devices, timeout))
+        for provider in self._others.values():
+            volumes = volumes.with_trees_of(provider.look(devices, timeout))
+        return volumes
 
     def announce(self, run: RunContext, snapshots: Iterable[Snapshot]) -> None:
         """See `Provider`."""
@@ -101,30 +104,30 @@ class Together(Provider):
 
     def named(self) -> Sequence[Named]:
         """See `Provider`."""
-        return [snapshot for provider in (self._btrfs, self._lvm) for snapshot in provider.named()]
+        return [snapshot for provider in self._all for snapshot in provider.named()]
 
     def resume(self, dead: Dead, log: Log) -> None:
         """See `Provider`."""
-        for provider in (self._btrfs, self._lvm):
+        for provider in self._all:
             provider.resume(dead, log)
 
     def programs(self, dead: Dead) -> list[Process]:
         """See `Provider`."""
-        return [program for provider in (self._btrfs, self._lvm) for program in provider.programs(dead)]
+        return [program for provider in self._all for program in provider.programs(dead)]
 
     def disarm(self, dead: Dead, timeout: float) -> None:
         """See `Provider`."""
-        for provider in (self._btrfs, self._lvm):
+        for provider in self._all:
             provider.disarm(dead, timeout)
 
     def devices(self, dead: Dead) -> list[int]:
         """See `Provider`."""
-        return [number for provider in (self._btrfs, self._lvm) for number in provider.devices(dead)]
+        return [number for provider in self._all for number in provider.devices(dead)]
 
     def remove(self, dead: Dead, log: Log, timeout: float) -> Leftovers:
         """See `Provider`."""
         leftovers = Leftovers()
-        for provider in (self._btrfs, self._lvm):
+        for provider in self._all:
             leftovers.add(provider.remove(dead, log, timeout))
         return leftovers
 
@@ -133,14 +136,14 @@ class Together(Provider):
     ) -> tuple[bool, Leftovers]:
         """See `Provider`."""
         mended, leftovers = False, Leftovers()
-        for provider in (self._btrfs, self._lvm):
+        for provider in self._all:
             changed, left = provider.mend(mapped, volumes, log, timeout)
             mended = mended or changed
             leftovers.add(left)
         return mended, leftovers
 
     def _of(self, snapshot: Snapshot) -> Provider:
-        return self._btrfs if snapshot.subvolume else self._lvm
+        return self._others.get(snapshot.kind, self._lvm)
 
     def _shares(self, snapshots: Iterable[Snapshot]) -> dict[Provider, list[Snapshot]]:
         """Return the snapshots of each provider. What cannot be held comes first, as in the window."""
@@ -171,3 +174,7 @@ class _Ready:
     def prove(self) -> Mapping[str, str]:
         """See `Prepared`."""
         return {name: number for part in self._parts for name, number in part.prove().items()}
+
+    def transactions(self) -> Mapping[str, int]:
+        """See `Prepared`."""
+        return {name: number for part in self._parts for name, number in part.transactions().items()}

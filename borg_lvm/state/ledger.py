@@ -32,6 +32,7 @@ _FACTS: dict[str, dict[str, type]] = {
     "command": _PROCESS,
     "snapshot": {"name": str, "origin": str},
     "subvolume": {"name": str, "file_system": str},
+    "dataset": {"name": str, "pool": str},
     "armed": {"origin": str, "snapshot": str},
     "made": {"name": str, "uuid": str},
     "mapping": {"name": str},

@@ -209,7 +209,7 @@ def copies(base: str) -> frozenset[int]:
     """Return the device numbers of the snapshots that a view shows."""
     table = mounts.read()
     runs = [mount.source.partition(":")[2] for mount in table if mount.path == base and mount.source.startswith(OURS)]
-    marks = tuple(doubled(prefix(run_id)) for run_id in runs)
+    marks = tuple(mark for run_id in runs for mark in (doubled(prefix(run_id)), f"@{prefix(run_id)}"))
     shown = [mount for mount in table if mount.path == base or mount.path.startswith(f"{base}/")]
     names = {mount.device: mount.source for mount in table}
     devices = {mount.device for mount in shown if any(mark in names[mount.device] for mark in marks)}

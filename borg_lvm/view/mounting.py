@@ -18,6 +18,9 @@ from borg_lvm.machine.mounts import Mount, above, relative
 from borg_lvm.planning.plan import Plan, ViewMount
 from borg_lvm.records import dataclass, field
 
+ZFS_SNAPSHOTS = range(0xFFFFFFFFFFFD - (1 << 32), 0xFFFFFFFFFFFD)
+"""The numbers of first directories of snapshots of ZFS. Source: ZFSCTL_INO_SNAPDIRS in sys/zfs_ctldir.h."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -101,7 +104,8 @@ class Ground:
     def _refuse_another(self, step: Step, source: int) -> None:
         """Refuse a snapshot's path that is not the same file there as the one that the survey saw."""
         identity = safe_open.identity(source)
-        if identity != in_copy(self.known[step.target], identity.device):
+        assert step.view_mount
+        if not is_in_copy(step.view_mount, identity, self.known[step.target], identity.device):
             raise safe_open.changed(step.target, "its snapshot holds something else of its name")
 
     def _lay_on(self, step: Step, source: int, flags: int) -> None:
@@ -157,9 +161,14 @@ def misplaced(listed: Sequence[Mount], mounted: Sequence[Step], base: str, devic
         yield f"{missing} does not show its snapshot"
 
 
-def in_copy(known: Identity, device: int) -> Identity:
-    """Return the identity in a copy, on this device, of what has this one where it is live."""
-    return Identity(device, known.inode, 0 if btrfs.apart(device) else known.subvolume)
+def is_in_copy(view_mount: ViewMount, found: Identity, known: Identity, device: int) -> bool:
+    """Whether what was found in a copy, on this device, is what was known where it is live.
+
+    The first directory of a snapshot of ZFS has a number that stands for the snapshot, and no longer the live one's.
+    """
+    if view_mount.inside == "/" and found.inode in ZFS_SNAPSHOTS:
+        return found.device == device
+    return found == Identity(device, known.inode, 0 if btrfs.apart(device) else known.subvolume)
 
 
 def place(base: str, target: str) -> str:

@@ -95,7 +95,7 @@ def _shows(view_mount: ViewMount, where: str, device: int, known: Identity | Non
     """Tell whether a path shows its copy. A name that leads to a device may lead elsewhere now."""
     if view_mount.device:
         return safe_open.device_at(where) == safe_open.device_at(view_mount.because, links=True) == device
-    return known is not None and safe_open.shown(where) == mounting.in_copy(known, device)
+    return known is not None and mounting.is_in_copy(view_mount, safe_open.shown(where), known, device)
 
 
 def follow(plan: Plan, watch: Watch) -> list[str]:

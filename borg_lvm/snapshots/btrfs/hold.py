@@ -98,6 +98,10 @@ class _Ready:
             hold.look()
         return {}
 
+    def transactions(self) -> Mapping[str, int]:
+        """See `Prepared`. Each snapshot is alone in its window, with what is held."""
+        return {}
+
 
 def _not_made(copy: Snapshot, error: OSError) -> SnapshotError:
     message = f"the kernel did not make the snapshot of {copy.origin.full_name}: {os.strerror(error.errno or 0)}"

@@ -55,3 +55,7 @@ class _Armed:
         """See `Prepared`. Thin ones are activated."""
         arm.prove(self._members)
         return {member.copy.full_name: member.snapshot for member in self._members}
+
+    def transactions(self) -> Mapping[str, int]:
+        """See `Prepared`. A volume has none: it was held."""
+        return {}

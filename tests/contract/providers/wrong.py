@@ -128,6 +128,9 @@ class WrongPrepared:
     def prove(self) -> Mapping[str, str]:
         return self._right.prove()
 
+    def transactions(self) -> Mapping[str, int]:
+        return self._right.transactions()
+
 
 class HoldsAtTheLastMoment(WrongHolds):
     """Suspends each volume right before its snapshot: one after the other, as everybody does."""

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from borg_lvm.linux import syscalls
 from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.log import Log
+from borg_lvm.machine.btrfs_subvolumes import Tree
 from borg_lvm.machine.mounts import Mount
 from borg_lvm.planning.plan import Snapshot
 from borg_lvm.planning.volumes import SnapshotCandidate, Volumes
@@ -25,6 +26,7 @@ class ServesEverything(BtrfsProvider):
         class All(Volumes):
             def find(self, mount: Mount, inside: str = "") -> SnapshotCandidate | str:
                 (tree,) = found._trees.values()
+                assert isinstance(tree, Tree)
                 return SnapshotCandidate(tree.holding("/"), None, apart=True)
 
         return All((), {})

@@ -134,7 +134,7 @@ class TestLuks:
         ("cifs", "network file system (cifs)"),
         ("fuse.sshfs", "network file system (fuse.sshfs)"),
         ("btrfs", "does not show in /sys/fs/btrfs which device it lies on"),
-        ("zfs", "it lies on zfs, which has no block device"),
+        ("zfs", "of which zfs list and zpool list say nothing"),
         ("proc", "it lies on proc, which has no block device"),
         ("fuse.portal", "it lies on fuse.portal, which has no block device"),
     ],

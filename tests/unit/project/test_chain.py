@@ -55,7 +55,7 @@ ALONE = (
     "plugins.unseen_process",
 )
 """Programs of their own, started by their path: they import nothing of ours."""
-PROVIDERS = (f"{ROOT}.snapshots.lvm", f"{ROOT}.snapshots.btrfs")
+PROVIDERS = (f"{ROOT}.snapshots.lvm", f"{ROOT}.snapshots.btrfs", f"{ROOT}.snapshots.zfs")
 """Who takes snapshots: nobody imports them but `DOOR`, which hands them out as what `snapshots/provider.py` says."""
 DOOR = f"{ROOT}.snapshots.providers"
 

@@ -21,7 +21,7 @@ FOREIGN = (
     "proof.frozen_tree proof.process proof.programs quiesce.added_files quiesce.verify session.cleanup session.run "
     "session.survey snapshots.btrfs.provider snapshots.instant.expedite snapshots.lvm.arm snapshots.lvm.group_lock "
     "snapshots.lvm.provider snapshots.lvm.removal.clean snapshots.prepare snapshots.take "
-    "snapshots.users view.command view.execute "
+    "snapshots.users snapshots.zfs.provider view.command view.execute "
     "view.host_view view.mounting view.mounts view.teardown watchdog.client watchdog.frozen watchdog.process "
     "watchdog.service"
 ).split()
@@ -120,6 +120,7 @@ OURS = {
     ("linux.namespaces", "os.open"): "/proc, and the root directory: compared only",
     ("view.execute", "os.mkdir"): "the run's own directory",
     ("snapshots.btrfs.provider", "syscalls.mount"): "the run's own directory; what is mounted is compared by the view",
+    ("snapshots.zfs.provider", "syscalls.mount"): "the run's own directory; what is mounted is compared by the view",
     ("snapshots.lvm.arm", "os.mknod"): "the node of a snapshot of ours, below /dev/mapper",
     ("snapshots.lvm.arm", "os.path.exists"): "the same; udev's socket in /run/udev",
     ("snapshots.instant.expedite", "os.open"): "a switch of the kernel's, below /sys",
@@ -175,8 +176,8 @@ ELSEWHERE = {
     ),
     KERNEL: (
         "drill.sandbox.limits linux.btrfs linux.dm_ioctl linux.looking machine.block_devices machine.btrfs_subvolumes "
-        "machine.mounts snapshots.luks snapshots.lvm.btrfs_copy snapshots.lvm.extend snapshots.lvm.monitored "
-        "view.page_cache watchdog.loosen hooks.applications.cgroups hooks.applications.running "
+        "machine.mounts machine.zfs_datasets snapshots.luks snapshots.lvm.btrfs_copy snapshots.lvm.extend "
+        "snapshots.lvm.monitored view.page_cache watchdog.loosen hooks.applications.cgroups hooks.applications.running "
         "hooks.applications.systemd.writing"
     ),
     STATE: (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine.mounts import Mount
 from borg_lvm.planning.plan import ViewMount
-from borg_lvm.view.mounting import Step, misplaced
+from borg_lvm.view.mounting import Step, is_in_copy, misplaced
 
 DEVICES = (0xFD05, 0xFD06)  # 253:5, 253:6
 
@@ -57,3 +58,20 @@ def test_what_is_not(found: list[Mount], told: list[str]) -> None:
 def test_a_cover_that_was_led_below_a_live_path_is_missed_at_its_own() -> None:
     found = [CACHE, mount("/srv/app/site/cache/away")]
     assert list(misplaced(found, [SITE, LIVE], "", DEVICES)) == ["/srv/app/site does not show its snapshot"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "inode", "device", "is_same"),
+    [
+        ("/", 34, 5, True),
+        ("/", 35, 5, False),
+        ("/", 34, 6, False),
+        ("/", 281474976710570, 5, True),  # the first directory of a snapshot of ZFS
+        ("/", 281474976710570, 6, False),
+        ("/x", 281474976710570, 5, False),
+    ],
+)
+def test_what_is_in_a_copy_is_what_was_known(inside: str, inode: int, device: int, is_same: bool) -> None:
+    step = frozen_path("/srv", inside=inside)
+    assert step.view_mount
+    assert is_in_copy(step.view_mount, Identity(device, inode), Identity(9, 34), 5) == is_same

@@ -1,0 +1,1 @@
+"""ZFS as a provider of snapshots: of datasets, all of one pool in one step."""
