@@ -11,6 +11,7 @@ import pytest
 from tests.rig import Rig
 from tests.rig.native import native
 from tests.rig.volumes import Volume
+from tests.rig.zpool import pool
 from tests.system.support.runs.live import assert_nothing_left, tidy
 from tests.system.support.writers.turns import copied, linear, mixed, stateful
 from tests.system.support.writers.writers import Writer, broken, gap, writing
@@ -46,6 +47,12 @@ def with_btrfs(rig: Rig) -> list[Volume]:
 def with_native(rig: Rig) -> list[Volume]:
     """A subvolume of a btrfs on disks, which cannot be held, beside two volumes of two groups."""
     return [native(rig, "tree").volume, *linear(rig, 2)]
+
+
+def with_zpool(rig: Rig) -> list[Volume]:
+    """Two datasets of a pool, which cannot be held, beside two volumes of two groups."""
+    tank = pool(rig, "tank")
+    return [*(tank.volume(tank.dataset(name)) for name in ("one", "two")), *linear(rig, 2)]
 
 
 def eight(rig: Rig) -> list[Volume]:
@@ -90,6 +97,8 @@ def breaks(rig: Rig, volumes: Sequence[Volume], runs: int, *options: str) -> lis
         pytest.param(breaks, with_btrfs, id="breaks-btrfs", marks=pytest.mark.each_series),
         pytest.param(gaps, with_native, id="gaps-native", marks=pytest.mark.each_series),
         pytest.param(breaks, with_native, id="breaks-native", marks=pytest.mark.each_series),
+        pytest.param(gaps, with_zpool, id="gaps-zfs", marks=pytest.mark.soak),
+        pytest.param(breaks, with_zpool, id="breaks-zfs", marks=pytest.mark.soak),
         pytest.param(gaps, eight, id="gaps-eight", marks=pytest.mark.soak),
         pytest.param(breaks, eight, id="breaks-eight", marks=pytest.mark.soak),
     ],
@@ -110,6 +119,8 @@ def test_all_snapshots_show_one_instant(rig: Rig, missed: Missed, layout: Layout
         pytest.param(breaks, with_btrfs, id="breaks-btrfs", marks=pytest.mark.soak),
         pytest.param(gaps, with_native, id="gaps-native", marks=pytest.mark.soak),
         pytest.param(breaks, with_native, id="breaks-native", marks=pytest.mark.soak),
+        pytest.param(gaps, with_zpool, id="gaps-zfs", marks=pytest.mark.soak),
+        pytest.param(breaks, with_zpool, id="breaks-zfs", marks=pytest.mark.soak),
     ],
 )
 def test_the_judges_see_one_snapshot_after_the_other(rig: Rig, missed: Missed, layout: Layout) -> None:

@@ -12,16 +12,19 @@ import pytest
 from borg_lvm.snapshots.btrfs.provider import BtrfsProvider
 from borg_lvm.snapshots.lvm.provider import LvmProvider
 from borg_lvm.snapshots.providers import provider
+from borg_lvm.snapshots.zfs.provider import ZfsProvider
 from borg_lvm.testing.provider_run import STEPS
 from borg_lvm.testing.provider_subject import ProviderSubject
 from borg_lvm.testing.provider_suite import ProviderContract
-from tests.contract.providers import wrong_btrfs
+from tests.contract.providers import wrong_btrfs, wrong_zfs
 from tests.contract.providers.btrfs_subject import SubvolumeSubject
 from tests.contract.providers.lvm_subject import LvmSubject
 from tests.contract.providers.wrong import CAUGHT
+from tests.contract.providers.zfs_subject import DatasetSubject
 from tests.rig import Rig
 from tests.rig.native import Native, native
 from tests.rig.tools import run
+from tests.rig.zpool import Pool, pool
 
 pytestmark = pytest.mark.limit(600)
 MIXED = [
@@ -47,6 +50,13 @@ def volumes(machine: Rig) -> LvmSubject:
 def btrfs(machine: Rig) -> Native:
     """Make a btrfs on disks, once for all tests."""
     return native(machine)
+
+
+@pytest.fixture(scope="module")
+def zfs(machine: Rig) -> tuple[Pool, list[Path]]:
+    """Make a pool with two datasets, once for all tests."""
+    made = pool(machine, "tank")
+    return made, [made.dataset(name) for name in ("one", "two")]
 
 
 class TestLvm(ProviderContract):
@@ -79,13 +89,31 @@ class TestTogether(ProviderContract):
         return SubvolumeSubject(machine, btrfs, volumes.volumes[0]).of(provider())
 
 
+@pytest.mark.soak
+class TestZfs(ProviderContract):
+    """ZFS, with two datasets of a pool, which cannot be held."""
+
+    @pytest.fixture
+    def subject(self, machine: Rig, zfs: tuple[Pool, list[Path]]) -> DatasetSubject:
+        return DatasetSubject(machine, *zfs).of(ZfsProvider())
+
+
+@pytest.mark.soak
+class TestZfsTogether(ProviderContract):
+    """As a run has them: datasets that cannot be held, while a volume is."""
+
+    @pytest.fixture
+    def subject(self, machine: Rig, zfs: tuple[Pool, list[Path]], volumes: LvmSubject) -> DatasetSubject:
+        return DatasetSubject(machine, *zfs, volumes.volumes[0]).of(provider())
+
+
 class Impatient(ProviderContract):
     """The contract, with less patience for what will not happen."""
 
     patience = 6.0
 
 
-def judged(subject: LvmSubject | SubvolumeSubject, case: tuple[str, str], tmp_path: Path) -> None:
+def judged(subject: LvmSubject | SubvolumeSubject | DatasetSubject, case: tuple[str, str], tmp_path: Path) -> None:
     """See a test of the contract fail with its words."""
     meant, words = case
     name, _, row = meant.removesuffix("]").partition("[")
@@ -111,3 +139,11 @@ def test_a_wrong_provider_is_caught(volumes: LvmSubject, tmp_path: Path, wrong: 
 @pytest.mark.parametrize("wrong", wrong_btrfs.CAUGHT, ids=lambda wrong: wrong.__name__)
 def test_a_wrong_btrfs_is_caught(machine: Rig, btrfs: Native, tmp_path: Path, wrong: type[BtrfsProvider]) -> None:
     judged(SubvolumeSubject(machine, btrfs).of(wrong()), wrong_btrfs.CAUGHT[wrong], tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("wrong", wrong_zfs.CAUGHT, ids=lambda wrong: wrong.__name__)
+def test_a_wrong_zfs_is_caught(
+    machine: Rig, zfs: tuple[Pool, list[Path]], tmp_path: Path, wrong: type[ZfsProvider]
+) -> None:
+    judged(DatasetSubject(machine, *zfs).of(wrong()), wrong_zfs.CAUGHT[wrong], tmp_path)
