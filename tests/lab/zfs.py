@@ -25,7 +25,7 @@ SOURCE = "zfs-dkms"
 PACKAGES = ("zfsutils-linux", "libzfs6linux", "libzpool6linux", "libnvpair3linux", "libuutil3linux")
 SUITES = {"bookworm": "bookworm-backports"}
 """Where a release has a ZFS for that kernel, if not among its own packages."""
-TOOLS = "ca-certificates,make,gcc,libc6-dev,file,bc,gawk,kmod"
+TOOLS = "ca-certificates,make,gcc,libc6-dev,file,bc,xz-utils,gawk,kmod,python3-minimal"
 
 # Without its vmlinux a kernel's headers make no BTF, for which pahole would be needed.
 BUILD = """
