@@ -12,7 +12,7 @@ from borg_lvm.machine.mounts import Mount
 from borg_lvm.planning.plan import Snapshot
 from borg_lvm.planning.volumes import SnapshotCandidate, Volumes
 from borg_lvm.reporting.outcome import Leftovers
-from borg_lvm.snapshots.provider import Growth, Monitors, Named, Prepared, RunContext
+from borg_lvm.snapshots.provider import Growth, Monitors, Prepared, RunContext
 from borg_lvm.snapshots.zfs.provider import ZfsProvider
 from borg_lvm.state.dead_run import Dead
 from tests.contract.providers.wrong import WrongHold, WrongPrepared
@@ -73,11 +73,6 @@ class RemovesNothingOfTheDead(ZfsProvider):
         return Leftovers()
 
 
-class KnowsNoNames(ZfsProvider):
-    def named(self) -> Sequence[Named]:
-        return ()
-
-
 CAUGHT: dict[type[ZfsProvider], tuple[str, str]] = {
     ServesEverything: ("it_tells_which_mounts_it_serves", "it serves what it cannot snapshot"),
     TakesThemLast: ("all_snapshots_show_one_moment", "the snapshot is not of the moment"),
@@ -86,5 +81,4 @@ CAUGHT: dict[type[ZfsProvider], tuple[str, str]] = {
     WatchesNothing: ("a_lost_snapshot_is_told", "it does not watch every snapshot"),
     LeavesSnapshots: ("nothing_is_left[False]", "it says that it has removed all"),
     RemovesNothingOfTheDead: ("what_a_dead_run_leaves_is_found_and_removed[made]", "left by a run that died"),
-    KnowsNoNames: ("what_a_power_cut_leaves_is_found_without_a_ledger", "@borg_lvm-"),
 }
