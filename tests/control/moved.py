@@ -87,8 +87,8 @@ MOVED = (
         "locked-top",  # an encrypted directory is found below a source, but not as a source
         "test_encrypted: the directory itself as a source",
         "borg_lvm/session/fscrypt.py",
-        "        if _has_policy(fd):\n            return None",
-        "        if inner and _has_policy(fd):\n            return None",
+        "        if _has_policy(fd):\n            raise EncryptedError",
+        "        if inner and _has_policy(fd):\n            raise EncryptedError",
         ("system/test_encrypted.py::test_they_are_refused_by_name",),
         "6.12",
     ),
