@@ -50,8 +50,8 @@ MOVED = (
         "half-removed",  # of a dead run of both, what LVM has made is removed, and no subvolume
         "test_providers: a run of both providers that dies at four more steps",
         "borg_lvm/snapshots/together.py",
-        "(self._btrfs, self._lvm):\n            leftovers.add(provider.remove(dead, log, timeout))",
-        "(self._lvm,):\n            leftovers.add(provider.remove(dead, log, timeout))",
+        "self._all:\n            leftovers.add(provider.remove(dead, log, timeout))",
+        "self._all[-1:]:\n            leftovers.add(provider.remove(dead, log, timeout))",
         ("system/test_providers.py::TestTogether::test_what_a_dead_run_leaves_is_found_and_removed",),
     ),
     Fault(
