@@ -140,6 +140,18 @@ def test_cron_understands_the_crontab(tmp_path: Path) -> None:
     assert read(text.replace("0 2 * * * ", "0 25 * * * ")) != 0
 
 
+def settings(crontab: str) -> list[str]:
+    return re.findall(r"(?m)^[A-Z_]+=.*$", crontab)
+
+
+def test_the_page_and_the_crontab_give_cron_the_same_environment() -> None:
+    """With it the command finds its programs, and the pass phrase of an encrypted repository."""
+    page = (CONTRIB.parent / "docs" / "programs.md").read_text().partition("## cron")[2]
+    ours = settings((CONTRIB / "cron" / "crontab").read_text())
+    assert settings(page.split("```")[1]) == ours
+    assert [line.partition("=")[0] for line in ours] == ["PATH", "MAILTO", "BORG_PASSCOMMAND"]
+
+
 SETUPS = ["container-host", "mail-server", "web-server"]
 OF_DEVICES = "vm-host"
 """A set-up whose sources are devices, which restic does not read."""
