@@ -36,7 +36,8 @@ class Snapshot:
     """A snapshot to be made of one volume, and how its file system is mounted.
 
     `extents` and `chunk` (bytes, the pieces in which it is filled) are 0 for a thin snapshot, which needs no space of
-    its own; it may grow up to `limit` bytes. `measured`: it has what past runs have needed. `key_file` opens the LUKS
+    its own; it may grow up to `limit` bytes. `measured`: it has what past runs have needed. `of_free`: so many per cent
+    of what is free in the group, if that was its size. `key_file` opens the LUKS
     copy when the kernel does not give the key of the running mapping. `fstype` is `raw`, and nothing mounted, where the
     volume itself is the source. `without_journal`: the copy is mounted without its journal, on another device.
     """
@@ -58,6 +59,7 @@ class Snapshot:
     without_journal: bool = False
     chunk: int = 0
     why_chunk: str = ""
+    of_free: int = 0
 
     @property
     def subvolume(self) -> Subvolume | None:
@@ -261,6 +263,7 @@ def _snapshot(number: int, chosen: Chosen, wanted: PlanSettings, space: Allotted
     candidate, mount = chosen.candidate, chosen.mount
     crypt, lone = candidate.crypt, mount.device in wanted.external_journals
     name = f"{prefix(wanted.run_id)}{number}"
+    size = wanted.known.sizes.get(candidate.volume.full_name, wanted.size)
     options = file_systems.mount_options(mount, read_only_device=crypt is not None, lone=lone)
     if candidate.apart:
         options = file_systems.options_apart(mount, f"/{DIRECTORY}/{name}")
@@ -282,6 +285,7 @@ def _snapshot(number: int, chosen: Chosen, wanted: PlanSettings, space: Allotted
         without_journal=lone,
         chunk=space.chunk.size if space else 0,
         why_chunk=space.chunk.why if space else "",
+        of_free=size.amount if space and size.basis == "free" else 0,
     )
 
 

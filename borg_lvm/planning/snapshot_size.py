@@ -28,21 +28,17 @@ from borg_lvm.planning.space.usage_estimate import LVM_CHUNK, Once, expected
 from borg_lvm.records import dataclass, field
 
 AUTO = Size()
-AUTO_SHARE = 20
-AUTO_FLOOR = 5
-AUTO_OF_FREE = 80
+AUTO_SHARE, AUTO_FLOOR, AUTO_OF_FREE = 20, 5, 80
 """Per cent of the origin, of the origin, and of the free space."""
-AUTO_LEAST = 16 * 1024 * 1024
-FASTEST = 256 << 20
-"""Bytes per second that may suddenly come: what disks of servers write beside copying into a snapshot."""
+AUTO_LEAST, FASTEST = 16 << 20, 256 << 20
+"""Bytes; and bytes per second that may suddenly come: what disks of servers write beside copying into a snapshot."""
 SLOWEST = 8
 """Seconds that LVM may need to make a snapshot larger: one here, more on a busy machine."""
 FLOOR = FASTEST * SLOWEST
 ENOUGH = 90
 """Per cent of what can ever be used that are as good as all of it."""
-HOUR = 3600
-FEW_CHUNKS = 16
-"""So many chunks a space has at least. LVM refuses one of less than three."""
+HOUR, FEW_CHUNKS = 3600, 16
+"""Seconds; so many chunks a space has at least. LVM refuses one of less than three."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,7 @@ def allot(volumes: Sequence[Volume], size: Size, known: Sizing | None = None) ->
     """
     groups: defaultdict[tuple[str, ...], list[Volume]] = defaultdict(list)
     for volume in [volume for volume in volumes if not volume.is_thin]:
-        groups[volume.vg_uuid, str(volume.vg_coarse), *volume.vg_disks].append(volume)
+        groups[share_key(volume)].append(volume)
     allotted: dict[str, Allotted] = {}
     problems = []
     for members in groups.values():
@@ -130,6 +126,11 @@ def allot(volumes: Sequence[Volume], size: Size, known: Sizing | None = None) ->
             problems.append(_too_little(members, needed, " and ".join(dict.fromkeys(map(str, sizes)))))
         allotted |= {volume.uuid: share for volume, share in zip(members, shares, strict=True)}
     return allotted, problems
+
+
+def share_key(volume: Volume) -> tuple[str, ...]:
+    """Return what is equal for volumes whose snapshots share the same free space."""
+    return volume.vg_uuid, str(volume.vg_coarse), *volume.vg_disks
 
 
 def limit(volume: Volume, known: Sizing, chunk: int = LVM_CHUNK) -> int:
@@ -285,14 +286,13 @@ def _whole(volume: Volume, percent: int) -> str:
 
 
 def _too_little(members: Sequence[Volume], needed: int, size: str) -> str:
-    free = members[0].vg_free
-    names = ", ".join(volume.name for volume in members)
+    free, reserved = members[0].vg_free, members[0].vg_reserved
     more = f", {human(needed - free)} more" if free else ""
-    reserved = members[0].vg_reserved
     why = " or with larger logical blocks" if members[0].vg_coarse else ""
     elsewhere = f" ({human(reserved)} more are on disks with `pvchange --allocatable n`{why})" if reserved else ""
     if members[0].vg_chosen:
         elsewhere = f" on {', '.join(members[0].vg_disks)} (snapshot.physical_volumes)"
+    names = ", ".join(volume.name for volume in members)
     return (
         f"volume group {members[0].vg} has {human(free)} free{elsewhere}; snapshots of {names} with size {size} "
         f"need at least {human(needed)}{more}: add a disk (vgextend), shrink or remove a volume, or ask for less with "

@@ -132,8 +132,8 @@ class Outcome:
         if not self.complete:
             return None
         stories = self.stories or (SnapshotStatistics(),) * len(self.fills)  # without any nobody has watched
-        losses = [loss for loss in map(verdict.Loss, self.plan.copies, self.fills, stories) if loss.fill.problem]
-        return verdict.distrust(losses, self.vanished, self.appeared, self.over)
+        fates = tuple(map(verdict.Fate, self.plan.copies, self.fills, stories))
+        return verdict.distrust(fates, self.vanished, self.appeared, self.over)
 
     def not_needed(self) -> tuple[str, ...]:
         """Say which snapshots were lost when they were not needed any more, and what had been saved before."""

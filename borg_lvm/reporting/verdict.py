@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from borg_lvm.machine.btrfs_subvolumes import DIRECTORY
 from borg_lvm.machine.mounts import ZFS
 from borg_lvm.planning.snapshot_size import SLOWEST, human, most
+from borg_lvm.planning.space import more_room
 from borg_lvm.planning.space.growth_policy import SHORTEST, FillHistory, SnapshotStatistics, duration
 from borg_lvm.records import dataclass
 
@@ -34,12 +35,16 @@ class Distrust:
 
 
 def distrust(
-    lost: Sequence[Loss], vanished: Sequence[str], appeared: Sequence[str] = (), over: str = ""
+    fates: Sequence[Fate], vanished: Sequence[str], appeared: Sequence[str] = (), over: str = ""
 ) -> Distrust | None:
-    """Return why what the command saved is invalid; None if it is not. `over` says why we have ended it, if we have."""
+    """Return why what the command saved is invalid; None if it is not. `over` says why we have ended it, if we have.
+
+    `fates` are those of all snapshots of the run.
+    """
+    lost = [fate for fate in fates if fate.fill.problem]
     if lost:
-        lines = (line for loss in lost for line in loss.lines())
-        return Distrust(tuple(lines), lost[0].remedy())
+        lines = (line for fate in lost for line in fate.lines())
+        return Distrust(tuple(lines), _remedy(lost, fates))
     if vanished:
         gone = tuple(_gone(path) for path in vanished)
         stood = vanished[0].startswith(f"{VIEWS}/")
@@ -55,8 +60,8 @@ def distrust(
 
 
 @dataclass(frozen=True)
-class Loss:
-    """A snapshot that was lost: what the kernel says of it in the end, and how it had filled until then."""
+class Fate:
+    """A snapshot, what the kernel says of it in the end, and how it had filled until then."""
 
     copy: Snapshot
     fill: Fill
@@ -70,7 +75,7 @@ class Loss:
             return
         when = f"lost {duration(course.seconds + (rest.seconds if rest else 0))} after the command began"
         look, grown = course.last, f" ({human(course.first.total)} at first)" if self.story.grown else ""
-        if self._was_full():
+        if self.was_full():
             yield f"the snapshot of {name} was {when}: it was full, with room for {human(look.total)}{grown} of changes"
         else:
             yield f"the snapshot of {name} was {when}: {self._how()}"
@@ -86,7 +91,7 @@ class Loss:
     def _dropped(self) -> bool:
         return any(f"'{word}'" in self.fill.problem for word in ("Invalid", "Overflow"))
 
-    def _was_full(self) -> bool:
+    def was_full(self) -> bool:
         """Whether it can have been full: each sector that is written may take a whole chunk."""
         course, rest = self.story.course, self.story.rest
         if not course or not self._dropped():
@@ -100,23 +105,22 @@ class Loss:
         return f"; within {rest.seconds:.1f} s {human(rest.written)} more were written to the volume" if rest else ""
 
     def remedy(self) -> str:
-        """Say what to do so that it does not happen again, as far as what was seen tells."""
-        copy, course = self.copy, self.story.course
+        """Say what to do about a loss for which its size is not to blame, as far as what was seen tells."""
+        copy = self.copy
         if copy.subvolume:
             return f"find out who deletes subvolumes in /{DIRECTORY} of the top level of {copy.subvolume.device}"
         if copy.fstype == ZFS:
             return f"find out who destroys snapshots: zpool history -il {copy.origin.pool}"
         if not copy.extents:
             return f"look at the thin pool: lvs -a {copy.origin.vg}"
-        if not course or not self._was_full():
-            return f"look for its snapshot and its disk: lvs -a {copy.origin.vg}, and dmesg"
-        grow = "let it grow (snapshot.grow), or " if "snapshot.grow" in self.story.stuck else ""
-        wanted, enough = self._enough(course), most(copy.origin, copy.chunk)
-        certain = ", with which it cannot be lost" if wanted >= enough else ""
-        short = wanted - copy.origin.vg_free
-        extend = f", for which {copy.origin.vg} needs {human(short)} more free space (vgextend)" if short > 0 else ""
-        size = f"--snapshot-size {_amount(wanted)}"
-        return f"{grow}give the snapshot more room, {size}{certain}{extend}; or run at a quieter hour"
+        return f"look for its snapshot and its disk: lvs -a {copy.origin.vg}, and dmesg"
+
+    def wanted(self) -> more_room.NextSize:
+        """Return the space that it is to have next time: of one that was not full, what it had."""
+        course = self.story.course
+        if course and self.fill.problem and self.was_full():
+            return more_room.NextSize(self.copy, self._enough(course))
+        return more_room.NextSize(self.copy, max(self.copy.size, course.last.total if course else 0), lost=False)
 
     def _enough(self, course: FillHistory) -> int:
         """Return the bytes that would have done: what was used, and what LVM needs to follow what came then.
@@ -128,9 +132,16 @@ class Loss:
         return min(most(self.copy.origin, self.copy.chunk), max(2 * look.total, look.used + int(came * SLOWEST)))
 
 
-def _amount(size: int) -> str:
-    mib = -(-size >> 20)
-    return f"{-(-mib // 1024)}G" if mib >= 10 * 1024 else f"{mib}M"
+def _remedy(lost: Sequence[Fate], fates: Sequence[Fate]) -> str:
+    """Say what to do so that it does not happen again, as far as what was seen tells: all of it at once."""
+    full = [fate for fate in lost if fate.copy.extents and fate.was_full()]
+    remedies = [fate.remedy() for fate in lost if fate not in full]
+    if full:
+        grow = "let it grow (snapshot.grow), or " if any("snapshot.grow" in fate.story.stuck for fate in full) else ""
+        room = more_room.advice([fate.wanted() for fate in fates if fate.copy.extents])
+        these = "snapshot" if len(full) == 1 else "snapshots"
+        remedies.append(f"{grow}give the {these} more room {room}; or run at a quieter hour")
+    return "; ".join(dict.fromkeys(remedies))
 
 
 def _gone(path: str) -> str:

@@ -67,7 +67,7 @@ def test_a_snapshot_that_cannot_grow_ends_the_command_at_once(rig: Rig) -> None:
         assert told.read_text() == "ended\n"
         assert "BACKUP INVALID" in said.err
         assert f"it could not grow: {volume.group.name} has " in said.err
-        assert "--snapshot-size " in said.err
+        assert "snapshot: {volumes: [{volume: " in said.err
         assert_nothing_left(rig)
 
 

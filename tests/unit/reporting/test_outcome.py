@@ -181,7 +181,8 @@ class TestLost:
             "the snapshot of vg0/home was lost 60 min after the command began: it was full, with room for 16.0 MiB of "
             "changes",
             "at the last look 1.0 MiB of 16.0 MiB were used; within 0.5 s 60.0 MiB more were written to the volume",
-            "give the snapshot more room, --snapshot-size 961M; or run at a quieter hour",
+            "give the snapshot more room in the configuration, snapshot: {volumes: [{volume: vg0/home, size: 961M}]}; "
+            "or run at a quieter hour",
         ]
 
     def test_it_had_grown_and_could_not_grow_further(self) -> None:
@@ -192,19 +193,22 @@ class TestLost:
         told = self.lines(story)
         assert told[0].endswith("it was full, with room for 3.0 GiB (2.0 GiB at first) of changes")
         assert told[2] == "it could not grow: vg0 has 4.0 MiB free and is to keep 1.0 GiB (snapshot.reserve)"
-        assert told[3].startswith("give the snapshot more room, --snapshot-size 6144M")
+        assert told[3].startswith(
+            "give the snapshot more room in the configuration, snapshot: {volumes: [{volume: vg0/home, size: 6144M}]}"
+        )
 
     def test_a_size_that_cannot_be_had_and_one_that_is_always_enough(self) -> None:
         course = FillHistory.begun(Sample(0, 0, 8 * GIB)).then(Sample(60, 7 * GIB, 8 * GIB))
         story = SnapshotStatistics(course, rest=Rest(1, 3 * GIB))
         assert self.lines(story)[-1] == (
-            "give the snapshot more room, --snapshot-size 11G, with which it cannot be lost; or run at a quieter hour"
+            "give the snapshot more room in the configuration, snapshot: {volumes: [{volume: vg0/home, size: 11G}]}, "
+            "with which it cannot be lost; or run at a quieter hour"
         )
         (copy, _) = two().copies
         short = replace(copy, origin=replace(copy.origin, vg_free=4 * GIB))
-        found = verdict.distrust([verdict.Loss(short, self.LOST, story)], ())
+        found = verdict.distrust([verdict.Fate(short, self.LOST, story)], ())
         assert found
-        assert re.search(r"cannot be lost, for which vg0 needs 6\.\d GiB more free space \(vgextend\)", found.remedy)
+        assert re.search(r"cannot be lost, for which vg0 needs 6\d\d\d MiB more free space \(vgextend\)", found.remedy)
 
     def test_a_disk_that_failed_is_not_to_be_larger(self) -> None:
         course = FillHistory.begun(Sample(0, 0, 2 * GIB)).then(Sample(60, MIB, 2 * GIB))
@@ -217,7 +221,7 @@ class TestLost:
         story = SnapshotStatistics(course, rest=Rest(0.5, 16 << 10))
         (copy, _) = two().copies
         for chunk, words in ((4 << 10, "though it was not full"), (256 << 10, "it was full, with room for 16.0 MiB")):
-            found = verdict.distrust([verdict.Loss(replace(copy, chunk=chunk), self.LOST, story)], ())
+            found = verdict.distrust([verdict.Fate(replace(copy, chunk=chunk), self.LOST, story)], ())
             assert found
             assert words in found.reasons[0]
 
@@ -231,7 +235,7 @@ class TestLost:
             with pytest.raises(SnapshotLostError) as caught:
                 told.judge()
             assert problem in caught.value.details[0]
-            assert "--snapshot-size" not in caught.value.remedy
+            assert "snapshot: {" not in caught.value.remedy
 
     def test_a_snapshot_that_nobody_read_any_more(self) -> None:
         story = SnapshotStatistics(FillHistory.begun(Sample(0, 0, GIB)), rest=Rest(1, 2 * GIB))

@@ -1,0 +1,87 @@
+"""How a snapshot that was too small gets more space: its entry in the configuration, and what its group lacks. Pure.
+
+`--snapshot-size` would not do: it is the size of every thick snapshot of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from borg_lvm.planning.snapshot_size import most, share_key
+from borg_lvm.planning.space.chunk_size import AUTO
+from borg_lvm.records import dataclass
+
+if TYPE_CHECKING:
+    from borg_lvm.planning.plan import Snapshot
+
+MIB = 1 << 20
+LARGE = 10 << 30
+"""From so many bytes on, sizes are named in whole GiB."""
+
+
+@dataclass(frozen=True)
+class NextSize:
+    """A thick snapshot of a run, and the bytes that it is to have next time; `lost`: more than it had."""
+
+    copy: Snapshot
+    size: int
+    lost: bool = True
+
+
+def advice(wanted: Sequence[NextSize]) -> str:
+    """Say how those which were lost get their sizes. `wanted` are all thick snapshots of the run."""
+    lost = [one for one in wanted if one.lost]
+    entries = ", ".join(f"{{volume: {one.copy.origin.full_name}, size: {_amount(one.size)}}}" for one in lost)
+    certain = all(one.size >= most(one.copy.origin, one.copy.chunk) for one in lost)
+    which = "it" if len(lost) == 1 else "they"
+    return "".join(
+        (
+            f"in the configuration, snapshot: {{volumes: [{entries}]}}",
+            f", with which {which} cannot be lost" if certain else "",
+            *_extensions(wanted),
+        )
+    )
+
+
+def missing(members: Sequence[NextSize]) -> int:
+    """Return how many bytes the free space of a group must grow by for all of these, as `allot` would count them."""
+    parts = [one.copy for one in members if one.copy.of_free and not one.lost]
+    fixed = sum(_space(one) for one in members if one.copy not in parts) + sum(copy.origin.extent for copy in parts)
+    left = 100 - sum(copy.of_free for copy in parts)
+    return -(-fixed * 100 // max(1, left)) - members[0].copy.origin.vg_free
+
+
+def _extensions(wanted: Sequence[NextSize]) -> Iterator[str]:
+    """Yield for each group that has not enough how much it lacks."""
+    groups: dict[tuple[str, ...], list[NextSize]] = {}
+    for one in wanted:
+        groups.setdefault(share_key(one.copy.origin), []).append(one)
+    for members in groups.values():
+        short = missing(members)
+        if short <= 0 or not any(one.lost for one in members):
+            continue
+        first = members[0].copy.origin
+        disks = f" on {', '.join(first.vg_disks)}" if first.vg_chosen else ""
+        others = ", ".join(one.copy.origin.full_name for one in members if not one.lost)
+        beside = f", beside what the snapshot of {others} needs" if others else ""
+        yield f", for which {first.vg} needs {_amount(short, ' ')}iB more free space{disks} (vgextend){beside}"
+
+
+def _space(one: NextSize) -> int:
+    """Return the bytes of the whole extents that a snapshot gets for its size as it is named."""
+    copy, size = one.copy, one.size
+    if one.lost:
+        size = min(_rounded(size), most(copy.origin, max(copy.chunk, AUTO[-1])))
+    return -(-size // copy.origin.extent) * copy.origin.extent
+
+
+def _rounded(size: int) -> int:
+    unit = MIB << 10 if -(-size // MIB) * MIB >= LARGE else MIB
+    return -(-size // unit) * unit
+
+
+def _amount(size: int, space: str = "") -> str:
+    """Return a number of bytes as the configuration takes it, never less."""
+    mib = _rounded(size) // MIB
+    return f"{mib // 1024}{space}G" if mib * MIB >= LARGE else f"{mib}{space}M"
