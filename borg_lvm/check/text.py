@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from borg_lvm.check import size_findings
 from borg_lvm.check.finding import Finding, Level
 from borg_lvm.check.judge import Seen
 from borg_lvm.planning.plan import Plan
@@ -61,6 +62,9 @@ def _conclusion(seen: Seen, findings: Sequence[Finding]) -> str:
     but = f", with {warnings} warning{'s' * (warnings != 1)}" if warnings else ""
     if seen.plan is None:
         return f"A backup could work{but}. Its sources were not checked: borg-lvm check -- COMMAND …"
+    if again := size_findings.lost_again(seen.plan, seen.past):
+        why = f"which has lost the snapshot of {', '.join(again)}: the room for it is still too small"
+        return f"It may fail again as the last run did, {why}. Else{but}: {_worth(seen.plan)}."
     untried = "The command itself was not tried: whether its repository can be reached, say."
     return f"The backup would work{but}: {_worth(seen.plan)}. {untried}"
 

@@ -128,12 +128,15 @@ class Outcome:
             return verdict.Distrust(tuple(self.proof.reasons()), verdict.READ_AGAIN)
         return None if self.sound and (not self.over or self.status == 0) else self._wrong()
 
+    def fates(self) -> tuple[verdict.Fate, ...]:
+        """Return how each snapshot fared; without `stories` nobody has watched."""
+        stories = self.stories or (SnapshotStatistics(),) * len(self.fills)
+        return tuple(map(verdict.Fate, self.plan.copies, self.fills, stories))
+
     def _wrong(self) -> verdict.Distrust | None:
         if not self.complete:
             return None
-        stories = self.stories or (SnapshotStatistics(),) * len(self.fills)  # without any nobody has watched
-        fates = tuple(map(verdict.Fate, self.plan.copies, self.fills, stories))
-        return verdict.distrust(fates, self.vanished, self.appeared, self.over)
+        return verdict.distrust(self.fates(), self.vanished, self.appeared, self.over)
 
     def not_needed(self) -> tuple[str, ...]:
         """Say which snapshots were lost when they were not needed any more, and what had been saved before."""

@@ -77,13 +77,14 @@ def _parsed(path: str) -> list[tuple[str, Once]]:
 
 def _once(seconds: float, volume: dict[str, Any]) -> Once:
     numbers = [volume[name] for name in ("used", "space", "written")]
-    numbers += [volume.get("chunk", LVM_CHUNK), volume.get("writes", 0)]  # an older borg-lvm had LVM's own
+    # An older borg-lvm had LVM's own chunks, and did not write down the others.
+    numbers += [volume.get("chunk", LVM_CHUNK), volume.get("writes", 0), volume.get("wanted", 0)]
     if not all(type(number) is int and 0 <= number < 1 << 60 for number in numbers) or not 0 <= seconds < 1 << 40:
         raise ValueError("not a number of bytes")
-    used, space, written, chunk, count = numbers
+    used, space, written, chunk, count, wanted = numbers
     if chunk not in SIZES:
         raise ValueError("not the size of a chunk")
-    return Once(float(seconds), used, space, bool(volume["lost"]), written, chunk, count)
+    return Once(float(seconds), used, space, bool(volume["lost"]), written, chunk, count, wanted)
 
 
 def _is_complete(status: int) -> bool:
@@ -114,7 +115,7 @@ def keep(outcome: Outcome, certificate: Certificate, history: History, log: Log)
 
 
 def _entry(outcome: Outcome) -> dict[str, Any]:
-    seen = zip(outcome.plan.copies, outcome.fills, outcome.stories, strict=True)
+    seen = zip(outcome.plan.copies, outcome.fills, outcome.stories, outcome.fates(), strict=True)
     return {
         "version": VERSION,
         "run": outcome.plan.run_id,
@@ -132,8 +133,9 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
                 "writes": story.count,
                 "chunk": copy.chunk,
                 "lost": bool(fill.problem),
+                "wanted": fate.wanted().size if fill.problem else 0,
             }
-            for copy, fill, story in seen
+            for copy, fill, story, fate in seen
             if story.course
         ],
     }

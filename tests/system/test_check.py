@@ -123,8 +123,8 @@ def test_a_size_that_history_says_is_too_small(rig: Rig) -> None:
     config = rig.path("config.yaml")
     config.write_text("snapshot: {grow: false}\n")
     found = check("--config", config, "--snapshot-size", "4M", "--path", data, "--", "true")
-    assert "too few" in told(found, "warning"), found["findings"]
-    assert "too few" not in told(check("--config", config, "--path", data, "--", "true"), "warning")
+    assert "too small" in told(found, "warning"), found["findings"]
+    assert "too small" not in told(check("--config", config, "--path", data, "--", "true"), "warning")
 
 
 SANDBOXES = {

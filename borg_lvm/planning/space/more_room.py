@@ -64,7 +64,7 @@ def _extensions(wanted: Sequence[NextSize]) -> Iterator[str]:
         first = members[0].copy.origin
         disks = f" on {', '.join(first.vg_disks)}" if first.vg_chosen else ""
         others = ", ".join(one.copy.origin.full_name for one in members if not one.lost)
-        beside = f", beside what the snapshot of {others} needs" if others else ""
+        beside = f", beside the snapshot of {others}" if others else ""
         yield f", for which {first.vg} needs {_amount(short, ' ')}iB more free space{disks} (vgextend){beside}"
 
 

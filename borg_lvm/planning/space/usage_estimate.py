@@ -22,7 +22,7 @@ class Once:
 
     `space` is what there was at the end. `written` are the bytes written to the volume meanwhile, with those written
     twice, in `count` requests, none of which reached beyond one of the chunks of so many bytes (`chunk`). `lost`: the
-    snapshot was.
+    snapshot was, and would have wanted so many bytes (`wanted`), as the run has said.
     """
 
     seconds: float
@@ -32,11 +32,17 @@ class Once:
     written: int = 0
     chunk: int = LVM_CHUNK
     count: int = 0
+    wanted: int = 0
 
     @property
     def needed(self) -> int:
         """How much this run would have needed: at least, if its snapshot was lost."""
         return 2 * self.space if self.lost else self.used
+
+    @property
+    def enough(self) -> int:
+        """The bytes with which a run that has lost its snapshot would probably not have."""
+        return self.wanted or self.needed
 
     @property
     def mean(self) -> float:

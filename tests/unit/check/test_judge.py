@@ -186,14 +186,18 @@ def test_data_of_an_application_that_no_source_covers() -> None:
     assert only(changed(plan=plan)).message == "not saved: /wal: the command does not read it"
 
 
-def sized(needed: int, size: int, *, limit: int = 12 * GIB, free: int = 10 * GIB, **fields: Any) -> list[Finding]:
-    """What is said of a snapshot of so many bytes, after a run that has used so many."""
+def measured(needed: int, size: int, *, limit: int = 12 * GIB, free: int = 10 * GIB, **fields: Any) -> Seen:
+    """A snapshot of so many bytes, after a run that has used so many."""
     plan = runs.plan()
     copy = plan.copies[0]
     copy = replace(copy, size=size, extents=size // MIB, limit=limit, origin=replace(copy.origin, vg_free=free))
-    known = {copy.origin.uuid: (Once(600.0, needed, size, **fields),)}
-    seen = changed(plan=replace(plan, copies=(copy, *plan.copies[1:])), past=known)
-    return [one for one in judge.judge(seen) if one.about == copy.origin.full_name]
+    known = {copy.origin.uuid: (Once(600.0, needed, fields.pop("space", size), **fields),)}
+    return changed(plan=replace(plan, copies=(copy, *plan.copies[1:])), past=known)
+
+
+def sized(needed: int, size: int, **fields: Any) -> list[Finding]:
+    """What is said of such a one."""
+    return [one for one in judge.judge(measured(needed, size, **fields)) if one.about == "vg0/home"]
 
 
 def test_a_size_is_judged_by_what_past_runs_have_needed() -> None:
@@ -203,15 +207,43 @@ def test_a_size_is_judged_by_what_past_runs_have_needed() -> None:
     assert "would have to grow" in grows.message
     (small,) = sized(3 * GIB, 2 * GIB, free=2 * GIB)  # all of it is what the snapshot takes
     assert small.level == "warning"
-    assert "too few" in small.message
+    assert "is too small" in small.message
+    assert small.remedy == (
+        "in the configuration, snapshot: {volumes: [{volume: vg0/home, size: 4608M}]}, "
+        "for which vg0 needs 2560 MiB more free space (vgextend)"
+    )
     assert "vgextend" in small.remedy
     assert [one.level for one in sized(3 * GIB, 2 * GIB, limit=2 * GIB)] == ["warning"]
 
 
-def test_a_lost_snapshot_is_told() -> None:
-    grows, lost = sized(4 * GIB, 4 * GIB, lost=True)  # it would have needed twice as much, at least
-    assert (grows.level, lost.level) == ("note", "warning")
-    assert "has lost its snapshot" in lost.message
+def test_a_lost_snapshot_is_told_once_with_the_size_that_the_run_has_named() -> None:
+    lost: dict[str, Any] = {"lost": True, "wanted": 212 * MIB, "written": 38 * MIB, "space": 16 * MIB}
+    (one,) = sized(8 * MIB, 16 * MIB, free=40 * MIB, **lost)
+    assert (one.level, one.message) == (
+        "warning",
+        "16.0 MiB for its snapshot; the last run has lost one of 16.0 MiB, which was too small "
+        "(38.0 MiB were written by the end)",
+    )
+    assert one.remedy == (
+        "in the configuration, snapshot: {volumes: [{volume: vg0/home, size: 212M}]}, "
+        "for which vg0 needs 172 MiB more free space (vgextend)"
+    )
+    seen = measured(8 * MIB, 16 * MIB, free=40 * MIB, **lost)
+    assert list(text.table(seen, judge.judge(seen)))[-1].startswith("It may fail again as the last run did, which has")
+    mended = measured(8 * MIB, 212 * MIB, **lost)
+    assert [one.level for one in judge.judge(mended) if one.about == "vg0/home"] == ["ok"]
+    assert list(text.table(mended, judge.judge(mended)))[-1].startswith("The backup would work: ")
+
+
+def test_a_loss_of_an_older_record_wants_twice_what_it_had() -> None:
+    (one,) = sized(4 * GIB, 4 * GIB, lost=True)
+    assert "{volume: vg0/home, size: 8192M}" in one.remedy
+
+
+def test_one_that_was_lost_without_being_full_is_not_to_be_larger() -> None:
+    (one,) = sized(8 * MIB, 16 * MIB, lost=True, wanted=16 * MIB)
+    assert (one.level, one.message) == ("warning", "the last run has lost its snapshot, which was not full")
+    assert "dmesg" in one.remedy
 
 
 def test_escapes_in_names_are_shown() -> None:

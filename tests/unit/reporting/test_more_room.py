@@ -100,4 +100,4 @@ def test_with_less_than_it_names_the_plan_is_refused(tmp_path: Path) -> None:
     planned(72 * MIB + growth(found.remedy) - 16 * MIB, names, "auto", fixed)
     with pytest.raises(SourceError):
         planned(72 * MIB + growth(found.remedy) - 20 * MIB, names, "auto", fixed)
-    assert "beside what the snapshot of vg0/srv needs" in found.remedy
+    assert "beside the snapshot of vg0/srv" in found.remedy

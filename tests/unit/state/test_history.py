@@ -53,6 +53,12 @@ def known(folder: Path, **changed: object) -> history.History:
     return history.read()
 
 
+def test_the_size_that_a_loss_has_named_is_kept() -> None:
+    keep(outcome(used=16 * MIB, bad="the kernel calls it 'Invalid' (snapshot)"))
+    ((once,),) = history.read().volumes.values()
+    assert (once.lost, once.wanted) == (True, 32 * MIB)
+
+
 def test_nothing_yet() -> None:
     assert history.read() == history.History()
 
