@@ -44,7 +44,7 @@ def lost_again(plan: Plan, past: Past) -> list[str]:
 
 
 def _lost(runs: Sequence[Once]) -> Once | None:
-    """Return the run whose snapshot was full and lost, if no later one has needed more; the worst."""
+    """Return the run whose snapshot was full and lost, if no other has needed more; the worst."""
     latest = runs[-RUNS:]
     worst = max(
         (run for run in latest if run.lost and run.enough > run.space), key=lambda run: run.enough, default=None

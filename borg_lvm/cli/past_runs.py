@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
-from borg_lvm.errors import UsageError
+from borg_lvm.errors import SnapshotError, UsageError
 from borg_lvm.records import dataclass
 from borg_lvm.reporting.certificate import Certificate
-from borg_lvm.state import drills, history
+from borg_lvm.state import drills, history, ledger
 from borg_lvm.state.kept import KeptRecord
 
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError)
@@ -133,9 +133,26 @@ def everything(past: Past = RUNS) -> list[dict[str, Any]]:
     return [record.certificate or {past.noun: record.run_id, "problem": record.problem} for record in past.records()]
 
 
+def interrupted() -> Iterator[str]:
+    """Yield a line for each run that was killed and has left something: what is shown last is not the last run.
+
+    Nothing where that cannot be read. Raises: UsageError.
+    """
+    try:
+        dead = [entry for entry in ledger.entries() if not entry.is_live]
+    except SnapshotError:
+        return
+    shown_ones = {record.run_id for past in (RUNS, DRILLS) for record in past.records()} if dead else set()
+    for entry in dead:
+        if entry.run_id not in shown_ones:
+            noun = "drill" if entry.command == ledger.DRILL else "run"
+            yield f"{noun} {entry.run_id} was interrupted and has no certificate; remove its leftovers: borg-lvm clean"
+
+
 def overview() -> Iterator[str]:
     """Yield one line a run, then the trends; then one line a drill, if there are any. Raises: UsageError."""
     yield from _runs()
+    yield from interrupted()
     if DRILLS.records():
         yield ""
         yield from overview_of_drills()

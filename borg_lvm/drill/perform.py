@@ -48,7 +48,7 @@ def perform(request: DrillRequest, settings: Settings, certificates: Sequence[Ce
         where, most = request.scratch, None
         if listed.wanted:
             with (
-                ledger.opened(request.drill, "borg-lvm drill") as book,
+                ledger.opened(request.drill, ledger.DRILL) as book,
                 _place(request, book, listed, settings.command_timeout) as place,
             ):
                 where, most = place.scratch.shown, place.group.limits

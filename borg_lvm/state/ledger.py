@@ -22,6 +22,8 @@ from borg_lvm.state.directories import STATE
 
 VIEWS = os.path.join(STATE, "view")
 """Where views stand that the whole machine sees: `borg-lvm begin`."""
+DRILL = "borg-lvm drill"
+"""The command of a drill, in its ledger."""
 _LEDGER = "ledger"
 _NOT_RUNS = frozenset(("locks", "named", "view"))
 _PROCESS: dict[str, type] = {"pid": int, "start": int}

@@ -19,4 +19,6 @@ def perform(args: argparse.Namespace, log: Log) -> int:
         output.lines([json.dumps(past_runs.certificate(args.run, past), indent=2)])
     else:
         output.lines(past_runs.lines(args.run, past))
+        if not args.run:
+            output.lines(past_runs.interrupted())
     return 0

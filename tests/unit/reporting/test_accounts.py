@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import os
@@ -14,11 +15,13 @@ from typing import Any
 import pytest
 
 from borg_lvm.cli import past_runs
+from borg_lvm.cli.commands import report
 from borg_lvm.errors import UsageError
+from borg_lvm.log import Log
 from borg_lvm.reporting import history_text, proof, run_text
 from borg_lvm.reporting.pages import run_html, svg
 from borg_lvm.reporting.proof import Proof
-from borg_lvm.state import drills, history
+from borg_lvm.state import drills, history, ledger
 from tests.unit.data import runs
 from tests.unit.data.schemas import places
 
@@ -241,6 +244,27 @@ class TestHistory:
             past_runs.lines("")
         folder.rmdir()
         assert past_runs.everything() == []
+
+    def test_a_killed_run_is_named_while_it_has_left_something(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        write(folder, "20260101-a", runs.ALL["success"])
+        monkeypatch.setattr(ledger, "STATE", str(folder.parent / "state"))
+        assert list(past_runs.interrupted()) == []
+        for run_id, command in (("20260101-a", "borg"), ("20260102-b", "borg"), ("20260103-c", ledger.DRILL)):
+            with ledger.opened(run_id, command) as book:
+                left = Path(book.folder, "ledger")  # as one that is killed leaves it: nobody has its lock
+            left.write_text(left.read_text().replace(ledger.boot_id(), "of an earlier boot"))
+        # The first has a certificate: it could not remove something.
+        words = "was interrupted and has no certificate; remove its leftovers: borg-lvm clean"
+        told = [f"run 20260102-b {words}", f"drill 20260103-c {words}"]
+        assert list(past_runs.overview())[-2:] == told
+        for run, more in (("", told), ("20260101-a", [])):
+            args = argparse.Namespace(run=run, drill=False, html="", json=False)
+            assert report.perform(args, Log(quiet=True)) == 0
+            assert capfd.readouterr().out.splitlines()[-2:] == (more or list(past_runs.lines("20260101-a"))[-2:])
+        with ledger.opened("20260104-d", "borg"):
+            assert list(past_runs.interrupted()) == told  # a run that goes on is none of these
 
     def test_a_folder_that_cannot_be_read(self, folder: Path) -> None:
         folder.rmdir()
