@@ -57,11 +57,11 @@ def _marked(hooks: tuple[str, ...], invocation: Invocation, action: OnTainted, l
     try:
         marked = manager.taint(hooks, invocation, tainted)
     except subprocesses.ProgramError as error:
-        return Marked((f"what was saved could not be marked: {error.brief}; {by_hand}", *error.details))
+        return Marked((f"what was saved could not be marked: {error.brief}", *error.details, by_hand))
     except BorgLvmError as error:
-        return Marked((f"what was saved could not be marked: {error.message}; {by_hand}", *error.details))
+        return Marked((f"what was saved could not be marked: {error.message}", *error.details, by_hand))
     except Exception as error:  # a stranger's plugin may fail in any way
-        return Marked((f"what was saved could not be marked: {type(error).__name__}: {error}; {by_hand}",))
+        return Marked((f"what was saved could not be marked: {type(error).__name__}: {error}", by_hand))
     return marked or Marked((f"cannot mark what `{invocation.program}` wrote: {by_hand}",))
 
 

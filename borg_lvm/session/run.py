@@ -24,7 +24,7 @@ from borg_lvm.snapshots.provider import Growth, RunContext
 from borg_lvm.snapshots.providers import provider
 from borg_lvm.snapshots.take import Quiesced, Taker
 from borg_lvm.state import ledger, locks
-from borg_lvm.view import command
+from borg_lvm.view import command, teardown
 from borg_lvm.view.execute import Command
 from borg_lvm.watchdog import client
 
@@ -219,6 +219,8 @@ class _Run:
         outcome = self.outcome
         self.clock.begin("command")
         outcome.status = running.wait(monitor)
+        if isinstance(running, command.Running) and running.forced:
+            self.log.warning(f"the command did not end within {teardown.COMMAND_PATIENCE:g} s and was killed")
         outcome.seconds, outcome.ran = time.monotonic() - running.began.monotonic, monitor.ran()
         outcome.kept = "snapshots kept" if self.request.keep else ""
         outcome.vanished, outcome.appeared = running.vanished(), running.appeared()

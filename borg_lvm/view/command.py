@@ -33,7 +33,7 @@ class Running:
     """The command's process, and the descriptor that keeps its mount namespace alive until we let go of it.
 
     `watch` knows whether the way to a source was moved, also for a moment: the command may have read another's files.
-    `began`: when the command was let go.
+    `began`: when the command was let go. `forced`: it did not end when it was asked to, and was killed.
     """
 
     pid: int
@@ -43,6 +43,7 @@ class Running:
     watch: Watch
     began: Moment = Moment(0.0, 0.0)
     ended: bool = False
+    forced: bool = False
 
     def wait(self, watcher: Watcher) -> int:
         """Wait for the command, passing signals on, and return its exit status as a shell would give it.
@@ -55,7 +56,7 @@ class Running:
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
-                self.ended = True
+                self.ended, self.forced = True, ending.forced
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
             pause = watcher.look()

@@ -24,6 +24,7 @@ class Terminator:
         self._pid = pid
         self._inode = os.fstat(namespace).st_ino
         self._asked: float | None = None
+        self.forced = False
 
     def go_on(self) -> None:
         """Do what is to be done now. To be called again and again."""
@@ -32,6 +33,7 @@ class Terminator:
             self._asked = now
             self._send(signal.SIGTERM)
         elif now - self._asked > COMMAND_PATIENCE:
+            self.forced = True
             self._send(signal.SIGKILL)
 
     def _send(self, signum: int) -> None:

@@ -80,7 +80,8 @@ def test_a_command_that_heeds_no_signal_is_ended_too(rig: Rig, what: str) -> Non
         running = Run("run", "--snapshot-size", "8M", "--path", data, "--", "sh", "-c", script)
         running.step("command")
         overwrite(data, 60, until=ended(running))
-        running.end(74)
+        said = running.end(74)
+        assert ("the command did not end within 10 s and was killed" in said.err) is (what == "command")
         assert_nothing_left(rig)
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pytest
 
+from borg_lvm.linux.subprocesses import ProgramError
 from borg_lvm.plugins import manager
 from borg_lvm.plugins.backup_command import Invocation, Marked, Span
 from borg_lvm.session import mark_tainted
@@ -43,6 +44,18 @@ def test_of_what_a_plugin_has_judged_itself_nothing_more_is_said(
     marked = Marked(("borg has saved no archive in this run",), all_judged=all_judged)
     monkeypatch.setattr(manager, "taint", lambda *given: marked)
     assert len(told(LAST, "borg", "create", "/r::a", "/srv")) == 1 + more
+
+
+def test_the_words_of_the_program_do_not_cut_the_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: object) -> Marked:
+        raise ProgramError(("borg", "list"), "failed with status 2", "Failed to create/acquire the lock /r (timeout).")
+
+    monkeypatch.setattr(manager, "taint", locked)
+    first, words, delete, last = told(LAST, "borg", "create", "/r::a", "/srv")
+    assert first == "what was saved could not be marked: borg failed with status 2"
+    assert words == "Failed to create/acquire the lock /r (timeout)."
+    assert delete == "delete what this run saved"
+    assert last.startswith("except archives that were finished before ")
 
 
 def test_no_time_proves_anything_where_the_clock_was_set_or_a_path_was_live() -> None:
