@@ -213,7 +213,7 @@ def _plan(seen: Seen) -> Iterator[Finding]:
     plan = seen.plan
     yield Finding("ok", "sources", f"{', '.join(plan.sources)} can be frozen")
     if plan.lifetime:
-        yield Finding("note", "snapshots", f"they exist {plan.lifetime}")
+        yield Finding("note", "snapshots", f"the snapshots exist {plan.lifetime}")
     for path, declared in plan.live_sources:
         yield Finding("note", "sources", f"{path} is read live, as declared (--live {declared})")
     if plan.consistency == "per-volume":

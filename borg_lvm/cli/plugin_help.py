@@ -63,7 +63,8 @@ def _here(name: str, settings: Settings) -> Iterator[str]:
                 "not configured", f"{discovered.application.description}; borg-lvm discover prints its entry"
             )
     if not entries and not running:
-        yield "  nothing is configured for it, and it has found nothing"
+        looks = "borg_lvm_discover" in manager.about(name)[1]
+        yield f"  nothing is configured for it, and it {'has found nothing' if looks else 'does not look for anything'}"
 
 
 def _would(entry: ApplicationEntry, settings: Settings) -> Iterator[str]:

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def lifetime(reading: Reading, past: Iterable[Sequence[Once]]) -> str:
-    """Return until when snapshots exist, why, and what that has taken; `past` are the runs of each volume.
+    """Return until when snapshots exist, and what that has taken; `past` are the runs of each volume.
 
     What follows the reading of the sources needs none, but only the program knows when it has read all.
     """
     until = f"until {reading.program if reading.action else 'the command'} has ended{_took(past)}"
     if not reading.afterwards:
-        return f"{until}: borg-lvm does not know before that it has read all"
+        return until
     actions = " and ".join(filter(None, (", ".join(reading.afterwards[:-1]), reading.afterwards[-1])))
     loss = "the loss of one then is a warning" if reading.reads_once else "the loss of one then ends them"
     return (

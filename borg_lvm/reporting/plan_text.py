@@ -27,7 +27,7 @@ def table(plan: Plan) -> Iterator[str]:
     ]
     yield from columns([("VOLUME", "FILE SYSTEM", "KIND", "SPACE", "WHY"), *rows])
     yield from _chunks(plan)
-    yield f"They exist {plan.lifetime or 'until the command has ended'}."
+    yield f"The snapshots exist {plan.lifetime or 'until the command has ended'}."
     yield ""
     yield "Read from snapshots, under the same paths:"
     yield from columns(

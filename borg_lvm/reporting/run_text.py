@@ -77,7 +77,7 @@ def lines(certificate: Certificate) -> Iterator[str]:
     )
     names = ("VOLUME", "FILE SYSTEM", "SUSPENDED", "SPACE USED", "GROWN")
     yield from _table("Volumes:", names, [_volume(volume) for volume in certificate["volumes"]])
-    yield from _applications(certificate["applications"])
+    yield from _applications(certificate)
     yield ""
     yield "Timeline:"
     yield from timeline(certificate)
@@ -167,13 +167,25 @@ def _volume(volume: dict[str, Any]) -> Sequence[str]:
     return (volume["volume"], kind, *volume_cells(volume))
 
 
-def application_cells(application: dict[str, Any]) -> tuple[str, str, str]:
+def application_cells(application: dict[str, Any], certificate: Certificate) -> tuple[str, str, str]:
     """Return what a restore can count on, how long the application was quiesced, and what else there is to tell."""
     return (
-        f"{application['consistency']}: {CONSISTENCY[application['consistency']]}",
+        f"{application['consistency']}: {promise(application, certificate)}",
         still(application),
         "; ".join(remarks(application)),
     )
+
+
+def promise(application: dict[str, Any], certificate: Certificate) -> str:
+    """Return what a restore can count on; where the run is to blame that it is nothing, that."""
+    command, level = certificate["command"], application["consistency"]
+    if level != "none" or certificate["result"] not in ("failure", "tainted"):
+        return CONSISTENCY[level]
+    if certificate["result"] == "tainted":
+        return "what was saved is invalid"
+    if command["status"] is None:
+        return "nothing was saved"
+    return f"no backup was completed ({command['program']} ended with status {command['status']})"
 
 
 def still(application: dict[str, Any]) -> str:
@@ -192,16 +204,16 @@ def remarks(application: dict[str, Any]) -> list[str]:
     return [word for word in lines if word]
 
 
-def _applications(applications: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _applications(certificate: Certificate) -> Iterator[str]:
+    applications = certificate["applications"]
     rows = [
         (application["name"], application["level"], still(application), application["consistency"])
         for application in applications
     ]
     yield from _table("Applications:", ("NAME", "LEVEL", "QUIESCED", "CONSISTENCY"), rows)
     for application in applications:  # on lines of their own, which may be long
-        yield shown(
-            f"  {application['name']}: {'; '.join([CONSISTENCY[application['consistency']], *remarks(application)])}"
-        )
+        text = "; ".join([promise(application, certificate), *remarks(application)])
+        yield shown(f"  {application['name']}: {text}")
 
 
 def timeline(certificate: Certificate) -> Iterator[str]:

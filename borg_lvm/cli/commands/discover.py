@@ -20,5 +20,5 @@ def perform(args: argparse.Namespace, log: Log) -> int:
     new = [discovered for discovered in applications if not discovered.configured]
     output.lines(discover.written(new, settings))
     if not applications:
-        log.info("nothing runs here that an installed plugin finds")
+        log.info("nothing runs here that an installed plugin finds (files of SQLite are not looked for)")
     return 0

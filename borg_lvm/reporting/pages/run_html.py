@@ -41,7 +41,7 @@ def page(certificate: Certificate) -> str:
             for volume in certificate["volumes"]
         ]),
         *section("Applications", ("name", "level", "consistency", "quiesced for", "remark"), [
-            (app["name"], app["level"], *application_cells(app)) for app in certificate["applications"]
+            (app["name"], app["level"], *application_cells(app, certificate)) for app in certificate["applications"]
         ]),
         *section("Read from snapshots", ("path", "volume"), [
             (path["path"], path["volume"]) for path in certificate["frozen"]

@@ -29,7 +29,7 @@ def test_a_plugin_for_an_application_that_nobody_has_configured(
     text = told(tmp_path, capfd, "sqlite")
     assert "lock writers wait while the instant passes" in text
     assert "databases a list of absolute paths (must be given)" in text
-    assert "Here: nothing is configured for it, and it has found nothing" in text
+    assert "Here: nothing is configured for it, and it does not look for anything" in text
 
 
 @pytest.mark.process

@@ -83,6 +83,21 @@ class TestReport:
     def test_what_went_wrong(self, kind: str, words: str) -> None:
         assert self.text(kind).count(words) == 1
 
+    def test_of_a_run_that_failed_it_is_not_said_that_nothing_is_promised(self) -> None:
+        """Beside `verified in the snapshot` that was two opposite statements."""
+        for kind, words in (
+            ("failure", "no backup was completed (borg ended with status 2)"),
+            ("tainted", "what was saved is invalid"),
+            ("wrong copy", "nothing is promised"),
+        ):
+            run = runs.ALL[kind]
+            for seen in run["applications"]:
+                application = {**seen, "verified": "quick_check of 1 of 1 databases"}
+                text = "\n".join(run_text.lines({**run, "applications": [application]}))
+                assert f"  db: {words}; " in text, kind
+                assert "verified in the snapshot: quick_check" in text
+                assert words in run_html.page({**run, "applications": [application]})
+
     def test_it_fits_a_terminal_of_80_columns(self) -> None:
         long = copy.deepcopy(runs.ALL["success"])
         for volume, name in zip(long["volumes"], ("server-vg/root", "ubuntu-vg/ubuntu-lv"), strict=True):
