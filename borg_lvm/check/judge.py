@@ -186,14 +186,21 @@ def _leftovers(seen: Seen) -> Iterator[Finding]:
         yield Finding("error", "leftovers", message, "borg-lvm clean")
     for run in sorted(set(seen.dead) - set(seen.still)):
         yield Finding("warning", "leftovers", f"leftovers of interrupted run {run}", "borg-lvm clean")
-    kept: defaultdict[str, list[str]] = defaultdict(list)
+    kept: defaultdict[str, list[Volume]] = defaultdict(list)
     for volume in seen.volumes or ():
         if KEEP_TAG in volume.tags and volume.run_id:
-            fill = "" if volume.data_percent is None else f" ({volume.data_percent:.0f} % full)"
-            kept[volume.run_id].append(f"{volume.full_name}{fill}")
-    for run, names in sorted(kept.items()):
-        message = f"snapshots are kept, which slow down every write: {', '.join(names)}"
-        yield Finding("note", "leftovers", message, f"borg-lvm clean --run {run}")
+            kept[volume.run_id].append(volume)
+    for run, volumes in sorted(kept.items()):
+        fills = not all(volume.is_thin for volume in volumes)  # one that is full is lost
+        names = ", ".join(f"{volume.full_name}{_fill(volume)}" for volume in volumes)
+        message = (
+            f"snapshots are kept, which slow down every write{' and are lost when full' if fills else ''}: {names}"
+        )
+        yield Finding("warning" if fills else "note", "leftovers", message, f"borg-lvm clean --run {run}")
+
+
+def _fill(volume: Volume) -> str:
+    return "" if volume.data_percent is None else f" ({volume.data_percent:.0f} % full)"
 
 
 def _groups(seen: Seen) -> Iterator[Finding]:
@@ -202,7 +209,10 @@ def _groups(seen: Seen) -> Iterator[Finding]:
             yield from _refused("LVM", seen.unlisted)
         return
     ours = {copy.origin.vg for copy in seen.plan.copies if not copy.apart} if seen.plan else None
-    yield from group_findings.judge(seen.volumes, seen.groups, ours)
+    refused = seen.refused.details if seen.refused else ()
+    for finding in group_findings.judge(seen.volumes, seen.groups, ours):
+        if not any(line.startswith(f"volume {finding.about} has ") for line in refused):  # which says why
+            yield finding
 
 
 def _plan(seen: Seen) -> Iterator[Finding]:

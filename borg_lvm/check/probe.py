@@ -48,8 +48,10 @@ class CheckRequest:
 
 
 def refused(error: BorgLvmError) -> Refused:
-    """Return an error as what was seen."""
-    return Refused(error.message, error.details, error.remedy, isinstance(error, LockedError))
+    """Return an error as what was seen: a check never does anything, and need not say so."""
+    return Refused(
+        error.message.removesuffix("; nothing was done"), error.details, error.remedy, isinstance(error, LockedError)
+    )
 
 
 def _left(volumes: Sequence[lvm.Volume]) -> tuple[str, ...]:

@@ -108,7 +108,11 @@ def planned(request: DrillRequest, settings: Settings, certificates: Sequence[Ce
             elif (managed := configured.get(facts.name)) and managed.kind.judge:
                 _add(plan, facts, managed.kind.judge, managed.settings.options)
         if not plan.applications and not plan.unable:
-            raise SourceError(f"the run {run.run} has no application that can be drilled", details=tuple(plan.left_out))
+            raise SourceError(
+                f"the run {run.run} has no application that can be drilled",
+                details=tuple(plan.left_out),
+                remedy="name it under `applications:` in the configuration, and make a new backup",
+            )
         yield plan
     finally:
         for managed in members:

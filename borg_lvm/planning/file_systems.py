@@ -20,7 +20,6 @@ FREEZABLE = frozenset(("btrfs", "ext2", "ext3", "ext4", "xfs"))
 _NETWORK = frozenset("nfs nfs4 cifs smb3 9p ceph glusterfs afs fuse.sshfs fuse.rclone virtiofs".split())
 
 _REASONS = {
-    "overlay": "it lies on an overlay; name the directories that the overlay is made of instead",
     **{name: f"it lies in memory ({name}), not on a logical volume" for name in ("tmpfs", "ramfs")},
     **{name: f"it lies on a network file system ({name})" for name in _NETWORK},
 }
@@ -97,6 +96,10 @@ def not_a_disk(mount: Mount) -> str:
     """Return why a mount lies on no block device of its own, in one clause; empty if it may."""
     if mount.root.endswith("//deleted"):
         return "it is a bind mount of a directory that has been deleted; unmount it"
+    if mount.fstype == "overlay":
+        return (
+            f"it lies on the overlay mounted at {mount.path}; name the directories that the overlay is made of instead"
+        )
     if mount.fstype in _REASONS:
         return _REASONS[mount.fstype]
     if mount.is_trigger:

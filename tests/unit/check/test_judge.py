@@ -11,7 +11,7 @@ from borg_lvm.check import judge, probe, text
 from borg_lvm.check.finding import Finding, Level
 from borg_lvm.check.judge import Refused, Seen, Surroundings, Unnamed
 from borg_lvm.config.proof_settings import PlannedProof
-from borg_lvm.errors import QuiesceError
+from borg_lvm.errors import QuiesceError, SourceError
 from borg_lvm.machine.lvm import KEEP_TAG, RUN_TAG, TAG
 from borg_lvm.planning.application_data import Kept, PlannedApplication
 from borg_lvm.planning.space.usage_estimate import Once
@@ -160,9 +160,23 @@ def test_quiet_shows_what_is_wrong_only() -> None:
 
 def test_kept_snapshots_are_named() -> None:
     kept = replace(VOLUME, name="s", tags=(TAG, f"{RUN_TAG}r", KEEP_TAG), data_percent=41.5, attr="swi-a-s---")
-    (one,) = [one for one in found(changed(volumes=(VOLUME, kept)), "note") if one.about == "leftovers"]
+    (one,) = [one for one in found(changed(volumes=(VOLUME, kept)), "warning") if one.about == "leftovers"]
     assert "vg0/s (42 % full)" in one.message
     assert one.remedy == "borg-lvm clean --run r"
+    seen = changed(volumes=(VOLUME, kept))
+    assert "42 % full" in next(text.table(seen, judge.judge(seen), quiet=True))
+    lean = replace(thin(kept), tags=kept.tags, data_percent=None)
+    assert [one.level for one in judge.judge(changed(volumes=(VOLUME, lean))) if one.about == "leftovers"] == ["note"]
+
+
+def test_a_group_without_room_is_told_once_and_not_that_nothing_was_done() -> None:
+    details = ("volume group vg0 has 0 B free; snapshots of home with size auto need at least 32.0 MiB: add a disk",)
+    error = SourceError("cannot freeze every source path; nothing was done", details=details)
+    full = replace(VOLUME, vg_free=0)
+    one = only(changed(volumes=(full,), refused=probe.refused(error)))
+    assert (one.level, one.message, one.details) == ("error", "cannot freeze every source path", details)
+    other = changed(volumes=(full, replace(full, vg="vg1", vg_uuid="1")), refused=probe.refused(error))
+    assert [one.about for one in found(other, "warning")] == ["group vg1"]
 
 
 def test_what_it_would_be_worth() -> None:

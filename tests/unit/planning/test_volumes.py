@@ -10,6 +10,7 @@ from borg_lvm.machine.btrfs_devices import BtrfsDevices
 from borg_lvm.machine.btrfs_superblock import Superblock
 from borg_lvm.machine.lvm_groups import Group
 from borg_lvm.machine.mounts import Mount
+from borg_lvm.planning import file_systems
 from borg_lvm.planning.volumes import SnapshotCandidate, Volumes
 from tests.unit.data.machine import VOLUME, Machine, pool, thin
 
@@ -269,3 +270,9 @@ def test_a_volume_that_lvm_does_not_list() -> None:
     assert isinstance(answer, str)
     assert answer.startswith("it lies on vg0-home, a logical volume in the volume group vg0, which is exported")
     assert "a logical volume that LVM does not list" in reason(machine, mount)
+
+
+def test_of_an_overlay_the_mount_point_is_named() -> None:
+    """`/boot` of a live system: what is named is an ordinary directory."""
+    mount = replace(Machine().mounts[0], fstype="overlay", device="0:30")
+    assert file_systems.not_a_disk(mount).startswith("it lies on the overlay mounted at /; name the directories")
