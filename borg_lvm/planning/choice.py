@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from borg_lvm.machine.btrfs_subvolumes import is_in
+from borg_lvm.machine.btrfs_subvolumes import Subvolume, is_in
 from borg_lvm.machine.mounts import RAW, Mount, join, nearest, relative, upwards
+from borg_lvm.machine.zfs_datasets import Dataset
 from borg_lvm.planning import consent, file_systems
 from borg_lvm.records import dataclass
 
@@ -20,6 +21,8 @@ NAMED = 5
 """So many subvolumes below a source are named; there may be thousands."""
 COUNTED = 1000
 """So many are counted, for each is examined along its whole path."""
+Apart = Subvolume | Dataset
+"""What has snapshots of its own, in the place of a logical volume."""
 
 
 @dataclass(frozen=True)

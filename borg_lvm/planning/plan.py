@@ -11,9 +11,8 @@ from borg_lvm.machine.block_devices import persistent_minors
 from borg_lvm.machine.btrfs_subvolumes import DIRECTORY, Subvolume
 from borg_lvm.machine.lvm import RUN_TAG, TAG, Volume, prefix
 from borg_lvm.machine.mounts import BTRFS, RAW, ZFS
-from borg_lvm.machine.zfs_datasets import Dataset
 from borg_lvm.planning import consent, file_systems
-from borg_lvm.planning.choice import Choices, Chosen, choose
+from borg_lvm.planning.choice import Apart, Choices, Chosen, choose
 from borg_lvm.planning.snapshot_size import Allotted, Sizing, allot, human, limit
 from borg_lvm.planning.space.physical_volumes import Places, place
 from borg_lvm.records import dataclass, field
@@ -27,19 +26,15 @@ if TYPE_CHECKING:
     from borg_lvm.planning.volumes import Crypt, Volumes
 
 
-Apart = Subvolume | Dataset
-"""What has snapshots of its own, in the place of a logical volume."""
-
-
 @dataclass(frozen=True)
 class Snapshot:
     """A snapshot to be made of one volume, and how its file system is mounted.
 
     `extents` and `chunk` (bytes, the pieces in which it is filled) are 0 for a thin snapshot, which needs no space of
-    its own; it may grow up to `limit` bytes. `measured`: it has what past runs have needed. `of_free`: so many per cent
-    of what is free in the group, if that was its size. `key_file` opens the LUKS
-    copy when the kernel does not give the key of the running mapping. `fstype` is `raw`, and nothing mounted, where the
-    volume itself is the source. `without_journal`: the copy is mounted without its journal, on another device.
+    its own; it may grow up to `limit` bytes. `measured`: it has what past runs have needed. `of_free`: its size, where
+    that was per cent of the group's free space. `key_file` opens the LUKS container in it when the kernel does not give
+    the key of the running mapping. `fstype` is `raw`, and nothing mounted, where the volume itself is the source.
+    `without_journal`: it is mounted without its journal, on another device.
     """
 
     origin: Volume
