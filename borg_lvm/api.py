@@ -63,15 +63,15 @@ _AS_CONFIGURED = Options()
 
 @dataclass(frozen=True)
 class View:
-    """Frozen files, read-only: those of a source path `p` are at `path(p)`. `folder` is where all of them are."""
+    """Frozen files, read-only: those of a source path `p` are at `path(p)`. `directory` is where all of them are."""
 
     name: str
-    folder: str
+    directory: str
 
     def path(self, source: str) -> str:
         """Return where a path that is frozen, or lies below one that is, is found in the view."""
         inside = os.path.abspath(source)
-        return self.folder if inside == "/" else self.folder + inside
+        return self.directory if inside == "/" else self.directory + inside
 
 
 def plan(
@@ -112,7 +112,7 @@ def frozen(
     """
     name = name or f"python-{os.getpid()}-{os.urandom(4).hex()}"
     more = ["--limit", f"{limit:g}"] if limit is not None else []
-    _, out = _borg_lvm(["begin", name, "--print", "folder", *more, *_paths(paths), *options._words()])
+    _, out = _borg_lvm(["begin", name, "--print", "directory", *more, *_paths(paths), *options._words()])
     status = 1
     try:
         yield View(name, out.rstrip("\n"))

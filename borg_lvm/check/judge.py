@@ -38,7 +38,7 @@ class Surroundings:
     """The powers that we have, and what a sandbox may withhold.
 
     `capabilities` are the effective ones, a bit each. `mapper`: device-mapper's control node can be opened;
-    `mapper_known`: the kernel has device-mapper. `read_only` are those of the folders that a run writes to where it
+    `mapper_known`: the kernel has device-mapper. `read_only` are those of the directories that a run writes to where it
     cannot. `namespace` is why no private mount namespace can be made, if none can. `filtered`: some system calls may be
     forbidden. `unruled`: udev runs, and our rule is not installed.
     """

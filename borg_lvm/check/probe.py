@@ -28,7 +28,7 @@ _VERSION = re.compile(r"\d+(?:\.\d+)+")
 CONTROL = "/dev/mapper/control"
 RULE = "12-borg-lvm.rules"
 RULES = [f"{place}/udev/rules.d" for place in ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")]
-WRITTEN = (directories.STATE, "/run/lock/lvm", history.FOLDER)
+WRITTEN = (directories.STATE, "/run/lock/lvm", history.DIRECTORY)
 """Where a run, and LVM, must be able to write."""
 
 
@@ -151,7 +151,7 @@ def _can_open(path: str) -> bool:
 
 
 def _is_read_only(path: str) -> bool:
-    """Whether a folder, or what is there of the way to it, lies on something that is mounted read-only."""
+    """Whether a directory, or what is there of the way to it, lies on something that is mounted read-only."""
     while not os.path.exists(path):
         path = os.path.dirname(path)
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)

@@ -111,7 +111,7 @@ def cwd() -> str:
 
 def refuse_what_cannot_be_run(program: str) -> None:
     """Tell before anything is done what a shell would tell: 127 for no such command, 126 for one that is none."""
-    places = [program] if "/" in program else [os.path.join(folder, program) for folder in os.get_exec_path()]
+    places = [program] if "/" in program else [os.path.join(directory, program) for directory in os.get_exec_path()]
     if any(os.access(place, os.X_OK) and not os.path.isdir(place) for place in places):
         return
     if "/" in program and os.path.isdir(program):
@@ -143,7 +143,7 @@ def to_be_printed(args: argparse.Namespace) -> tuple[str, ...]:
     from borg_lvm.view import control_socket, host_view
 
     control_socket.refuse_other_names(args.name)
-    if args.print == "folder":
+    if args.print == "directory":
         return (host_view.place(args.name),)
     paths = [os.path.normpath(os.path.join(cwd(), path)) for path in args.path or settings(args).paths]
     shown = tuple(host_view.path(args.name, path) for path in paths)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Store(Protocol):
     """A module that keeps them."""
 
-    FOLDER: str
+    DIRECTORY: str
 
     def records(self) -> list[KeptRecord]:
         """Read all, oldest first."""
@@ -36,26 +36,26 @@ class Past:
     remedy: str
 
     @property
-    def folder(self) -> str:
+    def directory(self) -> str:
         """Where they lie."""
-        return self.store.FOLDER
+        return self.store.DIRECTORY
 
     def records(self) -> list[KeptRecord]:
         """Return all that was written down, oldest first. Raises: UsageError."""
         try:
             return self.store.records()
         except OSError as error:
-            raise UsageError(f"{self.folder} cannot be read: {error.strerror or error}") from error
+            raise UsageError(f"{self.directory} cannot be read: {error.strerror or error}") from error
 
     def nothing(self) -> str:
         """Say that there is nothing."""
-        return f"no {self.noun} has been written down yet (in {self.folder})"
+        return f"no {self.noun} has been written down yet (in {self.directory})"
 
     def damaged(self, name: object, error: Exception) -> UsageError:
         """Return the error of a certificate that cannot be shown."""
         return UsageError(
             f"the certificate of the {self.noun} {name} is damaged ({type(error).__name__}: {error})",
-            remedy=f"it may be removed: {os.path.join(self.folder, str(name))}.*",
+            remedy=f"it may be removed: {os.path.join(self.directory, str(name))}.*",
         )
 
 
@@ -86,7 +86,7 @@ def certificate(name: str, past: Past = RUNS) -> Certificate:
     exact = [record for record in fitting if record.run_id == name]
     if not fitting:
         raise UsageError(
-            f"no {past.noun} {name!r} has been written down (in {past.folder})", remedy="see: borg-lvm history"
+            f"no {past.noun} {name!r} has been written down (in {past.directory})", remedy="see: borg-lvm history"
         )
     if len(fitting) > 1 and not exact:
         raise UsageError(f"{len(fitting)} {past.noun}s begin with {name!r}", remedy="see: borg-lvm history")

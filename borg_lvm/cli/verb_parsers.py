@@ -23,7 +23,7 @@ def fill_begin(begin: argparse.ArgumentParser) -> None:
     )
     begin.add_argument(
         "--print",
-        choices=("folder", "paths", "kopia"),
+        choices=("directory", "paths", "kopia"),
         help="print the directory of the view, its source paths, or the variable that Kopia reads",
     )
 

@@ -67,22 +67,22 @@ def _default_files(directory: str, findings: Findings) -> list[str]:
     return ([main] if _exists(main, findings) else []) + _snippets(os.path.join(directory, "conf.d"), findings)
 
 
-def _snippets(folder: str, findings: Findings) -> list[str]:
-    if not _exists(folder, findings):
+def _snippets(directory: str, findings: Findings) -> list[str]:
+    if not _exists(directory, findings):
         return []
     try:
-        unsafe = permissions.writable_by_others(folder)
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        unsafe = permissions.writable_by_others(directory)
+        names = sorted(name for name in os.listdir(directory) if not name.startswith("."))
     except OSError as error:
-        findings.add(Place(folder), f"cannot be read: {error.strerror}")
+        findings.add(Place(directory), f"cannot be read: {error.strerror}")
         return []
     for fault in unsafe:
-        findings.add(Place(folder), f"not trusted: {fault}")
+        findings.add(Place(directory), f"not trusted: {fault}")
     for name in names:
         if name.endswith(".yml"):
             words = "is not read, for its name does not end in .yaml: rename or remove it"
-            findings.add(Place(os.path.join(folder, name)), words)
-    return [] if unsafe else [os.path.join(folder, name) for name in names if name.endswith(".yaml")]
+            findings.add(Place(os.path.join(directory, name)), words)
+    return [] if unsafe else [os.path.join(directory, name) for name in names if name.endswith(".yaml")]
 
 
 def _exists(path: str, findings: Findings) -> bool:

@@ -21,7 +21,7 @@ from borg_lvm.records import dataclass, field
 from borg_lvm.reporting.drills.result import DrillPhase, Verdict
 from borg_lvm.reporting.terminal import shown
 
-FOLDER = "/tmp/borg-lvm-drill"  # noqa: S108 - in the sandbox, whose /tmp is empty
+DIRECTORY = "/tmp/borg-lvm-drill"  # noqa: S108 - in the sandbox, whose /tmp is empty
 """The judge's own directory, as it sees it."""
 MOST = 16 << 20
 """How many bytes a judge may report."""
@@ -111,7 +111,7 @@ def judged(judge: Judge, root: SandboxRoot, group: SandboxGroup, user: Account, 
     end, kills = time.monotonic() + limit, group.kills()
     judgement, data, size = Judgement(), b"", 0
     with processes.running(
-        root, group, user, FOLDER, lambda pipe: _report(judge, SandboxBench(FOLDER, pipe, end))
+        root, group, user, DIRECTORY, lambda pipe: _report(judge, SandboxBench(DIRECTORY, pipe, end))
     ) as box:
         while (left := end - time.monotonic()) > 0:
             if not select.select([box.pipe], [], [], left)[0]:
@@ -145,5 +145,5 @@ def _report(judge: Judge, bench: SandboxBench) -> None:
 def own_programs(judge: Judge) -> Sequence[str]:
     """Return what a judge, which is a part of this very process, may still have to load: Python and its modules."""
     packages = [sys.modules[name.partition(".")[0]] for name in (__name__, type(judge).__module__)]
-    folders = [path for package in packages for path in getattr(package, "__path__", ())]
-    return [os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, *folders)]
+    directories = [path for package in packages for path in getattr(package, "__path__", ())]
+    return [os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, *directories)]

@@ -157,21 +157,23 @@ class _Drill:
     def each(self) -> Iterator[DrilledApplication]:
         """Yield the result of each."""
         for number, application in enumerate(self.listed.plan.applications):
-            folder = os.path.join(self.place.scratch.folder, str(number))
-            yield self._drilled(self.listed.saved, application, self.listed.wanted[application.name], folder)
+            directory = os.path.join(self.place.scratch.directory, str(number))
+            yield self._drilled(self.listed.saved, application, self.listed.wanted[application.name], directory)
 
-    def _drilled(self, saved: Saved, application: PlannedDrill, wanted: ToRestore, folder: str) -> DrilledApplication:
+    def _drilled(
+        self, saved: Saved, application: PlannedDrill, wanted: ToRestore, directory: str
+    ) -> DrilledApplication:
         """Restore, judge and remove one application."""
         result = replace(application.result(), files=wanted.files, bytes=wanted.bytes)
         for name in ("tree", "root", "temporary"):
-            os.makedirs(os.path.join(folder, name), 0o700)
-        tree, begin = os.path.join(folder, "tree"), time.monotonic()
+            os.makedirs(os.path.join(directory, name), 0o700)
+        tree, begin = os.path.join(directory, "tree"), time.monotonic()
         try:
             with self.log.step(f"restoring {application.name}"), limited_memory():
                 restore.restore(saved, wanted, application.selection, tree, self.programs.check)
             result = replace(result, phases=(DrillPhase("restore", round(time.monotonic() - begin, 3)),))
             with self.log.step(f"judging {application.name}"):
-                return self._judged(application, result, shown(tree, application.facts), folder)
+                return self._judged(application, result, shown(tree, application.facts), directory)
         except (DamagedError, ArchiveWrongError) as error:
             return replace(result, verdict="bad", wrong=(judging.short(str(error)),))
         except TimeIsUpError:
@@ -185,15 +187,15 @@ class _Drill:
             return replace(result, why=f"it cannot be restored: {judging.nonsense(error)}")
         finally:
             with suppress(OSError):  # the whole space is removed in the end, and a failure of that is reported
-                scratch.remove(folder)
+                scratch.remove(directory)
 
     def _judged(
-        self, application: PlannedDrill, result: DrilledApplication, seen: Shown, folder: str
+        self, application: PlannedDrill, result: DrilledApplication, seen: Shown, directory: str
     ) -> DrilledApplication:
         """Have its parts judged, one after the other."""
-        tree = TreeOnDisk(os.path.join(folder, "tree"), dict(seen.places))
+        tree = TreeOnDisk(os.path.join(directory, "tree"), dict(seen.places))
         parts = [
-            self._part(application, part, seen.linked(part.links), tree.owner(part.judge.restored.paths[0]), folder)
+            self._part(application, part, seen.linked(part.links), tree.owner(part.judge.restored.paths[0]), directory)
             for part in application.judge.divided(tree)
         ]
         return replace(
@@ -205,15 +207,15 @@ class _Drill:
             why="; ".join(part.why for part in parts if part.why),
         )
 
-    def _part(self, application: PlannedDrill, part: Part, seen: Shown, owner: int, folder: str) -> Judgement:
+    def _part(self, application: PlannedDrill, part: Part, seen: Shown, owner: int, directory: str) -> Judgement:
         """Have a part judged in a sandbox, as its owner. Raises: BorgLvmError when it cannot be prepared; OSError."""
         user = Account.of(owner) if owner else Account(0, 0)
-        temporary = tempfile.mkdtemp(dir=os.path.join(folder, "temporary"))
-        own = os.path.join(temporary, "tmp", os.path.basename(judging.FOLDER))
+        temporary = tempfile.mkdtemp(dir=os.path.join(directory, "temporary"))
+        own = os.path.join(temporary, "tmp", os.path.basename(judging.DIRECTORY))
         os.makedirs(own)
         os.chown(own, user.uid, user.gid)
         prepared = application.programs if part.judge is application.judge else part.judge.prepare()
         programs = (*prepared, *judging.own_programs(part.judge))
-        root = seen.root(os.path.join(folder, "root"), programs, temporary)
+        root = seen.root(os.path.join(directory, "root"), programs, temporary)
         left = max(1.0, self.programs.end - time.monotonic())
         return judging.judged(part.judge, root, self.place.group, user, left).named(part.name)

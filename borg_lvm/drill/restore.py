@@ -62,24 +62,24 @@ def listed(saved: Saved, selections: Mapping[str, Selection]) -> dict[str, ToRes
     return {name: ToRestore(tuple(entries)) for name, entries in kept.items()}
 
 
-def refuse_without_room(folder: str, needed: int) -> None:
+def refuse_without_room(directory: str, needed: int) -> None:
     """Raise SourceError, with numbers, if a directory's file system has not so many bytes free."""
-    info = os.statvfs(folder)
+    info = os.statvfs(directory)
     free = info.f_bavail * info.f_frsize
     if free < needed:
         raise SourceError(
-            f"the scratch space in {folder} is too small: {human(needed)} are needed, {human(free)} are free",
+            f"the scratch space in {directory} is too small: {human(needed)} are needed, {human(free)} are free",
             remedy="name another directory with --scratch",
         )
 
 
-def restore(saved: Saved, wanted: ToRestore, selection: Selection, folder: str, check: Callable[[], None]) -> None:
+def restore(saved: Saved, wanted: ToRestore, selection: Selection, directory: str, check: Callable[[], None]) -> None:
     """Write everything below a directory of ours, which is empty, at its whole path there.
 
     Sockets and devices are left out. `check` is called now and then, and may raise.
     Raises: DamagedError when the archive lacks the content of a file, or has another one; OSError, ProgramError.
     """
-    with safe_open.path(folder, flags=safe_open.FOLDER) as root:
+    with safe_open.path(directory, flags=safe_open.DIRECTORY) as root:
         for entry in sorted(wanted.entries, key=lambda entry: entry.linked is not None):  # of what is there then
             check()
             _make(entry, root)
@@ -102,7 +102,7 @@ def restore(saved: Saved, wanted: ToRestore, selection: Selection, folder: str, 
 def _parent(path: str, root: int) -> Iterator[tuple[int, str]]:
     """Have the directory of an entry open, which is made if it is not there."""
     above, name = os.path.split(path.strip("/"))
-    fd = safe_open.folders(above, root, 0o755)
+    fd = safe_open.directories(above, root, 0o755)
     try:
         yield fd, name
     finally:
@@ -110,18 +110,18 @@ def _parent(path: str, root: int) -> Iterator[tuple[int, str]]:
 
 
 def _make(entry: Entry, root: int) -> None:
-    with _parent(entry.path, root) as (folder, name):
+    with _parent(entry.path, root) as (directory, name):
         if not name:
             return
         if entry.linked is not None:
             with _parent(entry.linked, root) as (other, old):
-                os.link(old, name, src_dir_fd=other, dst_dir_fd=folder, follow_symlinks=False)
+                os.link(old, name, src_dir_fd=other, dst_dir_fd=directory, follow_symlinks=False)
         elif entry.type == "directory":
             with suppress(FileExistsError):
-                os.mkdir(name, 0o700, dir_fd=folder)
+                os.mkdir(name, 0o700, dir_fd=directory)
         elif entry.type == "file":
             new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(name, new, UNKNOWN, dir_fd=folder)
+            fd = os.open(name, new, UNKNOWN, dir_fd=directory)
             try:
                 _own(fd, entry)
             finally:
@@ -129,11 +129,11 @@ def _make(entry: Entry, root: int) -> None:
         elif entry.type == "link":
             if not entry.target:
                 raise DamagedError(f"{entry.path}: the archive does not hold where this link leads")
-            os.symlink(entry.target, name, dir_fd=folder)
-            os.chown(name, entry.uid or 0, entry.gid or 0, dir_fd=folder, follow_symlinks=False)
+            os.symlink(entry.target, name, dir_fd=directory)
+            os.chown(name, entry.uid or 0, entry.gid or 0, dir_fd=directory, follow_symlinks=False)
         elif entry.type == "fifo":
-            os.mkfifo(name, UNKNOWN, dir_fd=folder)
-            os.chown(name, entry.uid or 0, entry.gid or 0, dir_fd=folder, follow_symlinks=False)
+            os.mkfifo(name, UNKNOWN, dir_fd=directory)
+            os.chown(name, entry.uid or 0, entry.gid or 0, dir_fd=directory, follow_symlinks=False)
 
 
 def _own(fd: int, entry: Entry) -> None:

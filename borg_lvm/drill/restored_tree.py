@@ -18,7 +18,7 @@ MOST = 10_000
 class TreeOnDisk:
     """A `RestoredTree` in a directory; `places` are where the archive has what the application calls otherwise."""
 
-    folder: str
+    directory: str
     places: Mapping[str, str]
 
     def names(self, path: str) -> Mapping[str, bool]:
@@ -62,7 +62,7 @@ class TreeOnDisk:
                 path = place + path[len(known) :]
                 break
         with (
-            safe_open.path(self.folder, flags=safe_open.FOLDER) as root,
+            safe_open.path(self.directory, flags=safe_open.DIRECTORY) as root,
             safe_open.path(path.strip("/"), root) as handle,
         ):
             yield handle

@@ -24,15 +24,15 @@ STEP = "scratch"
 class Scratch:
     """Where a drill restores to: a directory of its own; `shown` is what it is called in reports."""
 
-    folder: str
+    directory: str
     shown: str
 
 
-def refuse_unsafe(folder: str) -> None:
+def refuse_unsafe(directory: str) -> None:
     """Raise UsageError unless a directory is there; ConfigError if others than root could change it."""
-    if not os.path.isdir(folder):
-        raise UsageError(f"--scratch {folder}: there is no such directory")
-    permissions.refuse_writable_by_others(folder)
+    if not os.path.isdir(directory):
+        raise UsageError(f"--scratch {directory}: there is no such directory")
+    permissions.refuse_writable_by_others(directory)
 
 
 @contextmanager
@@ -61,9 +61,9 @@ def not_removed(what: str, why: str) -> ReleaseError:
 def remove(path: str) -> None:
     """Remove a scratch directory with all that is in it, through no link; nothing, if it is gone. Raises: OSError."""
     above, name = os.path.split(path)
-    with suppress(FileNotFoundError), safe_open.path(above, flags=safe_open.FOLDER) as folder:
-        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            removal.remove(name, folder)
+    with suppress(FileNotFoundError), safe_open.path(above, flags=safe_open.DIRECTORY) as directory:
+        if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            removal.remove(name, directory)
 
 
 def left(entry: LedgerEntry | None) -> list[str]:

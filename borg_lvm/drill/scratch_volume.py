@@ -71,24 +71,24 @@ def volume(ledger: Ledger, room: int, trusted: Collection[str], timeout: float) 
         subprocesses.run([*make, "--wipesignatures", "y", "--size", f"{-(-size // 1024)}k", group], timeout=timeout)
         device = f"/dev/mapper/{dm_name(group, name)}"
         subprocesses.run([*DIE_WITH_US, *MKFS, device], timeout=timeout)
-        with _mounted(device, os.path.join(ledger.folder, DIRECTORY)) as folder:
-            yield Scratch(folder, f"{group}/{name}")
+        with _mounted(device, os.path.join(ledger.directory, DIRECTORY)) as directory:
+            yield Scratch(directory, f"{group}/{name}")
     finally:
         _remove(f"{group}/{name}", timeout)
 
 
 @contextmanager
-def _mounted(device: str, folder: str) -> Iterator[str]:
+def _mounted(device: str, directory: str) -> Iterator[str]:
     """Mount it in a namespace of ours, in which what is mounted on the host meanwhile (a repository) is seen too."""
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
-    os.mkdir(folder, 0o700)
-    syscalls.mount(device, folder, "ext4", syscalls.MS_NOSUID | syscalls.MS_NODEV)
+    os.mkdir(directory, 0o700)
+    syscalls.mount(device, directory, "ext4", syscalls.MS_NOSUID | syscalls.MS_NODEV)
     try:
-        os.chmod(folder, 0o700)
-        yield folder
+        os.chmod(directory, 0o700)
+        yield directory
     finally:
-        syscalls.umount(folder)
+        syscalls.umount(directory)
 
 
 def _remove(name: str, timeout: float) -> None:

@@ -68,7 +68,7 @@ def _in(tree: str, path: str) -> str:
 def _is_there(tree: str, path: str) -> bool:
     """Whether a path was restored, and no link on the way leads out of what was: to live data."""
     try:
-        with safe_open.path(tree, flags=safe_open.FOLDER) as root, safe_open.path(path.strip("/"), root):
+        with safe_open.path(tree, flags=safe_open.DIRECTORY) as root, safe_open.path(path.strip("/"), root):
             return True
     except OSError:
         return False

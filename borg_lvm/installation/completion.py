@@ -13,7 +13,7 @@ from typing import Any
 from borg_lvm.cli import parser
 
 SHELLS = ("bash", "zsh", "fish")
-FOLDER = Path(__file__).parent / "completions"
+DIRECTORY = Path(__file__).parent / "completions"
 
 # What shtab runs while somebody types: no start of Python, and no message where something is not there.
 RUNS = r"ls /var/lib/borg-lvm/history 2>/dev/null | sed -n 's/[.]json//p'"
@@ -39,7 +39,7 @@ _borg_lvm_command_or_file() {
 
 def text(shell: str) -> str:
     """Return the completions for a shell, as they were made when the program was released."""
-    return (FOLDER / shell).read_text(encoding="utf-8")
+    return (DIRECTORY / shell).read_text(encoding="utf-8")
 
 
 def make(shell: str) -> str:
@@ -67,9 +67,9 @@ def _completed(verb: str, action: argparse.Action, shtab: Any) -> object:
 
 def main() -> None:
     """Write the completions for all shells."""
-    FOLDER.mkdir(exist_ok=True)
+    DIRECTORY.mkdir(exist_ok=True)
     for shell in SHELLS:
-        (FOLDER / shell).write_text(make(shell), encoding="utf-8")
+        (DIRECTORY / shell).write_text(make(shell), encoding="utf-8")
 
 
 if __name__ == "__main__":

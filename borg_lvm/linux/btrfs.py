@@ -280,9 +280,9 @@ def _mark(name: str) -> tuple[int, int]:
 
 
 def _devices(name: str) -> tuple[str, ...]:
-    folder, numbers = f"{SYSFS}/{name}/devices", []
+    directory, numbers = f"{SYSFS}/{name}/devices", []
     with suppress(OSError):
-        numbers = [_text(f"{folder}/{device}/dev") for device in sorted(os.listdir(folder))]
+        numbers = [_text(f"{directory}/{device}/dev") for device in sorted(os.listdir(directory))]
     return tuple(filter(None, numbers))
 
 

@@ -178,8 +178,8 @@ def _devices_of(pid: int) -> Iterator[set[int]]:
 
 
 def _open_devices(pid: int) -> Iterator[set[int]]:
-    folder = f"/proc/{pid}/fd"
-    yield from (devices_at(f"{folder}/{name}") for name in os.listdir(folder))
+    directory = f"/proc/{pid}/fd"
+    yield from (devices_at(f"{directory}/{name}") for name in os.listdir(directory))
 
 
 def devices_at(path: str) -> set[int]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from borg_lvm.linux import syscalls
 from borg_lvm.linux.safe_open import (
-    FOLDER,
+    DIRECTORY,
     UNSEEN,
     Identity,
     changed,
@@ -30,18 +30,18 @@ def bind(source: int, target: int, flags: int) -> None:
     syscalls.mount(magic(source), magic(target), None, syscalls.MS_BIND | flags)
 
 
-def lay(source: int, folder: int, name: str, flags: int, known: Identity | None = None) -> int:
+def lay(source: int, directory: int, name: str, flags: int, known: Identity | None = None) -> int:
     """Bind `source` on an entry of a directory, and return a descriptor of what is seen there then.
 
     `known` is what the entry must have been. Raises: OSError; SnapshotError when the entry is not that, or shows
     something else in the end.
     """
-    with path(name, folder) as place:
+    with path(name, directory) as place:
         if known:
             refuse_another(place, known, name)
         before = mount_id(place)
         bind(source, place, flags)
-    top = opened(name, folder)
+    top = opened(name, directory)
     if identity(top) == identity(source) and mount_id(top) != before:
         return top
     os.close(top)
@@ -50,18 +50,18 @@ def lay(source: int, folder: int, name: str, flags: int, known: Identity | None 
 
 def bind_path(source: str, target: str) -> None:
     """Bind one path on another, through no link. Raises: OSError, SnapshotError."""
-    folder, name = os.path.split(target)
-    with path(source) as wanted, path(folder, flags=FOLDER) as above:
+    directory, name = os.path.split(target)
+    with path(source) as wanted, path(directory, flags=DIRECTORY) as above:
         os.close(lay(wanted, above, name, 0))
 
 
 def unmount(name: str, flags: int, devices: frozenset[int] | None = None) -> None:
     """Unmount what is at a path, through no link; only if it shows one of these devices, if any are given.
 
-    For a process that does nothing else: its working directory is the root folder in the end. Raises: OSError.
+    For a process that does nothing else: its working directory is the root directory in the end. Raises: OSError.
     """
-    folder, last = os.path.split(name)
-    with path(folder, flags=FOLDER) as above:
+    directory, last = os.path.split(name)
+    with path(directory, flags=DIRECTORY) as above:
         if devices is not None:
             with path(last, above) as shown:
                 if identity(shown).device not in devices:
@@ -81,17 +81,17 @@ def remount(name: str, mount: int, flags: int) -> None:
         syscalls.mount(None, magic(fd), None, syscalls.MS_REMOUNT | syscalls.MS_BIND | flags)
 
 
-def mount_point(folder: int, name: str, like: int) -> None:
+def mount_point(directory: int, name: str, like: int) -> None:
     """Make an empty entry to mount `like` on, if there is none: a directory or a file. Raises: OSError."""
     with suppress(FileExistsError):
-        if _is_folder(like):
-            os.mkdir(name, 0o700, dir_fd=folder)
+        if _is_directory(like):
+            os.mkdir(name, 0o700, dir_fd=directory)
         else:
             new = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            os.close(os.open(name, new, 0o600, dir_fd=folder))
+            os.close(os.open(name, new, 0o600, dir_fd=directory))
 
 
-def _is_folder(fd: int) -> bool:
+def _is_directory(fd: int) -> bool:
     try:
         return stat.S_ISDIR(os.fstat(fd).st_mode)
     except OSError as error:

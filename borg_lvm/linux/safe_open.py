@@ -17,7 +17,7 @@ from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import btrfs, syscalls
 from borg_lvm.records import dataclass
 
-FOLDER = os.O_PATH | os.O_DIRECTORY
+DIRECTORY = os.O_PATH | os.O_DIRECTORY
 _REFUSED = (errno.ENOSYS, errno.EPERM)
 UNSEEN = (errno.EACCES, errno.EPERM, errno.ENOTCONN, errno.ESTALE)
 """What fstat(2) says of a user's FUSE file system, of one whose server is gone, and of such an NFS."""
@@ -57,10 +57,10 @@ def opened(path: str, at: int | None = None, flags: int = os.O_PATH) -> int:
 
 def _walked(names: list[str], at: int | None, flags: int) -> int:
     """Do what openat2 does, one component after the other."""
-    here = os.open("/", FOLDER | os.O_CLOEXEC) if at is None else os.dup(at)
+    here = os.open("/", DIRECTORY | os.O_CLOEXEC) if at is None else os.dup(at)
     try:
         for name in names[:-1]:
-            here = _replaced(here, os.open(name, FOLDER | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here))
+            here = _replaced(here, os.open(name, DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here))
         last = names[-1] if names else "."
         fd = os.open(last, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
     finally:
@@ -213,33 +213,33 @@ def changed(name: str, why: str) -> SnapshotError:
     )
 
 
-def enter(folder: str) -> None:
+def enter(directory: str) -> None:
     """Make a directory the working directory, through no link. Raises: OSError."""
-    with path(folder, flags=FOLDER) as fd:
+    with path(directory, flags=DIRECTORY) as fd:
         os.fchdir(fd)
 
 
-def folders(name: str, at: int | None = None, mode: int = 0o700) -> int:
+def directories(name: str, at: int | None = None, mode: int = 0o700) -> int:
     """Make a directory, and those above it that are missing; return a descriptor of it. Raises: OSError."""
-    here = os.open("/", FOLDER | os.O_CLOEXEC) if at is None else os.dup(at)
+    here = os.open("/", DIRECTORY | os.O_CLOEXEC) if at is None else os.dup(at)
     try:
         for part in (part for part in name.split("/") if part):
             with suppress(FileExistsError):
                 os.mkdir(part, mode, dir_fd=here)
-            here = _replaced(here, opened(part, here, FOLDER))
+            here = _replaced(here, opened(part, here, DIRECTORY))
     except BaseException:
         os.close(here)
         raise
     return here
 
 
-def new_file(folder: int, name: str, content: bytes) -> None:
+def new_file(directory: int, name: str, content: bytes) -> None:
     """Write a file that is not there yet, for the directory's owner alone. Raises: OSError."""
     if "/" in name or name in ("", ".", ".."):
         raise OSError(errno.EINVAL, "not a plain name", name)
-    owner = os.fstat(folder)
+    owner = os.fstat(directory)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(name, flags, 0o600, dir_fd=folder)
+    fd = os.open(name, flags, 0o600, dir_fd=directory)
     with os.fdopen(fd, "wb") as stream:
         os.fchown(fd, owner.st_uid, owner.st_gid)
         stream.write(content)

@@ -82,10 +82,10 @@ def pivot_root(new_root: str, put_old: str) -> None:
     _check(_libc.syscall(number, _bytes(new_root), _bytes(put_old)), "pivot_root", new_root)
 
 
-def openat2(folder: int, path: str, flags: int, resolve: int) -> int:
+def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
     """openat2(2), which glibc does not wrap; the descriptor is not inherited."""
     how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
-    fd = int(_libc.syscall(SYS_OPENAT2, folder, _bytes(path), ctypes.byref(how), ctypes.sizeof(how)))
+    fd = int(_libc.syscall(SYS_OPENAT2, directory, _bytes(path), ctypes.byref(how), ctypes.sizeof(how)))
     _check(min(fd, 0), "openat2", path)
     return fd
 
@@ -97,9 +97,9 @@ def statx_known(path: str) -> bytes:
     return buffer.raw
 
 
-def open_tree(folder: int) -> int:
+def open_tree(directory: int) -> int:
     """open_tree(2), which glibc before 2.36 does not wrap: a directory in a copy of its mount, and that alone."""
-    fd = int(_libc.syscall(SYS_OPEN_TREE, folder, b"", OPEN_TREE_CLONE | AT_EMPTY_PATH | os.O_CLOEXEC))
+    fd = int(_libc.syscall(SYS_OPEN_TREE, directory, b"", OPEN_TREE_CLONE | AT_EMPTY_PATH | os.O_CLOEXEC))
     _check(min(fd, 0), "open_tree")
     return fd
 

@@ -98,9 +98,9 @@ def described(number: str) -> BlockDevice | None:
     )
 
 
-def _names(folder: str) -> list[str]:
+def _names(directory: str) -> list[str]:
     try:
-        return os.listdir(folder)
+        return os.listdir(directory)
     except OSError:
         return []
 

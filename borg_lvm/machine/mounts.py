@@ -84,7 +84,7 @@ def join(base: str, rest: str) -> str:
 
 
 def above(path: str) -> Iterator[str]:
-    """Yield every folder above a path, innermost first; it has an end for a relative path and for `//x` as well."""
+    """Yield every directory above a path, innermost first; it has an end for a relative path and for `//x` as well."""
     while path.strip("/"):
         path = os.path.dirname(path)
         if path:
@@ -92,7 +92,7 @@ def above(path: str) -> Iterator[str]:
 
 
 def upwards(path: str) -> Iterator[str]:
-    """Yield a path, then every folder above it, innermost first."""
+    """Yield a path, then every directory above it, innermost first."""
     yield path
     yield from above(path)
 
@@ -181,10 +181,10 @@ def visible(mounts: Iterable[Mount]) -> list[Mount]:
 
 def _hidden(mount: Mount, parent_path: str, siblings: set[str]) -> bool:
     """Tell whether a sibling stands on the parent's root, or on the way from there to this mount."""
-    for folder in above(mount.path) if mount.path != parent_path else ():
-        if folder in siblings:
+    for directory in above(mount.path) if mount.path != parent_path else ():
+        if directory in siblings:
             return True
-        if folder == parent_path:
+        if directory == parent_path:
             break
     return False
 
@@ -220,9 +220,11 @@ class Table:
     def of(self, path: str) -> Mount:
         """Return the mount that `path` (absolute, links resolved) lies on.
 
-        Raises: SourceError when not even the root folder is a mount, as after a plain chroot(8).
+        Raises: SourceError when not even the root directory is a mount, as after a plain chroot(8).
         """
-        mount = next((self._by_path[folder] for folder in (path, *above(path)) if folder in self._by_path), None)
+        mount = next(
+            (self._by_path[directory] for directory in (path, *above(path)) if directory in self._by_path), None
+        )
         if mount is None:
             raise SourceError(
                 f"{path} lies on no mount that can be seen from here; borg-lvm does not work inside a chroot",

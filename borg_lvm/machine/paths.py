@@ -1,4 +1,4 @@
-"""What a path is, asked once: where it really lies, and whether it is a folder, a file or a link."""
+"""What a path is, asked once: where it really lies, and whether it is a directory, a file or a link."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def impossible(path: str) -> str:
 
 def look(path: str) -> SeenPath:
     """Look at an absolute path. Never raises for a path that does not exist or may not be read."""
-    folder, name = os.path.split(path)
-    behind = name in ("", ".", "..")  # `link/` means the folder behind the link
-    real = os.path.realpath(path) if behind else os.path.join(os.path.realpath(folder), name)
+    directory, name = os.path.split(path)
+    behind = name in ("", ".", "..")  # `link/` means the directory behind the link
+    real = os.path.realpath(path) if behind else os.path.join(os.path.realpath(directory), name)
     try:
         mode = os.lstat(real).st_mode
     except OSError as error:

@@ -61,22 +61,22 @@ def way_out(frozen_path: FrozenPath, resolved: Resolved) -> str:
 
 
 def unwritable(resolved: Resolved, beside: Iterable[tuple[SeenPath, LivePath]]) -> Iterator[str]:
-    """Refuse each file that the command reads by writing beside it, if it or its folder is frozen.
+    """Refuse each file that the command reads by writing beside it, if it or its directory is frozen.
 
-    The folder counts as well as the file: a live file beside a frozen log of its own would be read as a broken one.
+    The directory counts as well as the file: a live file beside a frozen log of its own would be read as a broken one.
     """
     frozen = {frozen_path.target for frozen_path in resolved.frozen}
     known = frozen | {live_path.path for live_path in resolved.live_paths}
     for seen, live in beside:
         path = seen.behind
-        folder = os.path.dirname(path)
-        shown = {nearest(upwards(place), known) for place in (path, folder)}
+        directory = os.path.dirname(path)
+        shown = {nearest(upwards(place), known) for place in (path, directory)}
         if seen.kind != "missing" and frozen & shown:
-            yield f"{live.path}: {live.reason}; {if_live(folder)}"
+            yield f"{live.path}: {live.reason}; {if_live(directory)}"
 
 
 def _stable(frozen_path: FrozenPath, resolved: Resolved, passing: Sequence[re.Pattern[str]]) -> str:
-    """Return the folder that stays when the container has another name: never one that anything else lies in.
+    """Return the directory that stays when the container has another name: never one that anything else lies in.
 
     What is frozen otherwise must not be declared live, nor what contains it.
     """

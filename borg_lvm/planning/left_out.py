@@ -44,11 +44,11 @@ class LeftOut:
         if ".." in given.split("/"):
             return None  # the program and the kernel may differ in where that is
         base = posixpath.normpath(f"/{given.lstrip('/')}")
-        folders = [name for name in (join(base, inner), *above(join(base, inner))) if len(name) > len(base)]
+        directories = [name for name in (join(base, inner), *above(join(base, inner))) if len(name) > len(base)]
         fitting = [
             (number, excluded)
-            for at, folder in enumerate(folders)
-            for number, excluded in self._by_path.get(folder, ())
+            for at, directory in enumerate(directories)
+            for number, excluded in self._by_path.get(directory, ())
             if (not excluded.sources or given in excluded.sources) and (at > 0 or not excluded.inside)
         ]
         return min(fitting, key=lambda numbered: numbered[0])[1] if fitting else None

@@ -169,7 +169,7 @@ def _targets(wanted: Wanted) -> tuple[dict[str, str], tuple[tuple[str, str], ...
 
     Of a link that is what it leads to; the link itself is left to what lies above it. A source below a declared path is
     live with it, unless that is a source itself, or the user has named those that are to be frozen: then who declares a
-    root folder live that is not on LVM means the rest of it.
+    root directory live that is not on LVM means the rest of it.
     """
     declared = {seen.behind: seen.given for seen in reversed(wanted.declared)}
     whole = {seen.behind for seen in wanted.sources}
@@ -268,7 +268,7 @@ def _nested(
 
 def _below_another(path: str, outer: str, live_paths: Mapping[str, LiveBelow]) -> bool:
     """Tell whether the way from a target to a mount leads through what the command does not enter."""
-    return any(folder in live_paths for folder in above(path) if len(folder) > len(outer))
+    return any(directory in live_paths for directory in above(path) if len(directory) > len(outer))
 
 
 def _own(

@@ -25,10 +25,10 @@ END_PROCESS = "borg-lvm:end-process"
 
 @dataclass(frozen=True)
 class DataPath:
-    """A file or folder that the application keeps data in, and what that is, in a word or two.
+    """A file or directory that the application keeps data in, and what that is, in a word or two.
 
     `after`: a log that must hold all that was written while the others were snapshotted one after the other; its volume
-    is snapshotted when the application goes on again. `labelled`: a folder that `Application.added` may write to.
+    is snapshotted when the application goes on again. `labelled`: a directory that `Application.added` may write to.
     `log`: a log that the application writes before it writes the others; its volume is held still after theirs.
     """
 
@@ -41,12 +41,12 @@ class DataPath:
 
 @dataclass(frozen=True)
 class Added:
-    """A file that a copy needs and the original must not have: its name, in a folder that the probe has named.
+    """A file that a copy needs and the original must not have: its name, in a directory that the probe has named.
 
-    `owner` is the user id that the folder must belong to, and the file will.
+    `owner` is the user id that the directory must belong to, and the file will.
     """
 
-    folder: str
+    directory: str
     name: str
     content: bytes
     owner: int
@@ -126,7 +126,7 @@ class Application(ABC):
     def added(self) -> Sequence[Added]:
         """Return the files that a restored copy needs besides; called when all snapshots are there.
 
-        They are written into the snapshot before anybody sees it, as the folder's owner's, and not over another file.
+        They are written into the snapshot before anybody sees it, owned as the directory is, and not over another file.
         """
         return ()
 
@@ -139,7 +139,7 @@ class Application(ABC):
         Returns what was verified, in a few words for the certificate; nothing, if nothing was.
 
         Called after `close`, in a process of its own that sees the copy at the usual paths, read-only, and is ended at
-        the deadline. What it changes in this object is lost. `scratch` is an empty folder in memory (256 MiB), for
+        the deadline. What it changes in this object is lost. `scratch` is an empty directory in memory (256 MiB), for
         what has to be written. Not called when a part of the data is not in the run, or is not seen at the path that
         the probe has returned.
         """

@@ -33,7 +33,7 @@ class Invocation:
 
     @property
     def program(self) -> str:
-        """The program's name without its folder: `borg` for `/usr/bin/borg`."""
+        """The program's name without its directory: `borg` for `/usr/bin/borg`."""
         return os.path.basename(self.argv[0])
 
     def absolute(self, path: str) -> str:
@@ -72,7 +72,7 @@ class LivePath:
 class Excluded:
     """A path that the command surely does not enter: absolute, the shortest name of it, as the command would name it.
 
-    `option` is what says so. `inside`: only what lies in the folder is left out, as by `/var/cache/*`. `sources` are
+    `option` is what says so. `inside`: only what lies in the directory is left out, as by `/var/cache/*`. `sources` are
     those to which it applies, if it does not apply to all.
     """
 
@@ -98,7 +98,7 @@ class Reading:
     standard input alone), so that there is nothing to freeze. `afterwards`: what the program does when it has read
     its sources (`prune`). `reads_once`: it reads all of them in one go before that, and what follows neither
     reads them nor removes what was saved before: then a snapshot that is lost afterwards does not end it.
-    `writes_beside` are files that the program cannot read without writing into their folder: a run that would freeze
+    `writes_beside` are files that the program cannot read without writing into their directory: a run that would freeze
     one is refused.
     """
 

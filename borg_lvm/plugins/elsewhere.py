@@ -1,7 +1,7 @@
 """Commands that have a process outside of the view read for them: it would read live files, and nobody would know.
 
 A daemon, process 1 or a server starts what they name, in the mount namespace of the host. Only what is sure is refused;
-within a script nobody sees it. So are programs that read a live device for a folder.
+within a script nobody sees it. So are programs that read a live device for a directory.
 Pure, but for a look at who `docker` is.
 """
 
@@ -65,7 +65,7 @@ def refuse(invocation: Invocation) -> None:
 
 
 def refuse_raw(invocation: Invocation, devices: Sequence[str]) -> None:
-    """Refuse a program that reads the device of a file system, unless each source is one: no folder's is covered.
+    """Refuse a program that reads the device of a file system, unless each source is one: no directory's is covered.
 
     dump(8) looks for it in the tables of mounts and of fstab, and finds the live one. Raises: UsageError.
     """

@@ -1,7 +1,7 @@
 """Finding and loading the plugins that are named, and only these.
 
 `importlib.metadata` knows every way in which a package can be installed, and costs a fifth of the start of a program.
-So a run looks into the folders of `sys.path` first, as every installer fills them, and asks it only for a name that is
+So a run looks into the directories of `sys.path` first, as installers fill them, and asks it only for a name that is
 not found there.
 """
 
@@ -59,25 +59,25 @@ def _places(names: Sequence[str]) -> dict[str, str]:
     Our own package has those that nearly all runs ask for: others are read for a name that is not among them.
     """
     for packages in ("borg_lvm", ""):
-        quickly = dict(offer for folder in reversed(sys.path) for offer in _offers(folder, packages))
+        quickly = dict(offer for directory in reversed(sys.path) for offer in _offers(directory, packages))
         if all(name in quickly for name in names):
             return quickly
     return {plugin.name: plugin.module for plugin in installed()}
 
 
-def _offers(folder: str, begin: str = "") -> Iterator[tuple[str, str]]:
-    """Yield name and place of the plugins that packages installed in a folder offer (entry points specification).
+def _offers(directory: str, begin: str = "") -> Iterator[tuple[str, str]]:
+    """Yield name and place of the plugins that packages installed in a directory offer (entry points specification).
 
     `begin` is what the names of the packages begin with.
     """
     try:
-        names = (name for name in os.listdir(folder or ".") if name.startswith(begin))
+        names = (name for name in os.listdir(directory or ".") if name.startswith(begin))
         packages = [name for name in names if name.endswith((".dist-info", ".egg-info"))]
     except OSError:
         return
     for package in packages:
         try:
-            with open(os.path.join(folder, package, "entry_points.txt"), encoding="utf-8") as file:
+            with open(os.path.join(directory, package, "entry_points.txt"), encoding="utf-8") as file:
                 text = file.read()
         except OSError:
             continue

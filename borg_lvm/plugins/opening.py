@@ -50,8 +50,8 @@ def magic(file: IO[bytes]) -> str:
 class Below:
     """What lies below a directory, by descriptor: no link in it leads elsewhere, also when it is changed meanwhile."""
 
-    def __init__(self, folder: str) -> None:
-        self._root = os.open(folder, safe_open.FOLDER | os.O_CLOEXEC)
+    def __init__(self, directory: str) -> None:
+        self._root = os.open(directory, safe_open.DIRECTORY | os.O_CLOEXEC)
         self._known = ("", os.dup(self._root))
 
     def close(self) -> None:
@@ -66,8 +66,8 @@ class Below:
         Raises: OSError.
         """
         try:
-            folder, last = os.path.split(name)
-            fd = os.open(last or ".", HANDLE, dir_fd=self._folder(folder))
+            directory, last = os.path.split(name)
+            fd = os.open(last or ".", HANDLE, dir_fd=self._directory(directory))
         except OSError as error:
             if error.errno not in _GONE:
                 raise
@@ -83,25 +83,26 @@ class Below:
         waiting = [""]
         yield ""
         while waiting:
-            folder = waiting.pop()
-            with self.opened(folder) as handle:
+            directory = waiting.pop()
+            with self.opened(directory) as handle:
                 if handle is None or not stat.S_ISDIR(os.fstat(handle).st_mode):
                     continue  # it was exchanged meanwhile
                 fd = safe_open.reopened(handle, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 with os.scandir(fd) as entries:
                     inside = [
-                        (f"{folder}/{entry.name}".lstrip("/"), entry.is_dir(follow_symlinks=False)) for entry in entries
+                        (f"{directory}/{entry.name}".lstrip("/"), entry.is_dir(follow_symlinks=False))
+                        for entry in entries
                     ]
             finally:
                 os.close(fd)
-            waiting += [name for name, is_folder in inside if is_folder]
+            waiting += [name for name, is_directory in inside if is_directory]
             yield from (name for name, _ in inside)
 
-    def _folder(self, name: str) -> int:
+    def _directory(self, name: str) -> int:
         """Return a descriptor of a directory, which stays open until the next one is wanted: most come in a row."""
         if self._known[0] != name:
-            fd = safe_open.opened(name, self._root, safe_open.FOLDER)
+            fd = safe_open.opened(name, self._root, safe_open.DIRECTORY)
             os.close(self._known[1])
             self._known = (name, fd)
         return self._known[1]

@@ -171,7 +171,7 @@ class Saved(ABC):
         """Return the directories whose entries `details` must look at, as `expected` has found them."""
         return ()
 
-    def details(self, folder: str) -> Iterator[Entry]:
+    def details(self, directory: str) -> Iterator[Entry]:
         """Yield the entries of a directory, with what `entries` does not say of them. Raises: as `entries`."""
         return iter(())
 

@@ -225,9 +225,9 @@ def _without_old_nice(args: Sequence[str]) -> list[str]:
 
 
 def _env(invocation: Invocation, parsed: Parsed) -> Invocation | None:
-    """Do to the environment and the folder what `env [-i] [-u NAME] [-C FOLDER] [-] [NAME=VALUE…]` says.
+    """Do to the environment and the directory what `env [-i] [-u NAME] [-C DIRECTORY] [-] [NAME=VALUE…]` says.
 
-    A folder is relative to where env starts, so the last one counts; names are unset before others are set.
+    A directory is relative to where env starts, so the last one counts; names are unset before others are set.
     """
     env, cwd, words = dict(invocation.env), invocation.cwd, list(parsed.words)
     if words[:1] == ["-"] or any(name == "-i" for name, _ in parsed.options):

@@ -79,26 +79,26 @@ class FrozenTree:
         if real.rstrip("/") == frozen_path.rstrip("/"):  # it may be a file
             fd = safe_open.opened(real, flags=os.O_PATH | os.O_NOFOLLOW)
         else:
-            folder, name = os.path.split(real.rstrip("/"))
+            directory, name = os.path.split(real.rstrip("/"))
             fd = os.open(
-                name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder(folder or "/", frozen_path)
+                name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory(directory or "/", frozen_path)
             )
         try:
             yield fd
         finally:
             os.close(fd)
 
-    def _folder(self, folder: str, frozen_path: str) -> int:
+    def _directory(self, directory: str, frozen_path: str) -> int:
         """Return a descriptor of a directory, which stays open until the next one is wanted: most come in a row."""
-        if self._known and self._known[0] == folder:
+        if self._known and self._known[0] == directory:
             return self._known[1]
         base = frozen_path or "/"
         if base not in self._open:
-            self._open[base] = safe_open.opened(base, flags=safe_open.FOLDER)
-        fd = safe_open.opened(folder[len(base.rstrip("/")) :].lstrip("/"), self._open[base], safe_open.FOLDER)
+            self._open[base] = safe_open.opened(base, flags=safe_open.DIRECTORY)
+        fd = safe_open.opened(directory[len(base.rstrip("/")) :].lstrip("/"), self._open[base], safe_open.DIRECTORY)
         if self._known:
             os.close(self._known[1])
-        self._known = (folder, fd)
+        self._known = (directory, fd)
         return fd
 
     def look(self, path: str) -> FrozenEntry | None:
@@ -131,13 +131,13 @@ class FrozenTree:
             raise
         return info.st_dev, info.st_ino
 
-    def children(self, folder: str, types: Collection[EntryType]) -> Iterator[str]:
+    def children(self, directory: str, types: Collection[EntryType]) -> Iterator[str]:
         """Yield the paths in a directory that are of these types, neither files nor directories. Raises: OSError.
 
         None, if it is of no snapshot, or is not there: a program may name it otherwise.
         """
         try:
-            with self._opened(folder) as seen:
+            with self._opened(directory) as seen:
                 info = os.fstat(seen)
                 if not self._is_frozen(seen, info) or not stat.S_ISDIR(info.st_mode):
                     return
@@ -153,7 +153,7 @@ class FrozenTree:
                     if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False):
                         continue
                     if entry_type(entry.stat(follow_symlinks=False).st_mode) in types:
-                        yield f"{folder.rstrip('/')}/{entry.name}"
+                        yield f"{directory.rstrip('/')}/{entry.name}"
         finally:
             os.close(fd)
 
@@ -173,8 +173,8 @@ class NotFrozenError(Exception):
     """What is at a path is of no snapshot."""
 
 
-def _is_below(path: str, folder: str) -> bool:
-    return folder in ("/", path) or path.startswith(f"{folder.rstrip('/')}/")
+def _is_below(path: str, directory: str) -> bool:
+    return directory in ("/", path) or path.startswith(f"{directory.rstrip('/')}/")
 
 
 def _frozen(fd: int, info: os.stat_result) -> FrozenEntry:

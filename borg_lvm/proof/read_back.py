@@ -26,7 +26,7 @@ from borg_lvm.proof.wanted_names import WantedNames
 from borg_lvm.records import dataclass, field
 from borg_lvm.reporting.proof import Proof, State
 
-MOST_FOLDERS = 30
+MOST_DIRECTORIES = 30
 """How many directories in which something differs are looked into."""
 
 
@@ -159,14 +159,14 @@ class _Reader:
 
     def _compare_details(self) -> None:
         """Compare what the entries did not say, in the directories where something differs."""
-        folders = [folder for folder in self.saved.doubtful() if not self.tree.is_live(folder)]
-        for folder in folders[:MOST_FOLDERS]:
-            for entry in self.saved.details(folder):
+        directories = [directory for directory in self.saved.doubtful() if not self.tree.is_live(directory)]
+        for directory in directories[:MOST_DIRECTORIES]:
+            for entry in self.saved.details(directory):
                 self.programs.check()
                 with suppress(NotFrozenError):
                     if self._frozen(entry):  # what is missing has been found already
                         self._compare(entry)
-        if len(folders) > MOST_FOLDERS:
+        if len(directories) > MOST_DIRECTORIES:
             self.tally.leaves("not all directories in which something differs were looked into: too many")
 
     def _compare_links(self, entry: Entry) -> None:

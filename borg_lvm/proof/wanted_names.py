@@ -35,7 +35,7 @@ class WantedNames:
         if self.saved.stores.sockets:
             yield from self._all()
             return
-        sockets = lru_cache(MOST_DIRECTORIES)(lambda folder: frozenset(self.tree.children(folder, {"socket"})))
+        sockets = lru_cache(MOST_DIRECTORIES)(lambda directory: frozenset(self.tree.children(directory, {"socket"})))
         for name in self._all():
             if name not in sockets(os.path.dirname(name)):
                 yield name
@@ -63,9 +63,9 @@ class WantedNames:
             if name.endswith("/") and self.saved.stores.unlisted:
                 yield from self._unlisted(path)
 
-    def _unlisted(self, folder: str) -> Iterator[str]:
+    def _unlisted(self, directory: str) -> Iterator[str]:
         """Yield what a directory has of the types that the dry run does not name."""
-        for path in self.tree.children(folder, self.saved.stores.unlisted):
+        for path in self.tree.children(directory, self.saved.stores.unlisted):
             name = self.saved.unlisted_name(path)
             if name and not self.tree.is_live(path):
                 yield name

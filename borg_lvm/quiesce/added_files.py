@@ -1,7 +1,7 @@
 """Puts into a snapshot what its restore needs and the original must not have: a label of PostgreSQL's, for instance.
 
 Before anybody sees it, the copy is mounted writable in a child with a mount namespace of its own, written to, and
-unmounted. Its folders belong to others, so none of their links is followed.
+unmounted. Its directories belong to others, so none of their links is followed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ THERE = "there"
 
 @dataclass(frozen=True)
 class SnapshotDirectory:
-    """A copy, and a folder in its file system."""
+    """A copy, and a directory in its file system."""
 
     copy: Snapshot
     inside: str
@@ -56,14 +56,14 @@ def put(plan: Plan, added: Mapping[str, Sequence[Added]], ledger: Ledger) -> Non
     """Write all of it, by the names of the applications. Raises: SnapshotError."""
     for application in plan.applications:
         for file in added.get(application.name, ()):
-            place = _place(plan.copies, application.kept, file.folder)
+            place = _place(plan.copies, application.kept, file.directory)
             if place is None:
                 raise SnapshotError(
-                    f"{application.name}: {file.name} cannot be put into a snapshot: {file.folder} is in none"
+                    f"{application.name}: {file.name} cannot be put into a snapshot: {file.directory} is in none"
                 )
-            problem = _written(place, file, os.path.join(ledger.folder, "adding"))
+            problem = _written(place, file, os.path.join(ledger.directory, "adding"))
             if problem == THERE:
-                there = os.path.join(file.folder, file.name)
+                there = os.path.join(file.directory, file.name)
                 raise SnapshotError(
                     f"{application.name}: its snapshot needs a {file.name}, and {there} is there",
                     remedy="it is left from a restore or from another backup: find out which, and remove it",
@@ -72,9 +72,9 @@ def put(plan: Plan, added: Mapping[str, Sequence[Added]], ledger: Ledger) -> Non
                 raise SnapshotError(f"{application.name}: {file.name} cannot be put into its snapshot: {problem}")
 
 
-def _place(copies: Iterable[Snapshot], kept: Iterable[Kept], folder: str) -> SnapshotDirectory | None:
-    """Find where in which copy a folder is. Pure."""
-    kept_path = next((each for each in kept if each.path == folder and each.volume), None)
+def _place(copies: Iterable[Snapshot], kept: Iterable[Kept], directory: str) -> SnapshotDirectory | None:
+    """Find where in which copy a directory is. Pure."""
+    kept_path = next((each for each in kept if each.path == directory and each.volume), None)
     copy = next((copy for copy in copies if kept_path and copy.origin.full_name == kept_path.volume), None)
     return SnapshotDirectory(copy, kept_path.inside) if copy and kept_path else None
 
@@ -102,13 +102,13 @@ def _written(place: SnapshotDirectory, file: Added, staging: str) -> str:
     return "the process that wrote it was ended" if problem is None else problem
 
 
-def write(folder: str, file: Added, below: str) -> None:
-    """Write a file for the owner alone of a folder below another one, through no link.
+def write(directory: str, file: Added, below: str) -> None:
+    """Write a file for the owner alone of a directory below another one, through no link.
 
     Raises: OSError, also when the directory is not its owner's: its name may be meant to have root write elsewhere.
     """
-    with safe_open.path(below) as top, safe_open.path(folder, top, safe_open.FOLDER) as place:
+    with safe_open.path(below) as top, safe_open.path(directory, top, safe_open.DIRECTORY) as place:
         owner = os.fstat(place).st_uid
         if owner != file.owner:
-            raise PermissionError(errno.EPERM, f"it belongs to user {owner}, not {file.owner}", folder)
+            raise PermissionError(errno.EPERM, f"it belongs to user {owner}, not {file.owner}", directory)
         safe_open.new_file(place, file.name, file.content)

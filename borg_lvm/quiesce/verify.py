@@ -26,7 +26,7 @@ from borg_lvm.records import dataclass
 from borg_lvm.state.directories import STATE
 
 SCRATCH = "size=256m,mode=0711"
-"""The folder in memory that each gets for what it has to write. Other users may pass through it."""
+"""The directory in memory that each gets for what it has to write. Other users may pass through it."""
 LOOK_AGAIN = 0.2
 MOST = 1 << 20
 """How many bytes an answer may have."""
@@ -128,7 +128,7 @@ def _look(managed: ManagedApplication, view: ViewNamespace) -> Verification:
         safe_mount.bind_path(source, target)
     if not all(_shows_copy(data.path, view.devices) for data in managed.probe.paths):
         return Verification()
-    # Over our own folder, which a plugin has no use for.
+    # Over our own directory, which a plugin has no use for.
     syscalls.mount("borg-lvm", STATE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC, SCRATCH)
     right: list[str] = []
     look = partial(managed.application.verify, STATE)

@@ -1,6 +1,6 @@
 """Automounts at and below sources, and on the way to live paths, are mounted before the mount table is read.
 
-What a trigger mounts later appears where its daemon lives, and never in the view: there the folder would be empty.
+What a trigger mounts later appears where its daemon lives, and never in the view: there the directory would be empty.
 Source: Documentation/filesystems/autofs.rst.
 """
 
@@ -64,8 +64,8 @@ def held(live: Sequence[str]) -> Iterator[None]:
 
 
 def _ways(paths: Sequence[str]) -> set[str]:
-    """Return the paths and all folders above them."""
-    return {folder for path in paths for folder in (path, *above(path))}
+    """Return the paths and all directories above them."""
+    return {directory for path in paths for directory in (path, *above(path))}
 
 
 def _real(sources: Sequence[str]) -> set[str]:

@@ -85,7 +85,7 @@ def read_live(wanted: Wanted, resolved: Resolved, reading: Reading) -> Iterator[
 
 
 def refuse_devices(reading: Reading, sources: Sequence[SeenPath]) -> None:
-    """Refuse what would not save what the user means: the name of a device, or devices below a folder, read live."""
+    """Refuse what would not save what the user means: the name of a device, or devices below a directory, read live."""
     name = reading.program
     if reading.reads_devices:
         wrong = [seen for seen in sources if not (seen.device or seen.regular)]

@@ -66,9 +66,9 @@ def with_encrypted(resolved: Resolved) -> Resolved:
 def _encrypted(top: str, left_out: Collection[str], excluded: LeftOut, end: float) -> tuple[list[str], bool]:
     """Return the directories at and below a path that are encrypted, and whether all were examined."""
     directories: list[str] = []
-    with suppress(OSError), safe_open.path(top) as folder:  # if it is gone, others say so
-        if not stat.S_ISDIR((seen := os.fstat(folder)).st_mode):
-            return [top] if stat.S_ISREG(seen.st_mode) and _is_encrypted_file(folder) else [], True
+    with suppress(OSError), safe_open.path(top) as directory:  # if it is gone, others say so
+        if not stat.S_ISDIR((seen := os.fstat(directory)).st_mode):
+            return [top] if stat.S_ISREG(seen.st_mode) and _is_encrypted_file(directory) else [], True
         waiting, letters = [""], 0
         while waiting and len(directories) < MOST:
             if time.monotonic() >= end:
@@ -79,7 +79,7 @@ def _encrypted(top: str, left_out: Collection[str], excluded: LeftOut, end: floa
             if path in left_out or excluded.excludes(path):
                 continue
             try:
-                for below in _below(folder, inner, seen.st_dev):
+                for below in _below(directory, inner, seen.st_dev):
                     waiting.append(below)
                     letters += len(below)
                     if letters > MOST_WAITING or time.monotonic() >= end:

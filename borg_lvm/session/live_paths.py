@@ -14,8 +14,8 @@ from borg_lvm.machine.mounts import above
 from borg_lvm.machine.paths import SeenPath, look
 from borg_lvm.plugins.backup_command import LivePath
 
-# Where Debian, Red Hat and SUSE have them; of a folder with other contents (mysql's) only the socket.
-FOLDERS = (
+# Where Debian, Red Hat and SUSE have them; of a directory with other contents (mysql's) only the socket.
+DIRECTORIES = (
     ("/var/lib/sss/pipes", "names of users and groups come from sssd's sockets"),
     ("/var/spool/postfix/maildrop", "mail that the command sends"),
     ("/var/spool/postfix/public", "sockets for mail that the command sends"),
@@ -26,14 +26,14 @@ SOCKETS = (("/var/lib/mysql/mysql.sock", "the database server's socket"),)
 def for_any(environment: Mapping[str, str], named: Sequence[SeenPath]) -> Iterator[tuple[SeenPath, LivePath]]:
     """Yield what is there of it, and the socket of the ssh agent. What the user has `named` is meant as he says.
 
-    A link is not followed, and what is no socket is left frozen: the folder above may be a server's user's, who must
+    A link is not followed, and what is no socket is left frozen: the directory above may be a server's user's, who must
     not choose what is read live.
     """
     agent = environment.get("SSH_AUTH_SOCK", "")
     if agent.startswith("/"):
         yield look(agent), LivePath(agent, "the ssh agent's socket")
     taken = {outer for seen in named for outer in (seen.behind, *above(seen.behind))}
-    for path, reason in (*FOLDERS, *SOCKETS):
+    for path, reason in (*DIRECTORIES, *SOCKETS):
         seen = look(path)
         if seen.real not in taken and _is_as_expected(seen, socket=(path, reason) in SOCKETS):
             yield seen, LivePath(path, reason)

@@ -98,19 +98,19 @@ def _write_metrics(text: Callable[[str], str], path: str, log: Log) -> None:
     name = os.path.basename(path)
     new = f".{name}.{os.getpid()}"
     try:
-        with _directory(os.path.dirname(path)) as folder:
-            data = text(_previous(name, folder)).encode()
+        with _directory(os.path.dirname(path)) as directory:
+            data = text(_previous(name, directory)).encode()
             with suppress(FileNotFoundError):
-                os.unlink(new, dir_fd=folder)
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=folder)
+                os.unlink(new, dir_fd=directory)
+            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=directory)
             try:
                 with open(fd, "wb") as file:
                     os.fchmod(fd, 0o644)
                     file.write(data)
-                os.replace(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.replace(new, name, src_dir_fd=directory, dst_dir_fd=directory)
             except BaseException:
                 with suppress(OSError):
-                    os.unlink(new, dir_fd=folder)
+                    os.unlink(new, dir_fd=directory)
                 raise
     except OSError as error:
         log.warning(f"the metrics cannot be written to {path}: {error.strerror}; the backup is not concerned")
@@ -124,9 +124,9 @@ def _directory(path: str) -> Iterator[int]:
     """
     theirs = permissions.changeable_by_others(path, permissions.Owner(0))
     if any(step.path != os.path.realpath(path) for step in theirs):  # they can change the way to it
-        fd = safe_open.opened(path, flags=safe_open.FOLDER)
+        fd = safe_open.opened(path, flags=safe_open.DIRECTORY)
     else:
-        fd = os.open(path, safe_open.FOLDER | os.O_CLOEXEC)
+        fd = os.open(path, safe_open.DIRECTORY | os.O_CLOEXEC)
     try:
         yield fd
     finally:
@@ -155,10 +155,10 @@ def _of_run(news: News, previous: str) -> str:
     return prometheus.text(news, previous)
 
 
-def _previous(name: str, folder: int) -> str:
+def _previous(name: str, directory: int) -> str:
     """Return what the file holds; nothing if there is none, or it is none of ours."""
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
         return ""
     with open(fd, "rb") as file:

@@ -133,7 +133,7 @@ class _Run:
         hold(locks.held(origins, holder, self.settings.lock_wait, self.signals))
         self.clock.begin("preparing")
         hold(automounts.held(self.surveyed.live))
-        _make_folders(self.surveyed.make)
+        _make_directories(self.surveyed.make)
         self.watchdog = hold(client.started())
         self.ledger.write_process("watchdog", self.watchdog.pid)
         deadline, timeout = self.settings.deadline, self.settings.command_timeout
@@ -286,10 +286,10 @@ def _refuse_what_has_changed(surveyed: Survey) -> None:
         )
 
 
-def _make_folders(folders: Sequence[str]) -> None:
+def _make_directories(directories: Sequence[str]) -> None:
     """Make the caches that the program would make itself if its view were not read-only."""
-    for folder in folders:
+    for directory in directories:
         try:
-            os.close(safe_open.folders(folder))
+            os.close(safe_open.directories(directory))
         except OSError as error:
-            raise SourceError(f"cannot make {folder}, which the command needs: {error.strerror}") from error
+            raise SourceError(f"cannot make {directory}, which the command needs: {error.strerror}") from error

@@ -44,7 +44,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Survey:
-    """The plan, the volumes that were seen on the way, and folders to be made before the snapshot.
+    """The plan, the volumes that were seen on the way, and directories to be made before the snapshot.
 
     `planned` makes the plan anew, from what was seen, with volumes (`vg/lv`) that are to be held still last. `live` are
     all paths that must be live, links resolved, wherever they lie.
@@ -144,7 +144,7 @@ def survey(question: Question, settings: Settings) -> Survey:
         plan=plan,
         planned=planner.planned,
         inventory=planner.volumes.inventory,
-        make=_folders_to_make(wanted, resolved),
+        make=_directories_to_make(wanted, resolved),
         resolved=resolved,
         mounts=mounts_around(resolved, table),
         invocation=command.invocation,
@@ -270,8 +270,8 @@ def _needed(reading: Reading) -> Iterator[LivePath]:
         yield from live.least() if reading.one_file_system else (live,)
 
 
-def _folders_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:
-    """Return the folders that the command would make itself, if the view let it."""
+def _directories_to_make(wanted: Wanted, resolved: Resolved) -> tuple[str, ...]:
+    """Return the directories that the command would make itself, if the view let it."""
     live_paths = {live_path.path for live_path in resolved.live_paths}
     missing = (seen.real for seen, live in wanted.needed if live.make and seen.kind == "missing")
     return tuple(path for path in missing if path in live_paths)

@@ -62,14 +62,14 @@ def mounted(devices: Collection[int]) -> str:
     return _mounted(marks, "/proc/self/mountinfo") or _mounted(marks, "/proc/1/mountinfo")
 
 
-def _mounted(marks: Set[bytes], table: str, folder: int | None = None) -> str:
-    rows = _rows(marks, table, folder)
+def _mounted(marks: Set[bytes], table: str, directory: int | None = None) -> str:
+    rows = _rows(marks, table, directory)
     return os.fsdecode(rows[0][4]) if rows else ""
 
 
-def _rows(marks: Set[bytes], table: str, folder: int | None = None) -> list[list[bytes]]:
+def _rows(marks: Set[bytes], table: str, directory: int | None = None) -> list[list[bytes]]:
     """Return the rows of a mount table that show one of these devices, by what `_marks_of` gives."""
-    with open(os.open(table, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
+    with open(os.open(table, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory), "rb") as file:
         rows = (line.split(b" ", 5) for line in file)
         return [row for row in rows if row[2] in marks or (b" - btrfs " in row[5] and _of_btrfs(row) & marks)]
 
@@ -210,8 +210,8 @@ def lying_on(device: int) -> list[str]:
     """Return the names of device-mapper's devices that lie on this one (`st_rdev`), as kpartx makes some."""
     lying = []
     with suppress(OSError):
-        folder = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/holders"
-        for holder in sorted(os.listdir(folder)):
-            with open(f"{folder}/{holder}/dm/name", encoding="utf-8", errors="replace") as file:
+        directory = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/holders"
+        for holder in sorted(os.listdir(directory)):
+            with open(f"{directory}/{holder}/dm/name", encoding="utf-8", errors="replace") as file:
                 lying.append(file.read().strip())
     return lying

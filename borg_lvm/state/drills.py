@@ -14,7 +14,7 @@ from borg_lvm.reporting.drills.certificate import VERSION, DrillCertificate, las
 from borg_lvm.state import directories, kept
 from borg_lvm.state.kept import KeptRecord
 
-FOLDER = "/var/lib/borg-lvm/drills"
+DIRECTORY = "/var/lib/borg-lvm/drills"
 ENDING, FAILED = ".json", ".failed"
 KEPT = 60
 """So many drills are kept in which something was good, and so many others."""
@@ -24,19 +24,19 @@ def keep(certificate: DrillCertificate, log: Log) -> None:
     """Write a drill down, and let the oldest go."""
     name = f"{certificate['drill']}{ENDING if last_good([certificate]) else FAILED}"
     try:
-        with directories.directory(FOLDER, make=True):
+        with directories.directory(DIRECTORY, make=True):
             pass
-        directories.written(os.path.join(FOLDER, name), kept.dumped(certificate))
-        kept.forget_oldest(FOLDER, (ENDING, FAILED), KEPT)
+        directories.written(os.path.join(DIRECTORY, name), kept.dumped(certificate))
+        kept.forget_oldest(DIRECTORY, (ENDING, FAILED), KEPT)
     except ForeignStateError as error:
         log.warning(f"the certificate of this drill is not kept: {error.message}; {error.remedy}")
     except OSError as error:
-        log.warning(f"the certificate of this drill cannot be kept in {FOLDER}: {error.strerror}")
+        log.warning(f"the certificate of this drill cannot be kept in {DIRECTORY}: {error.strerror}")
 
 
 def records() -> list[KeptRecord]:
     """Read the certificates of all drills, oldest first. Changes nothing. Raises: OSError, ForeignStateError."""
-    return kept.records(FOLDER, (ENDING, FAILED), VERSION)
+    return kept.records(DIRECTORY, (ENDING, FAILED), VERSION)
 
 
 def certificates() -> list[DrillCertificate]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from borg_lvm.reporting.certificate import Certificate
     from borg_lvm.reporting.outcome import Outcome
 
-FOLDER = "/var/lib/borg-lvm/history"
+DIRECTORY = "/var/lib/borg-lvm/history"
 VERSION = 1
 ENDING, FAILED, ASIDE = ".json", ".failed", ".damaged"
 KEPT = 60
@@ -43,18 +43,18 @@ class History:
 def read() -> History:
     """Read the history. Changes nothing."""
     try:
-        names = sorted(name for name in directories.names(FOLDER) if name.endswith(ENDING))
+        names = sorted(name for name in directories.names(DIRECTORY) if name.endswith(ENDING))
     except FileNotFoundError:
         return History()
     except ForeignStateError as error:
         return History(trouble=f"the history is not used: {error.message}; {error.remedy}")
     except OSError as error:
-        return History(trouble=f"the history in {FOLDER} cannot be read: {error.strerror}")
+        return History(trouble=f"the history in {DIRECTORY} cannot be read: {error.strerror}")
     volumes: defaultdict[str, list[Once]] = defaultdict(list)
     damaged = []
     for name in names[-KEPT:]:
         try:
-            parsed = _parsed(os.path.join(FOLDER, name))
+            parsed = _parsed(os.path.join(DIRECTORY, name))
         except (OSError, ValueError, TypeError, LookupError, RecursionError):
             damaged.append(name)
             continue
@@ -97,20 +97,20 @@ def keep(outcome: Outcome, certificate: Certificate, history: History, log: Log)
     if history.trouble:
         log.warning(history.trouble)
     try:
-        with directories.directory(FOLDER, make=True):
+        with directories.directory(DIRECTORY, make=True):
             pass
         for name in history.damaged:
-            os.replace(os.path.join(FOLDER, name), os.path.join(FOLDER, name.removesuffix(ENDING) + ASIDE))
-            log.warning(f"the history of a run was damaged and has been set aside: {FOLDER}/{name}")
+            os.replace(os.path.join(DIRECTORY, name), os.path.join(DIRECTORY, name.removesuffix(ENDING) + ASIDE))
+            log.warning(f"the history of a run was damaged and has been set aside: {DIRECTORY}/{name}")
         entry = _entry(outcome) if outcome.complete else {"version": VERSION, "run": outcome.plan.run_id}
         name = f"{outcome.plan.run_id}{ENDING if outcome.complete else FAILED}"
-        directories.written(os.path.join(FOLDER, name), kept.dumped(certificate, **entry))
-        kept.forget_oldest(FOLDER, (ENDING, FAILED, ASIDE), KEPT)
+        directories.written(os.path.join(DIRECTORY, name), kept.dumped(certificate, **entry))
+        kept.forget_oldest(DIRECTORY, (ENDING, FAILED, ASIDE), KEPT)
     except ForeignStateError as error:
         if not history.trouble:
             log.warning(f"the history of this run is not kept: {error.message}; {error.remedy}")
     except OSError as error:
-        why = f"cannot be kept in {FOLDER}: {error.strerror}"
+        why = f"cannot be kept in {DIRECTORY}: {error.strerror}"
         log.warning(f"the history of this run {why}; the backup is not concerned")
 
 
@@ -145,4 +145,4 @@ def records() -> list[KeptRecord]:
     """Read the certificates of all runs, oldest first. Changes nothing. Raises: OSError, ForeignStateError."""
     from borg_lvm.reporting.certificate import VERSION as CERTIFICATE  # for reports: a run reads no certificate
 
-    return kept.records(FOLDER, (ENDING, FAILED), CERTIFICATE, key="certificate")
+    return kept.records(DIRECTORY, (ENDING, FAILED), CERTIFICATE, key="certificate")

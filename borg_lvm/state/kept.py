@@ -59,24 +59,24 @@ def _cut(value: Any, entries: int, letters: int) -> Any:
     return value
 
 
-def forget_oldest(folder: str, endings: Sequence[str], most: int) -> None:
+def forget_oldest(directory: str, endings: Sequence[str], most: int) -> None:
     """Remove the oldest files of each ending, so that so many are left. Raises: OSError."""
     for ending in endings:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(ending))
+        names = sorted(name for name in os.listdir(directory) if name.endswith(ending))
         for name in names[:-most]:
-            os.unlink(os.path.join(folder, name))
+            os.unlink(os.path.join(directory, name))
 
 
-def records(folder: str, endings: tuple[str, ...], version: int, key: str = "") -> list[KeptRecord]:
+def records(directory: str, endings: tuple[str, ...], version: int, key: str = "") -> list[KeptRecord]:
     """Read the certificates in a directory, oldest first; each is what a file holds, or what it holds by this `key`.
 
     Changes nothing. Raises: OSError, ForeignStateError.
     """
     try:
-        names = sorted(name for name in directories.names(folder) if name.endswith(endings))
+        names = sorted(name for name in directories.names(directory) if name.endswith(endings))
     except FileNotFoundError:
         return []
-    return [_record(os.path.join(folder, name), version, key) for name in names]
+    return [_record(os.path.join(directory, name), version, key) for name in names]
 
 
 def _record(path: str, version: int, key: str) -> KeptRecord:

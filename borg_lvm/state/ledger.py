@@ -77,8 +77,8 @@ class Ledger:
     """The snapshots that were made, by their ids (dm uuids), which stay when somebody renames one: `vg/lv`."""
 
     @property
-    def folder(self) -> str:
-        """The run's own folder."""
+    def directory(self) -> str:
+        """The run's own directory."""
         return os.path.join(STATE, self.run_id)
 
     def write(self, step: str, **facts: object) -> None:
@@ -105,9 +105,9 @@ class Ledger:
 
 @contextmanager
 def opened(run_id: str, command: str) -> Iterator[Ledger]:
-    """Open the ledger of a new run; its folder goes when everything in it has been released.
+    """Open the ledger of a new run; its directory goes when everything in it has been released.
 
-    The folder stays when the run ends with an exception that left something behind: `keep` it by raising. It gets its
+    The directory stays when the run ends with an exception that left something: `keep` it by raising. It gets its
     name when the owner is written in it: without an owner it would be taken for what a dead run has left.
     """
     hidden = os.path.join(STATE, f".{run_id}")
@@ -122,7 +122,7 @@ def opened(run_id: str, command: str) -> Iterator[Ledger]:
             fcntl.flock(fd, fcntl.LOCK_EX)
             ledger = Ledger(run_id, fd)
             ledger.write("owner", boot=boot_id(), pid=pid, start=start_time(pid), command=command)
-            os.rename(hidden, ledger.folder)
+            os.rename(hidden, ledger.directory)
         except BaseException as error:
             _remove(hidden)
             if isinstance(error, OSError):
@@ -144,21 +144,21 @@ def _unwritten(error: OSError) -> SnapshotError:
 
 
 def forget(run_id: str) -> None:
-    """Remove the folder of a run of which nothing is left."""
+    """Remove the directory of a run of which nothing is left."""
     _remove(os.path.join(STATE, run_id))
 
 
-def _remove(folder: str) -> None:
-    """Remove a folder of ours, as far as it can be; links are not followed. `shutil` would import five compressors."""
-    for here, folders, files in os.walk(folder, topdown=False):
-        for path in (os.path.join(here, name) for name in (*files, *folders)):
+def _remove(directory: str) -> None:
+    """Remove a directory of ours as far as possible; follow no links. `shutil` would import five compressors."""
+    for here, subdirectories, files in os.walk(directory, topdown=False):
+        for path in (os.path.join(here, name) for name in (*files, *subdirectories)):
             with suppress(OSError):
                 try:
                     os.unlink(path)
                 except IsADirectoryError:
                     os.rmdir(path)
     with suppress(OSError):
-        os.rmdir(folder)
+        os.rmdir(directory)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from borg_lvm.linux.signals import Signals
     from borg_lvm.machine.lvm import Volume
 
-FOLDER = os.path.join(STATE, "locks")
+DIRECTORY = os.path.join(STATE, "locks")
 
 
 @contextmanager
@@ -91,12 +91,12 @@ def _held_by_another(volume: Volume, fd: int, waited: float) -> LockedError:
 def opened(name: str, what: str) -> int:
     """Open the file of a lock; returns its descriptor. Raises: SnapshotError, which tells `what` cannot be locked."""
     try:
-        with directories.directory(FOLDER, make=True):
-            return directories.opened(os.path.join(FOLDER, name), os.O_RDWR | os.O_CREAT)
+        with directories.directory(DIRECTORY, make=True):
+            return directories.opened(os.path.join(DIRECTORY, name), os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise SnapshotError(
-            f"cannot lock {what} in {FOLDER}: {error.strerror}; nothing was done",
-            remedy=f"make room for {FOLDER}, which must be writable",
+            f"cannot lock {what} in {DIRECTORY}: {error.strerror}; nothing was done",
+            remedy=f"make room for {DIRECTORY}, which must be writable",
         ) from error
 
 

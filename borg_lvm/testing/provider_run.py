@@ -104,9 +104,9 @@ def note(run: RunContext, ready: Prepared) -> None:
 
 
 @contextmanager
-def mounted(subject: ProviderSubject, copy: Snapshot, folder: Path) -> Iterator[str]:
-    """Mount a snapshot read-only in a folder for the length of the block."""
-    point = folder / copy.name
+def mounted(subject: ProviderSubject, copy: Snapshot, directory: Path) -> Iterator[str]:
+    """Mount a snapshot read-only in a directory for the length of the block."""
+    point = directory / copy.name
     point.mkdir()
     subject.provider.mount(copy, str(point), syscalls.MS_RDONLY)
     try:

@@ -193,8 +193,8 @@ def _there(added: Sequence[Added]) -> Iterator[None]:
     """Have what is put into a snapshot lie in the original, which is verified in its place, within the block."""
     with ExitStack() as stack:
         for file in added:
-            added_files.write(file.folder, file, below="/")
-            stack.callback(os.unlink, os.path.join(file.folder, file.name))
+            added_files.write(file.directory, file, below="/")
+            stack.callback(os.unlink, os.path.join(file.directory, file.name))
         yield
 
 

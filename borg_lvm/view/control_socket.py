@@ -23,7 +23,7 @@ from borg_lvm.records import dataclass, field
 from borg_lvm.state import directories, locks
 from borg_lvm.state.directories import STATE
 
-FOLDER = os.path.join(STATE, "named")
+DIRECTORY = os.path.join(STATE, "named")
 NAME = re.compile("[A-Za-z0-9_-]{1,64}")
 END, ABANDON = "end", "abandon"
 """What a view daemon is sent: the backup has ended, by an `EndRequest`; or, by the next `begin`, nobody will say so."""
@@ -68,14 +68,14 @@ def refuse_other_names(name: str) -> None:
 class ControlSocket:
     """The view daemon's side. The caller of `end` waits until the view daemon's process is gone."""
 
-    folder: str
+    directory: str
     _socket: socket.socket
     _lock: int
 
     @property
     def log(self) -> str:
         """The file for what the view daemon says when its caller has gone."""
-        return os.path.join(self.folder, "log")
+        return os.path.join(self.directory, "log")
 
     def asked(self, seconds: float) -> str:
         """Wait for so long at most; return what we are sent, if anything: `end` and a request, or `abandon`."""
@@ -96,11 +96,11 @@ class ControlSocket:
     def close(self, status: int) -> None:
         """Write down how the run has ended."""
         with suppress(OSError):  # a full /run: the caller learns that nothing is known, which is an error
-            directories.written(os.path.join(self.folder, "status"), str(status).encode())
+            directories.written(os.path.join(self.directory, "status"), str(status).encode())
 
     def forget(self) -> None:
         """Leave nothing behind: our caller is still there to hear how it ended."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def _line(connection: socket.socket) -> str:
@@ -120,9 +120,9 @@ def opened(name: str) -> Iterator[ControlSocket]:
 
     Raises: LockedError when there is one already; SnapshotError when `/run` cannot be written.
     """
-    folder = os.path.join(FOLDER, name)
+    directory = os.path.join(DIRECTORY, name)
     try:
-        with directories.directory(folder, make=True):
+        with directories.directory(directory, make=True):
             lock = directories.opened(_lock_of(name), os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise _unwritten(error) from error
@@ -131,26 +131,26 @@ def opened(name: str) -> Iterator[ControlSocket]:
             raise LockedError(f"the view {name} is being started by another process")
         for file in ("socket", "status", "log"):
             with suppress(FileNotFoundError):
-                os.unlink(os.path.join(folder, file))
+                os.unlink(os.path.join(directory, file))
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bell:
             try:
                 os.fchmod(bell.fileno(), 0o600)  # what the kernel makes of it at bind(2), whatever the umask
-                bell.bind(os.path.join(folder, "socket"))
+                bell.bind(os.path.join(directory, "socket"))
             except OSError as error:
                 raise _unwritten(error) from error
             bell.listen(8)
-            yield ControlSocket(folder, bell, lock)
+            yield ControlSocket(directory, bell, lock)
     finally:
         os.close(lock)
 
 
 def _lock_of(name: str) -> str:
-    return os.path.join(FOLDER, name, "lock")
+    return os.path.join(DIRECTORY, name, "lock")
 
 
 def _unwritten(error: OSError) -> SnapshotError:
     return SnapshotError(
-        f"cannot keep a view in {FOLDER}: {error.strerror}; nothing was done",
+        f"cannot keep a view in {DIRECTORY}: {error.strerror}; nothing was done",
         remedy=f"make room for {STATE}, which must be writable",
     )
 
@@ -169,7 +169,7 @@ def is_kept(name: str) -> bool:
 
 def is_known(name: str) -> bool:
     """Whether there is anything of this name: a view daemon, or what one has left for the caller of `end`."""
-    return os.path.isdir(os.path.join(FOLDER, name))
+    return os.path.isdir(os.path.join(DIRECTORY, name))
 
 
 @dataclass(frozen=True)
@@ -185,10 +185,10 @@ def ask(name: str, word: str) -> DaemonEnd:
 
     Without a word it is only waited for.
     """
-    folder = os.path.join(FOLDER, name)
-    log = _opened(os.path.join(folder, "log"))
+    directory = os.path.join(DIRECTORY, name)
+    log = _opened(os.path.join(directory, "log"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line, suppress(OSError):
-        line.connect(os.path.join(folder, "socket"))
+        line.connect(os.path.join(directory, "socket"))
         line.sendall(word.encode() + b"\n")
         while line.recv(1):
             pass
@@ -198,8 +198,8 @@ def ask(name: str, word: str) -> DaemonEnd:
     if log >= 0:
         with open(log, "rb") as file:
             said = file.read()
-    status = _status(os.path.join(folder, "status"))
-    shutil.rmtree(folder, ignore_errors=True)
+    status = _status(os.path.join(directory, "status"))
+    shutil.rmtree(directory, ignore_errors=True)
     return DaemonEnd(said, status)
 
 

@@ -94,7 +94,7 @@ def waiting(plan: Plan, command: Command, ledger: Ledger, mask: Mask, watch: Wat
 
     It has the ways to the sources watched as they are in the view, before it reports.
     """
-    staging = os.path.join(ledger.folder, "view")
+    staging = os.path.join(ledger.directory, "view")
     os.mkdir(staging, 0o700)
     report, tell = os.pipe()
     heed, go = os.pipe()

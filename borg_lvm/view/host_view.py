@@ -190,7 +190,7 @@ def take_down(base: str, run_id: str, devices: Iterable[int], log: Log) -> None:
 
 
 def unmount(base: str, run_id: str) -> None:
-    """Unmount all that a run has mounted on the folder of a view, and remove that folder; no other run's."""
+    """Unmount all that a run has mounted on the directory of a view, and remove that directory; no other run's."""
     while any(mount.path == base and mount.source == _source(run_id) for mount in mounts.read()):
         syscalls.umount(base, syscalls.MNT_DETACH)
     if not any(mount.path == base for mount in mounts.read()):
@@ -234,7 +234,7 @@ def _build(plan: Plan, base: str, ledger: Ledger, devices: Sequence[int]) -> Non
     # again, with nobody: namespaces that are made from now on have a copy, from which an unmount takes it away, too.
     syscalls.mount(None, base, None, syscalls.MS_PRIVATE)
     syscalls.mount(None, base, None, syscalls.MS_SHARED)
-    staging = os.path.join(ledger.folder, "view")
+    staging = os.path.join(ledger.directory, "view")
     os.mkdir(staging, 0o700)
     view.mount_copies(plan.copies, staging)
     todo = [step for step in mounting.steps(plan, staging) if step.source not in dict(ROOT_LIVE)]
@@ -264,14 +264,14 @@ def _prove(plan: Plan, base: str, mounted: Sequence[mounting.Step], devices: Seq
         raise SnapshotError(wrong, remedy="run it again")
 
 
-def _set_immutable(folder: str, *, on: bool) -> None:
+def _set_immutable(directory: str, *, on: bool) -> None:
     """Set or clear the flag of chattr(1), +i. Raises: OSError where the file system does not know it."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         (flags,) = struct.unpack("i", fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(4)))
         fcntl.ioctl(fd, FS_IOC_SETFLAGS, struct.pack("i", flags | IMMUTABLE if on else flags & ~IMMUTABLE))
     except OSError as error:
-        raise OSError(error.errno or errno.ENOTTY, "chattr", folder) from error
+        raise OSError(error.errno or errno.ENOTTY, "chattr", directory) from error
     finally:
         os.close(fd)
 

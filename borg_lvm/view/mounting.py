@@ -112,11 +112,11 @@ class Ground:
         outer = next((path for path in above(step.target) if path in self._tops), None)
         known = None if self.base or outer else self.known[step.target]
         with ExitStack() as stack:
-            folder, name = self._folder(step.target, outer)
-            stack.callback(os.close, folder)
+            directory, name = self._directory(step.target, outer)
+            stack.callback(os.close, directory)
             if self.base and outer is None:
-                safe_mount.mount_point(folder, name, source)
-            top = safe_mount.lay(source, folder, name, flags, known)
+                safe_mount.mount_point(directory, name, source)
+            top = safe_mount.lay(source, directory, name, flags, known)
         self._mounted.append(step)
         if step.target in self._outer:
             self._tops[step.target] = top
@@ -124,16 +124,16 @@ class Ground:
         else:
             os.close(top)
 
-    def _folder(self, target: str, outer: str | None) -> tuple[int, str]:
+    def _directory(self, target: str, outer: str | None) -> tuple[int, str]:
         """Open the directory that a target is an entry of; return it with the entry's name."""
-        folder, name = os.path.split(place(self.base, target))
+        directory, name = os.path.split(place(self.base, target))
         if outer is not None:
             inner = relative(os.path.dirname(target), outer)
-            return safe_open.opened(inner, self._tops[outer], safe_open.FOLDER), name
+            return safe_open.opened(inner, self._tops[outer], safe_open.DIRECTORY), name
         if self.base and target != "/":
             with safe_open.path(self.base) as base:
-                return safe_open.folders(os.path.dirname(target), base), name
-        return safe_open.opened(folder, None, safe_open.FOLDER), name
+                return safe_open.directories(os.path.dirname(target), base), name
+        return safe_open.opened(directory, None, safe_open.DIRECTORY), name
 
 
 def misplaced(listed: Sequence[Mount], mounted: Sequence[Step], base: str, devices: Sequence[int]) -> Iterator[str]:

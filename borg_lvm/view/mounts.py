@@ -24,7 +24,7 @@ MS_UNBINDABLE = 1 << 17
 def build(plan: Plan, staging: str, cwd: str) -> None:
     """Build the view around this process, which must be alone in it, and enter the working directory there.
 
-    `staging` is an empty folder of ours. Raises: OSError, with a note of what was being mounted; SnapshotError when
+    `staging` is an empty directory of ours. Raises: OSError, with a note of what was being mounted; SnapshotError when
     a path is not what the survey saw, or a mount does not lie where the plan has it in the end.
     """
     namespaces.make_own()
@@ -52,7 +52,7 @@ def device_numbers(plan: Plan) -> tuple[int, ...]:
 
 
 def mount_copies(copies: Sequence[Snapshot], staging: str) -> None:
-    """Mount every copy in the staging area, which is never seen from inside a folder that we bind."""
+    """Mount every copy in the staging area, which is never seen from inside a directory that we bind."""
     syscalls.mount(
         "borg-lvm", staging, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC, "mode=0700"
     )
@@ -77,7 +77,7 @@ def uncovered(plan: Plan, devices: Sequence[int], base: str = "") -> list[str]:
     """Return the covered paths that do not show their copy, as seen by this process.
 
     A frozen path can vanish while the command runs: when somebody on the host replaces the covered file or
-    folder itself (rename, rmdir), the kernel takes away what is mounted on it in every namespace.
+    directory itself (rename, rmdir), the kernel takes away what is mounted on it in every namespace.
     """
     return [
         mounting.place(base, view_mount.target)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import safe_open, syscalls
-from borg_lvm.linux.safe_open import FOLDER, Identity, changed, magic, mount_id
+from borg_lvm.linux.safe_open import DIRECTORY, Identity, changed, magic, mount_id
 from borg_lvm.machine.mounts import RAW, above
 from borg_lvm.machine.paths import SeenPath
 from borg_lvm.planning.view_layout import FrozenPath, Resolved
@@ -103,7 +103,7 @@ def _trail(name: str) -> Iterator[tuple[int, str]]:
 
     Links are followed.
     """
-    rest, here, links = name.split("/")[::-1], os.open("/", FOLDER | os.O_CLOEXEC), 0
+    rest, here, links = name.split("/")[::-1], os.open("/", DIRECTORY | os.O_CLOEXEC), 0
     try:
         while rest:
             part = rest.pop()
@@ -125,17 +125,17 @@ def _trail(name: str) -> Iterator[tuple[int, str]]:
                 rest += target.split("/")[::-1]
                 if target.startswith("/"):
                     os.close(here)
-                    here = os.open("/", FOLDER | os.O_CLOEXEC)
+                    here = os.open("/", DIRECTORY | os.O_CLOEXEC)
             finally:
                 os.close(fd)
     finally:
         os.close(here)
 
 
-def _beneath(folder: int, name: str) -> Iterator[int]:
+def _beneath(directory: int, name: str) -> Iterator[int]:
     """Yield a descriptor of what a mount in a directory hides: it is seen in a copy of the mount below, alone."""
     try:
-        tree = syscalls.open_tree(folder)
+        tree = syscalls.open_tree(directory)
     except OSError as error:
         if error.errno not in _NO_TREE:
             raise

@@ -223,8 +223,8 @@ def _begun_by_ring(pid: str, on: Targets) -> bool:
 
 
 def _has_ring(pid: str) -> bool:
-    folder = "/proc/" + pid + "/fd/"
-    return any(RING in os.readlink(folder + name) for name in os.listdir(folder))
+    directory = "/proc/" + pid + "/fd/"
+    return any(RING in os.readlink(directory + name) for name in os.listdir(directory))
 
 
 def _has_open(pid: str, on: Targets) -> bool:
@@ -248,23 +248,23 @@ def _waited_for() -> Iterator[tuple[str, int]]:
     except OSError:
         pass  # then what is there is examined
     for name in os.listdir(CONNECTIONS):
-        folder = CONNECTIONS + "/" + name
+        directory = CONNECTIONS + "/" + name
         try:
-            with open(folder + "/waiting", "rb") as file:
+            with open(directory + "/waiting", "rb") as file:
                 waiting = file.read().strip() != b"0"
-            uid = os.stat(folder).st_uid
+            uid = os.stat(directory).st_uid
         except OSError:
             continue  # it has gone
         if waiting and uid:
-            yield folder, uid
+            yield directory, uid
 
 
 def _abort(connections: Iterable[tuple[str, int]]) -> None:
-    for folder, uid in connections:
+    for directory, uid in connections:
         try:
-            with open(folder + "/abort", "wb") as file:
+            with open(directory + "/abort", "wb") as file:
                 file.write(b"1")
-            number = folder.rpartition("/")[2]
+            number = directory.rpartition("/")[2]
             _report(
                 "aborted FUSE connection " + number + " of user " + str(uid) + ", for which writers may have waited"
             )

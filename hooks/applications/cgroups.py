@@ -61,9 +61,9 @@ class Group:
 
     def pids(self) -> Iterator[int]:
         """Yield the processes in it and below."""
-        for folder, _, _ in os.walk(root() + self.path):
+        for directory, _, _ in os.walk(root() + self.path):
             with suppress(OSError):
-                yield from map(int, _text(os.path.join(folder, "cgroup.procs")).split())
+                yield from map(int, _text(os.path.join(directory, "cgroup.procs")).split())
 
 
 def root() -> str:

@@ -64,8 +64,8 @@ class Process:
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Yield number and target of each of its open files."""
-        folder = f"/proc/{self.pid}/fd"
-        with suppress(OSError), os.scandir(folder) as entries:  # it has ended
+        directory = f"/proc/{self.pid}/fd"
+        with suppress(OSError), os.scandir(directory) as entries:  # it has ended
             for entry in entries:
                 with suppress(OSError):
                     yield entry.name, os.readlink(entry.path)

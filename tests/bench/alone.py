@@ -130,14 +130,14 @@ def _sqlite(volume: Volume) -> Iterator[Sort]:
 @contextmanager
 def _unit(volume: Volume) -> Iterator[Sort]:
     assert volume.at
-    folder = volume.at
+    directory = volume.at
     with managed(BASE / "units") as manager:
-        manager.add("words.service", str(script(BASE / "worker", SCRIPT.format(folder=folder))))
-        options = {"units": ["words.service"], "paths": [str(folder)]}
+        manager.add("words.service", str(script(BASE / "worker", SCRIPT.format(directory=directory))))
+        options = {"units": ["words.service"], "paths": [str(directory)]}
         group = manager.do("show", "--property=ControlGroup", "--value", "words.service").out.strip()
         yield Sort(
             {"plugin": "systemd", "options": options},
-            lambda: _words(folder),
+            lambda: _words(directory),
             _freezing(f"{CGROUPS}{group}/cgroup.freeze"),
         )
         manager.remove("words.service")
@@ -147,15 +147,15 @@ def _container(level: str) -> Callable[[Volume], AbstractContextManager[Sort]]:
     @contextmanager
     def sort(volume: Volume) -> Iterator[Sort]:
         assert volume.at
-        folder = volume.at
+        directory = volume.at
         with boxes("podman", BASE / "boxes") as engine:
-            engine.start("words", script(BASE / "worker", SCRIPT.format(folder=folder)), folder)
+            engine.start("words", script(BASE / "worker", SCRIPT.format(directory=directory)), directory)
             commands = {
                 "pause": lambda: [engine.do(word, "words") for word in ("pause", "unpause")],
                 "freeze": _freezing(f"{engine.group('words')}/cgroup.freeze"),
             }
             entry = {"plugin": "podman", "level": level, "options": {"containers": ["words"]}}
-            yield Sort(entry, lambda: _words(folder), commands[level])
+            yield Sort(entry, lambda: _words(directory), commands[level])
             engine.remove("words")
 
     return sort
@@ -166,12 +166,12 @@ def _freezing(file: str) -> Callable[[], object]:
 
 
 @contextmanager
-def _words(folder: Path) -> Iterator[Commit]:
-    """Give what has the worker in a folder write down a number, and waits until it has."""
-    wait_for((folder / "pipe").is_fifo, "the worker")
-    pipe = os.open(folder / "pipe", os.O_RDWR)
-    (folder / "words").touch()
-    written = os.open(folder / "words", os.O_RDONLY)
+def _words(directory: Path) -> Iterator[Commit]:
+    """Give what has the worker in a directory write down a number, and waits until it has."""
+    wait_for((directory / "pipe").is_fifo, "the worker")
+    pipe = os.open(directory / "pipe", os.O_RDWR)
+    (directory / "words").touch()
+    written = os.open(directory / "words", os.O_RDONLY)
 
     def commit(number: int) -> None:
         word = b"%d\n" % number

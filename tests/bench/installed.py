@@ -19,8 +19,8 @@ def install(at: Path) -> dict[str, str]:
     for item in Path(sysconfig.get_path("purelib")).iterdir():
         if not item.name.startswith("__editable__") and item.suffix != ".pth":
             (packages / item.name).symlink_to(item)
-    for name, folder in PACKAGES.items():
-        (packages / name).symlink_to(CHECKOUT / folder)
+    for name, directory in PACKAGES.items():
+        (packages / name).symlink_to(CHECKOUT / directory)
     programs = at / "bin"
     programs.mkdir()
     python = programs / "python"

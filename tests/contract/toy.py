@@ -22,13 +22,13 @@ SERVER = 'trap "" USR1; echo begun; while read -r line; do echo "$line" >>data; 
 class Toy(Application):
     """The plugin as it should be."""
 
-    def __init__(self, folder: Path, deadline: float) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path, deadline: float) -> None:
+        self.directory = directory
         self.deadline = deadline
         self.pid = 0
         self.foreign = False
         # The lock of those who may stop the server. Opened here: in the window nothing is opened for writing.
-        self.lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self.lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
 
     def state(self) -> str:
         with open(f"/proc/{self.pid}/stat", encoding="ascii") as file:
@@ -36,11 +36,11 @@ class Toy(Application):
 
     def probe(self) -> Probe:
         try:
-            self.pid = int((self.folder / "pid").read_text())
+            self.pid = int((self.directory / "pid").read_text())
         except FileNotFoundError as error:
             raise AbsentError("the toy does not run") from error
         self.foreign = self.state() == "T"
-        return Probe("1", (DataPath(str(self.folder / "data"), "data"),))
+        return Probe("1", (DataPath(str(self.directory / "data"), "data"),))
 
     def intents(self) -> Sequence[Intent]:
         return [] if self.foreign else [Intent(("kill", "-CONT", str(self.pid)))]
@@ -84,7 +84,7 @@ class Toy(Application):
         return ""
 
     def verify(self, scratch: str) -> str:
-        if (self.folder / "data").read_text().replace("word\n", ""):
+        if (self.directory / "data").read_text().replace("word\n", ""):
             raise QuiesceError("the snapshot is wrong: the toy is never told anything but words")
         return "every word"
 
@@ -97,28 +97,28 @@ class Toy(Application):
 class ToySubject(Subject):
     """A running toy."""
 
-    def __init__(self, folder: Path, plugin: Callable[[Path, float], Application]) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path, plugin: Callable[[Path, float], Application]) -> None:
+        self.directory = directory
         self.plugin = plugin
-        (folder / "data").touch()
+        (directory / "data").touch()
         self.start()
 
     def start(self) -> None:
         self.server = subprocess.Popen(
-            ["sh", "-c", SERVER], cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            ["sh", "-c", SERVER], cwd=self.directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
         assert self.server.stdout
         assert self.server.stdout.readline() == b"begun\n"
-        (self.folder / "pid").write_text(str(self.server.pid))
+        (self.directory / "pid").write_text(str(self.server.pid))
 
     def end(self) -> None:
-        (self.folder / "pid").unlink()
+        (self.directory / "pid").unlink()
         self.server.kill()
         with self.server:
             pass
 
     def make(self, deadline: float) -> Application:
-        return self.plugin(self.folder, deadline)
+        return self.plugin(self.directory, deadline)
 
     def write(self, seconds: float) -> bool:
         assert self.server.stdin
@@ -131,7 +131,7 @@ class ToySubject(Subject):
         return taken
 
     def keeps(self) -> Sequence[str]:
-        return [str(self.folder / "data")]
+        return [str(self.directory / "data")]
 
     @contextmanager
     def gone(self) -> Iterator[None]:
@@ -143,7 +143,7 @@ class ToySubject(Subject):
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        with open(self.folder / "lock", "w", encoding="ascii") as file:
+        with open(self.directory / "lock", "w", encoding="ascii") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -158,7 +158,7 @@ class ToySubject(Subject):
 
     @contextmanager
     def damaged(self) -> Iterator[None]:
-        data = self.folder / "data"
+        data = self.directory / "data"
         text = data.read_text()
         data.write_text(text + "wor")
         yield
@@ -170,10 +170,10 @@ class ToySubject(Subject):
 
 
 class ExampleSubject(ToySubject):
-    """The same for the plugin that the documentation shows: it keeps its data in the folder, and confirms nothing."""
+    """The same for the plugin that the documentation shows: it keeps data in the directory, and confirms nothing."""
 
     def keeps(self) -> Sequence[str]:
-        return [str(self.folder)]
+        return [str(self.directory)]
 
     def busy(self) -> None:  # type: ignore[override]
         return None

@@ -66,7 +66,7 @@ class IgnoresTheDeadline(Toy):
 class WritesInTheWindow(Toy):
     def stop(self) -> None:
         super().stop()
-        (self.folder / "log").write_text("stopped")
+        (self.directory / "log").write_text("stopped")
 
 
 class ImportsInTheWindow(Toy):
@@ -150,7 +150,7 @@ class FindsEverythingWrong(Toy):
 
 class MendsWhatItLooksAt(Toy):
     def verify(self, scratch: str) -> str:
-        with (self.folder / "data").open("a") as file:
+        with (self.directory / "data").open("a") as file:
             file.flush()
         return super().verify(scratch)
 

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-# In the order in which borg reads them: by their inode numbers. So it reads photos between the two folders of orders.
+# In the order in which borg reads them: by their inode numbers. So it reads photos between the two of orders.
 DIRECTORIES = ("photos", "open", "journal")
 OPEN, JOURNAL, SHIPPED, TABLE = "open", "journal/orders", "orders", "table"
 LEAVING, ARRIVING = ".leaving", ".arriving"

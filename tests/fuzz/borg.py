@@ -36,9 +36,9 @@ def installed() -> list[tuple[str, str]]:
     """Return each installed borg and the Python that runs it."""
     own = os.path.dirname(sys.executable)
     found: dict[str, str] = {}
-    for folder in (own, *os.environ.get("PATH", "").split(os.pathsep), "/usr/bin"):
+    for directory in (own, *os.environ.get("PATH", "").split(os.pathsep), "/usr/bin"):
         for name in ("borg", "borg2"):
-            path = os.path.realpath(os.path.join(folder, name))
+            path = os.path.realpath(os.path.join(directory, name))
             if os.access(path, os.X_OK) and path not in found:
                 with open(path, "rb") as file:
                     line = os.fsdecode(file.readline(1000)).strip()

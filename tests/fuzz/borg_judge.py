@@ -100,7 +100,7 @@ def kept(parser: Any) -> Any:
 
 
 def main() -> None:
-    # Debian's borg 2 has a folder of its own, which its program puts there.
+    # Debian's borg 2 has a directory of its own, which its program puts there.
     own = sys.argv[1]
     if own == "borg2":
         sys.path[:0] = filter(os.path.isdir, ["/usr/lib/borgbackup2"])

@@ -38,10 +38,10 @@ def run(cases: int, seed: int, show: bool = False) -> Figures:
     """Make that many cases: plain ones, and some with oddities. With `show` each failure is printed."""
     tally = Tally()
     grammars = [Grammar(seed, 0.02), Grammar(seed + 1, 0.15), Grammar(seed + 2, 0.4)]
-    with judges() as courts, tempfile.TemporaryDirectory() as folder:
+    with judges() as courts, tempfile.TemporaryDirectory() as directory:
         for number in range(cases):
             files = grammars[number % len(grammars)].case()
-            with _laid_out(Path(folder), files) as case:
+            with _laid_out(Path(directory), files) as case:
                 before = len(tally.lines)
                 _judge(case, courts, tally)
                 if show:
@@ -51,14 +51,14 @@ def run(cases: int, seed: int, show: bool = False) -> Figures:
 
 
 @contextmanager
-def _laid_out(folder: Path, files: Files) -> Iterator[Case]:
-    """Write a case's files; the folder is the same for all, and empty afterwards."""
+def _laid_out(directory: Path, files: Files) -> Iterator[Case]:
+    """Write a case's files; the directory is the same for all, and empty afterwards."""
     for name, text in files.texts.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
-    yield Case(str(folder), ENVIRONMENT, tuple(files.args))
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    yield Case(str(directory), ENVIRONMENT, tuple(files.args))
     for name in files.texts:
-        (folder / name).unlink()
+        (directory / name).unlink()
 
 
 def _judge(case: Case, courts: list[Judge], tally: Tally) -> None:

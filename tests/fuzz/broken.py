@@ -125,21 +125,21 @@ def borgmatic_files(cases: int, seed: int) -> Figures:
     grammar, breaker = Grammar(seed, 0.3), Breaker(seed)
     faults: list[str] = []
     refused = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         for _ in range(cases):
             files = grammar.case()
             name = breaker.random.choice(["config.yaml", *files.texts])
             files.texts["config.yaml"] += breaker.settings() if breaker.random.random() < 0.5 else ""
             for each, text in files.texts.items():
-                path = Path(folder, each)
+                path = Path(directory, each)
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(breaker.broken(text) if each == name else text.encode("utf-8", "surrogateescape"))
             before = len(faults)
-            reading = read(Invocation(("borgmatic", *files.args), ENVIRONMENT, folder), faults)
-            faults[before:] = [f"{fault}{Path(folder, name).read_bytes()!r}" for fault in faults[before:]]
+            reading = read(Invocation(("borgmatic", *files.args), ENVIRONMENT, directory), faults)
+            faults[before:] = [f"{fault}{Path(directory, name).read_bytes()!r}" for fault in faults[before:]]
             refused += bool(reading and reading.problems)
             for each in files.texts:
-                Path(folder, each).unlink()
+                Path(directory, each).unlink()
     return Figures(cases, cases, refused, 0, tuple(faults))
 
 
@@ -148,8 +148,8 @@ def own_files(cases: int, seed: int) -> Figures:
     breaker = Breaker(seed)
     faults: list[str] = []
     refused = 0
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "config.yaml")
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "config.yaml")
         for _ in range(cases):
             data = breaker.broken(OWN)
             Path(path).write_bytes(data)

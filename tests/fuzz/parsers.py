@@ -45,22 +45,22 @@ MEASURED = 20
 def run(cases: int, seed: int) -> Figures:
     """Try so many inputs; `accepted` are those in which a reader found no fault."""
     rng, faults, accepted = random.Random(seed), list[str](), 0
-    with tempfile.TemporaryDirectory() as folder:
-        _make(Path(folder), rng)
+    with tempfile.TemporaryDirectory() as directory:
+        _make(Path(directory), rng)
         for number in range(cases):
             name = rng.choice(list(TARGETS))
             case = _mutated(rng) if name in ("lvs", "mounts") else _words(rng)
             if number % MEASURED == 0:
                 tracemalloc.start()
-            accepted += _try(name, case, folder, faults)
+            accepted += _try(name, case, directory, faults)
             tracemalloc.stop()
     return Figures(cases, accepted, 0, 0, tuple(faults))
 
 
-def _try(name: str, case: list[str], folder: str, faults: list[str]) -> bool:
+def _try(name: str, case: list[str], directory: str, faults: list[str]) -> bool:
     begin, fine = time.thread_time(), True
     try:
-        TARGETS[name](case, folder)
+        TARGETS[name](case, directory)
     except (BorgLvmError, SystemExit):
         fine = False
     except Exception as error:
@@ -74,9 +74,9 @@ def _try(name: str, case: list[str], folder: str, faults: list[str]) -> bool:
 
 
 def _read(plugin: object, program: str) -> Callable[[list[str], str], object]:
-    def read(words: list[str], folder: str) -> object:
-        env = {"HOME": folder, "TAR_OPTIONS": words[0] if words else ""}
-        return plugin.borg_lvm_read_command(Invocation((program, *words), env, folder))  # type: ignore[attr-defined]
+    def read(words: list[str], directory: str) -> object:
+        env = {"HOME": directory, "TAR_OPTIONS": words[0] if words else ""}
+        return plugin.borg_lvm_read_command(Invocation((program, *words), env, directory))  # type: ignore[attr-defined]
 
     return read
 
@@ -94,11 +94,11 @@ def _size(words: list[str], _: str) -> None:
             Size.parse(word)
 
 
-def _paths(words: list[str], folder: str) -> None:
+def _paths(words: list[str], directory: str) -> None:
     for word in words:
         list(mounts.above(word))
         if not paths.impossible(word):
-            paths.look(os.path.join(folder, word))
+            paths.look(os.path.join(directory, word))
 
 
 def _mounts(words: list[str], _: str) -> None:
@@ -110,7 +110,7 @@ TARGETS: dict[str, Callable[[list[str], str], object]] = {
     "restic": _read(restic, "restic"),
     "tar": _read(tar, "tar"),
     "rsync": _read(rsync, "rsync"),
-    "wrappers": lambda words, folder: wrappers.peel(words, {}, folder),
+    "wrappers": lambda words, directory: wrappers.peel(words, {}, directory),
     "arguments": _arguments,
     "size": _size,
     "paths": _paths,
@@ -150,6 +150,6 @@ def _damaged(rng: random.Random, text: str) -> str:
     )
 
 
-def _make(folder: Path, rng: random.Random) -> None:
-    (folder / "list").write_bytes(rng.randbytes(2000) + b"\0\n-C \\057\n\\000x\n-T list\n-T deep\n\xff\xfe")
-    (folder / "deep").write_bytes(b"-T list\n" * 100 + b"[" * 5000 + b"\n" + b"*/" * 200 + b"\n" + b"\xed\xa0\x80\n")
+def _make(directory: Path, rng: random.Random) -> None:
+    (directory / "list").write_bytes(rng.randbytes(2000) + b"\0\n-C \\057\n\\000x\n-T list\n-T deep\n\xff\xfe")
+    (directory / "deep").write_bytes(b"-T list\n" * 100 + b"[" * 5000 + b"\n" + b"*/" * 200 + b"\n" + b"\xed\xa0\x80\n")

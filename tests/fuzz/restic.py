@@ -90,26 +90,26 @@ def run(cases: int, seed: int) -> Figures:
 
 def told(cases: int, seed: int) -> tuple[Figures, tuple[str, ...]]:
     """Compare so many lines, and say which were refused or misread."""
-    with tempfile.TemporaryDirectory() as folder:
-        _make(Path(folder))
-        env = {"HOME": folder, "PATH": os.environ["PATH"], "RESTIC_PASSWORD": "x"}
+    with tempfile.TemporaryDirectory() as directory:
+        _make(Path(directory))
+        env = {"HOME": directory, "PATH": os.environ["PATH"], "RESTIC_PASSWORD": "x"}
 
         def program(line: list[str]) -> Judged:
-            _, _, said = call(["restic", *line], folder, env)
+            _, _, said = call(["restic", *line], directory, env)
             place = PLACE.search(said)
             if place is None:
                 return Judged(None, said[-200:])
-            paths = [_plain(folder, path) for path in MISSING.findall(said)]
-            return Judged(frozenset(paths), os.path.join(folder, place[1].removeprefix("local:")))
+            paths = [_plain(directory, path) for path in MISSING.findall(said)]
+            return Judged(frozenset(paths), os.path.join(directory, place[1].removeprefix("local:")))
 
         def ours(line: list[str]) -> Judged:
-            reading = restic.borg_lvm_read_command(Invocation(("restic", *line), env, folder))
+            reading = restic.borg_lvm_read_command(Invocation(("restic", *line), env, directory))
             assert reading is not None
             if reading.problems:
                 return Judged(None, reading.problems[0])
             paths = [os.path.normpath(path) for path in reading.sources if not os.path.lexists(path)]
             live = [item.path for item in reading.live if item.reason == "the repository"]
-            return Judged(frozenset(_plain(folder, path) for path in paths), "".join(live))
+            return Judged(frozenset(_plain(directory, path) for path in paths), "".join(live))
 
         seeds = [line.split(" ") for line in SEEDS]
         return Fuzzer(_grammar, one_by_one(program), ours, seeds, same=_same).run(cases, seed)
@@ -120,16 +120,16 @@ def _same(theirs: Judged, ours: Judged) -> bool:
     return theirs.roots == ours.roots and ours.detail in ("", theirs.detail)
 
 
-def _plain(folder: str, path: str) -> str:
-    return os.path.normpath(os.path.join(folder, path)).replace("//", "/")
+def _plain(directory: str, path: str) -> str:
+    return os.path.normpath(os.path.join(directory, path)).replace("//", "/")
 
 
-def _make(folder: Path) -> None:
-    (folder / "exists").touch()
-    (folder / "sub").mkdir()
-    (folder / "sub/in").touch()
-    (folder / "list").write_bytes(b"# one\n\n  exists \nm1\n/no/such\r\n\xe9\xff\n sub/* \n")
-    (folder / "raw").write_bytes(b"/one\0/two \0exists\0")
+def _make(directory: Path) -> None:
+    (directory / "exists").touch()
+    (directory / "sub").mkdir()
+    (directory / "sub/in").touch()
+    (directory / "list").write_bytes(b"# one\n\n  exists \nm1\n/no/such\r\n\xe9\xff\n sub/* \n")
+    (directory / "raw").write_bytes(b"/one\0/two \0exists\0")
 
 
 def _grammar(rng: random.Random) -> list[str]:

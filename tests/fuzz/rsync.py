@@ -73,28 +73,28 @@ def run(cases: int, seed: int) -> Figures:
 
 def told(cases: int, seed: int) -> tuple[Figures, tuple[str, ...]]:
     """Compare so many lines, and say which were refused or misread."""
-    with tempfile.TemporaryDirectory() as folder:
-        _make(Path(folder), random.Random(seed))
-        env = {"HOME": folder, "PATH": os.environ["PATH"], "LC_ALL": "C"}
+    with tempfile.TemporaryDirectory() as directory:
+        _make(Path(directory), random.Random(seed))
+        env = {"HOME": directory, "PATH": os.environ["PATH"], "LC_ALL": "C"}
 
         def program(line: list[str]) -> Judged:
-            status, _, said = call(["rsync", *line], folder, env)
+            status, _, said = call(["rsync", *line], directory, env)
             if status not in (0, 23) or ERROR.search(said):
                 return Judged(None, said[-200:])
-            return Judged(frozenset(_plain(folder, _unescaped(path)) for path in MISSING.findall(said)), said[-200:])
+            return Judged(frozenset(_plain(directory, _unescaped(path)) for path in MISSING.findall(said)), said[-200:])
 
         def ours(line: list[str]) -> Judged:
-            reading = rsync.borg_lvm_read_command(Invocation(("rsync", *line), env, folder))
+            reading = rsync.borg_lvm_read_command(Invocation(("rsync", *line), env, directory))
             assert reading is not None
             if reading.problems:
                 return Judged(None, reading.problems[0])
-            return Judged(frozenset(_plain(folder, path) for path in reading.sources if not os.path.lexists(path)))
+            return Judged(frozenset(_plain(directory, path) for path in reading.sources if not os.path.lexists(path)))
 
         return Fuzzer(_grammar, one_by_one(program), ours, [line.split(" ") for line in SEEDS]).run(cases, seed)
 
 
-def _plain(folder: str, path: str) -> str:
-    return os.path.normpath(os.path.join(folder, path)).replace("//", "/")
+def _plain(directory: str, path: str) -> str:
+    return os.path.normpath(os.path.join(directory, path)).replace("//", "/")
 
 
 def _unescaped(text: str) -> str:
@@ -102,14 +102,14 @@ def _unescaped(text: str) -> str:
     return os.fsdecode(re.sub(rb"\\#([0-7]{3})", lambda found: bytes([int(found[1], 8)]), os.fsencode(text)))
 
 
-def _make(folder: Path, rng: random.Random) -> None:
+def _make(directory: Path, rng: random.Random) -> None:
     for name in ("src/d/src/d", "src/src/d"):
-        (folder / name).mkdir(parents=True)
+        (directory / name).mkdir(parents=True)
     for name, content in LISTS.items():
-        (folder / name).write_bytes(content)
+        (directory / name).write_bytes(content)
     for number in range(20):
         lines = [rng.choice([name for name in NAMES if "/./" not in name]).encode() for _ in range(rng.randrange(1, 6))]
-        (folder / f"list{number}").write_bytes((b"\0" if number % 3 == 0 else b"\n").join(lines))
+        (directory / f"list{number}").write_bytes((b"\0" if number % 3 == 0 else b"\n").join(lines))
 
 
 def _grammar(rng: random.Random) -> list[str]:

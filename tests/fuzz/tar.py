@@ -99,13 +99,13 @@ def run(cases: int, seed: int) -> Figures:
 
 def told(cases: int, seed: int) -> tuple[Figures, tuple[str, ...]]:
     """Compare so many lines, and say which were refused or misread."""
-    with tempfile.TemporaryDirectory() as folder:
-        work, numbers = Path(folder, "work"), itertools.count()
+    with tempfile.TemporaryDirectory() as directory:
+        work, numbers = Path(directory, "work"), itertools.count()
         _make(work, random.Random(seed))
-        env = {"HOME": folder, "PATH": os.environ["PATH"]}
+        env = {"HOME": directory, "PATH": os.environ["PATH"]}
 
         def program(line: list[str]) -> Judged:
-            out = os.path.join(folder, f"{next(numbers)}.tar")
+            out = os.path.join(directory, f"{next(numbers)}.tar")
             given, options = _split(line)
             status, _, said = call(["tar", *_with_archive(line=given, out=out)], str(work), env | options)
             roots = _read(out)
@@ -113,7 +113,7 @@ def told(cases: int, seed: int) -> tuple[Figures, tuple[str, ...]]:
 
         def ours(line: list[str]) -> Judged:
             given, options = _split(line)
-            argv = ("tar", *_with_archive(line=given, out=f"{folder}/x.tar"))
+            argv = ("tar", *_with_archive(line=given, out=f"{directory}/x.tar"))
             reading = tar.borg_lvm_read_command(Invocation(argv, env | options, str(work)))
             assert reading is not None
             if reading.problems:
@@ -154,11 +154,11 @@ def _read(out: str) -> frozenset[str] | None:
 
 
 def _make(work: Path, rng: random.Random) -> None:
-    folders = [work / Path(*parts) for depth in range(5) for parts in itertools.product("de", repeat=depth)]
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
+    directories = [work / Path(*parts) for depth in range(5) for parts in itertools.product("de", repeat=depth)]
+    for directory in directories:
+        directory.mkdir(parents=True, exist_ok=True)
         for name in FILES:
-            (folder / name).write_text(str(folder / name))
+            (directory / name).write_text(str(directory / name))
     for name, content in LISTS.items():
         (work / name).write_bytes(content)
     for number in range(RANDOM_LISTS):
@@ -196,8 +196,8 @@ def _piece(rng: random.Random) -> list[str]:
     if chance < 0.35:
         return [rng.choice([name for name in NAMES if not name.startswith("-")])]
     if chance < 0.5:
-        folder = rng.choice(("d", "e", "d/e", "./d", "d/../e"))
-        return rng.choice((["-C", folder], [f"-C{folder}"], [f"--directory={folder}"], ["-vC", folder]))
+        directory = rng.choice(("d", "e", "d/e", "./d", "d/../e"))
+        return rng.choice((["-C", directory], [f"-C{directory}"], [f"--directory={directory}"], ["-vC", directory]))
     if chance < 0.65:
         name = rng.choice((f"list{rng.randrange(RANDOM_LISTS)}", *LISTS))
         return rng.choice((["-T", name], [f"-T{name}"], [f"--files-from={name}"], ["--files", name], ["-SvT", name]))

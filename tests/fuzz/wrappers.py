@@ -1,4 +1,4 @@
-"""Programs that run another one: with which words, in which folder and with which environment that one is started."""
+"""Programs that run another one: by which words, in which directory and with which environment."""
 
 from __future__ import annotations
 
@@ -84,20 +84,20 @@ def run(cases: int, seed: int) -> Figures:
 
 def told(cases: int, seed: int) -> tuple[Figures, tuple[str, ...]]:
     """Compare so many lines, and say which were refused or misread."""
-    with tempfile.TemporaryDirectory() as folder:
-        judge = _make(Path(folder))
-        env = {"HOME": folder, "PATH": os.environ["PATH"], "A": "1", "B": "2"}
+    with tempfile.TemporaryDirectory() as directory:
+        judge = _make(Path(directory))
+        env = {"HOME": directory, "PATH": os.environ["PATH"], "A": "1", "B": "2"}
 
         def spelled(line: list[str]) -> list[str]:
-            places = {"JUDGE": judge, "OUT": f"{folder}/out"}
-            return [_replaced(word, places | {"LOCK": f"{folder}/lock{at}"}) for at, word in enumerate(line)]
+            places = {"JUDGE": judge, "OUT": f"{directory}/out"}
+            return [_replaced(word, places | {"LOCK": f"{directory}/lock{at}"}) for at, word in enumerate(line)]
 
         def program(lines: Sequence[list[str]]) -> list[Judged]:
-            called = call_all([spelled(line) for line in lines], folder, env)
+            called = call_all([spelled(line) for line in lines], directory, env)
             return [Judged(_told(out), said[-200:]) for out, said in called]
 
         def ours(line: list[str]) -> Judged:
-            left = wrappers.peel(spelled(line), env, folder)
+            left = wrappers.peel(spelled(line), env, directory)
             if left.argv[0] != judge:
                 return Judged(None, f"it stops at {left.argv[:2]}")
             shown = {name: left.env[name] for name in SHOWN if name in left.env}
@@ -128,9 +128,9 @@ def _shown(argv: list[str], cwd: str, env: dict[str, str]) -> str:
     return json.dumps([argv, cwd, sorted(env.items())])
 
 
-def _make(folder: Path) -> str:
-    (folder / "sub").mkdir()
-    judge = folder / "judge"
+def _make(directory: Path) -> str:
+    (directory / "sub").mkdir()
+    judge = directory / "judge"
     shown = " ".join(f'"${{{name}+{name}=${name}}}"' for name in SHOWN)
     judge.write_text(JUDGE.format(shown=shown))
     judge.chmod(0o755)

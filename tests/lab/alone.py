@@ -65,7 +65,7 @@ def needed(name: str) -> dict[str, Distribution]:
 
 
 def link(found: Distribution, packages: Path) -> None:
-    """Link what a distribution has put into site-packages, each by its first folder or file."""
+    """Link what a distribution has put into site-packages, each by its first directory or file."""
     for file in found.files or []:
         first = file.parts[0]
         target = packages / first

@@ -32,10 +32,10 @@ class Archive:
     So it is with another component than `main`, too. What is not signed by Debian is refused.
     """
 
-    def __init__(self, release: str, folder: Path, *, component: str = "main") -> None:
-        """Make apt's state in `folder`. Raises: ArchiveError."""
+    def __init__(self, release: str, directory: Path, *, component: str = "main") -> None:
+        """Make apt's state in `directory`. Raises: ArchiveError."""
         self._environment = dict(os.environ)
-        self._folder = folder
+        self._directory = directory
         if shutil.which("apt-get") is None:
             raise ArchiveError(f"Debian's apt fetches it, and {machine()} has none")
         if release == codename() and component == "main":
@@ -48,7 +48,7 @@ class Archive:
         if not place:
             raise ArchiveError(f"Debian's release {release} is not available: apt has no archive of Debian's")
         self._environment["APT_CONFIG"] = str(
-            _configured(folder, f"deb [signed-by={KEYS}] {place} {release} {component}")
+            _configured(directory, f"deb [signed-by={KEYS}] {place} {release} {component}")
         )
         logged(["apt-get", "update"], self._environment)
 
@@ -59,7 +59,7 @@ class Archive:
         return done.stdout.split()
 
     def download(self, target: Path, *packages: str) -> list[Path]:
-        """Fetch these packages alone into an empty folder."""
+        """Fetch these packages alone into an empty directory."""
         target.mkdir(parents=True, exist_ok=True)
         logged(["sh", "-c", 'cd "$1" && shift && exec apt-get download "$@"', "sh", str(target), *packages],
                self._environment)  # fmt: skip
@@ -69,18 +69,22 @@ class Archive:
         """Fetch these packages and all that they depend on, as apt would install them on an empty machine."""
         logged(["apt-get", "--yes", "--no-install-recommends", "--download-only", "install", *packages],
                self._environment)  # fmt: skip
-        return sorted((self._folder / "cache" / "archives").glob("*.deb"))
+        return sorted((self._directory / "cache" / "archives").glob("*.deb"))
 
 
-def _configured(folder: Path, source: str) -> Path:
+def _configured(directory: Path, source: str) -> Path:
     """Write the configuration of an apt that knows nothing of this machine but its keys."""
     for path in ("lists/partial", "cache/archives/partial"):
-        (folder / path).mkdir(parents=True, exist_ok=True)
-    (folder / "status").touch()
-    (folder / "sources").write_text(source + "\n")
-    where = {"State": folder, "State::lists": folder / "lists", "State::status": folder / "status"}
-    where |= {"Cache": folder / "cache", "Etc::SourceList": folder / "sources", "Etc::SourceParts": Path("/dev/null")}
-    own = folder / "apt.conf"
+        (directory / path).mkdir(parents=True, exist_ok=True)
+    (directory / "status").touch()
+    (directory / "sources").write_text(source + "\n")
+    where = {"State": directory, "State::lists": directory / "lists", "State::status": directory / "status"}
+    where |= {
+        "Cache": directory / "cache",
+        "Etc::SourceList": directory / "sources",
+        "Etc::SourceParts": Path("/dev/null"),
+    }
+    own = directory / "apt.conf"
     lines = [f'Dir::{key} "{value}";' for key, value in where.items()]
     # apt's own sandbox user cannot write here; and only the list of packages is wanted.
     lines += ['APT::Sandbox::User "root";', 'Acquire::Languages "none";']

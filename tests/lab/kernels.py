@@ -119,8 +119,8 @@ def _unpack(series: str, building: Path, final: Path) -> None:
     else:
         release = _ordinary(series, archive, building, tree)
     shutil.rmtree(tree)
-    for folder in ("apt", "packages"):
-        shutil.rmtree(building / folder, ignore_errors=True)
+    for directory in ("apt", "packages"):
+        shutil.rmtree(building / directory, ignore_errors=True)
     _depmod(building, release)
     (building / "release").write_text(release)
 

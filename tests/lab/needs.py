@@ -17,7 +17,7 @@ from pathlib import Path
 STAGES = ("demo", "test", "full", "soak")
 """What is set up for, each with all before it: `make demo`, `make test`, `make test-full`, `make soak`."""
 
-FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MINOR = f"python3.{sys.version_info.minor}"
 
 
@@ -40,7 +40,7 @@ class Need:
         """Whether this machine has it."""
         if self.proof.startswith("/"):
             return any(Path("/").glob(self.proof[1:]))
-        return shutil.which(self.proof, path=FOLDERS) is not None
+        return shutil.which(self.proof, path=DIRECTORIES) is not None
 
     @property
     def reason(self) -> str:

@@ -27,8 +27,8 @@ def _places(name: str) -> Iterator[str]:
     """Yield where a Python may be: on PATH, where a shim of pyenv's may lead nowhere, and what pyenv and uv have."""
     if path := shutil.which(name):
         yield path
-    for folder in (os.environ.get("PYENV_ROOT", "~/.pyenv") + "/versions", "~/.local/share/uv/python"):
-        yield from map(str, sorted(Path(folder).expanduser().glob(f"*/bin/{name}"), reverse=True))
+    for directory in (os.environ.get("PYENV_ROOT", "~/.pyenv") + "/versions", "~/.local/share/uv/python"):
+        yield from map(str, sorted(Path(directory).expanduser().glob(f"*/bin/{name}"), reverse=True))
 
 
 def _works(path: str) -> bool:

@@ -55,7 +55,7 @@ RELEASES = {
 
 
 def tree(name: str) -> Path:
-    """Return the folder that a release is unpacked in. Errors: LookupError when it is not there."""
+    """Return the directory that a release is unpacked in. Errors: LookupError when it is not there."""
     if not (TREES / name / "stamp").is_file():
         raise LookupError(f"{TREES / name} is not there: make releases")
     return TREES / name
@@ -107,8 +107,8 @@ def _scripts(target: Path, programs: Mapping[str, str]) -> None:
         lines = ["#!/bin/sh"]
         if command.startswith(PYTHON):
             lines += [f"export PYTHONHOME={shlex.quote(str(target / 'usr'))}"]
-            folders = ":".join(str(target / "usr" / "lib" / path) for path in MODULES)
-            lines += [f"export PYTHONPATH={shlex.quote(folders)}"]
+            directories = ":".join(str(target / "usr" / "lib" / path) for path in MODULES)
+            lines += [f"export PYTHONPATH={shlex.quote(directories)}"]
         script = target / "run" / name
         script.write_text("\n".join([*lines, f'exec {shlex.join(words)} "$@"', ""]))
         script.chmod(0o755)

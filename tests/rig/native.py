@@ -28,8 +28,8 @@ class Native:
     def top(self) -> Iterator[Path]:
         """Mount the top level for the length of the block."""
         with (
-            TemporaryDirectory(dir=self.rig.directory) as folder,
-            mounted(self.devices[0], Path(folder, "top"), "subvolid=5") as top,
+            TemporaryDirectory(dir=self.rig.directory) as directory,
+            mounted(self.devices[0], Path(directory, "top"), "subvolid=5") as top,
         ):
             yield top
 

@@ -44,12 +44,12 @@ def outside_fences(text: str, change: Callable[[str], str]) -> str:
     return "".join(part if number % 2 else change(part) for number, part in enumerate(parts))
 
 
-def _linked(text: str, folder: str, titles: Mapping[str, str]) -> str:
+def _linked(text: str, directory: str, titles: Mapping[str, str]) -> str:
     pattern = r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)"
-    return re.sub(pattern, lambda found: _link(found[1], found[2], folder, titles), text)
+    return re.sub(pattern, lambda found: _link(found[1], found[2], directory, titles), text)
 
 
-def _link(words: str, target: str, folder: str, titles: Mapping[str, str]) -> str:
+def _link(words: str, target: str, directory: str, titles: Mapping[str, str]) -> str:
     """Return a link as it leads on the site. One to a file that the site does not have is plain words.
 
     Where the words are the name of a page, they become its title.
@@ -57,7 +57,7 @@ def _link(words: str, target: str, folder: str, titles: Mapping[str, str]) -> st
     if re.match(r"\w+:|#", target):
         return f"[{words}]({target})"
     path, mark, anchor = target.partition("#")
-    path = posixpath.normpath(posixpath.join(folder, path))
+    path = posixpath.normpath(posixpath.join(directory, path))
     if path in TOP or (posixpath.dirname(path) == "docs" and path.endswith(".md")):
         page = place(path)
         shown = titles[page] if words.endswith(posixpath.basename(path)) else words
@@ -89,11 +89,11 @@ def _examples(files: Mapping[str, str]) -> Iterator[str]:
         parents = [posixpath.dirname(path)]
         while posixpath.dirname(parents[-1]) != "":
             parents.append(posixpath.dirname(parents[-1]))
-        for folder in reversed(parents):
-            if folder not in known and folder != "contrib":
-                known.add(folder)
-                level = "##" if folder.count("/") == 1 else "###"
-                yield f"\n{level} {folder.removeprefix('contrib/')} {{ #{slug(folder)} }}\n"
+        for directory in reversed(parents):
+            if directory not in known and directory != "contrib":
+                known.add(directory)
+                level = "##" if directory.count("/") == 1 else "###"
+                yield f"\n{level} {directory.removeprefix('contrib/')} {{ #{slug(directory)} }}\n"
         lines = text.splitlines()
         shown = "\n".join(lines[:LONG]) + (f"\n… {len(lines) - LONG} lines more" if len(lines) > LONG else "")
         language = LANGUAGES.get(posixpath.splitext(path)[1], "sh" if text.startswith("#!") else "")

@@ -54,7 +54,7 @@ def test_what_goes_wrong_in_python_is_an_error_with_its_status(source: Path) -> 
     assert api.run(["sh", "-c", "exit 70"], paths=[str(source)]) == 70
     with pytest.raises(ZeroDivisionError), api.frozen([str(source)]) as view:
         1 / 0  # noqa: B018
-    assert not Path(view.folder).exists()
+    assert not Path(view.directory).exists()
     used_up = pytest.raises(api.BorgLvmError, match="still uses a file")
     with used_up as used, api.frozen([str(source)], name="mine") as view:
         file = open(view.path(str(source / "file0")))  # noqa: SIM115

@@ -69,9 +69,9 @@ class Stage:
     def __post_init__(self) -> None:
         self.rig.directory.chmod(0o755)
         # /dev/shm is open to everybody: commands must lie where only root can write.
-        self.folder = Path("/run/borg-lvm-test-applications")
-        self.folder.mkdir(exist_ok=True)
-        for old in self.folder.iterdir():
+        self.directory = Path("/run/borg-lvm-test-applications")
+        self.directory.mkdir(exist_ok=True)
+        for old in self.directory.iterdir():
             old.unlink()
         self.volume = self.rig.volume("data", fs="ext4", mib=64, at=self.rig.path("data"))
         (self.rig.path("data") / "file").write_text("one")
@@ -80,8 +80,8 @@ class Stage:
         """Write an application's program and return its path; `words` replace BEFORE, AFTER, THAW, CONFIRM."""
         for word in ("BEFORE", "AFTER", "THAW", "CONFIRM"):
             text = text.replace(word, words.get(word, ":"))
-        path = self.folder / name
-        path.write_text(text.replace("FOLDER", str(self.folder)))
+        path = self.directory / name
+        path.write_text(text.replace("FOLDER", str(self.directory)))
         path.chmod(0o755)
         return str(path)
 
@@ -93,7 +93,7 @@ class Stage:
 
     def config(self) -> list[str]:
         """Write the configuration and return the words that name it."""
-        path = self.folder / "config.yaml"
+        path = self.directory / "config.yaml"
         settings = {"deadline": self.deadline, "attempts": self.attempts, "retry_pause": self.retry_pause}
         path.write_text(yaml.safe_dump({**settings, "applications": self.entries}))
         return ["--config", str(path), "--path", str(self.rig.path("data"))]
@@ -105,12 +105,12 @@ class Stage:
 
     def calls(self) -> list[str]:
         """Return what was done to the applications, in order."""
-        path = self.folder / "calls"
+        path = self.directory / "calls"
         return path.read_text().splitlines() if path.exists() else []
 
     def still(self) -> list[str]:
         """Return the applications that stand still."""
-        return sorted(path.stem for path in self.folder.glob("*.still"))
+        return sorted(path.stem for path in self.directory.glob("*.still"))
 
     def check(self) -> None:
         """Check that everything goes again and nothing is left of the run."""
@@ -164,7 +164,7 @@ def test_one_that_cannot_be_resumed_is_told_and_left_to_clean(rig: Rig) -> None:
         said = stage.run(status=71)
         assert "db may still be quiesced" in said.err
         assert stage.still() == ["db"]
-        (stage.folder / "mended").touch()
+        (stage.directory / "mended").touch()
         borg_lvm("clean")
         stage.check()
 
@@ -249,7 +249,7 @@ def test_one_that_is_busy_is_tried_again_with_all_going_between(rig: Rig, phase:
         assert calls[-6:] == ["web freeze", "db freeze", "web confirm", "db confirm", "db thaw", "web thaw"]
         assert calls.count("db freeze") == 2
         assert calls.index("web thaw") < len(calls) - 6
-        first, second = (stage.folder / "between").read_text().split()
+        first, second = (stage.directory / "between").read_text().split()
         assert first != second
         stage.check()
 
@@ -288,15 +288,15 @@ def test_what_could_not_be_resumed_is_not_stopped_again(rig: Rig) -> None:
         stage = two(rig, AFTER="exit 75", THAW="[ -e FOLDER/mended ] || exit 5")
         stage.attempts = 3
         said = stage.run(status=71)
-        assert f"error: db: {stage.folder}/db failed with status 75" in said.err  # the first failure comes first
-        assert f"db may still be quiesced: {stage.folder}/db failed with status 5" in said.err
+        assert f"error: db: {stage.directory}/db failed with status 75" in said.err  # the first failure comes first
+        assert f"db may still be quiesced: {stage.directory}/db failed with status 5" in said.err
         assert stage.calls().count("db freeze") == 1
-        (stage.folder / "mended").touch()
+        (stage.directory / "mended").touch()
         borg_lvm("clean")
         stage.check()
 
 
-# What a plugin finds of a copy in which one file says "one", and nothing can be written but the scratch folder.
+# What a plugin finds of a copy in which one file says "one", and nothing can be written but the scratch directory.
 LOOK_AT_IT = """#!/bin/sh
 [ "$BORG_LVM_PHASE" = verify ] || exit 8
 touch "$BORG_LVM_SCRATCH/mine" || exit 9
@@ -324,9 +324,9 @@ def test_an_application_looks_at_its_copy_and_not_at_what_is_live(rig: Rig) -> N
         assert (rig.path("data") / "file").read_text() == "late\n"
         assert stage.calls()[-1] == "looked at one"
         assert "trace: db: verify: done, " in said.err
-        assert f"; verified in the snapshot: {stage.folder}/look" in said.err
+        assert f"; verified in the snapshot: {stage.directory}/look" in said.err
         web, db = certificates.read()["applications"]
-        assert (web["verified"], db["verified"], db["consistency"]) == (None, f"{stage.folder}/look", "application")
+        assert (web["verified"], db["verified"], db["consistency"]) == (None, f"{stage.directory}/look", "application")
         assert not list(rig.path("data").glob("mine"))
         stage.check()
 
@@ -342,7 +342,7 @@ def test_a_copy_that_is_wrong_is_found(rig: Rig, policy: str, status: int) -> No
         stage.entries[1]["on_failure"] = policy
         said = stage.run(status=status)
         assert said.out == ("two" if status == 77 else "")
-        assert f"db: {stage.folder}/look failed with status 1" in said.err
+        assert f"db: {stage.directory}/look failed with status 1" in said.err
         assert "it says two" in said.err
         made = certificates.read()
         _, db = made["applications"]
@@ -365,7 +365,7 @@ def test_a_copy_in_a_view_that_stands_is_looked_at_too(rig: Rig) -> None:
         (rig.path("data") / "file").write_text("one")
         borg_lvm(*words)
         assert (rig.path("data") / "file").read_text() == "late\n"
-        assert f"; verified in the snapshot: {stage.folder}/look" in borg_lvm("end", "looked").err
+        assert f"; verified in the snapshot: {stage.directory}/look" in borg_lvm("end", "looked").err
         stage.check()
 
 
@@ -401,8 +401,8 @@ def test_one_that_looks_for_too_long_is_ended(rig: Rig) -> None:
         assert "db: verifying it took longer than 2 s" in said.err
         stage.check()
         going = Run("run", *stage.config(), "--", "echo", "ran")
-        (stage.folder / "looking").unlink()
-        wait_for((stage.folder / "looking").exists, "somebody who looks")
+        (stage.directory / "looking").unlink()
+        wait_for((stage.directory / "looking").exists, "somebody who looks")
         going.kill(signal.SIGTERM)
         said = going.end(status=128 + signal.SIGTERM)
         assert said.out == ""
@@ -413,7 +413,7 @@ def test_we_die_while_one_looks(rig: Rig) -> None:
     with tidy():
         stage = looking(rig, f"echo $$ >>{Path('/run/borg-lvm-test-applications')}/looking", "exec sleep 1000")
         going = Run("run", *stage.config(), "--", "echo", "ran")
-        wait_for((stage.folder / "looking").exists, "somebody who looks")
+        wait_for((stage.directory / "looking").exists, "somebody who looks")
         going.kill()
         going.end(status=-signal.SIGKILL)
         borg_lvm("clean")
@@ -446,7 +446,7 @@ def test_one_that_has_come_up_before_the_snapshots_is_not_absent(
         stage = two(rig, BEFORE="echo it is never quiesced >&2; exit 3")
         stage.shop("web", BEFORE=f"{comes} && touch FOLDER/up")
         stage.entries[1] |= {"on_failure": policy}
-        stage.entries[1]["options"]["probe"] = ["/bin/sh", "-c", f"[ -e {stage.folder}/up ] || exit 69"]
+        stage.entries[1]["options"]["probe"] = ["/bin/sh", "-c", f"[ -e {stage.directory}/up ] || exit 69"]
         said = stage.run(status=status)
         told = "db: it was not there when the run began, and is there now that its volumes are snapshotted"
         assert (told in said.err) == (comes == "true")
@@ -457,7 +457,7 @@ def test_one_that_has_come_up_before_the_snapshots_is_not_absent(
 def test_a_directory_as_of_qemus_guest_agent(rig: Rig) -> None:
     with tidy():
         stage = Stage(rig, [])
-        hooks = stage.folder
+        hooks = stage.directory
         for number, before in (("10-web", ":"), ("20-db", ":"), ("30-bad", "exit 1")):
             text = stage.shop(number, BEFORE=before)
             Path(text).write_text(Path(text).read_text().replace("${BORG_LVM_NAME:-nobody}", number))
@@ -608,15 +608,15 @@ def borg_lvm_application():
 
 def installed(rig: Rig, stage: Stage) -> dict[str, str]:
     """Install a plugin as a package of a stranger's; returns the environment in which it is found."""
-    folder = rig.path("site")
-    info = folder / "faulty-1.0.dist-info"
+    directory = rig.path("site")
+    info = directory / "faulty-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[borg_lvm]\nfaulty = faulty_plugin\n")
-    (folder / "faulty_plugin.py").write_text(
-        FAULTY.replace("FOLDER", str(stage.folder)).replace("DATA", str(rig.path("data")))
+    (directory / "faulty_plugin.py").write_text(
+        FAULTY.replace("FOLDER", str(stage.directory)).replace("DATA", str(rig.path("data")))
     )
-    return {"PYTHONPATH": str(folder)}
+    return {"PYTHONPATH": str(directory)}
 
 
 @pytest.mark.limit(600)
@@ -714,7 +714,7 @@ def test_data_of_several_instants_is_refused(rig: Rig) -> None:
         assert borg_lvm("run", *words, "--", "true").status == 0
         del stage.entries[0]["options"]["paths"]
         stage.config()
-        (stage.folder / "calls").unlink()
+        (stage.directory / "calls").unlink()
         borg_lvm("run", *words, "--consistency", "per-volume", "--", "true")
         assert stage.calls().count("db freeze") == 1
         stage.check()

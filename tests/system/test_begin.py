@@ -40,11 +40,11 @@ def planted(rig: Rig, *, xfs: bool = False) -> list[Path]:
         assert srv.at
         (srv.at / "data").mkdir()
         found.append(rig.volume("data", fs="xfs", mib=400, at=srv.at / "data").at)
-    for number, folder in enumerate(found):
-        assert folder
+    for number, directory in enumerate(found):
+        assert directory
         for name in range(4):
-            (folder / f"file{name}").write_text(f"{number} {name}")
-    return [folder for folder in found if folder]
+            (directory / f"file{name}").write_text(f"{number} {name}")
+    return [directory for directory in found if directory]
 
 
 def begin(source: Path, *more: str | Path, name: str = "nightly", status: int | None = 0) -> Said:
@@ -89,7 +89,7 @@ def test_archives_are_those_of_the_plain_command_and_the_second_hits_the_cache(r
         assert "all snapshots removed" in said.err
     assert borg.paths("two") == borg.paths("plain")
     contents = borg.contents("two")
-    assert [contents[f"{str(folder)[1:]}/file0"] for folder in (source, data)] == ["0 0", "1 0"]
+    assert [contents[f"{str(directory)[1:]}/file0"] for directory in (source, data)] == ["0 0", "1 0"]
     untouched = {path: word for path, word in second.items() if path[-5:] in ("file1", "file2", "file3")}
     assert list(untouched.values()) == ["U"] * 6
     certificate = json.loads(borg_lvm("report", "--json").out)
@@ -313,7 +313,7 @@ def test_whoever_stands_in_the_view_is_not_ended_by_its_own_hand(rig: Rig) -> No
     shown = VIEW / "nightly" / str(source)[1:]
     said = run("borg-lvm", "end", "nightly", cwd=shown, status=64)
     assert "lies in the view that is to be ended; it stays mounted" in said.err
-    run("borg-lvm", "end", "nightly", cwd=VIEW / "nightly")  # where the folders lead to the sources, it may
+    run("borg-lvm", "end", "nightly", cwd=VIEW / "nightly")  # where the directories lead to the sources, it may
 
 
 def test_who_only_sees_a_view_is_not_inside_of_a_run(rig: Rig) -> None:
@@ -339,7 +339,7 @@ def test_where_nobody_else_would_see_it_there_is_no_view(rig: Rig) -> None:
 @pytest.mark.soak
 def test_a_view_whose_place_cannot_be_told_does_not_stand(rig: Rig) -> None:
     (source,) = planted(rig)
-    script = f"{OURS} begin nightly --path {source} --print folder >/dev/full"
+    script = f"{OURS} begin nightly --path {source} --print directory >/dev/full"
     assert "cannot be told: No space left on device" in run("sh", "-c", script, status=71).err
     assert "there is no view" in end(status=64).err
 

@@ -232,7 +232,7 @@ packaged = pytest.mark.parametrize(
 )
 
 hidden = pytest.mark.skipif(
-    any(README.is_relative_to(folder) for folder in ("/tmp", "/var/tmp")),
+    any(README.is_relative_to(directory) for directory in ("/tmp", "/var/tmp")),
     reason="this checkout lies below /tmp or /var/tmp, which the sandbox's PrivateTmp= hides",
 )
 

@@ -36,16 +36,16 @@ class Backup:
         for name in ("HOME", "XDG_RUNTIME_DIR"):
             Path(self.env[name]).mkdir()
         self.gate = saving(rig.path("gate"))
-        self.first, self.second = self.borg.folder / "first", self.borg.repository
+        self.first, self.second = self.borg.directory / "first", self.borg.repository
         run("borg", "init", "--encryption", "repokey-blake2", self.first, env=self.with_secret)
-        self.folder = rig.path("borgmatic.d")
-        self.folder.mkdir()
+        self.directory = rig.path("borgmatic.d")
+        self.directory.mkdir()
         self.configure("a", source, self.first, encryption_passcommand=f"echo {SECRET}")
         self.configure("b", source, self.second, local_path=str(self.gate.program))
 
     def configure(self, name: str, source: Path, repository: Path, **more: str) -> None:
         """Write one of the files; JSON is YAML."""
-        path = self.folder / f"{name}.yaml"
+        path = self.directory / f"{name}.yaml"
         settings = {
             "source_directories": [str(source)],
             "repositories": [{"path": str(repository)}],
@@ -82,9 +82,9 @@ def started(rig: Rig, backup: Backup, snapshot: str) -> Run:
     """
     config = rig.path("config.yaml")
     config.write_text(f"snapshot: {snapshot}\n")
-    words = ("run", "--config", config, "--", "borgmatic", "--config", backup.folder, "create")
+    words = ("run", "--config", config, "--", "borgmatic", "--config", backup.directory, "create")
     running = Run(*words, env=backup.env)
-    running.waited_for((backup.gate.folder / "started").exists, "the second repository's turn")
+    running.waited_for((backup.gate.directory / "started").exists, "the second repository's turn")
     return running
 
 
@@ -135,7 +135,7 @@ def test_growth_saves_the_backup(rig: Rig, dmeventd: bool) -> None:
         overwrite(volume.at, 40, pause=0.3)
         for name in expected:
             Path("/", name).write_text("too late")
-        (backup.gate.folder / "open").touch()
+        (backup.gate.directory / "open").touch()
         said = running.end(0)
         print(said.err)
         assert "snapshot grown" in said.err

@@ -1,4 +1,4 @@
-"""Debian's borg 1 and two pre-releases of borg 2: other options, other folders, and the same result."""
+"""Debian's borg 1 and two pre-releases of borg 2: other options, other directories, and the same result."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ NINJA = """\
 loglevel = 4
 reportemail =
 admingroup = root
-logfile = {folder}/log
-configdirectory = {folder}/backup.d
+logfile = {directory}/log
+configdirectory = {directory}/backup.d
 scriptdirectory = /usr/share/backupninja
 libdirectory = /usr/lib/backupninja
 usecolors = no
@@ -93,14 +93,14 @@ def archives(borg: Borg) -> list[str]:
 
 
 class Ninja:
-    """backupninja with folders of its own, and contrib's handler for other paths."""
+    """backupninja with directories of its own, and contrib's handler for other paths."""
 
-    def __init__(self, folder: Path, borg: Borg, source: Path) -> None:
-        self.folder, self.borg = folder, borg
-        self.log = folder / "log"
-        (folder / "backup.d").mkdir(parents=True, mode=0o700)
-        (folder / "conf").write_text(NINJA.format(folder=folder))
-        self.action = folder / "backup.d" / HANDLER
+    def __init__(self, directory: Path, borg: Borg, source: Path) -> None:
+        self.directory, self.borg = directory, borg
+        self.log = directory / "log"
+        (directory / "backup.d").mkdir(parents=True, mode=0o700)
+        (directory / "conf").write_text(NINJA.format(directory=directory))
+        self.action = directory / "backup.d" / HANDLER
         text = (CONTRIB / "backupninja" / HANDLER).read_text()
         for old, new in (
             ("/mnt/backup/srv.borg", borg.repository),
@@ -115,7 +115,7 @@ class Ninja:
 
     def argv(self, *more: str | Path) -> list[str | Path]:
         """Return its command line."""
-        return ["backupninja", "--conffile", self.folder / "conf", "--now", *more]
+        return ["backupninja", "--conffile", self.directory / "conf", "--now", *more]
 
     def fails(self, status: int) -> str:
         """Run it as cron would, and return what is in its log, and would be in its mail."""
@@ -130,7 +130,7 @@ def test_backupninja_saves_one_instant_and_reports_what_fails(rig: Rig) -> None:
     borg = fresh(rig)
     ninja = Ninja(rig.path("ninja"), borg, source)
     gate = Gate(rig.path("gate"), "borg")
-    env = borg.env | {"PATH": f"{gate.folder}:{environment()['PATH']}"}
+    env = borg.env | {"PATH": f"{gate.directory}:{environment()['PATH']}"}
     with gate.closed(*ninja.argv("--run", ninja.action), env=env) as passing:
         (source / "file").write_text("too late")
     assert "1 actions run. 0 fatal. 0 error. 0 warning." in passing.said.err
@@ -239,9 +239,9 @@ def test_vorta_with_a_link_called_borg_takes_the_archive_and_our_failures_for_bo
     vorta = Vorta(rig.path("home"), borg, source, gate.program)
     with vorta.running():
         vorta.create()
-        wait_for((gate.folder / "started").exists, "borg")
+        wait_for((gate.directory / "started").exists, "borg")
         (source / "file").write_text("too late")
-        (gate.folder / "open").touch()
+        (gate.directory / "open").touch()
         vorta.ended(1)
         (name,) = archives(borg)
         assert borg.contents(name) == {f"{str(source)[1:]}/file": "frozen"}
@@ -266,7 +266,7 @@ def test_a_backup_that_is_cancelled_in_vorta_is_released(rig: Rig) -> None:
     cancelled = rig.path("cancelled")
     with vorta.running("/usr/bin/python3", "-c", PRESSED, cancelled):
         vorta.create()
-        wait_for((gate.folder / "started").exists, "borg")
+        wait_for((gate.directory / "started").exists, "borg")
         assert rig.leftovers() != []
         cancelled.touch()
         vorta.ended(1)

@@ -16,7 +16,7 @@ from tests.system.support.runs.program import run
 from tests.system.support.writers.tables import assert_same, tables
 
 pytestmark = pytest.mark.limit(300)
-FOLDER = Path("/run/borg-lvm-test-changed")  # where only root can write
+DIRECTORY = Path("/run/borg-lvm-test-changed")  # where only root can write
 ARMED = 5  # calls that change something in device-mapper until a RAID's snapshot is armed
 
 
@@ -30,15 +30,24 @@ def data(rig: Rig, kind: Kind = "thick") -> Volume:
 
 def configured(volume: Volume, command: str = "") -> list[str]:
     """Return the words of a run whose application is quiesced by a command of the shell's."""
-    FOLDER.mkdir(exist_ok=True)
-    script = FOLDER / "quiesce"
+    DIRECTORY.mkdir(exist_ok=True)
+    script = DIRECTORY / "quiesce"
     script.write_text(f"#!/bin/sh\n[ $1 = quiesce ] || exit 0\n{command}\n")
     script.chmod(0o755)
     options = {phase: [str(script), phase] for phase in ("quiesce", "resume")}
     entry = {"plugin": "scripts", "name": "app", "options": options}
     settings = {"attempts": 1, "applications": [entry] if command else []}
-    (FOLDER / "config.yaml").write_text(yaml.safe_dump(settings))
-    return ["run", "--config", str(FOLDER / "config.yaml"), "--path", str(volume.at), "--", "cat", f"{volume.at}/file"]
+    (DIRECTORY / "config.yaml").write_text(yaml.safe_dump(settings))
+    return [
+        "run",
+        "--config",
+        str(DIRECTORY / "config.yaml"),
+        "--path",
+        str(volume.at),
+        "--",
+        "cat",
+        f"{volume.at}/file",
+    ]
 
 
 def test_a_name_that_is_given_to_another_volume(rig: Rig) -> None:

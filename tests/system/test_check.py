@@ -167,7 +167,7 @@ def test_an_application_is_made_once_and_let_go(rig: Rig) -> None:
     env = installed(rig, stage)
     said = borg_lvm("check", *stage.config(), "--", "true", env=env)
     assert "faulty" in said.out
-    assert (stage.folder / "phases").read_text().split() == ["make", "probe", "close"]
+    assert (stage.directory / "phases").read_text().split() == ["make", "probe", "close"]
     stage.entries[0]["options"] = {"phase": "make"}
     said = borg_lvm("check", *stage.config(), "--", "true", env=env, status=69)
     assert "no luck" in said.out

@@ -100,14 +100,14 @@ def test_what_borgmatic_has_saved_from_a_lost_snapshot_is_named(
         matic = Borgmatic.made(rig.path("matic"))
         gate = matic.gate()
         assert volume.at
-        folder = volume.at / "folder"
-        folder.mkdir()
-        (folder / "file").write_text("frozen")
+        directory = volume.at / "folder"
+        directory.mkdir()
+        (directory / "file").write_text("frozen")
         rig.path("config.yaml").write_text("on_tainted: rename\n")
-        argv = by_borgmatic(matic, gate, folder, "--config", rig.path("config.yaml"))
+        argv = by_borgmatic(matic, gate, directory, "--config", rig.path("config.yaml"))
         with gate.closed(*argv, env=matic.env, status=74) as passing:
-            folder.rename(volume.at / "elsewhere")
-            folder.mkdir()
+            directory.rename(volume.at / "elsewhere")
+            directory.mkdir()
             put_clock_by(by)
         print(passing.said.err)
         (archive,) = matic.archives()

@@ -63,10 +63,10 @@ def config(entry: dict[str, Any] | None, *paths: Path) -> list[str | Path]:
 
 
 def started(rig: Rig, box: Boxes) -> tuple[Path, Words]:
-    """Start a worker whose folder is a volume."""
+    """Start a worker whose directory is a volume."""
     data = rig.path("data")
     rig.volume("data", fs="ext4", mib=64, at=data)
-    box.start(NAME, script(BASE / "worker", SCRIPT.format(folder=data)), data)
+    box.start(NAME, script(BASE / "worker", SCRIPT.format(directory=data)), data)
     words = Words(data)
     assert words.write(60)
     return data, words
@@ -173,7 +173,7 @@ class BoxSubject(WorkerSubject):
 
     def start(self) -> None:
         """Start it, and wait until it works."""
-        self.box.start(NAME, script(BASE / "worker", SCRIPT.format(folder=self.data)), self.data)
+        self.box.start(NAME, script(BASE / "worker", SCRIPT.format(directory=self.data)), self.data)
         assert self.words.write(60)
 
     def make(self, deadline: float) -> Application:

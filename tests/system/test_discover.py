@@ -54,10 +54,10 @@ def test_servers_and_containers_are_found_and_then_told_as_configured(rig: Rig, 
         redis = Server(data / "redis")
         with boxes("podman", base / "podman") as box:
             try:
-                folder = data / "box"
-                folder.mkdir()
-                box.start("borg-lvm-box", script(base / "worker", SCRIPT.format(folder=folder)), folder)
-                assert Words(folder).write(60)
+                directory = data / "box"
+                directory.mkdir()
+                box.start("borg-lvm-box", script(base / "worker", SCRIPT.format(directory=directory)), directory)
+                assert Words(directory).write(60)
                 said = borg_lvm("discover", "--config", nothing)
                 config.write_text(said.out)
                 assert entries(said) == [
@@ -65,7 +65,7 @@ def test_servers_and_containers_are_found_and_then_told_as_configured(rig: Rig, 
                     {"plugin": "postgresql", "options": {"socket": str(server.sockets)}},
                     {"plugin": "redis", "options": {"socket": redis.socket}},
                 ]
-                said = borg_lvm("check", "--json", "--config", nothing, "--path", data / "redis", "--path", folder)
+                said = borg_lvm("check", "--json", "--config", nothing, "--path", data / "redis", "--path", directory)
                 found = [one for one in json.loads(said.out)["findings"] if one["about"] == "not configured"]
                 levels = {one["message"]: one["level"] for one in found}
                 (outside,) = (words for words in levels if "PostgreSQL listens" in words)
@@ -94,8 +94,8 @@ def test_servers_and_containers_are_found_and_then_told_as_configured(rig: Rig, 
 
 
 @pytest.mark.needs("systemd")
-def test_a_service_that_writes_to_a_volume_is_found_with_its_folder(rig: Rig, base: Path) -> None:
-    data = Path("/srv/borg-lvm-test-discover")  # where data lies: not below /dev, as the rig's own folders do
+def test_a_service_that_writes_to_a_volume_is_found_with_its_directory(rig: Rig, base: Path) -> None:
+    data = Path("/srv/borg-lvm-test-discover")  # where data lies: not below /dev, as the rig's own directories do
     rig.volume("data", fs="ext4", mib=64, at=data)
     (data / "shop").mkdir()
     holder = f"#!/bin/sh\nexec sleep 10000 3>>{data}/shop/file 4<{data}/read\n"

@@ -32,8 +32,8 @@ def podman() -> Iterator[Boxes]:
 
 def started(podman: Boxes, name: str, command: str, *words: str) -> None:
     """Start a container with this machine's programs."""
-    folders = [*SYSTEM, "--tmpfs=/tmp"]
-    argv = ["run", "--detach", "--name", name, "--network=none", *folders, *words, IMAGE, "/bin/sh", "-c"]
+    directories = [*SYSTEM, "--tmpfs=/tmp"]
+    argv = ["run", "--detach", "--name", name, "--network=none", *directories, *words, IMAGE, "/bin/sh", "-c"]
     podman.do(*argv, RUN.format(command=command))
 
 
@@ -85,12 +85,12 @@ def flipped(places: Sequence[Path]) -> None:
 def test_the_data_trees_of_containers(rig: Rig, podman: Boxes) -> None:
     with tidy():
         drills = Drills.made(rig)
-        folders = [drills.data / name for name in ("db", "space", "cache")]
-        for folder in folders:
-            folder.mkdir()
+        directories = [drills.data / name for name in ("db", "space", "cache")]
+        for directory in directories:
+            directory.mkdir()
         programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
-        postgresql(podman, programs, folders[0], folders[1])
-        redis(podman, folders[2])
+        postgresql(podman, programs, directories[0], directories[1])
+        redis(podman, directories[2])
         options = {"containers": ["db", "cache"]}
         entry = {"plugin": "podman", "name": "shop", "level": "freeze", "deadline": 60, "options": options}
         drills.applications.append(entry)
@@ -100,11 +100,11 @@ def test_the_data_trees_of_containers(rig: Rig, podman: Boxes) -> None:
         podman.remove("db", "cache")
         said = drills.drill(command)
         assert verdicts(said) == {"shop": "good"}
-        assert f"shop: right: postgresql in {folders[0]}: pg_amcheck --heapallindexed" in said.err
-        assert f"shop: right: postgresql in {folders[0]}: pg_checksums --check" in said.err
-        assert f"shop: right: redis in {folders[2]}: append-only file loaded: 2 keys" in said.err
-        drills.spoiled("flipped", [folders[1], folders[0], folders[2]], flipped)
+        assert f"shop: right: postgresql in {directories[0]}: pg_amcheck --heapallindexed" in said.err
+        assert f"shop: right: postgresql in {directories[0]}: pg_checksums --check" in said.err
+        assert f"shop: right: redis in {directories[2]}: append-only file loaded: 2 keys" in said.err
+        drills.spoiled("flipped", [directories[1], directories[0], directories[2]], flipped)
         said = drills.drill(command, archive="flipped", status=74)
         assert verdicts(said) == {"shop": "bad"}
-        assert f"shop: wrong: postgresql in {folders[0]}: " in said.err
-        assert f"shop: right: redis in {folders[2]}: " in said.err
+        assert f"shop: wrong: postgresql in {directories[0]}: " in said.err
+        assert f"shop: right: redis in {directories[2]}: " in said.err

@@ -150,12 +150,12 @@ ACTS = {
 @pytest.fixture
 def acting() -> Iterator[tuple[Path, Path]]:
     """Give a cluster, which is stopped, that does all that a restored one must not do; and where that shows."""
-    folder = Path("/run/borg-lvm-test-acting")
-    folder.mkdir(mode=0o755)
-    seen = folder / "seen"
+    directory = Path("/run/borg-lvm-test-acting")
+    directory.mkdir(mode=0o755)
+    seen = directory / "seen"
     seen.mkdir()
     shutil.chown(seen, "postgres", "postgres")
-    new = Cluster(folder / "data", folder / "sockets")
+    new = Cluster(directory / "data", directory / "sockets")
     new.sockets.mkdir()
     shutil.chown(new.sockets, "postgres", "postgres")
     new.initdb()
@@ -168,9 +168,9 @@ def acting() -> Iterator[tuple[Path, Path]]:
     with (new.data / "postgresql.auto.conf").open("a") as file:
         file.write(settings)
     try:
-        yield folder, seen
+        yield directory, seen
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
 
 
 @contextmanager
@@ -193,27 +193,29 @@ def listening(seen: Path, port: int) -> Iterator[Callable[[], bool]]:
     path.unlink()
 
 
-def acted(folder: Path, seen: Path, argv: list[str], *, standby: bool, seconds: float = 60.0) -> tuple[set[str], float]:
+def acted(
+    directory: Path, seen: Path, argv: list[str], *, standby: bool, seconds: float = 60.0
+) -> tuple[set[str], float]:
     """Start a server; return what it has done, at most within so many seconds, and when that was all."""
     if standby:
-        (folder / "data" / "standby.signal").touch()
-        shutil.chown(folder / "data" / "standby.signal", "postgres", "postgres")
+        (directory / "data" / "standby.signal").touch()
+        shutil.chown(directory / "data" / "standby.signal", "postgres", "postgres")
     wanted = {"fetched", "followed"} if standby else {"archived", "subscribed", "preloaded"}
     found: set[str] = set()
     become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
-    log = (folder / "log").open("wb")
+    log = (directory / "log").open("wb")
     with listening(seen, 1) as followed, listening(seen, 2) as subscribed, log:
         server = subprocess.Popen([*become, *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
         try:
-            wait_for(lambda: is_up(folder), "the server")
+            wait_for(lambda: is_up(directory), "the server")
             begin = time.monotonic()
             while not found >= wanted and time.monotonic() - begin < seconds:
-                sql(folder, "SELECT pg_switch_wal()")
-                sql(folder, "INSERT INTO t VALUES (1)")
+                sql(directory, "SELECT pg_switch_wal()")
+                sql(directory, "INSERT INTO t VALUES (1)")
                 found |= {"followed"} if followed() else set()
                 found |= {"subscribed"} if subscribed() else set()
                 found |= {path.name for path in seen.iterdir() if not path.name.startswith(".")}
-                if sql(folder, "SELECT current_setting('pg_prewarm.autoprewarm', true)"):
+                if sql(directory, "SELECT current_setting('pg_prewarm.autoprewarm', true)"):
                     found.add("preloaded")
             took = time.monotonic() - begin
         finally:
@@ -227,29 +229,29 @@ def acted(folder: Path, seen: Path, argv: list[str], *, standby: bool, seconds: 
     return found, took
 
 
-def is_up(folder: Path) -> bool:
-    return bool(sql(folder, "SELECT 1"))
+def is_up(directory: Path) -> bool:
+    return bool(sql(directory, "SELECT 1"))
 
 
-def sql(folder: Path, text: str) -> str:
-    argv = [str(BIN / "psql"), "-XAtq", "-h", f"{folder}/sockets", "-U", "postgres", "-c", text, "postgres"]
+def sql(directory: Path, text: str) -> str:
+    argv = [str(BIN / "psql"), "-XAtq", "-h", f"{directory}/sockets", "-U", "postgres", "-c", text, "postgres"]
     said: str = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
     return said.strip()
 
 
 @pytest.mark.parametrize("standby", [False, True])
 def test_a_restored_server_does_not_act(acting: tuple[Path, Path], *, standby: bool) -> None:
-    folder, seen = acting
-    plain = [str(BIN / "postgres"), "-D", f"{folder}/data", "-c", f"unix_socket_directories={folder}/sockets"]
+    directory, seen = acting
+    plain = [str(BIN / "postgres"), "-D", f"{directory}/data", "-c", f"unix_socket_directories={directory}/sockets"]
     wanted = {"fetched", "followed"} if standby else {"archived", "subscribed", "preloaded"}
-    found, took = acted(folder, seen, [*plain, "-c", "listen_addresses="], standby=standby)
+    found, took = acted(directory, seen, [*plain, "-c", "listen_addresses="], standby=standby)
     assert found >= wanted
-    judge = PostgreSQLJudge(Restored("pg", OWN, (f"{folder}/data",), ("data",), "", Options()))
-    control = run(BIN / "pg_controldata", "-D", folder / "data").out
+    judge = PostgreSQLJudge(Restored("pg", OWN, (f"{directory}/data",), ("data",), "", Options()))
+    control = run(BIN / "pg_controldata", "-D", directory / "data").out
     if standby:
-        (folder / "data" / "standby.signal").touch()
-    argv = judge.command(int(OWN), str(BIN), control, f"{folder}/sockets")
-    for path in (folder / "sockets").iterdir():
+        (directory / "data" / "standby.signal").touch()
+    argv = judge.command(int(OWN), str(BIN), control, f"{directory}/sockets")
+    for path in (directory / "sockets").iterdir():
         shutil.chown(path, "postgres", "postgres")
-    assert not (folder / "data" / "standby.signal").exists()
-    assert acted(folder, seen, argv, standby=False, seconds=2 * took + 2)[0] == set()
+    assert not (directory / "data" / "standby.signal").exists()
+    assert acted(directory, seen, argv, standby=False, seconds=2 * took + 2)[0] == set()

@@ -47,7 +47,7 @@ def top(rig: Rig) -> Iterator[Path]:
 def everything_below(top: Path, **more: object) -> tuple[Borgmatic, Path]:
     """Return a borgmatic that keeps all that is its own below the source, and its configuration.
 
-    Its runtime folder with the pipes, its repository, home, log and configuration: nothing is out of the way.
+    Its runtime directory with the pipes, its repository, home, log and configuration: nothing is out of the way.
     """
     matic = Borgmatic.made(top / "backup")
     dumped: dict[str, object] = {"sqlite_databases": [{"name": "shop", "path": str(top / SHOP)}]}

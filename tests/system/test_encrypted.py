@@ -56,12 +56,12 @@ def encrypted(volume: Volume) -> Path:
     (home / "bert").mkdir()
     (home / "bert" / "file").write_text("frozen")
     raw = os.urandom(64)
-    folder = os.open(home / "anna" / "deep" / "private", os.O_RDONLY)
+    directory = os.open(home / "anna" / "deep" / "private", os.O_RDONLY)
     answer = bytearray(struct.pack("=2I32s2I32s", IDENTIFIER, 0, b"", len(raw), 0, b"") + raw)
-    fcntl.ioctl(folder, ADD_KEY, answer)
+    fcntl.ioctl(directory, ADD_KEY, answer)
     policy = struct.pack("=4B4x16s", V2, AES_256_XTS, AES_256_CTS, PAD_32, bytes(answer[8:24]))
-    fcntl.ioctl(folder, SET_POLICY, policy)
-    os.close(folder)
+    fcntl.ioctl(directory, SET_POLICY, policy)
+    os.close(directory)
     (home / "anna" / "deep" / "private" / "secret").write_text("unlocked")
     return home
 

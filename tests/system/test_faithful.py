@@ -123,13 +123,13 @@ def filled(path: bytes) -> None:
 
 
 def replaced(path: bytes, make: Callable[[bytes], object]) -> None:
-    """Put something else there; owner and times of the folder stay as they are, those of the thing are its own."""
-    folder = os.path.dirname(path)
-    times, old = os.stat(folder), os.lstat(path)
+    """Put something else there; owner and times of the directory stay as they are, those of the thing are its own."""
+    directory = os.path.dirname(path)
+    times, old = os.stat(directory), os.lstat(path)
     os.unlink(path)
     make(path)
     os.utime(path, ns=(1, old.st_mtime_ns), follow_symlinks=False)
-    os.utime(folder, ns=(times.st_atime_ns, times.st_mtime_ns))
+    os.utime(directory, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def unlinked(path: bytes) -> None:
@@ -269,7 +269,7 @@ def test_excludes_and_patterns_mean_what_they_mean_in_a_plain_run(rig: Rig) -> N
         return sorted(path.removeprefix(str(top)) for path, letter in stored.items() if letter != "x")
 
     inside = ["/folder/inner/g"]
-    # Of a folder that is left out for its tag borg stores the tag; it lists the folder itself as excluded.
+    # Of a directory that is left out for its tag borg stores the tag; it lists the directory itself as excluded.
     kept = ["", "/cache/CACHEDIR.TAG", "/folder", "/folder/f", "/folder/inner", "/keep", "/keep/a"]
     kept += ["/tagged/.nobackup"]
     frozen = (BORG_LVM, "run", "--")

@@ -27,7 +27,7 @@ def nothing_left(rig: Rig) -> Iterator[None]:
 
 
 def planted(rig: Rig, top: Path | None = None) -> list[Path]:
-    """Two volumes with files, of which one is to be excluded, below the rig's own folder or another."""
+    """Two volumes with files, of which one is to be excluded, below the rig's own directory or another."""
     found = []
     for name, fs in (("srv", "ext4"), ("home", "xfs")):
         volume = rig.volume(name, fs=fs, mib=400 if fs == "xfs" else 64, at=(top or rig.path("mnt")) / name)
@@ -44,7 +44,7 @@ def configured(rig: Rig, borg: Borg, sources: list[Path], **more: object) -> Pat
     path = rig.path("borgmatic.yaml")
     settings: dict[str, object] = {
         "source_directories": [str(source) for source in sources],
-        "repositories": [{"path": str(borg.folder / name)} for name in ("one", "two")],
+        "repositories": [{"path": str(borg.directory / name)} for name in ("one", "two")],
         "exclude_patterns": ["*.o"],
         "one_file_system": True,
         "archive_name_format": "{now:%H%M%S%f}",
@@ -58,8 +58,8 @@ def configured(rig: Rig, borg: Borg, sources: list[Path], **more: object) -> Pat
 
 def encrypted(rig: Rig) -> tuple[Borg, list[str]]:
     borg = Borg(rig.path("borg"))
-    borg.folder.mkdir()
-    repositories = [str(borg.folder / name) for name in ("one", "two")]
+    borg.directory.mkdir()
+    repositories = [str(borg.directory / name) for name in ("one", "two")]
     for repository in repositories:
         run("borg", "init", "--encryption", "repokey-blake2", repository, env=borg.env | {"BORG_PASSPHRASE": SECRET})
     return borg, repositories

@@ -59,7 +59,7 @@ def test_file_removed_while_the_backup_runs_is_in_it(rig: Rig) -> None:
     assert backup() == {name(stays): "after", name(data / "new"): "new"}
 
 
-def test_file_moved_between_two_folders_while_the_backup_runs_is_in_it_once(rig: Rig) -> None:
+def test_file_moved_between_two_directories_while_the_backup_runs_is_in_it_once(rig: Rig) -> None:
     data = mounted(rig.volume("data", fs="xfs", at=rig.path("data")))
     borg = Borg.made(rig.path("borg"))
     between = rig.path("between")
@@ -67,10 +67,10 @@ def test_file_moved_between_two_folders_while_the_backup_runs_is_in_it_once(rig:
     first, second = data / "first", data / "second"
 
     def backup(archive: str, *before: str | Path) -> dict[str, str]:
-        """Back up both folders; while borg reads the fifo that is named between them, files change places."""
-        for folder, file in ((first, "forth"), (second, "back")):
-            folder.mkdir()
-            (folder / file).write_text(file)
+        """Back up both directories; while borg reads the fifo that is named between them, files change places."""
+        for directory, file in ((first, "forth"), (second, "back")):
+            directory.mkdir()
+            (directory / file).write_text(file)
         argv = [*before, "borg", "create", "--read-special", borg.archive(archive), first, between, second]
         process = start(argv, env=borg.env)
         with opened_for_writing(between, process.poll):
@@ -80,8 +80,8 @@ def test_file_moved_between_two_folders_while_the_backup_runs_is_in_it_once(rig:
         assert process.returncode == 0, said
         assert (second / "forth").exists()
         assert (first / "back").exists()
-        for folder in (first, second):
-            shutil.rmtree(folder)
+        for directory in (first, second):
+            shutil.rmtree(directory)
         return borg.contents(archive)
 
     frozen = backup("frozen", BORG_LVM, "run", "--path", first, "--path", second, "--live", between, "--")

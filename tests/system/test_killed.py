@@ -48,21 +48,21 @@ class Stage:
 
     rig: Rig
     volumes: list[Volume]
-    folder: Path = field(init=False)
+    directory: Path = field(init=False)
     tables: dict[str, str] = field(default_factory=tables)
     programs: Programs = field(init=False)
 
     def prepare(self, deadline: int = DEADLINE) -> None:
-        """Make a new folder with nothing in it but a configuration."""
-        self.folder = self.rig.path(f"stage-{next(COUNTER)}")
-        self.folder.mkdir()
-        (self.folder / "config.yaml").write_text(f"deadline: {deadline}\n")
-        self.programs = Programs(self.folder / "programs")
+        """Make a new directory with nothing in it but a configuration."""
+        self.directory = self.rig.path(f"stage-{next(COUNTER)}")
+        self.directory.mkdir()
+        (self.directory / "config.yaml").write_text(f"deadline: {deadline}\n")
+        self.programs = Programs(self.directory / "programs")
 
     def run(self, *command: str | Path) -> Run:
         """Start a run over all volumes."""
         paths = [word for volume in self.volumes for word in ("--path", str(volume.at))]
-        config = ["--config", str(self.folder / "config.yaml")]
+        config = ["--config", str(self.directory / "config.yaml")]
         return Run("run", *config, *paths, "--", *(command or ("true",)), programs=self.programs)
 
     def reached_or_ended(self, gate: Gate, live: Run) -> None:
@@ -152,7 +152,7 @@ def at_line(step: str) -> Callable[[Stage], Stopped]:
 
 def at_command(stage: Stage) -> Stopped:
     """Stop while the command runs."""
-    gate = Gate(stage.folder, "command")
+    gate = Gate(stage.directory, "command")
     live = stage.run("sh", "-c", gate.shell)
     gate.reached(process=live.process)
     return Stopped(live, gate=gate)
@@ -479,7 +479,7 @@ def test_clean_killed(stage: Stage, step: str) -> None:
     stopped = STEPS[step](stage)
     kill(stopped, "all" if stopped.gate else "us")
     for when in ("before", "after"):
-        again = Programs(stage.folder / f"clean-{when}")
+        again = Programs(stage.directory / f"clean-{when}")
         gate = again.stop("lvremove", when)
         process = start(borg_lvm_argv("clean", programs=again))
         helper = gate.reached(process=process)
@@ -496,7 +496,7 @@ def test_clean_killed(stage: Stage, step: str) -> None:
 def test_clean_killed_at_the_mapping(stage: Stage) -> None:
     kill(STEPS["command"](stage), "us")
     for when in ("before", "after"):
-        again = Programs(stage.folder / f"clean-{when}")
+        again = Programs(stage.directory / f"clean-{when}")
         gate = again.stop("dmsetup", when, at="remove*")
         process = start(borg_lvm_argv("clean", programs=again))
         helper = gate.reached(process=process)
@@ -516,7 +516,7 @@ def test_set_going_by_somebody_else(stage: Stage) -> None:
     """Then the second volume is not of the instant of the first: with one attempt, the run fails."""
     second = stage.volumes[1]
     stage.prepare(60)
-    (stage.folder / "config.yaml").write_text("deadline: 60\nattempts: 1\n")
+    (stage.directory / "config.yaml").write_text("deadline: 60\nattempts: 1\n")
     stopped = STEPS["held"](stage)
     run("dmsetup", "resume", second.device)
     assert is_writable(second, seconds=10)

@@ -38,8 +38,8 @@ class Ground:
     def __init__(self, top: Path) -> None:
         self.top, self.www, self.copy = top, top / "live" / "app" / "www", top / "copy"
         self.site, self.victim = self.www / "site", top / "victim"
-        for folder in (self.site, self.victim, self.copy, top / "live" / "app" / "www2" / "site"):
-            folder.mkdir(parents=True)
+        for directory in (self.site, self.victim, self.copy, top / "live" / "app" / "www2" / "site"):
+            directory.mkdir(parents=True)
         (self.www / "evil").symlink_to(self.victim)
         (top / "live" / "app" / "evil").symlink_to(top)
         syscalls.mount(str(top / "live"), str(self.copy), None, syscalls.MS_BIND)

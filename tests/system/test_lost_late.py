@@ -27,9 +27,9 @@ pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle mach
 SOUND = "was finished before that: it is sound"
 
 
-def before_compact(folder: Path) -> Gate:
+def before_compact(directory: Path) -> Gate:
     """Return a gate before which only the borg that compacts stands, when the archive is finished."""
-    return Gate(folder, "borg", only="compact*")
+    return Gate(directory, "borg", only="compact*")
 
 
 def overflown(rig: Rig, matic: Borgmatic, gate: Gate, volume: Volume, configs: Path) -> tuple[Run, str]:
@@ -39,11 +39,11 @@ def overflown(rig: Rig, matic: Borgmatic, gate: Gate, volume: Volume, configs: P
     words = ("--", "borgmatic", "--config", configs, "create", "compact")
     running = Run("run", "--config", config, *words, env=matic.env)
     run_id = running.id()
-    running.waited_for((gate.folder / "started").exists, "the first archive")
+    running.waited_for((gate.directory / "started").exists, "the first archive")
     time.sleep(3)  # looks are a second apart, and borg's times may be cut to seconds
     overflow(volume)
     time.sleep(3)
-    (gate.folder / "open").touch()
+    (gate.directory / "open").touch()
     return running, run_id
 
 
@@ -73,7 +73,7 @@ def test_who_reads_after_the_loss_is_ended_and_what_that_saved_is_marked(rig: Ri
         matic, gate = Borgmatic.made(rig.path("matic")), before_compact(rig.path("gate"))
         for name, program in (("a", str(gate.program)), ("b", "borg")):
             matic.configured([volume.at / "files"], {"local_path": program}, name)
-        running, run_id = overflown(rig, matic, gate, volume, matic.folder)
+        running, run_id = overflown(rig, matic, gate, volume, matic.directory)
         said = running.end(74)
         print(said.err)
         (sound,) = (name for name in matic.archives() if name.startswith("a-"))

@@ -151,7 +151,7 @@ def test_control_overflow(rig: Rig, matic: Borgmatic) -> None:
 
 
 def killed(rig: Rig, matic: Borgmatic, way: Way) -> dict[str, str]:
-    """Kill everything of a run while borg is about to read, then run it again with another runtime folder."""
+    """Kill everything of a run while borg is about to read, then run it again with another runtime directory."""
     (one,) = planted(rig, "one")
     gate = matic.gate()
     config = matic.configured([one], way.more(local_path=str(gate.program)), "killed")

@@ -1,4 +1,4 @@
-"""A root folder that is not on LVM, with volumes mounted below it: these are frozen, and the rest is read live."""
+"""A root directory that is not on LVM, with volumes mounted below it: these are frozen, and the rest is read live."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_the_judge_knows_what_a_move_explains(rig: Rig) -> None:
     move(f"{here}/{first}", f"{there}/{first}")
     (there / second).write_text((here / second).read_text())
     (there / f"{third}.part").write_text("half")
-    contents = {str(path): path.read_text() for folder in (here, there) for path in folder.iterdir()}
+    contents = {str(path): path.read_text() for directory in (here, there) for path in directory.iterdir()}
     assert judge([mover], contents) == Verdict(lost=(), twice=(second,), changed=())
     contents[str(there / second)] += "more"
     del contents[str(here / third)]

@@ -33,10 +33,10 @@ def top(rig: Rig) -> Path:
 
 @pytest.fixture
 def source(top: Path) -> Iterator[Path]:
-    """Give a folder of it on which another of its folders is mounted, and on that a file, and the whole volume."""
+    """Give a directory of it on which another one is mounted, and on that a file, and the whole volume."""
     source = top / "srv"
-    for folder in ("data/site", "srv/site", "srv/all"):
-        (top / folder).mkdir(parents=True)
+    for directory in ("data/site", "srv/site", "srv/all"):
+        (top / directory).mkdir(parents=True)
     (top / "data/site/page").write_text("page")
     (top / "data/site/alone").touch()
     (source / "own").write_text("own")

@@ -187,7 +187,7 @@ def test_dmeventd_takes_nothing_away_from_the_view(rig: Rig) -> None:
         assert dmeventds()
         overflow(volume)
         running.end(74)
-        # The command was stubborn and went on for some seconds: it saw all files, or errors, but never an empty folder.
+        # The command was stubborn and went on for some seconds: it saw all files or errors, never an empty directory.
         counts = [int(line) for line in looks.read_text().split()]
         assert counts.count(FILES) > 0
         assert counts.count(0) == 0

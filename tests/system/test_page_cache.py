@@ -78,12 +78,12 @@ def hot_file(at: Path) -> Path:
 
 def cold_files(at: Path, parts: int = 1) -> Path:
     """Make what the backup reads, three times the memory: of holes, whose pages are pages as all others."""
-    folder = at / "cold"
-    folder.mkdir()
+    directory = at / "cold"
+    directory.mkdir()
     for number in range(parts):
-        with (folder / str(number)).open("wb") as file:
+        with (directory / str(number)).open("wb") as file:
             file.truncate(COLD // parts)
-    return folder
+    return directory
 
 
 def options(rig: Rig, page_cache: str) -> list[str | Path]:
@@ -97,16 +97,16 @@ def test_pages_of_others_stay_unless_it_is_switched_off(rig: Rig, page_cache: st
     with tidy():
         volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         assert volume.at
-        hot, folder = hot_file(volume.at), cold_files(volume.at)
-        said = borg_lvm("run", *options(rig, page_cache), "--", *TAR, *SLOWLY, folder)
+        hot, directory = hot_file(volume.at), cold_files(volume.at)
+        said = borg_lvm("run", *options(rig, page_cache), "--", *TAR, *SLOWLY, directory)
         assert int(said.err.partition("Total bytes written: ")[2].split()[0]) >= COLD
         assert kept(hot, stay=stay)
         assert_nothing_left(rig)
 
 
-def read_all(folder: Path) -> str:
+def read_all(directory: Path) -> str:
     """Return the script that reads all files below a directory."""
-    return f"find {folder} -type f -exec cat {{}} + >/dev/null"
+    return f"find {directory} -type f -exec cat {{}} + >/dev/null"
 
 
 @pytest.mark.soak
@@ -116,8 +116,8 @@ def test_a_script_may_read_twice(rig: Rig, page_cache: str, *, stay: bool) -> No
     with tidy():
         volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         assert volume.at
-        hot, folder = hot_file(volume.at), cold_files(volume.at, PARTS)
-        borg_lvm("run", *options(rig, page_cache), "--path", folder, "--", "sh", "-c", read_all(folder))
+        hot, directory = hot_file(volume.at), cold_files(volume.at, PARTS)
+        borg_lvm("run", *options(rig, page_cache), "--path", directory, "--", "sh", "-c", read_all(directory))
         assert kept(hot, stay=stay)
         assert_nothing_left(rig)
 
@@ -133,8 +133,8 @@ def test_every_kind_of_snapshot(rig: Rig, kind: Kind, fs: str, page_cache: str, 
         other = rig.volume("other", fs="ext4", mib=64, at=rig.path("other"))
         assert volume.at
         assert other.at
-        hot, folder = hot_file(other.at), cold_files(volume.at, PARTS)
-        borg_lvm("run", *options(rig, page_cache), "--path", folder, "--", "sh", "-c", read_all(folder))
+        hot, directory = hot_file(other.at), cold_files(volume.at, PARTS)
+        borg_lvm("run", *options(rig, page_cache), "--path", directory, "--", "sh", "-c", read_all(directory))
         assert kept(hot, stay=stay)
         assert_nothing_left(rig)
 
@@ -145,9 +145,9 @@ def test_a_view_between_two_calls(rig: Rig, page_cache: str, *, stay: bool) -> N
     with tidy():
         volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         assert volume.at
-        hot, folder = hot_file(volume.at), cold_files(volume.at)
-        borg_lvm("begin", "night", *options(rig, page_cache), "--path", folder)
-        shown = Path("/run/borg-lvm/view/night", str(folder).lstrip("/"), "0")
+        hot, directory = hot_file(volume.at), cold_files(volume.at)
+        borg_lvm("begin", "night", *options(rig, page_cache), "--path", directory)
+        shown = Path("/run/borg-lvm/view/night", str(directory).lstrip("/"), "0")
         with shown.open("rb", buffering=0) as file:
             while file.read(MIB):
                 pass

@@ -26,16 +26,16 @@ def nothing_left(rig: Rig) -> Iterator[None]:
 
 @pytest.fixture
 def bound(rig: Rig) -> Iterator[Path]:
-    """Give a folder at which a test may bind something; that is undone before the rig is."""
-    folder = rig.path("bound")
-    folder.mkdir()
-    yield folder
-    if os.path.ismount(folder):
-        tool("umount", str(folder))
+    """Give a directory at which a test may bind something; that is undone before the rig is."""
+    directory = rig.path("bound")
+    directory.mkdir()
+    yield directory
+    if os.path.ismount(directory):
+        tool("umount", str(directory))
 
 
 class Tree:
-    """Folders on one volume, each named on the command line in another way."""
+    """Directories on one volume, each named on the command line in another way."""
 
     def __init__(self, rig: Rig, bound: Path) -> None:
         volume = rig.volume("data", fs="ext4", at=rig.path("data"))
@@ -112,9 +112,9 @@ def test_second_run_of_borg_hits_its_cache_for_every_file(rig: Rig) -> None:
     thick = rig.volume("thick", fs="xfs", at=rig.path("thick"))
     thin = rig.volume("thin", kind="thin", fs="ext4", at=rig.path("thin"))
     sources = [str(thick.at), str(thin.at)]
-    for folder in sources:
+    for directory in sources:
         for number in range(20):
-            Path(folder, f"file{number}").write_text(f"{folder} {number}")
+            Path(directory, f"file{number}").write_text(f"{directory} {number}")
     # borg never trusts the newest file of all: it might change again within one tick of the clock.
     time.sleep(0.1)
     newest = Path(sources[0], "newest")
@@ -144,10 +144,10 @@ def test_second_run_of_restic_adds_nothing(rig: Rig) -> None:
     thick = rig.volume("thick", fs="xfs", at=rig.path("mnt/thick"))
     thin = rig.volume("thin", kind="thin", fs="ext4", at=rig.path("mnt/thin"))
     sources = [str(thick.at), str(thin.at)]
-    for folder in sources:
+    for directory in sources:
         for number in range(10):
-            Path(folder, f"folder{number}").mkdir()
-            Path(folder, f"folder{number}", "file").write_text(f"{folder} {number}")
+            Path(directory, f"folder{number}").mkdir()
+            Path(directory, f"folder{number}", "file").write_text(f"{directory} {number}")
     restic = Restic.made(rig.path("restic"))
     # Whatever is made below this moves the free device numbers, as on a server that does other things meanwhile.
     other_numbers = iter(range(100))

@@ -158,8 +158,8 @@ def test_none_of_our_processes_as_a_user_can_be_entered(kind: str, tmp_path: Pat
     """From its very beginning, and whatever setuid(2) does."""
     script = tmp_path / "unseen-program.py"
     script.write_text("import time\ndef main():\n    print('runs', flush=True)\n    time.sleep(2)\n")
-    for folder in (tmp_path, *tmp_path.parents):
-        os.chmod(folder, os.stat(folder).st_mode | 0o055)
+    for directory in (tmp_path, *tmp_path.parents):
+        os.chmod(directory, os.stat(directory).st_mode | 0o055)
     argv = [str(script)] if kind == "python" else ["/bin/sh", "-c", "echo runs; sleep 2", "unseen-program"]
     look = (
         "import os, sys, time; os.setgroups([]); os.setgid(65534); os.setuid(65534); print('ready', flush=True)\n"

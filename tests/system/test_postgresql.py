@@ -42,7 +42,7 @@ HBA = "local all weak trust\nlocal all all peer\n"
 
 
 class Switched:
-    """A server over three folders that a test starts and stops as it likes."""
+    """A server over three directories that a test starts and stops as it likes."""
 
     def __init__(self, cluster: Cluster, wal: Path, space: Path, settings: Mapping[str, str]) -> None:
         self.cluster = cluster
@@ -70,7 +70,7 @@ class Switched:
 
 
 def configured(*entries: Mapping[str, Any]) -> Path:
-    """Write a configuration with these applications; not below a folder that is open to everybody."""
+    """Write a configuration with these applications; not below a directory that is open to everybody."""
     common = {"deadline": 60, "command_timeout": 300, "snapshot": {"size": "80%ORIGIN"}}
     CONFIG.write_text(yaml.safe_dump({**common, "applications": [dict(entry) for entry in entries]}))
     return CONFIG
@@ -124,12 +124,12 @@ def test_backup_mode_is_for_volumes_that_are_taken_one_after_the_other(rig: Rig,
         assert_nothing_left(rig)
 
 
-def cut_short(data: Path, folder: Path) -> None:
+def cut_short(data: Path, directory: Path) -> None:
     """Leave but the first WAL file that the label of an extracted copy tells of: as if the log were saved first."""
-    copy = folder / data.relative_to("/")
+    copy = directory / data.relative_to("/")
     begin = re.search(r"file (\w+)", (copy / "backup_label").read_text())
     assert begin
-    log = folder / os.readlink(copy / "pg_wal")[1:]
+    log = directory / os.readlink(copy / "pg_wal")[1:]
     for file in log.iterdir():
         if file.is_file() and file.name > begin[1]:
             file.unlink()
@@ -155,8 +155,8 @@ def test_a_standby_comes_back_whole_and_is_kept_from_backup_mode(rig: Rig) -> No
         space = rig.path("first-tables")
         bank = Bank(first, rig.directory, space)
         where: list[str | Path] = ["-D", data / "data", f"--waldir={log / 'log'}", "-T", f"{space}={tables / 'tables'}"]
-        for folder in (log, tables, data):
-            shutil.chown(folder, USER, USER)
+        for directory in (log, tables, data):
+            shutil.chown(directory, USER, USER)
         first.run("pg_basebackup", *where, "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast")
         standby = Cluster(data / "data", rig.path("sockets"))
         owned(standby.sockets)
@@ -171,7 +171,7 @@ def test_a_standby_comes_back_whole_and_is_kept_from_backup_mode(rig: Rig) -> No
             words: list[str | Path] = ["--config", config, "--consistency", "per-volume", *server.paths, "--", "true"]
             said = borg_lvm("run", *words, status=71)
             assert "it is a standby" in said.err
-        verdict = server.judged(0, lambda folder: (folder / str(data / "data")[1:] / "standby.signal").unlink())
+        verdict = server.judged(0, lambda directory: (directory / str(data / "data")[1:] / "standby.signal").unlink())
         assert verdict.is_clean, verdict
         assert verdict.counted
         assert_nothing_left(rig)
@@ -352,7 +352,7 @@ def server() -> Iterator[Switched]:
 
 
 class Copied:
-    """The folder of a running cluster, copied, and what a run knows of the server."""
+    """The directory of a running cluster, copied, and what a run knows of the server."""
 
     def __init__(self, server: Switched, to: Path) -> None:
         self.cluster = server.cluster

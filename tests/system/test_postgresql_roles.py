@@ -166,7 +166,7 @@ def test_a_service_tells_who_we_are_and_leads_to_no_other_server() -> None:
 
 
 def test_a_service_that_leads_to_another_server_is_refused() -> None:
-    """Two folders of sockets, one server: it is known by where it listens."""
+    """Two directories of sockets, one server: it is known by where it listens."""
     BASE.mkdir(mode=0o755)
     try:
         made = Cluster(BASE / "data", BASE / "sockets")

@@ -51,12 +51,12 @@ class Saving:
         return (tampered.flipped if self.is_plain else tampered.flipped_middle)(self.repository)
 
     @classmethod
-    def made(cls, name: str, folder: Path, tree: Path, read: Path | None = None) -> Saving:
-        """Make what the program needs, in a folder that is not frozen: of a file system with attributes, for copies.
+    def made(cls, name: str, directory: Path, tree: Path, read: Path | None = None) -> Saving:
+        """Make what the program needs, in a directory that is not frozen: of a file system with attributes, for copies.
 
         The program reads the tree, or where it is to `read` it.
         """
-        return MADE[name](tree.parent / "saved" if name in ("tar", "rsync") else folder, read or tree)
+        return MADE[name](tree.parent / "saved" if name in ("tar", "rsync") else directory, read or tree)
 
     def run(self, program: Path | str, mode: str, status: int) -> Said:
         """Run the program as one of ours, with its result proven."""
@@ -65,33 +65,33 @@ class Saving:
         return said
 
 
-def borg(folder: Path, tree: Path) -> Saving:
-    made = Borg.made(folder)
+def borg(directory: Path, tree: Path) -> Saving:
+    made = Borg.made(directory)
     words: list[str | Path] = ["create", "--exclude", f"{tree}/directory/left-alone", made.archive("a"), tree]
     return Saving(Program("borg", "*' create '*"), words, made.env, made.repository)
 
 
-def tar(folder: Path, tree: Path) -> Saving:
-    folder.mkdir()
+def tar(directory: Path, tree: Path) -> Saving:
+    directory.mkdir()
     kept = "--exclude=left-alone", "--format=posix", "--xattrs", "--acls"
-    words: list[str | Path] = [*kept, "-cf", folder / "a.tar", tree]
-    return Saving(Program("tar", "*' -cf '*", dry="*/dev/null*"), words, {}, folder)
+    words: list[str | Path] = [*kept, "-cf", directory / "a.tar", tree]
+    return Saving(Program("tar", "*' -cf '*", dry="*/dev/null*"), words, {}, directory)
 
 
-def rsync(folder: Path, tree: Path) -> Saving:
-    folder.mkdir()
-    words: list[str | Path] = ["-aHAX", "--exclude=left-alone", tree, f"{folder}/"]
-    return Saving(Program("rsync", "*' -aHAX '*"), words, {}, folder)
+def rsync(directory: Path, tree: Path) -> Saving:
+    directory.mkdir()
+    words: list[str | Path] = ["-aHAX", "--exclude=left-alone", tree, f"{directory}/"]
+    return Saving(Program("rsync", "*' -aHAX '*"), words, {}, directory)
 
 
-def restic(folder: Path, tree: Path) -> Saving:
-    made = Restic.made(folder)
+def restic(directory: Path, tree: Path) -> Saving:
+    made = Restic.made(directory)
     words: list[str | Path] = ["backup", "--exclude", f"{tree}/directory/left-alone", tree]
-    return Saving(Program("restic", "*' backup '*"), words, made.env, folder / "repository", is_plain=False)
+    return Saving(Program("restic", "*' backup '*"), words, made.env, directory / "repository", is_plain=False)
 
 
-def borgmatic(folder: Path, tree: Path) -> Saving:
-    made = Borgmatic.made(folder)
+def borgmatic(directory: Path, tree: Path) -> Saving:
+    made = Borgmatic.made(directory)
     config = made.configured([tree], {"exclude_patterns": [f"{tree}/directory/left-alone"]})
     return Saving(
         Program("borgmatic", "*' create '*", at=str(BORGMATIC)),

@@ -90,11 +90,11 @@ def test_a_file_is_saved_beside_a_device_and_a_pipe_is_not(rig: Rig, special: st
     [
         (["borg", "create", "{repository}::a", "{device}"], "give it --read-special"),
         (["tar", "-cf", "/dev/null", "{device}"], "saves the name of this device"),
-        (["borg", "create", "--read-special", "{repository}::a", "{folder}"], "which stay live"),
+        (["borg", "create", "--read-special", "{repository}::a", "{directory}"], "which stay live"),
     ],
 )
 def test_a_command_that_would_save_something_else_is_refused(rig: Rig, words: list[str], told: str) -> None:
-    places = {"repository": rig.path("r"), "device": rig.volume("disk", mib=16).device, "folder": rig.directory}
+    places = {"repository": rig.path("r"), "device": rig.volume("disk", mib=16).device, "directory": rig.directory}
     said = borg_lvm("plan", "--", *(word.format(**places) for word in words), status=64)
     assert told in said.err
 

@@ -23,18 +23,18 @@ POSTDROP = "for _ in 1 2 3; do echo 'to: root' >/var/spool/postfix/maildrop/mail
 
 @pytest.fixture
 def served(rig: Rig) -> Iterator[list[Path]]:
-    """Give folders of postfix, sssd and a database server on a volume, and listen at their sockets."""
+    """Give directories of postfix, sssd and a database server on a volume, and listen at their sockets."""
     with tidy(), ExitStack() as stack:
         volume = rig.volume("var", fs="ext4", at=rig.path("var")).at
         assert volume
-        folders = []
+        directories = []
         for name in ("/var/spool/postfix", "/var/lib/sss", "/var/lib/mysql"):
             (volume / Path(name).name).mkdir()
             Path(name).mkdir(parents=True, exist_ok=True)
             run("mount", "--bind", volume / Path(name).name, name)
             stack.callback(run, "umount", name)
             (Path(name) / "file").write_text("before")
-            folders.append(Path(name))
+            directories.append(Path(name))
         Path("/var/spool/postfix/maildrop").mkdir()
         for path in SOCKETS:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -42,12 +42,12 @@ def served(rig: Rig) -> Iterator[list[Path]]:
             server.bind(path)
             server.listen()
         os.sync()
-        yield folders
+        yield directories
     assert_nothing_left(rig)
 
 
 def test_mail_is_sent_and_servers_are_reached(served: list[Path]) -> None:
-    sources = [word for folder in served for word in ("--path", folder)]
+    sources = [word for directory in served for word in ("--path", directory)]
     borg_lvm("run", *sources, "--", sys.executable, "-c", CONNECT, *SOCKETS)
     borg_lvm("run", *sources, "--", "sh", "-c", POSTDROP)
     assert Path("/var/spool/postfix/maildrop/mail").read_text() == "to: root\n"

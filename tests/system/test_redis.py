@@ -217,8 +217,8 @@ def test_a_wrong_copy_is_told(tmp_path: Path) -> None:
 class ServerSubject(Subject):
     """A server with an append-only file, for the contract."""
 
-    def __init__(self, folder: Path) -> None:
-        self.server = Server(folder, "live", "--appendonly", "yes")
+    def __init__(self, directory: Path) -> None:
+        self.server = Server(directory, "live", "--appendonly", "yes")
 
     def make(self, deadline: float) -> Application:
         return redis.Redis(ApplicationSettings("it", "pause", deadline, redis.Options(socket=self.server.socket)))
@@ -230,7 +230,7 @@ class ServerSubject(Subject):
             return False
 
     def keeps(self) -> list[str]:
-        return [str(self.server.folder)]
+        return [str(self.server.directory)]
 
     def gone(self) -> AbstractContextManager[None]:
         return away(self.server.end, self.server.start)
@@ -245,7 +245,7 @@ class ServerSubject(Subject):
 
     @contextmanager
     def damaged(self) -> Iterator[None]:
-        log = self.server.folder / f"{LOGS}.1.incr.aof"
+        log = self.server.directory / f"{LOGS}.1.incr.aof"
         aside = log.with_name("aside")
         log.rename(aside)
         try:

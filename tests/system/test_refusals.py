@@ -109,8 +109,8 @@ def make_minix(device: str) -> None:
     superblock = struct.pack("<6HI2HI", inodes, zones, 1, 1, first, 0, zones << 10, magic, is_clean, zones)
     only_the_root = b"\x03"  # of inodes and zones; the lowest bit stands for none
     inode = struct.pack("<2H2I2B9H", stat.S_IFDIR | 0o755, 0, 32, 0, 0, 2, first, *[0] * 8)
-    folder = struct.pack("<H14sH14s", 1, b".", 1, b"..")
-    blocks = (b"", superblock, only_the_root, only_the_root, inode, folder)
+    directory = struct.pack("<H14sH14s", 1, b".", 1, b"..")
+    blocks = (b"", superblock, only_the_root, only_the_root, inode, directory)
     with open(device, "wb") as written:
         written.write(b"".join(block.ljust(1024, b"\0") for block in blocks))
 

@@ -63,7 +63,7 @@ def files(env: Mapping[str, str], archive: str, top: Path) -> dict[str, str]:
 @pytest.mark.needs("ssh")
 def test_a_repository_on_another_host_with_an_agent(top: Path, host: Host, rig: Rig) -> None:
     host.admit(key(top / "root/key"), borg_serve())
-    # Neither in ssh's folder: GnuPG's agent, which many have for ssh too, has its socket in another one at home.
+    # Neither in ssh's directory: GnuPG's agent, which many have for ssh too, has its socket in another one at home.
     (top / "root/.gnupg").mkdir(mode=0o700)
     repository = f"ssh://root@other{HOME}/repository"
     known = top / "root/.ssh/known_hosts"
@@ -81,7 +81,7 @@ def test_a_repository_on_another_host_with_an_agent(top: Path, host: Host, rig: 
 
 
 @pytest.mark.needs("ssh")
-def test_with_one_file_system_the_folder_of_ssh_is_saved(top: Path, host: Host) -> None:
+def test_with_one_file_system_the_directory_of_ssh_is_saved(top: Path, host: Host) -> None:
     host.admit(key(top / "root/.ssh/id_ed25519"), borg_serve())
     env = usual(top) | {"BORG_REPO": f"ssh://root@other{HOME}/repository"}
     run("borg", "init", "--encryption", "repokey-blake2", env=env)
@@ -114,11 +114,11 @@ def restored(env: Mapping[str, str], top: Path) -> dict[str, str]:
 
 
 @contextmanager
-def rest_server(folder: Path) -> Iterator[str]:
+def rest_server(directory: Path) -> Iterator[str]:
     """Have a REST server for restic on the loopback; give the repository's name."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    words = ["rclone", "--config", "", "serve", "restic", "--append-only", "--addr", address, str(folder)]
+    words = ["rclone", "--config", "", "serve", "restic", "--append-only", "--addr", address, str(directory)]
     with subprocess.Popen(words, env=unmarked(), stderr=subprocess.DEVNULL) as process:
         try:
             wait_for(lambda: answers(address), "the REST server")

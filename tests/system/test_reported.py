@@ -25,7 +25,7 @@ def filled(rig: Rig, name: str = "data") -> tuple[Volume, Path]:
     return volume, volume.at / "file"
 
 
-def test_a_folder_with_a_pipe_is_not_read_as_a_device(rig: Rig) -> None:
+def test_a_directory_with_a_pipe_is_not_read_as_a_device(rig: Rig) -> None:
     """With --read-special borg waits for ever for somebody who writes into the pipe (borgbackup/borg#4590)."""
     _, file = filled(rig)
     os.mkfifo(file.parent / "pipe")

@@ -20,11 +20,11 @@ from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications.scripts import plugin as scripts
 from tests.system.support.runs.live import away, script
 
-FOLDER = Path("/run/borg-lvm-test-scripts")
+DIRECTORY = Path("/run/borg-lvm-test-scripts")
 """Commands must lie where only root can write."""
 CONTROL = f"""#!/bin/sh
 # Controls an application that stands still while the file "still" is there. What it did not stop it does not resume.
-cd {FOLDER}
+cd {DIRECTORY}
 case "$1" in
     status) [ -e running ] || exit 69 ;;
     freeze) while [ -e busy ]; do sleep 0.1; done; [ -e still ] || touch ours still ;;
@@ -34,7 +34,7 @@ esac
 """
 SESSION = f"""#!/bin/sh
 # Holds the lock that every writer needs, for as long as it lives.
-cd {FOLDER}
+cd {DIRECTORY}
 echo $$ >pid
 exec 8>lock
 flock 8
@@ -47,46 +47,46 @@ class Shop(Subject):
     """An application that is controlled by a command."""
 
     def __init__(self) -> None:
-        FOLDER.mkdir(mode=0o700)
-        self.control = str(script(FOLDER, "control", CONTROL))
+        DIRECTORY.mkdir(mode=0o700)
+        self.control = str(script(DIRECTORY, "control", CONTROL))
         for name in ("running", "data"):
-            (FOLDER / name).touch()
+            (DIRECTORY / name).touch()
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
         """Return how it is quiesced."""
 
     def make(self, deadline: float) -> Application:
-        given = {"probe": (self.control, "status"), "paths": (str(FOLDER / "data"),), **self.options()}
+        given = {"probe": (self.control, "status"), "paths": (str(DIRECTORY / "data"),), **self.options()}
         return scripts.borg_lvm_application().make(
             ApplicationSettings("it", "quiesce", deadline, scripts.Options(**given))
         )
 
     def write(self, seconds: float) -> bool:
         end = time.monotonic() + seconds
-        while (FOLDER / "still").exists():
+        while (DIRECTORY / "still").exists():
             if time.monotonic() > end:
                 return False
             time.sleep(0.02)
-        with (FOLDER / "data").open("a") as file:
+        with (DIRECTORY / "data").open("a") as file:
             file.write("word\n")
         return True
 
     def keeps(self) -> list[str]:
-        return [str(FOLDER / "data")]
+        return [str(DIRECTORY / "data")]
 
     def gone(self) -> AbstractContextManager[None]:
-        return away((FOLDER / "running").unlink, (FOLDER / "running").touch)
+        return away((DIRECTORY / "running").unlink, (DIRECTORY / "running").touch)
 
     def busy(self) -> AbstractContextManager[None]:
-        return away((FOLDER / "busy").touch, (FOLDER / "busy").unlink)
+        return away((DIRECTORY / "busy").touch, (DIRECTORY / "busy").unlink)
 
     def stopped(self) -> AbstractContextManager[None] | None:
-        return away((FOLDER / "still").touch, (FOLDER / "still").unlink)
+        return away((DIRECTORY / "still").touch, (DIRECTORY / "still").unlink)
 
     def lose(self) -> bool:
         for name in ("still", "ours"):
-            (FOLDER / name).unlink()
+            (DIRECTORY / name).unlink()
         return True
 
 
@@ -102,22 +102,22 @@ class ByDirectory(Shop):
     """Quiesced by the executables of a directory, as those of qemu's guest agent are."""
 
     def options(self) -> dict[str, Any]:
-        folder = FOLDER / "freeze.d"
-        folder.mkdir(exist_ok=True)
-        script(folder, "10-idle", "#!/bin/sh\n")
-        script(folder, "20-shop", CONTROL)
-        return {"directory": str(folder), "confirm": (self.control, "is-still")}
+        directory = DIRECTORY / "freeze.d"
+        directory.mkdir(exist_ok=True)
+        script(directory, "10-idle", "#!/bin/sh\n")
+        script(directory, "20-shop", CONTROL)
+        return {"directory": str(directory), "confirm": (self.control, "is-still")}
 
 
 class BySession(Shop):
     """Quiesced by a program that holds a lock."""
 
     def options(self) -> dict[str, Any]:
-        return {"session": (str(script(FOLDER, "hold", SESSION)),)}
+        return {"session": (str(script(DIRECTORY, "hold", SESSION)),)}
 
     def write(self, seconds: float) -> bool:
         end = time.monotonic() + seconds
-        with (FOLDER / "lock").open("a") as lock:
+        with (DIRECTORY / "lock").open("a") as lock:
             while True:
                 with suppress(BlockingIOError):
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,7 +128,7 @@ class BySession(Shop):
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        with (FOLDER / "lock").open("a") as lock:
+        with (DIRECTORY / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -136,7 +136,7 @@ class BySession(Shop):
         return None  # who holds the lock otherwise is one for whom it waits
 
     def lose(self) -> bool:
-        os.kill(int((FOLDER / "pid").read_text()), signal.SIGKILL)
+        os.kill(int((DIRECTORY / "pid").read_text()), signal.SIGKILL)
         time.sleep(0.2)
         return True
 
@@ -152,7 +152,7 @@ class Contract(ApplicationContract):
         try:
             yield self.way()
         finally:
-            shutil.rmtree(FOLDER)
+            shutil.rmtree(DIRECTORY)
 
 
 class TestCommands(Contract):

@@ -73,7 +73,7 @@ def mail_server(rig: Rig) -> Iterator[list[str]]:
 
 @contextmanager
 def container_host(rig: Rig) -> Iterator[list[str]]:
-    """Have the containers that the example names, with a folder that they share."""
+    """Have the containers that the example names, with a directory that they share."""
     rig.volume("srv", fs="ext4", mib=64, at="/srv")
     Path("/var/lib/containers/storage").mkdir(parents=True, exist_ok=True)  # podman puts more than volumes there
     rig.volume("volumes", fs="ext4", mib=64, at="/var/lib/containers/storage/volumes")

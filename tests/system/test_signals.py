@@ -65,9 +65,9 @@ def one(rig: Rig) -> Iterator[Volume]:
 class Listener:
     """A command that writes down every signal that it gets; SIGUSR2, sent straight to it, ends it with 7."""
 
-    def __init__(self, folder: Path) -> None:
-        self._log = folder / "signals"
-        self.argv: list[str | Path] = [sys.executable, "-IS", script(folder, "listener", LISTENER), self._log]
+    def __init__(self, directory: Path) -> None:
+        self._log = directory / "signals"
+        self.argv: list[str | Path] = [sys.executable, "-IS", script(directory, "listener", LISTENER), self._log]
 
     def ready(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until it listens."""
@@ -419,12 +419,12 @@ def test_the_command_inherits_everything(rig: Rig, one: Volume, locale: dict[str
 
 @pytest.mark.soak
 def test_the_working_directory_is_frozen_with_its_volume(rig: Rig, one: Volume) -> None:
-    folder = rig.path("one") / "folder"
-    folder.mkdir()
-    (folder / "file").write_text("old")
+    directory = rig.path("one") / "folder"
+    directory.mkdir()
+    (directory / "file").write_text("old")
     line = f"echo new >{rig.path('marker')}; pwd; cat file; touch here 2>&1"
-    said = borg_lvm(*on(one, "sh", "-c", line), cwd=folder, status=1)
-    assert said.out.startswith(f"{folder}\nold")
+    said = borg_lvm(*on(one, "sh", "-c", line), cwd=directory, status=1)
+    assert said.out.startswith(f"{directory}\nold")
     assert "Read-only" in said.out
     assert_nothing_left(rig)
 

@@ -36,7 +36,7 @@ def own_history(rig: Rig) -> Iterator[None]:
 
 @contextmanager
 def library(rig: Rig, *mount: str) -> Iterator[None]:
-    """Mount a file system (its type and options) at the program's folder."""
+    """Mount a file system (its type and options) at the program's directory."""
     LIB.mkdir(parents=True, exist_ok=True)
     fstype, options = mount
     run("mount", "-t", fstype, "-o", options, "none", LIB)

@@ -48,7 +48,7 @@ CLIENTS = 300 << 20
 
 
 class Stranger:
-    """The attacker's folder, and his processes."""
+    """The attacker's directory, and his processes."""
 
     def __init__(self) -> None:
         self.home = BASE / "home"
@@ -304,9 +304,11 @@ def test_no_journal_of_a_strangers_makes_root_delete_a_file(stranger: Stranger, 
         assert way == "swapped" or "belongs to" in why, why
 
 
-def reading(folder: Path, seconds: float = 30.0) -> Application:
+def reading(directory: Path, seconds: float = 30.0) -> Application:
     """Return an application for a server of the stranger's."""
-    return redis.Redis(ApplicationSettings("it", "save", 2 * seconds, redis.Options(socket=str(folder / "redis.sock"))))
+    return redis.Redis(
+        ApplicationSettings("it", "save", 2 * seconds, redis.Options(socket=str(directory / "redis.sock")))
+    )
 
 
 @pytest.mark.parametrize("what", ["/dev/zero", "a pipe", "root's file"])

@@ -79,16 +79,16 @@ def reader(source: Path) -> str:
     return f"find {source}/. -name page -type f -exec cat {{}} +"
 
 
-def tree(folder: Path, text: str) -> None:
+def tree(directory: Path, text: str) -> None:
     """Make a source's directories and files."""
     for page in PAGES:
-        (folder / page).parent.mkdir(parents=True, exist_ok=True)
-        (folder / page).write_text(f"{text}\n")
+        (directory / page).parent.mkdir(parents=True, exist_ok=True)
+        (directory / page).write_text(f"{text}\n")
 
 
-def contents(folder: Path) -> dict[str, str]:
+def contents(directory: Path) -> dict[str, str]:
     """Return all that is in a directory."""
-    return {str(path): path.read_text() if path.is_file() else "" for path in sorted(folder.rglob("*"))}
+    return {str(path): path.read_text() if path.is_file() else "" for path in sorted(directory.rglob("*"))}
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +119,8 @@ def ground() -> Iterator[Ground]:
             (above / link).symlink_to(target)
         for path in (above, *above.rglob("*")):
             os.lchown(path, NOBODY, NOBODY)
-        for folder in ("secret", "above"):
-            (TOP / folder).chmod(0o700)
+        for directory in ("secret", "above"):
+            (TOP / directory).chmod(0o700)
         tracer = rig.path("at_path")
         subprocess.run(["gcc", "-O2", "-o", tracer, SOURCE], check=True)
         syscalls.mount(str(TOP / "above" / "site"), str(above / "mounted" / "site"), None, syscalls.MS_BIND)

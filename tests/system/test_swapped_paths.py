@@ -29,15 +29,15 @@ STATUSES = (0, 71, 74)
 def www(rig: Rig) -> Iterator[Path]:
     """A directory of nobody's on a volume, `site` in it; `secret`, for root alone, on the same volume."""
     rig.volume("srv", fs="ext4", at=TOP)
-    folder = TOP / "app" / "www"
-    (folder / "site").mkdir(parents=True)
-    (folder / "site" / "page").write_text("page")
+    directory = TOP / "app" / "www"
+    (directory / "site").mkdir(parents=True)
+    (directory / "site" / "page").write_text("page")
     (TOP / "secret").mkdir(mode=0o700)
     (TOP / "secret" / "page").write_text(SECRET)
     (TOP / "secret" / "page").chmod(0o600)
-    for path in (TOP / "app", folder, folder / "site", folder / "site" / "page"):
+    for path in (TOP / "app", directory, directory / "site", directory / "site" / "page"):
         os.chown(path, NOBODY, NOBODY)
-    yield folder
+    yield directory
     assert rig.leftovers() == []
     assert sorted(path.name for path in (TOP / "secret").iterdir()) == ["page"]
 

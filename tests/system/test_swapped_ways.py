@@ -89,14 +89,14 @@ def alice(rig: Rig) -> Iterator[Path]:
     ALICE.mkdir()
     (ALICE / "disk").mkdir()
     rig.volume("disk", fs="ext4", at=ALICE / "disk")
-    for folder, text in (
+    for directory, text in (
         (TOP / "secret", SECRET),
         (TOP / "data", "page"),
         (ALICE / "dir", "page"),
         (ALICE / "disk", "page"),
     ):
-        (folder / "etc").mkdir(parents=True)
-        (folder / "etc" / "page").write_text(text)
+        (directory / "etc").mkdir(parents=True)
+        (directory / "etc" / "page").write_text(text)
     (TOP / "secret").chmod(0o700)
     (ALICE / "current").symlink_to("../data")
     (ALICE / "evil").symlink_to("../secret")

@@ -51,7 +51,7 @@ class Stage:
         self.manager = manager
         self.data = rig.path("data")
         rig.volume("data", fs="ext4", mib=64, at=self.data)
-        manager.add(UNIT, str(script(BASE / "worker", SCRIPT.format(folder=self.data))))
+        manager.add(UNIT, str(script(BASE / "worker", SCRIPT.format(directory=self.data))))
         self.words = Words(self.data)
         self.options: dict[str, Any] = {"units": [UNIT], "paths": [str(self.data)]}
         self.level = level
@@ -183,7 +183,7 @@ def test_what_we_need_is_refused(rig: Rig, manager: Manager) -> None:
 def test_a_watchdog_that_would_bite_is_refused(manager: Manager) -> None:
     (BASE / "data").mkdir()
     manager.add("dog.service", "/bin/sleep 10000")
-    path = manager.folder / "dog.service"
+    path = manager.directory / "dog.service"
     path.write_text(path.read_text() + "WatchdogSec=12\n")
     manager.do("daemon-reload")
     manager.do("restart", "dog.service")
@@ -208,7 +208,7 @@ class UnitSubject(WorkerSubject):
     def __init__(self, manager: Manager, data: Path) -> None:
         super().__init__(data)
         self.manager = manager
-        self.program = str(script(BASE / "worker", SCRIPT.format(folder=data)))
+        self.program = str(script(BASE / "worker", SCRIPT.format(directory=data)))
         manager.add(UNIT, self.program)
         assert self.words.write(60)
 

@@ -1,6 +1,6 @@
 """What a command saved from a snapshot that was lost is marked, and nothing else is touched.
 
-The snapshot is lost here by its covered folder being replaced on the live system: that is found when the command has
+The snapshot is lost here by its covered directory being replaced on the live system: that is found when the command has
 ended, so it always saves an archive.
 """
 
@@ -24,21 +24,21 @@ pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle mach
 
 @contextmanager
 def lost(rig: Rig, program: str, action: str, env: dict[str, str], *words: str | Path) -> Iterator[list[Said]]:
-    """Run a backup of a folder that is replaced while it runs; the block is run before that. Gives what was said."""
+    """Run a backup of a directory that is replaced while it runs; the block is run before that. Gives what was said."""
     volume = rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
     assert volume.at
-    folder = volume.at / "folder"
-    folder.mkdir()
-    (folder / "file").write_text("frozen")
+    directory = volume.at / "folder"
+    directory.mkdir()
+    (directory / "file").write_text("frozen")
     config, gate = rig.path("config.yaml"), Gate(rig.path("gate"), program, only=f"*{words[0]}*")
     said = list[Said]()
     config.write_text(f"on_tainted: {action}\n")
     with gate.closed(
-        BORG_LVM, "run", "--config", config, "--", gate.program, *words, folder, env=env, status=74
+        BORG_LVM, "run", "--config", config, "--", gate.program, *words, directory, env=env, status=74
     ) as passing:
         yield said
-        folder.rename(volume.at / "elsewhere")
-        folder.mkdir()
+        directory.rename(volume.at / "elsewhere")
+        directory.mkdir()
     said.append(passing.said)
     print(passing.said.err)
     assert_nothing_left(rig)

@@ -28,7 +28,7 @@ def test_borg_asks_for_its_pass_phrase_and_shows_its_progress(rig: Rig, before: 
         for number in range(5):
             (at / f"file{number}").write_text(str(number))
         borg = Borg(rig.path("borg"))
-        borg.folder.mkdir()
+        borg.directory.mkdir()
         env = borg.env | {"BORG_PASSPHRASE": SECRET}
         run("borg", "init", "--encryption", "repokey-blake2", borg.repository, env=env)
         argv = [str(BIN / before[0]), *before[1:], "create", "--progress", "--stats", borg.archive("a"), str(at)]

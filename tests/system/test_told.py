@@ -34,14 +34,14 @@ def small(rig: Rig, place: Path, options: str) -> Iterator[Path]:
         run("umount", place)
 
 
-def fill(folder: Path) -> None:
+def fill(directory: Path) -> None:
     """Leave no room at all."""
-    with (folder / "filler").open("wb", buffering=0) as file:
+    with (directory / "filler").open("wb", buffering=0) as file:
         for size in (1 << 16, 1 << 9):
             with suppress(OSError):
                 while file.write(bytes(size)):
                     pass
-        assert os.statvfs(folder).f_bfree == 0
+        assert os.statvfs(directory).f_bfree == 0
 
 
 def samples(path: Path) -> dict[str, list[tuple[dict[str, str], float]]]:
@@ -89,18 +89,18 @@ def test_metrics_and_notifications(rig: Rig) -> None:
 )
 def test_metrics_that_cannot_be_written_are_a_warning(rig: Rig, what: str) -> None:
     """The rule: a warning, with the reason; the backup is not concerned."""
-    with tidy(), small(rig, rig.path("metrics"), "size=64k" + (",ro" if what == "read-only" else "")) as folder:
+    with tidy(), small(rig, rig.path("metrics"), "size=64k" + (",ro" if what == "read-only" else "")) as directory:
         rig.volume("data", fs="ext4", mib=64, at=rig.path("data"))
         if what == "full":
-            fill(folder)
-        path = folder / ("none/x.prom" if what == "missing" else "x.prom")
+            fill(directory)
+        path = directory / ("none/x.prom" if what == "missing" else "x.prom")
         config = configuration(rig, path)
         said = borg_lvm("run", "--config", config, "--path", rig.path("data"), "--", "true")
         why = {"missing": "No such file or directory", "read-only": "Read-only file system", "full": "No space left"}
         assert f"the metrics cannot be written to {path}: {why[what]}" in said.err
         assert "the backup is not concerned" in said.err
         assert rig.path("told").read_text().startswith("success 0 ")
-        assert set(os.listdir(folder)) <= {"filler"}
+        assert set(os.listdir(directory)) <= {"filler"}
         assert_nothing_left(rig)
 
 

@@ -74,10 +74,10 @@ def planted(rig: Rig) -> Path:
 class Configured:
     """The configuration, and its two repositories."""
 
-    def __init__(self, folder: Path, server: Cluster) -> None:
-        self.matic = Borgmatic.made(folder)
+    def __init__(self, directory: Path, server: Cluster) -> None:
+        self.matic = Borgmatic.made(directory)
         self.top = server.data.parent
-        self.repositories = [folder / "borg" / name for name in ("one", "two")]
+        self.repositories = [directory / "borg" / name for name in ("one", "two")]
         dump = {"name": "all", "username": "postgres", "pg_dump_command": str(POSTGRES / "pg_dumpall")}
         self.settings: dict[str, object] = {
             "repositories": [{"path": str(path)} for path in self.repositories],
@@ -86,7 +86,7 @@ class Configured:
             "one_file_system": True,
             "postgresql_databases": [dump],
         }
-        # By PGHOST, for borgmatic takes a folder as the `hostname` for a part of the dump's path.
+        # By PGHOST, for borgmatic takes a directory as the `hostname` for a part of the dump's path.
         self.server = {"PGHOST": str(server.sockets)}
         self.env = self.matic.borg.env | {"BORG_PASSPHRASE": SECRET}
         for repository in self.repositories:
@@ -121,7 +121,7 @@ class Configured:
         archive = f"{repository}::{newest}"
         lines = run("borg", "list", "--format", "{path}\t{mode}\t{size}{NL}", archive, env=self.env).out.splitlines()
         found = (line.split("\t") for line in lines)
-        differing = ("borgmatic/", str(self.matic.folder).removeprefix("/"))
+        differing = ("borgmatic/", str(self.matic.directory).removeprefix("/"))
         return {path: mode if path.startswith(differing) else f"{mode} {size}" for path, mode, size in found}
 
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.limit(900)  # seconds; a fraction of it on an idle mach
 
 @contextmanager
 def extracted(borg: Borg, name: str, into: Path, source: Path) -> Iterator[Path]:
-    """Give the folder of an archive that stands for the source."""
+    """Give the directory of an archive that stands for the source."""
     into.mkdir()
     borg.extract(name, into)
     yield into / str(source).removeprefix("/")

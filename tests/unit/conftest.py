@@ -61,8 +61,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def state_lies_in_the_tests_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let our directories lie in a test's folder as they do in /run."""
+def state_lies_in_the_tests_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let our directories lie in a test's directory as they do in /run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(directories, "ABOVE", (*directories.ABOVE, str(tmp_path_factory.getbasetemp())))
         yield

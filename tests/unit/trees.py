@@ -7,16 +7,16 @@ import os
 from pathlib import Path
 
 
-def linked(folder: Path) -> Path:
+def linked(directory: Path) -> Path:
     """Make a directory, one beside it, and links between them and within; return where it really lies."""
-    (folder / "a" / "b").mkdir(parents=True)
-    (folder / "a" / "b" / "file").write_text("in a/b")
-    (folder / "out").mkdir()
-    (folder / "out" / "file").write_text("outside")
-    (folder / "a" / "link").symlink_to(folder / "out")
-    (folder / "a" / "relative").symlink_to("../out")
-    (folder / "a" / "b" / "linked").symlink_to("file")
-    return Path(os.path.realpath(folder))
+    (directory / "a" / "b").mkdir(parents=True)
+    (directory / "a" / "b" / "file").write_text("in a/b")
+    (directory / "out").mkdir()
+    (directory / "out" / "file").write_text("outside")
+    (directory / "a" / "link").symlink_to(directory / "out")
+    (directory / "a" / "relative").symlink_to("../out")
+    (directory / "a" / "b" / "linked").symlink_to("file")
+    return Path(os.path.realpath(directory))
 
 
 def open_files() -> int:

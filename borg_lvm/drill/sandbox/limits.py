@@ -36,17 +36,17 @@ class SandboxGroup:
     """The control group of a sandbox, a directory; empty where there is none."""
 
     limits: SandboxLimits
-    folder: str = ""
+    directory: str = ""
 
     def enter(self) -> None:
         """Put this process into it, and all that it will start. Raises: OSError."""
-        if self.folder:
-            _write(self.folder, "cgroup.procs", "0")
+        if self.directory:
+            _write(self.directory, "cgroup.procs", "0")
 
     def kills(self) -> int:
         """Return how many processes were ended in it for want of memory."""
         with suppress(OSError, ValueError, LookupError):
-            events = dict(line.split() for line in _read(self.folder, "memory.events").splitlines())
+            events = dict(line.split() for line in _read(self.directory, "memory.events").splitlines())
             return int(events["oom_kill"])
         return 0
 
@@ -55,14 +55,14 @@ class SandboxGroup:
 class _Home:
     """Our own control group, a directory, and which controllers must be switched on for its children."""
 
-    folder: str
+    directory: str
     missing: tuple[str, ...] = ()
     why: str = ""
 
     @property
     def is_topmost(self) -> bool:
         """Whether it may hold processes beside children with limits."""
-        return self.folder in ROOTS
+        return self.directory in ROOTS
 
     @classmethod
     def look(cls) -> _Home:
@@ -73,17 +73,17 @@ class _Home:
         try:
             with open("/proc/self/cgroup", encoding="utf-8") as file:
                 (name,) = (line[3:].rstrip("\n") for line in file if line.startswith("0::"))
-            folder = (root + name).rstrip("/")
-            there, on = (_read(folder, f"cgroup.{what}").split() for what in ("controllers", "subtree_control"))
-            others = set(_read(folder, "cgroup.procs").split()) - {str(os.getpid())}
+            directory = (root + name).rstrip("/")
+            there, on = (_read(directory, f"cgroup.{what}").split() for what in ("controllers", "subtree_control"))
+            others = set(_read(directory, "cgroup.procs").split()) - {str(os.getpid())}
         except (OSError, ValueError) as error:
             return cls("", why=f"our control group cannot be read: {error}")
         missing = tuple(one for one in WANTED if one in there and one not in on)
         if NEEDED not in there:
-            return cls(folder, why=f"the control group {name} has no memory controller")
-        if missing and folder != root and others:
-            return cls(folder, why=f"other processes are in the control group {name}")
-        return cls(folder, missing)
+            return cls(directory, why=f"the control group {name} has no memory controller")
+        if missing and directory != root and others:
+            return cls(directory, why=f"other processes are in the control group {name}")
+        return cls(directory, missing)
 
 
 def unlimited() -> str:
@@ -98,41 +98,46 @@ def limited(ledger: Ledger) -> Iterator[SandboxGroup]:
     if home.why:
         yield SandboxGroup(SandboxLimits(why=home.why))
         return
-    folder = os.path.join(home.folder, f"{PREFIX}{ledger.run_id}")
-    ledger.write(STEP, folder=folder, on=home.missing)
+    directory = os.path.join(home.directory, f"{PREFIX}{ledger.run_id}")
+    ledger.write(STEP, directory=directory, on=home.missing)
     try:
         try:
-            group = SandboxGroup(_made(home, folder), folder)
+            group = SandboxGroup(_made(home, directory), directory)
         except OSError as error:
-            group = SandboxGroup(SandboxLimits(why=f"no control group can be made in {home.folder}: {error.strerror}"))
+            group = SandboxGroup(
+                SandboxLimits(why=f"no control group can be made in {home.directory}: {error.strerror}")
+            )
         yield group
     finally:
         try:
-            _remove(folder, home.missing)
+            _remove(directory, home.missing)
         except OSError as error:
             raise ReleaseError(
-                f"the control group of the drill could not be removed: {folder}: {error.strerror}",
+                f"the control group of the drill could not be removed: {directory}: {error.strerror}",
                 remedy="borg-lvm clean",
             ) from error
 
 
-def _made(home: _Home, folder: str) -> SandboxLimits:
+def _made(home: _Home, directory: str) -> SandboxLimits:
     """Make the group, with its limits. Raises: OSError."""
-    os.mkdir(folder)
+    os.mkdir(directory)
     if home.missing and not home.is_topmost:
-        os.mkdir(folder + OURS)
-        _write(folder + OURS, "cgroup.procs", "0")
+        os.mkdir(directory + OURS)
+        _write(directory + OURS, "cgroup.procs", "0")
     for name in home.missing:
         try:
-            _write(home.folder, "cgroup.subtree_control", f"+{name}")
+            _write(home.directory, "cgroup.subtree_control", f"+{name}")
         except OSError:
             if name == NEEDED:
                 raise
-    memory, processors = share_of_memory(list(_maxima(home.folder))), share_of_processors(len(os.sched_getaffinity(0)))
+    memory, processors = (
+        share_of_memory(list(_maxima(home.directory))),
+        share_of_processors(len(os.sched_getaffinity(0))),
+    )
     for file, value in settings(memory, processors).items():
         with suppress(FileNotFoundError):  # a kernel, or a group, that has no such limit
-            _write(folder, file, value)
-    is_there = os.path.exists(os.path.join(folder, "cpu.max"))
+            _write(directory, file, value)
+    is_there = os.path.exists(os.path.join(directory, "cpu.max"))
     return SandboxLimits(memory, processors if is_there else None)
 
 
@@ -160,52 +165,52 @@ def settings(memory: int, processors: int) -> Mapping[str, str]:
     }
 
 
-def _maxima(folder: str) -> Iterator[int]:
+def _maxima(directory: str) -> Iterator[int]:
     """Yield the memory of the machine, then the limits of a group and of those above it, in bytes."""
     yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    while folder not in ROOTS:
+    while directory not in ROOTS:
         with suppress(OSError, ValueError):  # the topmost one has none, and others may say `max`
-            yield int(_read(folder, "memory.max"))
-        folder = os.path.dirname(folder)
+            yield int(_read(directory, "memory.max"))
+        directory = os.path.dirname(directory)
 
 
 def left(entry: LedgerEntry | None) -> list[str]:
     """Remove the groups that a dead drill has left, as its ledger says; return what cannot be removed."""
     problems = []
     for step in entry.named(STEP) if entry else ():
-        folder, on = str(step["folder"]), step["on"]
-        if os.path.basename(folder) != f"{PREFIX}{entry.run_id if entry else ''}" or not isinstance(on, list):
-            problems.append(f"{folder}, which the ledger names as the control group of a drill, and which is none")
+        directory, on = str(step["folder"]), step["on"]
+        if os.path.basename(directory) != f"{PREFIX}{entry.run_id if entry else ''}" or not isinstance(on, list):
+            problems.append(f"{directory}, which the ledger names as the control group of a drill, and which is none")
             continue
         try:
-            _remove(folder, tuple(map(str, on)))
+            _remove(directory, tuple(map(str, on)))
         except OSError as error:
-            problems.append(f"{folder}, the control group of a drill: {error.strerror}")
+            problems.append(f"{directory}, the control group of a drill: {error.strerror}")
     return problems
 
 
-def _remove(folder: str, on: Sequence[str]) -> None:
+def _remove(directory: str, on: Sequence[str]) -> None:
     """Remove the group of a sandbox, and put back what was changed for it in the one above. Raises: OSError."""
-    home = os.path.dirname(folder)
-    _rmdir(folder)
+    home = os.path.dirname(directory)
+    _rmdir(directory)
     with suppress(FileNotFoundError):
         if not any(name.startswith(PREFIX) and not name.endswith(OURS) for name in os.listdir(home)):
             for name in on:
                 with suppress(OSError):  # it was never on; or another has a use for it by now
                     _write(home, "cgroup.subtree_control", f"-{name}")
-        if os.path.exists(folder + OURS):
-            for pid in _read(folder + OURS, "cgroup.procs").split():
+        if os.path.exists(directory + OURS):
+            for pid in _read(directory + OURS, "cgroup.procs").split():
                 with suppress(ProcessLookupError):
                     _write(home, "cgroup.procs", pid)
-    _rmdir(folder + OURS)
+    _rmdir(directory + OURS)
 
 
-def _rmdir(folder: str) -> None:
+def _rmdir(directory: str) -> None:
     """Remove a group; those who were killed in it may be on their way. Raises: OSError."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
-            os.rmdir(folder)
+            os.rmdir(directory)
         except FileNotFoundError:
             return
         except OSError:
@@ -216,13 +221,13 @@ def _rmdir(folder: str) -> None:
             return
 
 
-def _read(folder: str, name: str) -> str:
-    with open(os.path.join(folder, name), encoding="utf-8") as file:
+def _read(directory: str, name: str) -> str:
+    with open(os.path.join(directory, name), encoding="utf-8") as file:
         return file.read()
 
 
-def _write(folder: str, name: str, value: str) -> None:
-    fd = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CLOEXEC)  # one that is missing cannot be made there
+def _write(directory: str, name: str, value: str) -> None:
+    fd = os.open(os.path.join(directory, name), os.O_WRONLY | os.O_CLOEXEC)  # one that is missing cannot be made there
     try:
         os.write(fd, value.encode())
     finally:

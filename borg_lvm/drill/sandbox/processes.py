@@ -50,16 +50,16 @@ class Sandbox:
 
 @contextmanager
 def running(
-    root: SandboxRoot, group: SandboxGroup, user: Account, folder: str, work: Callable[[int], object]
+    root: SandboxRoot, group: SandboxGroup, user: Account, directory: str, work: Callable[[int], object]
 ) -> Iterator[Sandbox]:
-    """Have `work` done in a sandbox: it is given the descriptor of a pipe, and is in `folder`, a path of the sandbox.
+    """Have `work` done in a sandbox: it gets the descriptor of a pipe, and is in `directory`, a path of the sandbox.
 
     All of its processes are gone when the block ends. Raises: OSError.
     """
     results, report = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _never_returns(lambda: _outer(root, group, user, folder, lambda: _judge(work, report)), report)
+        _never_returns(lambda: _outer(root, group, user, directory, lambda: _judge(work, report)), report)
     os.close(report)
     try:
         yield Sandbox(pid, results)
@@ -90,7 +90,7 @@ def _never_returns(work: Callable[[], object], report: int) -> NoReturn:
         os._exit(0)
 
 
-def _outer(root: SandboxRoot, group: SandboxGroup, user: Account, folder: str, work: Callable[[], object]) -> None:
+def _outer(root: SandboxRoot, group: SandboxGroup, user: Account, directory: str, work: Callable[[], object]) -> None:
     parent = os.getppid()
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -108,13 +108,13 @@ def _outer(root: SandboxRoot, group: SandboxGroup, user: Account, folder: str, w
         os.close(go)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.read(wait, 1):  # else it had died before that could be heard of
-            _first(root, user, folder, work)
+            _first(root, user, directory, work)
         return
     os.write(go, b"g")
     os.waitpid(pid, 0)
 
 
-def _first(root: SandboxRoot, user: Account, folder: str, work: Callable[[], object]) -> None:
+def _first(root: SandboxRoot, user: Account, directory: str, work: Callable[[], object]) -> None:
     """Make the root, start the judge, and wait for all that end."""
     _loopback_up()
     with suppress(PermissionError):  # a unit with ProtectHostname= may not, and need not
@@ -129,7 +129,7 @@ def _first(root: SandboxRoot, user: Account, folder: str, work: Callable[[], obj
         os.write(apart[1], b"1" if is_apart else b"0")
         if os.read(mapped[0], 1):
             _become(user, keep_out=not is_apart)
-            os.chdir(folder)
+            os.chdir(directory)
             work()
         return
     if os.read(apart[0], 1) == b"1":

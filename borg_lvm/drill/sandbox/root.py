@@ -93,23 +93,23 @@ class SandboxRoot:
         Raises: OSError.
         """
         name = os.path.basename(path)
-        with self._folder(os.path.dirname(path)) as folder:
+        with self._directory(os.path.dirname(path)) as directory:
             if not name:
                 return self.point
             with suppress(FileExistsError):
                 if os.path.isdir(source):
-                    os.mkdir(name, 0o755, dir_fd=folder)
+                    os.mkdir(name, 0o755, dir_fd=directory)
                 else:
                     new = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-                    os.close(os.open(name, new, 0o644, dir_fd=folder))
-            with safe_open.path(name, folder):
+                    os.close(os.open(name, new, 0o644, dir_fd=directory))
+            with safe_open.path(name, directory):
                 return self._at(path)
 
     @contextmanager
-    def _folder(self, path: str) -> Iterator[int]:
+    def _directory(self, path: str) -> Iterator[int]:
         """Have a directory of the new root open, which is made if it is not there. Raises: OSError."""
-        with safe_open.path(self.point, flags=safe_open.FOLDER) as root:
-            fd = safe_open.folders(path, root, 0o755)
+        with safe_open.path(self.point, flags=safe_open.DIRECTORY) as root:
+            fd = safe_open.directories(path, root, 0o755)
             try:
                 yield fd
             finally:
@@ -165,8 +165,8 @@ class SandboxRoot:
         syscalls.mount("proc", self._at("/proc"), "proc", _SAFE | syscalls.MS_NOEXEC | syscalls.MS_RDONLY)
 
     def _link(self, link: str, target: str) -> None:
-        with self._folder(os.path.dirname(link)) as folder, suppress(FileExistsError):
-            os.symlink(target, os.path.basename(link), dir_fd=folder)
+        with self._directory(os.path.dirname(link)) as directory, suppress(FileExistsError):
+            os.symlink(target, os.path.basename(link), dir_fd=directory)
 
     def _become_root(self) -> None:
         """Make the new root the root; the old one, with all that is mounted in it, is seen no more."""

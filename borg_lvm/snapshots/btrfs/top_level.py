@@ -17,7 +17,7 @@ from borg_lvm.linux import btrfs, safe_open, syscalls
 from borg_lvm.machine.btrfs_subvolumes import DIRECTORY, Subvolume
 from borg_lvm.machine.mounts import BTRFS
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS = 0o077
 _WRITE = 0o022
 
@@ -30,7 +30,7 @@ def mounted(device: str, file_system: str) -> Iterator[int]:
     """
     mount = syscalls.detached_mount(BTRFS, device, {"subvolid": str(btrfs.TOP_LEVEL)})
     try:
-        top = os.open(".", _FOLDER, dir_fd=mount)
+        top = os.open(".", _DIRECTORY, dir_fd=mount)
         try:
             if btrfs.file_system_id(top) != file_system:
                 raise SnapshotError(f"{device} holds another file system than it did; nothing was done on it")
@@ -58,7 +58,7 @@ def names(device: str, file_system: str) -> list[str]:
     """
     with mounted(device, file_system) as top:
         try:
-            fd = os.open(DIRECTORY, _FOLDER, dir_fd=top)
+            fd = os.open(DIRECTORY, _DIRECTORY, dir_fd=top)
         except OSError:  # there is none, or a link or a file in its place
             return []
         try:
@@ -82,7 +82,7 @@ def made_ready(subvolume: Subvolume) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def _opened(top: int, device: str) -> Iterator[int]:
-    fd = os.open(DIRECTORY, _FOLDER, dir_fd=top)
+    fd = os.open(DIRECTORY, _DIRECTORY, dir_fd=top)
     try:
         refuse_others(os.fstat(top), os.fstat(fd), device)
         yield fd

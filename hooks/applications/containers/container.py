@@ -60,7 +60,7 @@ class Container:
         return group
 
     def kept(self) -> Iterator[DataPath]:
-        """Yield what it keeps outside of itself: writable volumes and folders, without sockets and the like."""
+        """Yield what it keeps outside of itself: writable volumes and directories, without sockets and the like."""
         table = mounts.Table(mounts.read())
         for mount in self.facts["Mounts"]:
             source = str(mount.get("Source", ""))
@@ -74,7 +74,7 @@ class Container:
 
 
 def _may_hold_data(path: str, table: mounts.Table) -> bool:
-    """Whether a path on the host is a file or folder that outlives the machine's next start."""
+    """Whether a path on the host is a file or directory that outlives the machine's next start."""
     try:
         mode = os.stat(path).st_mode
     except OSError:

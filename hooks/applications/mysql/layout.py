@@ -49,7 +49,7 @@ class Layout:
     def __init__(self, restored: Restored) -> None:
         self._pairs = list(zip(restored.whats, restored.paths, strict=True))
         self._named = dict(reversed(self._pairs))
-        self._folders = [path for path in restored.paths if os.path.isdir(path)]
+        self._directories = [path for path in restored.paths if os.path.isdir(path)]
         self.data = self._named["data"]
         self.position = Position.of(restored.remark)
 
@@ -58,12 +58,12 @@ class Layout:
 
         Raises: ArchiveWrongError.
         """
-        home = self._folder(SYSTEM, tuple(system_files))
+        home = self._directory(SYSTEM, tuple(system_files))
         lacking = [name for name in system_files if not os.path.exists(os.path.join(home, name))]
         if lacking:
             raise ArchiveWrongError(f"the archive lacks {', '.join(lacking)}, the system tablespace, in {home}")
         option_files = PARTS[REDO][1]
-        home = self._folder(REDO, option_files)
+        home = self._directory(REDO, option_files)
         if not any(os.path.exists(os.path.join(home, name)) for name in option_files):
             raise ArchiveWrongError(f"the archive lacks the redo log ({' or '.join(option_files)}) in {home}")
 
@@ -71,19 +71,19 @@ class Layout:
         """Yield the options for those parts that lie outside of the data directory."""
         for what in parts:
             option, files = PARTS[what]
-            folder = self._folder(what, files)
-            if folder != self.data:
-                yield f"--{option}={folder}"
+            directory = self._directory(what, files)
+            if directory != self.data:
+                yield f"--{option}={directory}"
 
     def elsewhere(self) -> list[str]:
         """Return the directories with tables outside of the data directory."""
         paths = (path for what, path in self._pairs if what == "table")
         return list(dict.fromkeys(path if os.path.isdir(path) else os.path.dirname(path) for path in paths))
 
-    def _folder(self, what: str, files: Sequence[str]) -> str:
+    def _directory(self, what: str, files: Sequence[str]) -> str:
         """Return the directory of a part: where its files are, else where it was said to be."""
         named = self._named.get(what, self.data)
-        places = dict.fromkeys([named, self.data, *self._folders])
+        places = dict.fromkeys([named, self.data, *self._directories])
         holding = (place for place in places for name in files if os.path.exists(os.path.join(place, name)))
         return next(holding, named)
 
@@ -100,11 +100,11 @@ class Layout:
         return self._log("relay log", relay=True)
 
     def _log(self, what: str, *, relay: bool) -> str:
-        for folder in dict.fromkeys([self._named.get(what, self.data), self.data, *self._folders]):
-            for name in sorted(os.listdir(folder)):
+        for directory in dict.fromkeys([self._named.get(what, self.data), self.data, *self._directories]):
+            for name in sorted(os.listdir(directory)):
                 base = name.removesuffix(".index")
-                if base != name and _is_index(os.path.join(folder, name)) and self._is_relay(base) == relay:
-                    return os.path.join(folder, base)
+                if base != name and _is_index(os.path.join(directory, name)) and self._is_relay(base) == relay:
+                    return os.path.join(directory, base)
         return ""
 
     def _is_relay(self, base: str) -> bool:

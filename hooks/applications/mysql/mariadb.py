@@ -40,7 +40,7 @@ class MariaDB(SqlServer):
 
     client = "mariadb"
     facts = FACTS
-    folders = ("redo log", "system tablespace", "undo", "Aria log")
+    directories = ("redo log", "system tablespace", "undo", "Aria log")
 
     def __init__(self, settings: ApplicationSettings) -> None:
         super().__init__(settings)
@@ -105,8 +105,8 @@ class MariaDB(SqlServer):
         """See that the copy's redo log is that of this server, as it ran."""
         if not self._checkpoint or not verify_mariadb.is_known(str(self.known["version"])):
             return ""
-        folder = os.path.join(str(self.known["data"]), str(self.known["redo log"]))
-        return verify_mariadb.verify(folder, verify_mariadb.Known(self._checkpoint, self._current, self.owner))
+        directory = os.path.join(str(self.known["data"]), str(self.known["redo log"]))
+        return verify_mariadb.verify(directory, verify_mariadb.Known(self._checkpoint, self._current, self.owner))
 
 
 _LEVELS = {

@@ -39,7 +39,7 @@ class MySQL(SqlServer):
 
     client = "mysql"
     facts = FACTS
-    folders = ("redo log", "system tablespace", "undo")
+    directories = ("redo log", "system tablespace", "undo")
 
     @property
     def _reads_only(self) -> bool:
@@ -94,9 +94,9 @@ class MySQL(SqlServer):
         return f"binary log {log}, position {position}" + (f", GTID {gtid}" if gtid else "")
 
     def elsewhere(self, facts: Mapping[str, Any]) -> Sequence[str]:
-        """Return the files of tables that the server itself knows, and the doublewrite files' folder.
+        """Return the files of tables that the server itself knows, and the doublewrite files' directory.
 
-        A relative name of that is not the folder's own, which is in the data directory in any case.
+        A relative name of that is not the directory's own, which is in the data directory in any case.
         """
         doublewrite = str(facts["doublewrite"] or "")
         return [*(facts["elsewhere"] or ()), *([doublewrite] if os.path.isabs(doublewrite) else [])]

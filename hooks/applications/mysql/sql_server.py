@@ -71,7 +71,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Folder:
+class Directory:
     """What a data directory tells by itself: links that lead out of it; whether a table has no transactions."""
 
     links: tuple[str, ...]
@@ -85,10 +85,10 @@ class SqlServer(Application):
     """The client's program."""
     facts: str
     """The statement that tells, as one JSON object, `version`, `id` (of the session), `data`, and named places."""
-    folders: Sequence[str]
-    """Names of the places that are folders."""
+    directories: Sequence[str]
+    """Names of the places that are directories."""
     bases: Sequence[str] = ("binary log", "relay log")
-    """Names of the places that are folders with the beginning of a file's name."""
+    """Names of the places that are directories with the beginning of a file's name."""
 
     def __init__(self, settings: ApplicationSettings) -> None:
         self._options: Options = settings.options
@@ -187,7 +187,7 @@ class SqlServer(Application):
         return self._client.lines_until(self._mark, self.settings.deadline + TIMEOUT)
 
     def _facts(self) -> Mapping[str, Any]:
-        """Ask the server, and look at its data directory: `links` and `plain` of `Folder` are facts as well."""
+        """Ask the server, and look at its data directory: `links` and `plain` of `Directory` are facts as well."""
         (line,) = self.query(self.facts)
         facts: dict[str, Any] = json.loads(line)
         refuse_foreign(str(facts["data"]), self.owner)
@@ -206,7 +206,7 @@ class SqlServer(Application):
     def _paths(self, facts: Mapping[str, Any]) -> tuple[DataPath, ...]:
         data = os.path.normpath(str(facts["data"]))
         places = [(data, "data")]
-        places += [(os.path.normpath(os.path.join(data, str(facts[what] or ""))), what) for what in self.folders]
+        places += [(os.path.normpath(os.path.join(data, str(facts[what] or ""))), what) for what in self.directories]
         places += [(os.path.dirname(os.path.join(data, str(facts[what]))), what) for what in self.bases if facts[what]]
         tables = (os.path.normpath(os.path.join(data, path)) for path in self.elsewhere(facts))
         places += [(path, "table") for path in tables if not path.startswith(f"{data}/")]
@@ -227,8 +227,8 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in match[0].split(".")) if match else ()
 
 
-def looked(data: str) -> Folder:
-    """Look at a data directory and the folders of its databases.
+def looked(data: str) -> Directory:
+    """Look at a data directory and the directories of its databases.
 
     The server does not tell a user of tables that this one has no right to; the file system tells root of all.
     Raises: QuiesceError when it cannot be read.
@@ -251,7 +251,7 @@ def looked(data: str) -> Folder:
     except OSError as error:
         raise QuiesceError(f"cannot look at its data directory {data}: {error.strerror}") from error
     top = os.path.realpath(data)
-    return Folder(tuple(sorted(path for path in links if not path.startswith(f"{top}/"))), plain)
+    return Directory(tuple(sorted(path for path in links if not path.startswith(f"{top}/"))), plain)
 
 
 def _led(entry: os.DirEntry[str]) -> Iterator[str]:

@@ -50,9 +50,9 @@ def is_known(version: str) -> bool:
     return first <= numbers(version) < end
 
 
-def verify(folder: str, known: Known) -> str:
+def verify(directory: str, known: Known) -> str:
     """Return what was verified in the redo log in this directory. Raises: QuiesceError with what is wrong."""
-    path = os.path.join(folder, "ib_logfile0")
+    path = os.path.join(directory, "ib_logfile0")
     try:
         with opening.plain(path, known.owner) as file:
             head = file.read(START)

@@ -105,7 +105,7 @@ class Ended:
     files: tuple[str, ...]
 
     def added(self, data: str, owner: int) -> tuple[Added, ...]:
-        """Return what a plain restore must find in the folder of data, which belongs to this user."""
+        """Return what a plain restore must find in the directory of data, which belongs to this user."""
         files = (Added(data, NAME, self.label.encode(), owner), Added(data, MAP, self.map.encode(), owner))
         return files if self.map else files[:1]
 

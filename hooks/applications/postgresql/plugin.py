@@ -190,11 +190,11 @@ def borg_lvm_discover() -> list[DiscoveredApplication]:
 
 
 def _application(path: str, data: tuple[str, ...]) -> Iterator[DiscoveredApplication]:
-    folder, _, port = path.rpartition("/.s.PGSQL.")
+    directory, _, port = path.rpartition("/.s.PGSQL.")
     if not re.fullmatch(r"[0-9]{1,5}", port):
         return
     usual = Options()
-    options: dict[str, Any] = {} if folder == usual.socket else {"socket": folder}
+    options: dict[str, Any] = {} if directory == usual.socket else {"socket": directory}
     if int(port) != usual.port:
         options["port"] = int(port)
     yield DiscoveredApplication(f"PostgreSQL listens at {path}", options, identity=("socket", "port"), data=data)

@@ -50,12 +50,12 @@ class RedisJudge(Judge):
 
     def judge(self, bench: Bench) -> None:
         """Load each form in which the data was saved."""
-        folder = self.restored.paths[0]
-        forms = list(forms_in(folder))
+        directory = self.restored.paths[0]
+        forms = list(forms_in(directory))
         if not forms:
-            raise ArchiveWrongError(f"{folder} holds neither a dump nor an append-only file")
+            raise ArchiveWrongError(f"{directory} holds neither a dump nor an append-only file")
         for what, settings in forms:
-            self._load(bench, what, {"dir": folder, **settings})
+            self._load(bench, what, {"dir": directory, **settings})
 
     def command(self, scratch: str, settings: Mapping[str, str]) -> list[str]:
         """Return the command line of a server that loads the data."""
@@ -81,23 +81,23 @@ class RedisJudge(Judge):
             os.unlink(socket)
 
 
-def forms_in(folder: str) -> Iterator[tuple[str, dict[str, str]]]:
+def forms_in(directory: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield in which forms a directory holds a data set, and by which settings a server loads it."""
     manifests = [
-        (entry.name, name) for entry in os.scandir(folder) if entry.is_dir() for name in _manifests(entry.path)
+        (entry.name, name) for entry in os.scandir(directory) if entry.is_dir() for name in _manifests(entry.path)
     ]
     for parts, name in manifests:
         yield "append-only file", {"appendonly": "yes", "appenddirname": parts, "appendfilename": name}
-    names = os.listdir(folder)
+    names = os.listdir(directory)
     if not manifests and "appendonly.aof" in names:  # of Redis before 7
         yield "append-only file", {"appendonly": "yes"}
     for name in sorted(name for name in names if name.endswith(".rdb") and not name.startswith("temp-")):
         yield f"dump {name}", {"appendonly": "no", "dbfilename": name}
 
 
-def _manifests(folder: str) -> list[str]:
+def _manifests(directory: str) -> list[str]:
     ending = ".manifest"
-    return [name.removesuffix(ending) for name in os.listdir(folder) if name.endswith(ending)]
+    return [name.removesuffix(ending) for name in os.listdir(directory) if name.endswith(ending)]
 
 
 def _has_loaded(socket: str) -> bool:

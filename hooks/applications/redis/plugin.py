@@ -41,7 +41,7 @@ UNDER_WAY = "save already in progress"
 USERS = ("root", "redis", "valkey")
 """Who may listen at a port, if the configuration does not say who: any user may, while the server is down."""
 PARTS_SINCE = 7
-"""From that version on, an append-only file is a folder of files."""
+"""From that version on, an append-only file is a directory of files."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,11 @@ class Redis(Application):
             )
         version = info.get("valkey_version") or info["redis_version"]
         notes = ("it is a replica",) if info["role"] == "slave" else ()
-        folder = self._setting("dir")
+        directory = self._setting("dir")
         if self._owner is not None:
-            refuse_foreign(folder, self._owner)
-        self._copy = self._known(folder, info)
-        return Probe(version, (DataPath(folder, "data"),), notes)
+            refuse_foreign(directory, self._owner)
+        self._copy = self._known(directory, info)
+        return Probe(version, (DataPath(directory, "data"),), notes)
 
     def prepare(self) -> Iterator[None]:
         """Have it save its data set in the background, unless an append-only file holds it already."""
@@ -167,14 +167,14 @@ class Redis(Application):
         """See that the copy's dump is whole and that of the save, or that its append-only file is."""
         return redis_copy.verify(self._copy, self._settings.deadline / 2) if self._copy else ""
 
-    def _known(self, folder: str, info: dict[str, str]) -> redis_copy.Known | None:
+    def _known(self, directory: str, info: dict[str, str]) -> redis_copy.Known | None:
         """Return where its files are, if they are of a form that is known."""
-        dump = os.path.join(folder, self._setting("dbfilename"))
+        dump = os.path.join(directory, self._setting("dbfilename"))
         if self._setting("appendonly") != "yes":
             return redis_copy.Known(dump, "", self._owner)
         if int(info["redis_version"].partition(".")[0]) < PARTS_SINCE:
             return None
-        parts = os.path.join(folder, self._setting("appenddirname"))
+        parts = os.path.join(directory, self._setting("appenddirname"))
         return redis_copy.Known(dump, os.path.join(parts, f"{self._setting('appendfilename')}.manifest"), self._owner)
 
     def _time(self) -> int:

@@ -1,7 +1,7 @@
 """Looks at the copy of a Redis or Valkey server, without starting a server on it.
 
 A dump has a checksum, which the server's own redis-check-rdb checks, if it is here; it tells when the dump was begun,
-too. An append-only file is a folder of files that its manifest names: a dump to begin with, and commands. Those have no
+too. An append-only file is a directory of files that its manifest names: a dump first, and commands. Those have no
 checksum, so it is seen that each of them is whole; the end of the last file may be missing, as after a power cut, for
 the server itself leaves that out when it starts. (redis-check-aof opens the files for writing, which a copy does not
 allow.) Source: Redis documentation, "Redis persistence"; src/aof.c (`aofLoadManifestFromFile`), src/rdb.c.

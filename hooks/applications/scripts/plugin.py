@@ -259,13 +259,13 @@ def _by_status() -> Iterator[None]:
         raise kind(error.message, details=error.details) from error
 
 
-def _executables(folder: str) -> list[str]:
-    _refuse_unsafe(folder)
-    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    paths = [os.path.join(folder, name) for name in names if not name.endswith(LEFT_BY_EDITORS)]
+def _executables(directory: str) -> list[str]:
+    _refuse_unsafe(directory)
+    names = sorted(name for name in os.listdir(directory) if not name.startswith("."))
+    paths = [os.path.join(directory, name) for name in names if not name.endswith(LEFT_BY_EDITORS)]
     executable = [path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)]
     if not executable:
-        raise ConfigError(f"{folder} holds no executable", remedy="put some there, or remove the entry")
+        raise ConfigError(f"{directory} holds no executable", remedy="put some there, or remove the entry")
     return executable
 
 

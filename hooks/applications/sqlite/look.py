@@ -1,6 +1,6 @@
 """Looks at copies of SQLite databases: a program of its own, which `sqlite.py` runs as their owner (`child.unseen`).
 
-Arguments: an empty folder, how many bytes may be copied there (it takes up to twice as much), and the databases. Of one
+Arguments: an empty directory, how many bytes may be copied there (it takes up to twice that), and the databases. Of one
 whose files do not fit, the header alone is checked. Says LOOKED and how many were checked; what is wrong is said on a
 line, with an exit status of 1.
 """
@@ -19,7 +19,7 @@ BESIDE = ("", "-wal", "-journal")
 
 def main() -> None:
     """Do it."""
-    folder, room, *paths = sys.argv[1:]
+    directory, room, *paths = sys.argv[1:]
     left, checked = int(room), 0
     for number, path in enumerate(map(os.path.realpath, paths)):  # its log lies beside the file itself
         try:
@@ -32,7 +32,7 @@ def main() -> None:
                 # Where it is, it cannot be brought into order; and without its log it is not whole.
                 if size <= left:
                     left -= size
-                    _check(path, files, os.path.join(folder, str(number)))
+                    _check(path, files, os.path.join(directory, str(number)))
                     checked += 1
         except (OSError, sqlite3.Error) as error:
             sys.exit(f"ERROR {path}: {error}")

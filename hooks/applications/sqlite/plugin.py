@@ -112,9 +112,9 @@ class SQLite(Application):
     def verify(self, scratch: str) -> str:
         """Have another program check copies of the databases, if they are small; as the files' owner, too."""
         paths = self._options.databases
-        folder = tempfile.mkdtemp(dir=scratch)
-        os.chown(folder, self._owner.uid, self._owner.gid)
-        with client_process.unseen([LOOK, folder, str(ROOM), *paths], self._owner, name="sqlite") as program:
+        directory = tempfile.mkdtemp(dir=scratch)
+        os.chown(directory, self._owner.uid, self._owner.gid)
+        with client_process.unseen([LOOK, directory, str(ROOM), *paths], self._owner, name="sqlite") as program:
             said = program.line(self._deadline)
         mark, _, checked = said.partition(" ")
         if mark != "LOOKED":

@@ -261,11 +261,11 @@ def borg_lvm_discover() -> list[DiscoveredApplication]:
         return []
     return [
         DiscoveredApplication(
-            f"{unit} has files open for writing in {', '.join(folders)}; see whether these are all of its paths",
-            {"units": (unit,), "paths": folders},
+            f"{unit} has files open for writing in {', '.join(directories)}; see whether these are all of its paths",
+            {"units": (unit,), "paths": directories},
             identity=("units",),
             name=unit.removesuffix(".service").replace("@", "-").replace(":", "-").replace("\\", "-"),
-            data=folders,
+            data=directories,
         )
-        for unit, folders in sorted(writing_services().items())
+        for unit, directories in sorted(writing_services().items())
     ]

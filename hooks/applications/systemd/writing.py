@@ -18,7 +18,7 @@ DEPTH = 3
 
 
 def writing_services() -> dict[str, tuple[str, ...]]:
-    """Return the folders in which services have files of logical volumes open for writing, by the service."""
+    """Return the directories in which services have files of logical volumes open for writing, by the service."""
     ours = Process(os.getpid(), "").unit()
     services: dict[str, set[str]] = {}
     others = {ours}
@@ -27,23 +27,25 @@ def writing_services() -> dict[str, tuple[str, ...]]:
         if process.name in (*NEEDED, *KNOWN, *ENGINES) and process.is_what_it_says:
             others.add(unit)
         elif unit:
-            services.setdefault(unit, set()).update(_folders(process))
-    return {unit: tuple(sorted(folders)) for unit, folders in services.items() if folders and unit not in others}
+            services.setdefault(unit, set()).update(_directories(process))
+    return {
+        unit: tuple(sorted(directories)) for unit, directories in services.items() if directories and unit not in others
+    }
 
 
-def _folders(process: Process) -> set[str]:
-    folders = set()
+def _directories(process: Process) -> set[str]:
+    directories = set()
     for number, path in process.files():
         with suppress(OSError, ValueError):
             if not path.startswith("/") or path.startswith(NO_DATA) or not process.writes(number):
                 continue
             if _is_on_a_volume(of_machine.file_of(process.pid, f"fd/{number}").device):
-                folders.add(folder_of(path))
-    return folders
+                directories.add(directory_of(path))
+    return directories
 
 
-def folder_of(path: str) -> str:
-    """Return the folder that a file belongs to: /var/lib/shop for all below it, /srv/shop too."""
+def directory_of(path: str) -> str:
+    """Return the directory that a file belongs to: /var/lib/shop for all below it, /srv/shop too."""
     parts = path.split("/")[1:-1]
     depth = DEPTH if parts[:1] == ["var"] else DEPTH - 1
     return "/" + "/".join(parts[:depth])

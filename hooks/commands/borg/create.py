@@ -100,7 +100,7 @@ def _settings(invocation: Invocation) -> Iterator[str]:
     for name in sorted(invocation.env):
         if name.startswith("BORG_CREATE__") or name == "BORG_CONFIG":
             yield f"the environment's {name} sets options of borg create that borg-lvm does not follow; write them out"
-    for item in places.folders(invocation, borg2=True):
+    for item in places.directories(invocation, borg2=True):
         defaults = os.path.join(item.path, "default.yaml")
         if item.reason == places.CONFIGURATION and os.path.exists(defaults):
             yield (
@@ -158,4 +158,4 @@ def _archive(location: str) -> str:
 def _profiles(invocation: Invocation, line: Line) -> Iterator[LivePath]:
     for parsed in (line.main, line.command):
         for path in parsed.values("--debug-profile"):
-            yield LivePath(patterns.folder_of(invocation.absolute(path)), "borg's profile is written there")
+            yield LivePath(patterns.directory_of(invocation.absolute(path)), "borg's profile is written there")

@@ -1,7 +1,7 @@
 """What borg excludes by plain paths, in the order of its patterns: the first that fits counts, but `pf:` before all.
 
-Sources: borg 1.2.4, 1.4.5 and 2.0.0, patterns.py. `--exclude` and `!` do not enter a folder that fits; `-` does, but
-all that lies in a folder fits as well, but for `pf:`.
+Sources: borg 1.2.4, 1.4.5 and 2.0.0, patterns.py. `--exclude` and `!` do not enter a directory that fits; `-` does, but
+all that lies in a directory fits as well, but for `pf:`.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def styled(text: str, default: str) -> tuple[str, str]:
 
 
 def _plain(pattern: str, style: str, option: str) -> Excluded | None:
-    """Return what a pattern excludes. Behind a slash at its end `fm:` and `sh:` mean what lies in the folder."""
+    """Return what a pattern excludes. Behind a slash at its end `fm:` and `sh:` mean what lies in the directory."""
     if style not in ("fm", "sh", "pp", "pf"):
         return None
     if style in ("pp", "pf"):

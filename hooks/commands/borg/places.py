@@ -1,4 +1,4 @@
-"""Where BorgBackup keeps things: repositories, and its own folders, which must stay live."""
+"""Where BorgBackup keeps things: repositories, and its own directories, which must stay live."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def is_remote(repository: str) -> bool:
 def local_repository(repository: str) -> str | None:
     """Return the path of a local repository, None for a remote one or none at all.
 
-    With a placeholder in it, `{hostname}` or `{now}`, it is the folder above: borg alone knows what it will say.
+    With a placeholder in it, `{hostname}` or `{now}`, it is the directory above: borg alone knows what it will say.
     """
     if not repository or is_remote(repository):
         return None
@@ -58,23 +58,23 @@ def repository_clash(invocation: Invocation, repository: str, sources: tuple[str
 
 
 def live(invocation: Invocation, repository: str, borg2: bool = False) -> Iterator[LivePath]:
-    """Yield what borg writes besides: the repository and its own folders (helpers/fs.py of borg 1.4 and 2)."""
+    """Yield what borg writes besides: the repository and its own directories (helpers/fs.py of borg 1.4 and 2)."""
     path = local_repository(repository)
     if path is not None:
         yield LivePath(invocation.absolute(path), "the repository", unsaved=path == plain_repository(repository))
     elif repository:
-        yield patterns.ssh_folder()
-    yield from patterns.secrets_folder(invocation, invocation.env.get("BORG_PASSCOMMAND"))
-    yield from folders(invocation, borg2)
-    yield patterns.temporary_folder(invocation)
+        yield patterns.ssh_directory()
+    yield from patterns.secrets_directory(invocation, invocation.env.get("BORG_PASSCOMMAND"))
+    yield from directories(invocation, borg2)
+    yield patterns.temporary_directory(invocation)
 
 
-def folders(invocation: Invocation, borg2: bool = False) -> Iterator[LivePath]:
-    """Yield borg's cache, configuration, security, keys and data folders; borg 2 alone has the last.
+def directories(invocation: Invocation, borg2: bool = False) -> Iterator[LivePath]:
+    """Yield borg's cache, configuration, security, keys and data directories; borg 2 alone has the last.
 
     Of its configuration borg 1 writes the records of known repositories alone; its cache and a local repository it
     never saves (`skip_inodes` in archiver.py). Of BORG_BASE_DIR borg 2's pre-releases take `.cache` and `.config` as
-    they are, without a folder `borg` in them.
+    they are, without a directory `borg` in them.
     """
     env = invocation.env
     base = env.get("BORG_BASE_DIR")
@@ -84,23 +84,23 @@ def folders(invocation: Invocation, borg2: bool = False) -> Iterator[LivePath]:
             return os.path.join(base, *default)
         return env.get(variable, os.path.join(invocation.home(), *default))
 
-    def folder(variable: str, default: str, reason: str, written: tuple[str, ...] | None = None) -> LivePath:
+    def directory(variable: str, default: str, reason: str, written: tuple[str, ...] | None = None) -> LivePath:
         return LivePath(invocation.absolute(env.get(variable, default)), reason, make=True, written=written)
 
     own = "" if borg2 and base else "borg"
     cache = os.path.join(home("XDG_CACHE_HOME", ".cache"), own).rstrip("/")
-    yield replace(folder("BORG_CACHE_DIR", cache, "borg's cache"), unsaved=True)
+    yield replace(directory("BORG_CACHE_DIR", cache, "borg's cache"), unsaved=True)
     records = None if borg2 else () if "BORG_SECURITY_DIR" in env else ("security",)
     settings = os.path.join(home("XDG_CONFIG_HOME", ".config"), own).rstrip("/")
-    yield folder("BORG_CONFIG_DIR", settings, CONFIGURATION, records)
+    yield directory("BORG_CONFIG_DIR", settings, CONFIGURATION, records)
     if "BORG_SECURITY_DIR" in env:
-        yield folder("BORG_SECURITY_DIR", "", "borg's record of known repositories")
+        yield directory("BORG_SECURITY_DIR", "", "borg's record of known repositories")
     if "BORG_KEYS_DIR" in env:
-        yield folder("BORG_KEYS_DIR", "", "borg's keys", None if borg2 else ())
+        yield directory("BORG_KEYS_DIR", "", "borg's keys", None if borg2 else ())
     if "BORG_KEY_FILE" in env:
         yield LivePath(invocation.absolute(env["BORG_KEY_FILE"]), "borg's key")
     data = os.path.join(home("XDG_DATA_HOME", ".local", "share"), "borg")
     if borg2 or "BORG_DATA_DIR" in env or os.path.isdir(invocation.absolute(data)):
-        yield folder("BORG_DATA_DIR", data, "borg's data")
+        yield directory("BORG_DATA_DIR", data, "borg's data")
     if "BORG_RUNTIME_DIR" in env:
-        yield folder("BORG_RUNTIME_DIR", "", "borg's sockets")
+        yield directory("BORG_RUNTIME_DIR", "", "borg's sockets")

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from borg_lvm.plugin_api import LivePath, dataclass
 from borg_lvm_hooks.commands.parsers import patterns
 
-RUNTIME = re.compile(r"(?P<folder>/.+)/\./borgmatic/(?P<what>bootstrap|\w+_databases)(/.*)?")
+RUNTIME = re.compile(r"(?P<directory>/.+)/\./borgmatic/(?P<what>bootstrap|\w+_databases)(/.*)?")
 TEMPORARY = re.compile(r"borgmatic-[a-z0-9_]{8}")
 """The directory that is made for one run, as Python's tempfile names it."""
 LARGEST = 1 << 20
@@ -38,14 +38,14 @@ def split(roots: Sequence[str], pattern_files: Sequence[str], env: Mapping[str, 
     own = {
         root: runtime
         for root in roots
-        if (runtime := RUNTIME.fullmatch(root)) and _is_runtime(runtime["folder"], pattern_files, env)
+        if (runtime := RUNTIME.fullmatch(root)) and _is_runtime(runtime["directory"], pattern_files, env)
     }
     if not own:
         return Split(tuple(roots))
     manifests = [root for root, runtime in own.items() if runtime["what"] == "bootstrap"]
     configuration = {os.path.normpath(path) for root in manifests for path in _configuration(root)}
     left = tuple(root for root in roots if root not in own and os.path.normpath(root) not in configuration)
-    live = [LivePath(runtime["folder"], "borgmatic's runtime directory") for runtime in own.values()]
+    live = [LivePath(runtime["directory"], "borgmatic's runtime directory") for runtime in own.values()]
     dumps = sorted({runtime["what"] for runtime in own.values()} - {"bootstrap"})
     notes = []
     outside = sorted(path for path in configuration if not any(patterns.inside(path, root) for root in left))
@@ -56,16 +56,18 @@ def split(roots: Sequence[str], pattern_files: Sequence[str], env: Mapping[str, 
     return Split(left, patterns.unique(live), tuple(notes), bool(dumps))
 
 
-def _is_runtime(folder: str, pattern_files: Sequence[str], env: Mapping[str, str]) -> bool:
+def _is_runtime(directory: str, pattern_files: Sequence[str], env: Mapping[str, str]) -> bool:
     """Tell whether a directory is this run's: made for it, and where borgmatic makes it."""
-    above, name = os.path.split(folder)
+    above, name = os.path.split(directory)
     kept = (env.get("XDG_RUNTIME_DIR"), env.get("RUNTIME_DIRECTORY", "").partition(":")[0])
     fixed = {os.path.normpath(place.rstrip("/").removesuffix("/borgmatic")) for place in kept if place}
-    if os.path.normpath(folder) in fixed:
+    if os.path.normpath(directory) in fixed:
         return True
     if not TEMPORARY.fullmatch(name):
         return False
-    if os.path.normpath(f"{folder}/borgmatic") in {os.path.normpath(os.path.dirname(file)) for file in pattern_files}:
+    if os.path.normpath(f"{directory}/borgmatic") in {
+        os.path.normpath(os.path.dirname(file)) for file in pattern_files
+    }:
         return True
     others = (env.get("TMPDIR") or env.get("TEMP") or "/tmp",)  # noqa: S108
     return any(place and os.path.normpath(place) == os.path.normpath(above) for place in (*kept, *others))

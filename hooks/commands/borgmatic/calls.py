@@ -52,13 +52,13 @@ class Call:
     words: tuple[str, ...]
     files: Mapping[str, str]
 
-    def dry_run(self, folder: str) -> Iterator[str]:
-        """Yield the words of its dry run; `folder` is an empty directory for the files of patterns."""
+    def dry_run(self, directory: str) -> Iterator[str]:
+        """Yield the words of its dry run; `directory` is an empty directory for the files of patterns."""
         yield from ("create", "--dry-run", "--list", "--log-json")
         before = ""
         for word in self.words[1:]:
             if before in LISTS:
-                path = os.path.join(folder, str(len(os.listdir(folder))))
+                path = os.path.join(directory, str(len(os.listdir(directory))))
                 with open(path, "wb") as file:
                     file.write(os.fsencode(self.files[word]))
                 yield path
@@ -74,8 +74,8 @@ def recorded(
 
     `program` is the borg of that file. Raises: ProgramError; LookupError if borgmatic cannot be given another borg.
     """
-    with temporary(invocation, executable=True) as folder:
-        path, calls = os.path.join(folder, NAME), os.path.join(folder, CALLS)
+    with temporary(invocation, executable=True) as directory:
+        path, calls = os.path.join(directory, NAME), os.path.join(directory, CALLS)
         words = {"program": shlex.join(program), "python": shlex.quote(sys.executable), "code": shlex.quote(CODE)}
         with open(path, "w", encoding="utf-8") as file:
             file.write(RECORDER.format(calls=shlex.quote(calls), **words))
@@ -115,7 +115,7 @@ def temporary(invocation: Invocation, *, executable: bool = False) -> Iterator[s
         except OSError:
             continue
         if not flags & os.ST_RDONLY and not (executable and flags & os.ST_NOEXEC):
-            with tempfile.TemporaryDirectory(prefix="borg-lvm-", dir=place) as folder:
-                yield folder
+            with tempfile.TemporaryDirectory(prefix="borg-lvm-", dir=place) as directory:
+                yield directory
             return
     raise LookupError("there is no temporary directory in which a program can be started: name one in TMPDIR")

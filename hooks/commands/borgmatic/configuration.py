@@ -86,7 +86,7 @@ def default_paths(env: Mapping[str, str], home: str) -> list[str]:
 
 
 def collect(invocation: Invocation, given: Sequence[str]) -> list[str]:
-    """Return the configuration files, absolute: of a folder all its `.yaml` and `.yml` files by name.
+    """Return the configuration files, absolute: of a directory all its `.yaml` and `.yml` files by name.
 
     Raises: ConfigurationError for a name that no file can have.
     """

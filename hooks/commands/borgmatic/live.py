@@ -19,7 +19,7 @@ NONE: Mapping[str, str] = {}
 
 def always(invocation: Invocation) -> Iterator[LivePath]:
     """Yield what borgmatic and borg write whatever the configuration says."""
-    yield from places.folders(invocation)
+    yield from places.directories(invocation)
     yield _state(invocation, NONE)
     yield _runtime(invocation, NONE)
 
@@ -46,11 +46,11 @@ def paths(invocation: Invocation, there: Invocation, config: Config) -> Iterator
     if local is not None:
         yield local
     elif _location(config):
-        yield patterns.ssh_folder()
+        yield patterns.ssh_directory()
     command = config.get("encryption_passcommand") or env.get("BORG_PASSCOMMAND") or ""
-    yield from patterns.secrets_folder(invocation, command)
-    yield from places.folders(runner)
-    yield patterns.temporary_folder(runner)
+    yield from patterns.secrets_directory(invocation, command)
+    yield from places.directories(runner)
+    yield patterns.temporary_directory(runner)
     yield _runtime(invocation, config)
     yield _state(invocation, config)
     for _, entries in types.databases(config):
@@ -67,7 +67,7 @@ def sqlite(invocation: Invocation, there: Invocation, config: Config) -> Iterato
     """Yield the databases that `sqlite3 … .dump` reads (hooks/data_source/sqlite.py).
 
     Where it may not write it cannot make the index of the log (WAL) nor roll a journal back: it then prints an empty
-    dump, with status 0. Older releases of borgmatic start it in their own folder.
+    dump, with status 0. Older releases of borgmatic start it in their own directory.
     """
     why = (
         "borgmatic's sqlite_databases dump it, and where SQLite cannot write beside a database the dump may be empty,"
@@ -79,7 +79,7 @@ def sqlite(invocation: Invocation, there: Invocation, config: Config) -> Iterato
 
 
 def _runtime(invocation: Invocation, config: Mapping[str, str]) -> LivePath:
-    """Return the folder in which borgmatic makes its temporary folder (config/paths.py)."""
+    """Return the directory in which borgmatic makes its temporary directory (config/paths.py)."""
     env = invocation.env
     base = (
         config.get("user_runtime_directory")
@@ -93,7 +93,7 @@ def _runtime(invocation: Invocation, config: Mapping[str, str]) -> LivePath:
 
 
 def _state(invocation: Invocation, config: Mapping[str, str]) -> LivePath:
-    """Return the folder of borgmatic's records, as of the last checks (config/paths.py)."""
+    """Return the directory of borgmatic's records, as of the last checks (config/paths.py)."""
     env = invocation.env
     base = (
         config.get("user_state_directory")

@@ -25,9 +25,9 @@ MERGE = PREFIX + "merge"
 class ConfigurationLoader(yaml.SafeLoader):
     """Reads one document; what it includes, its owner loads."""
 
-    def __init__(self, text: str, owner: Loader, folder: str | None) -> None:
+    def __init__(self, text: str, owner: Loader, directory: str | None) -> None:
         super().__init__(text)
-        self.owner, self.folder = owner, folder
+        self.owner, self.directory = owner, directory
         # The node as well, for else its id may be another's.
         self.merged_in: dict[int, tuple[yaml.Node, dict[str, None]]] = {}
 
@@ -49,9 +49,9 @@ class ConfigurationLoader(yaml.SafeLoader):
     def include(self, node: yaml.Node) -> Any:
         """Return what `!include` stands for."""
         if isinstance(node, yaml.ScalarNode):
-            return self.owner.include(node.value, self.folder)
+            return self.owner.include(node.value, self.directory)
         if isinstance(node, yaml.SequenceNode) and node.value and isinstance(node.value[0], yaml.ScalarNode):
-            return [self.owner.include(each.value, self.folder) for each in reversed(node.value)]
+            return [self.owner.include(each.value, self.directory) for each in reversed(node.value)]
         raise ConfigurationError("borgmatic's tag !include has neither a file name nor a list of them", "correct it")
 
     def misplaced(self, node: yaml.Node) -> Any:

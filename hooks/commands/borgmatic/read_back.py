@@ -173,8 +173,8 @@ class BorgmaticArchive(borg.BorgArchive):
 
     def expected(self) -> Iterator[str]:
         """Yield what the dry run lists of the sources."""
-        with calls.temporary(self._invocation) as folder:
-            for name in self._planned([*self._place.program, *self._call.dry_run(folder)]):
+        with calls.temporary(self._invocation) as directory:
+            for name in self._planned([*self._place.program, *self._call.dry_run(directory)]):
                 if self._is_ours(name):
                     yield name
 

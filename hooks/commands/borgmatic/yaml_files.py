@@ -48,8 +48,8 @@ class Loader:
         finally:
             self._depth -= 1
 
-    def parse(self, text: str, what: str, folder: str | None = None) -> Any:
-        """Return the data of a YAML text; includes are looked for beside `folder`, and refused without one.
+    def parse(self, text: str, what: str, directory: str | None = None) -> Any:
+        """Return the data of a YAML text; includes are looked for beside `directory`, and refused without one.
 
         Raises: as `load`.
         """
@@ -63,7 +63,7 @@ class Loader:
                 f"{what} has a line break that is none in YAML 1.2 (U+0085, U+2028 or U+2029)", PATHS
             )
         try:
-            loader = ConfigurationLoader(text, self, folder)
+            loader = ConfigurationLoader(text, self, directory)
             try:
                 return loader.document(what)
             finally:
@@ -76,22 +76,25 @@ class Loader:
             # PyYAML lets through whatever Python makes of a number, a date or a character that does not exist.
             raise ConfigurationError(f"{what} has a value that is not valid YAML: {error}", PATHS) from error
 
-    def include(self, name: str, folder: str | None) -> Any:
+    def include(self, name: str, directory: str | None) -> Any:
         """Return the data of an included file, looked for in the working directory and beside its includer."""
-        if folder is None:
+        if directory is None:
             raise ConfigurationError(f"borgmatic's option includes the file {name!r}", PATHS)
         name = expand_user(name, self.invocation)
         if os.path.isabs(name):
             return self.load(name)
-        folders = {os.path.normpath(self.invocation.cwd), os.path.abspath(os.path.join(self.invocation.cwd, folder))}
-        files = [path for path in sorted(os.path.join(each, name) for each in folders) if os.path.exists(path)]
+        directories = {
+            os.path.normpath(self.invocation.cwd),
+            os.path.abspath(os.path.join(self.invocation.cwd, directory)),
+        }
+        files = [path for path in sorted(os.path.join(each, name) for each in directories) if os.path.exists(path)]
         if len(files) > 1:
             # borgmatic 2 takes either, by chance.
             raise ConfigurationError(
                 f"borgmatic's include {name!r} may be any of {', '.join(files)}", "give its full path"
             )
         if not files:
-            places = " or ".join(sorted(folders))
+            places = " or ".join(sorted(directories))
             raise ConfigurationError(f"borgmatic's include {name!r} is not found in {places}", "correct the name")
         return self.load(files[0])
 

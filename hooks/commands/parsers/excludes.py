@@ -96,7 +96,7 @@ def _below(pattern: str, names: Mapping[str, str]) -> Iterator[Excluded]:
 
 
 def rsync(invocation: Invocation, parsed: options.Parsed, roots: Sequence[tuple[str, str]]) -> tuple[Excluded, ...]:
-    """Return what rsync excludes; `roots` are its sources, each with the folder at which its patterns begin.
+    """Return what rsync excludes; `roots` are its sources, each with the directory at which its patterns begin.
 
     The first rule that fits counts: what comes after one that may include is not read.
     """
@@ -136,5 +136,5 @@ def _anchored(rule: str, option: str, root: str, sources: frozenset[str]) -> Ite
         return
     place = patterns.plain(f"{root}{inner.path}")
     if whole.endswith("/") and not os.path.isdir(place):
-        return  # this rule is for folders alone
+        return  # this rule is for directories alone
     yield Excluded(place, f"{option} {rule}", inside=inner.inside, sources=sources)

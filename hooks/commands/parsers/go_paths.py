@@ -36,37 +36,37 @@ class BadGlobError(Exception):
 
 
 def go_glob(cwd: str, pattern: str) -> list[str]:
-    """Expand a pattern exactly as Go's path/filepath.Glob does in the folder `cwd`.
+    """Expand a pattern exactly as Go's path/filepath.Glob does in the directory `cwd`.
 
     Raises: BadGlobError for a malformed pattern.
     """
     go_pattern(pattern)
     if not _has_meta(pattern):
         return [pattern] if os.path.lexists(os.path.join(cwd, pattern)) else []
-    folder, _, name = pattern.rpartition("/")
+    directory, _, name = pattern.rpartition("/")
     if "/" in pattern:
-        folder = folder or "/"
-    folder = folder or "."
-    if _has_meta(folder):
-        if folder == pattern:
+        directory = directory or "/"
+    directory = directory or "."
+    if _has_meta(directory):
+        if directory == pattern:
             raise BadGlobError(pattern)
-        folders = go_glob(cwd, folder)
+        directories = go_glob(cwd, directory)
     else:
-        folders = [folder]
-    return [path for each in folders for path in _glob_folder(cwd, each, name)]
+        directories = [directory]
+    return [path for each in directories for path in _glob_directory(cwd, each, name)]
 
 
-def _glob_folder(cwd: str, folder: str, name: str) -> list[str]:
+def _glob_directory(cwd: str, directory: str, name: str) -> list[str]:
     expression = go_pattern(name)
     try:
-        names = sorted(os.listdir(os.path.join(cwd, folder)), key=os.fsencode)
+        names = sorted(os.listdir(os.path.join(cwd, directory)), key=os.fsencode)
     except (OSError, ValueError):
         return []
-    return [_go_join(folder, each) for each in names if expression.fullmatch(each)]
+    return [_go_join(directory, each) for each in names if expression.fullmatch(each)]
 
 
-def _go_join(folder: str, name: str) -> str:
-    return plain(f"{folder}/{name}")
+def _go_join(directory: str, name: str) -> str:
+    return plain(f"{directory}/{name}")
 
 
 def _has_meta(pattern: str) -> bool:

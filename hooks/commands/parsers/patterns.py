@@ -74,10 +74,10 @@ def borg_root(command: str) -> str | None:
     return command[1:].lstrip() or None if command[:1] in ("R", "r") else None
 
 
-def inside(path: str, folder: str) -> bool:
-    """Tell whether `path` is `folder` or lies below it, by name alone."""
-    path, folder = plain(path), plain(folder)
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
+def inside(path: str, directory: str) -> bool:
+    """Tell whether `path` is `directory` or lies below it, by name alone."""
+    path, directory = plain(path), plain(directory)
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def plain(path: str) -> str:
@@ -95,7 +95,7 @@ def beside(live: Iterable[LivePath], sources: Iterable[str]) -> tuple[LivePath, 
     kept = []
     for item in unique(live):
         path = plain(item.path)
-        if not _holds(path, wanted) or any(_is_one(folder, wanted) for folder in _above(path)):
+        if not _holds(path, wanted) or any(_is_one(directory, wanted) for directory in _above(path)):
             kept.append(item)
     return tuple(kept)
 
@@ -107,13 +107,13 @@ def _is_one(path: str, ordered: Sequence[str]) -> bool:
 
 def _holds(path: str, ordered: Sequence[str]) -> bool:
     """Tell whether one of the paths is this one or below it."""
-    folder = path.rstrip("/") + "/"
-    below = ordered[bisect_left(ordered, folder) :][:1]
-    return _is_one(path, ordered) or bool(below and below[0].startswith(folder))
+    directory = path.rstrip("/") + "/"
+    below = ordered[bisect_left(ordered, directory) :][:1]
+    return _is_one(path, ordered) or bool(below and below[0].startswith(directory))
 
 
 def _above(path: str) -> Iterator[str]:
-    """Yield the folders above a normal path, by name alone."""
+    """Yield the directories above a normal path, by name alone."""
     while path != (above := os.path.dirname(path)):
         yield above
         path = above
@@ -148,37 +148,37 @@ def output_clashes(program: str, outputs: Iterable[LivePath], sources: Iterable[
 
 
 def before_placeholder(path: str) -> str:
-    """Return the folder above the first part of a path that has a placeholder such as `{hostname}`, else the path."""
+    """Return the directory above a path's first part with a placeholder such as `{hostname}`, else the path."""
     head, brace, _ = path.partition("{")
     return head.rpartition("/")[0] or "/" if brace else path
 
 
-def folder_of(path: str) -> str:
-    """Return the folder in which a program makes the file `path`."""
+def directory_of(path: str) -> str:
+    """Return the directory in which a program makes the file `path`."""
     return os.path.dirname(path.rstrip("/")) or "/"
 
 
 def written(path: str, reason: str) -> LivePath:
-    """Return what must be live for a file that a program goes on with: it alone, or the folder in which it is made."""
-    return LivePath(path if os.path.isfile(path) else folder_of(path), reason)
+    """Return what must be live for a file that a program goes on with: it alone, or the directory of it."""
+    return LivePath(path if os.path.isfile(path) else directory_of(path), reason)
 
 
-def temporary_folder(invocation: Invocation) -> LivePath:
-    """Return the folder for temporary files, as most programs find it."""
+def temporary_directory(invocation: Invocation) -> LivePath:
+    """Return the directory for temporary files, as most programs find it."""
     return LivePath(invocation.absolute(invocation.env.get("TMPDIR") or "/tmp"), "temporary files")  # noqa: S108
 
 
-def ssh_folder() -> LivePath:
-    """Return ssh's own folder: it writes known hosts and control sockets there. It does not ask for `$HOME`.
+def ssh_directory() -> LivePath:
+    """Return ssh's own directory: it writes known hosts and control sockets there. It does not ask for `$HOME`.
 
     It also works, with a warning for a host that it does not know yet, where it cannot write them.
     """
-    folder = os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".ssh")
-    return LivePath(folder, "ssh's known hosts and control sockets", written=())
+    directory = os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".ssh")
+    return LivePath(directory, "ssh's known hosts and control sockets", written=())
 
 
-def secrets_folder(invocation: Invocation, *commands: str | None) -> Iterator[LivePath]:
-    """Yield GnuPG's folder if a command tells the pass phrase: `gpg` and `pass` need its socket and its locks."""
-    folder = invocation.absolute(invocation.env.get("GNUPGHOME") or os.path.join(invocation.home(), ".gnupg"))
-    if any(commands) and os.path.isdir(folder):
-        yield LivePath(folder, "GnuPG's agent and locks, for the pass phrase")
+def secrets_directory(invocation: Invocation, *commands: str | None) -> Iterator[LivePath]:
+    """Yield GnuPG's directory if a command tells the pass phrase: `gpg` and `pass` need its socket and its locks."""
+    directory = invocation.absolute(invocation.env.get("GNUPGHOME") or os.path.join(invocation.home(), ".gnupg"))
+    if any(commands) and os.path.isdir(directory):
+        yield LivePath(directory, "GnuPG's agent and locks, for the pass phrase")

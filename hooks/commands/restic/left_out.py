@@ -32,12 +32,12 @@ def reader(invocation: Invocation, parsed: options.Parsed) -> Callable[[str], bo
     stays = pflag.is_on(parsed, "--one-file-system")
 
     def may(path: str) -> bool:
-        folder, last = os.path.split(path)
+        directory, last = os.path.split(path)
         return (
             larger
             or any(name.fullmatch(last) or name.fullmatch(last.lower()) for name in names)
-            or any(os.path.lexists(os.path.join(folder, mark)) for mark in marks)
-            or (stays and _device(path) != _device(folder))
+            or any(os.path.lexists(os.path.join(directory, mark)) for mark in marks)
+            or (stays and _device(path) != _device(directory))
         )
 
     return may

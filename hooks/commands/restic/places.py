@@ -22,9 +22,9 @@ def live(invocation: Invocation, parsed: options.Parsed) -> tuple[list[LivePath]
         paths, problems = [], [str(error)]
     if not pflag.is_on(parsed, "--no-cache"):
         paths.append(LivePath(_cache(invocation, parsed), "restic's cache", make=True))
-    paths.append(patterns.temporary_folder(invocation))
+    paths.append(patterns.temporary_directory(invocation))
     command = parsed.last("--password-command") or invocation.env.get("RESTIC_PASSWORD_COMMAND")
-    paths += patterns.secrets_folder(invocation, command)
+    paths += patterns.secrets_directory(invocation, command)
     return paths, problems
 
 
@@ -43,7 +43,7 @@ def location(invocation: Invocation, parsed: options.Parsed) -> str:
 
 def _repository(invocation: Invocation, location: str) -> Iterator[LivePath]:
     if location.startswith("sftp:"):
-        yield patterns.ssh_folder()
+        yield patterns.ssh_directory()
     elif location.startswith("rclone:"):
         yield from _rclone(invocation, location.removeprefix("rclone:"))
     elif location and not location.startswith(REMOTE):
@@ -51,23 +51,23 @@ def _repository(invocation: Invocation, location: str) -> Iterator[LivePath]:
 
 
 def _rclone(invocation: Invocation, remote: str) -> Iterator[LivePath]:
-    """Yield what rclone writes: its configuration (tokens are renewed there), its cache, a local folder."""
+    """Yield what rclone writes: its configuration (tokens are renewed there), its cache, a local directory."""
     env, home = invocation.env, invocation.home()
     configuration = env.get("RCLONE_CONFIG")
     if configuration:
-        yield LivePath(patterns.folder_of(invocation.absolute(configuration)), "rclone's configuration")
+        yield LivePath(patterns.directory_of(invocation.absolute(configuration)), "rclone's configuration")
     else:
-        folder = os.path.join(env.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "rclone")
-        yield LivePath(invocation.absolute(folder), "rclone's configuration", make=True)
+        directory = os.path.join(env.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "rclone")
+        yield LivePath(invocation.absolute(directory), "rclone's configuration", make=True)
     cache = os.path.join(env.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "rclone")
     yield LivePath(invocation.absolute(env.get("RCLONE_CACHE_DIR") or cache), "rclone's cache", make=True)
-    folder = remote.removeprefix(":local:")
-    if folder != remote or remote.startswith(("/", "./", "../")):
-        yield LivePath(invocation.absolute(folder), "the repository")
+    directory = remote.removeprefix(":local:")
+    if directory != remote or remote.startswith(("/", "./", "../")):
+        yield LivePath(invocation.absolute(directory), "the repository")
 
 
 def _cache(invocation: Invocation, parsed: options.Parsed) -> str:
-    """Return the cache's folder as restic finds it (internal/backend/cache/dir.go)."""
+    """Return the cache's directory as restic finds it (internal/backend/cache/dir.go)."""
     env = invocation.env
     given = parsed.last("--cache-dir") or env.get("RESTIC_CACHE_DIR")
     default = os.path.join(env.get("XDG_CACHE_HOME") or os.path.join(invocation.home(), ".cache"), "restic")

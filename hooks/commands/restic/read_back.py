@@ -181,18 +181,18 @@ class Snapshot(Saved):
         if not item.startswith("/"):
             return
         path = self._creation.path(item)
-        is_folder = item.endswith("/")
-        if is_folder and status["action"] != "unchanged" and len(self._modified) < MOST_MODIFIED:
+        is_directory = item.endswith("/")
+        if is_directory and status["action"] != "unchanged" and len(self._modified) < MOST_MODIFIED:
             self._modified.add(path)
         if self._creation.saves(path):
-            yield f"{path}/" if is_folder else path
+            yield f"{path}/" if is_directory else path
 
     def unlisted_name(self, path: str) -> str:
         """Return the path as restic would name it; empty for a source, and where it is not sure that it is saved."""
-        folder = nodes.garbled(os.path.dirname(path))
+        directory = nodes.garbled(os.path.dirname(path))
         is_source = nodes.garbled(path) in self._creation.sources
         # Of a directory that is named like another one, nobody knows which of both is meant.
-        return "" if is_source or nodes.GARBLED in folder or self._may_be_left_out(path) else nodes.garbled(path)
+        return "" if is_source or nodes.GARBLED in directory or self._may_be_left_out(path) else nodes.garbled(path)
 
     def entries(self) -> Iterator[Entry]:
         """Yield all nodes that lie in the sources."""
@@ -216,9 +216,9 @@ class Snapshot(Saved):
         """Return the root of the snapshot, and the directories that would not be saved as they are there."""
         return sorted({self._creation.path("/"), *self._modified})
 
-    def details(self, folder: str) -> Iterator[Entry]:
+    def details(self, directory: str) -> Iterator[Entry]:
         """Yield the nodes in the tree of a directory."""
-        for above, tree in self._trees.get(folder, ()):
+        for above, tree in self._trees.get(directory, ()):
             for node in json.loads(self._output("cat", "blob", tree))["nodes"] or ():
                 path = f"{above.rstrip('/')}/{nodes.name(node)}"
                 if node.get("subtree") and nodes.garbled(path) in self._modified:
@@ -239,7 +239,7 @@ class Snapshot(Saved):
             stored = self._creation.stored(prefix)
             if not stored or selection.is_below(os.path.dirname(prefix)):
                 continue
-            if self._at.is_folder(stored):
+            if self._at.is_directory(stored):
                 yield from self._below(stored, selection)
             else:
                 yield from self._one(prefix)

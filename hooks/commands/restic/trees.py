@@ -24,12 +24,12 @@ class Trees:
     root: str
     _kept: dict[str, dict[str, Node]] = field(default_factory=dict)
 
-    def is_folder(self, path: str) -> bool:
+    def is_directory(self, path: str) -> bool:
         """Whether the snapshot has a directory there. Raises: ProgramError, DamagedError."""
         return self._tree(path) is not None
 
     def target(self, path: str) -> str | None:
-        """Return where a link leads; None if restic has not stored that. Raises: as `is_folder`."""
+        """Return where a link leads; None if restic has not stored that. Raises: as `is_directory`."""
         node = self._node(path)
         return nodes.target(node) if node else None
 

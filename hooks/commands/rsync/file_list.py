@@ -1,4 +1,4 @@
-"""Reads the list of `rsync --files-from=LIST FOLDER DESTINATION`: its names lie below the one source.
+"""Reads the list of `rsync --files-from=LIST DIRECTORY DESTINATION`: its names lie below the one source.
 
 Source: rsync(1), --files-from; rsync 3.2.7 to 3.5.0: read_line in io.c, sanitize_path in util1.c.
 """
@@ -13,17 +13,17 @@ from borg_lvm.plugin_api import Invocation
 from borg_lvm_hooks.commands.parsers import options, patterns
 
 
-def sources(invocation: Invocation, parsed: options.Parsed, folders: Sequence[str]) -> list[str]:
+def sources(invocation: Invocation, parsed: options.Parsed, directories: Sequence[str]) -> list[str]:
     """Return the paths of the list that counts, the last one. Raises: UnreadableError, with a sentence."""
     path = parsed.last("--files-from") or ""
-    if len(folders) != 1:
+    if len(directories) != 1:
         raise patterns.UnreadableError(
             "rsync takes one source directory beside --files-from, to which the names in the list are relative; leave "
             "the others out"
         )
     if path == "-" or ":" in path.partition("/")[0] or not _is_regular(invocation.absolute(path)):
-        return [folders[0]]  # a list that only rsync can read names nothing outside
-    return _listed(invocation, path, folders[0], zeros=is_on(parsed, "--from0", "--no-from0"))
+        return [directories[0]]  # a list that only rsync can read names nothing outside
+    return _listed(invocation, path, directories[0], zeros=is_on(parsed, "--from0", "--no-from0"))
 
 
 def _is_regular(path: str) -> bool:
@@ -37,7 +37,7 @@ def is_on(parsed: options.Parsed, switch: str, opposite: str) -> bool:
     return names[-1:] == [switch]
 
 
-def _listed(invocation: Invocation, path: str, folder: str, *, zeros: bool) -> list[str]:
+def _listed(invocation: Invocation, path: str, directory: str, *, zeros: bool) -> list[str]:
     content = patterns.text(invocation, path, "rsync's list of files")
     if "\0" in content and not zeros:
         raise patterns.UnreadableError(
@@ -46,7 +46,7 @@ def _listed(invocation: Invocation, path: str, folder: str, *, zeros: bool) -> l
     names = [_without_dots(name) for name in _names(content, zeros=zeros) if name]
     if not names:
         raise patterns.UnreadableError(f"rsync's list {path!r} is empty; there is nothing to freeze")
-    return [f"{folder.rstrip('/')}/{name}" if name else folder for name in names]
+    return [f"{directory.rstrip('/')}/{name}" if name else directory for name in names]
 
 
 def _names(content: str, *, zeros: bool) -> list[str]:

@@ -86,7 +86,7 @@ def answer(
     """Say how what a command line copies is read back; `target` is its destination's path on this machine."""
     places = _places(invocation, parsed, given)
     why = next((f"{why} (rsync's option {name})" for name, why in CANNOT.items() if parsed.has(name)), "")
-    if not why and (places is None or not (destination.endswith("/") or _is_folder(invocation, given, destination))):
+    if not why and (places is None or not (destination.endswith("/") or _is_directory(invocation, given, destination))):
         why = "the names in the destination do not lead back to one source each, or the destination is no directory"
     if why or places is None:
         return ReadBack(why)
@@ -111,7 +111,7 @@ def answer(
     return ReadBack("", archives, HOW, restored, target)
 
 
-def _is_folder(invocation: Invocation, given: Sequence[str], destination: str) -> bool:
+def _is_directory(invocation: Invocation, given: Sequence[str], destination: str) -> bool:
     return len(given) > 1 or os.path.isdir(invocation.absolute(given[0])) or os.path.isdir(destination)
 
 

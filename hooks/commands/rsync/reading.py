@@ -82,7 +82,7 @@ def read_back(invocation: Invocation) -> ReadBack:
 
 
 def _roots(parsed: options.Parsed, sources: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield each source with the folder at which rsync's patterns begin, where that is plain (rsync(1), ANCHORING)."""
+    """Yield each source with the directory where rsync's patterns begin, if that is plain (rsync(1), ANCHORING)."""
     if parsed.has("--files-from", "--relative", "--no-relative"):
         return
     for source in sources:
@@ -111,8 +111,10 @@ def _problems(invocation: Invocation, parsed: options.Parsed) -> Iterator[str]:
 
 def _alias_file(invocation: Invocation) -> str | None:
     """Return popt's configuration file that speaks of rsync: rsync reads it before its command line."""
-    folder = "/etc/popt.d"
-    names = [os.path.join(folder, name) for name in sorted(os.listdir(folder))] if os.path.isdir(folder) else []
+    directory = "/etc/popt.d"
+    names = (
+        [os.path.join(directory, name) for name in sorted(os.listdir(directory))] if os.path.isdir(directory) else []
+    )
     for path in ("/etc/popt", *names, os.path.join(invocation.home(), ".popt")):
         if not os.path.lexists(path):
             continue
@@ -138,10 +140,10 @@ def is_remote(path: str) -> bool:
 def _destination(
     invocation: Invocation, parsed: options.Parsed, destination: str, sources: tuple[str, ...]
 ) -> Iterator[LivePath]:
-    """Yield where rsync writes; the folders besides the destination are relative to it."""
+    """Yield where rsync writes; the directories besides the destination are relative to it."""
     if is_remote(destination):
         if not DAEMON.match(destination):
-            yield patterns.ssh_folder()
+            yield patterns.ssh_directory()
         return
     target = invocation.absolute(destination)
     several = len(sources) != 1 or parsed.has("--files-from")
@@ -152,7 +154,7 @@ def _destination(
             yield LivePath(common, "the destination and the directories that it is linked to")
         yield LivePath(target, "the destination", make=True)
     else:
-        yield LivePath(patterns.folder_of(target), "the destination's directory")
+        yield LivePath(patterns.directory_of(target), "the destination's directory")
     for path in parsed.values("--backup-dir"):
         yield LivePath(os.path.join(target, path), "replaced files are kept there", make=True)
     for path in parsed.values("--temp-dir"):
@@ -168,4 +170,4 @@ def _logs(invocation: Invocation, parsed: options.Parsed) -> Iterator[LivePath]:
     for path in parsed.values("--log-file"):
         yield patterns.written(invocation.absolute(path), "rsync's log")
     for path in parsed.values("--write-batch", "--only-write-batch"):
-        yield LivePath(patterns.folder_of(invocation.absolute(path)), "rsync's batch files")
+        yield LivePath(patterns.directory_of(invocation.absolute(path)), "rsync's batch files")

@@ -108,7 +108,7 @@ class Names:
             self._name(plain, quoted=False)
 
     def _option(self, path: str, line: str) -> None:
-        """Follow `-C folder` in a list of files; any other option there is refused."""
+        """Follow `-C directory` in a list of files; any other option there is refused."""
         parsed = options.read(words(line), TABLE, options.GETOPT)
         clean = parsed.items and not (parsed.unknown or parsed.ambiguous or parsed.incomplete or parsed.words)
         if not clean or any(item.name not in ("--directory", "--files-from") for item in parsed.given()):

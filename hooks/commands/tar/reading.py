@@ -123,14 +123,14 @@ def is_remote(archive: str) -> bool:
 
 
 def _live(invocation: Invocation, parsed: options.Parsed) -> Iterator[LivePath]:
-    """Yield the folders of the files that tar writes; devices and other machines need none."""
+    """Yield the directories of the files that tar writes; devices and other machines need none."""
     archives = parsed.values("--file") or tuple(filter(None, [invocation.env.get("TAPE", "")]))
     for archive in archives:
         remote = is_remote(archive) and not parsed.has("--force-local")
         if remote:
-            yield patterns.ssh_folder()
+            yield patterns.ssh_directory()
         elif archive != "-" and not archive.startswith("/dev/"):
-            yield LivePath(patterns.folder_of(invocation.absolute(archive)), "the archive is written there")
+            yield LivePath(patterns.directory_of(invocation.absolute(archive)), "the archive is written there")
     for name, reason in (
         ("--listed-incremental", "tar's snapshot file"),
         ("--index-file", "tar's index"),

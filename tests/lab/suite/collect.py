@@ -18,8 +18,8 @@ from tests.lab.suite.choose import Item
 
 def collected(arguments: Sequence[str]) -> list[Item]:
     """Return the tests that pytest finds for these arguments. Raises: SystemExit with what pytest says."""
-    with tempfile.TemporaryDirectory() as folder:
-        listed = Path(folder) / "items"
+    with tempfile.TemporaryDirectory() as directory:
+        listed = Path(directory) / "items"
         command = [sys.executable, "-m", "pytest", "-p", "tests.lab.suite.collect", "--collect-only", "-q"]
         environment = {**os.environ, "BORG_LVM_LAB": "list", "BORG_LVM_LAB_LIST": str(listed)}
         environment |= {"BORG_LVM_LAB_KERNEL": ""}

@@ -66,10 +66,10 @@ class Guests:
     def _one(self, part: Part, placed: threading.Event) -> None:
         with ExitStack() as stack:
             stack.callback(placed.set)
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=LAB, prefix="part-")))
-            listed = folder / "items"
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=LAB, prefix="part-")))
+            listed = directory / "items"
             listed.write_text(json.dumps([item.name for item in part.items]))
-            output = stack.enter_context((folder / "output").open("w+"))
+            output = stack.enter_context((directory / "output").open("w+"))
             events, theirs = os.pipe()
             files = list(dict.fromkeys(item.file for item in part.items))
             command = [sys.executable, "-m", "tests.lab", "test", "--kernel", part.kernel, "--events", str(theirs)]

@@ -74,18 +74,18 @@ class Named:
 def test_it_reads_what_drills_and_runs_have_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directories, "ABOVE", (str(tmp_path),))
     for module in (drills, history):
-        monkeypatch.setattr(module, "FOLDER", str(tmp_path / module.__name__))
+        monkeypatch.setattr(module, "DIRECTORY", str(tmp_path / module.__name__))
     settings = Settings(drill=DrillSettings(7))
     assert drilled.look(settings, None) == Drills()
     nothing = drilled.look(settings, Named())  # type: ignore[arg-type]
     assert (nothing.good, nothing.bad, nothing.saved) == ({}, {}, {})
     drills.keep(data.ALL["good"], Log(quiet=True))
     drills.keep({**data.ALL["bad"], "drill": "20240108T040000-abcdef"}, Log(quiet=True))
-    Path(history.FOLDER).mkdir(mode=0o700)
+    Path(history.DIRECTORY).mkdir(mode=0o700)
     for name, kind, begin in (("1", "tainted", 1.0), ("2", "success", 2.0), ("3", "success", 3.0)):
         text = json.dumps({"version": 1, "certificate": {**runs.ALL[kind], "begin": begin}})
-        (Path(history.FOLDER) / f"{name}.json").write_text(text)
-    (Path(history.FOLDER) / "0.json").write_text("{")
+        (Path(history.DIRECTORY) / f"{name}.json").write_text(text)
+    (Path(history.DIRECTORY) / "0.json").write_text("{")
     found = drilled.look(settings, Named())  # type: ignore[arg-type]
     assert found.good["shop"] == data.ALL["good"]["end"]
     assert found.bad == {"shop": "20240108T040000-abcdef"}

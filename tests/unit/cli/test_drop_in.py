@@ -24,13 +24,13 @@ PASSED, ASKED = "the program:", "borg-lvm:"
 class Installed:
     """The front as it is installed, with stand-ins beside it that tell how they were called."""
 
-    folder: Path
+    directory: Path
     programs: Path
 
     def call(self, *argv: str, as_: str = "borg-lvm-borg", status: int = 0, **env: str) -> str:
-        path = f"{self.folder}:{self.programs}:{os.environ['PATH']}"
+        path = f"{self.directory}:{self.programs}:{os.environ['PATH']}"
         done = subprocess.run(
-            [self.folder / as_, *argv], env={"PATH": path, **env}, capture_output=True, text=True, check=False
+            [self.directory / as_, *argv], env={"PATH": path, **env}, capture_output=True, text=True, check=False
         )
         assert done.returncode == status, done
         return done.stdout.rstrip("\n") if not status else done.stderr
@@ -44,11 +44,11 @@ def write(path: Path, says: str) -> None:
 @pytest.fixture
 def installed(tmp_path: Path) -> Installed:
     made = Installed(tmp_path / "bin", tmp_path / "programs")
-    made.folder.mkdir()
+    made.directory.mkdir()
     made.programs.mkdir()
     for name in ("borg-lvm-borg", "borg-lvm-restic"):
-        shutil.copy(SCRIPTS / name, made.folder)
-    write(made.folder / "borg-lvm", ASKED)
+        shutil.copy(SCRIPTS / name, made.directory)
+    write(made.directory / "borg-lvm", ASKED)
     for name in ("borg", "restic"):
         write(made.programs / name, PASSED)
     return made
@@ -159,15 +159,15 @@ def test_settings_come_from_the_environment(installed: Installed, tmp_path: Path
 
 @pytest.mark.process
 def test_the_real_program_is_the_first_in_path_that_is_not_us(installed: Installed, tmp_path: Path) -> None:
-    (installed.folder / "borg").symlink_to("borg-lvm-borg")
+    (installed.directory / "borg").symlink_to("borg-lvm-borg")
     assert installed.call("list", as_="borg") == f"{PASSED} list"
     assert installed.call("list") == f"{PASSED} list"
     # Two copies, and none of them a link to the other: no circle.
     copies = tmp_path / "copies"
     copies.mkdir()
     shutil.copy(SCRIPTS / "borg-lvm-borg", copies / "borg")
-    path = f"{copies}:{installed.folder}:{installed.programs}:/usr/bin:/bin"
-    for program in (copies / "borg", installed.folder / "borg"):
+    path = f"{copies}:{installed.directory}:{installed.programs}:/usr/bin:/bin"
+    for program in (copies / "borg", installed.directory / "borg"):
         done = subprocess.run(
             [program, "list"], env={"PATH": path}, capture_output=True, text=True, timeout=10, check=True
         )
@@ -178,7 +178,7 @@ def test_the_real_program_is_the_first_in_path_that_is_not_us(installed: Install
 def test_borg_lvm_is_found_through_a_link(installed: Installed, tmp_path: Path) -> None:
     link = tmp_path / "sbin"
     link.mkdir()
-    (link / "borg").symlink_to(installed.folder / "borg-lvm-borg")
+    (link / "borg").symlink_to(installed.directory / "borg-lvm-borg")
     env = {"PATH": f"{link}:{installed.programs}:/usr/bin:/bin"}
     done = subprocess.run(["borg", "create"], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"{ASKED} run --in-place-of borg -- {installed.programs}/borg create")
@@ -200,9 +200,9 @@ def test_what_is_wrong_is_told_with_the_programs_own_status(
 ) -> None:
     (installed.programs / "restic").unlink()
     setting = "BORG_LVM_RESTIC" if "restic" in as_ else "BORG_LVM_BORG"
-    env = {setting: value.format(self=installed.folder / as_)}
+    env = {setting: value.format(self=installed.directory / as_)}
     if not value:
-        env["PATH"] = str(installed.folder)
+        env["PATH"] = str(installed.directory)
     said = installed.call("list", as_=as_, status=status, **env)
     assert words in said
     assert "what to do: " in said
@@ -220,7 +220,7 @@ def test_descriptors_and_environment_are_handed_on(installed: Installed) -> None
     for read, _ in ends:
         env = {"PATH": f"{installed.programs}:/usr/bin:/bin", "A": "b", "IFS": "x"}
         done = subprocess.run(
-            [installed.folder / "borg-lvm-borg", "list", str(read)],
+            [installed.directory / "borg-lvm-borg", "list", str(read)],
             env=env, pass_fds=[read for read, _ in ends], capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert done.stdout.startswith(f"b'secret {read:03d}' ['A', "), done.stdout

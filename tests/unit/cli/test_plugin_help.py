@@ -9,8 +9,8 @@ import pytest
 from borg_lvm.cli import main
 
 
-def told(folder: Path, capfd: pytest.CaptureFixture[str], name: str, text: str = "") -> str:
-    file = folder / "config.yaml"
+def told(directory: Path, capfd: pytest.CaptureFixture[str], name: str, text: str = "") -> str:
+    file = directory / "config.yaml"
     file.write_text(text)
     assert main.main(["hooks", name, "--config", str(file)]) == 0
     return " ".join(capfd.readouterr().out.split())

@@ -82,12 +82,12 @@ def test_begin_prints_where_each_path_is(tmp_path: Path, monkeypatch: pytest.Mon
         f"{view}/srv/a",
         f"{view}{tmp_path}/b",
     )
-    assert printed("night", "--print", "folder") == ("/run/borg-lvm/view/night",)
+    assert printed("night", "--print", "directory") == ("/run/borg-lvm/view/night",)
     assert printed("night", "--print", "kopia", "--path", "/srv") == (f"KOPIA_SNAPSHOT_PATH={view}/srv",)
     with pytest.raises(UsageError, match="only one directory at a time"):
         printed("night", "--print", "kopia", "--path", "/srv", "--path", "/home")
     with pytest.raises(UsageError, match="cannot be the name of a view"):
-        printed("../night", "--print", "folder")
+        printed("../night", "--print", "directory")
 
 
 def test_clean_goes_on_without_a_configuration_that_is_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

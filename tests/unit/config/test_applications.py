@@ -12,16 +12,16 @@ from borg_lvm.quiesce import managed_application
 from borg_lvm.quiesce.managed_application import ManagedApplication
 
 
-def made(folder: Path, text: str) -> list[ManagedApplication]:
-    file = folder / "config.yaml"
+def made(directory: Path, text: str) -> list[ManagedApplication]:
+    file = directory / "config.yaml"
     file.write_text(text)
     return managed_application.load(config.load(str(file)))
 
 
-def fault(folder: Path, text: str) -> str:
+def fault(directory: Path, text: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        made(folder, text)
-    return "\n".join([caught.value.message, *caught.value.details]).replace(str(folder), "")
+        made(directory, text)
+    return "\n".join([caught.value.message, *caught.value.details]).replace(str(directory), "")
 
 
 def test_an_entry_becomes_an_application(tmp_path: Path) -> None:

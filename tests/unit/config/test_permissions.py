@@ -19,12 +19,12 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "etc dir"
-    folder.mkdir(mode=0o755)
-    (folder / "c.yaml").write_text("deadline: 5")
-    (folder / "c.yaml").chmod(0o644)
-    yield folder
-    folder.chmod(0o755)
+    directory = tmp_path / "etc dir"
+    directory.mkdir(mode=0o755)
+    (directory / "c.yaml").write_text("deadline: 5")
+    (directory / "c.yaml").chmod(0o644)
+    yield directory
+    directory.chmod(0o755)
 
 
 def refusal(path: Path) -> ConfigError:

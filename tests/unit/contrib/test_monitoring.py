@@ -148,8 +148,8 @@ def test_grafanas_schema_has_all_of_the_dashboard(tmp_path: Path, wrong: str, ri
     assert wrong == right or wrong.rpartition(" ")[2].strip('"') in done.stdout
 
 
-def promtool(folder: Path, *words: str) -> int:
-    return subprocess.run(["promtool", *words], cwd=folder, capture_output=True, check=False).returncode
+def promtool(directory: Path, *words: str) -> int:
+    return subprocess.run(["promtool", *words], cwd=directory, capture_output=True, check=False).returncode
 
 
 @pytest.mark.process

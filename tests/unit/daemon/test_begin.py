@@ -55,7 +55,7 @@ def test_under_systemd_the_keeper_has_a_scope_of_its_own(tmp_path: Path, monkeyp
 
 
 def test_a_desk_is_found_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_socket, "FOLDER", str(tmp_path))
+    monkeypatch.setattr(control_socket, "DIRECTORY", str(tmp_path))
     assert not control_socket.is_known("x")
     with control_socket.opened("x") as one:
         assert control_socket.is_kept("x")

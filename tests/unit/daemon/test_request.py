@@ -38,7 +38,7 @@ def test_the_sample_leaves_nothing_at_its_default() -> None:
 
 
 def test_what_end_says_arrives_whole_however_much_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_socket, "FOLDER", str(tmp_path))
+    monkeypatch.setattr(control_socket, "DIRECTORY", str(tmp_path))
     (tmp_path / "n").mkdir()
     env = {"ODD": "\udce9\n", "LONG": "x" * 3_000_000}
     request = EndRequest(3, "sample", ("borg", "create", "/r::{now}", "a b"), env, "/root")

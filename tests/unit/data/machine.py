@@ -64,14 +64,14 @@ def pool(data: float = 40.0, metadata: float = 10.0) -> Volume:
     )
 
 
-def folder(path: str) -> SeenPath:
-    """A folder that is there, under its real path."""
+def directory(path: str) -> SeenPath:
+    """A directory that is there, under its real path."""
     return SeenPath(path, path, "dir")
 
 
-def folders(*paths: str) -> tuple[SeenPath, ...]:
-    """Folders that are there."""
-    return tuple(folder(path) for path in paths)
+def directories(*paths: str) -> tuple[SeenPath, ...]:
+    """Directories that are there."""
+    return tuple(directory(path) for path in paths)
 
 
 def device(path: str, number: str, name: str = "") -> SeenPath:
@@ -85,8 +85,8 @@ def link(path: str, target: str, error: str = "") -> SeenPath:
 
 
 def needed(*paths: str) -> tuple[tuple[SeenPath, LivePath], ...]:
-    """Folders that the command must find live."""
-    return tuple((folder(path), LivePath(path, "cache")) for path in paths)
+    """Directories that the command must find live."""
+    return tuple((directory(path), LivePath(path, "cache")) for path in paths)
 
 
 @dataclass
@@ -181,8 +181,8 @@ class Machine:
         return Table(self.mounts)
 
     def resolve(self, *sources: str | SeenPath, one_file_system: bool = False, **wanted: object) -> Resolved:
-        """Resolve sources; a path stands for a folder."""
-        seen = tuple(folder(source) if isinstance(source, str) else source for source in sources)
+        """Resolve sources; a path stands for a directory."""
+        seen = tuple(directory(source) if isinstance(source, str) else source for source in sources)
         question = Wanted(seen, one_file_system=one_file_system)
         return resolve(replace(question, **wanted), self.table())  # type: ignore[arg-type]
 

@@ -15,7 +15,7 @@ from borg_lvm.plugins.backup_command import Reading, Span
 from borg_lvm.reporting import certificate
 from borg_lvm.reporting.certificate import RunEnd
 from borg_lvm.reporting.outcome import ApplicationResult, Instant, Outcome, Phase
-from tests.unit.data.machine import GIB, MIB, VOLUME, Machine, folders, link, pool, thin
+from tests.unit.data.machine import GIB, MIB, VOLUME, Machine, directories, link, pool, thin
 
 BEGIN = 1704164640.0
 BORG = Reading("borg", "create", archive="monday", warnings=frozenset((1,)))
@@ -31,7 +31,7 @@ def two() -> Plan:
     machine.add("vg1/srv", replace(thin(VOLUME), uuid="srv"))
     machine.mount("/srv", "vg1/srv", fstype="xfs")
     resolved = machine.resolve(
-        "/home", "/srv", "/mnt/x", link("/etc/l", "/home/l"), declared=folders("/mnt", "/home/cache")
+        "/home", "/srv", "/mnt/x", link("/etc/l", "/home/l"), declared=directories("/mnt", "/home/cache")
     )
     return machine.plan(resolved)
 

@@ -55,56 +55,68 @@ class Program:
     needs: tuple[str, ...] = ()
 
 
-def _borg(folder: Path, env: dict[str, str]) -> None:
-    subprocess.run([BIN / "borg", "init", "--encryption", "none", folder / "repo"], check=True, env=env)
+def _borg(directory: Path, env: dict[str, str]) -> None:
+    subprocess.run([BIN / "borg", "init", "--encryption", "none", directory / "repo"], check=True, env=env)
 
 
-def _restic(folder: Path, env: dict[str, str]) -> None:
+def _restic(directory: Path, env: dict[str, str]) -> None:
     subprocess.run(["restic", "init"], check=True, env=env, stdout=subprocess.DEVNULL)
 
 
-def _restic_name(folder: Path, env: dict[str, str]) -> str:
+def _restic_name(directory: Path, env: dict[str, str]) -> str:
     listed = subprocess.run(["restic", "snapshots", "--json"], check=True, env=env, capture_output=True)
     return str(min(json.loads(listed.stdout), key=lambda one: one["time"])["short_id"])
 
 
-def _borgmatic(folder: Path, env: dict[str, str]) -> None:
-    _borg(folder, env)
+def _borgmatic(directory: Path, env: dict[str, str]) -> None:
+    _borg(directory, env)
     config = {
-        "source_directories": [str(folder / "tree")],
-        "repositories": [{"path": str(folder / "repo"), "label": "first"}, {"path": str(folder / "no"), "label": "no"}],
+        "source_directories": [str(directory / "tree")],
+        "repositories": [
+            {"path": str(directory / "repo"), "label": "first"},
+            {"path": str(directory / "no"), "label": "no"},
+        ],
         "local_path": str(BIN / "borg"),
         "archive_name_format": "a-{now:%H%M%S%f}",
         "unknown_unencrypted_repo_access_is_ok": True,
     }
-    (folder / "config.yaml").write_text(json.dumps(config))
+    (directory / "config.yaml").write_text(json.dumps(config))
 
 
-def _borgmatic_name(folder: Path, env: dict[str, str]) -> str:
-    argv = [str(BIN / "borg"), "list", "--short", str(folder / "repo")]
+def _borgmatic_name(directory: Path, env: dict[str, str]) -> str:
+    argv = [str(BIN / "borg"), "list", "--short", str(directory / "repo")]
     return subprocess.run(argv, check=True, env=env, capture_output=True).stdout.decode().split()[0]
 
 
 PROGRAMS = {
     "borg": Program(
-        _borg, lambda folder: [str(BIN / "borg"), "create", f"{folder}/repo::a", f"{folder}/tree"], lambda *_: "a"
+        _borg,
+        lambda directory: [str(BIN / "borg"), "create", f"{directory}/repo::a", f"{directory}/tree"],
+        lambda *_: "a",
     ),
     "borgmatic": Program(
         _borgmatic,
-        lambda folder: [str(BIN / "borgmatic"), "--config", f"{folder}/config.yaml", "create", "--repository", "first"],
+        lambda directory: [
+            str(BIN / "borgmatic"),
+            "--config",
+            f"{directory}/config.yaml",
+            "create",
+            "--repository",
+            "first",
+        ],
         _borgmatic_name,
         ("borgmatic",),
     ),
-    "restic": Program(_restic, lambda folder: ["restic", "backup", f"{folder}/tree"], _restic_name, ("restic",)),
+    "restic": Program(_restic, lambda directory: ["restic", "backup", f"{directory}/tree"], _restic_name, ("restic",)),
     "rsync": Program(
-        lambda folder, env: (folder / "copy").mkdir(),
-        lambda folder: ["rsync", "-aX", f"{folder}/tree", f"{folder}/copy/"],
-        lambda folder, env: "copy",
+        lambda directory, env: (directory / "copy").mkdir(),
+        lambda directory: ["rsync", "-aX", f"{directory}/tree", f"{directory}/copy/"],
+        lambda directory, env: "copy",
         ("rsync",),
     ),
     "tar": Program(
-        lambda folder, env: None,
-        lambda folder: ["tar", "-cf", f"{folder}/a.tar", "--format=posix", f"{folder}/tree"],
+        lambda directory, env: None,
+        lambda directory: ["tar", "-cf", f"{directory}/a.tar", "--format=posix", f"{directory}/tree"],
         lambda *_: "a.tar",
     ),
 }
@@ -113,14 +125,18 @@ PROGRAMS = {
 class Made:
     """A command that has saved a tree, which is gone since; and what its plugin says of its archives."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.tree, self.program = folder, folder / "tree", PROGRAMS[name]
+    def __init__(self, directory: Path, name: str) -> None:
+        self.directory, self.tree, self.program = directory, directory / "tree", PROGRAMS[name]
         planted(self.tree)
-        self.env = {**os.environ, "BORG_BASE_DIR": str(folder), "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
-        self.env |= {"RESTIC_REPOSITORY": f"{folder}/repo", "RESTIC_PASSWORD": "x", "RESTIC_CACHE_DIR": f"{folder}/c"}
-        self.env |= {"HOME": str(folder), "LC_ALL": "C.UTF-8"}
-        self.program.prepare(folder, self.env)
-        self.invocation = Invocation(tuple(self.program.words(folder)), self.env, str(folder))
+        self.env = {**os.environ, "BORG_BASE_DIR": str(directory), "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
+        self.env |= {
+            "RESTIC_REPOSITORY": f"{directory}/repo",
+            "RESTIC_PASSWORD": "x",
+            "RESTIC_CACHE_DIR": f"{directory}/c",
+        }
+        self.env |= {"HOME": str(directory), "LC_ALL": "C.UTF-8"}
+        self.program.prepare(directory, self.env)
+        self.invocation = Invocation(tuple(self.program.words(directory)), self.env, str(directory))
         self.span = self.saved()
         answer = manager.read_back([name], self.invocation)
         assert answer
@@ -132,14 +148,14 @@ class Made:
     def saved(self) -> Span:
         """Have the command save it, and return when that was."""
         before = time.time()
-        subprocess.run(self.invocation.argv, check=True, env=self.env, cwd=self.folder, stdout=subprocess.DEVNULL)
+        subprocess.run(self.invocation.argv, check=True, env=self.env, cwd=self.directory, stdout=subprocess.DEVNULL)
         return Span(before - 1, time.time() + 0.1)
 
     def name(self) -> str:
         """Return the name of what it has saved first, as the program calls it."""
-        return self.program.name(self.folder, self.env)
+        return self.program.name(self.directory, self.env)
 
-    def restored(self, which: Span | str, folder: Path) -> Path:
+    def restored(self, which: Span | str, directory: Path) -> Path:
         """Restore what two applications need, and return the tree where it is."""
         assert self.answer.restored
         saved = self.answer.restored(self.programs, which)
@@ -148,14 +164,14 @@ class Made:
             "single": Selection(paths=frozenset([f"{self.tree}/single-wal"]), prefixes=(f"{self.tree}/single",)),
             "none": Selection(prefixes=(f"{self.tree}/there-is-none", "/nowhere/at/all")),
         }
-        folder.mkdir()
+        directory.mkdir()
         wanted = restore.listed(saved, selections)
         assert wanted["db"].bytes == sum(map(len, CONTENT.values()))
         assert wanted["none"].entries == ()
         del selections["none"]
         for name, selection in selections.items():
-            restore.restore(saved, wanted[name], selection, str(folder), lambda: None)
-        return folder / str(self.tree).lstrip("/")
+            restore.restore(saved, wanted[name], selection, str(directory), lambda: None)
+        return directory / str(self.tree).lstrip("/")
 
 
 @pytest.fixture(

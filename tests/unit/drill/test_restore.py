@@ -65,9 +65,9 @@ def archive() -> Archive:
     return Archive(listed, {"/srv/db/deep/file": DATA, "/srv/db/empty": b"", "/srv/other": b"abc"})
 
 
-def restored(saved: Archive, folder: Path) -> restore.ToRestore:
+def restored(saved: Archive, directory: Path) -> restore.ToRestore:
     wanted = restore.listed(saved, {"db": ALL})["db"]
-    restore.restore(saved, wanted, ALL, str(folder), lambda: None)
+    restore.restore(saved, wanted, ALL, str(directory), lambda: None)
     return wanted
 
 

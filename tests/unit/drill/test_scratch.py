@@ -71,9 +71,9 @@ def test_a_volume_of_a_drill_is_ours_by_name_kind_and_tags() -> None:
 
 def test_what_a_dead_drill_has_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     ours, other = tmp_path / f"{scratch.PREFIX}{RUN}", tmp_path / "other"
-    for folder in (ours, other):
-        (folder / "tree").mkdir(parents=True)
-        os.symlink(other, folder / "tree" / "link")
+    for directory in (ours, other):
+        (directory / "tree").mkdir(parents=True)
+        os.symlink(other, directory / "tree" / "link")
     steps: tuple[dict[str, object], ...] = (
         {"step": "scratch", "path": str(ours)},
         {"step": "scratch", "path": str(other)},

@@ -32,9 +32,9 @@ class Sample:
     idle: Sequence[str]
 
 
-def borgmatic_command(folder: Path, sources: Sequence[str]) -> list[str]:
+def borgmatic_command(directory: Path, sources: Sequence[str]) -> list[str]:
     """A borgmatic command whose configuration names the sources."""
-    file = folder / "config.yaml"
+    file = directory / "config.yaml"
     file.write_text(f"source_directories: {json.dumps(sources)}\nrepositories: [{{path: /srv/repo}}]\n")
     return ["borgmatic", "--config", str(file), "create"]
 
@@ -182,7 +182,7 @@ def test_live_paths_are_told_even_with_a_problem(name: str, tmp_path: Path) -> N
 
 @EACH
 def test_no_live_path_holds_a_source(name: str, tmp_path: Path) -> None:
-    """A folder outside every cover is live anyway; naming it would make the core refuse the run."""
+    """A directory outside every cover is live anyway; naming it would make the core refuse the run."""
     for source in ("/srv/data", "/tmp/data", "/root/home/.ssh", "/root/home/.cache/borg", "/root/home/.local"):
         reading = must_read(name, SAMPLES[name].command(tmp_path, [source]))
         assert [item.path for item in reading.live if f"{source}/".startswith(f"{item.path}/")] == []

@@ -17,7 +17,7 @@ import pytest
 
 from borg_lvm.cli.parser import NAMES
 from borg_lvm.installation import completion
-from borg_lvm.installation.completion import FOLDER, SHELLS
+from borg_lvm.installation.completion import DIRECTORY, SHELLS
 
 BASH = """
 source "$1"
@@ -39,7 +39,7 @@ def test_the_committed_completions_are_current(shell: str) -> None:
 
 def bash(*words: str) -> list[str]:
     done = subprocess.run(
-        ["bash", "--norc", "-c", BASH, "bash", FOLDER / "bash", *words], capture_output=True, text=True, check=True
+        ["bash", "--norc", "-c", BASH, "bash", DIRECTORY / "bash", *words], capture_output=True, text=True, check=True
     )
     return done.stdout.split()
 
@@ -59,7 +59,7 @@ def test_bash_completes(tmp_path: Path) -> None:
 
 def fish(line: str) -> list[str]:
     done = subprocess.run(
-        ["fish", "--no-config", "-c", FISH, FOLDER / "fish", line], capture_output=True, text=True, check=True
+        ["fish", "--no-config", "-c", FISH, DIRECTORY / "fish", line], capture_output=True, text=True, check=True
     )
     return [offer.split("\t")[0] for offer in done.stdout.splitlines()]
 
@@ -80,16 +80,16 @@ def test_fish_completes(tmp_path: Path) -> None:
 class Zsh:
     """A zsh at a terminal: only there it completes."""
 
-    def __init__(self, folder: Path) -> None:
-        functions = folder / "functions"
+    def __init__(self, directory: Path) -> None:
+        functions = directory / "functions"
         functions.mkdir()
         (functions / "_borg-lvm").write_text(completion.text("zsh"))
         controller, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 1000, 0, 0))  # no line of a long path is cut
-        environment = {"PATH": os.environ["PATH"], "TERM": "dumb", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+        environment = {"PATH": os.environ["PATH"], "TERM": "dumb", "HOME": str(directory), "LC_ALL": "C.UTF-8"}
         self._process = subprocess.Popen(
             ["zsh", "-f", "-i"], stdin=terminal, stdout=terminal, stderr=terminal, env=environment,
-            start_new_session=True, cwd=folder,
+            start_new_session=True, cwd=directory,
         )  # fmt: skip
         os.close(terminal)
         self._terminal = controller

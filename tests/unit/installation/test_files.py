@@ -70,12 +70,12 @@ def test_the_example_of_the_configuration_changes_nothing_until_it_is_uncommente
         assert f"{name.rpartition('.')[2]}:" in whole
 
 
-def made(folder: Path, *names: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+def made(directory: Path, *names: str) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
     for name in names:
-        (folder / name).write_text("#!/bin/sh\n")
-        (folder / name).chmod(0o755)
-    return folder
+        (directory / name).write_text("#!/bin/sh\n")
+        (directory / name).chmod(0o755)
+    return directory
 
 
 def test_programs_are_named_where_they_were_called(tmp_path: Path) -> None:

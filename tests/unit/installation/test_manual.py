@@ -64,9 +64,9 @@ def test_code_and_strong_words_are_bold() -> None:
     assert roff.marked("a `b-c`\nand **d**.") == "a \\fBb\\-c\\fR and \\fBd\\fR."
 
 
-def complaints(folder: Path, name: str, text: str) -> str:
+def complaints(directory: Path, name: str, text: str) -> str:
     """Return what man has to say of a page, as lintian asks it."""
-    page = folder / name
+    page = directory / name
     page.write_text(text, encoding="utf-8")
     done = subprocess.run(
         ["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page],

@@ -40,10 +40,10 @@ def test_all_that_was_written_is_removed_unless_it_was_changed() -> None:
     assert compare([], recorded, {"/x/a": OLD, "/x/b": OTHER}) == Changes(remove=("/x/a",), kept=("/x/b",))
 
 
-def here(folder: Path) -> list[InstalledFile]:
+def here(directory: Path) -> list[InstalledFile]:
     return [
-        InstalledFile(f"{folder}/share/borg-lvm/examples/cron/crontab", "line\n"),
-        InstalledFile(f"{folder}/units/borg-lvm@.service", "[Unit]\n"),
+        InstalledFile(f"{directory}/share/borg-lvm/examples/cron/crontab", "line\n"),
+        InstalledFile(f"{directory}/units/borg-lvm@.service", "[Unit]\n"),
     ]
 
 

@@ -12,9 +12,9 @@ from tests.lab.alone import started_by
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("folder", ["plain", "borg lvm ü", "it's", "long" * 40])
-def test_a_script_is_run_by_its_python(tmp_path: Path, folder: str) -> None:
-    python, script = tmp_path / folder / "python", tmp_path / "script"
+@pytest.mark.parametrize("directory", ["plain", "borg lvm ü", "it's", "long" * 40])
+def test_a_script_is_run_by_its_python(tmp_path: Path, directory: str) -> None:
+    python, script = tmp_path / directory / "python", tmp_path / "script"
     python.parent.mkdir()
     python.symlink_to(sys.executable)
     script.write_text(f"{started_by(python)}import sys\nprint(sys.executable, sys.argv[1:])\n")

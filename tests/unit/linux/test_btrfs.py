@@ -23,9 +23,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with two btrfs; the working directory is in one of them."""
     for name, devices in ((ID, ["253:7"]), (OTHER, ["8:1", "8:17"])):
         for number, device in enumerate(devices):
-            folder = tmp_path / name / "devices" / f"dm-{number}"
-            folder.mkdir(parents=True)
-            (folder / "dev").write_text(f"{device}\n")
+            directory = tmp_path / name / "devices" / f"dm-{number}"
+            directory.mkdir(parents=True)
+            (directory / "dev").write_text(f"{device}\n")
         (tmp_path / name / "exclusive_operation").write_text("none\n")
     (tmp_path / "features").mkdir()
     monkeypatch.setattr(btrfs, "SYSFS", str(tmp_path))

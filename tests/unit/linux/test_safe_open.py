@@ -105,24 +105,24 @@ def test_pipes_and_devices_are_not_opened(top: Path) -> None:
             safe_open.reopened(fd, os.O_RDONLY)
 
 
-def test_folders_are_made_through_no_link(top: Path) -> None:
-    os.close(safe_open.folders(f"{top}/a/new/er"))
+def test_directories_are_made_through_no_link(top: Path) -> None:
+    os.close(safe_open.directories(f"{top}/a/new/er"))
     assert (top / "a" / "new" / "er").stat().st_mode & 0o777 == 0o700
     for path in ("a/link/new", "a/relative/new"):
         with pytest.raises(OSError, match=r"."):
-            safe_open.folders(f"{top}/{path}")
+            safe_open.directories(f"{top}/{path}")
     assert [path.name for path in (top / "out").iterdir()] == ["file"]
 
 
 def test_a_new_file_takes_the_place_of_nothing(top: Path) -> None:
-    with safe_open.path(f"{top}/a") as folder:
-        safe_open.new_file(folder, "label", b"x")
+    with safe_open.path(f"{top}/a") as directory:
+        safe_open.new_file(directory, "label", b"x")
         for name in ("label", "link", "b"):
             with pytest.raises(FileExistsError):
-                safe_open.new_file(folder, name, b"y")
+                safe_open.new_file(directory, name, b"y")
         for name in ("b/x", "..", ""):
             with pytest.raises(OSError, match="not a plain name"):
-                safe_open.new_file(folder, name, b"y")
+                safe_open.new_file(directory, name, b"y")
     assert (top / "a" / "label").read_bytes() == b"x"
 
 

@@ -67,15 +67,15 @@ NAMES = ("a", "a/b", "a/b/c", "a/x", "x", "x/c", "a/b/x/inner", "y", "a/y/b")
 class Ground:
     """A directory of the attacker's, and one beside it that nothing may be opened or made in."""
 
-    def __init__(self, folder: Path) -> None:
-        folder = Path(os.path.realpath(folder))
-        self.top, self.out = folder / "top", folder / "out"
+    def __init__(self, directory: Path) -> None:
+        directory = Path(os.path.realpath(directory))
+        self.top, self.out = directory / "top", directory / "out"
         (self.top / "a" / "b" / "c").mkdir(parents=True)
         for name in ("a", "b", "c", "x", "y", "inner"):
             (self.out / name / "b" / "c").mkdir(parents=True)
             (self.out / name / "c").mkdir(exist_ok=True)
         self.outside = self.found()
-        self.forbidden = {os.stat(path).st_ino for path in (self.out, *self.out.rglob("*"), folder)}
+        self.forbidden = {os.stat(path).st_ino for path in (self.out, *self.out.rglob("*"), directory)}
 
     def found(self) -> list[str]:
         """Return all that lies in the directory beside."""
@@ -118,21 +118,21 @@ def seen_again(ground: Ground, name: str) -> str:
         return looked(ground, os.dup(fd)) if safe_open.identity(fd) == known else "another"
 
 
-def folders(ground: Ground, name: str) -> str:
+def directories(ground: Ground, name: str) -> str:
     with safe_open.path(str(ground.top)) as at:
-        return looked(ground, safe_open.folders(name, at))
+        return looked(ground, safe_open.directories(name, at))
 
 
 def new_file(ground: Ground, name: str) -> str:
-    with safe_open.path(f"{ground.top}/{name}", flags=safe_open.FOLDER) as folder:
-        safe_open.new_file(folder, "label", b"x")
+    with safe_open.path(f"{ground.top}/{name}", flags=safe_open.DIRECTORY) as directory:
+        safe_open.new_file(directory, "label", b"x")
     return "inside"
 
 
 def mount_point(ground: Ground, name: str) -> str:
     above, last = os.path.split(f"{ground.top}/{name}")
-    with safe_open.path(above, flags=safe_open.FOLDER) as folder:
-        safe_mount.mount_point(folder, last, folder)
+    with safe_open.path(above, flags=safe_open.DIRECTORY) as directory:
+        safe_mount.mount_point(directory, last, directory)
     return "inside"
 
 
@@ -141,7 +141,7 @@ def by_name(ground: Ground, name: str) -> str:
     return looked(ground, os.open(f"{ground.top}/{name}", os.O_PATH))
 
 
-WAYS: list[Callable[[Ground, str], str]] = [opened, opened_below, seen_again, folders, new_file, mount_point]
+WAYS: list[Callable[[Ground, str], str]] = [opened, opened_below, seen_again, directories, new_file, mount_point]
 
 
 def raced(ground: Ground, ways: list[Callable[[Ground, str], str]], tries: int, *until: str) -> Counter[str]:

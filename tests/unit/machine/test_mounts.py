@@ -91,12 +91,12 @@ def test_a_docker_host() -> None:
     assert of("docker", "/mnt/nas").fstype == "autofs"
 
 
-def test_what_is_mounted_over_a_folder_hides_what_is_below() -> None:
+def test_what_is_mounted_over_a_directory_hides_what_is_below() -> None:
     assert of("covered", "/srv/data").source == "/dev/mapper/vg0-new"
     assert of("covered", "/srv/data/inner").source == "/dev/mapper/vg0-new"  # the nested one is gone from sight
     assert of("covered", "/opt").source == "/dev/mapper/vg0-opt2"
     assert of("covered", "/opt/deep/er").source == "/dev/mapper/vg0-opt2"
-    assert of("covered", "/mnt").source == "/dev/mapper/vg0-top"  # three on one folder
+    assert of("covered", "/mnt").source == "/dev/mapper/vg0-top"  # three on one directory
     assert len(Table(recorded("covered")).mounts) == 4
 
 
@@ -127,7 +127,7 @@ def test_our_own_table_can_be_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "folders"),
+    ("path", "directories"),
     [
         ("/", []),
         ("/a", ["/"]),
@@ -141,8 +141,8 @@ def test_our_own_table_can_be_read() -> None:
         ("///", []),
     ],
 )
-def test_above(path: str, folders: list[str]) -> None:
-    assert list(islice(above(path), 9)) == folders
+def test_above(path: str, directories: list[str]) -> None:
+    assert list(islice(above(path), 9)) == directories
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from borg_lvm.planning.application_data import (
 )
 from borg_lvm.planning.plan import Plan
 from borg_lvm.plugins.application import DataPath, Probe
-from tests.unit.data.machine import Machine, device, folders
+from tests.unit.data.machine import Machine, device, directories
 
 DATA, SPACE = "/var/lib/pg/data", "/space/far"
 
@@ -47,7 +47,7 @@ def judge(
     machine: Machine | None = None,
 ) -> tuple[PlannedApplication, list[str]]:
     machine = machine or server()
-    resolved = machine.resolve(*sources, declared=folders(*live))
+    resolved = machine.resolve(*sources, declared=directories(*live))
     plan = machine.plan(resolved)
     volumes = {view_mount.target: plan.copies[view_mount.copy].origin.full_name for view_mount in plan.view_mounts}
     coverage = DataCoverage(resolved, machine.table(), volumes, consistency)

@@ -14,7 +14,7 @@ from borg_lvm.machine.block_devices import FIRST_MINOR, MINORS, persistent_minor
 from borg_lvm.planning import plan
 from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.planning.volumes import Volumes
-from tests.unit.data.machine import GIB, MIB, RUN, VOLUME, Machine, folders, link, needed, pool, thin
+from tests.unit.data.machine import GIB, MIB, RUN, VOLUME, Machine, directories, link, needed, pool, thin
 
 
 def refused(machine: Machine, *sources: str, **settings: object) -> str:
@@ -110,7 +110,7 @@ class TestNothingToFreeze:
     def test_all_is_declared_live(self) -> None:
         machine = Machine()
         with pytest.raises(SourceError, match="nothing to freeze") as told:
-            machine.plan(machine.resolve("/srv/a", "/srv/b", declared=folders("/srv")))
+            machine.plan(machine.resolve("/srv/a", "/srv/b", declared=directories("/srv")))
         assert told.value.details == (
             "/srv/a: declared live (--live /srv)",
             "/srv/b: declared live (--live /srv)",
@@ -308,7 +308,7 @@ class TestMinors:
 
 def test_what_the_user_declared_is_carried_along() -> None:
     machine = Machine()
-    resolved = machine.resolve("/srv", "/home", declared=folders("/home", "/srv/cache"))
+    resolved = machine.resolve("/srv", "/home", declared=directories("/home", "/srv/cache"))
     made = machine.plan(resolved)
     assert made.live_sources == (("/home", "/home"),)
     assert [live_path.path for live_path in made.live_paths] == ["/srv/cache"]

@@ -15,7 +15,7 @@ from borg_lvm.planning import consent
 from borg_lvm.planning.consent import if_live
 from borg_lvm.planning.view_layout import Resolved, Wanted, mounts_around, resolve
 from borg_lvm.plugins.backup_command import Excluded, LivePath
-from tests.unit.data.machine import VOLUME, Machine, folder, folders, link, live_paths, needed, shown
+from tests.unit.data.machine import VOLUME, Machine, directories, directory, link, live_paths, needed, shown
 
 ROOT_LIVE = ["/dev", "/proc", "/run", "/sys", "/tmp"]
 
@@ -36,13 +36,13 @@ def problems(resolved: Resolved) -> str:
     return "\n".join(resolved.problems)
 
 
-def test_a_folder_of_the_root() -> None:
+def test_a_directory_of_the_root() -> None:
     resolved = server().resolve("/etc")
     assert shown(resolved) == {"/etc": "254:0:/etc"}
     assert live_paths(resolved) == []
 
 
-def test_a_folder_below_a_mount() -> None:
+def test_a_directory_below_a_mount() -> None:
     assert shown(server().resolve("/home/anna")) == {"/home/anna": "254:1:/anna"}
 
 
@@ -77,7 +77,7 @@ def test_two_mounts_of_one_volume() -> None:
     assert shown(machine.resolve("/mnt")) == {"/mnt": "254:0:/mnt", "/mnt/a": "254:3:/", "/mnt/b": "254:3:/"}
 
 
-def test_the_topmost_of_two_mounts_on_one_folder() -> None:
+def test_the_topmost_of_two_mounts_on_one_directory() -> None:
     machine = server()
     machine.mount("/srv", "vg0/old")
     machine.mount("/srv/inner", "vg0/inner")
@@ -135,7 +135,7 @@ class TestLinks:
         assert resolved.problems == ()
 
     def test_one_whose_end_is_declared_live(self) -> None:
-        resolved = server().resolve("/etc", link("/srv/current", "/home/x"), declared=folders("/home"))
+        resolved = server().resolve("/etc", link("/srv/current", "/home/x"), declared=directories("/home"))
         assert set(shown(resolved)) == {"/etc"}
         assert resolved.live_sources == (("/srv/current", "/home"),)
         assert resolved.notes == ()
@@ -182,41 +182,41 @@ class TestLive:
         assert "/home/anna/mail: must be frozen, but /home/anna (cache)" in problems(resolved)
 
     def test_unless_the_source_is_declared_live(self) -> None:
-        resolved = server().resolve("/etc", "/home/anna", declared=folders("/home/anna"), needed=needed("/home"))
+        resolved = server().resolve("/etc", "/home/anna", declared=directories("/home/anna"), needed=needed("/home"))
         assert resolved.problems == ()
         assert resolved.live_sources == (("/home/anna", "/home/anna"),)
 
     def test_declared_above_a_source(self) -> None:
-        resolved = server().resolve("/etc", "/home/anna/mail", declared=folders("/home"))
+        resolved = server().resolve("/etc", "/home/anna/mail", declared=directories("/home"))
         assert set(shown(resolved)) == {"/etc"}
         assert resolved.live_sources == (("/home/anna/mail", "/home"),)
         assert live_paths(resolved) == []
 
     def test_a_source_below_a_source_that_is_declared(self) -> None:
-        resolved = server().resolve("/", "/home", declared=folders("/"), needed=needed("/home/cache"))
+        resolved = server().resolve("/", "/home", declared=directories("/"), needed=needed("/home/cache"))
         assert shown(resolved) == {"/home": "254:1:/"}
         assert resolved.live_sources == (("/", "/"),)
         assert live_paths(resolved) == ["/home/cache"]
 
     def test_declared_above_a_source_that_the_user_names(self) -> None:
-        resolved = server().resolve("/home/anna", declared=folders("/"), named=True)
+        resolved = server().resolve("/home/anna", declared=directories("/"), named=True)
         assert shown(resolved) == {"/home/anna": "254:1:/anna"}
-        resolved = server().resolve("/home/anna", "/etc", declared=folders("/home/anna"), named=True)
+        resolved = server().resolve("/home/anna", "/etc", declared=directories("/home/anna"), named=True)
         assert set(shown(resolved)) == {"/etc"}
 
     def test_a_live_mount_below_a_source_needs_no_snapshot(self) -> None:
         machine = server()
         machine.other("/home/nas", "nfs4")
-        resolved = machine.resolve("/home", declared=folders("/home/nas"))
+        resolved = machine.resolve("/home", declared=directories("/home/nas"))
         assert set(shown(resolved)) == {"/home"}
         assert live_paths(resolved) == ["/home/nas"]
 
     def test_holes_inside_holes_are_bound_with_them(self) -> None:
-        resolved = server().resolve("/home", declared=folders("/home/a"), needed=needed("/home/a/b/c"))
+        resolved = server().resolve("/home", declared=directories("/home/a"), needed=needed("/home/a/b/c"))
         assert live_paths(resolved) == ["/home/a"]
 
     def test_the_declaration_gives_the_reason_not_the_need(self) -> None:
-        resolved = server().resolve("/", declared=folders("/tmp"), needed=needed("/tmp"))
+        resolved = server().resolve("/", declared=directories("/tmp"), needed=needed("/tmp"))
         assert [live_path.reason for live_path in resolved.live_paths if live_path.path == "/tmp"] == ["declared live"]
 
     def test_the_kernels_windows_stay_live_without_a_word(self) -> None:
@@ -253,7 +253,7 @@ class TestFileSystemsOfUsers:
 
     @pytest.mark.parametrize("declared", ["/home/anna/nas", "/home/anna"])
     def test_declared_live_it_is_not_spoken_of(self, declared: str) -> None:
-        resolved = self.machine().resolve("/home", declared=folders(declared))
+        resolved = self.machine().resolve("/home", declared=directories(declared))
         assert set(shown(resolved)) == {"/home"}
         assert resolved.problems == resolved.notes == ()
 
@@ -311,7 +311,7 @@ class TestOneFileSystem:
         assert set(shown(resolved)) == {"/", "/home"}
         assert "/home" not in live_paths(resolved)
 
-    def test_a_folder_below_one_is_named(self) -> None:
+    def test_a_directory_below_one_is_named(self) -> None:
         resolved = server().resolve("/", "/home/anna", one_file_system=True)
         assert shown(resolved) == {"/": "254:0:/", "/home/anna": "254:1:/anna"}
         assert "/home" in live_paths(resolved)
@@ -340,11 +340,11 @@ class TestOneFileSystem:
     def unread(self, *sources: str, **wanted: object) -> Resolved:
         """What becomes of live paths below the sources."""
         machine = server()
-        seen = Wanted(folders(*sources), **{"one_file_system": True, **wanted})  # type: ignore[arg-type]
+        seen = Wanted(directories(*sources), **{"one_file_system": True, **wanted})  # type: ignore[arg-type]
         return consent.unread(seen, resolve(seen, machine.table()), machine.table())
 
     def test_a_declared_path_that_is_not_entered_then_is_refused(self) -> None:
-        resolved = self.unread("/srv", declared=folders("/srv/enc"))
+        resolved = self.unread("/srv", declared=directories("/srv/enc"))
         assert "/srv/enc: it is to be read live, but" in problems(resolved)
         assert "name it as a source as well, or exclude it" in problems(resolved)
 
@@ -355,12 +355,12 @@ class TestOneFileSystem:
             (["/srv"], {"excluded": (Excluded("/srv/enc", "--exclude"),)}),
             (["/srv"], {"excluded": (Excluded("/srv/enc", "--exclude", inside=True),)}),
             (["/srv"], {"one_file_system": False}),
-            (["/"], {"declared": folders("/home/enc")}),  # it is not entered in a plain run either
+            (["/"], {"declared": directories("/home/enc")}),  # it is not entered in a plain run either
             (["/srv"], {"declared": (SeenPath("/srv/socket", "/srv/socket", "file"),)}),
         ],
     )
     def test_unless_it_is_read_or_would_not_be_read_anyway(self, sources: list[str], wanted: dict[str, object]) -> None:
-        resolved = self.unread(*sources, **{"declared": folders("/srv/enc"), **wanted})
+        resolved = self.unread(*sources, **{"declared": directories("/srv/enc"), **wanted})
         assert resolved.problems == ()
 
     def test_a_declared_file_is_refused_where_the_program_skips_files_too(self) -> None:
@@ -375,7 +375,7 @@ class TestOneFileSystem:
         assert resolved.problems == ()
 
     def test_not_of_what_the_program_does_not_save_or_has_still_to_make(self) -> None:
-        repository = (folder("/srv/r"), LivePath("/srv/r", "the repository", unsaved=True))
+        repository = (directory("/srv/r"), LivePath("/srv/r", "the repository", unsaved=True))
         cache = (SeenPath("/srv/c", "/srv/c", "missing"), LivePath("/srv/c", "cache", make=True))
         assert self.unread("/srv", needed=(repository, cache)).notes == ()
 
@@ -398,7 +398,7 @@ def calls(mounts: int) -> int:
         machine.mount(f"/srv/group{number % 7}/v{number}", f"data{number % 5}/v{number}", fstype="xfs")
         machine.other(f"/srv/group{number % 7}/v{number}/proc", "proc")
     sources = ["/", *(f"/srv/group{number % 7}/v{number}/folder" for number in range(mounts // 2))]
-    live = folders(*(f"/srv/group{number % 7}/v{number}/cache" for number in range(mounts // 2)))
+    live = directories(*(f"/srv/group{number % 7}/v{number}/cache" for number in range(mounts // 2)))
     count = 0
 
     def tick(frame: FrameType, event: str, argument: object) -> None:
@@ -444,7 +444,7 @@ def containers() -> Machine:
 DOCKER = Excluded("/var/lib/docker", "--exclude /var/lib/docker")
 
 
-def test_what_is_mounted_in_an_excluded_folder_stays_live() -> None:
+def test_what_is_mounted_in_an_excluded_directory_stays_live() -> None:
     resolved = containers().resolve("/", excluded=(DOCKER,), live_types=("fuse.*", "squashfs"))
     reasons = {live_path.path: live_path.reason for live_path in resolved.live_paths if live_path.path not in ROOT_LIVE}
     assert reasons == {
@@ -462,8 +462,8 @@ def test_a_source_is_never_left_out() -> None:
 
 
 def test_by_another_name_it_is_not_excluded() -> None:
-    """The command comes to the folder by two names, of which one is not excluded."""
-    twice = (link("/srv/var", "/var"), folder("/"))
+    """The command comes to the directory by two names, of which one is not excluded."""
+    twice = (link("/srv/var", "/var"), directory("/"))
     resolved = containers().resolve(*twice, excluded=(DOCKER,))
     assert "/var/lib/docker/overlay2/0123456789abcdef/merged" in shown(resolved)
     one = (Excluded(DOCKER.path, DOCKER.option, sources=frozenset({"/var"})),)
@@ -517,7 +517,7 @@ def test_a_file_beside_which_the_command_writes_is_not_frozen() -> None:
     assert refused(machine.resolve("/srv")) == [why]
     assert refused(machine.resolve("/")) == [why]
     assert refused(machine.resolve(SeenPath("/srv/app/db", "/srv/app/db", "file"))) == [why]
-    assert refused(machine.resolve("/srv", declared=folders("/srv/app/db"))) == [why], "its log is beside it"
-    assert refused(machine.resolve("/srv", declared=folders("/srv/app"))) == []
+    assert refused(machine.resolve("/srv", declared=directories("/srv/app/db"))) == [why], "its log is beside it"
+    assert refused(machine.resolve("/srv", declared=directories("/srv/app"))) == []
     assert refused(machine.resolve("/etc")) == []
     assert refused(machine.resolve("/"), "/none") == []

@@ -163,7 +163,7 @@ def test_a_device_that_cannot_be_seen() -> None:
     assert "no block device that we can see" in reason(machine, replace(mount, device="259:7"))
 
 
-def test_a_folder_that_has_been_deleted() -> None:
+def test_a_directory_that_has_been_deleted() -> None:
     machine, mount = home()
     assert "has been deleted" in reason(machine, replace(mount, root="/gone//deleted"))
 

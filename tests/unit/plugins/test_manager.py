@@ -1,4 +1,4 @@
-"""Finding plugins: quickly in the folders of `sys.path`, else in every way that Python knows; both agree."""
+"""Finding plugins: quickly in the directories of `sys.path`, else in every way that Python knows; both agree."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from borg_lvm.plugins import manager
 from borg_lvm.plugins.backup_command import Invocation, Reading, Span, Tainted
 
 
-def install(folder: Path, package: str, entries: str, module: str = "", code: str = "") -> None:
-    """Put a package into a folder as an installer leaves it."""
-    info = folder / f"{package}-1.0.dist-info"
+def install(directory: Path, package: str, entries: str, module: str = "", code: str = "") -> None:
+    """Put a package into a directory as an installer leaves it."""
+    info = directory / f"{package}-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(entries)
     if module:
-        (folder / f"{module}.py").write_text(code)
+        (directory / f"{module}.py").write_text(code)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
@@ -35,36 +35,38 @@ def test_both_ways_find_the_same() -> None:
     assert quickly == {point.name: point.value for point in entry_points(group=manager.GROUP)}
 
 
-def test_a_strangers_module_is_found_among_other_entry_points(folder: Path) -> None:
+def test_a_strangers_module_is_found_among_other_entry_points(directory: Path) -> None:
     entries = (
         "[console_scripts]\nborg_lvm = other:main\n\n[borg_lvm]\n# one of ours\nstrange = stranger_one\n\n[x]\na=b\n"
     )
-    install(folder, "strange", entries, "stranger_one", '"""A stranger."""\n')
-    assert dict(manager._offers(str(folder))) == {"strange": "stranger_one"}
+    install(directory, "strange", entries, "stranger_one", '"""A stranger."""\n')
+    assert dict(manager._offers(str(directory))) == {"strange": "stranger_one"}
     assert manager.load(["strange"]).get_plugin("strange").__doc__ == "A stranger."
 
 
-def test_an_object_inside_a_module(folder: Path) -> None:
-    install(folder, "inner", "[borg_lvm]\ninner = stranger_two:Box.plugin\n", "stranger_two", "class Box: plugin = 5\n")
+def test_an_object_inside_a_module(directory: Path) -> None:
+    install(
+        directory, "inner", "[borg_lvm]\ninner = stranger_two:Box.plugin\n", "stranger_two", "class Box: plugin = 5\n"
+    )
     assert manager.load(["inner"]).get_plugin("inner") == 5
 
 
-def test_the_earlier_folder_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(folder / "late", "twice", "[borg_lvm]\ntwice = late_one\n", "late_one", '"""Late."""')
-    install(folder / "early", "twice", "[borg_lvm]\ntwice = early_one\n", "early_one", '"""Early."""')
-    monkeypatch.syspath_prepend(folder / "late")
-    monkeypatch.syspath_prepend(folder / "early")
+def test_the_earlier_directory_wins(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(directory / "late", "twice", "[borg_lvm]\ntwice = late_one\n", "late_one", '"""Late."""')
+    install(directory / "early", "twice", "[borg_lvm]\ntwice = early_one\n", "early_one", '"""Early."""')
+    monkeypatch.syspath_prepend(directory / "late")
+    monkeypatch.syspath_prepend(directory / "early")
     assert manager.load(["twice"]).get_plugin("twice").__doc__ == "Early."
 
 
-def test_a_name_that_is_nowhere_is_told(folder: Path) -> None:
+def test_a_name_that_is_nowhere_is_told(directory: Path) -> None:
     with pytest.raises(ConfigError, match="'brog' is not installed") as told:
         manager.load(["brog"])
     assert told.value.remedy == "did you mean 'borg'?"
 
 
-def test_a_plugin_that_breaks_is_named(folder: Path) -> None:
-    install(folder, "broken", "[borg_lvm]\nbroken = stranger_broken\n", "stranger_broken", "1 / 0\n")
+def test_a_plugin_that_breaks_is_named(directory: Path) -> None:
+    install(directory, "broken", "[borg_lvm]\nbroken = stranger_broken\n", "stranger_broken", "1 / 0\n")
     with pytest.raises(ConfigError, match=r"'broken' \(stranger_broken\) cannot be loaded: division by zero"):
         manager.load(["broken"])
 
@@ -75,8 +77,8 @@ def test_what_cannot_be_read_offers_nothing(tmp_path: Path) -> None:
     assert dict(manager._offers(str(tmp_path / "missing"))) == {}
 
 
-def test_our_own_packages_plugins_are_found_without_reading_others(folder: Path) -> None:
-    install(folder, "stranger", "[borg_lvm]\nstrange = stranger_one\n")
+def test_our_own_packages_plugins_are_found_without_reading_others(directory: Path) -> None:
+    install(directory, "stranger", "[borg_lvm]\nstrange = stranger_one\n")
     assert "strange" not in manager._places(["borg", "tar"])
     assert manager._places(["borg", "strange"])["strange"] == "stranger_one"
 
@@ -90,9 +92,9 @@ def borg_lvm_read_command(invocation):
 """
 
 
-def test_who_comes_after_the_first_answer_is_not_imported(folder: Path) -> None:
-    install(folder, "one", "[borg_lvm]\none = asked_one\n", "asked_one", ASKED)
-    install(folder, "broken", "[borg_lvm]\nbroken = stranger_late\n", "stranger_late", "1 / 0\n")
+def test_who_comes_after_the_first_answer_is_not_imported(directory: Path) -> None:
+    install(directory, "one", "[borg_lvm]\none = asked_one\n", "asked_one", ASKED)
+    install(directory, "broken", "[borg_lvm]\nbroken = stranger_late\n", "stranger_late", "1 / 0\n")
     answer = manager.read_command(["one", "broken"], Invocation(("one",), {}, "/"))
     assert answer
     assert answer.program == "one"
@@ -116,9 +118,9 @@ def borg_lvm_read_back(invocation):
 """
 
 
-def test_an_answer_of_another_type_is_refused_and_named(folder: Path) -> None:
+def test_an_answer_of_another_type_is_refused_and_named(directory: Path) -> None:
     """What took it for the answer would fail later, in a run whose snapshots exist."""
-    install(folder, "odd", "[borg_lvm]\nodd = answers_odd\n", "answers_odd", ANSWERS)
+    install(directory, "odd", "[borg_lvm]\nodd = answers_odd\n", "answers_odd", ANSWERS)
     invocation = Invocation(("borg", "create"), {}, "/")
     with pytest.raises(TypeError, match="borg_lvm_taint returned str, not Marked"):
         manager.taint(["odd"], invocation, LOST)
@@ -126,9 +128,9 @@ def test_an_answer_of_another_type_is_refused_and_named(folder: Path) -> None:
         manager.read_back(["odd"], invocation)
 
 
-def test_who_knows_nothing_of_a_command_leaves_it_to_the_next(folder: Path) -> None:
+def test_who_knows_nothing_of_a_command_leaves_it_to_the_next(directory: Path) -> None:
     invocation = Invocation(("one",), {}, "/")
-    install(folder, "one", "[borg_lvm]\none = asked_one\n", "asked_one", ASKED)
+    install(directory, "one", "[borg_lvm]\none = asked_one\n", "asked_one", ASKED)
     assert manager.taint(["one"], invocation, LOST) is None
     assert manager.read_back(["one"], invocation) is None
     assert manager.read_command(["tar", "one"], invocation) == Reading("one", "")
@@ -143,8 +145,8 @@ def borg_lvm_read_comand(invocation):
 """
 
 
-def test_a_hook_that_does_not_exist_is_named(folder: Path) -> None:
-    install(folder, "typo", "[borg_lvm]\ntypo = pending_typo\n", "pending_typo", PENDING)
+def test_a_hook_that_does_not_exist_is_named(directory: Path) -> None:
+    install(directory, "typo", "[borg_lvm]\ntypo = pending_typo\n", "pending_typo", PENDING)
     with pytest.raises(ConfigError, match=r"a hook that does not exist: .*borg_lvm_read_comand"):
         manager.load(["typo"])
 
@@ -163,15 +165,15 @@ def borg_lvm_discover():
 '''
 
 
-def test_who_fails_to_look_around_is_named_with_the_reason(folder: Path) -> None:
-    install(folder, "blind", "[borg_lvm]\nblind = discovers_blind\n", "discovers_blind", DISCOVERS)
+def test_who_fails_to_look_around_is_named_with_the_reason(directory: Path) -> None:
+    install(directory, "blind", "[borg_lvm]\nblind = discovers_blind\n", "discovers_blind", DISCOVERS)
     with pytest.raises(ConfigError, match="'blind' failed to look around: RuntimeError: no such socket"):
         manager.discover("blind")
     assert manager.about("blind") == ("Finds one, then fails.", ["borg_lvm_discover"])
 
 
-def test_who_quiesces_nothing_cannot_be_an_application(folder: Path) -> None:
-    install(folder, "one", "[borg_lvm]\none = asked_one\n", "asked_one", ASKED)
+def test_who_quiesces_nothing_cannot_be_an_application(directory: Path) -> None:
+    install(directory, "one", "[borg_lvm]\none = asked_one\n", "asked_one", ASKED)
     with pytest.raises(ConfigError, match="'one' quiesces no application"):
         manager.application("one")
     assert manager.about("one")[0] == "it says nothing of itself"

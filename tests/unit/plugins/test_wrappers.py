@@ -1,4 +1,4 @@
-"""Which programs are peeled off a command line, and what they do to its environment and folder."""
+"""Which programs are peeled off a command line, and what they do to its environment and directory."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_an_empty_command_line() -> None:
     assert left() == ()
 
 
-def test_env_changes_the_environment_and_the_folder() -> None:
+def test_env_changes_the_environment_and_the_directory() -> None:
     env = {"HOME": "/root", "BORG_REPO": "x", "KEEP": "1"}
     peeled = wrappers.peel(["env", "-u", "BORG_REPO", "-C", "sub", "A=b=c", "HOME=/h", *BORG], env, "/work")
     assert peeled.env == {"HOME": "/h", "KEEP": "1", "A": "b=c"}
@@ -124,8 +124,8 @@ def test_env_changes_the_environment_and_the_folder() -> None:
     assert wrappers.peel(["env", "--chdir=/srv", "-", "X=1", *BORG], env, "/w").cwd == "/srv"
 
 
-def test_of_two_folders_the_last_counts() -> None:
-    """env changes into a folder once, and each is relative to where it was started."""
+def test_of_two_directories_the_last_counts() -> None:
+    """env changes into a directory once, and each is relative to where it was started."""
     assert wrappers.peel(["env", "-C", "/a", "-C", "b", *BORG], {}, "/work").cwd == "/work/b"
     assert wrappers.peel(["env", "-C", "a", "--chd=b", *BORG], {}, "/work").cwd == "/work/b"
     assert wrappers.peel(["env", "-C", "a", "env", "-C", "b", *BORG], {}, "/work").cwd == "/work/a/b"

@@ -124,7 +124,7 @@ def inside(target: str, *packages: str) -> bool:
 
 
 def room(name: str) -> str:
-    """The module or folder on the first level of the package: `config` for `borg_lvm.config.size`."""
+    """The module or directory on the first level of the package: `config` for `borg_lvm.config.size`."""
     return name.split(".")[1] if "." in name else ""
 
 
@@ -206,14 +206,14 @@ def test_no_package_has_two_places() -> None:
     assert sum(map(len, CHAIN)) == len(frozenset().union(*CHAIN))
 
 
-def test_folders_are_small() -> None:
+def test_directories_are_small() -> None:
     assert borg_lvm.__file__
     top = Path(borg_lvm.__file__).parent
     a_file_for_each = top / "cli" / "commands"
-    for folder in {path.parent for path in top.rglob("*.py")} - {top, a_file_for_each}:
-        found = [path.name for path in folder.iterdir() if path.name not in ("__init__.py", "__pycache__")]
+    for directory in {path.parent for path in top.rglob("*.py")} - {top, a_file_for_each}:
+        found = [path.name for path in directory.iterdir() if path.name not in ("__init__.py", "__pycache__")]
         assert len(found) <= MOST, (
-            f"{folder.relative_to(top)} has {len(found)} entries; {MOST} are found at a glance: make a package of some"
+            f"{directory.relative_to(top)} has {len(found)} entries, over {MOST}: make a package of some"
         )
 
 

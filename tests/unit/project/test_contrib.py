@@ -71,27 +71,27 @@ def test_borgmatic_understands_its_configurations(tmp_path: Path) -> None:
     assert str(wrong) in told
 
 
-def verified(folder: Path, *names: str) -> str:
+def verified(directory: Path, *names: str) -> str:
     """What systemd has to say of units: it ends well, with a line, where it does not know a setting."""
-    command: list[str | Path] = ["systemd-analyze", "verify", "--man=no", *(folder / name for name in names)]
-    env = {"SYSTEMD_UNIT_PATH": f"{folder}:", "PATH": "/usr/bin:/bin"}
+    command: list[str | Path] = ["systemd-analyze", "verify", "--man=no", *(directory / name for name in names)]
+    env = {"SYSTEMD_UNIT_PATH": f"{directory}:", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     return done.stderr + (f"status {done.returncode}" if done.returncode else "")
 
 
-def installed(folder: Path) -> list[str]:
+def installed(directory: Path) -> list[str]:
     """Put the units where systemd finds them, with the programs of this checkout in them; return their names."""
-    programs = folder / "programs"
+    programs = directory / "programs"
     programs.mkdir()
     for program in (*BIN.glob("borg-lvm*"), BIN / "borgmatic"):
         (programs / program.name).symlink_to(program)  # whose own path may have blanks in it
     for unit in sorted(UNITS.rglob("*.*")):
         if unit.is_file():
-            copy = folder / unit.relative_to(UNITS)
+            copy = directory / unit.relative_to(UNITS)
             copy.parent.mkdir(exist_ok=True)
             copy.write_text(INSTALLED.sub(f"{programs}/", unit.read_text()))
-    (folder / "borgmatic.service").write_text(BORGMATICS)
-    return sorted(path.name for path in folder.iterdir() if path.is_file())
+    (directory / "borgmatic.service").write_text(BORGMATICS)
+    return sorted(path.name for path in directory.iterdir() if path.is_file())
 
 
 @pytest.mark.process
@@ -173,8 +173,8 @@ def test_each_set_up_has_all_three() -> None:
     disks = [disk for entry in ours["applications"] for disk in entry["options"]["disks"]]
     assert machines["source_directories"] == ["/etc", *disks]
     assert machines["read_special"]
-    for folder in ("borgmatic", "resticprofile"):
-        assert set(SETUPS) < {path.stem for path in (CONTRIB / folder).iterdir()}
+    for directory in ("borgmatic", "resticprofile"):
+        assert set(SETUPS) < {path.stem for path in (CONTRIB / directory).iterdir()}
     for name in SETUPS:
         borgmatic = yaml.safe_load((CONTRIB / "borgmatic" / f"{name}.yaml").read_text())
         profile = yaml.safe_load((CONTRIB / "resticprofile" / f"{name}.yaml").read_text())

@@ -13,14 +13,14 @@ CHECKOUT = Path(__file__).parents[3]
 SETUPTOOLS = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
 
-def files(folder: str) -> list[Path]:
-    """Return the files below a folder, as from the checkout, without what Python makes of them."""
-    found = (path.relative_to(CHECKOUT) for path in (CHECKOUT / folder).rglob("*") if path.is_file())
+def files(directory: str) -> list[Path]:
+    """Return the files below a directory, as from the checkout, without what Python makes of them."""
+    found = (path.relative_to(CHECKOUT) for path in (CHECKOUT / directory).rglob("*") if path.is_file())
     return [path for path in found if "__pycache__" not in path.parts]
 
 
 def test_each_package_is_named() -> None:
-    found = {path.parent for folder in ("borg_lvm", "hooks") for path in files(folder) if path.suffix == ".py"}
+    found = {path.parent for directory in ("borg_lvm", "hooks") for path in files(directory) if path.suffix == ".py"}
     packages = {re.sub(r"^hooks\b", "borg_lvm_hooks", str(path)).replace("/", ".") for path in found}
     assert packages | {"borg_lvm.contrib"} == set(SETUPTOOLS["packages"])  # contrib/, for `borg-lvm setup`
 

@@ -218,8 +218,8 @@ def modules() -> Iterator[str]:
     """Yield the names of all modules, without that of our package."""
     assert borg_lvm.__file__
     top = Path(borg_lvm.__file__).parent
-    for folder in (top, top.parent / "hooks"):
-        for path in folder.rglob("*.py"):
+    for directory in (top, top.parent / "hooks"):
+        for path in directory.rglob("*.py"):
             parts = path.relative_to(top.parent).with_suffix("").parts
             yield ".".join(parts[1:] if parts[0] == top.name else parts)
 
@@ -241,8 +241,8 @@ def _in_proc(node: ast.Call) -> bool:
 def source(module: str) -> str:
     assert borg_lvm.__file__
     top = Path(borg_lvm.__file__).parent
-    folder = top.parent if module.startswith("hooks.") else top
-    return (folder / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    directory = top.parent if module.startswith("hooks.") else top
+    return (directory / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("module", FOREIGN)
@@ -268,7 +268,7 @@ def test_every_exception_is_used() -> None:
     ("text", "found"),
     [
         ("os.stat(path)", ["os.stat"]),
-        ("open(f'{folder}/x')", ["open"]),
+        ("open(f'{directory}/x')", ["open"]),
         ("syscalls.mount(None, point, None, 0)", ["syscalls.mount"]),
         ("def f():\n  with suppress(OSError):\n    os.makedirs(x)", ["os.makedirs"]),
         ("open('/proc/mounts')", []),

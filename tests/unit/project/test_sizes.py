@@ -35,7 +35,7 @@ def _is_excused(lines: list[str], node: ast.FunctionDef | ast.AsyncFunctionDef) 
 
 
 def test_everything_is_of_a_size_to_be_read_at_once() -> None:
-    sources = [path for folder in ("borg_lvm", "hooks") for path in sorted((CHECKOUT / folder).rglob("*.py"))]
+    sources = [path for directory in ("borg_lvm", "hooks") for path in sorted((CHECKOUT / directory).rglob("*.py"))]
     assert len(sources) > 100
     assert [breach for path in sources for breach in breaches(path)] == []
 

@@ -19,7 +19,9 @@ SHORTEST = 8
 
 def texts() -> str:
     """Return all strings of the program, one a line."""
-    trees = (ast.parse(path.read_text()) for folder in ("borg_lvm", "hooks") for path in (ROOT / folder).rglob("*.py"))
+    trees = (
+        ast.parse(path.read_text()) for directory in ("borg_lvm", "hooks") for path in (ROOT / directory).rglob("*.py")
+    )
     nodes = (node for tree in trees for node in ast.walk(tree))
     return "\n".join(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
 

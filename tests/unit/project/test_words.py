@@ -48,7 +48,7 @@ IN_CODE = [
     r"\b[Ww]hat (has |is to )?(come|came|comes|become|became) of\b|\blooked at\b|\btaken? away\b|\bfound right\b",
     r"\b(is|are|was|were|be) worth\b",
 ]
-"""Those that comments and docstrings do without as well; others still stand there ("folder", "tells")."""
+"""Those that comments and docstrings do without as well; others still stand there ("directory", "tells")."""
 
 
 def texts(path: Path) -> Iterator[str]:
@@ -81,22 +81,22 @@ def retired(text: str, patterns: Iterable[str] = RETIRED) -> list[str]:
     return [found[0] for pattern in patterns for found in [re.search(pattern, flat)] if found]
 
 
-@pytest.mark.parametrize("folder", ["borg_lvm", "hooks"])
-def test_no_message_has_a_retired_word(folder: str) -> None:
+@pytest.mark.parametrize("directory", ["borg_lvm", "hooks"])
+def test_no_message_has_a_retired_word(directory: str) -> None:
     found = {
         f"{path.relative_to(ROOT)}: {text[:100]}": words
-        for path in sorted((ROOT / folder).rglob("*.py"))
+        for path in sorted((ROOT / directory).rglob("*.py"))
         for text in texts(path)
         if " " in text and (words := retired(text))
     }
     assert found == {}
 
 
-@pytest.mark.parametrize("folder", ["borg_lvm", "hooks"])
-def test_no_comment_and_no_docstring_has_a_retired_word(folder: str) -> None:
+@pytest.mark.parametrize("directory", ["borg_lvm", "hooks"])
+def test_no_comment_and_no_docstring_has_a_retired_word(directory: str) -> None:
     found = {
         f"{path.relative_to(ROOT)}: {text[:100]}": words
-        for path in sorted((ROOT / folder).rglob("*.py"))
+        for path in sorted((ROOT / directory).rglob("*.py"))
         for text in prose(path)
         if (words := retired(text, IN_CODE))
     }
@@ -116,7 +116,7 @@ def names(path: Path) -> Iterator[tuple[int, str]]:
 
 def test_a_name_says_what_it_is_and_not_that_somebody_was_told() -> None:
     """It is a message, the lines of one, an answer, a problem. What `found`, `made` and `one` are is for readers."""
-    modules = [path for folder in ("borg_lvm", "hooks") for path in sorted((ROOT / folder).rglob("*.py"))]
+    modules = [path for directory in ("borg_lvm", "hooks") for path in sorted((ROOT / directory).rglob("*.py"))]
     assert {
         f"{path.relative_to(ROOT)}:{line}" for path in modules for line, name in names(path) if name == "told"
     } == set()

@@ -257,9 +257,9 @@ def test_a_socket_alone_costs_no_second_dry_run(tree: Path) -> None:
     archive = archived(tree)
     archive.stores = Stores(sockets=False)
     with ExitStack() as stack:
-        for folder in (tree, tree / "folder" / "below"):
-            stack.enter_context(socket.socket(socket.AF_UNIX)).bind(str(folder / "socket"))
-            archive.wanted.append(str(folder / "socket"))
+        for directory in (tree, tree / "folder" / "below"):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).bind(str(directory / "socket"))
+            archive.wanted.append(str(directory / "socket"))
     assert proven(tree, archive, mode="list").state == "proven"
     assert archive.dry_runs == 1
     missed = str(tree / "gone")
@@ -329,19 +329,19 @@ class Unlisting(Archive):
     def doubtful(self) -> Sequence[str]:
         return sorted(self.more)
 
-    def details(self, folder: str) -> Iterator[Entry]:
-        return iter(self.more[folder])
+    def details(self, directory: str) -> Iterator[Entry]:
+        return iter(self.more[directory])
 
 
 def unlisting(tree: Path, optional: str = "") -> Unlisting:
     """Return an archive that is right of a tree with a link and a pipe in a directory."""
-    folder = tree / "folder"
-    folder.mkdir()
-    (folder / "link").symlink_to("nowhere")
-    os.mkfifo(folder / "pipe")
+    directory = tree / "folder"
+    directory.mkdir()
+    (directory / "link").symlink_to("nowhere")
+    os.mkfifo(directory / "pipe")
     os.mkfifo(tree / "live" / "pipe")
-    held = [Entry(str(folder), "directory"), Entry(f"{folder}/link", "link"), Entry(f"{folder}/pipe", "fifo")]
-    return Unlisting(held, [f"{folder}/", f"{tree}/live/"], optional)
+    held = [Entry(str(directory), "directory"), Entry(f"{directory}/link", "link"), Entry(f"{directory}/pipe", "fifo")]
+    return Unlisting(held, [f"{directory}/", f"{tree}/live/"], optional)
 
 
 def test_what_a_dry_run_does_not_name_is_looked_for_in_its_directories(tree: Path) -> None:
@@ -365,12 +365,12 @@ def test_what_may_have_been_left_out_is_not_missed_and_not_too_much(tree: Path) 
 
 def test_details_are_compared_where_something_differs(tree: Path) -> None:
     archive = unlisting(tree)
-    folder, link = f"{tree}/folder", f"{tree}/folder/link"
-    archive.more = {folder: [Entry(link, "link", target="nowhere"), Entry(f"{folder}/gone", "file")]}
+    directory, link = f"{tree}/folder", f"{tree}/folder/link"
+    archive.more = {directory: [Entry(link, "link", target="nowhere"), Entry(f"{directory}/gone", "file")]}
     found = proven(tree, archive)
     assert (found.state, found.entries) == ("proven", 3)
     archive.more = {
-        folder: [Entry(link, "link", target="elsewhere")],
+        directory: [Entry(link, "link", target="elsewhere")],
         f"{tree}/live": [Entry(f"{tree}/live/x", "link", target="elsewhere")],
         f"{tree}/z": [Entry(f"{tree}/live/pipe", "link", target="elsewhere")],
     }
@@ -378,7 +378,7 @@ def test_details_are_compared_where_something_differs(tree: Path) -> None:
     assert [(one.path, one.what) for one in found.differences] == [
         (link, "link target: the archive has 'elsewhere', the frozen view 'nowhere'")
     ]
-    archive.more = {f"{folder}/{number}": [] for number in range(31)}
+    archive.more = {f"{directory}/{number}": [] for number in range(31)}
     assert proven(tree, archive).unchecked == (
         "not all directories in which something differs were looked into: too many",
     )

@@ -14,14 +14,18 @@ from borg_lvm.quiesce.added_files import write
 LABEL = Added("/pg/data", "backup_label", b"START\n", os.getuid())
 
 
-def test_it_is_for_the_owner_of_its_folder_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "lib" / "data"
-    folder.mkdir(parents=True)
+def test_it_is_for_the_owner_of_its_directory_alone(tmp_path: Path) -> None:
+    directory = tmp_path / "lib" / "data"
+    directory.mkdir(parents=True)
     write("/lib/data", LABEL, below=str(tmp_path))
-    made = folder / "backup_label"
+    made = directory / "backup_label"
     assert made.read_bytes() == b"START\n"
     found = made.stat()
-    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (folder.stat().st_uid, folder.stat().st_gid, 0o600)
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (
+        directory.stat().st_uid,
+        directory.stat().st_gid,
+        0o600,
+    )
 
 
 def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
@@ -31,7 +35,7 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "backup_label").read_text() == "another's"
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     other = replace(LABEL, owner=os.getuid() + 1)
     with pytest.raises(PermissionError, match=f"it belongs to user {os.getuid()}, not {os.getuid() + 1}"):
         write("/", other, below=str(tmp_path))

@@ -29,7 +29,7 @@ from borg_lvm.plugin_api import AbsolutePath, ApplicationType, DiscoveredApplica
 
 @dataclass(frozen=True)
 class Options:
-    folder: str = key(AbsolutePath(), "/srv", "Where.")
+    directory: str = key(AbsolutePath(), "/srv", "Where.")
     words: tuple = key(ListOf(Text("a word", ".*"), "a list of words"), (), "Which.")
 
 @hookimpl
@@ -43,14 +43,14 @@ def borg_lvm_discover():
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
-def stranger(folder: Path, name: str, found: str) -> None:
+def stranger(directory: Path, name: str, found: str) -> None:
     module = f"stranger_{name}"
-    install(folder, name, f"[borg_lvm]\n{name} = {module}\n", module, STRANGER.replace("FOUND", found))
+    install(directory, name, f"[borg_lvm]\n{name} = {module}\n", module, STRANGER.replace("FOUND", found))
 
 
 def by_stranger(name: str, settings: Settings) -> list[Discovered]:
@@ -61,58 +61,60 @@ def printed(found: list[Discovered], settings: Settings) -> str:
     return "".join(f"{line}\n" for line in discover.written([one for one in found if not one.configured], settings))
 
 
-def loaded(folder: Path, text: str) -> Settings:
-    file = folder / "config.yaml"
+def loaded(directory: Path, text: str) -> Settings:
+    file = directory / "config.yaml"
     file.write_text(text)
     return config.load(str(file))
 
 
-def test_nothing_is_printed_for_nothing(folder: Path) -> None:
-    stranger(folder, "silent", "[]")
+def test_nothing_is_printed_for_nothing(directory: Path) -> None:
+    stranger(directory, "silent", "[]")
     assert printed(by_stranger("silent", Settings()), Settings()) == ""
 
 
-def test_what_is_printed_loads_without_change_and_is_then_configured(folder: Path) -> None:
+def test_what_is_printed_loads_without_change_and_is_then_configured(directory: Path) -> None:
     found = """[
-        DiscoveredApplication("one at /srv/a: b # c\\n- d", {"folder": "/srv/a: b"}, name="one"),
+        DiscoveredApplication("one at /srv/a: b # c\\n- d", {"directory": "/srv/a: b"}, name="one"),
         DiscoveredApplication("another", {"words": ("- x", "y # z", "true", "5")}, name="one", level="stop"),
         DiscoveredApplication("the usual one"),
     ]"""
-    stranger(folder, "busy", found)
+    stranger(directory, "busy", found)
     text = printed(by_stranger("busy", Settings()), Settings())
-    settings = loaded(folder, text)
+    settings = loaded(directory, text)
     made = managed_application.load(settings)
     assert [managed.name for managed in made] == ["one", "one-2", "busy"]
-    assert made[0].settings.options.folder == "/srv/a: b"
+    assert made[0].settings.options.directory == "/srv/a: b"
     assert made[1].settings.options.words == ("- x", "y # z", "true", "5")
     assert "# one at /srv/a: b # c?- d" in text
     assert [one.configured for one in by_stranger("busy", settings)] == ["one", "one-2", "one"]
 
 
-def test_an_entry_with_more_covers_what_was_found(folder: Path) -> None:
+def test_an_entry_with_more_covers_what_was_found(directory: Path) -> None:
     stranger(
-        folder, "more", """[DiscoveredApplication("it", {"words": ("a",), "folder": "/a"}, identity=("words",))]"""
+        directory,
+        "more",
+        """[DiscoveredApplication("it", {"words": ("a",), "directory": "/a"}, identity=("words",))]""",
     )
     entry = "applications:\n- plugin: more\n  name: mine\n  options: {words: [b, a]}\n"
-    (one,) = by_stranger("more", loaded(folder, entry))
+    (one,) = by_stranger("more", loaded(directory, entry))
     assert one.configured == "mine"
-    (one,) = by_stranger("more", loaded(folder, entry.replace(", a", "")))
+    (one,) = by_stranger("more", loaded(directory, entry.replace(", a", "")))
     assert one.configured == ""
-    assert "Add the entries to the list" in printed([one], loaded(folder, entry))
+    assert "Add the entries to the list" in printed([one], loaded(directory, entry))
 
 
 def test_a_plugin_that_fails_is_told_and_the_others_are_asked(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    stranger(folder, "bad", "1 / 0")
-    stranger(folder, "good", """[DiscoveredApplication("it", {"folder": "/found"})]""")
+    stranger(directory, "bad", "1 / 0")
+    stranger(directory, "good", """[DiscoveredApplication("it", {"directory": "/found"})]""")
     with pytest.raises(ConfigError, match="'bad' failed to look around: ZeroDivisionError"):
         by_stranger("bad", Settings())
     ours = [plugin for plugin in manager.installed() if plugin.name in ("bad", "good")]
     monkeypatch.setattr(manager, "installed", lambda: ours)
     found = discover.everything(Settings(), Log().warning)
     assert "'bad' failed to look around" in capfd.readouterr().err
-    assert [(one.plugin, one.application.options["folder"]) for one in found] == [("good", "/found")]
+    assert [(one.plugin, one.application.options["directory"]) for one in found] == [("good", "/found")]
 
 
 class DataCoverage:
@@ -126,16 +128,16 @@ class DataCoverage:
 
 
 def test_what_is_not_configured_is_judged_by_what_is_seen_and_never_asked(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stranger(
-        folder,
+        directory,
         "fakes",
-        """[DiscoveredApplication("a", {"folder": "/a"}, data=("/saved/a", "/b")), DiscoveredApplication("b")]""",
+        """[DiscoveredApplication("a", {"directory": "/a"}, data=("/saved/a", "/b")), DiscoveredApplication("b")]""",
     )
-    module = folder / "stranger_fakes.py"
+    module = directory / "stranger_fakes.py"
     module.write_text(module.read_text().replace("make=lambda settings: settings", "make=lambda settings: 1 / 0"))
-    stranger(folder, "slow", "__import__('time').sleep(600)")
+    stranger(directory, "slow", "__import__('time').sleep(600)")
     ours = [plugin for plugin in manager.installed() if plugin.name in ("fakes", "slow")]
     monkeypatch.setattr(manager, "installed", lambda: ours)
     monkeypatch.setattr(unconfigured, "PATIENCE", 1.0)
@@ -148,7 +150,7 @@ def test_what_is_not_configured_is_judged_by_what_is_seen_and_never_asked(
 
 
 @pytest.mark.parametrize(
-    ("path", "folder"),
+    ("path", "directory"),
     [
         ("/var/lib/shop/db/x", "/var/lib/shop"),
         ("/var/lib/x", "/var/lib"),
@@ -157,5 +159,5 @@ def test_what_is_not_configured_is_judged_by_what_is_seen_and_never_asked(
         ("/x", "/"),
     ],
 )
-def test_the_folder_of_a_file(path: str, folder: str) -> None:
-    assert writing.folder_of(path) == folder
+def test_the_directory_of_a_file(path: str, directory: str) -> None:
+    assert writing.directory_of(path) == directory

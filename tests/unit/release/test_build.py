@@ -9,11 +9,11 @@ import pytest
 from tests.release import build
 
 
-def made(folder: Path, **contents: str) -> list[Path]:
-    folder.mkdir()
+def made(directory: Path, **contents: str) -> list[Path]:
+    directory.mkdir()
     for name, content in contents.items():
-        (folder / name).write_text(content)
-    return [folder / name for name in contents]
+        (directory / name).write_text(content)
+    return [directory / name for name in contents]
 
 
 def test_the_same_bytes_are_the_same_build(tmp_path: Path) -> None:

@@ -29,16 +29,18 @@ RUN = runs.ALL["success"]["run"]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = tmp_path / "history"
     found.mkdir()
-    monkeypatch.setattr(history, "FOLDER", str(found))
-    monkeypatch.setattr(drills, "FOLDER", str(tmp_path / "drills"))
+    monkeypatch.setattr(history, "DIRECTORY", str(found))
+    monkeypatch.setattr(drills, "DIRECTORY", str(tmp_path / "drills"))
     return found
 
 
-def write(folder: Path, run_id: str, certificate: dict[str, Any], ending: str = ".json") -> None:
-    (folder / f"{run_id}{ending}").write_text(json.dumps({"version": 1, "certificate": {**certificate, "run": run_id}}))
+def write(directory: Path, run_id: str, certificate: dict[str, Any], ending: str = ".json") -> None:
+    (directory / f"{run_id}{ending}").write_text(
+        json.dumps({"version": 1, "certificate": {**certificate, "run": run_id}})
+    )
 
 
 class TestReport:
@@ -218,9 +220,9 @@ class Sound(HTMLParser):
 
 
 class TestHistory:
-    def test_one_line_a_run(self, folder: Path) -> None:
+    def test_one_line_a_run(self, directory: Path) -> None:
         for number, kind in enumerate(runs.ALL):
-            write(folder, f"run{number:02}", runs.ALL[kind], ".json" if number % 2 else ".failed")
+            write(directory, f"run{number:02}", runs.ALL[kind], ".json" if number % 2 else ".failed")
         lines = list(past_runs.overview())
         assert lines[0].split()[:3] == ["RUN", "BEGAN", "RESULT"]
         assert [line.split()[0] for line in lines[1 : len(runs.ALL) + 1]] == [
@@ -253,22 +255,22 @@ class TestHistory:
         assert "300 MiB … 600 MiB, at most 600 MiB" in text
         assert "lost         1 of 2: they needed more than they had" in text
 
-    def test_no_run_yet(self, folder: Path) -> None:
-        assert list(past_runs.overview()) == [f"no run has been written down yet (in {folder})"]
+    def test_no_run_yet(self, directory: Path) -> None:
+        assert list(past_runs.overview()) == [f"no run has been written down yet (in {directory})"]
         with pytest.raises(UsageError, match="no run has been written down yet"):
             past_runs.lines("")
-        folder.rmdir()
+        directory.rmdir()
         assert past_runs.everything() == []
 
     def test_a_killed_run_is_named_while_it_has_left_something(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        write(folder, "20260101-a", runs.ALL["success"])
-        monkeypatch.setattr(ledger, "STATE", str(folder.parent / "state"))
+        write(directory, "20260101-a", runs.ALL["success"])
+        monkeypatch.setattr(ledger, "STATE", str(directory.parent / "state"))
         assert list(past_runs.interrupted()) == []
         for run_id, command in (("20260101-a", "borg"), ("20260102-b", "borg"), ("20260103-c", ledger.DRILL)):
             with ledger.opened(run_id, command) as book:
-                left = Path(book.folder, "ledger")  # as one that is killed leaves it: nobody has its lock
+                left = Path(book.directory, "ledger")  # as one that is killed leaves it: nobody has its lock
             left.write_text(left.read_text().replace(ledger.boot_id(), "of an earlier boot"))
         # The first has a certificate: it could not remove something.
         words = "was interrupted and has no certificate; remove its leftovers: borg-lvm clean"
@@ -281,15 +283,15 @@ class TestHistory:
         with ledger.opened("20260104-d", "borg"):
             assert list(past_runs.interrupted()) == told  # a run that goes on is none of these
 
-    def test_a_folder_that_cannot_be_read(self, folder: Path) -> None:
-        folder.rmdir()
-        folder.write_text("")
+    def test_a_directory_that_cannot_be_read(self, directory: Path) -> None:
+        directory.rmdir()
+        directory.write_text("")
         with pytest.raises(UsageError, match="cannot be read"):
             past_runs.lines("")
 
-    def test_a_run_by_its_id_or_the_beginning_of_it(self, folder: Path) -> None:
+    def test_a_run_by_its_id_or_the_beginning_of_it(self, directory: Path) -> None:
         for run_id in ("20260102-a", "20260103-a", "20260103-ab"):
-            write(folder, run_id, runs.ALL["success"])
+            write(directory, run_id, runs.ALL["success"])
         assert past_runs.certificate("")["run"] == "20260103-ab"
         assert past_runs.certificate("20260102")["run"] == "20260102-a"
         assert past_runs.certificate("20260103-a")["run"] == "20260103-a"
@@ -298,10 +300,10 @@ class TestHistory:
         with pytest.raises(UsageError, match="no run 'x' has been written down"):
             past_runs.certificate("x")
 
-    def test_damaged_files_are_named_and_the_others_shown(self, folder: Path) -> None:
-        write(folder, "a", runs.ALL["success"])
-        (folder / "b.json").write_text("{")
-        write(folder, "c", {"version": 1})
+    def test_damaged_files_are_named_and_the_others_shown(self, directory: Path) -> None:
+        write(directory, "a", runs.ALL["success"])
+        (directory / "b.json").write_text("{")
+        write(directory, "c", {"version": 1})
         text = list(past_runs.overview())
         assert text[1].startswith("a ")
         assert [line[:12] for line in text[-2:]] == ["not shown: b", "not shown: t"]
@@ -311,7 +313,7 @@ class TestHistory:
             past_runs.lines("b")
         assert ["problem" in one for one in past_runs.everything()] == [False, True, False]
 
-    def test_whatever_is_damaged_in_a_certificate_is_no_bug(self, folder: Path) -> None:
+    def test_whatever_is_damaged_in_a_certificate_is_no_bug(self, directory: Path) -> None:
         whole = json.loads(json.dumps(runs.ALL["success"]))
         for path in list(places(whole)):
             bad: object
@@ -323,14 +325,14 @@ class TestHistory:
             right = inner[path[-1]]
             for bad in (None, "x", -1, [], {}, 1e300):
                 inner[path[-1]] = bad
-                write(folder, "r", whole)
+                write(directory, "r", whole)
                 for show in (past_runs.lines, lambda run: past_runs.write_page(run, os.devnull)):
                     with suppress(UsageError):
                         show("r")
                 list(past_runs.overview())
             inner[path[-1]] = right
 
-    def test_a_page_that_cannot_be_written(self, folder: Path) -> None:
-        write(folder, "r", runs.ALL["success"])
+    def test_a_page_that_cannot_be_written(self, directory: Path) -> None:
+        write(directory, "r", runs.ALL["success"])
         with pytest.raises(UsageError, match="the page cannot be written: Is a directory"):
-            past_runs.write_page("r", str(folder))
+            past_runs.write_page("r", str(directory))

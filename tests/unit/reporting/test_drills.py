@@ -167,10 +167,10 @@ class TestPage:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(directories, "ABOVE", (str(tmp_path),))
-    monkeypatch.setattr(drills, "FOLDER", str(tmp_path / "borg-lvm" / "drills"))
-    monkeypatch.setattr(history, "FOLDER", str(tmp_path / "borg-lvm" / "history"))
+    monkeypatch.setattr(drills, "DIRECTORY", str(tmp_path / "borg-lvm" / "drills"))
+    monkeypatch.setattr(history, "DIRECTORY", str(tmp_path / "borg-lvm" / "history"))
     return tmp_path / "borg-lvm" / "drills"
 
 
@@ -179,13 +179,13 @@ def named(kind: str, number: int) -> dict[str, Any]:
 
 
 class TestKept:
-    def test_what_is_kept_is_read_again_oldest_first(self, folder: Path) -> None:
+    def test_what_is_kept_is_read_again_oldest_first(self, directory: Path) -> None:
         for number, kind in ((2, "good"), (1, "bad")):
             drills.keep(named(kind, number), Log(quiet=True))
         assert [record.certificate for record in drills.records()] == [named("bad", 1), named("good", 2)]
-        assert folder.stat().st_mode & 0o777 == 0o700
+        assert directory.stat().st_mode & 0o777 == 0o700
 
-    def test_any_number_of_failures_pushes_out_nothing_good(self, folder: Path) -> None:
+    def test_any_number_of_failures_pushes_out_nothing_good(self, directory: Path) -> None:
         drills.keep(named("good", 0), Log(quiet=True))
         for number in range(1, drills.KEPT + 3):
             drills.keep(named("refused", number), Log(quiet=True))
@@ -197,15 +197,15 @@ class TestKept:
         ("text", "words"),
         [("{}", "is damaged (KeyError)"), ("[]", "is damaged (TypeError)"), ('{"version": 0}', "of another version")],
     )
-    def test_each_damage_has_its_words(self, folder: Path, text: str, words: str) -> None:
+    def test_each_damage_has_its_words(self, directory: Path, text: str, words: str) -> None:
         drills.keep(named("good", 0), Log(quiet=True))
-        (folder / "9.json").write_text(text)
+        (directory / "9.json").write_text(text)
         assert words in drills.records()[-1].problem
 
-    def test_damage_is_named_and_left_out(self, folder: Path) -> None:
+    def test_damage_is_named_and_left_out(self, directory: Path) -> None:
         drills.keep(named("good", 0), Log(quiet=True))
         for name, content in (("a", "{"), ("b", '{"version": 7}'), ("c", '{"version": 1}'), ("d", "[]")):
-            (folder / f"{name}.json").write_text(content)
+            (directory / f"{name}.json").write_text(content)
         assert drills.certificates() == [named("good", 0)]
         assert len(list(past_runs.overview_of_drills())) == 6
         with pytest.raises(UsageError, match=r"the drill b cannot be shown: .*another version"):
@@ -214,18 +214,18 @@ class TestKept:
             past_runs.lines("c", past_runs.DRILLS)
 
     def test_where_others_may_write_nothing_is_believed_or_kept(
-        self, folder: Path, capfd: pytest.CaptureFixture[str]
+        self, directory: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         drills.keep(named("good", 0), Log(quiet=True))
-        folder.chmod(0o777)
+        directory.chmod(0o777)
         assert drills.certificates() == []
         drills.keep(named("good", 1), Log())
         assert "the certificate of this drill is not kept" in capfd.readouterr().err
 
-    def test_whatever_is_damaged_in_a_certificate_is_no_bug(self, folder: Path) -> None:
+    def test_whatever_is_damaged_in_a_certificate_is_no_bug(self, directory: Path) -> None:
         whole = json.loads(json.dumps(named("bad", 1)))
         drills.keep(whole, Log(quiet=True))
-        (kept,) = folder.iterdir()
+        (kept,) = directory.iterdir()
         for path in list(places(whole)):
             inner = whole
             for key in path[:-1]:
@@ -246,21 +246,21 @@ class TestKept:
 
 
 class TestChosen:
-    def test_a_drill_is_found_by_its_id_and_by_the_option(self, folder: Path) -> None:
+    def test_a_drill_is_found_by_its_id_and_by_the_option(self, directory: Path) -> None:
         drills.keep(named("good", 0), Log(quiet=True))
-        history_folder = folder.parent / "history"
-        history_folder.mkdir(mode=0o700)
+        history_directory = directory.parent / "history"
+        history_directory.mkdir(mode=0o700)
         run = runs.ALL["success"]["run"]
-        (history_folder / f"{run}.json").write_text(json.dumps({"certificate": runs.ALL["success"]}))
+        (history_directory / f"{run}.json").write_text(json.dumps({"certificate": runs.ALL["success"]}))
         assert past_runs.meant("", drill=False) is past_runs.RUNS
         assert past_runs.meant("", drill=True) is past_runs.DRILLS
         assert past_runs.meant(run, drill=False) is past_runs.RUNS
         assert past_runs.meant("20240107T04", drill=False) is past_runs.DRILLS
         assert past_runs.meant("nothing", drill=False) is past_runs.RUNS
 
-    def test_the_list_has_runs_and_drills(self, folder: Path) -> None:
-        assert list(past_runs.overview()) == [f"no run has been written down yet (in {history.FOLDER})"]
-        assert list(past_runs.overview_of_drills()) == [f"no drill has been written down yet (in {folder})"]
+    def test_the_list_has_runs_and_drills(self, directory: Path) -> None:
+        assert list(past_runs.overview()) == [f"no run has been written down yet (in {history.DIRECTORY})"]
+        assert list(past_runs.overview_of_drills()) == [f"no drill has been written down yet (in {directory})"]
         drills.keep(named("good", 0), Log(quiet=True))
         shown = list(past_runs.overview())
         assert shown[2].startswith("DRILL")

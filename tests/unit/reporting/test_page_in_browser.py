@@ -15,12 +15,12 @@ pytestmark = [pytest.mark.process, pytest.mark.needs("chromium")]
 BROWSER = ["chromium-headless-shell", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
 
 
-def shown(folder: Path, page: str, width: int = 1000) -> tuple[list[str], bytes]:
+def shown(directory: Path, page: str, width: int = 1000) -> tuple[list[str], bytes]:
     """Open a page; return what the browser's console has to say, and the picture of it."""
-    (folder / "page.html").write_text(page, encoding="utf-8", errors="backslashreplace")
-    picture = folder / "page.png"
-    words = [f"--window-size={width},2600", f"--user-data-dir={folder}/profile", f"--screenshot={picture}"]
-    argv = [*BROWSER, *words, f"file://{folder}/page.html"]
+    (directory / "page.html").write_text(page, encoding="utf-8", errors="backslashreplace")
+    picture = directory / "page.png"
+    words = [f"--window-size={width},2600", f"--user-data-dir={directory}/profile", f"--screenshot={picture}"]
+    argv = [*BROWSER, *words, f"file://{directory}/page.html"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
     return re.findall(r":CONSOLE:.*", done.stderr), picture.read_bytes()
 

@@ -13,9 +13,9 @@ from borg_lvm.session import live_paths
 
 @pytest.fixture
 def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a folder of pipes and a socket, instead of those that a machine may have."""
+    """Give a directory of pipes and a socket, instead of those that a machine may have."""
     (tmp_path / "pipes").mkdir()
-    monkeypatch.setattr(live_paths, "FOLDERS", ((str(tmp_path / "pipes"), "pipes"),))
+    monkeypatch.setattr(live_paths, "DIRECTORIES", ((str(tmp_path / "pipes"), "pipes"),))
     monkeypatch.setattr(live_paths, "SOCKETS", ((str(tmp_path / "sql"), "a server's"),))
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "sql"))

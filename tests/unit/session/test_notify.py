@@ -150,7 +150,7 @@ class TestMetricsFile:
     def test_another_path_does_not_forget_when_something_was_saved(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(history, "FOLDER", str(tmp_path / "history"))
+        monkeypatch.setattr(history, "DIRECTORY", str(tmp_path / "history"))
         (tmp_path / "history").mkdir()
         (tmp_path / "history" / "x.json").write_text(json.dumps({"certificate": runs.ALL["success"]}))
         end(Settings(metrics=str(tmp_path / "new.prom")), runs.ALL["failure"])
@@ -200,7 +200,7 @@ class TestMetricsOfDrills:
     @pytest.fixture(autouse=True)
     def _kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(directories, "ABOVE", (str(tmp_path),))
-        monkeypatch.setattr(drills, "FOLDER", str(tmp_path / "drills"))
+        monkeypatch.setattr(drills, "DIRECTORY", str(tmp_path / "drills"))
 
     def drill(self, path: Path, kind: str, error: BaseException | None = None) -> None:
         """Have a drill end."""

@@ -11,12 +11,12 @@ from tests.site.looked_at import faults
 GOOD = '<link rel="stylesheet" href="x/site.css"><link rel="canonical" href="https://x.example/"><h1 id="top">a</h1>'
 
 
-def site(folder: Path, body: str, css: str = "a { background: url(data:image/png;base64,x) }") -> list[str]:
-    (folder / "x").mkdir()
-    (folder / "x" / "site.css").write_text(css)
-    (folder / "index.html").write_text(f"<html>{GOOD}{body}</html>")
-    (folder / "x" / "other.html").write_text('<a id="place"></a>')
-    return faults(folder)
+def site(directory: Path, body: str, css: str = "a { background: url(data:image/png;base64,x) }") -> list[str]:
+    (directory / "x").mkdir()
+    (directory / "x" / "site.css").write_text(css)
+    (directory / "index.html").write_text(f"<html>{GOOD}{body}</html>")
+    (directory / "x" / "other.html").write_text('<a id="place"></a>')
+    return faults(directory)
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,9 @@ def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     run.parent.mkdir()
     lib.parent.parent.mkdir()
     monkeypatch.setattr(ledger, "STATE", str(run))
-    monkeypatch.setattr(locks, "FOLDER", str(run / "locks"))
-    monkeypatch.setattr(control_socket, "FOLDER", str(run / "named"))
-    monkeypatch.setattr(history, "FOLDER", str(lib))
+    monkeypatch.setattr(locks, "DIRECTORY", str(run / "locks"))
+    monkeypatch.setattr(control_socket, "DIRECTORY", str(run / "named"))
+    monkeypatch.setattr(history, "DIRECTORY", str(lib))
     return tmp_path
 
 

@@ -1,4 +1,4 @@
-"""The folder of a run goes with all that is in it, and with nothing that is elsewhere."""
+"""The directory of a run goes with all that is in it, and with nothing that is elsewhere."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from borg_lvm.state import ledger
 
 def test_what_links_lead_to_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "STATE", str(tmp_path / "state"))
-    other, folder = tmp_path / "other", tmp_path / "state/run"
-    for place in (other, folder / "view/0"):
+    other, directory = tmp_path / "other", tmp_path / "state/run"
+    for place in (other, directory / "view/0"):
         place.mkdir(parents=True)
         (place / "file").write_text("content")
-    (folder / "ledger").write_text("{}\n")
-    (folder / "link").symlink_to(other)
+    (directory / "ledger").write_text("{}\n")
+    (directory / "link").symlink_to(other)
     ledger.forget("run")
     assert list((tmp_path / "state").iterdir()) == []
     assert [path.name for path in other.iterdir()] == ["file"]

@@ -30,8 +30,8 @@ CERTIFICATE = {"version": 1, "run": "1"}
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(history, "FOLDER", str(tmp_path / "lib" / "history"))
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(history, "DIRECTORY", str(tmp_path / "lib" / "history"))
     return tmp_path / "lib" / "history"
 
 
@@ -47,9 +47,9 @@ def keep(*outcomes: Outcome) -> None:
         history.keep(one, CERTIFICATE, history.read(), Log(quiet=True))
 
 
-def known(folder: Path, **changed: object) -> history.History:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "1.json").write_text(json.dumps(GOOD | changed))
+def known(directory: Path, **changed: object) -> history.History:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "1.json").write_text(json.dumps(GOOD | changed))
     return history.read()
 
 
@@ -63,11 +63,11 @@ def test_nothing_yet() -> None:
     assert history.read() == history.History()
 
 
-def test_what_is_kept_is_read_again_oldest_first(folder: Path) -> None:
+def test_what_is_kept_is_read_again_oldest_first(directory: Path) -> None:
     keep(outcome("20260101T000000-b", used=MIB), outcome("20260102T000000-a", used=2 * MIB))
     (runs,) = history.read().volumes.values()
     assert runs == [Once(60.5, used, 16 * MIB, False, 9 * MIB) for used in (MIB, 2 * MIB)]
-    assert folder.stat().st_mode & 0o777 == 0o700
+    assert directory.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_chunk_and_the_requests_are_kept() -> None:
@@ -79,8 +79,8 @@ def test_the_chunk_and_the_requests_are_kept() -> None:
     assert [(once.chunk, once.count) for once in runs] == [(64 << 10, 77)]
 
 
-def test_one_of_an_older_borg_lvm_had_lvms_chunks(folder: Path) -> None:
-    (once,) = known(folder).volumes["u"]
+def test_one_of_an_older_borg_lvm_had_lvms_chunks(directory: Path) -> None:
+    (once,) = known(directory).volumes["u"]
     assert (once.chunk, once.count) == (4 << 10, 0)
 
 
@@ -90,16 +90,16 @@ def test_what_came_after_the_last_look_counts() -> None:
     assert [one.used for one in runs] == [12 * MIB]
 
 
-def test_a_run_whose_command_did_not_end_is_not_counted(folder: Path) -> None:
+def test_a_run_whose_command_did_not_end_is_not_counted(directory: Path) -> None:
     keep(outcome(status=None))
-    assert [path.name for path in folder.iterdir()] == ["1.failed"]
+    assert [path.name for path in directory.iterdir()] == ["1.failed"]
     assert history.read() == history.History()
 
 
-def test_any_number_of_failed_runs_pushes_out_no_other(folder: Path) -> None:
+def test_any_number_of_failed_runs_pushes_out_no_other(directory: Path) -> None:
     keep(outcome("a"), *(outcome(f"run{number:03}", None) for number in range(history.KEPT + 3)))
-    assert len(list(folder.glob("*.failed"))) == history.KEPT
-    assert len(list(folder.glob("*.json"))) == 1
+    assert len(list(directory.glob("*.failed"))) == history.KEPT
+    assert len(list(directory.glob("*.json"))) == 1
 
 
 def test_the_certificates_of_all_runs_oldest_first() -> None:
@@ -118,9 +118,9 @@ def test_the_certificates_of_all_runs_oldest_first() -> None:
         ('{"certificate": {"version": 2}}', "of another version"),
     ],
 )
-def test_a_record_that_cannot_be_shown_says_why(folder: Path, text: str, problem: str) -> None:
-    folder.mkdir(parents=True)
-    (folder / "1.json").write_text(text)
+def test_a_record_that_cannot_be_shown_says_why(directory: Path, text: str, problem: str) -> None:
+    directory.mkdir(parents=True)
+    (directory / "1.json").write_text(text)
     (found,) = history.records()
     assert found.certificate is None
     assert problem in found.problem
@@ -139,10 +139,10 @@ def test_a_lost_snapshot_counts_whatever_the_status() -> None:
     assert runs[0].needed == 32 * MIB
 
 
-def test_only_so_many_are_kept(folder: Path) -> None:
+def test_only_so_many_are_kept(directory: Path) -> None:
     keep(*(outcome(f"run{number:03}") for number in range(history.KEPT + 3)))
-    assert len(list(folder.iterdir())) == history.KEPT
-    assert min(path.name for path in folder.iterdir()) == "run003.json"
+    assert len(list(directory.iterdir())) == history.KEPT
+    assert min(path.name for path in directory.iterdir()) == "run003.json"
 
 
 @pytest.mark.parametrize(
@@ -150,14 +150,14 @@ def test_only_so_many_are_kept(folder: Path) -> None:
     ["", "{", "[]", "null", "7", "[" * 100_000, '{"version": 1}', "\0" * 99, "\xff", '{"version": 1, "volumes": 3}'],
 )
 def test_a_damaged_one_is_set_aside_and_the_others_count(
-    folder: Path, text: str, capfd: pytest.CaptureFixture[str]
+    directory: Path, text: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     keep(outcome("1"))
-    (folder / "2.json").write_text(text, encoding="latin-1")
+    (directory / "2.json").write_text(text, encoding="latin-1")
     assert history.read().damaged == ("2.json",)
     history.keep(outcome("3"), CERTIFICATE, history.read(), Log(quiet=True))
     assert "damaged and has been set aside" in capfd.readouterr().err
-    assert sorted(path.name for path in folder.iterdir()) == ["1.json", "2.damaged", "3.json"]
+    assert sorted(path.name for path in directory.iterdir()) == ["1.json", "2.damaged", "3.json"]
     assert history.read().damaged == ()
     (runs,) = history.read().volumes.values()
     assert len(runs) == 2
@@ -177,23 +177,23 @@ def test_a_damaged_one_is_set_aside_and_the_others_count(
         {"volumes": [GOOD["volumes"][0] | {"writes": -1}]},  # type: ignore[index]
     ],
 )
-def test_nonsense_is_damage(folder: Path, changed: dict[str, object]) -> None:
-    assert known(folder, **changed).damaged == ("1.json",)
+def test_nonsense_is_damage(directory: Path, changed: dict[str, object]) -> None:
+    assert known(directory, **changed).damaged == ("1.json",)
 
 
-def test_another_version_is_left_alone(folder: Path) -> None:
-    assert known(folder, version=2) == history.History()
+def test_another_version_is_left_alone(directory: Path) -> None:
+    assert known(directory, version=2) == history.History()
     keep(outcome("2"))
-    assert sorted(path.name for path in folder.iterdir()) == ["1.json", "2.json"]
+    assert sorted(path.name for path in directory.iterdir()) == ["1.json", "2.json"]
 
 
-def test_what_others_know_besides_does_not_disturb(folder: Path) -> None:
-    assert known(folder, certificate={"a": 1}).volumes == {"u": [Once(60.5, 5, 10, False, 7)]}
+def test_what_others_know_besides_does_not_disturb(directory: Path) -> None:
+    assert known(directory, certificate={"a": 1}).volumes == {"u": [Once(60.5, 5, 10, False, 7)]}
 
 
-def test_a_folder_that_cannot_be_written_is_a_warning(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    folder.parent.parent.mkdir(exist_ok=True)
-    folder.parent.write_text("a file where a folder should be")
+def test_a_directory_that_cannot_be_written_is_a_warning(directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    directory.parent.parent.mkdir(exist_ok=True)
+    directory.parent.write_text("a file where a folder should be")
     assert "cannot be read" in history.read().trouble
     keep(outcome())
     told = capfd.readouterr().err
@@ -201,21 +201,21 @@ def test_a_folder_that_cannot_be_written_is_a_warning(folder: Path, capfd: pytes
     assert "the backup is not concerned" in told
 
 
-def test_nothing_half_written_is_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_half_written_is_left(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     keep(outcome())
-    assert list(folder.iterdir()) == []
+    assert list(directory.iterdir()) == []
 
 
-def test_however_much_others_make_a_run_name_its_record_can_be_read_again(folder: Path) -> None:
+def test_however_much_others_make_a_run_name_its_record_can_be_read_again(directory: Path) -> None:
     """An owner of a database's directory had ten thousand links out of it, and no run was known any more."""
     links = [{"path": f"/srv/{number}/{'x' * 300}", "real": "y" * 3000, "what": "table"} for number in range(10_000)]
     long = {**CERTIFICATE, "applications": [{"data": links}], "error": {"message": "m" * (2 << 20), "details": []}}
     history.keep(outcome("1"), long, history.read(), Log(quiet=True))
-    assert (folder / "1.json").stat().st_size <= kept.LARGEST
+    assert (directory / "1.json").stat().st_size <= kept.LARGEST
     assert history.read().damaged == ()
     assert len(history.read().volumes) == 1
     (record,) = history.records()

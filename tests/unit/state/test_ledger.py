@@ -19,9 +19,9 @@ RUN = "20240102T030405-abcdef"
 
 @pytest.fixture(autouse=True)
 def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    folder = tmp_path / "state"
-    monkeypatch.setattr(ledger, "STATE", str(folder))
-    return folder
+    directory = tmp_path / "state"
+    monkeypatch.setattr(ledger, "STATE", str(directory))
+    return directory
 
 
 def only() -> LedgerEntry:
@@ -42,7 +42,7 @@ def test_a_run_and_its_steps(state: Path) -> None:
         assert entry.is_live
         assert entry.named("snapshot") == [{"step": "snapshot", "name": "vg0/x", "origin": "LVM-1"}]
         assert entry.named("window") == []
-        assert book.folder == str(state / RUN)
+        assert book.directory == str(state / RUN)
 
 
 def test_nobody_else_can_read_it(state: Path) -> None:
@@ -61,7 +61,7 @@ def test_it_stays_until_it_is_forgotten() -> None:
 
 
 def test_a_run_is_never_seen_without_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another run that starts at this very moment would take it for dead and sweep its folder away."""
+    """Another run that starts at this very moment would take it for dead and sweep its directory away."""
     seen = []
 
     def look() -> str:
@@ -162,7 +162,7 @@ def test_a_last_line_that_was_cut_off_is_left_out(state: Path) -> None:
     assert only().damaged == 0
 
 
-def test_a_folder_without_a_ledger(state: Path) -> None:
+def test_a_directory_without_a_ledger(state: Path) -> None:
     (state / RUN).mkdir(parents=True)
     assert only() == LedgerEntry(RUN, None, "", ())
 

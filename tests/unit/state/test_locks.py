@@ -13,8 +13,8 @@ from tests.unit.data.machine import VOLUME
 
 
 @pytest.fixture(autouse=True)
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(locks, "FOLDER", str(tmp_path))
+def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(locks, "DIRECTORY", str(tmp_path))
 
 
 def refused(wait: float) -> LockedError:

@@ -13,7 +13,7 @@ from borg_lvm.machine.mounts import above, join, relative
 from borg_lvm.planning.plan import Plan
 from borg_lvm.planning.view_layout import PSEUDO, ROOT_LIVE
 from borg_lvm.view.mounting import Step, steps
-from tests.unit.data.machine import Machine, Namespace, folders, needed
+from tests.unit.data.machine import Machine, Namespace, directories, needed
 
 STAGING = "/run/borg-lvm/x/view"
 
@@ -94,7 +94,7 @@ def test_every_path_shows_what_is_promised(
             machine.other(path, what)
         else:
             machine.mount(path, what, root=root)
-    resolved = machine.resolve(*sources, declared=folders(*declared), needed=needed(*live), one_file_system=one)
+    resolved = machine.resolve(*sources, declared=directories(*declared), needed=needed(*live), one_file_system=one)
     outer = {path: [place for place in above(path) if place in declared and place not in sources] for path in sources}
     frozen = [path for path in sources if path not in declared and not outer[path]]
     assume(not resolved.problems)
@@ -113,7 +113,7 @@ def test_no_cover_and_no_hole_is_hidden_by_an_outer_one(mounts: list[str], live:
     machine = Machine()
     for number, path in enumerate(mounts):
         machine.mount(path, f"vg0/v{number}")
-    order = [step.target for step in steps(machine.plan(machine.resolve("/", declared=folders(*live))), STAGING)]
+    order = [step.target for step in steps(machine.plan(machine.resolve("/", declared=directories(*live))), STAGING)]
     for number, target in enumerate(order):
         assert not any(place in order[number:] for place in above(target))
 
@@ -138,6 +138,6 @@ def test_where_a_cover_is_taken_from(inside: str) -> None:
 
 def test_a_hole_is_bound_from_its_own_live_path() -> None:
     machine = Machine()
-    plan = machine.plan(machine.resolve("/srv", declared=folders("/srv/cache")))
+    plan = machine.plan(machine.resolve("/srv", declared=directories("/srv/cache")))
     assert [step.target for step in steps(plan, STAGING)] == ["/srv", "/srv/cache"]
     assert steps(plan, STAGING)[1] == Step("live", "/srv/cache", "/srv/cache")

@@ -2,7 +2,7 @@
 
     holding.py ring FILE     a worker of an io_uring writes to FILE, from memory that never comes
     holding.py other FILE    they write to FILE from such memory, as another of their users (newuidmap)
-    holding.py folder FILE   they read the directory of FILE into such memory, and make FILE a directory in it
+    holding.py directory FILE   they read the directory of FILE into such memory, and make FILE a directory in it
     holding.py stopped FILE  they begin to write to FILE by io_uring, and stop themselves
     holding.py traced FILE   the same, and a tracer of theirs keeps them so
     holding.py watched FILE  they have FILE and an io_uring, and get on, though a tracer looks at each of their calls
@@ -61,7 +61,7 @@ def other(path: str) -> None:
     os.write(file, page)
 
 
-def folder(path: str) -> None:
+def directory(path: str) -> None:
     """Have the directory locked by one process, and the file system held by another that waits for it."""
     above = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
     pinning.unshare()
@@ -140,7 +140,7 @@ def main() -> None:
     if kind == "other":
         mapped_by_root(other, path)
     pinning.become_nobody()
-    {"ring": ring, "folder": folder, "stopped": stopped, "traced": traced, "watched": watched}[kind](path)
+    {"ring": ring, "folder": directory, "stopped": stopped, "traced": traced, "watched": watched}[kind](path)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Run by its path: `stranger.py KIND LOG ARGUMENT…`. What it is sent goes into LOG, a line for each thing. Kinds:
 `mysql`, `silent`, `flood`, `rows`, `endless` and `postgresql` take sockets to listen at, `redis` a place (a path or a
-port) and settings, `swap` two paths that it exchanges without end, and `forge` a folder for a socket whose name is two
+port) and settings, `swap` two paths that it exchanges endlessly, and `forge` a directory for a socket whose name is two
 lines.
 """
 
@@ -169,9 +169,9 @@ def swap(one: str, other: str) -> None:
         time.sleep(random.random() * 0.03)
 
 
-def forge(folder: str) -> None:
+def forge(directory: str) -> None:
     """Listen at a socket whose name has a line break, and after it what could be another socket's line."""
-    os.chdir(folder)
+    os.chdir(directory)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("s\nffff8880: 00000002 00000000 no-number 0001 01 1 name")
         listener.listen(1)

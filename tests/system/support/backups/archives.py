@@ -19,26 +19,26 @@ from tests.system.support.runs.program import Said, run
 
 @dataclass(frozen=True)
 class Borg:
-    """A repository of borg's and the folder for its cache, below one folder that is not frozen."""
+    """A repository of borg's and the directory for its cache, below one directory that is not frozen."""
 
-    folder: Path
+    directory: Path
 
     @classmethod
-    def made(cls, folder: Path) -> Borg:
+    def made(cls, directory: Path) -> Borg:
         """Return a new repository: a copy of an empty one that is made but once, because that takes its time."""
-        shutil.copytree(empty_repository(), folder)
-        return cls(folder)
+        shutil.copytree(empty_repository(), directory)
+        return cls(directory)
 
     @property
     def repository(self) -> Path:
         """Where the repository is."""
-        return self.folder / "repository"
+        return self.directory / "repository"
 
     @property
     def env(self) -> dict[str, str]:
         """What borg has to find in its environment; it asks no questions then."""
         return {
-            "BORG_BASE_DIR": str(self.folder / "base"),
+            "BORG_BASE_DIR": str(self.directory / "base"),
             "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
             "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes",
             "TMPDIR": "/tmp",
@@ -77,25 +77,25 @@ class Borg:
 
 @functools.cache
 def empty_repository() -> Path:
-    """Return the folder of a repository of borg's that nobody writes to."""
-    folder = Path(tempfile.mkdtemp(prefix="borg-lvm-repository-"))
-    atexit.register(shutil.rmtree, folder)
-    borg = Borg(folder)
+    """Return the directory of a repository of borg's that nobody writes to."""
+    directory = Path(tempfile.mkdtemp(prefix="borg-lvm-repository-"))
+    atexit.register(shutil.rmtree, directory)
+    borg = Borg(directory)
     run("borg", "init", "--encryption", "none", borg.repository, env=borg.env)
-    return folder
+    return directory
 
 
 @dataclass(frozen=True)
 class Tar:
-    """A folder for archives of GNU tar, for tests of what is saved: borg takes seconds to start in a guest."""
+    """A directory for archives of GNU tar, for tests of what is saved: borg takes seconds to start in a guest."""
 
-    folder: Path
+    directory: Path
 
     @classmethod
-    def made(cls, folder: Path) -> Tar:
-        """Make the folder."""
-        folder.mkdir()
-        return cls(folder)
+    def made(cls, directory: Path) -> Tar:
+        """Make the directory."""
+        directory.mkdir()
+        return cls(directory)
 
     @property
     def env(self) -> dict[str, str]:
@@ -104,7 +104,7 @@ class Tar:
 
     def archive(self, name: str) -> str:
         """Return the path of an archive."""
-        return str(self.folder / f"{name}.tar")
+        return str(self.directory / f"{name}.tar")
 
     known_as = archive
 
@@ -125,21 +125,21 @@ class Tar:
 class Restic:
     """A repository of restic's, and its cache."""
 
-    folder: Path
+    directory: Path
 
     @classmethod
-    def made(cls, folder: Path) -> Restic:
+    def made(cls, directory: Path) -> Restic:
         """Return a new repository: a copy of an empty one, which takes restic longer to make than a backup."""
-        shutil.copytree(empty_of_restic(), folder)
-        return cls(folder)
+        shutil.copytree(empty_of_restic(), directory)
+        return cls(directory)
 
     @property
     def env(self) -> dict[str, str]:
         """Where restic finds its repository."""
         return {
-            "RESTIC_REPOSITORY": str(self.folder / "repository"),
+            "RESTIC_REPOSITORY": str(self.directory / "repository"),
             "RESTIC_PASSWORD": "test",
-            "RESTIC_CACHE_DIR": str(self.folder / "cache"),
+            "RESTIC_CACHE_DIR": str(self.directory / "cache"),
             "TMPDIR": "/tmp",
         }
 
@@ -154,17 +154,17 @@ class Restic:
         return in_tar(run("restic", "dump", snapshot, "/", env=self.env))
 
     def restore(self, into: Path, snapshot: str = "latest") -> None:
-        """Restore everything below a folder."""
+        """Restore everything below a directory."""
         run("restic", "restore", snapshot, "--target", into, env=self.env)
 
 
 @functools.cache
 def empty_of_restic() -> Path:
-    """Return the folder of a repository of restic's that nobody writes to."""
-    folder = Path(tempfile.mkdtemp(prefix="borg-lvm-restic-"))
-    atexit.register(shutil.rmtree, folder)
-    run("restic", "init", env=Restic(folder).env)
-    return folder
+    """Return the directory of a repository of restic's that nobody writes to."""
+    directory = Path(tempfile.mkdtemp(prefix="borg-lvm-restic-"))
+    atexit.register(shutil.rmtree, directory)
+    run("restic", "init", env=Restic(directory).env)
+    return directory
 
 
 def summary(said: Said) -> dict[str, Any]:

@@ -79,21 +79,21 @@ class Drills:
 
 def spoiled(
     archives: Tar | Borg,
-    folder: Path,
+    directory: Path,
     names: tuple[str, str],
     places: Sequence[Path],
     spoil: Callable[[Sequence[Path]], None],
 ) -> None:
     """Make of an archive another one of the same paths, by their names; `spoil` gets the places as extracted."""
     first, name = names
-    folder.mkdir()
-    archives.extract(first, folder)
-    extracted = [folder / path.relative_to("/") for path in places]
+    directory.mkdir()
+    archives.extract(first, directory)
+    extracted = [directory / path.relative_to("/") for path in places]
     spoil(extracted)
     binds = [f"mount --bind {one} {path}" for one, path in zip(extracted, places, strict=True)]
     seen = "\n".join([*binds, 'exec "$@"'])
     run("unshare", "--mount", "sh", "-ec", seen, "sh", *archives.create(name, *places), env=archives.env)
-    shutil.rmtree(folder)
+    shutil.rmtree(directory)
 
 
 def verdicts(said: Said) -> dict[str, str]:

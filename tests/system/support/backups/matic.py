@@ -26,37 +26,40 @@ esac
 """
 
 
-def saving(folder: Path) -> Gate:
+def saving(directory: Path) -> Gate:
     """Return a gate before which only the borg that saves stands."""
     real = shutil.which("borg", path=environment()["PATH"])
     assert real
-    return Gate(folder, "borg", ALL_BUT_CREATE.format(real=shlex.quote(real)))
+    return Gate(directory, "borg", ALL_BUT_CREATE.format(real=shlex.quote(real)))
 
 
 @dataclass(frozen=True)
 class Borgmatic:
-    """Borgmatic with a home and a runtime folder of its own, all in one folder that is not frozen."""
+    """Borgmatic with a home and a runtime directory of its own, all in one directory that is not frozen."""
 
-    folder: Path
+    directory: Path
     borg: Borg
 
     @classmethod
-    def made(cls, folder: Path) -> Borgmatic:
-        """Make the folders and a repository that is not encrypted."""
+    def made(cls, directory: Path) -> Borgmatic:
+        """Make the directories and a repository that is not encrypted."""
         for name in ("home", "runtime"):
-            (folder / name).mkdir(parents=True)
-        return cls(folder, Borg.made(folder / "borg"))
+            (directory / name).mkdir(parents=True)
+        return cls(directory, Borg.made(directory / "borg"))
 
     @property
     def env(self) -> dict[str, str]:
         """What borgmatic has to find in its environment."""
-        return self.borg.env | {"HOME": str(self.folder / "home"), "XDG_RUNTIME_DIR": str(self.folder / "runtime")}
+        return self.borg.env | {
+            "HOME": str(self.directory / "home"),
+            "XDG_RUNTIME_DIR": str(self.directory / "runtime"),
+        }
 
     def configured(
         self, sources: Sequence[Path | str], more: Mapping[str, object] | None = None, name: str = "config"
     ) -> Path:
         """Write a configuration, and return its path; JSON is YAML."""
-        path = self.folder / f"{name}.yaml"
+        path = self.directory / f"{name}.yaml"
         settings: dict[str, object] = {
             "source_directories": [str(source) for source in sources],
             "repositories": [{"path": str(self.borg.repository)}],
@@ -71,7 +74,7 @@ class Borgmatic:
 
     def gate(self, name: str = "gate") -> Gate:
         """Return a gate for `local_path`, before which only the borg that saves stands."""
-        return saving(self.folder / name)
+        return saving(self.directory / name)
 
     def create(
         self, config: Path, *before: str | Path, status: int | None = 0, env: Mapping[str, str] | None = None

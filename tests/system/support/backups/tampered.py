@@ -72,26 +72,26 @@ class Program:
         assert found
         return found
 
-    def altered(self, folder: Path, tree: Path, altered: Path) -> Path:
+    def altered(self, directory: Path, tree: Path, altered: Path) -> Path:
         """Return a program of that name that reads another directory in the place of a tree."""
         facts = {"altered": shlex.quote(str(altered)), "tree": shlex.quote(str(tree))}
-        return self._written(folder, ALTERED, facts)
+        return self._written(directory, ALTERED, facts)
 
-    def hanging(self, folder: Path) -> Path:
+    def hanging(self, directory: Path) -> Path:
         """Return a program of that name whose dry run does not end; the file `started` tells that it has begun."""
-        return self._written(folder, HANGING, {"started": shlex.quote(str(folder / "started"))})
+        return self._written(directory, HANGING, {"started": shlex.quote(str(directory / "started"))})
 
-    def of_live_files(self, folder: Path, writer: int) -> Path:
+    def of_live_files(self, directory: Path, writer: int) -> Path:
         """Return a program of that name that reads live files, a while after the instant; `writer` is stopped then."""
-        return self._written(folder, LIVE, {"writer": str(writer)})
+        return self._written(directory, LIVE, {"writer": str(writer)})
 
-    def afterwards(self, folder: Path, then: str) -> Path:
+    def afterwards(self, directory: Path, then: str) -> Path:
         """Return a program of that name that does something else when it has saved."""
-        return self._written(folder, AFTERWARDS, {"then": then})
+        return self._written(directory, AFTERWARDS, {"then": then})
 
-    def _written(self, folder: Path, text: str, facts: dict[str, str]) -> Path:
-        folder.mkdir()
-        path = folder / self.name
+    def _written(self, directory: Path, text: str, facts: dict[str, str]) -> Path:
+        directory.mkdir()
+        path = directory / self.name
         path.write_text(text.format(program=shlex.quote(self.real), saving=self.saving, dry=self.dry, **facts))
         path.chmod(0o755)
         return path
@@ -142,8 +142,8 @@ def alter(tree: Path, altered: Path) -> None:
         times = os.stat(tree / name)
         os.truncate(altered / name, size)
         os.utime(altered / name, ns=(0, times.st_mtime_ns))
-    folder = os.stat(tree)
-    os.utime(altered, ns=(0, folder.st_mtime_ns))
+    directory = os.stat(tree)
+    os.utime(altered, ns=(0, directory.st_mtime_ns))
 
 
 def flipped(repository: Path) -> str:

@@ -48,9 +48,9 @@ class Boxes:
         """Have the engine do something."""
         return run(*OWN, self.engine, *words, status=status)
 
-    def start(self, name: str, script: Path, *folders: Path) -> None:
-        """Start a container that runs a script of the host's, with folders of the host's under the same paths."""
-        binds = [f"--volume={folder}:{folder}" for folder in folders]
+    def start(self, name: str, script: Path, *directories: Path) -> None:
+        """Start a container that runs a script of the host's, with directories of the host's under the same paths."""
+        binds = [f"--volume={directory}:{directory}" for directory in directories]
         binds.append(f"--volume={script}:{script}:ro")
         self.do("run", "--detach", "--name", name, "--network=none", *binds, IMAGE, "/bin/sh", script)
 
@@ -75,10 +75,10 @@ class Boxes:
 @contextmanager
 def podman(base: Path) -> Iterator[Boxes]:
     """Give podman with a storage of its own."""
-    folder = Path("/etc/containers")
-    folder.mkdir(exist_ok=True)
-    (folder / "storage.conf").write_text(STORAGE.format(base=base))
-    (folder / "containers.conf").write_text(SETTINGS)
+    directory = Path("/etc/containers")
+    directory.mkdir(exist_ok=True)
+    (directory / "storage.conf").write_text(STORAGE.format(base=base))
+    (directory / "containers.conf").write_text(SETTINGS)
     yield Boxes("podman", base)
 
 

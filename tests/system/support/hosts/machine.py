@@ -39,7 +39,7 @@ OWN = (
     ),
     *(Path("/backup"), Path("/var/log"), Path("/var/lib/systemd/timers")),
 )
-"""Folders that are empty in the machine at first, and gone with it."""
+"""Directories that are empty in the machine at first, and gone with it."""
 MASKED = """
 dbus.service dbus.socket systemd-logind.service getty.target systemd-user-sessions.service systemd-firstboot.service
 systemd-sysusers.service systemd-tmpfiles-clean.timer systemd-tmpfiles-setup.service systemd-tmpfiles-setup-dev.service
@@ -67,21 +67,21 @@ exec env -i PATH={path} container= SYSTEMD_GENERATOR_PATH=/nowhere {systemd} --s
 class Machine:
     """The booted machine. `boot` are lines of a shell that are run in its mounts before systemd starts."""
 
-    def __init__(self, folder: Path, boot: str = "") -> None:
-        self.folder = folder
+    def __init__(self, directory: Path, boot: str = "") -> None:
+        self.directory = directory
         self._groups = _groups()
         self._made = [path for path in OWN if not path.exists()]
         for path in self._made:
             path.mkdir(parents=True)
         if not ID.exists():
             ID.touch()
-        folder.mkdir(parents=True)
-        start = folder / "boot"
+        directory.mkdir(parents=True)
+        start = directory / "boot"
         words = {"own": " ".join(map(str, OWN)), "masked": " ".join(MASKED), "units": UNITS, "path": PATH}
         start.write_text(BOOT.format(**words, more=boot, systemd=SYSTEMD))
         start.chmod(0o755)
         space = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--propagation=slave", "--mount-proc"]
-        with (folder / "log").open("wb") as log:
+        with (directory / "log").open("wb") as log:
             self.process = subprocess.Popen([*space, start], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         (pid,) = wait_for(lambda: children.read_text().split(), "its first process")
@@ -90,12 +90,12 @@ class Machine:
         assert self.systemctl("is-system-running", "--wait", status=None).out.strip() == "running", self.failed()
 
     def _looks(self, pid: str) -> bool:
-        assert self.process.poll() is None, (self.folder / "log").read_text()
+        assert self.process.poll() is None, (self.directory / "log").read_text()
         return os.path.exists(f"/proc/{pid}/root/run/systemd/private")
 
     def failed(self) -> str:
         """Return what has failed at the boot."""
-        return self.systemctl("--failed", "--no-legend", status=None).out + (self.folder / "log").read_text()
+        return self.systemctl("--failed", "--no-legend", status=None).out + (self.directory / "log").read_text()
 
     def do(self, *argv: str | Path, status: int | None = 0) -> Said:
         """Run a program there, with root's ordinary environment."""
@@ -141,22 +141,22 @@ class Machine:
                 wait_for(lambda path=path: _gone(path), f"the end of {path}")  # type: ignore[misc]
         for own in self._made:
             shutil.rmtree(own, ignore_errors=True)
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.directory)
 
 
 def installed() -> str:
     """Return the lines for `boot` that do what `make install` would, with the programs of this checkout."""
     programs = shlex.join(str(BIN / name) for name in ("borg-lvm", "borg-lvm-borg", "borg-lvm-restic"))
-    folder, units = "/usr/local/lib/systemd/system", shlex.quote(str(CONTRIB))
-    return f"ln -s {programs} {SBIN}/\nmkdir {folder}\ncp {units}/*.service {units}/*.timer {folder}/"
+    directory, units = "/usr/local/lib/systemd/system", shlex.quote(str(CONTRIB))
+    return f"ln -s {programs} {SBIN}/\nmkdir {directory}\ncp {units}/*.service {units}/*.timer {directory}/"
 
 
 @contextmanager
-def booted(folder: Path, boot: str = "") -> Iterator[Machine]:
+def booted(directory: Path, boot: str = "") -> Iterator[Machine]:
     """Give a booted machine. It takes a guest, or a machine without systemd."""
     if Path("/run/systemd/system").exists():
         pytest.skip("this machine has a systemd of its own, which would be disturbed")
-    machine = Machine(folder, boot)
+    machine = Machine(directory, boot)
     try:
         yield machine
     finally:

@@ -57,8 +57,20 @@ class NixOS:
         self.top = rig.path("nixos")
         self.shown = [rig.directory, Path("/var/lib/borg-lvm")]
         self.machine, self.modules = stored("machine"), stored("kernel-modules")
-        for folder in ("dev", "proc", "sys", "run", "tmp", "root", "etc/lvm", "etc/borg-lvm", "bin", "usr/bin", "var"):
-            self.at(folder).mkdir(parents=True)
+        for directory in (
+            "dev",
+            "proc",
+            "sys",
+            "run",
+            "tmp",
+            "root",
+            "etc/lvm",
+            "etc/borg-lvm",
+            "bin",
+            "usr/bin",
+            "var",
+        ):
+            self.at(directory).mkdir(parents=True)
         self.at(self.machine).mkdir(parents=True)
         (self.at(self.modules) / "lib" / "modules").mkdir(parents=True)
         installed(self.at(stored("borg-lvm")))
@@ -76,8 +88,8 @@ class NixOS:
     def _link_programs(self) -> None:
         profile, path = stored("nixos-system"), stored("system-path")
         (self.at(path) / "bin").mkdir(parents=True)
-        for folder in ("sbin", "bin"):
-            for program in Path("/usr", folder).iterdir():
+        for directory in ("sbin", "bin"):
+            for program in Path("/usr", directory).iterdir():
                 link = self.at(path) / "bin" / program.name
                 real = Path(os.path.realpath(program))  # not by way of /bin or /etc, where it is not
                 if not link.is_symlink() and real.is_relative_to("/usr"):

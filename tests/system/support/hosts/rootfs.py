@@ -23,7 +23,7 @@ def borrowed() -> list[str]:
 
 
 BORROWED = borrowed()
-FOLDERS = "dev etc home/user proc root run srv sys tmp usr var/lib var/tmp".split()
+DIRECTORIES = "dev etc home/user proc root run srv sys tmp usr var/lib var/tmp".split()
 
 # Enters the root the way that a machine does when it starts: in a mount namespace of its own, by pivot_root(2).
 ENTER = """\
@@ -52,8 +52,8 @@ class Root:
         volumes = [("root", "ext4", "", 128), ("home", "xfs", "home", home), ("var", "ext4", "var", 128)]
         volumes += [("usr", "ext4", "usr", usr)] if usr else []
         self.volumes = [rig.volume(name, fs=fs, at=self.top / below, mib=mib) for name, fs, below, mib in volumes]
-        for folder in FOLDERS:
-            (self.top / folder).mkdir(parents=True, exist_ok=True)
+        for directory in DIRECTORIES:
+            (self.top / directory).mkdir(parents=True, exist_ok=True)
         for path in self.borrowed:
             Path(f"{self.top}{path}").mkdir(parents=True, exist_ok=True)
         for name in ("bin", "sbin", "lib", "lib64"):
@@ -62,13 +62,13 @@ class Root:
             shutil.copy(f"/etc/{name}", self.top / "etc" / name)
 
     def entering(self, cwd: str, *argv: str | Path) -> list[str]:
-        """Return the command that enters the root, goes to a folder there and runs another command."""
+        """Return the command that enters the root, goes to a directory there and runs another command."""
         script = ENTER.format(borrowed=shlex.join(self.borrowed))
         unshare = ["unshare", "--mount", "--propagation", "private"]
         return [*unshare, "sh", "-c", script, "sh", str(self.top), cwd, *map(str, argv)]
 
     def live_options(self) -> list[str]:
-        """Return what tells borg-lvm that the borrowed folders need not be frozen."""
+        """Return what tells borg-lvm that the borrowed directories need not be frozen."""
         return [word for path in self.borrowed for word in ("--live", path)]
 
     def excludes(self, *others: str) -> list[str]:

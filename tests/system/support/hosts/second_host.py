@@ -21,8 +21,8 @@ from tests.system.support.runs.program import Said, environment, run
 
 HOME = "/mnt"  # a file system of the second host's own lies there
 CONFIG = """\
-HostKey {folder}/host_key
-AuthorizedKeysFile {folder}/authorized_keys
+HostKey {directory}/host_key
+AuthorizedKeysFile {directory}/authorized_keys
 PermitRootLogin yes
 StrictModes no
 UsePAM no
@@ -34,7 +34,7 @@ Subsystem sftp internal-sftp
 class Host:
     """The second host, as far as the first one needs to know it: the port, and what holds its namespaces."""
 
-    folder: Path
+    directory: Path
     port: int
     holder: int
 
@@ -48,12 +48,12 @@ class Host:
     def admit(self, public_key: str, command: str = "") -> None:
         """Let in who has the key, to run any command or this alone."""
         only = f'command="{command}",restrict ' if command else ""
-        with (self.folder / "authorized_keys").open("a") as file:
+        with (self.directory / "authorized_keys").open("a") as file:
             file.write(f"{only}{public_key}")
 
     def serve(self, listener: socket.socket) -> None:
         """Hand each connection to an sshd over there, until the listener is closed."""
-        sshd = ["/usr/sbin/sshd", "-i", "-f", str(self.folder / "sshd_config"), "-E", str(self.folder / "log")]
+        sshd = ["/usr/sbin/sshd", "-i", "-f", str(self.directory / "sshd_config"), "-E", str(self.directory / "log")]
         with suppress(OSError):
             while True:
                 connection, _ = listener.accept()
@@ -76,13 +76,13 @@ def key(path: Path) -> str:
 
 
 @contextmanager
-def second_host(folder: Path) -> Iterator[Host]:
+def second_host(directory: Path) -> Iterator[Host]:
     """Have a second host for the length of the block."""
-    folder.mkdir()
-    key(folder / "host_key")
-    (folder / "sshd_config").write_text(CONFIG.format(folder=folder))
+    directory.mkdir()
+    key(directory / "host_key")
+    (directory / "sshd_config").write_text(CONFIG.format(directory=directory))
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd locks itself up before anybody has logged in
-    there = f"mount -t tmpfs tmpfs {HOME} && mount -t proc proc /proc && hostname second && : >{folder}/up"
+    there = f"mount -t tmpfs tmpfs {HOME} && mount -t proc proc /proc && hostname second && : >{directory}/up"
     argv = [
         "unshare",
         "--net",
@@ -97,9 +97,9 @@ def second_host(folder: Path) -> Iterator[Host]:
     ]
     with subprocess.Popen(argv, env=unmarked()) as process, socket.create_server(("127.0.0.1", 0)) as listener:
         try:
-            wait_for((folder / "up").exists, "the second host")
+            wait_for((directory / "up").exists, "the second host")
             (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            host = Host(folder, listener.getsockname()[1], int(child))
+            host = Host(directory, listener.getsockname()[1], int(child))
             threading.Thread(target=host.serve, args=(listener,), daemon=True).start()
             yield host
             listener.shutdown(socket.SHUT_RDWR)

@@ -37,17 +37,19 @@ TimeoutStopSec=6
 class Manager:
     """The running systemd."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self._groups = _groups()
-        folder.mkdir(parents=True)
-        (folder / "test.target").write_text(TARGET)
-        (folder / "generators").mkdir()
+        directory.mkdir(parents=True)
+        (directory / "test.target").write_text(TARGET)
+        (directory / "generators").mkdir()
         own = ["--unit=test.target", "--log-target=null", "--show-status=no"]
         space = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--propagation=slave", "--mount-proc"]
-        none = dict.fromkeys(("SYSTEMD_GENERATOR_PATH", "SYSTEMD_ENVIRONMENT_GENERATOR_PATH"), f"{folder}/generators")
-        env = {"PATH": os.environ["PATH"], "container": "test", "SYSTEMD_UNIT_PATH": str(folder), **none}
-        with (folder / "log").open("wb") as log:
+        none = dict.fromkeys(
+            ("SYSTEMD_GENERATOR_PATH", "SYSTEMD_ENVIRONMENT_GENERATOR_PATH"), f"{directory}/generators"
+        )
+        env = {"PATH": os.environ["PATH"], "container": "test", "SYSTEMD_UNIT_PATH": str(directory), **none}
+        with (directory / "log").open("wb") as log:
             self.process = subprocess.Popen([*space, SYSTEMD, *own], env=env, stdout=log, stderr=log, cwd="/")
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         (pid,) = wait_for(lambda: children.read_text().split(), "its first process")
@@ -56,19 +58,19 @@ class Manager:
         wait_for(self._answers, "systemd")
 
     def _answers(self) -> bool:
-        assert self.process.poll() is None, (self.folder / "log").read_text()
+        assert self.process.poll() is None, (self.directory / "log").read_text()
         return run("systemctl", "is-active", "test.target", status=None).out.strip() == "active"
 
     def add(self, name: str, program: str, more: str = "") -> None:
         """Add a service and start it, anew if it runs."""
-        (self.folder / name).write_text(WORKER.format(program=program, more=more))
+        (self.directory / name).write_text(WORKER.format(program=program, more=more))
         self.do("daemon-reload")
         self.do("restart", name)
 
     def remove(self, name: str) -> None:
         """Stop a service and forget it."""
         self.do("stop", name)
-        (self.folder / name).unlink()
+        (self.directory / name).unlink()
         self.do("daemon-reload")
 
     def do(self, *words: str, status: int | None = 0) -> Said:
@@ -92,21 +94,21 @@ class Manager:
 
 def _groups() -> list[str]:
     """Return all control groups, those below others first."""
-    return [folder for folder, _, _ in os.walk(CGROUPS, topdown=False)]
+    return [directory for directory, _, _ in os.walk(CGROUPS, topdown=False)]
 
 
-def _gone(folder: str) -> bool:
+def _gone(directory: str) -> bool:
     with suppress(OSError):
-        os.rmdir(folder)
-    return not os.path.exists(folder)
+        os.rmdir(directory)
+    return not os.path.exists(directory)
 
 
 @contextmanager
-def managed(folder: Path) -> Iterator[Manager]:
+def managed(directory: Path) -> Iterator[Manager]:
     """Give a systemd. It takes a guest, or a machine without one."""
     if STATE.joinpath("system").exists() or SYSTEMCTL.exists():
         pytest.skip("this machine has a systemd of its own, which would be disturbed")
-    manager = Manager(folder)
+    manager = Manager(directory)
     try:
         yield manager
     finally:

@@ -86,8 +86,8 @@ def _initramfs(kernel: Kernel) -> bytes:
     files |= {f"modules/{path.name}": path.read_bytes() for path in modules}
     files["modules/order"] = "".join(f"{path.name}\n" for path in modules).encode()
     above = {str(parent) for name in files for parent in Path(name).parents} - {"."}
-    folders = sorted(above | {"dev", "etc", "mnt", "proc", "run", "sys"})
-    entries = [(name, 0o40755, b"") for name in folders]
+    directories = sorted(above | {"dev", "etc", "mnt", "proc", "run", "sys"})
+    entries = [(name, 0o40755, b"") for name in directories]
     return cpio([*entries, *((name, 0o100755, content) for name, content in files.items())])
 
 

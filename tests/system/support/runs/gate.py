@@ -20,8 +20,8 @@ SCRIPT = """\
 #!/bin/sh
 {before}
 case "$*" in {only}) ;; *) exec {program} "$@" ;; esac
-: >{folder}/started
-while [ ! -e {folder}/open ]; do sleep 0.1; done
+: >{directory}/started
+while [ ! -e {directory}/open ]; do sleep 0.1; done
 exec {program} "$@"
 """
 
@@ -31,17 +31,17 @@ class NeverStartedError(AssertionError):
 
 
 class Gate:
-    """Stands in for a program, under its name; the folder must lie on no volume that is frozen."""
+    """Stands in for a program, under its name; the directory must lie on no volume that is frozen."""
 
-    def __init__(self, folder: Path, name: str, before: str = "", only: str = "*") -> None:
+    def __init__(self, directory: Path, name: str, before: str = "", only: str = "*") -> None:
         """Make it. Calls whose words do not match the shell's pattern `only` pass by it."""
-        self.folder = folder
-        folder.mkdir()
-        self.program = folder / name
+        self.directory = directory
+        directory.mkdir()
+        self.program = directory / name
         real = shutil.which(name, path=environment()["PATH"])
         assert real is not None, f"{name} is not installed"
-        quoted = shlex.quote(str(folder))
-        self.program.write_text(SCRIPT.format(before=before, folder=quoted, program=shlex.quote(real), only=only))
+        quoted = shlex.quote(str(directory))
+        self.program.write_text(SCRIPT.format(before=before, directory=quoted, program=shlex.quote(real), only=only))
         self.program.chmod(0o755)
 
     @contextmanager
@@ -53,7 +53,7 @@ class Gate:
         It must end with `status`.
         """
         for name in ("started", "open"):
-            (self.folder / name).unlink(missing_ok=True)
+            (self.directory / name).unlink(missing_ok=True)
         with subprocess.Popen(
             [str(word) for word in argv],
             env=environment(env),
@@ -67,17 +67,17 @@ class Gate:
                 self._wait(process)
                 yield passing
             finally:
-                (self.folder / "open").touch()
+                (self.directory / "open").touch()
                 out, err = process.communicate(timeout=PATIENCE)
                 passing.said = Said(process.returncode, os.fsdecode(out), os.fsdecode(err))
         assert passing.said.status == status, passing.said
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + PATIENCE
-        while not (self.folder / "started").exists():
+        while not (self.directory / "started").exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 process.terminate()
-                (self.folder / "open").touch()
+                (self.directory / "open").touch()
                 out, err = process.communicate(timeout=PATIENCE)
                 raise NeverStartedError(str(Said(process.returncode, os.fsdecode(out), os.fsdecode(err))))
             time.sleep(0.05)

@@ -23,7 +23,7 @@ from tests.system.support.runs.program import BIN, Said, environment, run, start
 T = TypeVar("T")
 STATE = Path("/run/borg-lvm")
 PATIENCE = 120.0  # seconds for what takes half a second on a real machine
-WRAPPED = "/usr/local/sbin"  # the first folder in which borg-lvm looks for LVM's programs
+WRAPPED = "/usr/local/sbin"  # the first directory in which borg-lvm looks for LVM's programs
 HALT, WINDOW = (Path(__file__).with_name(name) for name in ("halt.c", "window.c"))
 WATCHDOG = "borg_lvm/watchdog/process.py"
 
@@ -77,9 +77,9 @@ def listens(path: Path) -> bool:
 class Gate:
     """A place at which a program waits until the test lets it pass."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._reached = folder / f"{name}.reached"
-        self._fifo = folder / f"{name}.fifo"
+    def __init__(self, directory: Path, name: str) -> None:
+        self._reached = directory / f"{name}.reached"
+        self._fifo = directory / f"{name}.fifo"
         os.mkfifo(self._fifo)
 
     @property
@@ -121,20 +121,20 @@ class Programs:
     They are in a mount namespace of that borg-lvm, so the machine sees nothing of them.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self._stops: dict[str, list[str]] = {}
         self._own: list[str] = []
-        (folder / "bin").mkdir(parents=True)
+        (directory / "bin").mkdir(parents=True)
 
     @property
     def calls(self) -> Path:
         """The file with a line for every call of a program that has been wrapped."""
-        return self.folder / "calls"
+        return self.directory / "calls"
 
     def stop(self, program: str, when: str, *, at: str = "*", name: str = "") -> Gate:
         """Stop a program `before` it does its work, or `after`, if its arguments match a shell's pattern."""
-        gate = Gate(self.folder, name or f"{program}-{when}-{len(self._stops.get(program, []))}")
+        gate = Gate(self.directory, name or f"{program}-{when}-{len(self._stops.get(program, []))}")
         real = 'status=0; "$real" "$@" || status=$?; ' if when == "after" else ""
         done = "exit $status" if when == "after" else 'exec "$real" "$@"'
         self._write(program, f'case "$*" in {at}) {real}{gate.shell}; {done};; esac')
@@ -146,7 +146,7 @@ class Programs:
         LVM keeps the process id of what we put in its place: another process hands it its commands. That one must not
         hold LVM's streams as well: when LVM is killed they have to end, as they do without us.
         """
-        gate = Gate(self.folder, f"lvm-{when}-{len(self._stops.get('lvm', []))}")
+        gate = Gate(self.directory, f"lvm-{when}-{len(self._stops.get('lvm', []))}")
         found = f'case "$line" in {pattern}) n=$((n + 1)); [ $n = {number} ] && here={when} ;; esac'
         wait = f'[ "$here" = before ] && {{ {gate.shell}; here=; }}'
         then = '[ "$here" = later ] && { sleep 3; ' + gate.shell + '; here=; }; [ "$here" = after ] && here=later'
@@ -180,7 +180,7 @@ class Programs:
         return self._halt(program, str(number))
 
     def _halt(self, program: str, at: str) -> Path:
-        shim, told = self._compiled(HALT), self.folder / f"{program}.halted"
+        shim, told = self._compiled(HALT), self.directory / f"{program}.halted"
         self._write(program, f"export LD_PRELOAD={shim} HALT_AT={at} HALT_TOLD={told}")
         return told
 
@@ -190,14 +190,14 @@ class Programs:
         After as many suspends as there are volumes all of them stand still, and no snapshot is there yet; after as many
         thaws the window is over.
         """
-        gate = Gate(self.folder, f"window-{when}-{call}-{number}")
+        gate = Gate(self.directory, f"window-{when}-{call}-{number}")
         shim = self._compiled(WINDOW)
         self._own += [f"LD_PRELOAD={shim}", f"WINDOW_AT={when} {call} {number}", *gate.pipes]
         return gate
 
     def _compiled(self, source: Path) -> Path:
         needed("gcc", "libc6-dev")
-        shim = self.folder / f"{source.stem}.so"
+        shim = self.directory / f"{source.stem}.so"
         subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, source], check=True)
         return shim
 
@@ -206,7 +206,7 @@ class Programs:
         assert real, f"{program} is not installed"
         lines = self._stops.setdefault(program, [])
         lines.append(line)
-        script = self.folder / "bin" / program
+        script = self.directory / "bin" / program
         head = [f"#!/bin/{interpreter}\nreal={real}", f'printf "%s\\n" "{program} $*" >>{self.calls}']
         script.write_text("\n".join([*head, *lines, 'exec "$real" "$@"']) + "\n")
         script.chmod(0o755)
@@ -218,7 +218,7 @@ class Programs:
 
     def before(self, argv: Sequence[str | Path]) -> list[str | Path]:
         """Return the command line that runs `argv` with these programs in front; its process id stays."""
-        enter = f'mount --bind {self.folder}/bin {WRAPPED} && exec "$@"'
+        enter = f'mount --bind {self.directory}/bin {WRAPPED} && exec "$@"'
         return ["unshare", "--mount", "sh", "-c", enter, "sh", *(["env", *self._own] if self._own else []), *argv]
 
 
@@ -475,9 +475,9 @@ def away(end: Callable[[], object], start: Callable[[], object]) -> Iterator[Non
         start()
 
 
-def script(folder: Path, name: str, text: str) -> Path:
+def script(directory: Path, name: str, text: str) -> Path:
     """Write a program and return its path."""
-    path = folder / name
+    path = directory / name
     path.write_text(text)
     path.chmod(0o755)
     return path

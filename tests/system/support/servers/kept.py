@@ -1,4 +1,4 @@
-"""A Redis server for a test, on a socket, with its data in a folder."""
+"""A Redis server for a test, on a socket, with its data in a directory."""
 
 from __future__ import annotations
 
@@ -19,17 +19,26 @@ ALWAYS = ("--appendonly", "yes", "--save", "")
 class Server:
     """A real server; a test starts and ends it as it likes."""
 
-    def __init__(self, folder: Path, name: str = "live", *settings: str) -> None:
+    def __init__(self, directory: Path, name: str = "live", *settings: str) -> None:
         BASE.mkdir(mode=0o755, exist_ok=True)
-        self.folder = folder
+        self.directory = directory
         self.socket = str(BASE / f"{name}.sock")
         self.settings = settings
         self.start()
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        self.folder.mkdir(exist_ok=True)
-        argv = ["redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", str(self.folder), *self.settings]
+        self.directory.mkdir(exist_ok=True)
+        argv = [
+            "redis-server",
+            "--port",
+            "0",
+            "--unixsocket",
+            self.socket,
+            "--dir",
+            str(self.directory),
+            *self.settings,
+        ]
         self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, env=unmarked())
 
         def answers() -> bool:

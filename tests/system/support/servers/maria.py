@@ -1,4 +1,4 @@
-"""A MariaDB or MySQL server for a test: new, over three folders, with tables of all engines; the judge of its copies.
+"""A MariaDB or MySQL server for a test: new, over three directories, with tables of all engines; its copies' judge.
 
 A copy that starts, and whose tables are found to be whole, may still be of no known place in the binary log. So the
 live server's log is replayed onto it, from the position that the run has told: then both must be the same.

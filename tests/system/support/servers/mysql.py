@@ -22,7 +22,7 @@ def brand(*, plain: bool = True) -> Brand:
 
 
 class MySQL(Server):
-    """A real server. Its own tables are made in its folders at once: each knows where the others are."""
+    """A real server. Its own tables are made in its directories at once: each knows where the others are."""
 
     def __init__(self, places: Sequence[Path], *, plain: bool = True) -> None:
         super().__init__(places, brand=brand(plain=plain))

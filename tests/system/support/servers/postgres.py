@@ -1,6 +1,6 @@
-"""A PostgreSQL server for a test: a new cluster over given folders, its programs, and copies of it elsewhere.
+"""A PostgreSQL server for a test: a new cluster over given directories, its programs, and copies of it elsewhere.
 
-The server and its programs run as the user postgres and speak over a Unix socket only. Its folders may be anywhere,
+The server and its programs run as the user postgres and speak over a Unix socket only. Its directories may be anywhere,
 but the user must be able to come there.
 """
 
@@ -27,7 +27,7 @@ SHOWN = 20  # lines of the server's log that an error shows
 
 
 def newest(root: Path = Path("/usr/lib/postgresql")) -> Path:
-    """Return the folder of the programs of the newest major that is installed, as Debian and Ubuntu lay them."""
+    """Return the directory of the programs of the newest major that is installed, as Debian and Ubuntu lay them."""
     majors = (int(path.parts[-3]) for path in root.glob("[0-9]*/bin/postgres"))
     return root / str(max(majors, default="none")) / "bin"
 
@@ -41,7 +41,7 @@ OTHERS = tuple(major for major in ("13", *PACKAGES) if major != OWN)
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster: its folder of data, and one for its socket and its log, which is not on a volume to be frozen.
+    """A cluster: its directory of data, and one for its socket and its log, which is not on a volume to be frozen.
 
     `checksums`: each page has one. Then pages of a bad copy can keep its server from starting, and so from being looked
     at: a judge does without.
@@ -89,18 +89,18 @@ class Cluster:
         words = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", text]
         return self.run("psql", *words).out.strip()
 
-    def tablespace(self, name: str, folder: Path) -> None:
-        """Make a tablespace in a new folder."""
-        owned(folder)
-        self.sql(f"create tablespace {name} location '{folder}'")
+    def tablespace(self, name: str, directory: Path) -> None:
+        """Make a tablespace in a new directory."""
+        owned(directory)
+        self.sql(f"create tablespace {name} location '{directory}'")
         # So that no recovery ever makes the link of the tablespace again, at a path that may be another server's.
         self.sql("checkpoint")
 
     def initdb(self, wal: Path | None = None) -> None:
-        """Make the cluster in its folder, which is made too; its log of changes in another folder, if one is named."""
-        for folder in (self.data, wal):
-            if folder:
-                owned(folder)
+        """Make the cluster in its directory, which is made too; its log of changes in another, if one is named."""
+        for directory in (self.data, wal):
+            if directory:
+                owned(directory)
         words = ["--auth=trust", "--locale=C.UTF-8", "--no-sync", "--wal-segsize=1"]
         words += ["--data-checksums"] if self.checksums else []
         self.run("initdb", "-D", self.data, *words, *([f"--waldir={wal}"] if wal else []))
@@ -109,7 +109,7 @@ class Cluster:
     def running(self, settings: Mapping[str, str], over: Mapping[Path, Path] | None = None) -> Iterator[None]:
         """Have the server run for the length of the block; it must come up, and go down in order.
 
-        `over` lays folders over others (path: what is to be seen there), for this server alone: a copy of a cluster
+        `over` lays directories over others (path: what is to be seen there), for this server alone: a copy of a cluster
         has to run at its original paths, else its recovery may write to the original.
         Errors: ServerError, with the end of its log.
         """
@@ -148,50 +148,50 @@ class ServerError(Exception):
 
 @contextmanager
 def programs_of(major: str) -> Iterator[Path]:
-    """Give the folder of another major's programs, where every user may come, as long as the block lasts."""
-    folder = Path("/run") / f"borg-lvm-test-postgresql-{major}"
+    """Give the directory of another major's programs, where every user may come, as long as the block lasts."""
+    directory = Path("/run") / f"borg-lvm-test-postgresql-{major}"
     try:
         if major in PACKAGES:
-            _copied(PACKAGES[major], folder)
+            _copied(PACKAGES[major], directory)
         else:
-            folder.mkdir()
+            directory.mkdir()
             libraries = tree("bullseye") / "usr" / "lib"
-            (folder / "bin").symlink_to(libraries / "postgresql" / major / "bin")
-            (folder / "lib").symlink_to(next(libraries.glob("*-linux-gnu")))
-        yield folder / "bin"
+            (directory / "bin").symlink_to(libraries / "postgresql" / major / "bin")
+            (directory / "lib").symlink_to(next(libraries.glob("*-linux-gnu")))
+        yield directory / "bin"
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
-def _copied(name: str, folder: Path) -> None:
+def _copied(name: str, directory: Path) -> None:
     """Copy the programs of a package of PyPI, and the libraries that were put into it when it was made."""
     found = importlib.util.find_spec(name)
     assert found
     assert found.submodule_search_locations
     package = Path(found.submodule_search_locations[0])
-    shutil.copytree(package / "pginstall", folder)
+    shutil.copytree(package / "pginstall", directory)
     libraries = package.with_name(f"{package.name}.libs")
     if libraries.exists():
-        shutil.copytree(libraries, folder / "lib", dirs_exist_ok=True)
+        shutil.copytree(libraries, directory / "lib", dirs_exist_ok=True)
 
 
 @contextmanager
 def cluster(new: Cluster, settings: Mapping[str, str], wal: Path | None = None) -> Iterator[Cluster]:
-    """Make a cluster in its folders, which are made too, and have it run for the length of the block."""
+    """Make a cluster in its directories, which are made too, and have it run for the length of the block."""
     owned(new.sockets)
     new.initdb(wal)
     with new.running(settings):
         yield new
 
 
-def owned(folder: Path) -> None:
-    """Make a folder that belongs to the server's user alone."""
-    folder.mkdir(mode=0o700)
-    shutil.chown(folder, USER, USER)
+def owned(directory: Path) -> None:
+    """Make a directory that belongs to the server's user alone."""
+    directory.mkdir(mode=0o700)
+    shutil.chown(directory, USER, USER)
 
 
 def _bound(over: Mapping[Path, Path]) -> Sequence[str | Path]:
-    """Return what has to stand before a command that is to see these folders; the process id stays the same."""
+    """Return what has to stand before a command that is to see these directories; the process id stays the same."""
     if not over:
         return []
     binds = "".join(f"mount --bind {seen} {path} && " for path, seen in over.items())

@@ -53,18 +53,18 @@ class Served:
         return verdict, said
 
     def judged(self, number: int, spoil: Callable[[Path], None] | None = None) -> Verdict:
-        """Extract a copy and judge it; or one that is spoiled before, in the folder where it was extracted."""
+        """Extract a copy and judge it; or one that is spoiled before, in the directory where it was extracted."""
         name = f"{number}-spoiled" if spoil else str(number)
-        folder = self.rig.path(f"extracted-{name}")
-        folder.mkdir()
-        self.borg.extract(str(number), folder)
-        over = {path: folder / path.relative_to("/") for path in self.volumes}
-        (folder / self.cluster.data.relative_to("/") / "postmaster.pid").unlink()  # names the server that goes on
+        directory = self.rig.path(f"extracted-{name}")
+        directory.mkdir()
+        self.borg.extract(str(number), directory)
+        over = {path: directory / path.relative_to("/") for path in self.volumes}
+        (directory / self.cluster.data.relative_to("/") / "postmaster.pid").unlink()  # names the server that goes on
         if spoil:
-            spoil(folder)
+            spoil(directory)
         copy = replace(self.cluster, sockets=self.rig.path(f"sockets-{name}"))
         verdict = judge(copy, over)
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
         return verdict
 
 

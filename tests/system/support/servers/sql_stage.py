@@ -49,7 +49,7 @@ class Stage:
 
     def argv(self, archive: str, *options: str, programs: Programs | None = None) -> list[str | Path]:
         """Return the command line of a run."""
-        path = Path(f"{BASE}.yaml")  # not in a folder that belongs to somebody else
+        path = Path(f"{BASE}.yaml")  # not in a directory that belongs to somebody else
         entries = [self.entry] if self.entry else []
         path.write_text(yaml.safe_dump({**self.settings, "applications": entries}))
         words: list[str | Path] = ["run", "--config", path, *options, "--", *self.create(archive)]
@@ -65,11 +65,11 @@ class Stage:
 
     def judge(self, archive: str, position: Position | None = None) -> list[str]:
         """Judge a copy."""
-        folder = self.rig.path("extracted")
-        folder.mkdir()
-        self.archives.extract(archive, folder)
-        found = judged(self.server, [folder / part.relative_to("/") for part in self.parts], position)
-        shutil.rmtree(folder)
+        directory = self.rig.path("extracted")
+        directory.mkdir()
+        self.archives.extract(archive, directory)
+        found = judged(self.server, [directory / part.relative_to("/") for part in self.parts], position)
+        shutil.rmtree(directory)
         print(f"{archive}:", *(found or ["clean"]), sep="\n  ")
         return found
 
@@ -82,7 +82,7 @@ def staged(
     mib: int = 256,
     archives: type[Borg | Tar] = Borg,
 ) -> Iterator[Stage]:
-    """Give a stage; `make` makes the server over three folders, `mib` is how large the volume of its data is."""
+    """Give a stage; `make` makes the server over three directories, `mib` is how large the volume of its data is."""
     with tidy():
         stage = Stage(rig, plugin, make, mib, archives)
         try:

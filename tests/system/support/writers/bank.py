@@ -75,9 +75,9 @@ class Verdict:
 class Bank:
     """A bank in a running server; `told` is the file with the last number that the server has taken for safe."""
 
-    def __init__(self, cluster: Cluster, folder: Path, tablespace: Path) -> None:
+    def __init__(self, cluster: Cluster, directory: Path, tablespace: Path) -> None:
         self._cluster = cluster
-        self.told = folder / "told"
+        self.told = directory / "told"
         self.told.touch()
         cluster.tablespace("bank", tablespace)
         cluster.sql("create database bank")

@@ -144,10 +144,10 @@ class Chain:
 
         A server that does not start has none.
         """
-        folder = self.rig.path("extracted")
-        folder.mkdir()
-        self.borg.extract(archive, folder)
-        copies = [folder / point.relative_to("/") for point in self.points]
+        directory = self.rig.path("extracted")
+        directory.mkdir()
+        self.borg.extract(archive, directory)
+        copies = [directory / point.relative_to("/") for point in self.points]
         found = []
         with suppress(ServerError):
             found.append(self._in_postgresql(copies[0]))
@@ -155,7 +155,7 @@ class Chain:
             found.append(int(maria.query(socket, "SELECT n FROM chain", "shop").out))
         found.append(kept.counted(copies[2] / "data", *kept.ALWAYS))
         found.append(int((copies[3] / "chain").read_text()))
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
         print(f"{archive}:", *found)
         return found
 

@@ -1,4 +1,4 @@
-"""Programs that move files between two folders on two volumes, as mv(1) does, and the judge of a copy of both."""
+"""Programs that move files between two directories on two volumes, as mv(1) does, and the judge of a copy of both."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACE = 0.02  # seconds between two moves of one mover: the others want to go on,
 
 @dataclass(frozen=True)
 class Mover:
-    """One mover of `count` files: all of them to the other folder, then all of them back."""
+    """One mover of `count` files: all of them to the other directory, then all of them back."""
 
     name: str
     here: Path

@@ -18,7 +18,7 @@ Tree = dict[bytes, dict[str, object]]
 
 
 def tree(top: str | os.PathLike[str], *, leave_out: frozenset[str] = frozenset()) -> Tree:
-    """Return what is known of everything below a folder, and of itself, by paths relative to it (`b"."` is itself).
+    """Return what is known of everything below a directory, and of itself, by paths relative to it (`b"."` is itself).
 
     `leave_out` names attributes that a backup program does not keep.
     """
@@ -50,7 +50,7 @@ def differences(one: Tree, other: Tree) -> list[str]:
 
 
 def _walk(top: bytes) -> Iterator[bytes]:
-    """Yield a folder and everything below it, in the order of the names."""
+    """Yield a directory and everything below it, in the order of the names."""
     yield top
     for entry in sorted(os.scandir(top), key=lambda entry: entry.name):
         if entry.is_dir(follow_symlinks=False):

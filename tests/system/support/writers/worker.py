@@ -1,4 +1,4 @@
-"""An application without a plugin of its own: it writes down, in a folder, the words that come by a pipe there.
+"""An application without a plugin of its own: it writes down, in a directory, the words that come by a pipe there.
 
 Run as a unit or in a container, it is all in shell. `Words` is a client of it.
 """
@@ -19,13 +19,13 @@ from tests.system.support.runs.program import run
 
 PAUSE = 1.0  # seconds that are put before each snapshot, so that those of a control are apart
 SCRIPT = """#!/bin/sh
-# {folder}/pipe is open for both sides, so that reading goes on when a client has gone.
-[ -p {folder}/pipe ] || mkfifo {folder}/pipe
-trap '[ -e {folder}/stubborn ] || exit 0' TERM
+# {directory}/pipe is open for both sides, so that reading goes on when a client has gone.
+[ -p {directory}/pipe ] || mkfifo {directory}/pipe
+trap '[ -e {directory}/stubborn ] || exit 0' TERM
 while :; do
     IFS= read -r word <&3 || continue
-    echo "$word" >>{folder}/words
-done 3<>{folder}/pipe
+    echo "$word" >>{directory}/words
+done 3<>{directory}/pipe
 """
 COUNTER = """#!/bin/sh
 # Writes the same number to both folders, one after the other, for ever; over the last one, so that there always is one.
@@ -49,7 +49,7 @@ def script(path: Path, text: str) -> Path:
 def torn(config: Sequence[str | Path], one: Path, two: Path, programs: Path) -> tuple[int, int]:
     """Back up the counter's two volumes, each at an instant of its own; return what the copies show.
 
-    `programs` is a new folder for what keeps the instants apart.
+    `programs` is a new directory for what keeps the instants apart.
     """
     slow = Programs(programs)
     slow.delay("lvm", PAUSE)
@@ -59,10 +59,10 @@ def torn(config: Sequence[str | Path], one: Path, two: Path, programs: Path) -> 
 
 
 class Words:
-    """A client of the worker in a folder."""
+    """A client of the worker in a directory."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
 
     def write(self, seconds: float) -> bool:
         """Send a word; tell whether it was written down within so many seconds."""
@@ -79,7 +79,7 @@ class Words:
     def _sent(self, word: str) -> bool:
         """Send a word, if anybody has the pipe open."""
         with suppress(OSError):
-            pipe = os.open(self.folder / "pipe", os.O_WRONLY | os.O_NONBLOCK)
+            pipe = os.open(self.directory / "pipe", os.O_WRONLY | os.O_NONBLOCK)
             try:
                 return stat.S_ISFIFO(os.fstat(pipe).st_mode) and os.write(pipe, f"{word}\n".encode()) > 0
             finally:
@@ -88,12 +88,12 @@ class Words:
 
     def _written(self) -> str:
         with suppress(FileNotFoundError):
-            return (self.folder / "words").read_text()
+            return (self.directory / "words").read_text()
         return ""
 
 
 class WorkerSubject(Subject):
-    """The worker in a folder, for the contract; how it is started and stopped is said by those that inherit this."""
+    """The worker in a directory, for the contract; how it is started and stopped is said by those that inherit this."""
 
     def __init__(self, data: Path) -> None:
         self.data = data

@@ -19,7 +19,7 @@ from borg_lvm.drill.disks.judge import DiskJudge
 from borg_lvm.drill.sandbox.bench import SandboxBench
 from borg_lvm.errors import QuiesceError
 from borg_lvm.plugins.drill import Restored
-from tests.lab.needs import FOLDERS
+from tests.lab.needs import DIRECTORIES
 
 pytestmark = [pytest.mark.process, pytest.mark.needs("e2fsprogs")]
 MIB = 1 << 20
@@ -45,7 +45,7 @@ class Told(SandboxBench):
 
 
 def do(*words: str | Path) -> None:
-    subprocess.run([*map(str, words)], check=True, capture_output=True, env={**os.environ, "PATH": FOLDERS})
+    subprocess.run([*map(str, words)], check=True, capture_output=True, env={**os.environ, "PATH": DIRECTORIES})
 
 
 def image(path: Path, kind: str, source: Path | None = None, mib: int = 0) -> Path:
@@ -59,11 +59,11 @@ def image(path: Path, kind: str, source: Path | None = None, mib: int = 0) -> Pa
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
+    directory = tmp_path / "source"
     for number in range(40):
-        (folder / f"directory{number}").mkdir(parents=True)
-        (folder / f"directory{number}" / "file").write_bytes(os.urandom(3000))
-    return folder
+        (directory / f"directory{number}").mkdir(parents=True)
+        (directory / f"directory{number}" / "file").write_bytes(os.urandom(3000))
+    return directory
 
 
 def judged(*disks: Path) -> Told:
@@ -137,7 +137,7 @@ def test_what_was_deleted_and_still_open_is_no_fault(tmp_path: Path, source: Pat
     disk = image(tmp_path / "disk", "ext4", source)
     for command in ("set_super_value last_orphan 13", "set_inode_field <13> links_count 0", "unlink directory0/file"):
         do("debugfs", "-w", "-R", command, disk)
-    alone = subprocess.run(["e2fsck", "-f", "-n", disk], capture_output=True, env={"PATH": FOLDERS}, check=False)
+    alone = subprocess.run(["e2fsck", "-f", "-n", disk], capture_output=True, env={"PATH": DIRECTORIES}, check=False)
     assert alone.returncode == 4
     assert judged(disk).wrongs == []
 

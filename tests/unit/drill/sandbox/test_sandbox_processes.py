@@ -53,21 +53,21 @@ class Told(Judge):
 
 
 def judged(
-    folder: Path,
+    directory: Path,
     work: Callable[[Bench], None],
     limit: float = 60.0,
     place: str = "/srv/db",
     links: tuple[tuple[str, str], ...] = (),
 ) -> judging.Judgement:
-    folder.chmod(0o711)
+    directory.chmod(0o711)
     for name in ("tree", "root", "temporary/tmp/borg-lvm-drill"):
-        (folder / name).mkdir(parents=True)
-    (folder / "tree" / "file").write_text("restored")
+        (directory / name).mkdir(parents=True)
+    (directory / "tree" / "file").write_text("restored")
     root = SandboxRoot(
-        str(folder / "root"),
-        ((str(folder / "tree"), place),),
+        str(directory / "root"),
+        ((str(directory / "tree"), place),),
         (sys.prefix, sys.base_prefix),
-        str(folder / "temporary"),
+        str(directory / "temporary"),
         links,
     )
     return judging.judged(Told(work), root, UNLIMITED, Account(0, 0), limit)

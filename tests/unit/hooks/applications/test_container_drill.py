@@ -23,15 +23,15 @@ TREES = {
 VERSIONS = {"postgresql": "15", "mariadb": "10.11.6-MariaDB"}
 
 
-def make(folder: Path, names: list[str]) -> Path:
+def make(directory: Path, names: list[str]) -> Path:
     for name in names:
         path, _, text = name.partition("=")
         if name.endswith("/"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+            (directory / name).mkdir(parents=True, exist_ok=True)
         else:
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(text.encode())
-    return folder
+            (directory / path).parent.mkdir(parents=True, exist_ok=True)
+            (directory / path).write_bytes(text.encode())
+    return directory
 
 
 @pytest.mark.parametrize("below", ["", "18/docker"])

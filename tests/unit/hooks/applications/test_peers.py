@@ -24,10 +24,10 @@ STRANGER = 4711
 
 @pytest.fixture
 def passage() -> Iterator[Path]:
-    """A folder of root's to which everybody may come; those of pytest are closed."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
+    """A directory of root's to which everybody may come; those of pytest are closed."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
 
 
 @contextmanager

@@ -40,9 +40,9 @@ def answered(line: bytes) -> Answer:
 
 
 @contextmanager
-def machine(folder: Path, answer: Answer) -> Iterator[str]:
+def machine(directory: Path, answer: Answer) -> Iterator[str]:
     """A machine whose guest answers in some way; each answer is a stream that may have no end."""
-    place = folder / "agent.sock"
+    place = directory / "agent.sock"
 
     def serve() -> None:
         with suppress(OSError):
@@ -62,8 +62,8 @@ def machine(folder: Path, answer: Answer) -> Iterator[str]:
     server.join(10)
 
 
-def asked(folder: Path, answer: Answer, seconds: float = 20.0) -> agent.Value:
-    with machine(folder, answer) as place:
+def asked(directory: Path, answer: Answer, seconds: float = 20.0) -> agent.Value:
+    with machine(directory, answer) as place:
         client = agent.Socket(place, seconds)
         try:
             return client.ask("fsfreeze-status", seconds)

@@ -14,14 +14,14 @@ ONE = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n"
 TWO = b"#TS:1700000000\r\n*3\r\n$3\r\nSET\r\n$1\r\nn\r\n$6\r\n\r\n*1\r\n\r\n"
 
 
-def parts(folder: Path, *contents: bytes) -> verify.Known:
+def parts(directory: Path, *contents: bytes) -> verify.Known:
     """Write an append-only file, whose manifest names old files, too, and one with a blank in its name."""
     lines = ['file "old one.aof" seq 1 type h\n']
     for number, content in enumerate(contents):
-        (folder / f"part {number}.aof").write_bytes(content)
+        (directory / f"part {number}.aof").write_bytes(content)
         lines.append(f'file "part {number}.aof" seq {number} type {"i" if number else "b"}\n')
-    (folder / "manifest").write_text("".join(lines))
-    return verify.Known("", str(folder / "manifest"), os.geteuid())
+    (directory / "manifest").write_text("".join(lines))
+    return verify.Known("", str(directory / "manifest"), os.geteuid())
 
 
 def test_every_end_may_be_missing(tmp_path: Path) -> None:

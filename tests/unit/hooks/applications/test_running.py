@@ -101,8 +101,8 @@ def test_only_a_socket_of_its_own_is_told(tmp_path: Path) -> None:
 
 def test_where_a_process_keeps_files(tmp_path: Path) -> None:
     work, other = tmp_path / "work", tmp_path / "other"
-    for folder in (work / "deep", other):
-        folder.mkdir(parents=True)
+    for directory in (work / "deep", other):
+        directory.mkdir(parents=True)
     script = f"exec sleep 600 3>>{work}/deep/a 4>>{other}/b 5<{other}/b 6>/dev/null"
     with subprocess.Popen(["/bin/sh", "-c", script], cwd=work) as sleeper:
         try:

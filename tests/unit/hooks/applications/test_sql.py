@@ -11,7 +11,7 @@ from borg_lvm.errors import QuiesceError
 from borg_lvm.plugins.application import ApplicationSettings
 from borg_lvm_hooks.applications.mysql.mariadb import MariaDB
 from borg_lvm_hooks.applications.mysql.mysql import MySQL, Statement, granted, longest
-from borg_lvm_hooks.applications.mysql.sql_server import Folder, Options, SqlServer, looked, numbers
+from borg_lvm_hooks.applications.mysql.sql_server import Directory, Options, SqlServer, looked, numbers
 
 # What MySQL 9.7 says.
 PROCESSES = """5\tevent_scheduler\tlocalhost\tNULL\tDaemon\t60\tWaiting on empty queue\tNULL
@@ -80,8 +80,8 @@ def test_privileges_count_if_they_are_for_everything() -> None:
 
 def test_links_that_lead_out_of_the_data_directory_are_found(tmp_path: Path) -> None:
     data, other = tmp_path / "data", tmp_path / "other"
-    for folder in (data / "shop", data / "mysql", other / "books"):
-        folder.mkdir(parents=True)
+    for directory in (data / "shop", data / "mysql", other / "books"):
+        directory.mkdir(parents=True)
     (other / "isam.MYD").touch()
     (other / "cert.pem").touch()
     (data / "books").symlink_to(other / "books")
@@ -90,9 +90,9 @@ def test_links_that_lead_out_of_the_data_directory_are_found(tmp_path: Path) -> 
     (data / "gone").symlink_to(other / "gone")
     (data / "shop" / "accounts.ibd").touch()
     (data / "mysql" / "general_log.CSV").touch()
-    assert looked(str(data)) == Folder((str(other / "books"),), plain=False)
+    assert looked(str(data)) == Directory((str(other / "books"),), plain=False)
     (data / "shop" / "isam.MYD").symlink_to(other / "isam.MYD")
-    assert looked(str(data)) == Folder((str(other / "books"), str(other / "isam.MYD")), plain=True)
+    assert looked(str(data)) == Directory((str(other / "books"), str(other / "isam.MYD")), plain=True)
 
 
 def test_tables_of_a_linked_database_count(tmp_path: Path) -> None:

@@ -141,10 +141,10 @@ def test_the_position_that_a_run_has_recorded(remark: str, position: Position | 
     assert Position.of(remark) == position
 
 
-def put(folder: Path, *names: str, text: str = "") -> None:
-    folder.mkdir(exist_ok=True)
+def put(directory: Path, *names: str, text: str = "") -> None:
+    directory.mkdir(exist_ok=True)
     for name in names:
-        (folder / name).write_text(text)
+        (directory / name).write_text(text)
 
 
 def layout(*parts: tuple[str, Path], remark: str = "") -> Layout:

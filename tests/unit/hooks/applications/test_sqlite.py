@@ -23,8 +23,8 @@ pytestmark = pytest.mark.process
 class Databases(Subject):
     """Two databases, one with a write-ahead log."""
 
-    def __init__(self, folder: Path) -> None:
-        self.paths = [folder / "a%20?.db", folder / "b.db"]
+    def __init__(self, directory: Path) -> None:
+        self.paths = [directory / "a%20?.db", directory / "b.db"]
         for path, mode in zip(self.paths, ("wal", "delete"), strict=True):
             with closing(sqlite3.connect(path)) as database:
                 database.execute(f"PRAGMA journal_mode = {mode}")
@@ -107,12 +107,12 @@ class TestContract(ApplicationContract):
         return Databases(tmp_path)
 
 
-def looked_at(folder: Path, *paths: Path, deadline: float = 20.0) -> str:
+def looked_at(directory: Path, *paths: Path, deadline: float = 20.0) -> str:
     options = sqlite.Options(tuple(map(str, paths)))
     application = sqlite.SQLite(ApplicationSettings("it", "lock", deadline, options))
     application.probe()
     application.close()
-    scratch = folder / "scratch"
+    scratch = directory / "scratch"
     scratch.mkdir(exist_ok=True)
     return application.verify(str(scratch))
 

@@ -61,7 +61,7 @@ def test_borg_2_takes_the_next_word_for_the_socket_unless_it_is_an_option() -> N
         assert read(*socket, "-r", "/srv/r", "create", "name", "/etc").sources == ("/etc",)
 
 
-def test_borg_2_has_its_folders_right_below_its_base() -> None:
+def test_borg_2_has_its_directories_right_below_its_base() -> None:
     moved = live(read("create", "-r", "/r", "name", "/etc", BORG_BASE_DIR="/b"))
     assert {"/b/.cache", "/b/.config", "/b/.local/share/borg"} <= set(moved)
     assert {"/b/.cache/borg", "/b/.config/borg"} <= set(live(read("create", "/r::name", "/etc", BORG_BASE_DIR="/b")))
@@ -159,14 +159,14 @@ def test_a_remote_repository_needs_ssh(location: str) -> None:
     assert not any(item.reason == "the repository" for item in reading.live)
 
 
-def test_the_default_folders_are_made() -> None:
-    folders = live(read("create", "/r::a", "/etc"))
-    assert folders["/root/.cache/borg"]
-    assert folders["/root/.config/borg"]
-    assert folders["/tmp"] is False
+def test_the_default_directories_are_made() -> None:
+    directories = live(read("create", "/r::a", "/etc"))
+    assert directories["/root/.cache/borg"]
+    assert directories["/root/.config/borg"]
+    assert directories["/tmp"] is False
 
 
-def test_the_environment_moves_the_folders() -> None:
+def test_the_environment_moves_the_directories() -> None:
     moved = live(read("create", "/r::a", "/etc", BORG_BASE_DIR="/b", BORG_SECURITY_DIR="/s", TMPDIR="/t"))
     assert {"/b/.cache/borg", "/b/.config/borg", "/s", "/t"} <= set(moved)
     moved = live(read("create", "/r::a", "/etc", XDG_CACHE_HOME="/c", XDG_CONFIG_HOME="/x", BORG_KEYS_DIR="/k"))
@@ -336,9 +336,9 @@ def borgmatic_run(tmp_path: Path, *sources: str, databases: bool = False) -> Rea
     (runtime / "bootstrap").mkdir(parents=True)
     manifest = {"borgmatic_version": "2.1.10", "config_paths": ["/etc/borgmatic/config.yaml", "/srv/conf/link.yaml"]}
     (runtime / "bootstrap" / "manifest.json").write_text(json.dumps(manifest))
-    folder = f"{tmp_path}/run/borgmatic-x1y2z3a4/./borgmatic"
-    roots = [*sources, f"{folder}/bootstrap", *manifest["config_paths"]]
-    roots += [f"{folder}/postgresql_databases"] if databases else []
+    directory = f"{tmp_path}/run/borgmatic-x1y2z3a4/./borgmatic"
+    roots = [*sources, f"{directory}/bootstrap", *manifest["config_paths"]]
+    roots += [f"{directory}/postgresql_databases"] if databases else []
     (runtime / "tmpx").write_text("".join(f"R {root}\n" for root in roots))
     special = ["--read-special"] if databases else []
     return read("create", "--patterns-from", f"{tmp_path}/run/borgmatic-x1y2z3a4/borgmatic/tmpx", *special, "r::a")

@@ -186,8 +186,8 @@ def test_what_belongs_to_a_user_is_not_asked_as_root(tmp_path: Path, monkeypatch
     program = tmp_path / "borg"
     program.write_text('#!/bin/sh\necho "borg 1.2.$(id -u)"\n')
     program.chmod(0o755)
-    for folder in (*tmp_path.parents[:3], tmp_path):
-        folder.chmod(0o755)
+    for directory in (*tmp_path.parents[:3], tmp_path):
+        directory.chmod(0o755)
     os.chown(program, subprocesses.NOBODY, subprocesses.NOBODY)
     assert version.ask(Invocation((str(program), "create"), {}, "/")) == (
         1,

@@ -92,7 +92,7 @@ def test_what_is_not_followed(read: Read) -> None:
         assert read(text, *args).problems, args
 
 
-def test_several_files_and_folders(tmp_path: Path) -> None:
+def test_several_files_and_directories(tmp_path: Path) -> None:
     for name, source in (("b.yaml", "/b"), ("a.yml", "/a"), ("c.txt", "/c")):
         (tmp_path / name).write_text(REPOSITORY + f"source_directories: [{source}]\n")
     assert run("-c", str(tmp_path), "create").sources == ("/a", "/b")
@@ -200,10 +200,10 @@ def test_overrides_and_options_for_settings(read: Read) -> None:
 
 def test_what_borgmatic_and_borg_write(read: Read) -> None:
     text = REPOSITORY + "source_directories: [/etc]\n"
-    folders = live(read(text))
-    assert folders["/root/home/.local/state/borgmatic"]
-    assert folders["/tmp"]
-    assert folders["/srv/r"] is False
+    directories = live(read(text))
+    assert directories["/root/home/.local/state/borgmatic"]
+    assert directories["/tmp"]
+    assert directories["/srv/r"] is False
     env = {"XDG_RUNTIME_DIR": "/run/user/0", "XDG_STATE_HOME": "/s"}
     assert {"/run/user/0", "/s/borgmatic"} <= set(live(read(text, "create", **env)))
     env = {"RUNTIME_DIRECTORY": "/run/a:/run/b", "STATE_DIRECTORY": "/var/lib/x"}

@@ -13,16 +13,16 @@ import pytest
 
 from borg_lvm.plugins.backup_command import Excluded, Invocation, Reading
 from borg_lvm_hooks.commands.borgmatic import plugin as borgmatic
-from tests.unit.hooks.commands.test_excludes import FOLDERS, HIT, MISS, left_out
+from tests.unit.hooks.commands.test_excludes import DIRECTORIES, HIT, MISS, left_out
 
 REPOSITORY = "repositories: [{path: /srv/r}]\n"
 ROOT = REPOSITORY + "source_directories: [/]\n"
 
 
-def read(folder: Path, text: str, name: str = "config.yaml") -> Reading:
-    (folder / name).write_text(text)
-    argv = ("borgmatic", "-c", str(folder / name), "create")
-    reading = borgmatic.borg_lvm_read_command(Invocation(argv, {"HOME": "/root"}, str(folder)))
+def read(directory: Path, text: str, name: str = "config.yaml") -> Reading:
+    (directory / name).write_text(text)
+    argv = ("borgmatic", "-c", str(directory / name), "create")
+    reading = borgmatic.borg_lvm_read_command(Invocation(argv, {"HOME": "/root"}, str(directory)))
     assert isinstance(reading, Reading)
     assert reading.problems == ()
     return reading
@@ -79,12 +79,12 @@ def test_what_is_not_certain_is_frozen(tmp_path: Path, text: str) -> None:
 
 
 def test_what_one_of_several_reads_is_frozen(tmp_path: Path) -> None:
-    folder = tmp_path / "d"
-    folder.mkdir()
-    (folder / "a.yaml").write_text(ROOT + "exclude_patterns: [/var/lib/docker, /mnt]\n")
-    (folder / "b.yaml").write_text(ROOT + "exclude_patterns: [/mnt]\n")
-    (folder / "c.yaml").write_text(REPOSITORY + "source_directories: [/home]\n")
-    argv = ("borgmatic", "-c", str(folder), "create")
+    directory = tmp_path / "d"
+    directory.mkdir()
+    (directory / "a.yaml").write_text(ROOT + "exclude_patterns: [/var/lib/docker, /mnt]\n")
+    (directory / "b.yaml").write_text(ROOT + "exclude_patterns: [/mnt]\n")
+    (directory / "c.yaml").write_text(REPOSITORY + "source_directories: [/home]\n")
+    argv = ("borgmatic", "-c", str(directory), "create")
     reading = borgmatic.borg_lvm_read_command(Invocation(argv, {"HOME": "/root"}, "/"))
     assert reading
     assert reading.excluded == (Excluded("/mnt", "exclude_patterns /mnt", sources=frozenset({"/"})),)
@@ -102,7 +102,7 @@ def _configuration(work: Path, rng: random.Random) -> dict[str, list[str]]:
     def paths(marks: str) -> list[str]:
         style = rng.choice(("", "", "", "pp:", "pf:", "sh:"))
         ending = rng.choice(("", "", "/", "/*", "/**"))
-        return [f"{rng.choice(marks.split())} {style}{work}/{rng.choice(FOLDERS)}{ending}"]
+        return [f"{rng.choice(marks.split())} {style}{work}/{rng.choice(DIRECTORIES)}{ending}"]
 
     return {
         "exclude_patterns": [path.partition(" ")[2] for _ in range(2) for path in paths("!")],
@@ -118,9 +118,9 @@ def _configuration(work: Path, rng: random.Random) -> dict[str, list[str]]:
 def test_borg_reads_nothing_of_what_is_left_out(program: Path, tmp_path: Path) -> None:
     """Configurations by chance; each file that borg lists must not be in a place that we leave out."""
     work, rng = tmp_path / "work", random.Random(os.environ.get("BORG_LVM_SEED", "1"))
-    for folder in FOLDERS:
-        (work / folder).mkdir(parents=True)
-        (work / folder / "f").write_text("x")
+    for directory in DIRECTORIES:
+        (work / directory).mkdir(parents=True)
+        (work / directory / "f").write_text("x")
     environment = {"PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     repository = tmp_path / "repo"
     subprocess.run(["borg", "init", "-e", "none", repository], env=environment, check=True, capture_output=True)
@@ -139,9 +139,9 @@ def test_borg_reads_nothing_of_what_is_left_out(program: Path, tmp_path: Path) -
         line = [str(program), "-c", str(config), "create", "--dry-run", "--list", "--verbosity", "1"]
         done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
         reading = read(tmp_path, config.read_text())
-        for folder in FOLDERS:
-            if left_out(reading, f"{work}/{folder}"):
+        for directory in DIRECTORIES:
+            if left_out(reading, f"{work}/{directory}"):
                 claimed += 1
-                assert f"- {work}/{folder}/f\n" not in done.stdout + done.stderr, (chosen, done.stdout)
+                assert f"- {work}/{directory}/f\n" not in done.stdout + done.stderr, (chosen, done.stdout)
         assert f"{work}/" in done.stdout + done.stderr, done
     assert claimed

@@ -59,9 +59,9 @@ class Borgs:
         yield BytesIO("".join(json.dumps(one) + "\n" for one in facts).encode())
 
 
-def configured(folder: Path, name: str = "config", /, **settings: object) -> Path:
+def configured(directory: Path, name: str = "config", /, **settings: object) -> Path:
     known = {"source_directories": ["/srv"], "repositories": [{"path": "/r"}], "archive_name_format": NAME}
-    path = folder / f"{name}.yaml"
+    path = directory / f"{name}.yaml"
     path.write_text(json.dumps({**known, **settings}))
     return path
 

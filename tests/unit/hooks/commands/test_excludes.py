@@ -112,7 +112,7 @@ def test_many_sources_with_many_excludes_are_not_each_with_each(words: list[str]
     assert not left_out(reading, "/srv/7/other")
 
 
-def test_the_folder_itself_is_read_where_only_its_content_is_excluded() -> None:
+def test_the_directory_itself_is_read_where_only_its_content_is_excluded() -> None:
     assert not left_out(read("restic backup / -e /mnt/*".split()), "/mnt")
     assert left_out(read("restic backup / -e /mnt/*".split()), "/mnt/usb")
 
@@ -136,7 +136,7 @@ def test_a_path_is_shortened() -> None:
     assert excludes.plain("//a/./b//", "-e") == Excluded("/a/b", "-e //a/./b//")
 
 
-FOLDERS = ("a", "a/b", "a/b/c", "ab", "b", "b/a", "b/a/c")
+DIRECTORIES = ("a", "a/b", "a/b/c", "ab", "b", "b/a", "b/a/c")
 COUNTS = {"tar": 60, "rsync": 40, "borg": 6, "restic": 6}
 PREPARE = {"borg": "borg init -e none ../repo", "restic": "restic -r ../repo init"}
 PROGRAMS = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("borg", "restic", "rsync")]
@@ -147,9 +147,9 @@ PROGRAMS = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("borg
 def test_the_program_reads_nothing_of_what_is_left_out(program: str, tmp_path: Path) -> None:
     """Lines by chance; each file that the program reads must not be in a place that we leave out."""
     work, rng = tmp_path / "work", random.Random(os.environ.get("BORG_LVM_SEED", "1"))
-    for folder in FOLDERS:
-        (work / folder).mkdir(parents=True)
-        (work / folder / "f").write_text("x")
+    for directory in DIRECTORIES:
+        (work / directory).mkdir(parents=True)
+        (work / directory / "f").write_text("x")
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "RESTIC_PASSWORD": "x"}
     if program in PREPARE:
         subprocess.run(PREPARE[program].split(), cwd=work, env=environment, check=True, capture_output=True)
@@ -159,24 +159,24 @@ def test_the_program_reads_nothing_of_what_is_left_out(program: str, tmp_path: P
         done = subprocess.run(line, cwd=work, env=environment, capture_output=True, text=True, check=True)
         seen = {entry.removeprefix("/") for entry in (done.stdout + done.stderr).split()}
         reading = read(line, cwd=str(work))
-        for folder in FOLDERS:
-            if left_out(reading, f"{work}/{folder}"):
+        for directory in DIRECTORIES:
+            if left_out(reading, f"{work}/{directory}"):
                 claimed += 1
-                assert not seen & {f"{base}{folder}/f" for base in (f"{work}/"[1:], "work/", "./", "")}, line
+                assert not seen & {f"{base}{directory}/f" for base in (f"{work}/"[1:], "work/", "./", "")}, line
     assert claimed > COUNTS[program] / 6
 
 
 def _patterns(base: str, rng: random.Random) -> list[str]:
     base = rng.choice((*[base] * 8, ".", "", "work", "/work"))
-    return [f"{base}/{rng.choice(FOLDERS)}{rng.choice(('', '', '/', '/*', '/**'))}" for _ in range(3)]
+    return [f"{base}/{rng.choice(DIRECTORIES)}{rng.choice(('', '', '/', '/*', '/**'))}" for _ in range(3)]
 
 
-def _folder(work: Path, rng: random.Random) -> str:
+def _directory(work: Path, rng: random.Random) -> str:
     return f"{work}{rng.choice(('', '', '', '/', '/a'))}"
 
 
 def _tar(work: Path, rng: random.Random) -> list[str]:
-    source = rng.choice(([_folder(work, rng)], ["-C", str(work), rng.choice((".", "a", "./b"))]))
+    source = rng.choice(([_directory(work, rng)], ["-C", str(work), rng.choice((".", "a", "./b"))]))
     return ["-cvf", "/dev/null", *(f"--exclude={one}" for one in _patterns(str(work), rng)), *source]
 
 
@@ -189,7 +189,7 @@ def _rsync(work: Path, rng: random.Random) -> list[str]:
 
 def _restic(work: Path, rng: random.Random) -> list[str]:
     rules = [f"-e{rng.choice((*[''] * 9, '!'))}{one}" for one in _patterns(str(work), rng)]
-    return ["-r", "../repo", "backup", "-n", "-vv", *rules, _folder(work, rng)]
+    return ["-r", "../repo", "backup", "-n", "-vv", *rules, _directory(work, rng)]
 
 
 def _borg(work: Path, rng: random.Random) -> list[str]:
@@ -203,7 +203,7 @@ def _borg(work: Path, rng: random.Random) -> list[str]:
         "--pattern=+",
     )
     rules = [f"{rng.choice(kinds)}{one}" for one in _patterns(str(work), rng)]
-    return ["create", "-n", "--list", "--filter=-", *rules, "../repo::a", rng.choice((_folder(work, rng), "a"))]
+    return ["create", "-n", "--list", "--filter=-", *rules, "../repo::a", rng.choice((_directory(work, rng), "a"))]
 
 
 LINES = {"tar": _tar, "rsync": _rsync, "restic": _restic, "borg": _borg}

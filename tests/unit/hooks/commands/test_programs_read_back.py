@@ -203,9 +203,9 @@ def archive(programs: Recorded, *argv: str) -> Saved:
 def test_borgs_items_are_read_as_they_are() -> None:
     programs = Recorded({"dump-archive": DUMP, "--dry-run": LISTED})
     found = archive(programs, "create", "--stats", "--exclude", "*.tmp", "/r::a", "/srv")
-    folder, file, linked, link, device = found.entries()
-    assert (folder.path, folder.type, folder.mode) == ("/srv/sub", "directory", 0o755)
-    assert folder.xattrs == {"user.bin": b"\0\xff\x7f", "user.none": b"", "user.text": b"bar"}
+    directory, file, linked, link, device = found.entries()
+    assert (directory.path, directory.type, directory.mode) == ("/srv/sub", "directory", 0o755)
+    assert directory.xattrs == {"user.bin": b"\0\xff\x7f", "user.none": b"", "user.text": b"bar"}
     assert (file.path, file.name, file.size, file.uid) == ("/srv/bad\udcffname", "/srv/bad?name", 100023, 7)
     assert (file.mtime, file.linked) == (-5, None)
     assert sorted(file.acl or ()) == ["group::r--", "mask::r--", "other::r--", "user:1000:r--", "user::rw-"]
@@ -327,8 +327,8 @@ def test_tars_members_lead_back_to_the_sources(tmp_path: Path) -> None:
         member("srv/l", type=tarfile.SYMTYPE, linkname="a"),
     )
     found, programs = made(tmp_path, data, "--xattrs", "--acls", "--exclude=x", "/srv")
-    folder, file, linked, link = found.entries()
-    assert (folder.path, folder.type, folder.mtime, folder.xattrs) == ("/srv", "directory", 5 * 10**9, {})
+    directory, file, linked, link = found.entries()
+    assert (directory.path, directory.type, directory.mtime, directory.xattrs) == ("/srv", "directory", 5 * 10**9, {})
     assert (file.path, file.mtime, file.size, file.uid) == ("/srv/a", 1_700_000_000_000_000_007, 3, 7)
     assert file.xattrs == {"user.a": b"1"}
     assert sorted(file.acl or ()) == ["user:0:r--", "user::rw-"]
@@ -393,8 +393,8 @@ def test_rsyncs_copy_is_read_by_the_names_of_its_dry_run(tmp_path: Path) -> None
     answer = asked("rsync", "-a", "-v", "--delete-after", "--link-dest=../old", str(source), str(target))
     (found,) = answer.archives(programs, Span(0, 1))
     assert list(found.expected()) == [str(source), f"{source}/a", f"{source}/ä"]
-    folder, file = found.entries()
-    assert (folder.type, file.path, file.size, file.xattrs) == ("directory", f"{source}/a", 3, None)
+    directory, file = found.entries()
+    assert (directory.type, file.path, file.size, file.xattrs) == ("directory", f"{source}/a", 3, None)
     assert file.mtime is not None
     wanted = Selection(everything=True)
     assert {path: b"".join(pieces) for path, pieces in found.contents(wanted)} == {f"{source}/a": b"abc"}

@@ -158,7 +158,7 @@ def test_the_repository_may_stand_in_a_file(tmp_path: Path) -> None:
     assert "cannot be read" in read("backup", "/etc", RESTIC_REPOSITORY_FILE="/no/such").problems[0]
 
 
-def test_the_network_needs_its_own_folders() -> None:
+def test_the_network_needs_its_own_directories() -> None:
     assert "/root/.ssh" in live(read("-r", "sftp:u@h:/r", "backup", "/etc"))
     assert {"/root/.config/rclone", "/root/.cache/rclone"} <= set(live(read("-r", "rclone:a:b", "backup", "/etc")))
     for repository in ("s3:host/b", "rest:http://h/", "b2:x:y", "azure:c:/", "gs:b:/", "swift:c:/"):

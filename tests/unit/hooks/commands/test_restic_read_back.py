@@ -167,7 +167,7 @@ def test_a_tree_is_reached_from_the_root_and_has_what_the_listing_does_not_say()
     said = {name: json.dumps({"nodes": tree}).encode() for name, tree in trees.items()}
     made, recorded = saved({"--dry-run": DRY, **said}, "backup", "/srv/data")
     list(made.expected())
-    found = {entry.path: entry for folder in made.doubtful() for entry in made.details(folder)}
+    found = {entry.path: entry for directory in made.doubtful() for entry in made.details(directory)}
     assert (found["/srv/data"].xattrs, found["/srv/data"].acl) == ({"user.a": b"\0\xff"}, frozenset())
     assert found[os.fsdecode(b"/srv/data/l\xff")].target == os.fsdecode(b"\xff")
     assert found["/srv/data/old"].target is None

@@ -82,13 +82,13 @@ def test_sources_cannot_be_removed() -> None:
     assert "--remove-source-files" in read("-a", "--remove-source-files", "/etc", "/b").problems[0]
 
 
-def test_a_file_lands_in_a_folder_that_exists(tmp_path: Path) -> None:
+def test_a_file_lands_in_a_directory_that_exists(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert live(read("-a", str(tmp_path / "file"), "/b/name")) == {"/b": False}
     assert live(read("-a", str(tmp_path), "/b/name")) == {"/b/name": True}
 
 
-def test_the_folders_beside_the_destination() -> None:
+def test_the_directories_beside_the_destination() -> None:
     reading = read(
         "-a", "--backup-dir=../old", "--partial-dir", "/p", "--log-file=l/x", "--write-batch=/w/b", "/e/", "/b/"
     )

@@ -49,7 +49,7 @@ def test_the_modes_that_do_not(mode: str) -> None:
     assert "reads no source paths" in read(mode, "-f", "/b/a", "etc").problems[0]
 
 
-def test_folders_change_for_what_follows() -> None:
+def test_directories_change_for_what_follows() -> None:
     reading = read("-cf", "-", "a", "-C", "/one", "b", "--dir=two", "c", "/abs", "-C..", "d", "--add-file", "-e")
     assert reading.sources == ("/work/a", "/one/b", "/one/two/c", "/abs", "/one/two/../d", "/one/two/../-e")
     assert reading.problems == ()
@@ -159,7 +159,7 @@ def test_an_archive_on_another_machine() -> None:
     assert live(read("-cf", "/b/a:b.tar", "/etc")) == {"/b"}
 
 
-def test_an_archive_in_the_folder_that_is_read() -> None:
+def test_an_archive_in_the_directory_that_is_read() -> None:
     assert "itself a source" in read("-cf", "/srv/a.tar", "/srv").problems[0]
     assert read("-cf", "/srv/a.tar", "/srv/data").problems == ()
     assert live(read("-cf", "/srv/a/a.tar", "/srv")) == {"/srv/a"}
