@@ -103,7 +103,7 @@ def run(command: Sequence[str], *, paths: Sequence[str] = (), options: Options =
 def frozen(
     paths: Sequence[str], *, name: str = "", limit: float | None = None, options: Options = _AS_CONFIGURED
 ) -> Iterator[View]:
-    """Have frozen copies of these paths for the length of the block, all of one instant.
+    """Have snapshots of these paths for the length of the block, all of one instant.
 
     `name` gives the view a path that is the same each time; without one it has a new one. It stands for `limit` seconds
     at most. An exception that ends the block is passed on when all is released.
@@ -125,7 +125,7 @@ def frozen(
 
 def _refuse_to_be_ended(name: str) -> None:
     """Raise UsageError if we still use a file of a view, for a process that does is ended with it."""
-    if host_view.copies(host_view.place(name)) & processes.devices_of(os.getpid()):
+    if host_view.snapshots(host_view.place(name)) & processes.devices_of(os.getpid()):
         raise UsageError(
             f"this process still uses a file of the view {name}, which therefore stays mounted",
             remedy=f"close what was opened in the block before it ends; now: borg-lvm end {name}",

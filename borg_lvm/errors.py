@@ -130,7 +130,7 @@ class ReleaseError(BorgLvmError):
 
 
 class DegradedError(BorgLvmError):
-    """The command succeeded, but an application was not quiesced, or its copy is wrong, as the configuration allows it.
+    """The command succeeded, but an application was not quiesced, or its snapshot is wrong, as the settings allow it.
 
     Or what it saved could not be read back.
     """

@@ -19,7 +19,9 @@ MODULE = "dm-snapshot.ko"
 
 def concerned(plan: Plan | None) -> bool:
     """Tell whether a run of this plan makes a thick snapshot of the root volume."""
-    return plan is not None and any(copy.mounted_at == "/" and not copy.origin.is_thin for copy in plan.copies)
+    return plan is not None and any(
+        snapshot.mounted_at == "/" and not snapshot.origin.is_thin for snapshot in plan.snapshots
+    )
 
 
 def without_snapshots(release: str) -> str:

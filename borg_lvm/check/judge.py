@@ -208,7 +208,7 @@ def _groups(seen: Seen) -> Iterator[Finding]:
         if seen.unlisted:
             yield from _refused("LVM", seen.unlisted)
         return
-    ours = {copy.origin.vg for copy in seen.plan.copies if not copy.apart} if seen.plan else None
+    ours = {snapshot.origin.vg for snapshot in seen.plan.snapshots if not snapshot.apart} if seen.plan else None
     refused = seen.refused.details if seen.refused else ()
     for finding in group_findings.judge(seen.volumes, seen.groups, ours):
         if not any(line.startswith(f"volume {finding.about} has ") for line in refused):  # which says why
@@ -232,7 +232,7 @@ def _plan(seen: Seen) -> Iterator[Finding]:
         yield Finding("note" if plan.late else "warning", "sources", message, remedy)
     for note in plan.notes:
         yield Finding("note", "sources", note)
-    if seen.surroundings.unruled and any(copy.crypt for copy in plan.copies):
+    if seen.surroundings.unruled and any(snapshot.crypt for snapshot in plan.snapshots):
         message = (
             "during a run links of udev's by content, as /dev/disk/by-uuid, may lead to the snapshot of a LUKS volume"
         )

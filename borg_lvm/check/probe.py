@@ -77,7 +77,7 @@ def look(asked: CheckRequest) -> Seen:
     volumes = inventory.volumes if inventory else None
     left = _left(volumes or ())
     surveyed, why_not = (None, None) if volumes is None else _surveyed(asked)
-    encrypted = surveyed and any(copy.crypt for copy in surveyed.plan.copies)
+    encrypted = surveyed and any(snapshot.crypt for snapshot in surveyed.plan.snapshots)
     past = surveyed.history if surveyed else history.read()
     plan = surveyed.plan if surveyed else None
     return replace(
@@ -113,7 +113,7 @@ def run_around() -> str:
     try:
         if namespaces.is_first():
             return ""
-        # The copies of `borg-lvm begin` are seen by everybody, at a place of their own: who sees them is in no run.
+        # The snapshots of `borg-lvm begin` are seen by everybody, at a place of their own: who sees them is in no run.
         sources = [mount.source for mount in mounts.read() if not mount.path.startswith(f"{directories.STATE}/")]
         live = [entry.run_id for entry in ledger.entries() if entry.is_live]
     except (OSError, SnapshotError):

@@ -70,7 +70,7 @@ def _conclusion(seen: Seen, findings: Sequence[Finding]) -> str:
 
 
 def _worth(plan: Plan) -> str:
-    names = ", ".join(copy.origin.full_name for copy in plan.copies)
+    names = ", ".join(snapshot.origin.full_name for snapshot in plan.snapshots)
     many = "at one instant" if plan.consistency == "instant" else "each volume at an instant of its own"
     parts = [f"every file of its sources on {names} {many}"]
     parts += [f"{application.name} at level {application.level}" for application in plan.applications]

@@ -173,7 +173,7 @@ def _refuse_to_saw_off_our_branch(name: str) -> None:
     """Refuse to end a view that our caller's working directory lies in: processes that use it are ended."""
     base = host_view.place(name)
     with suppress(OSError):
-        shown = host_view.copies(base)
+        shown = host_view.snapshots(base)
         if shown & processes.devices_of(os.getppid()):
             raise UsageError(
                 f"process {os.getppid()}, which has called us, uses a file of the view that it ends; it stays mounted",

@@ -14,15 +14,15 @@ from borg_lvm.linux import syscalls
 from borg_lvm.records import dataclass
 
 LONGEST = 300.0
-"""Seconds that work in a child may take: mounting a copy replays a journal, on a slow disk."""
+"""Seconds that work in a child may take: mounting a snapshot replays a journal, on a slow disk."""
 _SAME, _OTHER = "same", "other"
 
 
 @dataclass(frozen=True)
 class ViewNamespace:
-    """The view that the command will see: a descriptor of its mount namespace, and its copies' devices (`st_dev`).
+    """The view that the command will see: a descriptor of its mount namespace, and its snapshots' devices (`st_dev`).
 
-    `shown` has what is to be bound, on what, so that the copies are seen at their usual paths; nothing if they are.
+    `shown` has what is to be bound, on what, so that the snapshots are seen at their usual paths; nothing if they are.
     """
 
     namespace: int

@@ -32,7 +32,7 @@ _MASK64 = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class Superblock:
-    """What is on the disk: how many devices there are, and what keeps a copy of one of them from being used."""
+    """What is on the disk: how many devices there are, and what keeps a snapshot of one of them from being used."""
 
     devices: int
     seed: bool = False

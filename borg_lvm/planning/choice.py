@@ -52,7 +52,7 @@ class Choices:
 
 
 def choose(resolved: Resolved, volumes: Volumes, key_files: Mapping[str, str]) -> Choices:
-    """Choose for each frozen path; `key_files` has each encrypted volume (`vg/lv`) of which a copy can be opened."""
+    """Choose for each frozen path; `key_files` has each encrypted volume (`vg/lv`) whose snapshot can be opened."""
     chosen: dict[str, Chosen] = {}
     targets: dict[str, str] = {}
     problems = list(resolved.problems)

@@ -40,14 +40,14 @@ HELD_UP = (
 
 
 def mount_options(mount: Mount, *, read_only_device: bool = False, lone: bool = False) -> str:
-    """Return the data of mount(2) for the copy: it must show what the mounted file system shows.
+    """Return the data of mount(2) for the snapshot: it must show what the mounted file system shows.
 
     ext2, ext3 and ext4: the option for access lists, and `errors=continue`. A file system may have `errors=panic`
-    written into it (tune2fs -e), and one read that fails in a lost copy would stop the machine.
+    written into it (tune2fs -e), and one read that fails in a lost snapshot would stop the machine.
 
     `lone`: its journal is on another device. A frozen file system has nothing in it (the view sees to that), and the
     kernel would not find it: `noload` does without. So do those that were mounted without theirs, whatever is in it:
-    the copy of a device that nobody may write to could not be mounted otherwise. `sb=` names the superblock that is
+    the snapshot of a device that nobody may write to could not be mounted otherwise. `sb=` names the superblock that is
     read where the first one is damaged.
 
     btrfs is mounted whole, so that a path in it is what the table of mounts calls the root of a mount, whichever
@@ -81,12 +81,12 @@ def options_apart(mount: Mount, path: str) -> str:
 
 
 def mount_flags(mount: Mount) -> tuple[str, ...]:
-    """Return what of the mount's own options its copy gets as well; all copies are read-only, `nosuid` and `nodev`."""
+    """Return what of the mount's own options its snapshot gets as well; each is read-only, `nosuid` and `nodev`."""
     return tuple(word for word in _FLAGS if word in mount.options.split(","))
 
 
 def shown_otherwise(mount: Mount) -> str:
-    """Return why a copy would show something else than a mount does, in one clause; empty if it would not."""
+    """Return why a snapshot would show something else than a mount does, in one clause; empty if it would not."""
     if "idmapped" in mount.options.split(","):
         return "it is an idmapped mount, and the snapshot would show other owners; name the mount that it was made of"
     return ""

@@ -109,7 +109,7 @@ class Snapshot:
 
     @property
     def crypt_name(self) -> str:
-        """The device-mapper name of the opened copy of a LUKS volume."""
+        """The device-mapper name of the opened snapshot of a LUKS volume."""
         return f"{self.name}-crypt"
 
     @property
@@ -130,13 +130,13 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class ViewMount:
-    """One frozen path of the view: `inside` of copy number `copy`, or its `device`, is mounted over `target`.
+    """One frozen path of the view: `inside` of snapshot number `snapshot`, or its `device`, is mounted over `target`.
 
     `because` is why, and for a device the name that it was given by.
     """
 
     target: str
-    copy: int
+    snapshot: int
     inside: str
     because: str
     device: bool = False
@@ -146,13 +146,13 @@ class ViewMount:
 class Plan:
     """All that a run will do.
 
-    The copies are in the order in which their volumes are held. `seen` is what the survey saw at each path that is
+    The snapshots are in the order in which their volumes are held. `seen` is what the survey saw at each path that is
     opened later; `ways` says of each source, as it was given, what of its name is resolved, and where that led. Sources
     that did not exist are `absent`. `proof` is what is read back when the command has ended, if anything is.
     """
 
     run_id: str
-    copies: tuple[Snapshot, ...]
+    snapshots: tuple[Snapshot, ...]
     view_mounts: tuple[ViewMount, ...]
     live_paths: tuple[LiveBelow, ...]
     live_sources: tuple[tuple[str, str], ...]
@@ -187,7 +187,7 @@ class Plan:
 class PlanSettings:
     """What configuration and command line ask of the plan.
 
-    `key_files` says for each encrypted volume (`vg/lv`) what opens its copy: a path, or the empty text when the
+    `key_files` says for each encrypted volume (`vg/lv`) what opens its snapshot: a path, or the empty text when the
     kernel gives the key; a volume without an entry cannot be opened. `logs` are volumes (`vg/lv`) that are held last.
     `external_journals`: devices (`major:minor`) of file systems whose journal is elsewhere; `places`: of snapshots.
     """
@@ -228,19 +228,19 @@ def make(
     minors = persistent_minors((volume.uuid for volume in members), taken_minors) if settings.persistent_minor else {}
     by_volume = {choice.candidate.volume.uuid: choice.placed(placed) for choice in choices.chosen.values()}
     order = [candidate.volume.uuid for candidate in held]
-    copies = tuple(
+    snapshots = tuple(
         _snapshot(number, by_volume[uuid], settings, space.get(uuid), minors.get(uuid))
         for number, uuid in enumerate(order)
     )
     return Plan(
         run_id=settings.run_id,
-        copies=copies,
+        snapshots=snapshots,
         view_mounts=tuple(_view_mounts(resolved, choices, order)),
         live_paths=resolved.live_paths,
         live_sources=resolved.live_sources,
         sources=tuple(sources),
-        consistency=settings.consistency if len(copies) > 1 else "instant",
-        notes=(*resolved.notes, *_size_of_nothing(copies, settings.size)),
+        consistency=settings.consistency if len(snapshots) > 1 else "instant",
+        notes=(*resolved.notes, *_size_of_nothing(snapshots, settings.size)),
         absent=resolved.absent,
     )
 
@@ -292,7 +292,7 @@ def _why_none(volume: Volume) -> str:
     return f"takes what it needs from {volume.store}, of which {used}% are used and {human(volume.vg_free)} are free"
 
 
-def _size_of_nothing(copies: Sequence[Snapshot], size: Size) -> Iterator[str]:
+def _size_of_nothing(snapshots: Sequence[Snapshot], size: Size) -> Iterator[str]:
     """Yield a note when a size was asked for and no snapshot has one."""
-    if size.basis != "auto" and not any(copy.extents for copy in copies):
+    if size.basis != "auto" and not any(snapshot.extents for snapshot in snapshots):
         yield f"the snapshot size {size} is of no use here: thin snapshots take what they need from their pool"

@@ -39,7 +39,7 @@ MOST_SOURCES = 2000
 class FrozenPath:
     """A path that the view covers with `inside` of the file system mounted at `mount`.
 
-    If the path is a block device, with that of the copy (`mount.fstype` is then `raw`).
+    If the path is a block device, with that of the snapshot (`mount.fstype` is then `raw`).
     """
 
     target: str

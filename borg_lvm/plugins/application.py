@@ -41,7 +41,7 @@ class DataPath:
 
 @dataclass(frozen=True)
 class Added:
-    """A file that a copy needs and the original must not have: its name, in a directory that the probe has named.
+    """A file that a snapshot needs and the original must not have: its name, in a directory that the probe has named.
 
     `owner` is the user id that the directory must belong to, and the file will.
     """
@@ -124,7 +124,7 @@ class Application(ABC):
         return ""
 
     def added(self) -> Sequence[Added]:
-        """Return the files that a restored copy needs besides; called when all snapshots are there.
+        """Return the files that a restored snapshot needs besides; called when all snapshots are there.
 
         They are written into the snapshot before anybody sees it, owned as the directory is, and not over another file.
         """
@@ -134,14 +134,14 @@ class Application(ABC):
         """Let go of connections and processes. Called once, in every case."""
 
     def verify(self, scratch: str) -> str:
-        """Look at the copy before the command starts; raise QuiesceError with what is wrong with it.
+        """Look at the snapshot before the command starts; raise QuiesceError with what is wrong with it.
 
         Returns what was verified, in a few words for the certificate; nothing, if nothing was.
 
-        Called after `close`, in a process of its own that sees the copy at the usual paths, read-only, and is ended at
-        the deadline. What it changes in this object is lost. `scratch` is an empty directory in memory (256 MiB), for
-        what has to be written. Not called when a part of the data is not in the run, or is not seen at the path that
-        the probe has returned.
+        Called after `close`, in a process of its own that sees the snapshot at the usual paths, read-only, and is
+        ended at the deadline. What it changes in this object is lost. `scratch` is an empty directory in memory
+        (256 MiB), for what has to be written. Not called when a part of the data is not in the run, or is not seen at
+        the path that the probe has returned.
         """
         return ""
 
@@ -153,8 +153,8 @@ class ApplicationType:
     `options` is a dataclass of keys (`borg_lvm.config.fields`). At the levels in `still` the application writes
     nothing at all, so its volumes may be snapshotted one after the other; at those in `apart` as well, for a restore
     puts the parts together: these are refused where all of it is of one instant. At the levels in `recovers` it does
-    not bring its files into order for the instant: a restored copy recovers as after a power cut, which the certificate
-    says. `judge` starts and judges one that was restored (`borg_lvm.plugins.drill`).
+    not bring its files into order for the instant: what is restored recovers as after a power cut, which the
+    certificate says. `judge` starts and judges one that was restored (`borg_lvm.plugins.drill`).
     """
 
     levels: Mapping[str, str]

@@ -1,6 +1,6 @@
 """Puts into a snapshot what its restore needs and the original must not have: a label of PostgreSQL's, for instance.
 
-Before anybody sees it, the copy is mounted writable in a child with a mount namespace of its own, written to, and
+Before anybody sees it, the snapshot is mounted writable in a child with a mount namespace of its own, written to, and
 unmounted. Its directories belong to others, so none of their links is followed.
 """
 
@@ -24,17 +24,17 @@ THERE = "there"
 
 @dataclass(frozen=True)
 class SnapshotDirectory:
-    """A copy, and a directory in its file system."""
+    """A snapshot, and a directory in its file system."""
 
-    copy: Snapshot
+    snapshot: Snapshot
     inside: str
 
 
 def refusals(
-    asked: Sequence[ProbedApplication], covered: Sequence[PlannedApplication], copies: Sequence[Snapshot]
+    asked: Sequence[ProbedApplication], covered: Sequence[PlannedApplication], snapshots: Sequence[Snapshot]
 ) -> Iterator[str]:
-    """Yield why something could not be put into a copy. Pure."""
-    unfit = {copy.origin.full_name: _unfit(copy) for copy in copies if _unfit(copy)}
+    """Yield why something could not be put into a snapshot. Pure."""
+    unfit = {snapshot.origin.full_name: _unfit(snapshot) for snapshot in snapshots if _unfit(snapshot)}
     for application, coverage in zip(asked, covered, strict=True):
         for data, kept in zip(application.probe.paths, coverage.kept, strict=True):
             if data.labelled and kept.volume in unfit:
@@ -45,18 +45,18 @@ def refusals(
                 )
 
 
-def _unfit(copy: Snapshot) -> str:
-    """Return why a copy cannot be mounted writable; empty if it can."""
-    if copy.apart:
-        return f"a {copy.kind} of {copy.fstype}, whose snapshots are read-only"
-    return "encrypted" if copy.crypt else "copied as it is" if copy.raw else ""
+def _unfit(snapshot: Snapshot) -> str:
+    """Return why a snapshot cannot be mounted writable; empty if it can."""
+    if snapshot.apart:
+        return f"a {snapshot.kind} of {snapshot.fstype}, whose snapshots are read-only"
+    return "encrypted" if snapshot.crypt else "copied as it is" if snapshot.raw else ""
 
 
 def put(plan: Plan, added: Mapping[str, Sequence[Added]], ledger: Ledger) -> None:
     """Write all of it, by the names of the applications. Raises: SnapshotError."""
     for application in plan.applications:
         for file in added.get(application.name, ()):
-            place = _place(plan.copies, application.kept, file.directory)
+            place = _place(plan.snapshots, application.kept, file.directory)
             if place is None:
                 raise SnapshotError(
                     f"{application.name}: {file.name} cannot be put into a snapshot: {file.directory} is in none"
@@ -72,11 +72,13 @@ def put(plan: Plan, added: Mapping[str, Sequence[Added]], ledger: Ledger) -> Non
                 raise SnapshotError(f"{application.name}: {file.name} cannot be put into its snapshot: {problem}")
 
 
-def _place(copies: Iterable[Snapshot], kept: Iterable[Kept], directory: str) -> SnapshotDirectory | None:
-    """Find where in which copy a directory is. Pure."""
+def _place(snapshots: Iterable[Snapshot], kept: Iterable[Kept], directory: str) -> SnapshotDirectory | None:
+    """Find where in which snapshot a directory is. Pure."""
     kept_path = next((each for each in kept if each.path == directory and each.volume), None)
-    copy = next((copy for copy in copies if kept_path and copy.origin.full_name == kept_path.volume), None)
-    return SnapshotDirectory(copy, kept_path.inside) if copy and kept_path else None
+    snapshot = next(
+        (snapshot for snapshot in snapshots if kept_path and snapshot.origin.full_name == kept_path.volume), None
+    )
+    return SnapshotDirectory(snapshot, kept_path.inside) if snapshot and kept_path else None
 
 
 def _written(place: SnapshotDirectory, file: Added, staging: str) -> str:
@@ -85,7 +87,7 @@ def _written(place: SnapshotDirectory, file: Added, staging: str) -> str:
     def work() -> str:
         try:
             namespaces.make_own()
-            provider().mount(place.copy, staging, syscalls.MS_NOEXEC)
+            provider().mount(place.snapshot, staging, syscalls.MS_NOEXEC)
             write(place.inside, file, below=staging)
             syscalls.umount(staging, 0)
         except FileExistsError:

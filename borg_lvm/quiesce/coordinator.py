@@ -97,7 +97,7 @@ class Applications:
             managed.ask_again()
 
     def added(self) -> dict[str, Sequence[Added]]:
-        """Return what is to be put into the copy of each, by its name. Raises: QuiesceError."""
+        """Return what is to be put into the snapshot of each, by its name. Raises: QuiesceError."""
         by_name = {}
         for managed in self._active():
             added = managed.attempt("asking", managed.entry.prepare_timeout, managed.application.added)
@@ -106,7 +106,7 @@ class Applications:
         return by_name
 
     def verify(self, plan: Plan, signals: Signals, view: ViewNamespace) -> None:
-        """Have those whose data is all in the view look at their copies there.
+        """Have those whose data is all in the view look at their snapshots there.
 
         Raises: QuiesceError when one is wrong, unless the run may go on with it; InterruptedRunError.
         """

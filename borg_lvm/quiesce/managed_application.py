@@ -141,11 +141,11 @@ class ManagedApplication:
 
     @property
     def looks(self) -> bool:
-        """Whether its plugin looks at copies at all."""
+        """Whether its plugin looks at snapshots at all."""
         return type(self.application).verify is not Application.verify
 
     def judge(self, wrong: Sequence[str], remedy: str = "") -> None:
-        """Take note of what was found wrong with its copy, if anything. Raises: QuiesceError, unless it may be so."""
+        """Take note of what is wrong with its snapshot, if anything. Raises: QuiesceError, unless it may be so."""
         if wrong and self.entry.on_failure != "crash-consistent":
             raise QuiesceError(wrong[0], details=tuple(wrong[1:]), remedy=remedy)
         self.wrong = " ".join(wrong)

@@ -1,4 +1,4 @@
-"""Has applications look at their copies before the command starts: each in a process of its own, in the view.
+"""Has applications look at their snapshots before the command starts: each in a process of its own, in the view.
 
 So no path has to be translated, what a plugin leaves behind goes with its process, and one that hangs can be killed.
 All look at the same time: the snapshots are not watched yet, and nobody is to wait for long.
@@ -33,9 +33,9 @@ MOST = 1 << 20
 
 
 def verify(members: Sequence[ManagedApplication], view: ViewNamespace, signals: Signals) -> None:
-    """Have these applications look at their copies; each knows the result then.
+    """Have these applications look at their snapshots; each knows the result then.
 
-    Raises: QuiesceError when a copy is wrong, unless the run may go on with it; InterruptedRunError.
+    Raises: QuiesceError when a snapshot is wrong, unless the run may go on with it; InterruptedRunError.
     """
     with ExitStack() as stack:
         looks = [(managed, stack.enter_context(_begun(managed, view))) for managed in members]
@@ -59,7 +59,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class Verifier:
-    """A process that looks at a copy, the pipe that it answers by, and when (monotonic) it is killed."""
+    """A process that looks at a snapshot, the pipe that it answers by, and when (monotonic) it is killed."""
 
     pid: int
     pipe: int
@@ -126,7 +126,7 @@ def _look(managed: ManagedApplication, view: ViewNamespace) -> Verification:
     namespaces.make_own()
     for source, target in view.shown:
         safe_mount.bind_path(source, target)
-    if not all(_shows_copy(data.path, view.devices) for data in managed.probe.paths):
+    if not all(_shows_snapshot(data.path, view.devices) for data in managed.probe.paths):
         return Verification()
     # Over our own directory, which a plugin has no use for.
     syscalls.mount("borg-lvm", STATE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC, SCRATCH)
@@ -136,6 +136,6 @@ def _look(managed: ManagedApplication, view: ViewNamespace) -> Verification:
     return Verification("", (error.message, *error.details), error.remedy) if error else Verification(right[0] or "")
 
 
-def _shows_copy(path: str, devices: Sequence[int]) -> bool:
-    """Tell whether a path shows a copy. It may be saved and not do so: when the command reads it by another path."""
+def _shows_snapshot(path: str, devices: Sequence[int]) -> bool:
+    """Tell whether a path shows a snapshot. It may be saved and not do so: if the command reads it by another path."""
     return safe_open.device_behind(path) in devices

@@ -61,7 +61,7 @@ def build(outcome: Outcome, reading: Reading, ending: RunEnd) -> Certificate:
         "volumes": list(_volumes(outcome)),
         "pools": [{"pool": pool.name, "what": pool.what, "curve": _curve(pool.curve)} for pool in outcome.pools],
         "frozen": [
-            {"path": mount.target, "volume": plan.copies[mount.copy].origin.full_name, "because": mount.because}
+            {"path": mount.target, "volume": plan.snapshots[mount.snapshot].origin.full_name, "because": mount.because}
             for mount in plan.view_mounts
         ],
         "live": [
@@ -89,7 +89,7 @@ def _command(outcome: Outcome, reading: Reading) -> dict[str, Any]:
 def _released(outcome: Outcome) -> dict[str, Any]:
     return {
         "state": "kept" if outcome.kept else "incomplete" if outcome.leftovers else "released",
-        "snapshots": [copy.full_name for copy in outcome.plan.copies],
+        "snapshots": [snapshot.full_name for snapshot in outcome.plan.snapshots],
         "left": list(outcome.leftovers),
     }
 
@@ -108,24 +108,24 @@ def judged(outcome: Outcome, reading: Reading, ending: RunEnd) -> Result:
 
 
 def _volumes(outcome: Outcome) -> Iterator[dict[str, Any]]:
-    copies = outcome.plan.copies
-    stories = outcome.stories or (SnapshotStatistics(),) * len(copies)
+    snapshots = outcome.plan.snapshots
+    stories = outcome.stories or (SnapshotStatistics(),) * len(snapshots)
     pairs = (pair for instant in outcome.instants for pair in zip(instant.names, instant.still, strict=True))
     still = {name: _ms(seconds) for name, seconds in pairs}
     transactions = {name: number for one in outcome.instants for name, number in one.transactions.items()}
-    for number, (copy, story) in enumerate(zip(copies, stories, strict=True)):
+    for number, (snapshot, story) in enumerate(zip(snapshots, stories, strict=True)):
         fill = outcome.fills[number] if outcome.complete else Fill(0, 0)
         yield {
-            "volume": copy.origin.full_name,
-            "uuid": copy.origin.uuid,
-            "filesystem": copy.fstype,
-            "luks": copy.crypt is not None,
-            "snapshot": copy.kind,
-            "held_by": copy.hold,
-            "transaction": transactions.get(copy.origin.full_name),
-            "still_ms": still.get(copy.origin.full_name),
+            "volume": snapshot.origin.full_name,
+            "uuid": snapshot.origin.uuid,
+            "filesystem": snapshot.fstype,
+            "luks": snapshot.crypt is not None,
+            "snapshot": snapshot.kind,
+            "held_by": snapshot.hold,
+            "transaction": transactions.get(snapshot.origin.full_name),
+            "still_ms": still.get(snapshot.origin.full_name),
             "lost": fill.problem or None,
-            "space": _space(copy, story, fill),
+            "space": _space(snapshot, story, fill),
             "curve": _curve(story.curve),
         }
 
@@ -134,13 +134,13 @@ def _curve(looks: Sequence[Sample]) -> list[list[float]]:
     return [[round(look.time - looks[0].time, 1), look.used, look.total] for look in looks]
 
 
-def _space(copy: Snapshot, story: SnapshotStatistics, fill: Fill) -> dict[str, Any] | None:
+def _space(snapshot: Snapshot, story: SnapshotStatistics, fill: Fill) -> dict[str, Any] | None:
     """Return how the space of a thick snapshot was used; a thin one has none. `fill` is the very last look."""
-    if not copy.extents:
+    if not snapshot.extents:
         return None
     course = story.course
     return {
-        "planned": copy.size,
+        "planned": snapshot.size,
         "total": course.last.total if course else None,
         "used": max(course.last.used, fill.used) if course else None,
         "grown": story.grown,

@@ -120,7 +120,7 @@ class Outcome:
     @property
     def complete(self) -> bool:
         """Whether the command has run to its end, and its snapshots have been checked since."""
-        return self.status is not None and len(self.fills) == len(self.plan.copies)
+        return self.status is not None and len(self.fills) == len(self.plan.snapshots)
 
     def distrust(self) -> verdict.Distrust | None:
         """Return why what the command saved is invalid, or why we have ended it; None if neither is so."""
@@ -131,7 +131,7 @@ class Outcome:
     def fates(self) -> tuple[verdict.Fate, ...]:
         """Return how each snapshot fared; without `stories` nobody has watched."""
         stories = self.stories or (SnapshotStatistics(),) * len(self.fills)
-        return tuple(map(verdict.Fate, self.plan.copies, self.fills, stories))
+        return tuple(map(verdict.Fate, self.plan.snapshots, self.fills, stories))
 
     def _wrong(self) -> verdict.Distrust | None:
         if not self.complete:
@@ -231,8 +231,8 @@ def summary(outcome: Outcome) -> Iterator[tuple[str, dict[str, object]]]:
         from borg_lvm.reporting import proof
 
         yield proof.line(outcome.proof), {"proof": outcome.proof.state}
-    for copy, fill in zip(plan.copies, outcome.fills, strict=True):
-        name = copy.origin.full_name
+    for snapshot, fill in zip(plan.snapshots, outcome.fills, strict=True):
+        name = snapshot.origin.full_name
         if fill.total and not fill.problem:
             yield f"{name}: {human(fill.used)} of {human(fill.total)} snapshot space used", {"volume": name}
     for path, declared in plan.live_sources:

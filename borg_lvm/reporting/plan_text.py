@@ -17,13 +17,13 @@ def table(plan: Plan) -> Iterator[str]:
     yield "Snapshots, " + _consistency(plan)
     rows = [
         (
-            copy.origin.full_name,
-            f"{copy.fstype}{' on LUKS' if copy.crypt else ''}",
-            copy.kind,
-            _room(copy),
-            copy.why_size,
+            snapshot.origin.full_name,
+            f"{snapshot.fstype}{' on LUKS' if snapshot.crypt else ''}",
+            snapshot.kind,
+            _room(snapshot),
+            snapshot.why_size,
         )
-        for copy in plan.copies
+        for snapshot in plan.snapshots
     ]
     yield from columns([("VOLUME", "FILE SYSTEM", "KIND", "SPACE", "WHY"), *rows])
     yield from _chunks(plan)
@@ -31,7 +31,7 @@ def table(plan: Plan) -> Iterator[str]:
     yield ""
     yield "Read from snapshots, under the same paths:"
     yield from columns(
-        [("PATH", "VOLUME", "REASON"), *((f.target, _origin(plan, f.copy), f.because) for f in plan.view_mounts)]
+        [("PATH", "VOLUME", "REASON"), *((f.target, _origin(plan, f.snapshot), f.because) for f in plan.view_mounts)]
     )
     if plan.applications:
         yield ""
@@ -53,7 +53,11 @@ def table(plan: Plan) -> Iterator[str]:
 
 
 def _chunks(plan: Plan) -> Iterator[str]:
-    rows = [(copy.origin.full_name, f"{copy.chunk // 1024} KiB", copy.why_chunk) for copy in plan.copies if copy.chunk]
+    rows = [
+        (snapshot.origin.full_name, f"{snapshot.chunk // 1024} KiB", snapshot.why_chunk)
+        for snapshot in plan.snapshots
+        if snapshot.chunk
+    ]
     if rows:
         yield ""
         yield "Chunks in which they keep what is overwritten:"
@@ -82,17 +86,17 @@ def _applications(applications: Sequence[PlannedApplication]) -> Iterator[str]:
 
 
 def _consistency(plan: Plan) -> str:
-    if len(plan.copies) < 2:
+    if len(plan.snapshots) < 2:
         return "one instant:"
     return "one after the other (per-volume):" if plan.consistency == "per-volume" else "all of one instant:"
 
 
-def _room(copy: Snapshot) -> str:
-    return human(copy.size) if copy.extents else "-"
+def _room(snapshot: Snapshot) -> str:
+    return human(snapshot.size) if snapshot.extents else "-"
 
 
 def _origin(plan: Plan, number: int) -> str:
-    return plan.copies[number].origin.full_name
+    return plan.snapshots[number].origin.full_name
 
 
 def as_data(plan: Plan) -> dict[str, Any]:
@@ -102,9 +106,14 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "sources": list(plan.sources),
         "consistency": plan.consistency,
         "lifetime": plan.lifetime,
-        "snapshots": [_snapshot_data(copy) for copy in plan.copies],
+        "snapshots": [_snapshot_data(snapshot) for snapshot in plan.snapshots],
         "frozen": [
-            {"path": path.target, "volume": _origin(plan, path.copy), "inside": path.inside, "because": path.because}
+            {
+                "path": path.target,
+                "volume": _origin(plan, path.snapshot),
+                "inside": path.inside,
+                "because": path.because,
+            }
             for path in plan.view_mounts
         ],
         "live": [{"path": path.path, "because": path.reason} for path in plan.live_paths],
@@ -115,20 +124,20 @@ def as_data(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _snapshot_data(copy: Snapshot) -> dict[str, Any]:
+def _snapshot_data(snapshot: Snapshot) -> dict[str, Any]:
     return {
-        "volume": copy.origin.full_name,
-        "snapshot": copy.full_name,
-        "kind": copy.kind,
-        "size": copy.size or None,
-        "why": copy.why_size,
-        "chunk": copy.chunk or None,
-        "why_chunk": copy.why_chunk or None,
-        "physical_volumes": list(copy.origin.vg_disks) if copy.extents else [],
-        "filesystem": copy.fstype,
-        "luks": copy.crypt.name if copy.crypt else None,
-        "held_by": copy.hold,
-        "minor": copy.minor,
+        "volume": snapshot.origin.full_name,
+        "snapshot": snapshot.full_name,
+        "kind": snapshot.kind,
+        "size": snapshot.size or None,
+        "why": snapshot.why_size,
+        "chunk": snapshot.chunk or None,
+        "why_chunk": snapshot.why_chunk or None,
+        "physical_volumes": list(snapshot.origin.vg_disks) if snapshot.extents else [],
+        "filesystem": snapshot.fstype,
+        "luks": snapshot.crypt.name if snapshot.crypt else None,
+        "held_by": snapshot.hold,
+        "minor": snapshot.minor,
     }
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from borg_lvm.machine.btrfs_subvolumes import DIRECTORY
 from borg_lvm.machine.mounts import ZFS
 from borg_lvm.planning.snapshot_size import SLOWEST, human, most
-from borg_lvm.planning.space import more_room
 from borg_lvm.planning.space.growth_policy import SHORTEST, FillHistory, SnapshotStatistics, duration
 from borg_lvm.records import dataclass
 
 if TYPE_CHECKING:
     from borg_lvm.linux.device_mapper import Fill
     from borg_lvm.planning.plan import Snapshot
+    from borg_lvm.planning.space import more_room
 
 SECTOR = 512
 SLACK, SLACK_CHUNKS = 1 << 20, 4
@@ -63,13 +63,13 @@ def distrust(
 class Fate:
     """A snapshot, what the kernel says of it in the end, and how it had filled until then."""
 
-    copy: Snapshot
+    snapshot: Snapshot
     fill: Fill
     story: SnapshotStatistics
 
     def lines(self) -> Iterator[str]:
         """Yield what is known of how it was lost."""
-        name, course, rest = self.copy.origin.full_name, self.story.course, self.story.rest
+        name, course, rest = self.snapshot.origin.full_name, self.story.course, self.story.rest
         if not course:
             yield f"the snapshot of {name} was lost: {self.fill.problem}"
             return
@@ -96,7 +96,7 @@ class Fate:
         course, rest = self.story.course, self.story.rest
         if not course or not self._dropped():
             return False
-        chunk = self.copy.chunk
+        chunk = self.snapshot.chunk
         slack = max(SLACK, SLACK_CHUNKS * chunk)
         return not rest or course.last.used + chunk // SECTOR * rest.written + slack >= course.last.total
 
@@ -106,21 +106,25 @@ class Fate:
 
     def remedy(self) -> str:
         """Say what to do about a loss for which its size is not to blame, as far as what was seen tells."""
-        copy = self.copy
-        if copy.subvolume:
-            return f"find out who deletes subvolumes in /{DIRECTORY} of the top level of {copy.subvolume.device}"
-        if copy.fstype == ZFS:
-            return f"find out who destroys snapshots: zpool history -il {copy.origin.pool}"
-        if not copy.extents:
-            return f"look at the thin pool: lvs -a {copy.origin.vg}"
-        return f"look for its snapshot and its disk: lvs -a {copy.origin.vg}, and dmesg"
+        snapshot = self.snapshot
+        if snapshot.subvolume:
+            return f"find out who deletes subvolumes in /{DIRECTORY} of the top level of {snapshot.subvolume.device}"
+        if snapshot.fstype == ZFS:
+            return f"find out who destroys snapshots: zpool history -il {snapshot.origin.pool}"
+        if not snapshot.extents:
+            return f"look at the thin pool: lvs -a {snapshot.origin.vg}"
+        return f"look for its snapshot and its disk: lvs -a {snapshot.origin.vg}, and dmesg"
 
     def wanted(self) -> more_room.NextSize:
         """Return the space that it is to have next time: of one that was not full, what it had."""
+        from borg_lvm.planning.space import more_room  # only after a loss
+
         course = self.story.course
         if course and self.fill.problem and self.was_full():
-            return more_room.NextSize(self.copy, self._enough(course))
-        return more_room.NextSize(self.copy, max(self.copy.size, course.last.total if course else 0), lost=False)
+            return more_room.NextSize(self.snapshot, self._enough(course))
+        return more_room.NextSize(
+            self.snapshot, max(self.snapshot.size, course.last.total if course else 0), lost=False
+        )
 
     def _enough(self, course: FillHistory) -> int:
         """Return the bytes that would have done: what was used, and what LVM needs to follow what came then.
@@ -129,16 +133,20 @@ class Fate:
         """
         look, rest = course.last, self.story.rest
         came = max(rest.written, look.total - look.used) / max(rest.seconds, SHORTEST) if rest else course.speed()
-        return min(most(self.copy.origin, self.copy.chunk), max(2 * look.total, look.used + int(came * SLOWEST)))
+        return min(
+            most(self.snapshot.origin, self.snapshot.chunk), max(2 * look.total, look.used + int(came * SLOWEST))
+        )
 
 
 def _remedy(lost: Sequence[Fate], fates: Sequence[Fate]) -> str:
     """Say what to do so that it does not happen again, as far as what was seen tells: all of it at once."""
-    full = [fate for fate in lost if fate.copy.extents and fate.was_full()]
+    from borg_lvm.planning.space import more_room
+
+    full = [fate for fate in lost if fate.snapshot.extents and fate.was_full()]
     remedies = [fate.remedy() for fate in lost if fate not in full]
     if full:
         grow = "let it grow (snapshot.grow), or " if any("snapshot.grow" in fate.story.stuck for fate in full) else ""
-        room = more_room.advice([fate.wanted() for fate in fates if fate.copy.extents])
+        room = more_room.advice([fate.wanted() for fate in fates if fate.snapshot.extents])
         these = "snapshot" if len(full) == 1 else "snapshots"
         remedies.append(f"{grow}give the {these} more room {room}; or run at a quieter hour")
     return "; ".join(dict.fromkeys(remedies))

@@ -1,6 +1,6 @@
 """What any command may have to reach below a source, whatever it is: sockets, and the queue for its mail.
 
-Nobody listens at the frozen copy of a socket, and postfix's `postdrop` tries for ever where it cannot write.
+Nobody listens at a socket in a snapshot, and postfix's `postdrop` tries for ever where it cannot write.
 What is named here holds nothing to back up but mail that was handed over a moment ago.
 """
 

@@ -129,7 +129,7 @@ class _Run:
         self.clock.begin("waiting")
         self.ledger = hold(ledger.opened(plan.run_id, self.request.program))
         holder = f"run {plan.run_id}, pid {os.getpid()}, {self.request.program}"
-        origins = [copy.origin for copy in plan.copies]
+        origins = [snapshot.origin for snapshot in plan.snapshots]
         hold(locks.held(origins, holder, self.settings.lock_wait, self.signals))
         self.clock.begin("preparing")
         hold(automounts.held(self.surveyed.live))
@@ -152,7 +152,7 @@ class _Run:
         if applications:
             quiesced = applications.prepare(self.watchdog, self.ledger, self.signals, patient=tries.another).quiesced
         self.clock.begin("snapshots")
-        names = ", ".join(copy.origin.full_name for copy in self.plan.copies)
+        names = ", ".join(snapshot.origin.full_name for snapshot in self.plan.snapshots)
         try:
             with self.log.step(f"snapshot of {names}"):
                 return taker.take(quiesced)
@@ -179,10 +179,10 @@ class _Run:
             added_files.put(self.plan, applications.added(), self.ledger)
             applications.close()
         _refuse_what_has_changed(self.surveyed)
-        if any(copy.crypt for copy in self.plan.copies):
+        if any(snapshot.crypt for snapshot in self.plan.snapshots):
             from borg_lvm.snapshots import luks
 
-            self.leftovers.append(self.stack.enter_context(luks.opened(self.plan.copies, self.ledger)))
+            self.leftovers.append(self.stack.enter_context(luks.opened(self.plan.snapshots, self.ledger)))
 
     def _mount_view(self) -> Running | HostView:
         """Build the view, have applications look at their snapshots in it, and let the command go."""
@@ -224,7 +224,7 @@ class _Run:
         outcome.seconds, outcome.ran = time.monotonic() - running.began.monotonic, monitor.ran()
         outcome.kept = "snapshots kept" if self.request.keep else ""
         outcome.vanished, outcome.appeared = running.vanished(), running.appeared()
-        outcome.fills = tuple(provider().fill(self.context, copy) for copy in self.plan.copies)
+        outcome.fills = tuple(provider().fill(self.context, snapshot) for snapshot in self.plan.snapshots)
         outcome.over, outcome.stories, outcome.pools = monitor.over, monitor.stories(), monitor.pools()
         outcome.sound_until = 0.0 if outcome.vanished or outcome.appeared else monitor.sound_until
         self._prove(running, monitor)

@@ -17,12 +17,12 @@ MODULES = ("/lib/modules", "/run/booted-system/kernel-modules/lib/modules")
 """Where the modules of each kernel lie: the latter on NixOS, whose modprobe looks there by itself."""
 
 
-def refuse_missing(copies: Iterable[Snapshot]) -> None:
+def refuse_missing(snapshots: Iterable[Snapshot]) -> None:
     """See that the kernel can make the snapshots of a plan; thin ones need no more than their origins do.
 
     Raises: SourceError.
     """
-    why, remedy = refusal() if any(copy.extents for copy in copies) else ("", "")
+    why, remedy = refusal() if any(snapshot.extents for snapshot in snapshots) else ("", "")
     if why:
         raise SourceError(f"{why}; nothing was done", remedy=remedy)
 

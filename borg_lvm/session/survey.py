@@ -73,7 +73,7 @@ class Survey:
         covered = tuple(coverage.planned(probed) for probed in asked)
         problems = [why for probed, kept in zip(asked, covered, strict=True) for why in coverage.problems(probed, kept)]
         problems += application_data.too_late(covered)
-        problems += added_files.refusals(asked, covered, self.plan.copies)
+        problems += added_files.refusals(asked, covered, self.plan.snapshots)
         if problems:
             words = "an application's data is not in this run as it must be; nothing was done"
             raise SourceError(words, details=tuple(problems))
@@ -92,7 +92,7 @@ class Survey:
         """Return what judges which of an application's data is in this run."""
         from borg_lvm.planning.application_data import DataCoverage
 
-        volumes = {mount.target: self.plan.copies[mount.copy].origin.full_name for mount in self.plan.view_mounts}
+        volumes = {at.target: self.plan.snapshots[at.snapshot].origin.full_name for at in self.plan.view_mounts}
         return DataCoverage(self.resolved, mounts.Table(mounts.read()), volumes, self.plan.consistency)
 
     def with_proof(self, settings: Settings) -> Survey:
@@ -105,7 +105,7 @@ class Survey:
 
     def with_holders(self) -> Survey:
         """Return the survey with a note for each volume that another run holds at this moment."""
-        holders = locks.holders([copy.origin for copy in self.plan.copies])
+        holders = locks.holders([snapshot.origin for snapshot in self.plan.snapshots])
         return replace(self, plan=replace(self.plan, notes=(*self.plan.notes, *holders)))
 
     def changed(self) -> list[str]:
@@ -134,7 +134,7 @@ def survey(question: Question, settings: Settings) -> Survey:
     past = history.read()
     planner = _planner(command, resolved, settings, past)
     plan = planner.planned()  # what is wrong with a path is said before what is at it
-    snapshot_target.refuse_missing(plan.copies)
+    snapshot_target.refuse_missing(plan.snapshots)
     plan = replace(
         plan, seen=path_watch.identities(resolved), ways={seen.given: path_watch.way(seen) for seen in wanted.sources}
     )
@@ -237,7 +237,7 @@ class _Planner:
         from borg_lvm.reporting.lifetime import lifetime
 
         planned = plan.make(replace(self.settings, logs=logs), self.resolved, self.sources, self.volumes, self.minors)
-        runs = (self.past.volumes.get(copy.origin.uuid, ()) for copy in planned.copies)
+        runs = (self.past.volumes.get(snapshot.origin.uuid, ()) for snapshot in planned.snapshots)
         return replace(planned, notes=(*planned.notes, *self.reading.notes), lifetime=lifetime(self.reading, runs))
 
 

@@ -118,7 +118,7 @@ def with_held_up(resolved: Resolved, found: Sequence[tuple[mounts.Mount, Snapsho
 
 
 def key_sources(candidates: Sequence[tuple[mounts.Mount, SnapshotCandidate]], settings: Settings) -> dict[str, str]:
-    """Return what opens the copy of each encrypted volume (`vg/lv`): a key file, or the empty text for the kernel.
+    """Return what opens the snapshot of each encrypted volume (`vg/lv`): a key file, or the empty text for the kernel.
 
     Raises: ConfigError for a key file that others can read.
     """

@@ -1,6 +1,6 @@
 """Opening the snapshot of a LUKS volume, without a prompt and without a key in any argument.
 
-Read-only, unless there is a btrfs in it, which gets another id (`lvm/btrfs_copy.py`).
+Read-only, unless there is a btrfs in it, which gets another id (`lvm/btrfs_snapshot.py`).
 
 Two ways. The kernel gives the table of the running mapping with its key (LUKS1, or LUKS2 opened without the
 kernel's keyring): the same table is loaded over the snapshot, through standard input. Else a key file opens it.
@@ -48,7 +48,7 @@ def _is_detached(fields: list[str]) -> bool:
 
 
 def key_source(mapping: str, configured: str) -> str | None:
-    """Tell what opens a copy of this mapping: a key file's path, FROM_KERNEL, or None if nothing does.
+    """Tell what opens a snapshot of this mapping: a key file's path, FROM_KERNEL, or None if nothing does.
 
     A configured key file comes first, then the kernel, then /etc/crypttab. None of the files opens a volume whose
     header is elsewhere, unless /etc/crypttab names it. Raises: ConfigError for a key file that others can read.
@@ -115,45 +115,45 @@ def _entries(text: str | None) -> Iterator[tuple[str, str, list[str]]]:
 
 
 @contextmanager
-def opened(copies: tuple[Snapshot, ...], ledger: Ledger) -> Iterator[Leftovers]:
-    """Open the copy of every LUKS volume; closed again in reverse, also where the snapshot itself is kept.
+def opened(snapshots: tuple[Snapshot, ...], ledger: Ledger) -> Iterator[Leftovers]:
+    """Open the snapshot of every LUKS volume; closed again in reverse, also where the snapshot itself is kept.
 
     Yields what could not be closed, which is known when the block has ended.
     """
     leftovers = Leftovers()
     names: list[str] = []
     try:
-        for copy in copies:
-            if copy.crypt:
-                ledger.write("mapping", name=copy.crypt_name)
-                _open(copy)
-                names.append(copy.crypt_name)
+        for snapshot in snapshots:
+            if snapshot.crypt:
+                ledger.write("mapping", name=snapshot.crypt_name)
+                _open(snapshot)
+                names.append(snapshot.crypt_name)
         yield leftovers
     finally:
         for name in reversed(names):
             leftovers.extend(not_closed(name))
 
 
-def _open(copy: Snapshot) -> None:
-    assert copy.crypt
-    mode = [] if copy.fstype == BTRFS else ["--readonly"]
-    if copy.key_file == FROM_KERNEL:
-        fields = _table(copy.crypt.name)
+def _open(snapshot: Snapshot) -> None:
+    assert snapshot.crypt
+    mode = [] if snapshot.fstype == BTRFS else ["--readonly"]
+    if snapshot.key_file == FROM_KERNEL:
+        fields = _table(snapshot.crypt.name)
         if not _has_key(fields):
-            raise SnapshotError(f"the kernel does not give the key of {copy.crypt.name} any more")
-        fields[6] = copy.volume_device
+            raise SnapshotError(f"the kernel does not give the key of {snapshot.crypt.name} any more")
+        fields[6] = snapshot.volume_device
         table = " ".join(fields).encode()
-        subprocesses.run(["dmsetup", "create", copy.crypt_name, *mode], stdin=table)
+        subprocesses.run(["dmsetup", "create", snapshot.crypt_name, *mode], stdin=table)
         return
-    entry = crypttab().get(copy.crypt.name)
-    options = entry.options if entry and entry.path == copy.key_file else ()
-    header = ["--header", path] if (path := _header(copy.crypt.name)) else []
-    argv = ["cryptsetup", "open", *mode, "--batch-mode", "--key-file", copy.key_file, *options, *header]
-    subprocesses.run([*argv, copy.volume_device, copy.crypt_name])
+    entry = crypttab().get(snapshot.crypt.name)
+    options = entry.options if entry and entry.path == snapshot.key_file else ()
+    header = ["--header", path] if (path := _header(snapshot.crypt.name)) else []
+    argv = ["cryptsetup", "open", *mode, "--batch-mode", "--key-file", snapshot.key_file, *options, *header]
+    subprocesses.run([*argv, snapshot.volume_device, snapshot.crypt_name])
 
 
 def not_closed(name: str) -> Iterator[str]:
-    """Remove the mapping of an opened copy; yield why that could not be done."""
+    """Remove the mapping of an opened snapshot; yield why that could not be done."""
     try:
         subprocesses.run(["dmsetup", "remove", "--retry", name])
     except subprocesses.ProgramError as error:

@@ -26,7 +26,7 @@ def opened(plan: Plan) -> Iterator[list[int]]:
     Raises: SnapshotError when one cannot be opened, or is not what the survey saw: then nothing was held.
     """
     with ExitStack() as stack:
-        yield [_opened(copy, plan, stack) for copy in plan.copies]
+        yield [_opened(snapshot, plan, stack) for snapshot in plan.snapshots]
 
 
 @contextmanager
@@ -63,48 +63,48 @@ def frozen_by_others(group: Sequence[Snapshot], fds: Sequence[int]) -> list[str]
     there. Raises: OSError when a file system cannot be frozen at all; BusyError when that would wait for long.
     """
     frozen = []
-    waiting = {copy.name: why for copy, fd in zip(group, fds, strict=True) if (why := _held_up(copy, fd))}
-    for copy in group:
-        if copy.name in waiting and copy.hold == "freeze":
-            raise held_up(copy, waiting[copy.name])
-    for copy, fd in zip(group, fds, strict=True):
-        if copy.may_be_frozen and copy.name not in waiting:
+    waiting = {snapshot.name: why for snapshot, fd in zip(group, fds, strict=True) if (why := _held_up(snapshot, fd))}
+    for snapshot in group:
+        if snapshot.name in waiting and snapshot.hold == "freeze":
+            raise held_up(snapshot, waiting[snapshot.name])
+    for snapshot, fd in zip(group, fds, strict=True):
+        if snapshot.may_be_frozen and snapshot.name not in waiting:
             try:
                 syscalls.freeze(fd)
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
-                frozen.append(copy.mounted_at)
+                frozen.append(snapshot.mounted_at)
             else:
                 syscalls.thaw(fd)
     return frozen
 
 
-def _held_up(copy: Snapshot, fd: int) -> str:
-    return btrfs.held_up(fd) if copy.fstype == BTRFS else ""
+def _held_up(snapshot: Snapshot, fd: int) -> str:
+    return btrfs.held_up(fd) if snapshot.fstype == BTRFS else ""
 
 
-def held_up(copy: Snapshot, why: str) -> BusyError:
+def held_up(snapshot: Snapshot, why: str) -> BusyError:
     """Return the error for a btrfs that is not frozen now, because of what is under way on it."""
     return BusyError(
-        file_systems.held_up(copy.mounted_at, why, "nothing was frozen"),
+        file_systems.held_up(snapshot.mounted_at, why, "nothing was frozen"),
         remedy=file_systems.HELD_UP,
     )
 
 
 def write_out(group: Sequence[Snapshot], fds: Sequence[int]) -> None:
     """Write dirty pages before the window, so that the freeze has little to wait for."""
-    for copy, fd in zip(group, fds, strict=True):
-        if copy.mounted_at:
+    for snapshot, fd in zip(group, fds, strict=True):
+        if snapshot.mounted_at:
             syscalls.syncfs(fd)
         else:
             os.fsync(fd)
 
 
-def _opened(copy: Snapshot, plan: Plan, stack: ExitStack) -> int:
-    path = copy.mounted_at or copy.origin_device
+def _opened(snapshot: Snapshot, plan: Plan, stack: ExitStack) -> int:
+    path = snapshot.mounted_at or snapshot.origin_device
     try:
-        if copy.mounted_at:
+        if snapshot.mounted_at:
             with safe_open.as_seen(path, plan.seen[path]) as point:
                 fd = safe_open.reopened(point, os.O_RDONLY)
         else:

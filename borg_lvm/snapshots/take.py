@@ -41,32 +41,32 @@ class Taker:
         one, after all that is done before it.
         Raises: SnapshotError, ProgramError, InterruptedRunError. What was made so far is the caller's to remove.
         """
-        copies = self.plan.copies
-        self._provider.announce(self._run, copies)
+        snapshots = self.plan.snapshots
+        self._provider.announce(self._run, snapshots)
         with prepare.opened(self.plan) as opened:
-            self._fds = dict(zip((copy.name for copy in copies), opened, strict=True))
-            for copy in copies:
-                if copy.may_be_frozen:
-                    self._run.watchdog.may_freeze(copy.origin.full_name, self._fds[copy.name])
-            instants = self._windows(copies, quiesced)
+            self._fds = dict(zip((snapshot.name for snapshot in snapshots), opened, strict=True))
+            for snapshot in snapshots:
+                if snapshot.may_be_frozen:
+                    self._run.watchdog.may_freeze(snapshot.origin.full_name, self._fds[snapshot.name])
+            instants = self._windows(snapshots, quiesced)
         self._run.watchdog.forget_mounts()
         return tuple(instants)
 
-    def _windows(self, copies: Sequence[Snapshot], quiesced: Quiesced) -> list[Instant]:
+    def _windows(self, snapshots: Sequence[Snapshot], quiesced: Quiesced) -> list[Instant]:
         if self.plan.consistency == "instant":
-            return [self._window(copies, quiesced)]
+            return [self._window(snapshots, quiesced)]
         late = self.plan.late
         with quiesced():
-            first = (copy for copy in copies if copy.origin.full_name not in late)
-            instants = [self._window((copy,), nullcontext) for copy in first]
-        last = (copy for copy in copies if copy.origin.full_name in late)
-        return instants + [self._window((copy,), nullcontext) for copy in last]
+            first = (snapshot for snapshot in snapshots if snapshot.origin.full_name not in late)
+            instants = [self._window((snapshot,), nullcontext) for snapshot in first]
+        last = (snapshot for snapshot in snapshots if snapshot.origin.full_name in late)
+        return instants + [self._window((snapshot,), nullcontext) for snapshot in last]
 
     def _window(self, group: Sequence[Snapshot], quiesced: Quiesced) -> Instant:
         run = self._run
         run.signals.check()
         self._write_down(group)
-        fds = [self._fds[copy.name] for copy in group]
+        fds = [self._fds[snapshot.name] for snapshot in group]
         with prepare.memory_locked(), ExitStack() as stack:
             self._refuse_frozen(group, fds)
             ready = stack.enter_context(self._provider.prepared(run, group, fds))
@@ -86,7 +86,7 @@ class Taker:
 
     def _refuse_frozen(self, group: Sequence[Snapshot], fds: Sequence[int]) -> None:
         """Refuse what somebody else has frozen and we cannot freeze once more, before anything is made."""
-        if not any(copy.may_be_frozen for copy in group):
+        if not any(snapshot.may_be_frozen for snapshot in group):
             return
         prepare.write_out(group, fds)
         with self._written_down(), self._run.watchdog.window(self._run.deadline):
@@ -99,11 +99,11 @@ class Taker:
 
     def _write_down(self, group: Sequence[Snapshot]) -> None:
         """Tell the ledger what is about to be made, and which file systems may be frozen."""
-        for copy in group:
-            self._provider.write_down(self._run, copy)
-            if copy.may_be_frozen:
-                device = self.plan.seen[copy.mounted_at].device
-                self._run.ledger.write("freeze", path=copy.mounted_at, device=device)
+        for snapshot in group:
+            self._provider.write_down(self._run, snapshot)
+            if snapshot.may_be_frozen:
+                device = self.plan.seen[snapshot.mounted_at].device
+                self._run.ledger.write("freeze", path=snapshot.mounted_at, device=device)
 
     @contextmanager
     def _written_down(self) -> Iterator[None]:

@@ -57,11 +57,11 @@ class Together(Provider):
     @contextmanager
     def prepared(self, run: RunContext, group: Sequence[Snapshot], fds: Sequence[int]) -> Iterator[Prepared]:
         """See `Provider`."""
-        of = dict(zip((copy.name for copy in group), fds, strict=True))
+        of = dict(zip((snapshot.name for snapshot in group), fds, strict=True))
         with ExitStack() as stack:
             yield _Ready(
                 [
-                    stack.enter_context(provider.prepared(run, share, [of[copy.name] for copy in share]))
+                    stack.enter_context(provider.prepared(run, share, [of[snapshot.name] for snapshot in share]))
                     for provider, share in self._shares(group).items()
                 ]
             )
@@ -84,9 +84,9 @@ class Together(Provider):
         stores: list[MonitoredStore] = []
         for provider, part in self._parts(run).items():
             monitors = provider.monitors(part, growth)
-            of |= dict(zip((copy.name for copy in part.plan.copies), monitors.snapshots, strict=True))
+            of |= dict(zip((snapshot.name for snapshot in part.plan.snapshots), monitors.snapshots, strict=True))
             stores += monitors.pools
-        return Monitors([of[copy.name] for copy in run.plan.copies], stores)
+        return Monitors([of[snapshot.name] for snapshot in run.plan.snapshots], stores)
 
     @contextmanager
     def released(self, run: RunContext, *, keep: bool) -> Iterator[Leftovers]:
@@ -148,14 +148,14 @@ class Together(Provider):
     def _shares(self, snapshots: Iterable[Snapshot]) -> dict[Provider, list[Snapshot]]:
         """Return the snapshots of each provider. What cannot be held comes first, as in the window."""
         shares: dict[Provider, list[Snapshot]] = {}
-        for copy in sorted(snapshots, key=lambda copy: copy.hold != "none"):
-            shares.setdefault(self._of(copy), []).append(copy)
+        for snapshot in sorted(snapshots, key=lambda snapshot: snapshot.hold != "none"):
+            shares.setdefault(self._of(snapshot), []).append(snapshot)
         return shares
 
     def _parts(self, run: RunContext) -> dict[Provider, RunContext]:
         """Return for each provider what it is given of a run: a plan that has its own snapshots alone."""
-        shares = self._shares(run.plan.copies)
-        plans = {provider: replace(run.plan, copies=tuple(share)) for provider, share in shares.items()}
+        shares = self._shares(run.plan.snapshots)
+        plans = {provider: replace(run.plan, snapshots=tuple(share)) for provider, share in shares.items()}
         return {provider: replace(run, plan=plan) for provider, plan in plans.items()}
 
 

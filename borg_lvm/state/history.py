@@ -115,7 +115,7 @@ def keep(outcome: Outcome, certificate: Certificate, history: History, log: Log)
 
 
 def _entry(outcome: Outcome) -> dict[str, Any]:
-    seen = zip(outcome.plan.copies, outcome.fills, outcome.stories, outcome.fates(), strict=True)
+    seen = zip(outcome.plan.snapshots, outcome.fills, outcome.stories, outcome.fates(), strict=True)
     return {
         "version": VERSION,
         "run": outcome.plan.run_id,
@@ -124,18 +124,18 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
         "status": outcome.status,
         "volumes": [
             {
-                "uuid": copy.origin.uuid,
-                "name": copy.origin.full_name,
+                "uuid": snapshot.origin.uuid,
+                "name": snapshot.origin.full_name,
                 "used": max(story.course.last.used, fill.used),  # what came after the last look counts, too
                 "space": max(story.course.last.total, fill.total),
                 "grown": story.grown,
                 "written": story.written,
                 "writes": story.count,
-                "chunk": copy.chunk,
+                "chunk": snapshot.chunk,
                 "lost": bool(fill.problem),
                 "wanted": fate.wanted().size if fill.problem else 0,
             }
-            for copy, fill, story, fate in seen
+            for snapshot, fill, story, fate in seen
             if story.course
         ],
     }

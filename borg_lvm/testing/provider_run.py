@@ -71,7 +71,7 @@ def taken(subject: ProviderSubject, deadline: float) -> Iterator[RunContext]:
     """Have the snapshots taken as a run does it, for the length of the block."""
     with begun(subject, deadline) as run, released(subject, run):
         (instant,) = Taker(run, subject.provider).take()
-        assert set(instant.names) == {copy.origin.full_name for copy in run.plan.copies}
+        assert set(instant.names) == {snapshot.origin.full_name for snapshot in run.plan.snapshots}
         yield run
 
 
@@ -79,11 +79,11 @@ def taken(subject: ProviderSubject, deadline: float) -> Iterator[RunContext]:
 def prepared(subject: ProviderSubject, run: RunContext) -> Iterator[Prepared]:
     """Do what a run does before it may be completed (`Taker`)."""
     provider, plan = subject.provider, run.plan
-    provider.announce(run, plan.copies)
+    provider.announce(run, plan.snapshots)
     with prepare.opened(plan) as fds:
-        for copy in plan.copies:
-            provider.write_down(run, copy)
-        with prepare.memory_locked(), provider.prepared(run, plan.copies, fds) as ready:
+        for snapshot in plan.snapshots:
+            provider.write_down(run, snapshot)
+        with prepare.memory_locked(), provider.prepared(run, plan.snapshots, fds) as ready:
             yield ready
 
 
@@ -104,11 +104,11 @@ def note(run: RunContext, ready: Prepared) -> None:
 
 
 @contextmanager
-def mounted(subject: ProviderSubject, copy: Snapshot, directory: Path) -> Iterator[str]:
+def mounted(subject: ProviderSubject, snapshot: Snapshot, directory: Path) -> Iterator[str]:
     """Mount a snapshot read-only in a directory for the length of the block."""
-    point = directory / copy.name
+    point = directory / snapshot.name
     point.mkdir()
-    subject.provider.mount(copy, str(point), syscalls.MS_RDONLY)
+    subject.provider.mount(snapshot, str(point), syscalls.MS_RDONLY)
     try:
         yield str(point)
     finally:
@@ -136,7 +136,7 @@ def killed(subject: ProviderSubject, step: str, deadline: float) -> tuple[str, l
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    return plan.run_id, [copy.mounted_at for copy in plan.copies]
+    return plan.run_id, [snapshot.mounted_at for snapshot in plan.snapshots]
 
 
 def _wait_at(here: bool, tell: int, watchdog: int) -> None:
@@ -148,12 +148,12 @@ def _wait_at(here: bool, tell: int, watchdog: int) -> None:
 def _go(subject: ProviderSubject, run: RunContext, at: Callable[[str], None]) -> None:
     """Take the snapshots; `at` is called with each of `STEPS`."""
     provider, plan = subject.provider, run.plan
-    provider.announce(run, plan.copies)
+    provider.announce(run, plan.snapshots)
     with prepare.opened(plan) as fds:
-        for copy in plan.copies:
-            provider.write_down(run, copy)
+        for snapshot in plan.snapshots:
+            provider.write_down(run, snapshot)
         at("written down")
-        with prepare.memory_locked(), provider.prepared(run, plan.copies, fds) as ready:
+        with prepare.memory_locked(), provider.prepared(run, plan.snapshots, fds) as ready:
             at("prepared")
             with ready.completed() as holds:
                 at("completed")

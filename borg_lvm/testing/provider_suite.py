@@ -25,12 +25,12 @@ from borg_lvm.testing.provider_subject import ProviderSubject
 
 def held(run: RunContext) -> list[Snapshot]:
     """Return the snapshots of a run whose volumes are held."""
-    return [copy for copy in run.plan.copies if copy.hold != "none"]
+    return [snapshot for snapshot in run.plan.snapshots if snapshot.hold != "none"]
 
 
 def apart(run: RunContext) -> list[str]:
     """Return where the others are mounted: their snapshots are taken before all others."""
-    return [copy.mounted_at for copy in run.plan.copies if copy.hold == "none"]
+    return [snapshot.mounted_at for snapshot in run.plan.snapshots if snapshot.hold == "none"]
 
 
 class ProviderContract:
@@ -47,7 +47,7 @@ class ProviderContract:
 
     def test_it_tells_which_mounts_it_serves(self, subject: ProviderSubject) -> None:
         table = {mount.path: mount for mount in mounts.read()}
-        own = [table[copy.mounted_at] for copy in subject.plan().copies]
+        own = [table[snapshot.mounted_at] for snapshot in subject.plan().snapshots]
         volumes = subject.provider.look([mount.device for mount in own], TIMEOUT)
         refused = [mount.path for mount in own if isinstance(volumes.find(mount), str)]
         assert refused == [], "it does not serve what it serves"
@@ -59,7 +59,7 @@ class ProviderContract:
                 with in_window(run, ready) as holds:
                     self._write_all(run, "early")
                     each(holds, "suspend")
-                    late = [provider_run.writing(copy.mounted_at, "late") for copy in held(run)]
+                    late = [provider_run.writing(snapshot.mounted_at, "late") for snapshot in held(run)]
                     time.sleep(self.moment)
                     through = [writer for writer in late if writer.poll() is not None]
                     each(holds, "appear")
@@ -67,30 +67,32 @@ class ProviderContract:
                     each(holds, "prove")
                     each(holds[::-1], "resume")
                 assert through == [], "a write went through while all were held"
-                names = {copy.origin.full_name for copy in held(run)}
+                names = {snapshot.origin.full_name for snapshot in held(run)}
                 long = [hold.seconds >= self.moment for hold in holds if hold.name in names]
                 assert all(long), "it held them for longer than it reports"
                 provider_run.note(run, ready)
             for writer in late:
                 assert writer.wait(self.patience) == 0
-            for copy in run.plan.copies:
-                with mounted(subject, copy, tmp_path) as point:
+            for snapshot in run.plan.snapshots:
+                with mounted(subject, snapshot, tmp_path) as point:
                     seen = {name for name in ("early", "late") if os.path.exists(f"{point}/{name}")}
-                assert seen == {"early"}, f"{copy.mounted_at}: the snapshot is not of the moment at which all were held"
+                assert seen == {"early"}, (
+                    f"{snapshot.mounted_at}: the snapshot is not of the moment at which all were held"
+                )
 
     def test_a_snapshot_is_mounted_as_it_is_asked_to(self, subject: ProviderSubject, tmp_path: Path) -> None:
         with taken(subject, self.deadline) as run:
-            for copy in run.plan.copies:
-                with mounted(subject, copy, tmp_path) as point:
-                    number = subject.provider.device(copy)
+            for snapshot in run.plan.snapshots:
+                with mounted(subject, snapshot, tmp_path) as point:
+                    number = subject.provider.device(snapshot)
                     assert safe_open.device_behind(point) == number, "its device has another number"
-                    assert os.stat(point).st_dev != os.stat(copy.mounted_at).st_dev, "that is the original"
+                    assert os.stat(point).st_dev != os.stat(snapshot.mounted_at).st_dev, "that is the original"
                     flags = os.statvfs(point).f_flag
                     safe = os.ST_NOSUID | os.ST_NODEV
                     assert flags & safe == safe, "set-user-id bits or devices have an effect in it"
                     with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
                         os.mkdir(f"{point}/new")
-                assert not os.path.exists(f"{copy.mounted_at}/new")
+                assert not os.path.exists(f"{snapshot.mounted_at}/new")
 
     def test_a_lost_snapshot_is_told(self, subject: ProviderSubject) -> None:
         with taken(subject, self.deadline) as run:
@@ -98,11 +100,11 @@ class ProviderContract:
             monitors = subject.provider.monitors(run, growth)
             watched = [*monitors.snapshots, *monitors.pools]
             assert [monitored.look(time.monotonic()) for monitored in watched] == [""] * len(watched)
-            for number, copy in enumerate(run.plan.copies):
-                assert not subject.provider.fill(run, copy).problem
-                if subject.lose(copy):
-                    assert subject.provider.fill(run, copy).problem, "a lost snapshot counts as right"
-                    assert len(monitors.snapshots) == len(run.plan.copies), "it does not watch every snapshot"
+            for number, snapshot in enumerate(run.plan.snapshots):
+                assert not subject.provider.fill(run, snapshot).problem
+                if subject.lose(snapshot):
+                    assert subject.provider.fill(run, snapshot).problem, "a lost snapshot counts as right"
+                    assert len(monitors.snapshots) == len(run.plan.snapshots), "it does not watch every snapshot"
                     assert monitors.snapshots[number].look(time.monotonic()), "nobody sees that it is lost"
                     break
             else:
@@ -160,7 +162,7 @@ class ProviderContract:
     def _lose_a_hold(self, subject: ProviderSubject, run: RunContext) -> None:
         with released(subject, run), prepared(subject, run) as ready, in_window(run, ready) as holds:
             each(holds, "suspend")
-            woken = subject.wake(run.plan.copies[-1])
+            woken = subject.wake(run.plan.snapshots[-1])
             try:
                 if not woken:
                     pytest.skip("nobody can resume these")
@@ -184,7 +186,7 @@ class ProviderContract:
         provider_run.write(places, "after", self.patience)
 
     def _write_all(self, run: RunContext, name: str) -> None:
-        provider_run.write([copy.mounted_at for copy in run.plan.copies], name, self.patience)
+        provider_run.write([snapshot.mounted_at for snapshot in run.plan.snapshots], name, self.patience)
 
     def _clean(self, subject: ProviderSubject, run_id: str) -> None:
         """Do what `borg-lvm clean` does of a dead run's snapshots, in its order."""

@@ -43,7 +43,7 @@ class Subject(ABC):
         return None
 
     def damaged(self) -> AbstractContextManager[object] | None:
-        """Have wrong files at the application's paths for the length of the block, as a bad copy would show them.
+        """Have wrong files at the application's paths for the length of the block, as a bad snapshot would show them.
 
         For a plugin that has `verify`. Nobody asks the application anything meanwhile.
         """

@@ -141,7 +141,7 @@ class ApplicationContract:
             assert not subject.write(self.moment), "it has resumed what somebody else had stopped"
         self._assert_goes(subject, "after the other has resumed it")
 
-    def test_it_knows_a_right_copy_from_a_wrong_one(self, subject: Subject, tmp_path: Path) -> None:
+    def test_it_knows_a_right_snapshot_from_a_wrong_one(self, subject: Subject, tmp_path: Path) -> None:
         with self._ready(subject) as application:
             with application.quiesced():
                 application.confirm()
@@ -159,7 +159,7 @@ class ApplicationContract:
             application.verify(str(scratch))
         self._assert_goes(subject, "after its snapshot was verified")
 
-    def test_it_looks_at_a_copy_without_changing_it(self, subject: Subject, tmp_path: Path) -> None:
+    def test_it_looks_at_a_snapshot_without_changing_it(self, subject: Subject, tmp_path: Path) -> None:
         with self._ready(subject) as application, application.quiesced():
             application.confirm()
         with SPY.listening() as heard, suppress(BorgLvmError):

@@ -79,7 +79,7 @@ class Running:
 
     def shown(self) -> list[tuple[str, int]]:
         """Return each frozen path of the view, with the device number of its snapshot."""
-        return [(mount.target, self.devices[mount.copy]) for mount in self.plan.view_mounts]
+        return [(mount.target, self.devices[mount.snapshot]) for mount in self.plan.view_mounts]
 
     def is_read(self) -> bool:
         """Whether a process in the view has a file or a directory of a snapshot open."""

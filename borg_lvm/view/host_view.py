@@ -134,7 +134,7 @@ class HostView:
     def shown(self) -> list[tuple[str, int]]:
         """Return each path in the view, with the device number of its snapshot."""
         base = self.request.base
-        return [(mounting.place(base, mount.target), self.devices[mount.copy]) for mount in self.plan.view_mounts]
+        return [(mounting.place(base, mount.target), self.devices[mount.snapshot]) for mount in self.plan.view_mounts]
 
     def is_read(self) -> bool:
         """Whether somebody reads the view: nobody knows, for what is not open now may be opened next."""
@@ -202,10 +202,10 @@ def unmount(base: str, run_id: str) -> None:
 
 def users(base: str) -> list[processes.Process]:
     """Return the processes that use a file of the view that is mounted there."""
-    return processes.holders(copies(base))
+    return processes.holders(snapshots(base))
 
 
-def copies(base: str) -> frozenset[int]:
+def snapshots(base: str) -> frozenset[int]:
     """Return the device numbers of the snapshots that a view shows."""
     table = mounts.read()
     runs = [mount.source.partition(":")[2] for mount in table if mount.path == base and mount.source.startswith(OURS)]
@@ -236,7 +236,7 @@ def _build(plan: Plan, base: str, ledger: Ledger, devices: Sequence[int]) -> Non
     syscalls.mount(None, base, None, syscalls.MS_SHARED)
     staging = os.path.join(ledger.directory, "view")
     os.mkdir(staging, 0o700)
-    view.mount_copies(plan.copies, staging)
+    view.mount_snapshots(plan.snapshots, staging)
     todo = [step for step in mounting.steps(plan, staging) if step.source not in dict(ROOT_LIVE)]
     with mounting.Ground(plan.seen, base, todo) as ground:
         mounted = ground.mount_all()

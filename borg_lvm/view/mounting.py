@@ -105,7 +105,7 @@ class Ground:
         """Refuse a snapshot's path that is not the same file there as the one that the survey saw."""
         identity = safe_open.identity(source)
         assert step.view_mount
-        if not is_in_copy(step.view_mount, identity, self.known[step.target], identity.device):
+        if not is_in_snapshot(step.view_mount, identity, self.known[step.target], identity.device):
             raise safe_open.changed(step.target, "its snapshot holds something else of its name")
 
     def _lay_on(self, step: Step, source: int, flags: int) -> None:
@@ -139,7 +139,7 @@ class Ground:
 def misplaced(listed: Sequence[Mount], mounted: Sequence[Step], base: str, devices: Sequence[int]) -> Iterator[str]:
     """Yield what is wrong with the mounts that were made: each must be one of `mounted`, and at its place.
 
-    `devices` are those of the copies. What came with a live path lies below it.
+    `devices` are those of the snapshots. What came with a live path lies below it.
     """
     left = {place(base, step.target): step for step in mounted}
     live = {place(base, step.target) for step in mounted if step.kind == "live"}
@@ -147,7 +147,7 @@ def misplaced(listed: Sequence[Mount], mounted: Sequence[Step], base: str, devic
     for mount in listed:
         step = left.get(mount.path)
         if step and step.view_mount and not step.view_mount.device:
-            number = devices[step.view_mount.copy]
+            number = devices[step.view_mount.snapshot]
             right = (f"{os.major(number)}:{os.minor(number)}", step.view_mount.inside)
             if (mount.device, mount.root) == right:
                 seen.add(mount.path)
@@ -161,8 +161,8 @@ def misplaced(listed: Sequence[Mount], mounted: Sequence[Step], base: str, devic
         yield f"{missing} does not show its snapshot"
 
 
-def is_in_copy(view_mount: ViewMount, found: Identity, known: Identity, device: int) -> bool:
-    """Whether what was found in a copy, on this device, is what was known where it is live.
+def is_in_snapshot(view_mount: ViewMount, found: Identity, known: Identity, device: int) -> bool:
+    """Whether what was found in a snapshot, on this device, is what was known where it is live.
 
     The first directory of a snapshot of ZFS has a number that stands for the snapshot, and no longer the live one's.
     """
@@ -188,12 +188,12 @@ def steps(plan: Plan, staging: str) -> tuple[Step, ...]:
 
 def _source(plan: Plan, view_mount: ViewMount, staging: str) -> str:
     if view_mount.device:
-        return plan.copies[view_mount.copy].volume_device
-    return staged(staging, view_mount.copy) + ("" if view_mount.inside == "/" else view_mount.inside)
+        return plan.snapshots[view_mount.snapshot].volume_device
+    return staged(staging, view_mount.snapshot) + ("" if view_mount.inside == "/" else view_mount.inside)
 
 
 def staged(staging: str, number: int) -> str:
-    """Return where a copy is mounted before its paths are mounted."""
+    """Return where a snapshot is mounted before its paths are mounted."""
     return f"{staging}/{number}"
 
 

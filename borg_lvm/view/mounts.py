@@ -29,7 +29,7 @@ def build(plan: Plan, staging: str, cwd: str) -> None:
     """
     namespaces.make_own()
     before = mounting.numbers()
-    mount_copies(plan.copies, staging)
+    mount_snapshots(plan.snapshots, staging)
     root = f"{staging}/root" if plan.pivots else ""
     devices = device_numbers(plan)
     with mounting.Ground(plan.seen, root, mounting.steps(plan, staging)) as ground:
@@ -47,22 +47,22 @@ def build(plan: Plan, staging: str, cwd: str) -> None:
 
 
 def device_numbers(plan: Plan) -> tuple[int, ...]:
-    """Return the device number of each copy (`st_dev` of what is on it). Raises: OSError."""
-    return tuple(provider().device(copy) for copy in plan.copies)
+    """Return the device number of each snapshot (`st_dev` of what is on it). Raises: OSError."""
+    return tuple(provider().device(snapshot) for snapshot in plan.snapshots)
 
 
-def mount_copies(copies: Sequence[Snapshot], staging: str) -> None:
-    """Mount every copy in the staging area, which is never seen from inside a directory that we bind."""
+def mount_snapshots(snapshots: Sequence[Snapshot], staging: str) -> None:
+    """Mount every snapshot in the staging area, which is never seen from inside a directory that we bind."""
     syscalls.mount(
         "borg-lvm", staging, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC, "mode=0700"
     )
     syscalls.mount(None, staging, None, MS_UNBINDABLE)
-    for number, copy in enumerate(copies):
-        if copy.raw:
+    for number, snapshot in enumerate(snapshots):
+        if snapshot.raw:
             continue
         point = mounting.staged(staging, number)
         os.mkdir(point)
-        provider().mount(copy, point, syscalls.MS_RDONLY)
+        provider().mount(snapshot, point, syscalls.MS_RDONLY)
 
 
 def _pivot(root: str) -> None:
@@ -74,7 +74,7 @@ def _pivot(root: str) -> None:
 
 
 def uncovered(plan: Plan, devices: Sequence[int], base: str = "") -> list[str]:
-    """Return the covered paths that do not show their copy, as seen by this process.
+    """Return the covered paths that do not show their snapshot, as seen by this process.
 
     A frozen path can vanish while the command runs: when somebody on the host replaces the covered file or
     directory itself (rename, rmdir), the kernel takes away what is mounted on it in every namespace.
@@ -85,24 +85,24 @@ def uncovered(plan: Plan, devices: Sequence[int], base: str = "") -> list[str]:
         if not _shows(
             view_mount,
             mounting.place(base, view_mount.target),
-            devices[view_mount.copy],
+            devices[view_mount.snapshot],
             plan.seen.get(view_mount.target),
         )
     ]
 
 
 def _shows(view_mount: ViewMount, where: str, device: int, known: Identity | None) -> bool:
-    """Tell whether a path shows its copy. A name that leads to a device may lead elsewhere now."""
+    """Tell whether a path shows its snapshot. A name that leads to a device may lead elsewhere now."""
     if view_mount.device:
         return safe_open.device_at(where) == safe_open.device_at(view_mount.because, links=True) == device
-    return known is not None and mounting.is_in_copy(view_mount, safe_open.shown(where), known, device)
+    return known is not None and mounting.is_in_snapshot(view_mount, safe_open.shown(where), known, device)
 
 
 def follow(plan: Plan, watch: Watch) -> list[str]:
     """Watch the way to each source as this process, in the view, sees it; return those that lead elsewhere.
 
-    What lies in a copy cannot change any more, but need not be what the survey saw: a directory that was a link at the
-    instant leads out of the copy. What was removed before the instant is the command's to tell. Raises: OSError.
+    What lies in a snapshot cannot change, but need not be what the survey saw: a directory that was a link at the
+    instant leads out of the snapshot. What was removed before the instant is the command's to tell. Raises: OSError.
     """
     for way, _ in plan.ways.values():
         try:

@@ -47,7 +47,7 @@ class Terminator:
 def let_go(namespace: int, mounted: Sequence[Step], devices: frozenset[int], log: Log) -> None:
     """Unmount the view and close its descriptor; processes that use a snapshot are ended, others live on.
 
-    `mounted` are the view's mounts in the order in which they were made, `devices` those of its copies. When the
+    `mounted` are the view's mounts in the order in which they were made, `devices` those of its snapshots. When the
     command has left no process behind, closing the descriptor is all: the kernel unmounts the whole namespace before
     it returns.
     """

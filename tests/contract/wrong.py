@@ -175,7 +175,7 @@ CAUGHT: dict[type[Toy], str] = {
     StopsNothing: "test_it_stands_still_and_goes_on",
     FailsToClose: "test_it_can_be_closed_whatever_happened",
     HangsInTheWindow: "test_it_gives_up_at_its_deadline",
-    FindsNothingWrong: "test_it_knows_a_right_copy_from_a_wrong_one",
-    FindsEverythingWrong: "test_it_knows_a_right_copy_from_a_wrong_one",
-    MendsWhatItLooksAt: "test_it_looks_at_a_copy_without_changing_it",
+    FindsNothingWrong: "test_it_knows_a_right_snapshot_from_a_wrong_one",
+    FindsEverythingWrong: "test_it_knows_a_right_snapshot_from_a_wrong_one",
+    MendsWhatItLooksAt: "test_it_looks_at_a_snapshot_without_changing_it",
 }

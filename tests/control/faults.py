@@ -43,13 +43,13 @@ FAULTS = (
         "sequential",  # one window for each volume, reported as one instant
         "One instant across several volumes",
         "borg_lvm/snapshots/take.py",
-        "return [self._window(copies, quiesced)]",
+        "return [self._window(snapshots, quiesced)]",
         """from borg_lvm.reporting.outcome import Instant
 
             return [
                 Instant(
-                    tuple(copy.origin.full_name for copy in copies),
-                    (each := [self._window((copy,), quiesced) for copy in copies])[0].begin,
+                    tuple(snapshot.origin.full_name for snapshot in snapshots),
+                    (each := [self._window((snapshot,), quiesced) for snapshot in snapshots])[0].begin,
                     each[0].seconds,
                     tuple(one.still[0] for one in each),
                 )
@@ -103,8 +103,8 @@ FAULTS = (
         "device-number",  # restic stores every tree again when the device number has changed
         "archive paths, exclude patterns, borg's files cache and restic's parents are those of the plain",
         "borg_lvm/snapshots/lvm/create.py",
-        "[*make, *space, *minor, copy.origin.vg, *copy.origin.vg_disks]",
-        "[*make, *space, copy.origin.vg, *copy.origin.vg_disks]",
+        "[*make, *space, *minor, snapshot.origin.vg, *snapshot.origin.vg_disks]",
+        "[*make, *space, snapshot.origin.vg, *snapshot.origin.vg_disks]",
         ("system/test_paths.py::test_device_numbers_are_the_same_in_every_run",),
     ),
     Fault(
@@ -129,8 +129,8 @@ FAULTS = (
         "writable",
         "mounts them\nread-only in a private mount namespace over the very same paths",
         "borg_lvm/view/mounts.py",
-        "provider().mount(copy, point, syscalls.MS_RDONLY)",
-        "provider().mount(copy, point, 0)",
+        "provider().mount(snapshot, point, syscalls.MS_RDONLY)",
+        "provider().mount(snapshot, point, 0)",
         (
             "system/test_kinds.py::test_kind[thick-ext4]",
             "system/test_root.py::test_root_is_frozen_with_all_that_is_mounted_below[nested]",

@@ -1,4 +1,4 @@
-"""btrfs on a logical volume: its subvolumes are of the instant, and the copy is never taken for the live one."""
+"""btrfs on a logical volume: its subvolumes are of the instant, and the snapshot is never taken for the live one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from borg_lvm.linux import btrfs, safe_open
 from borg_lvm.machine import btrfs_superblock
 from borg_lvm.planning.plan import Snapshot
-from borg_lvm.snapshots.lvm import btrfs_copy
+from borg_lvm.snapshots.lvm import btrfs_snapshot
 from borg_lvm.watchdog import loosen
 from tests.rig import Rig
 from tests.rig.filesystems import mounted
@@ -148,31 +148,31 @@ def test_what_was_saved_is_proven(rig: Rig) -> None:
 
 
 @pytest.mark.each_series
-def test_scans_never_mix_the_copy_with_the_live_file_system(rig: Rig) -> None:
-    """A real scan at each moment of the copy's life, as by udev's rules; the live one is unmounted meanwhile, too."""
+def test_scans_never_mix_the_snapshot_with_the_live_file_system(rig: Rig) -> None:
+    """A real scan at each moment of a snapshot's life, as by udev's rules; the live one is unmounted meanwhile, too."""
     with tidy():
         volume = rig.volume("data", fs="btrfs", mib=128)
-        at, copy_at = rig.path("data"), rig.path("copy")
-        copy = as_planned(volume)
+        at, snapshot_at = rig.path("data"), rig.path("copy")
+        snapshot = as_planned(volume)
         with mounted(volume.top, at, kind="btrfs"):
             (at / "file").write_text("old")
             run("sh", "-ec", f"fsfreeze -f {at}; lvcreate -qq -s -n copy -L 16m {volume.full_name}; fsfreeze -u {at}")
-            scan(volume, copy)
+            scan(volume, snapshot)
             lies_on(at, volume)
             with pytest.raises(OSError, match="busy"):  # never the live one, by whatever name
-                btrfs_copy.give_own_id(replace(copy, name="data"))
-            btrfs_copy.give_own_id(copy)
-            scan(volume, copy)
+                btrfs_snapshot.give_own_id(replace(snapshot, name="data"))
+            btrfs_snapshot.give_own_id(snapshot)
+            scan(volume, snapshot)
             lies_on(at, volume)
-            with mounted(copy.device, copy_at, "ro,subvolid=5"):
-                scan(volume, copy)
+            with mounted(snapshot.device, snapshot_at, "ro,subvolid=5"):
+                scan(volume, snapshot)
                 (at / "file").write_text("new")
                 os.sync()
-                assert (copy_at / "file").read_text() == "old"
+                assert (snapshot_at / "file").read_text() == "old"
                 lies_on(at, volume)
-                lies_on(copy_at, volume, "copy")
-            scan(volume, copy)
-        scan(volume, copy)
+                lies_on(snapshot_at, volume, "copy")
+            scan(volume, snapshot)
+        scan(volume, snapshot)
         with mounted(volume.top, at, kind="btrfs"):
             lies_on(at, volume)
             assert (at / "file").read_text() == "new"
@@ -181,18 +181,18 @@ def test_scans_never_mix_the_copy_with_the_live_file_system(rig: Rig) -> None:
 
 
 def as_planned(volume: Volume) -> Snapshot:
-    """Return the snapshot `copy` of a volume as a plan has it."""
+    """Return the snapshot `snapshot` of a volume as a plan has it."""
     origin = replace(VOLUME, vg=volume.group.name, name=volume.name)
     machine = Machine()
     machine.mount("/data", "vg0/home")
-    return replace(machine.plan(machine.resolve("/data")).copies[0], origin=origin, name="copy", fstype="btrfs")
+    return replace(machine.plan(machine.resolve("/data")).snapshots[0], origin=origin, name="copy", fstype="btrfs")
 
 
-def scan(volume: Volume, copy: Snapshot) -> None:
+def scan(volume: Volume, snapshot: Snapshot) -> None:
     """Have the kernel look at all devices, then at both of these by name, in either order."""
-    for devices in ([], [copy.device], [volume.device], [copy.device]):
+    for devices in ([], [snapshot.device], [volume.device], [snapshot.device]):
         subprocess.run(["btrfs", "device", "scan", *devices], capture_output=True, check=False)
-        subprocess.run(["btrfs", "device", "ready", copy.device], capture_output=True, check=False)
+        subprocess.run(["btrfs", "device", "ready", snapshot.device], capture_output=True, check=False)
 
 
 def lies_on(at: Path, volume: Volume, name: str = "") -> None:
@@ -327,13 +327,13 @@ def test_what_a_snapshot_costs(rig: Rig) -> None:
             ]
             return int(row[4].split("/")[0]) * 512
 
-        copy, before = as_planned(volume), used()
+        snapshot, before = as_planned(volume), used()
         old = btrfs_superblock.read(volume.device)
-        btrfs_copy.give_own_id(copy)
-        btrfs_copy.give_own_id(copy)  # which it has
+        btrfs_snapshot.give_own_id(snapshot)
+        btrfs_snapshot.give_own_id(snapshot)  # which it has
         assert used() - before in (4096, 8192)  # the first chunk of a snapshot takes one more, for its list
         assert btrfs_superblock.read(volume.device) == old
-        said = run("btrfs", "inspect-internal", "dump-super", copy.device).out
+        said = run("btrfs", "inspect-internal", "dump-super", snapshot.device).out
         assert "[DON'T MATCH]" not in said
         assert "[match]" in said
         change("lvremove", f"{volume.group.name}/copy")

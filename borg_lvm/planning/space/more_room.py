@@ -24,7 +24,7 @@ LARGE = 10 << 30
 class NextSize:
     """A thick snapshot of a run, and the bytes that it is to have next time; `lost`: more than it had."""
 
-    copy: Snapshot
+    snapshot: Snapshot
     size: int
     lost: bool = True
 
@@ -32,8 +32,8 @@ class NextSize:
 def advice(wanted: Sequence[NextSize]) -> str:
     """Say how those which were lost get their sizes. `wanted` are all thick snapshots of the run."""
     lost = [one for one in wanted if one.lost]
-    entries = ", ".join(f"{{volume: {one.copy.origin.full_name}, size: {_amount(one.size)}}}" for one in lost)
-    certain = all(one.size >= most(one.copy.origin, one.copy.chunk) for one in lost)
+    entries = ", ".join(f"{{volume: {one.snapshot.origin.full_name}, size: {_amount(one.size)}}}" for one in lost)
+    certain = all(one.size >= most(one.snapshot.origin, one.snapshot.chunk) for one in lost)
     which = "it" if len(lost) == 1 else "they"
     return "".join(
         (
@@ -46,34 +46,36 @@ def advice(wanted: Sequence[NextSize]) -> str:
 
 def missing(members: Sequence[NextSize]) -> int:
     """Return how many bytes the free space of a group must grow by for all of these, as `allot` would count them."""
-    parts = [one.copy for one in members if one.copy.of_free and not one.lost]
-    fixed = sum(_space(one) for one in members if one.copy not in parts) + sum(copy.origin.extent for copy in parts)
-    left = 100 - sum(copy.of_free for copy in parts)
-    return -(-fixed * 100 // max(1, left)) - members[0].copy.origin.vg_free
+    parts = [one.snapshot for one in members if one.snapshot.of_free and not one.lost]
+    fixed = sum(_space(one) for one in members if one.snapshot not in parts) + sum(
+        snapshot.origin.extent for snapshot in parts
+    )
+    left = 100 - sum(snapshot.of_free for snapshot in parts)
+    return -(-fixed * 100 // max(1, left)) - members[0].snapshot.origin.vg_free
 
 
 def _extensions(wanted: Sequence[NextSize]) -> Iterator[str]:
     """Yield for each group that has not enough how much it lacks."""
     groups: dict[tuple[str, ...], list[NextSize]] = {}
     for one in wanted:
-        groups.setdefault(share_key(one.copy.origin), []).append(one)
+        groups.setdefault(share_key(one.snapshot.origin), []).append(one)
     for members in groups.values():
         short = missing(members)
         if short <= 0 or not any(one.lost for one in members):
             continue
-        first = members[0].copy.origin
+        first = members[0].snapshot.origin
         disks = f" on {', '.join(first.vg_disks)}" if first.vg_chosen else ""
-        others = ", ".join(one.copy.origin.full_name for one in members if not one.lost)
+        others = ", ".join(one.snapshot.origin.full_name for one in members if not one.lost)
         beside = f", beside the snapshot of {others}" if others else ""
         yield f", for which {first.vg} needs {_amount(short, ' ')}iB more free space{disks} (vgextend){beside}"
 
 
 def _space(one: NextSize) -> int:
     """Return the bytes of the whole extents that a snapshot gets for its size as it is named."""
-    copy, size = one.copy, one.size
+    snapshot, size = one.snapshot, one.size
     if one.lost:
-        size = min(_rounded(size), most(copy.origin, max(copy.chunk, AUTO[-1])))
-    return -(-size // copy.origin.extent) * copy.origin.extent
+        size = min(_rounded(size), most(snapshot.origin, max(snapshot.chunk, AUTO[-1])))
+    return -(-size // snapshot.origin.extent) * snapshot.origin.extent
 
 
 def _rounded(size: int) -> int:

@@ -32,12 +32,12 @@ def prepared(group: Sequence[Snapshot]) -> Iterator[Prepared]:
     """Have the directory and the subvolume of each snapshot open. Raises: SnapshotError."""
     with ExitStack() as stack:
         holds = []
-        for copy in group:
-            assert copy.subvolume
+        for snapshot in group:
+            assert snapshot.subvolume
             try:
-                holds.append(SubvolumeHold(copy, *stack.enter_context(top_level.made_ready(copy.subvolume))))
+                holds.append(SubvolumeHold(snapshot, *stack.enter_context(top_level.made_ready(snapshot.subvolume))))
             except OSError as error:
-                raise _not_made(copy, error) from error
+                raise _not_made(snapshot, error) from error
         yield _Ready(holds)
 
 
@@ -46,11 +46,11 @@ class SubvolumeHold:
 
     seconds = 0.0
 
-    def __init__(self, copy: Snapshot, directory: int, source: int) -> None:
-        self.name = copy.origin.full_name
-        self._copy = copy
+    def __init__(self, snapshot: Snapshot, directory: int, source: int) -> None:
+        self.name = snapshot.origin.full_name
+        self._snapshot = snapshot
         self._directory = directory
-        self._make = btrfs.snapshot(directory, source, copy.name)
+        self._make = btrfs.snapshot(directory, source, snapshot.name)
 
     def suspend(self) -> None:
         """Do nothing: the kernel makes no snapshot in a btrfs that is frozen."""
@@ -60,7 +60,7 @@ class SubvolumeHold:
         try:
             self._make()
         except OSError as error:
-            raise _not_made(self._copy, error) from error
+            raise _not_made(self._snapshot, error) from error
 
     def prove(self) -> None:
         """Do nothing: it was not held."""
@@ -74,11 +74,11 @@ class SubvolumeHold:
     def look(self) -> None:
         """See that the snapshot is there, and a subvolume. Raises: SnapshotError."""
         try:
-            info = os.stat(self._copy.name, dir_fd=self._directory, follow_symlinks=False)
+            info = os.stat(self._snapshot.name, dir_fd=self._directory, follow_symlinks=False)
         except OSError as error:
-            raise _not_made(self._copy, error) from error
+            raise _not_made(self._snapshot, error) from error
         if info.st_ino != btrfs.SUBVOLUME_ROOT:
-            raise SnapshotError(f"{self._copy.full_name} is no subvolume: somebody else has made it")
+            raise SnapshotError(f"{self._snapshot.full_name} is no subvolume: somebody else has made it")
 
 
 class _Ready:
@@ -103,6 +103,6 @@ class _Ready:
         return {}
 
 
-def _not_made(copy: Snapshot, error: OSError) -> SnapshotError:
-    message = f"the kernel did not make the snapshot of {copy.origin.full_name}: {os.strerror(error.errno or 0)}"
+def _not_made(snapshot: Snapshot, error: OSError) -> SnapshotError:
+    message = f"the kernel did not make the snapshot of {snapshot.origin.full_name}: {os.strerror(error.errno or 0)}"
     return SnapshotError(message, remedy=_REMEDIES.get(error.errno or 0, ""))

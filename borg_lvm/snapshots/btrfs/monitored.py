@@ -12,12 +12,12 @@ from borg_lvm.planning.space.growth_policy import FillHistory, SnapshotStatistic
 from borg_lvm.snapshots.btrfs import top_level
 
 
-def fill(copy: Snapshot) -> Fill:
+def fill(snapshot: Snapshot) -> Fill:
     """Return whether a snapshot is there: it has a problem if not."""
-    assert copy.subvolume
+    assert snapshot.subvolume
     try:
-        with top_level.directory(copy.subvolume.device, copy.subvolume.file_system) as directory:
-            os.stat(copy.name, dir_fd=directory, follow_symlinks=False)
+        with top_level.directory(snapshot.subvolume.device, snapshot.subvolume.file_system) as directory:
+            os.stat(snapshot.name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return Fill(0, 0, "somebody has deleted it (btrfs subvolume delete)")
     except (OSError, SnapshotError) as error:
@@ -31,12 +31,12 @@ class MonitoredSubvolume:
     must_end = False
     not_before = 0.0
 
-    def __init__(self, copy: Snapshot) -> None:
-        self._copy = copy
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
 
     def look(self, now: float) -> str:
         """Look; return why the command must end, or nothing."""
-        return f"the snapshot of {self._copy.origin.full_name} is lost" if fill(self._copy).problem else ""
+        return f"the snapshot of {self._snapshot.origin.full_name} is lost" if fill(self._snapshot).problem else ""
 
     def growth(self) -> Steps[None] | None:
         """Return nothing: the file system has no space set aside for it."""

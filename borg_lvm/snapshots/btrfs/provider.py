@@ -75,7 +75,7 @@ class BtrfsProvider(Provider):
 
     def monitors(self, run: RunContext, growth: Growth) -> Monitors:
         """See `Provider`."""
-        return Monitors([monitored.MonitoredSubvolume(copy) for copy in run.plan.copies], [])
+        return Monitors([monitored.MonitoredSubvolume(snapshot) for snapshot in run.plan.snapshots], [])
 
     def released(self, run: RunContext, *, keep: bool) -> AbstractContextManager[Leftovers]:
         """See `Provider`."""

@@ -51,7 +51,7 @@ def named() -> list[Named]:
 @contextmanager
 def released(run: RunContext, *, keep: bool) -> Iterator[Leftovers]:
     """Hold the duty to remove the snapshots of a plan, whichever of them will be made, as `Provider.released`."""
-    subvolumes = [copy.subvolume for copy in run.plan.copies if copy.subvolume]
+    subvolumes = [snapshot.subvolume for snapshot in run.plan.snapshots if snapshot.subvolume]
     places = list(dict.fromkeys(SnapshotPlace(one.device, one.file_system) for one in subvolumes))
     complete = False
     leftovers = Leftovers()

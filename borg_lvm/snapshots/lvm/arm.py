@@ -43,7 +43,7 @@ class Member:
     that suspended, too.
     """
 
-    copy: Snapshot
+    snapshot: Snapshot
     written: Written
     fd: int
     waits: bool = False
@@ -57,10 +57,10 @@ class Member:
     @property
     def origin(self) -> str:
         """The uuid of the origin's device."""
-        return self.copy.origin.dm_uuid
+        return self.snapshot.origin.dm_uuid
 
     @property
-    def snapshot(self) -> str:
+    def uuid(self) -> str:
         """The uuid of the snapshot's device."""
         return self.written.uuid
 
@@ -77,14 +77,14 @@ def armed(
     begun: list[Member] = []
     locked: AbstractContextManager[None] = nullcontext()
     try:
-        for copy, snapshot, fd in zip(created.group, written, fds, strict=True):
-            begun.append(Member(copy, snapshot, fd))
-            ledger.write("armed", origin=copy.origin.dm_uuid, snapshot=snapshot.uuid)
+        for snapshot, row, fd in zip(created.group, written, fds, strict=True):
+            begun.append(Member(snapshot, row, fd))
+            ledger.write("armed", origin=snapshot.origin.dm_uuid, snapshot=row.uuid)
             try:
                 with undisturbed():
                     begun[-1] = _armed(begun[-1])
             except OSError as error:
-                raise _cannot(copy, error) from error
+                raise _cannot(snapshot, error) from error
         locked = created.locked(timeout)
         yield begun
     except BaseException:
@@ -92,13 +92,13 @@ def armed(
             with suppress(BorgLvmError):  # who keeps the lock for so long hangs
                 stack.enter_context(locked)
             for member in reversed(begun):
-                disarm(member.origin, member.snapshot)
+                disarm(member.origin, member.uuid)
         raise
 
 
-def _cannot(copy: Snapshot, error: OSError) -> SnapshotError:
+def _cannot(snapshot: Snapshot, error: OSError) -> SnapshotError:
     return SnapshotError(
-        f"cannot prepare the snapshot of {copy.origin.full_name}: {error.strerror}; nothing was frozen"
+        f"cannot prepare the snapshot of {snapshot.origin.full_name}: {error.strerror}; nothing was frozen"
     )
 
 
@@ -108,21 +108,21 @@ def _armed(member: Member) -> Member:
         raise _changed(member)
     _refuse_suspended(member)
     shared = own[0].kind == tables.ORIGIN  # it has a snapshot of somebody else's
-    if not member.copy.extents:
-        if shared and member.copy.origin.attr[0] not in "oO":  # since the survey: what is beneath is not registered
+    if not member.snapshot.extents:
+        if shared and member.snapshot.origin.attr[0] not in "oO":  # since the survey: what is beneath is not registered
             raise _changed(member)
         return replace(member, own=own, beneath=f"{member.origin}-real" if shared else "")
-    space = device_mapper.table(member.snapshot)
+    space = device_mapper.table(member.uuid)
     if not space or space[0].kind == tables.SNAPSHOT:
         raise _changed(member)
     real, waits = (own[0].arguments.split()[0], False) if shared else _real(member, own)
-    device_mapper.create(f"{member.copy.dm_name}-cow", f"{member.snapshot}-cow")
-    device_mapper.load(f"{member.snapshot}-cow", space)
-    device_mapper.start(f"{member.snapshot}-cow", HIDDEN)
-    cow = device_mapper.number(f"{member.snapshot}-cow")
+    device_mapper.create(f"{member.snapshot.dm_name}-cow", f"{member.uuid}-cow")
+    device_mapper.load(f"{member.uuid}-cow", space)
+    device_mapper.start(f"{member.uuid}-cow", HIDDEN)
+    cow = device_mapper.number(f"{member.uuid}-cow")
     loaded = tables.snapshot(own, real, cow, member.written.chunk)
     if not waits:
-        device_mapper.load(member.snapshot, loaded)
+        device_mapper.load(member.uuid, loaded)
     return replace(member, waits=waits, own=own, space=space, loaded=loaded, real=real)
 
 
@@ -131,7 +131,7 @@ def _real(member: Member, own: Sequence[device_mapper.Row]) -> tuple[str, bool]:
     uuid = f"{member.origin}-real"
     with suppress(OSError):
         device_mapper.remove(uuid)  # what a command of LVM's that was killed has left, and nothing uses
-    device_mapper.create(f"{member.copy.origin_dm_name}-real", uuid)
+    device_mapper.create(f"{member.snapshot.origin_dm_name}-real", uuid)
     waits = tables.must_wait(own)
     if not waits:
         device_mapper.load(uuid, tables.real(own), read_only=device_mapper.is_read_only(member.origin))
@@ -154,7 +154,7 @@ def _completed(member: Member) -> Member:
         if not _is_as_armed(member):
             raise _changed(member)
         _refuse_suspended(member)
-        if not member.copy.extents:
+        if not member.snapshot.extents:
             device_mapper.message(member.written.pool, f"delete {member.written.number}")
             return member
         if member.own[0].kind == tables.ORIGIN:
@@ -163,36 +163,36 @@ def _completed(member: Member) -> Member:
         if member.waits:
             health = tables.health(*device_mapper.status("", member.origin))
             device_mapper.load(f"{member.origin}-real", tables.real(member.own), read_only=read_only)
-            device_mapper.load(member.snapshot, member.loaded)
+            device_mapper.load(member.uuid, member.loaded)
         device_mapper.load(member.origin, tables.origin(member.own, member.real), read_only=read_only)
     except OSError as error:
-        raise _cannot(member.copy, error) from error
+        raise _cannot(member.snapshot, error) from error
     return replace(member, health=health)
 
 
 def _refuse_suspended(member: Member) -> None:
     if device_mapper.is_suspended(member.origin):
         raise SnapshotError(
-            f"{member.copy.origin.full_name}: somebody else has suspended it; no snapshot was taken",
-            remedy=f"find out who, then: dmsetup resume {member.copy.origin_dm_name}",
+            f"{member.snapshot.origin.full_name}: somebody else has suspended it; no snapshot was taken",
+            remedy=f"find out who, then: dmsetup resume {member.snapshot.origin_dm_name}",
         )
 
 
 def _is_as_armed(member: Member) -> bool:
     if device_mapper.table(member.origin) != member.own or device_mapper.table(member.origin, inactive=True):
         return False
-    if not member.copy.extents:
-        return not device_mapper.is_there(member.snapshot)
+    if not member.snapshot.extents:
+        return not device_mapper.is_there(member.uuid)
     now = (
-        device_mapper.table(member.snapshot),
-        device_mapper.table(member.snapshot, inactive=True),
-        device_mapper.table(f"{member.snapshot}-cow"),
+        device_mapper.table(member.uuid),
+        device_mapper.table(member.uuid, inactive=True),
+        device_mapper.table(f"{member.uuid}-cow"),
     )
     return now == (member.space, [] if member.waits else member.loaded, member.space)
 
 
 def _changed(member: Member) -> BusyError:
-    name = member.copy.origin.full_name
+    name = member.snapshot.origin.full_name
     return BusyError(f"another command has changed {name} or its snapshot meanwhile", remedy="run it again")
 
 
@@ -224,15 +224,15 @@ def disarm(origin: str, snapshot: str) -> None:
 def prove(members: Sequence[Member]) -> None:
     """Ask the kernel for each snapshot, and activate the thin ones. Raises: SnapshotError."""
     for member in members:
-        name = member.copy.origin.full_name
+        name = member.snapshot.origin.full_name
         try:
-            if not member.copy.extents:
+            if not member.snapshot.extents:
                 with undisturbed():
                     _activate(member)
         except OSError as error:
             raise SnapshotError(f"cannot activate the snapshot of {name}: {error.strerror}") from error
-        if device_mapper.fill(member.copy.dm_name, member.snapshot).problem or (
-            member.copy.extents and device_mapper.kind(member.origin) != tables.ORIGIN
+        if device_mapper.fill(member.snapshot.dm_name, member.uuid).problem or (
+            member.snapshot.extents and device_mapper.kind(member.origin) != tables.ORIGIN
         ):
             raise SnapshotError(f"the snapshot of {name} was not made: somebody has changed its devices meanwhile")
 
@@ -242,16 +242,14 @@ def _activate(member: Member) -> None:
 
     With such a link, /dev/disk/by-uuid would lead to the snapshot instead of the origin.
     """
-    device_mapper.create(member.copy.dm_name, member.snapshot, member.copy.minor)
+    device_mapper.create(member.snapshot.dm_name, member.uuid, member.snapshot.minor)
     rows = device_mapper.table(member.beneath or member.origin)
-    device_mapper.load(
-        member.snapshot, tables.thin(rows, device_mapper.number(member.written.pool), member.written.number)
-    )
-    device_mapper.start(member.snapshot, device_mapper.QUIET)
-    node = os.path.join(NODES, member.copy.dm_name)
+    device_mapper.load(member.uuid, tables.thin(rows, device_mapper.number(member.written.pool), member.written.number))
+    device_mapper.start(member.uuid, device_mapper.QUIET)
+    node = os.path.join(NODES, member.snapshot.dm_name)
     end = time.monotonic() + _PATIENCE
     while os.path.exists(device_mapper.UDEV) and not os.path.exists(node) and time.monotonic() < end:
         time.sleep(0.01)
     if not os.path.exists(node):
-        major, minor = map(int, device_mapper.number(member.snapshot).split(":"))
+        major, minor = map(int, device_mapper.number(member.uuid).split(":"))
         os.mknod(node, 0o060600, os.makedev(major, minor))

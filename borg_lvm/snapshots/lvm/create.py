@@ -72,16 +72,16 @@ class Creator:
         if ours.pid:  # programs are known by their arguments
             self.ledger.write_process("program", ours.pid)
         said = {}
-        for copy in group:
-            with self._guarded(copy):
-                said[copy.name] = [ours.run(command) for command in _commands(copy, self.plan)]
+        for snapshot in group:
+            with self._guarded(snapshot):
+                said[snapshot.name] = [ours.run(command) for command in _commands(snapshot, self.plan)]
         settings = configured(ours.run(group_lock.QUESTION))
         return Made(group, group_lock.directory(settings), said, ours)
 
     @contextmanager
-    def _guarded(self, copy: Snapshot) -> Iterator[None]:
+    def _guarded(self, snapshot: Snapshot) -> Iterator[None]:
         """Have a volume resumed that LVM suspends for a moment to make a thin snapshot, should LVM die or hang then."""
-        if copy.extents:
+        if snapshot.extents:
             yield
             return
         self.ledger.write("window")
@@ -90,11 +90,13 @@ class Creator:
                 yield
             except BorgLvmError:  # LVM died; the watchdog stands by until the volume is resumed, for we may die as well
                 with suppress(OSError):
-                    origin_tables.resume_left(copy.origin.dm_uuid, copy.origin.vg, self.timeout)
+                    origin_tables.resume_left(snapshot.origin.dm_uuid, snapshot.origin.vg, self.timeout)
                 raise
         self.ledger.write("thawed")
         if messages:
-            raise SnapshotError(f"LVM did not make the snapshot of {copy.origin.full_name}", details=tuple(messages))
+            raise SnapshotError(
+                f"LVM did not make the snapshot of {snapshot.origin.full_name}", details=tuple(messages)
+            )
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Made:
     @property
     def is_thin(self) -> bool:
         """Whether one of them is a thin snapshot, of which only LVM's metadata tell before the window."""
-        return not all(copy.extents for copy in self.group)
+        return not all(snapshot.extents for snapshot in self.group)
 
     @contextmanager
     def locked(self, timeout: float) -> Iterator[None]:
@@ -122,7 +124,9 @@ class Made:
         """
         with ExitStack() as stack:
             try:
-                stack.enter_context(group_lock.locked((copy.origin.vg for copy in self.group), self.locks, timeout))
+                stack.enter_context(
+                    group_lock.locked((snapshot.origin.vg for snapshot in self.group), self.locks, timeout)
+                )
             except OSError as error:
                 raise SnapshotError(
                     f"cannot take LVM's lock in {self.locks}: {error.strerror}; nothing was frozen",
@@ -143,7 +147,7 @@ class Made:
         By a program where the shell does not show all of it: LVM has made less, or lvm.conf has reports look otherwise.
         Raises: SnapshotError when one is missing, or the report cannot be read; ProgramError.
         """
-        groups = sorted({copy.origin.vg for copy in self.group})
+        groups = sorted({snapshot.origin.vg for snapshot in self.group})
         written: list[Written] = []
         with suppress(subprocesses.ProgramError, ValueError):  # the shell has ended
             typed = self.shell.run([*_TYPED, *groups])
@@ -157,21 +161,24 @@ class Made:
             found = self._found(listed)
         except (LookupError, ValueError) as error:
             raise lvm.unreadable(text) from error
-        missing = [copy for copy in self.group if found[copy.name] is None]
+        missing = [snapshot for snapshot in self.group if found[snapshot.name] is None]
         if missing:
             known = {name for _, name in listed}
             raise _not_made(
-                {copy.origin.full_name: self._reasons(copy, is_made=copy.name in known) for copy in missing}
+                {
+                    snapshot.origin.full_name: self._reasons(snapshot, is_made=snapshot.name in known)
+                    for snapshot in missing
+                }
             )
         return _known(found)
 
     def _found(self, listed: Listed) -> dict[str, Written | None]:
         """Return what is written down of each snapshot. Raises: LookupError, ValueError for what LVM never writes."""
-        return {copy.name: _written(copy, listed) for copy in self.group}
+        return {snapshot.name: _written(snapshot, listed) for snapshot in self.group}
 
-    def _reasons(self, copy: Snapshot, *, is_made: bool) -> tuple[str, ...]:
+    def _reasons(self, snapshot: Snapshot, *, is_made: bool) -> tuple[str, ...]:
         """Return why LVM has not made a snapshot; `is_made`: its volume is there, so the last command has failed."""
-        said = self.said[copy.name]
+        said = self.said[snapshot.name]
         return shell.reasons(said[-1] if is_made else said[0])
 
 
@@ -184,20 +191,20 @@ def _not_made(why: Mapping[str, Sequence[str]]) -> SnapshotError:
     return SnapshotError(f"LVM did not make the snapshot of {', '.join(why)}: {first}", details=tuple(details))
 
 
-def _commands(copy: Snapshot, plan: Plan) -> Iterator[list[str]]:
+def _commands(snapshot: Snapshot, plan: Plan) -> Iterator[list[str]]:
     tags = [word for tag in plan.tags for word in ("--addtag", tag)]
-    minor = [] if copy.minor is None else ["--persistent", "y", "--minor", str(copy.minor)]
-    make = ["lvcreate", "--name", copy.name, "--yes", "--config", SILENT + OURS, *tags]
-    if copy.extents:
-        policy = ["--alloc", "normal"] if copy.origin.vg_policy in _STRICT else []
-        space = ["--zero", "y", "--wipesignatures", "y", "--extents", str(copy.extents), *policy]
-        yield [*make, *space, *minor, copy.origin.vg, *copy.origin.vg_disks]
-        convert = ["lvconvert", "--type", "snapshot", "--chunksize", f"{copy.chunk}b", "--yes", "--zero", "n"]
+    minor = [] if snapshot.minor is None else ["--persistent", "y", "--minor", str(snapshot.minor)]
+    make = ["lvcreate", "--name", snapshot.name, "--yes", "--config", SILENT + OURS, *tags]
+    if snapshot.extents:
+        policy = ["--alloc", "normal"] if snapshot.origin.vg_policy in _STRICT else []
+        space = ["--zero", "y", "--wipesignatures", "y", "--extents", str(snapshot.extents), *policy]
+        yield [*make, *space, *minor, snapshot.origin.vg, *snapshot.origin.vg_disks]
+        convert = ["lvconvert", "--type", "snapshot", "--chunksize", f"{snapshot.chunk}b", "--yes", "--zero", "n"]
         convert += ["--config", UNTOLD]
-        yield [*convert, copy.origin.full_name, copy.full_name]
+        yield [*convert, snapshot.origin.full_name, snapshot.full_name]
     else:
         skip = ["--activate", "n", "--setactivationskip", "y"]
-        yield [*make, "--snapshot", *skip, *minor, copy.origin.full_name]
+        yield [*make, "--snapshot", *skip, *minor, snapshot.origin.full_name]
 
 
 def _by_name(rows: Iterable[Mapping[str, str]]) -> Listed:
@@ -208,22 +215,24 @@ def _known(found: Mapping[str, Written | None]) -> list[Written]:
     return [one for one in found.values() if one]
 
 
-def _written(copy: Snapshot, listed: Listed) -> Written | None:
-    vg = copy.origin.vg
-    row, origin = listed.get((vg, copy.name)), listed.get((vg, copy.origin.name))
-    if row is None or origin is None or row["origin"].strip("[]") != copy.origin.name:
+def _written(snapshot: Snapshot, listed: Listed) -> Written | None:
+    vg = snapshot.origin.vg
+    row, origin = listed.get((vg, snapshot.name)), listed.get((vg, snapshot.origin.name))
+    if row is None or origin is None or row["origin"].strip("[]") != snapshot.origin.name:
         return None
-    if _device(copy, origin) != copy.origin.dm_uuid:  # somebody has given the name to another volume
+    if _device(snapshot, origin) != snapshot.origin.dm_uuid:  # somebody has given the name to another volume
         return None
-    uuid = _device(copy, row)
-    if copy.extents:
+    uuid = _device(snapshot, row)
+    if snapshot.extents:
         return Written(uuid, chunk=int(row["chunk_size"]))
     pool = listed.get((vg, row["pool_lv"].strip("[]")))
     if pool is None or not (row["thin_id"].isdigit() and origin["thin_id"].isdigit()):
         return None
-    return Written(uuid, number=int(row["thin_id"]), origin=int(origin["thin_id"]), pool=f"{_device(copy, pool)}-tpool")
+    return Written(
+        uuid, number=int(row["thin_id"]), origin=int(origin["thin_id"]), pool=f"{_device(snapshot, pool)}-tpool"
+    )
 
 
-def _device(copy: Snapshot, row: Mapping[str, str]) -> str:
+def _device(snapshot: Snapshot, row: Mapping[str, str]) -> str:
     """Return the uuid of a volume's device, as `Volume.dm_uuid` does."""
-    return "LVM-" + f"{copy.origin.vg_uuid}{row['lv_uuid']}".replace("-", "")
+    return "LVM-" + f"{snapshot.origin.vg_uuid}{row['lv_uuid']}".replace("-", "")

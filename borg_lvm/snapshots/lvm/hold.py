@@ -24,7 +24,7 @@ class VolumeHold:
     """A volume in the window, its calls prepared. `seconds`: from before it was held until after it was resumed."""
 
     def __init__(self, member: Member) -> None:
-        self.name = member.copy.origin.full_name
+        self.name = member.snapshot.origin.full_name
         self.seconds = 0.0
         self._member = member
         self._begin = 0.0
@@ -34,10 +34,10 @@ class VolumeHold:
         self._suspend = [(uuid, device_mapper.suspending(uuid)) for uuid in uuids]
         self._resume = [device_mapper.starting(uuid) for uuid in reversed(uuids)]
         self._look = device_mapper.looking(member.origin)
-        self._held_up = btrfs.prepared(member.fd) if member.copy.fstype == BTRFS else str
-        if member.copy.extents:
+        self._held_up = btrfs.prepared(member.fd) if member.snapshot.fstype == BTRFS else str
+        if member.snapshot.extents:
             real = [device_mapper.starting(f"{member.origin}-real")] if member.waits else []
-            self._appear = [*real, device_mapper.starting(member.snapshot, device_mapper.QUIET)]
+            self._appear = [*real, device_mapper.starting(member.uuid, device_mapper.QUIET)]
         else:
             text = f"create_snap {member.written.number} {member.written.origin}"
             self._appear = [device_mapper.telling(member.written.pool, text)]
@@ -47,7 +47,7 @@ class VolumeHold:
         self._begin = time.monotonic()
         member, what = self._member, "freeze"
         try:
-            if member.copy.hold == "freeze":  # device-mapper does not see what lies above LUKS, nor a btrfs
+            if member.snapshot.hold == "freeze":  # device-mapper does not see what lies above LUKS, nor a btrfs
                 self._refuse_held_up()
                 syscalls.freeze(member.fd)
                 self._frozen = True
@@ -61,24 +61,26 @@ class VolumeHold:
     def _refuse_held_up(self) -> None:
         """Refuse to freeze a btrfs while it would wait, and all writers with it. Raises: BusyError."""
         if why := self._held_up():
-            raise prepare.held_up(self._member.copy, why)
+            raise prepare.held_up(self._member.snapshot, why)
 
     def appear(self) -> None:
         """Have the snapshot begin to work. Raises: SnapshotError."""
         member = self._member
         try:
             if member.waits and tables.health(*device_mapper.status("", member.origin)) != member.health:
-                raise SnapshotError(f"a disk of {member.copy.origin.full_name} has just failed; no snapshot was taken")
+                raise SnapshotError(
+                    f"a disk of {member.snapshot.origin.full_name} has just failed; no snapshot was taken"
+                )
             for start in self._appear:
                 start()
         except OSError as error:
-            name = member.copy.origin.full_name
+            name = member.snapshot.origin.full_name
             raise SnapshotError(f"the kernel did not make the snapshot of {name}: {error.strerror}") from error
 
     def prove(self) -> None:
         """Check that the volume is still suspended: in the end nothing would tell. Raises: BusyError."""
         if not self._look() & SUSPENDED:
-            raise resumed_by_others(self._member.copy.origin.full_name)
+            raise resumed_by_others(self._member.snapshot.origin.full_name)
 
     def resume(self) -> None:
         """Resume the volume, by the table that was loaded. Raises: OSError; BusyError: it had been thawed already."""
@@ -106,7 +108,7 @@ def _thaw(member: Member) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        at = member.copy.mounted_at
+        at = member.snapshot.mounted_at
         raise BusyError(
             f"somebody thawed {at} while its snapshot was taken; that snapshot was thrown away",
             remedy=f"find out what calls `fsfreeze --unfreeze {at}` (a script, a timer), and let it not run meanwhile",
@@ -123,7 +125,7 @@ def resumed_by_others(name: str) -> BusyError:
 
 
 def _cannot(what: str, member: Member, error: OSError) -> SnapshotError:
-    name, at = member.copy.origin.full_name, member.copy.mounted_at
+    name, at = member.snapshot.origin.full_name, member.snapshot.mounted_at
     if error.errno == errno.EBUSY and at:
         return SnapshotError(
             f"{at}: somebody else has frozen it; no snapshot was taken",

@@ -54,11 +54,11 @@ class MonitoredSnapshot:
 
     must_end = False
 
-    def __init__(self, copy: Snapshot, uuid: str, sharers: int, means: MonitorMeans) -> None:
+    def __init__(self, snapshot: Snapshot, uuid: str, sharers: int, means: MonitorMeans) -> None:
         self._uuid = uuid
         self.not_before = 0.0
         self.story = SnapshotStatistics()
-        self._copy = copy
+        self._snapshot = snapshot
         self._sharers = sharers
         self._means = means
         self._warned = False
@@ -72,7 +72,7 @@ class MonitoredSnapshot:
     def _writes(self) -> tuple[int, int]:
         """Return how many requests have been written to the origin so far, and their bytes."""
         try:
-            number = os.stat(f"/dev/mapper/{dm_name(self._copy.origin.vg, self._copy.origin.name)}").st_rdev
+            number = os.stat(f"/dev/mapper/{dm_name(self._snapshot.origin.vg, self._snapshot.origin.name)}").st_rdev
         except OSError:
             return 0, 0
         return block_devices.writes(f"{os.major(number)}:{os.minor(number)}")
@@ -87,11 +87,11 @@ class MonitoredSnapshot:
 
     def look(self, now: float) -> str:
         """Look; return why the command must end, or nothing."""
-        fill = device_mapper.fill(self._copy.dm_name, self._uuid)
+        fill = device_mapper.fill(self._snapshot.dm_name, self._uuid)
         if fill.problem:
             self._note_loss(now)
-            return f"the snapshot of {self._copy.origin.full_name} is lost"
-        if self._copy.extents:
+            return f"the snapshot of {self._snapshot.origin.full_name} is lost"
+        if self._snapshot.extents:
             look = Sample(now, fill.used, fill.total)
             course = self.story.course.then(look) if self.story.course else FillHistory.begun(look)
             self.story = replace(self.story, course=course)
@@ -105,10 +105,10 @@ class MonitoredSnapshot:
 
         The write that was too much is counted when it has ended, which may be some seconds later.
         """
-        if not self._copy.extents:
+        if not self._snapshot.extents:
             return
         if not self.story.course:
-            self.story = replace(self.story, course=FillHistory.begun(Sample(self._begun, 0, self._copy.size)))
+            self.story = replace(self.story, course=FillHistory.begun(Sample(self._begun, 0, self._snapshot.size)))
         assert self.story.course
         if not self._lost:
             self._lost = now
@@ -120,8 +120,8 @@ class MonitoredSnapshot:
         """Return what extends it, if that is to be done now."""
         if not self.story.course or self._whole or self._lost:
             return None
-        measured = self._copy.measured and not self.story.grown
-        wanted = growth_policy.wanted(self.story.course, self._copy.limit, self._copy.chunk, measured=measured)
+        measured = self._snapshot.measured and not self.story.grown
+        wanted = growth_policy.wanted(self.story.course, self._snapshot.limit, self._snapshot.chunk, measured=measured)
         if wanted and not self._means.growth.snapshots:
             self._stuck("growing is switched off (snapshot.grow)")
             return None
@@ -132,10 +132,10 @@ class MonitoredSnapshot:
         return [self.story.course] if self.story.course and not self._lost else []
 
     def _grow(self, wanted: int) -> Steps[None]:
-        copy, origin, log = self._copy, self._copy.origin, self._means.log
+        snapshot, origin, log = self._snapshot, self._snapshot.origin, self._means.log
         self.story = replace(self.story, stuck="it filled up before lvextend finished")
-        devices = (dm_name(origin.vg, origin.name), copy.dm_name)
-        target = Target(copy.full_name, origin.vg_uuid, devices, reserved=origin.vg_reserved, disks=origin.vg_disks)
+        devices = (dm_name(origin.vg, origin.name), snapshot.dm_name)
+        target = Target(snapshot.full_name, origin.vg_uuid, devices, reserved=origin.vg_reserved, disks=origin.vg_disks)
         room, more = yield from self._means.grower.grow(
             target, lambda room: self._means.choose(wanted, origin, self._sharers, room)
         )
@@ -143,7 +143,7 @@ class MonitoredSnapshot:
             self._stuck(self._means.shortage(origin, room))
             return
         self.not_before = 0.0
-        total, course = device_mapper.fill(copy.dm_name, self._uuid).total, self.story.course
+        total, course = device_mapper.fill(snapshot.dm_name, self._uuid).total, self.story.course
         if not total or not course:
             return
         self._whole = total <= room.size  # LVM gives no more than can ever be used
@@ -159,7 +159,7 @@ class MonitoredSnapshot:
         if course and not self._warned:
             self._warned = True
             used = f"{human(course.last.used)} of {human(course.last.total)}"
-            name = self._copy.origin.full_name
+            name = self._snapshot.origin.full_name
             message = f"{name}: the snapshot has used {used} and cannot grow: {why}; {growth_policy.until_full(course)}"
             self._means.log.warning(message)
 
@@ -167,7 +167,7 @@ class MonitoredSnapshot:
         if self._marks and course.last.part >= self._marks[0]:
             self._marks = [mark for mark in self._marks if mark > course.last.part]
             used = f"{human(course.last.used)} of {human(course.last.total)} snapshot space used"
-            self._means.log.progress(f"{self._copy.origin.full_name}: {used}; {growth_policy.until_full(course)}")
+            self._means.log.progress(f"{self._snapshot.origin.full_name}: {used}; {growth_policy.until_full(course)}")
 
 
 class MonitoredPool:

@@ -54,7 +54,7 @@ class _Armed:
     def prove(self) -> Mapping[str, str]:
         """See `Prepared`. Thin ones are activated."""
         arm.prove(self._members)
-        return {member.copy.full_name: member.snapshot for member in self._members}
+        return {member.snapshot.full_name: member.uuid for member in self._members}
 
     def transactions(self) -> Mapping[str, int]:
         """See `Prepared`. A volume has none: it was held."""

@@ -47,9 +47,9 @@ class LvmProvider(Provider):
 
     def announce(self, run: RunContext, snapshots: Iterable[Snapshot]) -> None:
         """See `Provider`."""
-        for copy in snapshots:
-            for uuid in _suspended(copy):
-                run.watchdog.may_suspend(copy.origin.full_name, uuid)
+        for snapshot in snapshots:
+            for uuid in _suspended(snapshot):
+                run.watchdog.may_suspend(snapshot.origin.full_name, uuid)
 
     def write_down(self, run: RunContext, snapshot: Snapshot) -> None:
         """See `Provider`."""
@@ -79,14 +79,14 @@ class LvmProvider(Provider):
                 remedy="report this, with the kernel's version: it has not frozen the file system as it should",
             )
         if snapshot.fstype == BTRFS:
-            from borg_lvm.snapshots.lvm import btrfs_copy
+            from borg_lvm.snapshots.lvm import btrfs_snapshot
 
-            btrfs_copy.give_own_id(snapshot)
+            btrfs_snapshot.give_own_id(snapshot)
         flags |= _SAFE | sum(_FLAGS[word] for word in snapshot.flags)
         try:
             syscalls.mount(snapshot.device, point, snapshot.fstype, flags, snapshot.options)
         except OSError as error:
-            error.add_note(f"mounting {snapshot.device}, the copy of {name}, as {snapshot.fstype}")
+            error.add_note(f"mounting {snapshot.device}, the snapshot of {name}, as {snapshot.fstype}")
             raise
 
     def fill(self, run: RunContext, snapshot: Snapshot) -> Fill:
@@ -100,14 +100,20 @@ class LvmProvider(Provider):
         from borg_lvm.snapshots.lvm.extend import Grower
         from borg_lvm.snapshots.lvm.monitored import MonitoredPool, MonitoredSnapshot, MonitorMeans
 
-        copies, ids = run.plan.copies, _ids(run)
+        snapshots, ids = run.plan.snapshots, _ids(run)
         means = MonitorMeans(growth, Grower(run.watchdog, run.ledger, run.log, run.timeout), run.log)
-        groups = [copy.origin.vg_uuid for copy in copies if copy.extents]
-        pools = {(copy.origin.vg, copy.origin.pool): copy.origin for copy in copies if not copy.extents}
+        groups = [snapshot.origin.vg_uuid for snapshot in snapshots if snapshot.extents]
+        pools = {
+            (snapshot.origin.vg, snapshot.origin.pool): snapshot.origin
+            for snapshot in snapshots
+            if not snapshot.extents
+        }
         return Monitors(
             [
-                MonitoredSnapshot(copy, ids.get(copy.full_name, ""), groups.count(copy.origin.vg_uuid), means)
-                for copy in copies
+                MonitoredSnapshot(
+                    snapshot, ids.get(snapshot.full_name, ""), groups.count(snapshot.origin.vg_uuid), means
+                )
+                for snapshot in snapshots
             ],
             [MonitoredPool(origin, what, means) for origin in pools.values() for what in ("data", "metadata")],
         )
@@ -172,10 +178,10 @@ def _btrfs(stack: Mapping[str, BlockDevice]) -> Mapping[str, BtrfsDevices]:
     return btrfs_devices.look(stack)
 
 
-def _suspended(copy: Snapshot) -> list[str]:
+def _suspended(snapshot: Snapshot) -> list[str]:
     """Return the uuids of what is suspended for a snapshot, what lies below last."""
-    uuid = copy.origin.dm_uuid
-    return [uuid, f"{uuid}-real"] if copy.origin.is_thin and copy.origin.attr[0] in "oO" else [uuid]
+    uuid = snapshot.origin.dm_uuid
+    return [uuid, f"{uuid}-real"] if snapshot.origin.is_thin and snapshot.origin.attr[0] in "oO" else [uuid]
 
 
 def _ids(run: RunContext) -> dict[str, str]:

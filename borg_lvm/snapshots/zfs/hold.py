@@ -31,7 +31,7 @@ _REMEDIES = {
 @contextmanager
 def prepared(run: RunContext, group: Sequence[Snapshot]) -> Iterator[Prepared]:
     """Have all ready for one call that takes the snapshots of a group. Raises: SnapshotError."""
-    names = [copy.full_name for copy in group]
+    names = [snapshot.full_name for snapshot in group]
     with library.taking(names, {RUN_PROPERTY: run.plan.run_id}) as take:
         yield _Ready(run, group, take)
 
@@ -41,8 +41,8 @@ class DatasetHold:
 
     seconds = 0.0
 
-    def __init__(self, copy: Snapshot, take: Callable[[], None] | None) -> None:
-        self.name = copy.origin.full_name
+    def __init__(self, snapshot: Snapshot, take: Callable[[], None] | None) -> None:
+        self.name = snapshot.origin.full_name
         self._take = take
 
     def suspend(self) -> None:
@@ -78,28 +78,28 @@ class _Ready:
     @contextmanager
     def completed(self) -> Iterator[Sequence[Hold]]:
         """See `Prepared`. The pool writes what waits, so that the window waits for little."""
-        for pool in dict.fromkeys(copy.origin.pool for copy in self._group):
+        for pool in dict.fromkeys(snapshot.origin.pool for snapshot in self._group):
             try:
                 library.write_out(pool)
             except OSError as error:
                 raise SnapshotError(
                     f"the pool {pool} does not write what waits: {error.strerror}", remedy=f"zpool status {pool}"
                 ) from error
-        yield [DatasetHold(copy, None if number else self._take) for number, copy in enumerate(self._group)]
+        yield [DatasetHold(snapshot, None if number else self._take) for number, snapshot in enumerate(self._group)]
 
     def prove(self) -> Mapping[str, str]:
         """See `Prepared`: hold each, and see that all are ours and of one group of transactions.
 
         The ledger needs no ids: what a run makes bears its name and its property.
         """
-        names = [copy.full_name for copy in self._group]
+        names = [snapshot.full_name for snapshot in self._group]
         try:
             library.hold(names)
         except OSError as error:
             raise _not_made(names[0], error) from error
         read = zfs_datasets.properties_of(names, (_TRANSACTION, RUN_PROPERTY), self._run.timeout)
         number = judge(names, self._run.plan.run_id, read)
-        self._transactions = {copy.origin.full_name: number for copy in self._group}
+        self._transactions = {snapshot.origin.full_name: number for snapshot in self._group}
         return {}
 
     def transactions(self) -> Mapping[str, int]:

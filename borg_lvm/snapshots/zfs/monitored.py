@@ -9,9 +9,9 @@ from borg_lvm.planning.space.growth_policy import FillHistory, SnapshotStatistic
 from borg_lvm.snapshots.zfs import library
 
 
-def fill(copy: Snapshot) -> Fill:
+def fill(snapshot: Snapshot) -> Fill:
     """Return whether a snapshot is there: it has a problem if not."""
-    return Fill(0, 0) if library.is_there(copy.full_name) else Fill(0, 0, "somebody has destroyed it (zfs destroy)")
+    return Fill(0, 0) if library.is_there(snapshot.full_name) else Fill(0, 0, "somebody has destroyed it (zfs destroy)")
 
 
 class MonitoredDataset:
@@ -20,12 +20,12 @@ class MonitoredDataset:
     must_end = False
     not_before = 0.0
 
-    def __init__(self, copy: Snapshot) -> None:
-        self._copy = copy
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
 
     def look(self, now: float) -> str:
         """Look; return why the command must end, or nothing."""
-        return f"the snapshot of {self._copy.origin.full_name} is lost" if fill(self._copy).problem else ""
+        return f"the snapshot of {self._snapshot.origin.full_name} is lost" if fill(self._snapshot).problem else ""
 
     def growth(self) -> Steps[None] | None:
         """Return nothing: the pool has no space set aside for it."""

@@ -73,7 +73,7 @@ class ZfsProvider(Provider):
 
     def monitors(self, run: RunContext, growth: Growth) -> Monitors:
         """See `Provider`."""
-        return Monitors([monitored.MonitoredDataset(copy) for copy in run.plan.copies], [])
+        return Monitors([monitored.MonitoredDataset(snapshot) for snapshot in run.plan.snapshots], [])
 
     def released(self, run: RunContext, *, keep: bool) -> AbstractContextManager[Leftovers]:
         """See `Provider`."""

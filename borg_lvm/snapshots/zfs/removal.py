@@ -39,10 +39,10 @@ def released(run: RunContext, *, keep: bool) -> Iterator[Leftovers]:
         yield leftovers
         complete = True
     finally:
-        for copy in run.plan.copies:
-            device.forgotten(copy.full_name)
+        for snapshot in run.plan.snapshots:
+            device.forgotten(snapshot.full_name)
         if keep and complete:
-            leftovers.extend(_keep([copy.full_name for copy in run.plan.copies], run))
+            leftovers.extend(_keep([snapshot.full_name for snapshot in run.plan.snapshots], run))
         else:
             leftovers.extend(remove(run.plan.run_id, run.log, run.timeout, kept=False))
 

@@ -203,10 +203,12 @@ def test_data_of_an_application_that_no_source_covers() -> None:
 def measured(needed: int, size: int, *, limit: int = 12 * GIB, free: int = 10 * GIB, **fields: Any) -> Seen:
     """A snapshot of so many bytes, after a run that has used so many."""
     plan = runs.plan()
-    copy = plan.copies[0]
-    copy = replace(copy, size=size, extents=size // MIB, limit=limit, origin=replace(copy.origin, vg_free=free))
-    known = {copy.origin.uuid: (Once(600.0, needed, fields.pop("space", size), **fields),)}
-    return changed(plan=replace(plan, copies=(copy, *plan.copies[1:])), past=known)
+    snapshot = plan.snapshots[0]
+    snapshot = replace(
+        snapshot, size=size, extents=size // MIB, limit=limit, origin=replace(snapshot.origin, vg_free=free)
+    )
+    known = {snapshot.origin.uuid: (Once(600.0, needed, fields.pop("space", size), **fields),)}
+    return changed(plan=replace(plan, snapshots=(snapshot, *plan.snapshots[1:])), past=known)
 
 
 def sized(needed: int, size: int, **fields: Any) -> list[Finding]:

@@ -56,8 +56,8 @@ def own(names: list[str]) -> list[str]:
         (["run", "--help"], 30, 10),
         (["run"], 32, 13),
         (["--config", "x", "run"], 32, 11),
-        (UNKNOWN, 175, 106),
-        (ABSENT, 170, 102),
+        (UNKNOWN, 175, 107),
+        (ABSENT, 170, 103),
     ],
 )
 def test_little_is_loaded(argv: list[str], most: int, most_own: int) -> None:

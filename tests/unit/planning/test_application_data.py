@@ -49,7 +49,9 @@ def judge(
     machine = machine or server()
     resolved = machine.resolve(*sources, declared=directories(*live))
     plan = machine.plan(resolved)
-    volumes = {view_mount.target: plan.copies[view_mount.copy].origin.full_name for view_mount in plan.view_mounts}
+    volumes = {
+        view_mount.target: plan.snapshots[view_mount.snapshot].origin.full_name for view_mount in plan.view_mounts
+    }
     coverage = DataCoverage(resolved, machine.table(), volumes, consistency)
     covered = coverage.planned(question)
     return covered, list(coverage.problems(question, covered))
@@ -80,7 +82,9 @@ def test_a_device_is_kept_by_whatever_name_it_has() -> None:
     )
     resolved = machine.resolve(nodes[0])
     plan = machine.plan(resolved)
-    volumes = {view_mount.target: plan.copies[view_mount.copy].origin.full_name for view_mount in plan.view_mounts}
+    volumes = {
+        view_mount.target: plan.snapshots[view_mount.snapshot].origin.full_name for view_mount in plan.view_mounts
+    }
     coverage = DataCoverage(resolved, machine.table(), volumes, "instant")
     covered = coverage.planned(question)
     assert [(kept.volume, kept.missing) for kept in covered.kept] == [

@@ -43,8 +43,10 @@ def machine() -> Machine:
 def test_datasets_of_a_pool_and_a_volume() -> None:
     """They come first, and take nothing of LVM's; each is mounted as it is, by its name."""
     found = planned(machine(), "/data", "/home/me", "/srv")
-    first, second, third = found.copies
-    assert [(copy.kind, copy.hold, copy.extents) for copy in found.copies[:2]] == [("dataset", "none", 0)] * 2
+    first, second, third = found.snapshots
+    assert [(snapshot.kind, snapshot.hold, snapshot.extents) for snapshot in found.snapshots[:2]] == [
+        ("dataset", "none", 0)
+    ] * 2
     assert not first.may_be_frozen
     assert {first.full_name, second.full_name} == {f"tank/home@borg_lvm-{RUN}-0", f"tank/srv@borg_lvm-{RUN}-1"}
     assert (first.options, first.fstype) == ("", "zfs")
@@ -57,7 +59,7 @@ def test_two_pools_are_no_instant() -> None:
     said = refused(machine(), "/home", "/other")
     assert "tank/home, other: these cannot be suspended, and only datasets of one pool" in said
     assert said.endswith("--consistency per-volume")
-    assert len(planned(machine(), "/home", "/other", consistency="per-volume").copies) == 2
+    assert len(planned(machine(), "/home", "/other", consistency="per-volume").snapshots) == 2
 
 
 @pytest.mark.parametrize(

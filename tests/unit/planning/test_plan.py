@@ -24,19 +24,24 @@ def refused(machine: Machine, *sources: str, **settings: object) -> str:
 
 
 def only(made: Plan) -> Snapshot:
-    (copy,) = made.copies
-    return copy
+    (snapshot,) = made.snapshots
+    return snapshot
 
 
 def test_one_volume() -> None:
     machine = Machine()
     machine.mount("/home", "data-vg/my-home")
     made = machine.plan(machine.resolve("/home"))
-    copy = only(made)
-    assert copy.full_name == f"data-vg/borg_lvm-{RUN}-0"
-    assert copy.volume_device == copy.device == f"/dev/mapper/data--vg-borg_lvm--{RUN.replace('-', '--')}--0"
-    assert (copy.kind, copy.size, copy.extents, copy.hold) == ("thick", 2 * GIB, 512, "suspend")
-    assert (copy.fstype, copy.options, copy.mounted_at, copy.crypt) == ("ext4", "errors=continue", "/home", None)
+    snapshot = only(made)
+    assert snapshot.full_name == f"data-vg/borg_lvm-{RUN}-0"
+    assert snapshot.volume_device == snapshot.device == f"/dev/mapper/data--vg-borg_lvm--{RUN.replace('-', '--')}--0"
+    assert (snapshot.kind, snapshot.size, snapshot.extents, snapshot.hold) == ("thick", 2 * GIB, 512, "suspend")
+    assert (snapshot.fstype, snapshot.options, snapshot.mounted_at, snapshot.crypt) == (
+        "ext4",
+        "errors=continue",
+        "/home",
+        None,
+    )
     assert made.tags == ("borg_lvm", f"borg_lvm.run={RUN}")
     assert made.consistency == "instant"
     assert not made.pivots
@@ -48,11 +53,11 @@ def test_names_stay_within_what_lvm_allows() -> None:
         machine.add(f"vg{number}/v{number}", replace(VOLUME, uuid=f"uuid-{number}"))
         machine.mount(f"/srv/{number}", f"vg{number}/v{number}")
     made = machine.plan(machine.resolve("/srv"))
-    assert len({copy.full_name for copy in made.copies}) == 121
-    assert max(len(copy.crypt_name) for copy in made.copies) < 128
+    assert len({snapshot.full_name for snapshot in made.snapshots}) == 121
+    assert max(len(snapshot.crypt_name) for snapshot in made.snapshots) < 128
 
 
-def test_many_mounts_of_one_volume_are_one_copy() -> None:
+def test_many_mounts_of_one_volume_are_one_snapshot() -> None:
     machine = Machine()
     machine.mount("/srv", "vg0/data", root="/srv")
     machine.mount("/mnt/data", "vg0/data")
@@ -71,7 +76,9 @@ def test_each_cover_shows_its_own_volume() -> None:
     machine.mount("/home", "vg0/home")
     machine.mount("/var", "vg1/var")
     made = machine.plan(machine.resolve("/"))
-    assert {view_mount.target: made.copies[view_mount.copy].origin.full_name for view_mount in made.view_mounts} == {
+    assert {
+        view_mount.target: made.snapshots[view_mount.snapshot].origin.full_name for view_mount in made.view_mounts
+    } == {
         "/": "vg0/root",
         "/home": "vg0/home",
         "/var": "vg1/var",
@@ -138,11 +145,11 @@ class TestLuks:
     def test_its_file_system_is_frozen_by_us_because_lvm_does_not_see_it(self) -> None:
         assert self.made("/root/key").hold == "freeze"
 
-    def test_the_copy_is_opened_under_a_name_of_its_own(self) -> None:
-        copy = self.made("/root/key")
-        assert copy.device == f"/dev/mapper/borg_lvm-{RUN}-0-crypt"
-        assert copy.volume_device != copy.device
-        assert copy.key_file == "/root/key"
+    def test_the_snapshot_is_opened_under_a_name_of_its_own(self) -> None:
+        snapshot = self.made("/root/key")
+        assert snapshot.device == f"/dev/mapper/borg_lvm-{RUN}-0-crypt"
+        assert snapshot.volume_device != snapshot.device
+        assert snapshot.key_file == "/root/key"
 
     def test_the_kernels_own_key_is_an_empty_text(self) -> None:
         assert self.made("").key_file == ""
@@ -179,7 +186,7 @@ class TestXfs:
 
 
 @pytest.mark.parametrize("fstype", ["ext2", "ext3", "ext4"])
-def test_an_error_in_a_copy_never_stops_the_machine(fstype: str) -> None:
+def test_an_error_in_a_snapshot_never_stops_the_machine(fstype: str) -> None:
     machine = Machine()
     machine.mount("/var", "vg0/var", fstype=fstype, extra=",usrquota,errors=panic,noacl")
     assert only(machine.plan(machine.resolve("/var"))).options == "errors=continue,noacl"
@@ -201,8 +208,8 @@ class TestThin:
 
     def test_a_thin_snapshot_needs_no_space(self) -> None:
         machine = self.machine()
-        copy = only(machine.plan(machine.resolve("/home")))
-        assert (copy.kind, copy.extents, copy.size) == ("thin", 0, 0)
+        snapshot = only(machine.plan(machine.resolve("/home")))
+        assert (snapshot.kind, snapshot.extents, snapshot.size) == ("thin", 0, 0)
 
     def test_a_size_is_for_thick_ones_only(self) -> None:
         machine = self.machine()
@@ -231,7 +238,7 @@ class TestInstant:
 
     def test_all_are_held_in_their_order(self) -> None:
         made = self.made()
-        assert [(copy.origin.name, copy.name[-2:], copy.hold) for copy in made.copies] == [
+        assert [(snapshot.origin.name, snapshot.name[-2:], snapshot.hold) for snapshot in made.snapshots] == [
             ("a", "-0", "suspend"),
             ("b", "-1", "suspend"),
             ("c", "-2", "suspend"),
@@ -239,8 +246,10 @@ class TestInstant:
 
     def test_logs_are_held_last(self) -> None:
         made = self.made("vg1/b", "vg0/a")
-        assert [copy.origin.name for copy in made.copies] == ["c", "a", "b"]
-        assert {view_mount.target: made.copies[view_mount.copy].origin.name for view_mount in made.view_mounts} == {
+        assert [snapshot.origin.name for snapshot in made.snapshots] == ["c", "a", "b"]
+        assert {
+            view_mount.target: made.snapshots[view_mount.snapshot].origin.name for view_mount in made.view_mounts
+        } == {
             "/a": "a",
             "/b": "b",
             "/c": "c",
@@ -253,11 +262,11 @@ class TestInstant:
             machine.add(f"vg1/{name}", replace(thin(VOLUME), uuid=name))
             machine.mount(f"/{name}", f"vg1/{name}")
         made = machine.plan(machine.resolve("/a", "/x", "/y"), consistency="instant")
-        assert [copy.kind for copy in made.copies] == ["thick", "thin", "thin"]
+        assert [snapshot.kind for snapshot in made.snapshots] == ["thick", "thin", "thin"]
 
     def test_volume_by_volume(self) -> None:
         made = self.machine().plan(self.machine().resolve("/a", "/b"), consistency="per-volume")
-        assert {copy.hold for copy in made.copies} == {"suspend"}
+        assert {snapshot.hold for snapshot in made.snapshots} == {"suspend"}
         assert made.consistency == "per-volume"
 
     def test_a_single_volume_always_shows_one_instant(self) -> None:
@@ -274,7 +283,7 @@ class TestMinors:
         volumes = Volumes(tuple(machine.volumes.values()), machine.stack)
         settings = plan.PlanSettings("another-run", Size(), consistency="per-volume")
         made = plan.make(settings, resolved, paths, volumes, taken)
-        return {copy.origin.name: copy.minor for copy in made.copies}
+        return {snapshot.origin.name: snapshot.minor for snapshot in made.snapshots}
 
     def test_the_same_in_every_run_and_for_every_choice_of_sources(self) -> None:
         assert self.minors("/b") == {"b": self.minors("/c", "/b", "/a")["b"]}
@@ -316,5 +325,5 @@ def test_what_the_user_declared_is_carried_along() -> None:
 
 def test_a_wished_size() -> None:
     machine = Machine()
-    copy = only(machine.plan(machine.resolve("/etc"), size=Size.parse("10M")))
-    assert (copy.size, copy.why_size) == (12 * MIB, "10MiB")
+    snapshot = only(machine.plan(machine.resolve("/etc"), size=Size.parse("10M")))
+    assert (snapshot.size, snapshot.why_size) == (12 * MIB, "10MiB")

@@ -26,21 +26,27 @@ def made(on: Machine, *sources: str, raw: str = "vg0/disk", **settings: object) 
 
 def test_its_device_is_covered_by_that_of_its_snapshot() -> None:
     found = made(machine())
-    (copy,) = found.copies
-    assert (copy.fstype, copy.mounted_at, copy.options, copy.hold, copy.raw) == ("raw", "", "", "suspend", True)
-    assert copy.origin_device == "/dev/mapper/vg0-disk"
+    (snapshot,) = found.snapshots
+    assert (snapshot.fstype, snapshot.mounted_at, snapshot.options, snapshot.hold, snapshot.raw) == (
+        "raw",
+        "",
+        "",
+        "suspend",
+        True,
+    )
+    assert snapshot.origin_device == "/dev/mapper/vg0-disk"
     assert [(view_mount.target, view_mount.device, view_mount.because) for view_mount in found.view_mounts] == [
         (NODE, True, NAME)
     ]
-    assert [(step.source, step.target) for step in steps(found, "/staging")] == [(copy.volume_device, NODE)]
+    assert [(step.source, step.target) for step in steps(found, "/staging")] == [(snapshot.volume_device, NODE)]
 
 
 def test_together_with_its_file_system_it_is_copied_once_and_held_as_that() -> None:
     on = machine()
     on.mount("/mnt", "vg0/disk")
     found = made(on, "/mnt")
-    (copy,) = found.copies
-    assert (copy.fstype, copy.mounted_at) == ("ext4", "/mnt")
+    (snapshot,) = found.snapshots
+    assert (snapshot.fstype, snapshot.mounted_at) == ("ext4", "/mnt")
     assert {view_mount.target: view_mount.device for view_mount in found.view_mounts} == {"/mnt": False, NODE: True}
 
 

@@ -55,14 +55,14 @@ def test_a_subvolume_and_a_volume() -> None:
     srv(made)
     made.mount("/data", "vg0/data")
     found = planned(made, made.resolve("/data", "/srv/www"))
-    first, second = found.copies
+    first, second = found.snapshots
     assert (first.kind, first.hold, first.extents, first.minor) == ("subvolume", "none", 0, None)
     assert first.origin.full_name == "/dev/sdb[/@srv]"
     assert first.full_name == f"/dev/sdb[/.borg-lvm/borg_lvm-{RUN}-0]"
     assert first.options == f"subvol=/.borg-lvm/borg_lvm-{RUN}-0"
     assert first.why_size == "takes what it needs from the btrfs, of which 75% are used and 25.0 GiB are free"
     assert (second.origin.full_name, second.hold) == ("vg0/data", "suspend")
-    assert {one.target: (one.copy, one.inside) for one in found.view_mounts} == {
+    assert {one.target: (one.snapshot, one.inside) for one in found.view_mounts} == {
         "/srv/www": (0, "/www"),
         "/data": (1, "/"),
     }
@@ -74,7 +74,7 @@ def test_several_mounts_of_one_are_one_snapshot() -> None:
     srv(made, root="/@srv/www", path="/www")
     srv(made, root="/", path="/mnt")
     found = planned(made, made.resolve("/srv", "/www", "/mnt/@srv/log"))
-    assert len(found.copies) == 1
+    assert len(found.snapshots) == 1
     assert {one.target: one.inside for one in found.view_mounts} == {
         "/srv": "/",
         "/www": "/www",
@@ -90,7 +90,7 @@ def test_two_are_two_transactions() -> None:
     said = refused(made, resolved)
     assert "/dev/sdb[/@home], /dev/sdb[/@srv]: these subvolumes lie on no logical volume" in said
     assert said.endswith("--consistency per-volume")
-    assert len(planned(made, resolved, consistency="per-volume").copies) == 2
+    assert len(planned(made, resolved, consistency="per-volume").snapshots) == 2
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,13 @@ class TestNested:
     def test_but_not_those_beside_the_source(self) -> None:
         made = machine()
         srv(made)
-        assert planned(made, made.resolve("/srv/www"), TREE).copies
+        assert planned(made, made.resolve("/srv/www"), TREE).snapshots
 
     def test_nor_snapshots_of_ours(self) -> None:
         made = machine()
         srv(made, root="/")
         tree = replace(PLAIN, subvolumes={5: "/", 300: f"/.borg-lvm/borg_lvm-{RUN}-0"})
-        assert planned(made, made.resolve("/srv"), tree).copies
+        assert planned(made, made.resolve("/srv"), tree).snapshots
 
     def test_nor_what_the_command_leaves_out_or_is_live(self) -> None:
         made = machine()

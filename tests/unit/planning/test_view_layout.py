@@ -411,7 +411,7 @@ def calls(mounts: int) -> int:
         plan = machine.plan(machine.resolve(*sources, declared=live))
     finally:
         sys.setprofile(before)
-    assert len(plan.copies) == mounts // 2 + 1
+    assert len(plan.snapshots) == mounts // 2 + 1
     return count
 
 

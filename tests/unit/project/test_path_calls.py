@@ -176,7 +176,7 @@ ELSEWHERE = {
     ),
     KERNEL: (
         "drill.sandbox.limits linux.btrfs linux.dm_ioctl linux.looking machine.block_devices machine.btrfs_subvolumes "
-        "machine.mounts machine.zfs_datasets snapshots.luks snapshots.lvm.btrfs_copy snapshots.lvm.extend "
+        "machine.mounts machine.zfs_datasets snapshots.luks snapshots.lvm.btrfs_snapshot snapshots.lvm.extend "
         "snapshots.lvm.monitored view.page_cache watchdog.loosen hooks.applications.cgroups hooks.applications.running "
         "hooks.applications.systemd.writing"
     ),

@@ -57,13 +57,13 @@ def test_one_that_keeps_nothing_has_no_table_and_none_has_no_heading() -> None:
 
 
 def test_chunks_are_shown_with_their_reason_where_they_are_known() -> None:
-    thick, thin = runs.two().copies
+    thick, thin = runs.two().snapshots
     chosen = replace(thick, chunk=64 * 1024, why_chunk="it is written in long runs")
-    lines = lines_of(replace(runs.two(), copies=(chosen, thin)))
+    lines = lines_of(replace(runs.two(), snapshots=(chosen, thin)))
     at = lines.index("Chunks in which they keep what is overwritten:")
     assert lines[at + 2].split(maxsplit=3) == ["vg0/home", "64", "KiB", "it is written in long runs"]
     assert lines[at + 3] == ""
-    unknown = replace(runs.two(), copies=(replace(thick, chunk=0), thin))
+    unknown = replace(runs.two(), snapshots=(replace(thick, chunk=0), thin))
     assert not [line for line in lines_of(unknown) if line.startswith("Chunks")]
 
 
@@ -97,4 +97,4 @@ def test_a_program_reads_the_same() -> None:
 )
 def test_how_it_went(result: ApplicationResult, line: str) -> None:
     ended = Outcome(runs.two(), status=0, applications=(result,))
-    assert (line, {"application": "db"}) in list(summary(replace(ended, plan=replace(ended.plan, copies=()))))
+    assert (line, {"application": "db"}) in list(summary(replace(ended, plan=replace(ended.plan, snapshots=()))))

@@ -35,11 +35,11 @@ def planned(free: int, names: tuple[str, ...], size: str, known: Sizing) -> Plan
 def fates(plan: Plan, lost: tuple[str, ...]) -> list[verdict.Fate]:
     """Some were full, others had grown to one and a half times what they had."""
     made = []
-    for copy in plan.copies:
-        first, is_lost = Sample(0, 0, copy.size), copy.origin.name in lost
-        last = Sample(60, copy.size - MIB, copy.size if is_lost else copy.size * 3 // 2)
+    for snapshot in plan.snapshots:
+        first, is_lost = Sample(0, 0, snapshot.size), snapshot.origin.name in lost
+        last = Sample(60, snapshot.size - MIB, snapshot.size if is_lost else snapshot.size * 3 // 2)
         story = SnapshotStatistics(FillHistory.begun(first).then(last), rest=Rest(1, 21 * MIB) if is_lost else None)
-        made.append(verdict.Fate(copy, Fill(0, 0, FULL if is_lost else SOUND), story))
+        made.append(verdict.Fate(snapshot, Fill(0, 0, FULL if is_lost else SOUND), story))
     return made
 
 
@@ -77,17 +77,17 @@ def test_the_planner_accepts_it_after_the_growth_it_names(  # the very plan that
     proposed = sizes(found.remedy, tmp_path / "config.yaml")
     assert set(proposed) == {f"vg0/{name}" for name in lost}
     after = {
-        fate.copy.origin.uuid: [
+        fate.snapshot.origin.uuid: [
             Once(60, look.last.used, look.last.total, lost=bool(fate.fill.problem), written=9 * MIB)
         ]
         for fate in seen
         if (look := fate.story.course)
     }
     then = planned(free + growth(found.remedy), names, size, Sizing(sizes={**known.sizes, **proposed}, past=after))
-    for copy in then.copies:
-        if copy.origin.name in lost:
-            had = next(fate.copy.size for fate in seen if fate.copy.origin.uuid == copy.origin.uuid)
-            assert copy.size >= min(2 * had, most(copy.origin))
+    for snapshot in then.snapshots:
+        if snapshot.origin.name in lost:
+            had = next(fate.snapshot.size for fate in seen if fate.snapshot.origin.uuid == snapshot.origin.uuid)
+            assert snapshot.size >= min(2 * had, most(snapshot.origin))
 
 
 def test_with_less_than_it_names_the_plan_is_refused(tmp_path: Path) -> None:

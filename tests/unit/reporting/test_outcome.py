@@ -156,11 +156,11 @@ class TestData:
         machine.add("vg0/s")
         machine.luks("vg0/s", "s_crypt")
         machine.mount("/s", "s_crypt")
-        (copy,) = as_data(machine.plan(machine.resolve("/s"), key_files={"vg0/s": "/root/very/secret/key"}))[
+        (snapshot,) = as_data(machine.plan(machine.resolve("/s"), key_files={"vg0/s": "/root/very/secret/key"}))[
             "snapshots"
         ]
-        assert (copy["luks"], copy["held_by"]) == ("s_crypt", "freeze")
-        assert "key" not in json.dumps(copy)
+        assert (snapshot["luks"], snapshot["held_by"]) == ("s_crypt", "freeze")
+        assert "key" not in json.dumps(snapshot)
 
 
 class TestLost:
@@ -204,8 +204,8 @@ class TestLost:
             "give the snapshot more room in the configuration, snapshot: {volumes: [{volume: vg0/home, size: 11G}]}, "
             "with which it cannot be lost; or run at a quieter hour"
         )
-        (copy, _) = two().copies
-        short = replace(copy, origin=replace(copy.origin, vg_free=4 * GIB))
+        (snapshot, _) = two().snapshots
+        short = replace(snapshot, origin=replace(snapshot.origin, vg_free=4 * GIB))
         found = verdict.distrust([verdict.Fate(short, self.LOST, story)], ())
         assert found
         assert re.search(r"cannot be lost, for which vg0 needs 6\d\d\d MiB more free space \(vgextend\)", found.remedy)
@@ -219,9 +219,9 @@ class TestLost:
     def test_small_writes_fill_large_chunks(self) -> None:
         course = FillHistory.begun(Sample(0, 0, 16 * MIB)).then(Sample(60, 12 * MIB, 16 * MIB))
         story = SnapshotStatistics(course, rest=Rest(0.5, 16 << 10))
-        (copy, _) = two().copies
+        (snapshot, _) = two().snapshots
         for chunk, words in ((4 << 10, "though it was not full"), (256 << 10, "it was full, with room for 16.0 MiB")):
-            found = verdict.distrust([verdict.Fate(replace(copy, chunk=chunk), self.LOST, story)], ())
+            found = verdict.distrust([verdict.Fate(replace(snapshot, chunk=chunk), self.LOST, story)], ())
             assert found
             assert words in found.reasons[0]
 
@@ -262,7 +262,7 @@ class TestLost:
         assert "grow_pool" in caught.value.remedy
 
 
-def test_a_copy_that_was_found_wrong_is_told() -> None:
+def test_a_snapshot_that_was_found_wrong_is_told() -> None:
     out, absent = (
         ApplicationResult("a", "l", 0.0, "a: no answer", False),
         ApplicationResult("b", "l", 0.0, "b: not there", True),

@@ -37,7 +37,7 @@ def surveyed(monkeypatch: pytest.MonkeyPatch) -> Survey:
 
     monkeypatch.setattr(mounts, "read", lambda: machine.mounts)
     made = planned(frozenset())
-    assert made.copies[0].origin.name == "a"
+    assert made.snapshots[0].origin.name == "a"
     return Survey(
         made,
         planned,
@@ -53,7 +53,7 @@ def surveyed(monkeypatch: pytest.MonkeyPatch) -> Survey:
 
 def test_the_volume_of_logs_is_held_last(monkeypatch: pytest.MonkeyPatch) -> None:
     found = surveyed(monkeypatch).with_applications([SERVER], ["left out"])
-    assert [copy.origin.name for copy in found.plan.copies] == ["b", "a"]
+    assert [snapshot.origin.name for snapshot in found.plan.snapshots] == ["b", "a"]
     assert [one.name for one in found.plan.applications] == ["db"]
     assert found.plan.notes == ("left out",)
 

@@ -72,8 +72,8 @@ def test_what_is_kept_is_read_again_oldest_first(directory: Path) -> None:
 
 def test_the_chunk_and_the_requests_are_kept() -> None:
     one = outcome()
-    (copy,) = one.plan.copies
-    plan = replace(one.plan, copies=(replace(copy, chunk=64 << 10),))
+    (snapshot,) = one.plan.snapshots
+    plan = replace(one.plan, snapshots=(replace(snapshot, chunk=64 << 10),))
     keep(replace(one, plan=plan, stories=(replace(one.stories[0], count=77),)))
     (runs,) = history.read().volumes.values()
     assert [(once.chunk, once.count) for once in runs] == [(64 << 10, 77)]

@@ -7,7 +7,7 @@ import pytest
 from borg_lvm.linux.safe_open import Identity
 from borg_lvm.machine.mounts import Mount
 from borg_lvm.planning.plan import ViewMount
-from borg_lvm.view.mounting import Step, is_in_copy, misplaced
+from borg_lvm.view.mounting import Step, is_in_snapshot, misplaced
 
 DEVICES = (0xFD05, 0xFD06)  # 253:5, 253:6
 
@@ -16,8 +16,8 @@ def mount(path: str, device: str = "253:5", root: str = "/app/site") -> Mount:
     return Mount(99, 1, device, root, path, "ro", "ext4", "/dev/x", "ro")
 
 
-def frozen_path(path: str, copy: int = 0, inside: str = "/app/site", *, device: bool = False) -> Step:
-    return Step("snapshot", "staged", path, ViewMount(path, copy, inside, path, device=device))
+def frozen_path(path: str, snapshot: int = 0, inside: str = "/app/site", *, device: bool = False) -> Step:
+    return Step("snapshot", "staged", path, ViewMount(path, snapshot, inside, path, device=device))
 
 
 SITE = frozen_path("/srv/app/site")
@@ -71,7 +71,7 @@ def test_a_cover_that_was_led_below_a_live_path_is_missed_at_its_own() -> None:
         ("/x", 281474976710570, 5, False),
     ],
 )
-def test_what_is_in_a_copy_is_what_was_known(inside: str, inode: int, device: int, is_same: bool) -> None:
+def test_what_is_in_a_snapshot_is_what_was_known(inside: str, inode: int, device: int, is_same: bool) -> None:
     step = frozen_path("/srv", inside=inside)
     assert step.view_mount
-    assert is_in_copy(step.view_mount, Identity(device, inode), Identity(9, 34), 5) == is_same
+    assert is_in_snapshot(step.view_mount, Identity(device, inode), Identity(9, 34), 5) == is_same

@@ -42,7 +42,7 @@ class View:
         step = self.binds[self.reached(path)]
         if step and step.kind == "snapshot":
             number, _, inside = step.source.removeprefix(f"{STAGING}/").partition("/")
-            origin = self.plan.copies[int(number)].origin.full_name
+            origin = self.plan.snapshots[int(number)].origin.full_name
             return "frozen", origin, join("/" + inside, relative(path, step.target))
         if step is None and self.plan.pivots:
             return ("nothing",)

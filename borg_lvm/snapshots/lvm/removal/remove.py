@@ -94,7 +94,7 @@ def released(run: RunContext, *, keep: bool) -> Iterator[Leftovers]:
             for text in messages:
                 log.warning(f"while the snapshots were removed: {text}")
             if not complete:
-                remove_half_made(copy.origin.dm_uuid for copy in plan.copies)
+                remove_half_made(snapshot.origin.dm_uuid for snapshot in plan.snapshots)
             leftovers.add(_put_right(run))
             if not leftovers:
                 with suppress(BorgLvmError):
@@ -102,7 +102,7 @@ def released(run: RunContext, *, keep: bool) -> Iterator[Leftovers]:
 
 
 def _mark_kept(plan: Plan, log: Log, timeout: float) -> None:
-    names = [copy.full_name for copy in plan.copies]
+    names = [snapshot.full_name for snapshot in plan.snapshots]
     subprocesses.run(["lvchange", "--autobackup", "n", "--addtag", lvm.KEEP_TAG, *names], timeout=timeout)
     # Not to be silenced by --quiet: a user who does not know will not remove them.
     log.warning(f"kept {', '.join(names)}; remove with: borg-lvm clean --run {plan.run_id}")
@@ -111,7 +111,7 @@ def _mark_kept(plan: Plan, log: Log, timeout: float) -> None:
 def _remove_all(run: RunContext, *, complete: bool) -> Leftovers:
     """Remove the snapshots, and see that both LVM and device-mapper know none of them any more, by whatever name."""
     plan, log, timeout = run.plan, run.log, run.timeout
-    names = [copy.full_name for copy in plan.copies]
+    names = [snapshot.full_name for snapshot in plan.snapshots]
     known = RecordedSnapshots(frozenset(names), frozenset(run.ledger.snapshots))
     try:
         if not complete:
@@ -129,13 +129,13 @@ def _remove_all(run: RunContext, *, complete: bool) -> Leftovers:
 
 
 def _origins(plan: Plan) -> str:
-    return ", ".join(copy.origin.full_name for copy in plan.copies)
+    return ", ".join(snapshot.origin.full_name for snapshot in plan.snapshots)
 
 
 def _devices(plan: Plan) -> list[int]:
-    """Return the device numbers of the copies and of the snapshots below them, as far as these are there."""
+    """Return the device numbers of what is mounted and of the snapshots below, as far as these are there."""
     devices = []
-    for name in {name for copy in plan.copies for name in (copy.device, copy.volume_device)}:
+    for name in {name for snapshot in plan.snapshots for name in (snapshot.device, snapshot.volume_device)}:
         with suppress(OSError):
             devices.append(safe_open.own_device_number(name))
     return devices
@@ -202,7 +202,7 @@ def remove_device(uuid: str) -> Iterator[str]:
 
 def _put_right(run: RunContext) -> Leftovers:
     """See that the origins are on the tables that LVM knows; return which are not."""
-    uuids = {copy.origin.dm_uuid for copy in run.plan.copies}
+    uuids = {snapshot.origin.dm_uuid for snapshot in run.plan.snapshots}
     if not origin_tables.suspicious(uuids):
         return Leftovers()
     with run.watchdog.standing_by(run.timeout, GRACE) as messages:
@@ -214,9 +214,9 @@ def _put_right(run: RunContext) -> Leftovers:
 
 def _not_resumed(plan: Plan, log: Log, timeout: float) -> Iterator[str]:
     """Resume the origins that an `lvremove` which died half-way has left suspended; yield those that could not be."""
-    for copy in plan.copies:
+    for snapshot in plan.snapshots:
         try:
-            if origin_tables.resume_left(copy.origin.dm_uuid, copy.origin.vg, timeout):
-                log.warning(f"resumed {copy.origin.full_name}, which somebody had left suspended")
+            if origin_tables.resume_left(snapshot.origin.dm_uuid, snapshot.origin.vg, timeout):
+                log.warning(f"resumed {snapshot.origin.full_name}, which somebody had left suspended")
         except OSError as error:
-            yield f"{copy.origin.full_name} may still be suspended: {error.strerror}"
+            yield f"{snapshot.origin.full_name} may still be suspended: {error.strerror}"
