@@ -61,15 +61,46 @@ def eight(rig: Rig) -> list[Volume]:
 
 def gaps(rig: Rig, volumes: Sequence[Volume], runs: int, *options: str) -> list[float]:
     """Let a writer for each way of writing work on each volume; return by how much each run misses one instant."""
-    writers = [
+    writers = _writers(rig, volumes)
+    return _gaps(_shown(rig, volumes, writers, runs, *options), lambda _: True)
+
+
+def gaps_native(rig: Rig, volumes: Sequence[Volume], runs: int, *options: str) -> list[float]:
+    """The same, where the first volume is a subvolume: what is synced in it and what is not have an instant each.
+
+    Both are of the moment in which all volumes stand still. Between them btrfs goes on: in one run of 30 on Linux 6.1,
+    without any other volume, it showed a synced write that had begun 0.2 ms after the end of a buffered one that it did
+    not show; once, beside volumes, 2.5 ms (docs/volumes.md).
+    """
+    writers, tree = _writers(rig, volumes), volumes[0].at
+    shown = _shown(rig, volumes, writers, runs, *options)
+    synced = _gaps(shown, lambda writer: writer.files[0].parent != tree or writer.how.endswith("synced"))
+    buffered = _gaps(shown, lambda writer: writer.files[0].parent != tree or writer.how.endswith("buffered"))
+    return [max(both) for both in zip(synced, buffered, strict=True)]
+
+
+def _writers(rig: Rig, volumes: Sequence[Volume]) -> list[Writer]:
+    return [
         Writer(how, (volume.at / how.replace(" ", "-"),), rig.path(f"{volume.name}-{how}"))
         for volume in volumes
         if volume.at
         for how in HOW
     ]
+
+
+def _shown(
+    rig: Rig, volumes: Sequence[Volume], writers: Sequence[Writer], runs: int, *options: str
+) -> list[dict[Writer, int]]:
+    """Return the number that each run shows of each writer."""
     with writing(writers):
         shown = [copied(rig, volumes, writers, turn, *options) for turn in range(runs)]
-    found = [gap(writers, [number for (number,) in one]) for one in shown]
+    return [dict(zip(writers, (number for (number,) in of_run), strict=True)) for of_run in shown]
+
+
+def _gaps(shown: Sequence[dict[Writer, int]], is_judged: Callable[[Writer], bool]) -> list[float]:
+    """Return by how much each run misses one instant, by some of the writers."""
+    writers = [writer for writer in shown[0] if is_judged(writer)]
+    found = [gap(writers, [of_run[writer] for writer in writers]) for of_run in shown]
     print("gaps, in seconds:", *(f"{one:.3f}" for one in found))
     return found
 
@@ -95,7 +126,7 @@ def breaks(rig: Rig, volumes: Sequence[Volume], runs: int, *options: str) -> lis
         pytest.param(breaks, stateful, id="breaks-stateful", marks=pytest.mark.soak),
         pytest.param(gaps, with_btrfs, id="gaps-btrfs", marks=pytest.mark.soak),
         pytest.param(breaks, with_btrfs, id="breaks-btrfs", marks=pytest.mark.each_series),
-        pytest.param(gaps, with_native, id="gaps-native", marks=pytest.mark.each_series),
+        pytest.param(gaps_native, with_native, id="gaps-native", marks=pytest.mark.each_series),
         pytest.param(breaks, with_native, id="breaks-native", marks=pytest.mark.each_series),
         pytest.param(breaks, with_zpool, id="breaks-zfs", marks=pytest.mark.soak),
         pytest.param(gaps, eight, id="gaps-eight", marks=pytest.mark.soak),
@@ -116,7 +147,7 @@ def test_all_snapshots_show_one_instant(rig: Rig, missed: Missed, layout: Layout
         pytest.param(breaks, three, id="breaks", marks=pytest.mark.soak),
         pytest.param(gaps, with_btrfs, id="gaps-btrfs", marks=pytest.mark.soak),
         pytest.param(breaks, with_btrfs, id="breaks-btrfs", marks=pytest.mark.soak),
-        pytest.param(gaps, with_native, id="gaps-native", marks=pytest.mark.soak),
+        pytest.param(gaps_native, with_native, id="gaps-native", marks=pytest.mark.soak),
         pytest.param(breaks, with_native, id="breaks-native", marks=pytest.mark.soak),
         pytest.param(breaks, with_zpool, id="breaks-zfs", marks=pytest.mark.soak),
     ],
