@@ -88,7 +88,7 @@ def overlay(rig: Rig, stack: ExitStack) -> tuple[Path, list[str]]:
         rig.path(name).mkdir()
     layers = ",".join(f"{name}dir={rig.path(name)}" for name in ("lower", "upper", "work"))
     at = stack.enter_context(mounted(rig, rig.path("overlay"), "-t", "overlay", "none", "-o", layers))
-    return at, ["lies on an overlay", "name the directories", "--live"]
+    return at, ["lies on the overlay mounted at", "name the directories", "--live"]
 
 
 def btrfs(rig: Rig, stack: ExitStack) -> tuple[Path, list[str]]:
