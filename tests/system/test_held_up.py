@@ -99,7 +99,7 @@ def test_who_cannot_be_examined_does_not_keep_others_from_being_woken(rig: Rig, 
 
 
 @contextmanager
-def held(how: str, file: Path) -> Iterator[None]:
+def held(how: str, file: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Have a user hold a file system in the block, such that no signal of ours makes them let go."""
     argv = ["/usr/bin/python3", "-I", str(HOLDER), how, str(file)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True, cwd="/") as process:
@@ -108,8 +108,7 @@ def held(how: str, file: Path) -> Iterator[None]:
             assert [process.stdout.readline(), process.stdout.readline()] == [b"ready\n", b"holds\n"]
             time.sleep(1)
             assert process.poll() is None
-            yield
-            assert process.poll() is None
+            yield process
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -147,7 +146,8 @@ def test_who_is_traced_and_gets_on_is_left_alone(rig: Rig) -> None:
         os.chown(volume.at / "home", NOBODY, NOBODY)
         rig.directory.chmod(0o755)
         insist = f"from borg_lvm.watchdog import loosen; loosen.insist([{volume.at.stat().st_dev}])"
-        with held("watched", volume.at / "home" / "file"):  # who is alive when the block ends
+        with held("watched", volume.at / "home" / "file") as process:
             for _ in range(5):
                 run(sys.executable, "-c", insist)
+            assert process.poll() is None
         assert_nothing_left(rig)

@@ -178,7 +178,7 @@ def left(entry: LedgerEntry | None) -> list[str]:
     """Remove the groups that a dead drill has left, as its ledger says; return what cannot be removed."""
     problems = []
     for step in entry.named(STEP) if entry else ():
-        directory, on = str(step["folder"]), step["on"]
+        directory, on = str(step["directory"]), step["on"]
         if os.path.basename(directory) != f"{PREFIX}{entry.run_id if entry else ''}" or not isinstance(on, list):
             problems.append(f"{directory}, which the ledger names as the control group of a drill, and which is none")
             continue

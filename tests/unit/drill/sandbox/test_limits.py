@@ -76,7 +76,7 @@ def test_only_a_group_of_this_very_drill_is_removed(tmp_path: Path) -> None:
     other = tmp_path / "user.slice"
     other.mkdir()
     entry = LedgerEntry(
-        "20261101T000000-aaaaaa", None, "borg-lvm drill", ({"step": "group", "folder": str(other), "on": []},)
+        "20261101T000000-aaaaaa", None, "borg-lvm drill", ({"step": "group", "directory": str(other), "on": []},)
     )
     (said,) = limits.left(entry)
     assert "which is none" in said
