@@ -44,6 +44,7 @@ _FACTS: dict[str, dict[str, type]] = {
     "resumed": {"name": str},
     "shown": {"path": str},
     "scratch": {"path": str},
+    "group": {"directory": str, "on": list},
 }
 """What the steps of a ledger must tell to be of use to those who come after."""
 
