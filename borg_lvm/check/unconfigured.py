@@ -31,7 +31,7 @@ def look(settings: Settings, coverage: DataCoverage | None) -> tuple[Unnamed, ..
         for discovered in discover.everything(settings, troubles.append, PATIENCE)
         if not discovered.configured
     ]
-    judged = looking.told(
+    judged = looking.yielded(
         lambda: (_judged(discovered, coverage) for discovered in unconfigured), max(0.1, end - time.monotonic())
     )
     if len(judged) < len(unconfigured):

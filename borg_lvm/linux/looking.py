@@ -28,7 +28,7 @@ MOST = 10
 LITTLE = 0.02
 ALTOGETHER = 60.0
 """Seconds after which all that is left counts as silent."""
-MOST_TOLD = 16 << 20
+MOST_YIELDED = 16 << 20
 """How many bytes are read of what a child tells."""
 _NO, _YES = 1, 2
 T = TypeVar("T")
@@ -106,7 +106,7 @@ def _end(pid: int) -> None:
             time.sleep(0.005)
 
 
-def told(work: Callable[[], Iterable[T]], seconds: float) -> list[T]:
+def yielded(work: Callable[[], Iterable[T]], seconds: float) -> list[T]:
     """Do work in a child; return what it has yielded, which must be such as can be pickled, in so many seconds.
 
     It may wait for a file system that no signal has it give up: then it is left behind, without our descriptors.
@@ -133,7 +133,7 @@ def told(work: Callable[[], Iterable[T]], seconds: float) -> list[T]:
 def _received(pipe: int, seconds: float) -> bytes:
     """Return all that comes in so many seconds."""
     end, data = time.monotonic() + seconds, bytearray()
-    while len(data) <= MOST_TOLD and select.select([pipe], [], [], max(0.0, end - time.monotonic()))[0]:
+    while len(data) <= MOST_YIELDED and select.select([pipe], [], [], max(0.0, end - time.monotonic()))[0]:
         more = os.read(pipe, 1 << 16)
         if not more:
             break

@@ -66,7 +66,7 @@ def by_plugin(name: str, settings: Settings, seconds: float = TIMEOUT) -> list[D
 
 def _answers(names: Sequence[str], seconds: float) -> dict[str, Answer]:
     """Ask plugins, in a child: what strangers have open may lie where who asks waits for ever, and heeds no signal."""
-    return dict(looking.told(lambda: _asked(names, seconds), seconds + SLACK))
+    return dict(looking.yielded(lambda: _asked(names, seconds), seconds + SLACK))
 
 
 def _asked(names: Sequence[str], seconds: float) -> Iterator[tuple[str, Answer]]:

@@ -97,17 +97,17 @@ def some(end: Callable[[], object]) -> Iterator[object]:
 
 @pytest.mark.parametrize("end", [lambda: time.sleep(100), lambda: 1 / 0, lambda: os._exit(0), threading.Lock])
 def test_what_was_told_before_somebody_hangs_or_fails(end: Callable[[], object]) -> None:
-    told = looking.told(lambda: some(end), 2)
+    told = looking.yielded(lambda: some(end), 2)
     assert told == [Process(1, 2, "x" * 1_000_000), {"a": None}]
 
 
 def test_no_more_is_read_than_anybody_has_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "MOST_TOLD", 1000)
-    assert looking.told(lambda: some(list), 20) == []
+    monkeypatch.setattr(looking, "MOST_YIELDED", 1000)
+    assert looking.yielded(lambda: some(list), 20) == []
 
 
 def test_who_tells_has_nothing_of_ours_open(tmp_path: Path) -> None:
     with (tmp_path / "ours").open("w") as ours:
-        told = looking.told(lambda: (os.readlink(f"/proc/self/fd/{number}") for number in range(3)), 20)
+        told = looking.yielded(lambda: (os.readlink(f"/proc/self/fd/{number}") for number in range(3)), 20)
         assert told == ["/dev/null"] * 3
-        assert looking.told(lambda: [os.path.exists(f"/proc/self/fd/{ours.fileno()}")], 20) == [False]
+        assert looking.yielded(lambda: [os.path.exists(f"/proc/self/fd/{ours.fileno()}")], 20) == [False]
