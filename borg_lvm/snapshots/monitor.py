@@ -17,8 +17,10 @@ from borg_lvm.plugins.backup_command import Span
 from borg_lvm.records import dataclass
 
 if TYPE_CHECKING:
+    from borg_lvm.linux.device_mapper import Fill
     from borg_lvm.linux.subprocesses import Steps
     from borg_lvm.log import Log
+    from borg_lvm.planning.plan import Snapshot
     from borg_lvm.planning.space.growth_policy import FillHistory, PoolStatistics, SnapshotStatistics
     from borg_lvm.snapshots.provider import Monitored, Monitors
 
@@ -178,6 +180,38 @@ class Watcher:
             details = getattr(error, "details", ())
             self._log.warning("\n".join([f"a snapshot or its pool could not be grown: {error}", *details]))
         self._growing = None
+
+
+class MonitoredApart:
+    """A snapshot that is apart from LVM's (`provider.MonitoredSpace`): it fills nothing, but somebody may remove it.
+
+    `fill` looks at it. Nothing stays open between two looks.
+    """
+
+    must_end = False
+    not_before = 0.0
+
+    def __init__(self, snapshot: Snapshot, fill: Callable[[Snapshot], Fill]) -> None:
+        self._snapshot = snapshot
+        self._fill = fill
+
+    def look(self, now: float) -> str:
+        """Look; return why the command must end, or nothing."""
+        return (
+            f"the snapshot of {self._snapshot.origin.full_name} is lost" if self._fill(self._snapshot).problem else ""
+        )
+
+    def growth(self) -> Steps[None] | None:
+        """Return nothing: no space is set aside for it."""
+        return None
+
+    def courses(self) -> list[FillHistory]:
+        """Return nothing: it does not fill."""
+        return []
+
+    def statistics(self) -> SnapshotStatistics:
+        """Return nothing: there is nothing to be counted."""
+        return growth_policy.SnapshotStatistics()
 
 
 def _courses(watched: Sequence[Monitored]) -> list[FillHistory]:

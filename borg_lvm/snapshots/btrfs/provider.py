@@ -12,6 +12,7 @@ from borg_lvm.machine.mounts import BTRFS
 from borg_lvm.planning.volumes import Volumes
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots.btrfs import hold, monitored, removal, top_level
+from borg_lvm.snapshots.monitor import MonitoredApart
 from borg_lvm.snapshots.provider import Growth, Monitors, Named, Prepared, Provider, RunContext
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class BtrfsProvider(Provider):
 
     def monitors(self, run: RunContext, growth: Growth) -> Monitors:
         """See `Provider`."""
-        return Monitors([monitored.MonitoredSubvolume(snapshot) for snapshot in run.plan.snapshots], [])
+        return Monitors([MonitoredApart(snapshot, monitored.fill) for snapshot in run.plan.snapshots], [])
 
     def released(self, run: RunContext, *, keep: bool) -> AbstractContextManager[Leftovers]:
         """See `Provider`."""

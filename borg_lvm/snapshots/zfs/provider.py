@@ -12,6 +12,7 @@ from borg_lvm.machine.mounts import ZFS
 from borg_lvm.machine.zfs_datasets import Dataset
 from borg_lvm.planning.volumes import Volumes
 from borg_lvm.reporting.outcome import Leftovers
+from borg_lvm.snapshots.monitor import MonitoredApart
 from borg_lvm.snapshots.provider import Growth, Monitors, Named, Prepared, Provider, RunContext
 from borg_lvm.snapshots.zfs import device, hold, library, monitored, removal
 
@@ -73,7 +74,7 @@ class ZfsProvider(Provider):
 
     def monitors(self, run: RunContext, growth: Growth) -> Monitors:
         """See `Provider`."""
-        return Monitors([monitored.MonitoredDataset(snapshot) for snapshot in run.plan.snapshots], [])
+        return Monitors([MonitoredApart(snapshot, monitored.fill) for snapshot in run.plan.snapshots], [])
 
     def released(self, run: RunContext, *, keep: bool) -> AbstractContextManager[Leftovers]:
         """See `Provider`."""
