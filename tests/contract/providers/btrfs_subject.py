@@ -3,79 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
-from borg_lvm.config.schema import Settings
-from borg_lvm.config.sections import SnapshotSettings
-from borg_lvm.config.size import Size
-from borg_lvm.machine import lvm
-from borg_lvm.planning.plan import Plan, Snapshot
-from borg_lvm.session import cleanup
-from borg_lvm.session.survey import Question, survey
-from borg_lvm.snapshots.provider import Provider
-from borg_lvm.state import ledger
-from borg_lvm.state.dead_run import Dead
-from borg_lvm.testing.provider_subject import ProviderSubject
+from borg_lvm.planning.plan import Snapshot
+from tests.contract.providers.apart_subject import ApartSubject
 from tests.rig import Rig
 from tests.rig.native import Native
 from tests.rig.tools import run
-from tests.rig.volumes import Volume, resume
-
-SPACE = 4 << 20
-"""Bytes of a thick snapshot."""
+from tests.rig.volumes import Volume
 
 
-class SubvolumeSubject(ProviderSubject):
-    """A subvolume of a btrfs on two disks, and a volume `beside` it. It may be used for many tests, one by one."""
+class SubvolumeSubject(ApartSubject):
+    """A subvolume of a btrfs on two disks."""
 
     def __init__(self, rig: Rig, native: Native, beside: Volume | None = None) -> None:
-        self._rig = rig
+        super().__init__(rig, [native.at], beside)
         self._native = native
-        self._beside = beside
-        self.holds = beside is not None
 
-    def of(self, provider: Provider) -> SubvolumeSubject:
-        """Return it with another provider, and without the files of tests before."""
-        self.provider = provider
-        for place in self._places():
-            for file in place.iterdir():
-                if file.is_file():
-                    file.unlink()
-        return self
-
-    def _places(self) -> list[Path]:
-        return [self._native.at, *([self._beside.at] if self._beside and self._beside.at else [])]
-
-    def plan(self) -> Plan:
-        settings = replace(Settings(), snapshot=replace(SnapshotSettings(), size=Size("bytes", SPACE)))
-        paths = tuple(map(str, self._places()))
-        return survey(Question(("true",), "/", paths), settings).plan
-
-    def foreign(self) -> str:
-        return "/dev/shm"
-
-    def wake(self, snapshot: Snapshot) -> bool:
-        if snapshot.hold == "none":
-            return False
-        run("dmsetup", "resume", snapshot.origin_dm_name)
-        return True
-
-    def wake_all(self) -> None:
-        """Have all volumes go on, whatever a wrong provider has left."""
-        if self._beside:
-            resume(self._beside.group)
-
-    def lose(self, snapshot: Snapshot) -> bool:
-        if snapshot.hold != "none":
-            return False
+    def destroy(self, snapshot: Snapshot) -> None:
         with self._native.top() as top:
             run("btrfs", "subvolume", "delete", str(top / ".borg-lvm" / snapshot.name))
-        return True
 
-    def dead(self, run_id: str) -> Sequence[Dead]:
-        named = self.provider.named()
-        return cleanup.dead_runs(lvm.report(60.0, hidden=True), ledger.entries(), run_id, named)
-
-    def leftovers(self) -> Sequence[str]:
-        return [*self._rig.leftovers(), *self._native.snapshots()]
+    def snapshots(self) -> Sequence[str]:
+        return self._native.snapshots()

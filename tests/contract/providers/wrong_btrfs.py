@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
 
-from borg_lvm.linux import syscalls
-from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.log import Log
 from borg_lvm.machine.btrfs_subvolumes import Tree
 from borg_lvm.machine.mounts import Mount
-from borg_lvm.planning.plan import Snapshot
 from borg_lvm.planning.volumes import SnapshotCandidate, Volumes
-from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots.btrfs.provider import BtrfsProvider
-from borg_lvm.snapshots.provider import Growth, Monitors, Named, Prepared, RunContext
-from borg_lvm.state.dead_run import Dead
-from tests.contract.providers.wrong import WrongHold, WrongPrepared
+from tests.contract.providers import wrong_apart
 
 
 class ServesEverything(BtrfsProvider):
@@ -32,52 +24,32 @@ class ServesEverything(BtrfsProvider):
         return All((), {})
 
 
-class TakesThemLast(BtrfsProvider):
-    """Takes each snapshot when the others have been taken: what came later may be in it."""
-
-    @contextmanager
-    def prepared(self, run: RunContext, group: Sequence[Snapshot], fds: Sequence[int]) -> Iterator[Prepared]:
-        class Late(WrongHold):
-            def appear(self) -> None:
-                pass
-
-            def prove(self) -> None:
-                self.right.appear()
-
-        with super().prepared(run, group, fds) as ready:
-            yield WrongPrepared(ready, Late)
+class TakesThemLast(wrong_apart.TakesThemLast, BtrfsProvider):
+    pass
 
 
-class MountsTheOriginal(BtrfsProvider):
-    def mount(self, snapshot: Snapshot, point: str, flags: int) -> None:
-        syscalls.mount(snapshot.mounted_at, point, None, syscalls.MS_BIND)
-        flags |= syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_NOSUID | syscalls.MS_NODEV
-        syscalls.mount(None, point, None, flags)
+class MountsTheOriginal(wrong_apart.MountsTheOriginal, BtrfsProvider):
+    pass
 
 
-class TakesALostOneForRight(BtrfsProvider):
-    def fill(self, run: RunContext, snapshot: Snapshot) -> Fill:
-        return Fill(0, 0)
+class TakesALostOneForRight(wrong_apart.TakesALostOneForRight, BtrfsProvider):
+    pass
 
 
-class WatchesNothing(BtrfsProvider):
-    def monitors(self, run: RunContext, growth: Growth) -> Monitors:
-        return Monitors((), ())
+class WatchesNothing(wrong_apart.WatchesNothing, BtrfsProvider):
+    pass
 
 
-class LeavesSnapshots(BtrfsProvider):
-    def released(self, run: RunContext, *, keep: bool) -> AbstractContextManager[Leftovers]:
-        return nullcontext(Leftovers())
+class LeavesSnapshots(wrong_apart.LeavesSnapshots, BtrfsProvider):
+    pass
 
 
-class RemovesNothingOfTheDead(BtrfsProvider):
-    def remove(self, dead: Dead, log: Log, timeout: float) -> Leftovers:
-        return Leftovers()
+class RemovesNothingOfTheDead(wrong_apart.RemovesNothingOfTheDead, BtrfsProvider):
+    pass
 
 
-class KnowsNoNames(BtrfsProvider):
-    def named(self) -> Sequence[Named]:
-        return ()
+class KnowsNoNames(wrong_apart.KnowsNoNames, BtrfsProvider):
+    pass
 
 
 CAUGHT: dict[type[BtrfsProvider], tuple[str, str]] = {

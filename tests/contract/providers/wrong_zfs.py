@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
 
-from borg_lvm.linux import syscalls
-from borg_lvm.linux.device_mapper import Fill
-from borg_lvm.log import Log
 from borg_lvm.machine.mounts import Mount
-from borg_lvm.planning.plan import Snapshot
 from borg_lvm.planning.volumes import SnapshotCandidate, Volumes
-from borg_lvm.reporting.outcome import Leftovers
-from borg_lvm.snapshots.provider import Growth, Monitors, Prepared, RunContext
 from borg_lvm.snapshots.zfs.provider import ZfsProvider
-from borg_lvm.state.dead_run import Dead
-from tests.contract.providers.wrong import WrongHold, WrongPrepared
+from tests.contract.providers import wrong_apart
 
 
 class ServesEverything(ZfsProvider):
@@ -30,47 +22,28 @@ class ServesEverything(ZfsProvider):
         return All((), {})
 
 
-class TakesThemLast(ZfsProvider):
-    """Takes the snapshots when the others have been taken: what came later may be in them."""
-
-    @contextmanager
-    def prepared(self, run: RunContext, group: Sequence[Snapshot], fds: Sequence[int]) -> Iterator[Prepared]:
-        class Late(WrongHold):
-            def appear(self) -> None:
-                pass
-
-            def prove(self) -> None:
-                self.right.appear()
-
-        with super().prepared(run, group, fds) as ready:
-            yield WrongPrepared(ready, Late)
+class TakesThemLast(wrong_apart.TakesThemLast, ZfsProvider):
+    pass
 
 
-class MountsTheOriginal(ZfsProvider):
-    def mount(self, snapshot: Snapshot, point: str, flags: int) -> None:
-        syscalls.mount(snapshot.mounted_at, point, None, syscalls.MS_BIND)
-        flags |= syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_NOSUID | syscalls.MS_NODEV
-        syscalls.mount(None, point, None, flags)
+class MountsTheOriginal(wrong_apart.MountsTheOriginal, ZfsProvider):
+    pass
 
 
-class TakesALostOneForRight(ZfsProvider):
-    def fill(self, run: RunContext, snapshot: Snapshot) -> Fill:
-        return Fill(0, 0)
+class TakesALostOneForRight(wrong_apart.TakesALostOneForRight, ZfsProvider):
+    pass
 
 
-class WatchesNothing(ZfsProvider):
-    def monitors(self, run: RunContext, growth: Growth) -> Monitors:
-        return Monitors((), ())
+class WatchesNothing(wrong_apart.WatchesNothing, ZfsProvider):
+    pass
 
 
-class LeavesSnapshots(ZfsProvider):
-    def released(self, run: RunContext, *, keep: bool) -> AbstractContextManager[Leftovers]:
-        return nullcontext(Leftovers())
+class LeavesSnapshots(wrong_apart.LeavesSnapshots, ZfsProvider):
+    pass
 
 
-class RemovesNothingOfTheDead(ZfsProvider):
-    def remove(self, dead: Dead, log: Log, timeout: float) -> Leftovers:
-        return Leftovers()
+class RemovesNothingOfTheDead(wrong_apart.RemovesNothingOfTheDead, ZfsProvider):
+    pass
 
 
 CAUGHT: dict[type[ZfsProvider], tuple[str, str]] = {
