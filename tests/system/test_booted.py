@@ -190,6 +190,17 @@ def test_the_journal_has_the_documented_fields(night: str, machine: Machine) -> 
     assert plain.count("all snapshots removed") == 1  # not as a line as well
 
 
+def test_last_words_that_journald_reads_late_are_the_units(machine: Machine) -> None:
+    """On a busy machine it reads them when their sender is gone, and finds no control group of it."""
+    line = f"[Service]\nType=oneshot\nExecStart={SBIN}/borg-lvm run --path=/no-such-place -- true\n"
+    machine.write(f"{UNITS}/last-words.service", line)
+    reader = machine.show("systemd-journald.service", "MainPID")["MainPID"]
+    machine.shell(f"kill -STOP {reader}; systemctl start last-words || true; kill -CONT {reader}")
+    assert "/no-such-place" in machine.messages("last-words.service")
+    entries = machine.journal("OBJECT_SYSTEMD_UNIT=last-words.service")
+    assert not [entry for entry in entries if "_SYSTEMD_UNIT" in entry], "it was still there, so nothing is proven"
+
+
 @dataclass(frozen=True)
 class Packaged:
     """borgmatic as somebody ships it: its unit, its program and a configuration that its version understands."""

@@ -387,7 +387,9 @@ class TestJournal:
         log = Log()
         log.context["run"] = "20260102"
         log.warning("one\ntwo\x1b[2J", status=74, **{"odd-name": "caf\udce9"})
-        assert parsed(listening.recv(1 << 20)) == {
+        told = parsed(listening.recv(1 << 20))
+        told.pop("OBJECT_SYSTEMD_UNIT", None)  # of whoever runs the tests
+        assert told == {
             "MESSAGE": "one\ntwo\\x1b[2J",
             "PRIORITY": "4",
             "SYSLOG_IDENTIFIER": "borg-lvm",
@@ -398,6 +400,24 @@ class TestJournal:
         assert capfd.readouterr().err == ""
         log.error("x" * (1 << 22))  # larger than a datagram
         assert capfd.readouterr().err.startswith("borg-lvm: error: xxx")
+
+    @pytest.mark.parametrize(
+        ("group", "unit"),
+        [
+            ("/system.slice/borg-lvm-backup.service", "borg-lvm-backup.service"),
+            ("/system.slice/system-x.slice/x@1.service/drill", "x@1.service"),
+            ("/user.slice/user-0.slice/session-3.scope", "session-3.scope"),
+            ("/user.slice/user-0.slice/user@0.service/app.slice/one.service", "user@0.service"),
+            ("/system.slice/_cgroup.service", "cgroup.service"),
+            ("/docker/0123/one.service", ""),
+            ("/", ""),
+            ("", ""),
+        ],
+    )
+    def test_the_unit_of_a_control_group(self, group: str, unit: str) -> None:
+        assert journal.unit_of(group) == unit
+        told = journal.datagram("info", "words", {}, unit)
+        assert (b"\nOBJECT_SYSTEMD_UNIT=" in told) == bool(unit)
 
     @pytest.mark.parametrize("stream", ["", "1:2", "x"])
     def test_a_stream_that_is_not_our_standard_error(
