@@ -281,6 +281,8 @@ def kill(stopped: Stopped, victims: Victims) -> None:
     doomed += [stopped.helper] if stopped.helper and victims in ("helper", "both", "all") else []
     doomed += [stopped.run.pid] if victims in ("us", "both", "all") else []
     told = {pid: words for pid, words in processes().items() if pid in doomed}
+    if len(doomed) > 1 and stopped.run.pid in doomed:
+        os.kill(stopped.run.pid, signal.SIGSTOP)  # else it may answer the death of the others before its own
     for pid in doomed:
         assert is_alive(pid), f"{pid} is gone already: {told}"
         os.kill(pid, signal.SIGKILL)

@@ -90,6 +90,7 @@ def test_the_whole_system_stands_still_together(rig: Rig) -> None:
     root = Root(rig, home=256, usr=256)
     installed(root.top / "home/user/python")
     programs_on(root.top / "usr")
+    run("modprobe", "dm_snapshot")  # there are no modules on that `/usr`, and a guest that has just come up has none
     config = rig.path("config.yaml")
     config.write_text("deadline: 30\n")
     options: list[str | Path] = ["--config", config, "--path", "/"]
