@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.lab import populate, qemu, uml
+from tests.lab import mconsole, populate, qemu, uml
 from tests.lab.events import Tally
 from tests.lab.initramfs import initramfs
 from tests.lab.job import Job
@@ -37,6 +37,8 @@ def run(job: Job, kernel: Kernel, accelerator: str, tally: Tally) -> Outcome:
                 end.close()
             streams = Streams(ours["output"].fileno(), ours["record"].fileno(), ours["events"].fileno())
             outcome = Watch(child, streams, tally, job.timeout).follow()
+            if outcome.problems and child.poll() is None:
+                print(mconsole.blocked(job.out), flush=True)
     if outcome.kernel is not None and outcome.kernel != kernel.release:
         outcome.problems.append(f"the guest ran {outcome.kernel}, not {kernel.release}")
     return outcome

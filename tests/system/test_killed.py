@@ -406,6 +406,24 @@ def test_lvremove_killed_at_every_call(stage: Stage) -> None:
     assert refreshed, "no table was wrong, so nothing is proven"
 
 
+@pytest.mark.parametrize("built", ["thick", pytest.param("two", marks=pytest.mark.soak)], indirect=True)
+@pytest.mark.limit(2400)
+def test_lvremove_alone_killed_at_every_call(stage: Stage) -> None:
+    """Then borg-lvm removes the snapshot in a second attempt, and what the first has left of LVM's devices."""
+    for number in range(FROM, MOST):
+        stage.prepare()
+        stopped = removing(stage, number)
+        if not stopped:
+            assert number > FROM, "lvremove was not stopped once"
+            return
+        print(f"call {number}")
+        kill(stopped, "helper")
+        stopped.run.end(0)
+        stage.write()
+        assert_nothing_left(stage.rig)
+        assert_same(stage.tables, tables())
+
+
 def removing(stage: Stage, number: int) -> Stopped | None:
     """Stop `lvremove` before its n-th call that changes something in device-mapper; None if it has fewer."""
     told = stage.programs.halt_before("lvremove", number)

@@ -51,7 +51,8 @@ def remove_by_id(volume: Volume, timeout: float) -> None:
 def remove_half_made(origins: Iterable[str]) -> None:
     """Remove the `-real` devices that a program of LVM's killed half-way has left beside origins (device-mapper uuids).
 
-    Those that are in use stay: they belong to a snapshot.
+    An `lvremove` is one as well: when a second one has removed the snapshot, no command of LVM's knows of the device,
+    and the origin cannot be snapshotted any more. Those that are in use stay: they belong to a snapshot.
     """
     for uuid in origins:
         with suppress(OSError):
@@ -93,8 +94,7 @@ def released(run: RunContext, *, keep: bool) -> Iterator[Leftovers]:
                 leftovers.extend(_not_resumed(plan, log, timeout))
             for text in messages:
                 log.warning(f"while the snapshots were removed: {text}")
-            if not complete:
-                remove_half_made(snapshot.origin.dm_uuid for snapshot in plan.snapshots)
+            remove_half_made(snapshot.origin.dm_uuid for snapshot in plan.snapshots)
             leftovers.add(_put_right(run))
             if not leftovers:
                 with suppress(BorgLvmError):
@@ -120,7 +120,7 @@ def _remove_all(run: RunContext, *, complete: bool) -> Leftovers:
         if names:
             with log.step(f"removing the snapshot{'s' * (len(names) > 1)} of {_origins(plan)}"):
                 remove(names, timeout)
-        if complete and not any(device_mapper.is_there(uuid) for uuid in known.uuids):
+        if complete and not any(device_mapper.is_there(uuid + part) for uuid in known.uuids for part in ("", "-cow")):
             return Leftovers()  # LVM says so by its status, and the kernel knows none of them any more
     except BorgLvmError as error:
         log.warning("\n".join([error.message, *error.details]))

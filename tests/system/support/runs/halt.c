@@ -3,7 +3,7 @@
  * call to device-mapper that changes something.
  *
  * HALT_AT is the device's "suspended" file in sysfs, or the number of the call; HALT_TOLD a file that gets the process id
- * just before the stop.
+ * just before the stop. Where that is there already, nobody stops: whoever does the same again is another attempt.
  * Nothing but system calls: memory is locked and volumes stand still here.
  */
 #define _GNU_SOURCE
@@ -29,19 +29,14 @@ static char seen(const char *path)
     return state;
 }
 
-static void tell(const char *path)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-
-    if (fd >= 0) {
-        dprintf(fd, "%d\n", (int)getpid());
-        close(fd);
-    }
-}
-
 static void halt(const char *told)
 {
-    tell(told);
+    int fd = open(told, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    if (fd < 0) /* another one has stopped itself before: this one is a second attempt */
+        return;
+    dprintf(fd, "%d\n", (int)getpid());
+    close(fd);
     raise(SIGSTOP);
 }
 
