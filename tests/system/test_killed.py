@@ -391,7 +391,7 @@ def test_lvremove_killed_at_every_call(stage: Stage) -> None:
     refreshed = 0
     for number in range(FROM, MOST):
         stage.prepare()
-        stopped = removing(stage, number)
+        stopped = halted(stage, "lvremove", number)
         if not stopped:
             break
         kill(stopped, "both")
@@ -412,7 +412,7 @@ def test_lvremove_alone_killed_at_every_call(stage: Stage) -> None:
     """Then borg-lvm removes the snapshot in a second attempt, and what the first has left of LVM's devices."""
     for number in range(FROM, MOST):
         stage.prepare()
-        stopped = removing(stage, number)
+        stopped = halted(stage, "lvremove", number)
         if not stopped:
             assert number > FROM, "lvremove was not stopped once"
             return
@@ -424,9 +424,29 @@ def test_lvremove_alone_killed_at_every_call(stage: Stage) -> None:
         assert_same(stage.tables, tables())
 
 
-def removing(stage: Stage, number: int) -> Stopped | None:
-    """Stop `lvremove` before its n-th call that changes something in device-mapper; None if it has fewer."""
-    told = stage.programs.halt_before("lvremove", number)
+@pytest.mark.parametrize(
+    "built", ["thin", *(pytest.param(kind, marks=pytest.mark.soak) for kind in ("thick", "two"))], indirect=True
+)
+@pytest.mark.limit(2400)
+def test_the_shell_that_prepares_killed_at_every_call(stage: Stage) -> None:
+    """LVM may have told the pool to make a snapshot, and not have written down that it has."""
+    for number in range(1, MOST):
+        stage.prepare()
+        stopped = halted(stage, "lvm", number)
+        if not stopped:
+            assert number > 1, "the shell was not stopped once"
+            return
+        print(f"call {number}")
+        kill(stopped, "helper")
+        stopped.run.end(71)
+        stage.write()
+        assert_nothing_left(stage.rig)
+        assert_same(stage.tables, tables())
+
+
+def halted(stage: Stage, program: str, number: int) -> Stopped | None:
+    """Stop a program before its n-th call that changes something in device-mapper; None if it has fewer."""
+    told = stage.programs.halt_before(program, number)
     live = stage.run()
     wait_for(lambda: (told.exists() and told.read_text()) or live.process.poll() is not None, "the call, or the end")
     if not told.exists():

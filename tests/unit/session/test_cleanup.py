@@ -19,7 +19,7 @@ from borg_lvm.machine.lvm import KEEP_TAG, Volume
 from borg_lvm.planning import ownership
 from borg_lvm.session import cleanup
 from borg_lvm.session.cleanup import dead_runs
-from borg_lvm.snapshots.lvm.removal import clean
+from borg_lvm.snapshots.lvm.removal import clean, remove
 from borg_lvm.state.dead_run import Dead
 from borg_lvm.state.ledger import LedgerEntry, RunProcess
 from tests.unit.data.machine import VOLUME, thin
@@ -222,16 +222,16 @@ class Programs:
 
 def test_what_lvcreate_made_in_the_pool_alone_is_removed_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     programs = Programs(monkeypatch, TWICE, thin_id="7")
-    clean._remove_snapshots(Dead("a", ("vg-0/borg_lvm-a-0",)), 5)
+    remove.remove(("vg-0/borg_lvm-a-0",), 5)
     assert ["dmsetup", "message", "vg--0-pool-tpool", "0", "delete 7"] in programs.calls
-    assert [call[0] for call in programs.calls] == ["lvremove", "lvremove", "lvs", "dmsetup", "lvremove"]
+    assert [call[0] for call in programs.calls] == ["lvremove", "lvs", "dmsetup", "lvremove"]
 
 
 @pytest.mark.parametrize(("words", "thin_id"), [(TWICE, "8"), (TWICE, ""), ("no such pool\n", "7")])
 def test_what_is_not_ours_stays_in_the_pool(monkeypatch: pytest.MonkeyPatch, words: str, thin_id: str) -> None:
     programs = Programs(monkeypatch, words, thin_id)
     with pytest.raises(ProgramError):
-        clean._remove_snapshots(Dead("a", ("vg-0/borg_lvm-a-0",)), 5)
+        remove.remove(("vg-0/borg_lvm-a-0",), 5)
     assert not any("message" in call for call in programs.calls)
 
 

@@ -13,9 +13,7 @@ from contextlib import ExitStack, suppress
 from borg_lvm.errors import BorgLvmError
 from borg_lvm.linux import device_mapper, processes, subprocesses
 from borg_lvm.log import Log
-from borg_lvm.machine import lvm
-from borg_lvm.machine.lvm import RUN_TAG, Volume, dm_name, prefix
-from borg_lvm.machine.lvm_settings import FORM, JSON
+from borg_lvm.machine.lvm import RUN_TAG, Volume, prefix
 from borg_lvm.planning import ownership
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots.lvm import arm, group_lock
@@ -29,7 +27,6 @@ INTERPRETERS = re.compile(r"lvm|sh|ash|bash|dash|busybox|perl|python[\d.]*")
 """What may have one of them as its first argument, by the name that the kernel knows."""
 RESUME_TIMEOUT = 30.0
 """Seconds for a question to LVM while a volume may be suspended."""
-_MADE_TWICE = re.compile(r"already contain thin device with device_id (\d+)")
 
 
 def resume(dead: Dead, log: Log) -> None:
@@ -101,7 +98,7 @@ def remove(dead: Dead, log: Log, timeout: float) -> Leftovers:
     """Remove the dead run's snapshots, whatever has become of them, and see to their origins; return what is left."""
     if dead.snapshots:
         try:
-            _remove_snapshots(dead, timeout)
+            releasing.remove(dead.snapshots, timeout)
         except subprocesses.ProgramError as error:
             if releasing.ours(dead.run_id, dead.known, timeout, kept=dead.kept):  # else somebody was faster
                 log.warning("\n".join([error.message, *error.details]))
@@ -111,31 +108,6 @@ def remove(dead: Dead, log: Log, timeout: float) -> Leftovers:
     if origin_tables.suspicious(touched):
         leftovers.add(origin_tables.put_right(touched, log, timeout)[1])
     return leftovers
-
-
-def _remove_snapshots(dead: Dead, timeout: float) -> None:
-    """Remove the snapshots; first out of the pool itself what an `lvcreate` killed half-way has made there alone.
-
-    LVM first tells the pool to make a thin volume, then writes down that it has. Killed in between, it tells it again
-    at each later change of the pool, and fails. The number in its complaint must be one of our own snapshots': then
-    nobody else can have made it in the pool. It is deleted there; LVM makes it once more, and then removes it.
-    """
-    try:
-        releasing.remove(dead.snapshots, timeout)
-    except subprocesses.ProgramError as error:
-        twice = _MADE_TWICE.search(error.stderr)
-        ours = _thin_numbers(dead.snapshots, timeout) if twice else {}
-        if not twice or twice[1] not in ours:
-            raise
-        subprocesses.run(["dmsetup", "message", f"{ours[twice[1]]}-tpool", "0", f"delete {twice[1]}"], timeout=timeout)
-        releasing.remove(dead.snapshots, timeout)
-
-
-def _thin_numbers(names: Sequence[str], timeout: float) -> dict[str, str]:
-    """Return the pool (its device-mapper name) of each thin snapshot, by the snapshot's number in it."""
-    argv = ["lvs", *JSON, "--config", FORM, "--options", "thin_id,vg_name,pool_lv", *names]
-    rows = lvm.rows(subprocesses.run(argv, timeout=timeout))
-    return {row["thin_id"]: dm_name(row["vg_name"], row["pool_lv"].strip("[]")) for row in rows if row["thin_id"]}
 
 
 def mend(mapped: Mapping[str, str], volumes: Sequence[Volume], log: Log, timeout: float) -> tuple[bool, Leftovers]:

@@ -16,7 +16,7 @@ from borg_lvm.planning.ownership import RecordedSnapshots
 from borg_lvm.planning.plan import Plan
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots import users
-from borg_lvm.snapshots.lvm.removal import merge, origin_tables
+from borg_lvm.snapshots.lvm.removal import merge, origin_tables, thin
 from borg_lvm.snapshots.provider import RunContext
 
 GRACE = 2.0
@@ -35,7 +35,8 @@ def remove(names: Sequence[str], timeout: float) -> None:
     argv = [*LVREMOVE, *names]
     try:
         subprocesses.run(argv, timeout=timeout)
-    except subprocesses.ProgramError:
+    except subprocesses.ProgramError as error:
+        thin.delete_in_pool(error.stderr, names, timeout)
         subprocesses.run(argv, timeout=timeout)
 
 
