@@ -19,7 +19,7 @@ from borg_lvm.machine.lvm import KEEP_TAG, Volume
 from borg_lvm.planning import ownership
 from borg_lvm.session import cleanup
 from borg_lvm.session.cleanup import dead_runs
-from borg_lvm.snapshots.lvm.removal import clean, remove
+from borg_lvm.snapshots.lvm.removal import remove
 from borg_lvm.state.dead_run import Dead
 from borg_lvm.state.ledger import LedgerEntry, RunProcess
 from tests.unit.data.machine import VOLUME, thin
