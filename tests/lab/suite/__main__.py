@@ -31,10 +31,14 @@ LONG = {"soak": {"BORG_LVM_RUNS": "40", "BORG_LVM_JUDGED": "10"}}
 """What the counts of proofs are in the soak, see CONTRIBUTING.md."""
 
 AGAIN = {"test": 3, "rest": 3}
-"""How many tests of a stage may fail beside other guests if they pass alone: a busy machine is not what they are about.
+"""How many tests of a stage may fail or hang beside other guests if they pass alone: they are not about a busy machine.
 
 None in the soak, nor where somebody has chosen tests: there each failure counts.
 """
+
+
+NAMED = 5
+"""How many of the tests that have not run are named."""
 
 
 def main() -> int:
@@ -62,12 +66,14 @@ def main() -> int:
         guests = Guests(progress, say, [f"--env={name}={value}" for name, value in environment.items()]
                         + [f"--timeout={options.timeout}"])  # fmt: skip
         guests.run(dealt, at_a_time=places())
-        if again := _alone(progress.taken_back(AGAIN.get(options.stage, 0)), dealt):
-            say(f"tests: once more, and alone: {', '.join(item.name for part in again for item in part.items)}")
-            guests.run(again, at_a_time=1)
+        again, never_begun = progress.taken_back(AGAIN.get(options.stage, 0))
+        if again:
+            say(f"tests: once more, and alone: {', '.join(name for _, name in again)}")
+            guests.run(_alone(again, dealt) + _without(never_begun, dealt), at_a_time=1)
     remember(progress.results)
-    missing = len(progress.missing())
-    problems = guests.problems + ([f"{missing} tests have not run to their end"] if missing else [])
+    missing = progress.missing()
+    named = ", ".join(name for _, name in missing[:NAMED])
+    problems = guests.problems + ([f"{len(missing)} tests have not run to their end: {named}"] if missing else [])
     for problem in problems:
         print(f"FAILED: {problem}")
     print("\n".join(progress.summary(len(problems))), flush=True)
@@ -78,6 +84,12 @@ def _alone(again: Collection[tuple[str, str]], dealt: Sequence[Part]) -> list[Pa
     """Return these tests, each in a part of its own: a guest that nothing has run in before."""
     items = [(part.kernel, item) for part in dealt for item in part.items]
     return [Part(kernel, [item]) for kernel, item in items if (kernel, item.name) in again]
+
+
+def _without(never_begun: Collection[tuple[str, str]], dealt: Sequence[Part]) -> list[Part]:
+    """Return the parts as they were, with nothing but these tests: what hung is not among them any more."""
+    left = [(part.kernel, [item for item in part.items if (part.kernel, item.name) in never_begun]) for part in dealt]
+    return [Part(kernel, items) for kernel, items in left if items]
 
 
 def _dealt(plan: dict[str, list[Item]]) -> list[Part]:

@@ -110,6 +110,7 @@ class Guests:
         with self._lock:
             for key in [key for key in self.progress.running if key[0] == part.kernel and self._mine(part, key[1])]:
                 del self.progress.running[key]
+                self.progress.cut_off.append(key)
             if not failed and not self.progress.missing(part.kernel, [item.name for item in part.items]):
                 self.problems.append(f"a guest with kernel {part.kernel} ended with status {status}")
             self.say("\n".join(lines[-SHOWN:]))

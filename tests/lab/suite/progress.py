@@ -28,6 +28,8 @@ class Progress:
     first: list[Result] = field(default_factory=list)
     """Failures of tests that are run once more."""
     running: dict[tuple[str, str], float] = field(default_factory=dict)
+    cut_off: list[tuple[str, str]] = field(default_factory=list)
+    """Tests that had begun when their guest was ended, as one that hangs."""
 
     def start(self, kernel: str, name: str, now: float) -> None:
         """A test begins. The first one may have waited for a guest to start, or for others to end."""
@@ -46,18 +48,19 @@ class Progress:
         wanted = [(kernel, test) for test in tests] or list(self.expected)
         return [key for key in wanted if key not in ended]
 
-    def taken_back(self, most: int) -> list[tuple[str, str]]:
-        """Return (kernel, test) of what has failed or has not ended, to be run once more; none if it is over `most`.
+    def taken_back(self, most: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Return (kernel, test) of what has failed or hung, to be run once more, and of what never began for that.
 
-        The failures do not count then: those of the second time do.
+        None if `most` have failed or hung, and more. The failures do not count then: those of the second time do.
         """
-        failed = [result for result in self.results if result.outcome == "failed"]
-        again = [(result.kernel, result.name) for result in failed] + self.missing()
-        if len(again) > most:
-            return []
-        self.first = failed
+        ended = [result for result in self.results if result.outcome == "failed"]
+        ended += [Result(*key, "failed", 0.0) for key in self.missing() if key in self.cut_off]
+        if not ended or len(ended) > most:
+            return [], []
+        self.first = ended
         self.results = [result for result in self.results if result.outcome != "failed"]
-        return again
+        again = [(result.kernel, result.name) for result in ended]
+        return again, [key for key in self.missing() if key not in again]
 
     def line(self, now: float) -> str:
         """Return one line: how many of how many, what runs, how long it may still take."""

@@ -192,7 +192,7 @@ class TestProgress:
         progress = self.running()
         progress.finish(Result("k", "a/test_1.py::t[x]", "failed", 20.0))
         progress.finish(Result("k", "a/test_2.py::u", "failed", 20.0))
-        assert progress.taken_back(3) == [("k", "a/test_1.py::t[x]"), ("k", "a/test_2.py::u"), ("l", "v")]
+        assert progress.taken_back(2) == ([("k", "a/test_1.py::t[x]"), ("k", "a/test_2.py::u")], [("l", "v")])
         assert progress.summary(0)[-1] == "0 passed, 0 failed, 0 skipped"
         progress.finish(Result("k", "a/test_1.py::t[x]", "passed", 20.0))
         progress.finish(Result("k", "a/test_2.py::u", "failed", 20.0))
@@ -203,8 +203,21 @@ class TestProgress:
             "1 passed, 1 failed, 0 skipped",
         ]
 
+    def test_what_hung_runs_alone_and_what_it_kept_from_beginning_together(self) -> None:
+        progress = self.running()
+        progress.cut_off.append(("k", "a/test_1.py::t[x]"))  # its guest was ended
+        assert progress.taken_back(1) == ([("k", "a/test_1.py::t[x]")], [("k", "a/test_2.py::u"), ("l", "v")])
+        for key in progress.expected:
+            progress.finish(Result(*key, "passed", 20.0))
+        assert progress.summary(0) == [
+            "failed beside other guests, passed alone: a/test_1.py::t[x] (k)",
+            "3 passed, 0 failed, 0 skipped",
+        ]
+
     def test_many_failures_are_no_matter_of_load(self) -> None:
         progress = self.running()
         progress.finish(Result("k", "a/test_1.py::t[x]", "failed", 20.0))
-        assert progress.taken_back(2) == []
+        progress.cut_off.append(("k", "a/test_2.py::u"))
+        assert progress.taken_back(1) == ([], [])
+        assert progress.taken_back(0) == ([], [])
         assert progress.summary(0)[-1] == "0 passed, 1 failed, 0 skipped"
