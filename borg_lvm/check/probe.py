@@ -18,7 +18,7 @@ from borg_lvm.proof import stage
 from borg_lvm.quiesce import coordinator
 from borg_lvm.records import dataclass
 from borg_lvm.session import cleanup, snapshot_target, survey
-from borg_lvm.snapshots.providers import provider
+from borg_lvm.snapshots.providers import closed, provider
 from borg_lvm.state import directories, history, ledger
 from borg_lvm.watchdog import resume
 
@@ -204,7 +204,8 @@ def _surveyed(asked: CheckRequest) -> tuple[survey.Survey | None, Refused | None
         return None, None
     try:
         asked.runs()
-        surveyed = survey.survey(asked.question, asked.settings)
+        with closed():
+            surveyed = survey.survey(asked.question, asked.settings)
         if asked.applications:
             surveyed = surveyed.with_applications(*asked.applications.probe())
         return surveyed.with_proof(asked.settings).with_holders(), None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from borg_lvm.errors import BorgLvmError, SnapshotError
@@ -164,7 +164,14 @@ def inventory(timeout: float) -> Inventory:
         except BorgLvmError:
             listed()  # if that has failed, too, it tells more
             raise
-        volumes = parse(listed())
+        return joined(parse(listed()), groups, timeout)
+
+
+def joined(volumes: Sequence[Volume], groups: Mapping[str, Group], timeout: float) -> Inventory:
+    """Return volumes with what their groups say of them. A process for each profile of full pools.
+
+    Raises: ProgramError.
+    """
     profiles = {volume.profile for volume in volumes if _is_filling(volume)}
     ceilings = {profile: _ceiling(profile, timeout) for profile in profiles}
     return Inventory(tuple(completed(volume, groups.get(volume.vg_uuid), ceilings) for volume in volumes), groups)
@@ -223,9 +230,14 @@ def _ceiling(profile: str, timeout: float) -> float:
 def parse(text: str) -> list[Volume]:
     """Parse the JSON of `lvs`; a volume of several segments is listed once. Raises: SnapshotError."""
     try:
-        return list({row["lv_uuid"]: _volume(row) for row in rows(text)}.values())
+        return of_rows(rows(text))
     except (ValueError, LookupError, TypeError) as error:
         raise unreadable(text) from error
+
+
+def of_rows(rows: Iterable[Mapping[str, str]]) -> list[Volume]:
+    """Return the volumes of a report's rows. Raises: ValueError, LookupError for what LVM never writes."""
+    return list({row["lv_uuid"]: _volume(row) for row in rows}.values())
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -238,7 +250,7 @@ def unreadable(text: str) -> SnapshotError:
     return lvm_json.unreadable(text, "lv")
 
 
-def _volume(row: dict[str, str]) -> Volume:
+def _volume(row: Mapping[str, str]) -> Volume:
     return Volume(
         vg=row["vg_name"],
         vg_uuid=row["vg_uuid"],

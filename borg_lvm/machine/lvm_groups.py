@@ -6,7 +6,7 @@ Source of the fields: pvs(8), lvmreport(7).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from borg_lvm.linux import safe_open, subprocesses
@@ -19,6 +19,8 @@ FIELDS = (
     "pv_name,pv_uuid,pv_free,pv_allocatable,pv_tags,pv_missing,pv_duplicate,vg_name,vg_uuid,vg_permissions,vg_exported,"
     "vg_systemid,vg_lock_type,max_lv,lv_count,vg_mda_free"
 )
+ALL = ("pvs", "--all", "--foreign", "--shared")
+"""Also disks that are no physical volumes, which may have been one of a group, and groups of other hosts."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,13 @@ def report(timeout: float) -> dict[str, Group]:
     One process, two more for each system ID, one more where a disk is seen twice, which lvm.conf may allow.
     Raises: ProgramError; SnapshotError when LVM's answer cannot be read.
     """
-    argv = ["pvs", "--all", "--foreign", "--shared", *JSON, "--units", "b", "--config", FORM, "--options", FIELDS]
-    groups = {uuid: _with_blocks(group) for uuid, group in parse(subprocesses.run(argv, timeout=timeout)).items()}
+    argv = [*ALL, *JSON, "--units", "b", "--config", FORM, "--options", FIELDS]
+    return completed(parse(subprocesses.run(argv, timeout=timeout)), timeout)
+
+
+def completed(seen: Mapping[str, Group], timeout: float) -> dict[str, Group]:
+    """Return groups with what their disks, and LVM's settings, say of them; processes and errors: see `report`."""
+    groups = {uuid: _with_blocks(group) for uuid, group in seen.items()}
     ids = {group.system_id for group in groups.values()} - {""}
     foreign = {identity for identity in ids if not lvm_settings.is_ours(identity, timeout)}
     if any(group.duplicates for group in groups.values()) and "1" in lvm_settings.ask([CLONES], timeout).values():
@@ -93,19 +100,24 @@ def with_namesakes(groups: Mapping[str, Group]) -> dict[str, Group]:
 
 def parse(text: str) -> dict[str, Group]:
     """Parse the JSON of `pvs`. Raises: SnapshotError."""
-    members: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
     try:
-        for row in lvm_json.rows(text, "pv"):
-            if row["vg_uuid"]:
-                members[row["vg_uuid"]].append(row)
-        return {uuid: _group(some) for uuid, some in members.items()}
+        return of_rows(lvm_json.rows(text, "pv"))
     except (ValueError, LookupError) as error:
         raise lvm_json.unreadable(text, "pv") from error
 
 
+def of_rows(rows: Iterable[Mapping[str, str]]) -> dict[str, Group]:
+    """Return the groups of a report's rows, by their ids. Raises: ValueError, LookupError for what LVM never writes."""
+    members: defaultdict[str, list[Mapping[str, str]]] = defaultdict(list)
+    for row in rows:
+        if row["vg_uuid"]:
+            members[row["vg_uuid"]].append(row)
+    return {uuid: _group(some) for uuid, some in members.items()}
+
+
 def list_disks() -> list[str]:
     """Return the command line that `only` understands the output of."""
-    return ["pvs", "--all", "--foreign", "--shared", *JSON, "--config", FORM, "--options", "pv_name,vg_name,vg_uuid"]
+    return [*ALL, *JSON, "--config", FORM, "--options", "pv_name,vg_name,vg_uuid"]
 
 
 def free_on(disks: Sequence[str]) -> list[str]:
@@ -148,7 +160,7 @@ def _block(name: str) -> int:
         return 0
 
 
-def _group(rows: Sequence[dict[str, str]]) -> Group:
+def _group(rows: Sequence[Mapping[str, str]]) -> Group:
     first = rows[0]
     there = [row for row in rows if not (row["pv_duplicate"] or row["pv_missing"])]
     disks = [_disk(row) for row in there]
@@ -170,6 +182,6 @@ def _group(rows: Sequence[dict[str, str]]) -> Group:
     )
 
 
-def _disk(row: dict[str, str]) -> Disk:
+def _disk(row: Mapping[str, str]) -> Disk:
     tags = tuple(tag for tag in row["pv_tags"].split(",") if tag)
     return Disk(row["pv_name"], number(row["pv_free"] or "0"), 0, tags, bool(row["pv_allocatable"]))

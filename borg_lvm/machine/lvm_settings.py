@@ -18,6 +18,10 @@ FORM = (
 )
 """What changes the form of reports and of messages, for programs that print a report. No command of LVM's shell has it:
 the shell reads one character at a time, and lets none of them change `output_format` or `report_command_log`."""
+TYPED = (
+    'report{compact_output=0 quoted=1 columns_as_rows=0 list_item_separator="," binary_values_as_numeric=0} ' + MESSAGES
+)
+"""What changes the meaning of a report with `--nameprefixes` in LVM's shell. Any other setting leaves it unreadable."""
 IN_USE = MESSAGES + 'global{cache_check_executable=""}'
 """LVM's configuration for volumes that are in use: up to LVM 2.03.16 it checks the metadata of a cachevol whenever a
 snapshot comes or goes, finds it in use, and leaves the volume suspended. Nothing that is active needs that check."""

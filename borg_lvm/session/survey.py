@@ -1,4 +1,4 @@
-"""Looking at the machine once, and making the plan of it. Reads only; two LVM processes, few more for LUKS."""
+"""Looking at the machine once, and making the plan of it. Reads only; one LVM process, few more for LUKS."""
 
 from __future__ import annotations
 

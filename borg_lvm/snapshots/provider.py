@@ -162,7 +162,10 @@ class Growth:
 
 
 class Provider(ABC):
-    """Takes, shows, watches and removes the snapshots of the mounts that it serves. Keeps nothing between calls."""
+    """Takes, shows, watches and removes the snapshots of the mounts that it serves.
+
+    Keeps nothing between calls but what `close` ends.
+    """
 
     # Which mounts it serves.
 
@@ -174,6 +177,9 @@ class Provider(ABC):
         be. How that is held for the instant, frozen or suspended, is `Snapshot.hold`.
         Raises: ProgramError; SnapshotError when the answer cannot be read.
         """
+
+    def close(self) -> None:  # noqa: B027 - most leave nothing
+        """End what `look` may have left waiting for `prepared`."""
 
     # Taking.
 

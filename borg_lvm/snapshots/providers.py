@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from borg_lvm.linux import btrfs
@@ -13,6 +15,16 @@ def provider() -> Provider:
     """Return who serves all mounts. What it needs is imported by the first call, which is never in a window."""
     has_btrfs, has_zfs = bool(btrfs.mounted()), zfs_datasets.imported()
     return _together(has_btrfs, has_zfs) if has_btrfs or has_zfs else _lvm()
+
+
+@contextmanager
+def closed() -> Iterator[None]:
+    """Have all that looks have left waiting for snapshots ended with the block."""
+    try:
+        yield
+    finally:
+        if _lvm.cache_info().currsize:  # else nobody has looked: a command line that is refused needs no provider
+            provider().close()
 
 
 @cache

@@ -45,6 +45,11 @@ class Together(Provider):
             volumes = volumes.with_trees_of(provider.look(devices, timeout))
         return volumes
 
+    def close(self) -> None:
+        """See `Provider`."""
+        for provider in self._all:
+            provider.close()
+
     def announce(self, run: RunContext, snapshots: Iterable[Snapshot]) -> None:
         """See `Provider`."""
         for provider, share in self._shares(snapshots).items():

@@ -49,6 +49,7 @@ class ProviderContract:
         table = {mount.path: mount for mount in mounts.read()}
         own = [table[snapshot.mounted_at] for snapshot in subject.plan().snapshots]
         volumes = subject.provider.look([mount.device for mount in own], TIMEOUT)
+        subject.provider.close()
         refused = [mount.path for mount in own if isinstance(volumes.find(mount), str)]
         assert refused == [], "it does not serve what it serves"
         assert isinstance(volumes.find(table[subject.foreign()]), str), "it serves what it cannot snapshot"

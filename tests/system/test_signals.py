@@ -244,11 +244,12 @@ STRAY = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signa
 STRAY += [signal.SIGSTKFLT, signal.SIGRTMIN, signal.SIGRTMAX]
 
 
-@pytest.mark.parametrize("program", ["lvs", "lvm", "lvremove"])
+@pytest.mark.parametrize("program", ["lvm", "lvcreate", "lvremove"])
 def test_stray_signals_change_nothing(rig: Rig, one: Volume, program: str) -> None:
     """As of `pkill -USR1 borg`, which wants borg to tell how far it is; the watchdog may match as well."""
     programs = Programs(rig.path("programs"))
-    gate = programs.stop(program, "before")
+    typed = program == "lvcreate"
+    gate = programs.stop_shell("before", r"lvcreate\ *") if typed else programs.stop(program, "before")
     live = Run(*on(one, "true"), programs=programs)
     gate.reached(process=live.process)
     for signum in STRAY:
@@ -304,7 +305,7 @@ def test_a_signal_between_the_snapshots_and_the_command(rig: Rig, one: Volume, s
 
 def test_signal_during_the_survey(rig: Rig, one: Volume) -> None:
     programs = Programs(rig.path("programs"))
-    gate = programs.stop("lvs", "before")
+    gate = programs.stop("lvm", "before")
     live = Run(*on(one, "touch", rig.path("ran")), programs=programs)
     gate.reached(process=live.process)
     live.kill(signal.SIGINT)

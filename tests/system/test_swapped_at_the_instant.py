@@ -20,9 +20,11 @@ from tests.system.support.runs.program import borg_lvm, run
 
 pytestmark = pytest.mark.limit(300)
 TOP, VIEW = Path("/srv/swapped"), Path("/run/borg-lvm/view/nightly")
-# LVM's shell is started when the machine has been looked at, and before the instant.
-SHELL = """#!/bin/sh
-if [ $# = 0 ] && [ ! -e {told} ]; then mv {site} {away}; mv {evil} {site}; mv {away} {evil}; : >{told}; fi
+# LVM's shell makes the space of snapshots when the machine has been looked at, and before the instant.
+SHELL = """#!/bin/bash
+swap() {{ mv {site} {away}; mv {evil} {site}; mv {away} {evil}; : >{told}; }}
+typed() {{ case $line in lvcreate*) [ -e {told} ] || swap ;; esac; printf '%s\\n' "$line"; }}
+[ $# = 0 ] && exec /usr/sbin/lvm < <(exec 2>/dev/null; while IFS= read -r line; do typed; done)
 exec /usr/sbin/lvm "$@"
 """
 
@@ -44,7 +46,7 @@ class Ground:
             os.lchown(path, NOBODY, NOBODY)
 
     def shell(self, at: Path) -> Path:
-        """Write what swaps when LVM's shell is started, and then becomes it."""
+        """Write an LVM whose shell swaps before the first volume is made."""
         away = self.www / ".away"
         at.mkdir()
         program = at / "lvm"

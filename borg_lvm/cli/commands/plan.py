@@ -15,9 +15,10 @@ def perform(args: argparse.Namespace, log: Log) -> int:
     options.refuse_what_cannot_be_run(command[0])
 
     from borg_lvm.reporting import plan_text
+    from borg_lvm.snapshots.providers import closed
 
     settings = options.settings(args)
-    with options.applications(settings) as applications:
+    with options.applications(settings) as applications, closed():
         plan = options.surveyed(options.question(command, args.path), settings, applications).with_holders().plan
     if args.json:
         output.lines([json.dumps(plan_text.as_data(plan), indent=2)])

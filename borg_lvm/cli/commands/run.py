@@ -38,14 +38,14 @@ def backup(
     from borg_lvm.linux import namespaces
     from borg_lvm.plugins import wrappers
     from borg_lvm.session import notify
-    from borg_lvm.snapshots.providers import provider
+    from borg_lvm.snapshots.providers import closed, provider
     from borg_lvm.state import ledger
 
     namespaces.refuse_chroot()
     program = wrappers.peel(question.argv, os.environ, "/").program
     with notify.notifying(settings, program, log) as notice:
         _resume_dead_runs(ledger.entries(), log)
-        with options.applications(settings) as applications:
+        with options.applications(settings) as applications, closed():
             surveyed = options.surveyed(question, settings, applications, view=bool(view))
             if view:
                 options.refuse_what_cannot_stand(surveyed)

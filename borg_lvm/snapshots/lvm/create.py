@@ -37,7 +37,7 @@ _ALONE = (*_REPORT, "--nolocking", *JSON, "--config", FORM + SILENT)
 _LOCKLESS = ("--readonly", "--config", "global{wait_for_locks=0}")
 """Reads without LVM's lock, which is ours meanwhile, in a shell: that has its locking from its start, so that it would
 wait for ever with `--nolocking`. Source: lvm(8), lvm.conf(5)."""
-_TYPED = (*_REPORT, *_LOCKLESS, "--nosuffix", "--noheadings", "--nameprefixes")
+_TYPED = (*_REPORT, *_LOCKLESS, *shell.AS_ROWS)
 Listed = Mapping[tuple[str, str], Mapping[str, str]]
 """Rows of a report by group and name."""
 

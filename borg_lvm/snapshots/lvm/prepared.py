@@ -7,10 +7,11 @@ from contextlib import ExitStack, contextmanager
 
 from borg_lvm.errors import BusyError
 from borg_lvm.planning.plan import Snapshot
-from borg_lvm.snapshots.lvm import arm, shell
+from borg_lvm.snapshots.lvm import arm
 from borg_lvm.snapshots.lvm.arm import Member
 from borg_lvm.snapshots.lvm.create import Creator, Made, Written
 from borg_lvm.snapshots.lvm.hold import VolumeHold
+from borg_lvm.snapshots.lvm.shell import KeptShell
 from borg_lvm.snapshots.provider import Hold, Prepared, RunContext
 
 PATIENCE = 2.0
@@ -19,11 +20,14 @@ then."""
 
 
 @contextmanager
-def prepared(run: RunContext, group: Sequence[Snapshot], fds: Sequence[int]) -> Iterator[Prepared]:
-    """Make all ready for a window, as `Provider.prepared`. Raises: SnapshotError, BusyError, ProgramError."""
+def prepared(run: RunContext, group: Sequence[Snapshot], fds: Sequence[int], kept: KeptShell) -> Iterator[Prepared]:
+    """Make all ready for a window, as `Provider.prepared`. The shell ends before anything is held.
+
+    Raises: SnapshotError, BusyError, ProgramError.
+    """
     creator = Creator(run.plan, run.watchdog, run.ledger, run.deadline, run.timeout)
     with ExitStack() as stack:
-        with shell.started(run.timeout) as ours:
+        with kept.last(run.timeout) as ours:
             created = creator.create(group, ours)
             with created.locked(run.timeout):
                 written = created.written(run.timeout)

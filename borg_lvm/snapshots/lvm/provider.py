@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import btrfs, safe_open, syscalls
-from borg_lvm.machine import block_devices, ext_superblock, lvm
+from borg_lvm.machine import block_devices, ext_superblock, lvm, lvm_groups
 from borg_lvm.machine.lvm import Volume, dm_name
+from borg_lvm.machine.lvm_settings import TYPED
 from borg_lvm.machine.mounts import BTRFS
 from borg_lvm.planning.volumes import Volumes
+from borg_lvm.snapshots.lvm import shell
+from borg_lvm.snapshots.lvm.shell import KeptShell
 from borg_lvm.snapshots.provider import Growth, Monitors, Named, Prepared, Provider, RunContext
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from borg_lvm.reporting.outcome import Leftovers
     from borg_lvm.state.dead_run import Dead
 
+_REPORT = (*shell.AS_ROWS, "--units", "b", "--config", TYPED, "--options")
 _SAFE = syscalls.MS_NOSUID | syscalls.MS_NODEV
 _FLAGS = {"noexec": syscalls.MS_NOEXEC, "nosymfollow": syscalls.MS_NOSYMFOLLOW}
 
@@ -39,11 +43,18 @@ class LvmProvider(Provider):
     windows: nothing is imported in one.
     """
 
+    def __init__(self) -> None:
+        self._shell = KeptShell()
+
     def look(self, devices: Sequence[str], timeout: float) -> Volumes:
-        """See `Provider`. Two processes of LVM's, few more for full pools or other hosts' groups."""
-        listed = lvm.inventory(timeout)
+        """See `Provider`. One process of LVM's, which stays for `prepared`, few more for full pools, or what is odd."""
+        listed = _typed(self._shell, timeout) or lvm.inventory(timeout)
         stack = block_devices.gather(devices)
         return Volumes(listed.volumes, stack, listed.groups, _btrfs(stack))
+
+    def close(self) -> None:
+        """See `Provider`."""
+        self._shell.close()
 
     def announce(self, run: RunContext, snapshots: Iterable[Snapshot]) -> None:
         """See `Provider`."""
@@ -64,7 +75,7 @@ class LvmProvider(Provider):
         """See `Provider`. LVM's lock is free in the block: applications may use LVM until they are quiesced."""
         from borg_lvm.snapshots.lvm import prepared
 
-        return prepared.prepared(run, group, fds)
+        return prepared.prepared(run, group, fds, self._shell)
 
     def device(self, snapshot: Snapshot) -> int:
         """See `Provider`."""
@@ -167,6 +178,26 @@ class LvmProvider(Provider):
         from borg_lvm.snapshots.lvm.removal import clean
 
         return clean.mend(mapped, volumes, log, timeout)
+
+
+def _typed(kept: KeptShell, timeout: float) -> lvm.Inventory | None:
+    """Ask for volumes and groups in a shell, as `lvm.inventory` does by programs, which take several times as long.
+
+    Returns None where LVM says anything but rows, which is for programs to judge: a shell gives no exit status, so only
+    a report without a warning or an error is known to be whole.
+    Raises: ProgramError when the shell does not answer in time, or what is asked besides fails.
+    """
+    try:
+        ours = kept.shell(timeout)
+        volumes = shell.only_rows(ours.run(["lvs", *_REPORT, lvm.FIELDS]), lvm.FIELDS.split(","))
+        disks = shell.only_rows(ours.run([*lvm_groups.ALL, *_REPORT, lvm_groups.FIELDS]), lvm_groups.FIELDS.split(","))
+    except shell.EndedError:
+        return None
+    if volumes is None or disks is None:
+        return None
+    with suppress(ValueError, LookupError):
+        return lvm.joined(lvm.of_rows(volumes), lvm_groups.completed(lvm_groups.of_rows(disks), timeout), timeout)
+    return None
 
 
 def _btrfs(stack: Mapping[str, BlockDevice]) -> Mapping[str, BtrfsDevices]:

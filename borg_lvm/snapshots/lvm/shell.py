@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from borg_lvm.linux import subprocesses
 
@@ -28,9 +28,11 @@ _NO_REASON = re.compile(
 
 _FIELD = re.compile(r"LVM2_(\w+)='([^']*)'")
 """A field of a report with `--nameprefixes`. Source: lvmreport(7)."""
+AS_ROWS = ("--nosuffix", "--noheadings", "--nameprefixes")
+"""Options of a report that `rows` reads."""
 
 
-class _EndedError(subprocesses.ProgramError):
+class EndedError(subprocesses.ProgramError):
     """The shell is there no more."""
 
 
@@ -47,6 +49,10 @@ class LvmShell:
     def pid(self) -> int:
         """The shell's process id."""
         return self._process.pid
+
+    def has_ended(self) -> bool:
+        """Whether it is there no more."""
+        return self._process.poll() is not None
 
     def run(self, argv: Sequence[str]) -> list[str]:
         """Run one command and return what it said, on either stream. It does not say whether it did its work.
@@ -70,7 +76,7 @@ class LvmShell:
             more = os.read(self._process.stdout.fileno(), 65536) if ready else b""
             if not more:
                 if ready:
-                    raise _EndedError(["lvm", *argv], "shell ended", os.fsdecode(data))
+                    raise EndedError(["lvm", *argv], "shell ended", os.fsdecode(data))
                 why = f"shell did not end a command within {self._timeout:g} s"
                 raise subprocesses.ProgramError(["lvm", *argv], why, os.fsdecode(data))
             data += more
@@ -84,6 +90,10 @@ class LvmPrograms:
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
+
+    def has_ended(self) -> bool:
+        """Whether it is there no more: there is none that could end."""
+        return False
 
     def run(self, argv: Sequence[str]) -> list[str]:
         """Run one command, as `LvmShell.run`. Raises: ProgramError when it did not end by itself."""
@@ -103,6 +113,13 @@ def rows(said: Sequence[str], fields: Sequence[str]) -> list[dict[str, str]]:
     """Return the rows of a report with `--nameprefixes` in which all of these fields are, and nothing else. Pure."""
     found = [{name.lower(): value for name, value in _FIELD.findall(line)} for line in said]
     return [row for row in found if set(row) == set(fields)]
+
+
+def only_rows(said: Sequence[str], fields: Sequence[str]) -> list[dict[str, str]] | None:
+    """Return the rows of such a report; None if anything else was said: a warning, an error, a row of another form."""
+    lines = [line for line in said if line]
+    found = rows(lines, fields)
+    return found if len(found) == len(lines) and not any(_FIELD.sub("", line).strip() for line in lines) else None
 
 
 def reasons(said: Sequence[str]) -> tuple[str, ...]:
@@ -129,5 +146,33 @@ def started(timeout: float) -> Iterator[Shell]:
 def _ready(process: subprocess.Popen[bytes], timeout: float) -> Shell:
     try:
         return LvmShell(process, timeout)
-    except _EndedError:
+    except EndedError:
         return LvmPrograms(timeout)
+
+
+class KeptShell:
+    """A shell that several have one after the other: a start takes ten times as long as what is typed into it."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._shell: Shell | None = None
+
+    def shell(self, timeout: float) -> Shell:
+        """Return the shell, which is started if there is none; `timeout` is in seconds. Raises: ProgramError."""
+        if self._shell is None or self._shell.has_ended():
+            self.close()
+            self._shell = self._stack.enter_context(started(timeout))
+        return self._shell
+
+    @contextmanager
+    def last(self, timeout: float) -> Iterator[Shell]:
+        """Give the shell for the length of the block, with which it ends."""
+        try:
+            yield self.shell(timeout)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the shell."""
+        self._shell = None
+        self._stack.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,39 @@ def test_rows_of_a_report_are_whole_or_none() -> None:
         '{"report": [{"lv": [{"vg_name": "vg0", "lv_name": "f", "origin": ""}]}]}',  # report/output_format="json"
     ]
     assert shell.rows(said, ("vg_name", "lv_name", "origin")) == [{"vg_name": "vg0", "lv_name": "[a]", "origin": ""}]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "WARNING: Not using device /dev/loop1 for PV 1, because it is a duplicate.",
+        "Cannot process volume group vg1",
+        "LVM2_VG_NAME='vg0' LVM2_LV_NAME='b'",
+        "LVM2_VG_NAME='vg0' LVM2_LV_NAME='it's' LVM2_ORIGIN=''",
+        "LVM2_VG_NAME='vg0' LVM2_LV_NAME='b' LVM2_ORIGIN='' and more",
+    ],
+)
+def test_a_report_with_anything_else_is_none(other: str) -> None:
+    """A shell gives no exit status: what is not known to be whole is asked for by a program."""
+    fields, row = ("vg_name", "lv_name", "origin"), "LVM2_VG_NAME='vg0' LVM2_LV_NAME='a' LVM2_ORIGIN=''"
+    assert shell.only_rows([row, ""], fields) == [{"vg_name": "vg0", "lv_name": "a", "origin": ""}]
+    assert shell.only_rows([], fields) == []
+    assert shell.only_rows([row, other], fields) is None
+
+
+def test_a_kept_shell_is_one_for_all_and_another_when_it_has_ended(programs: Path) -> None:
+    write(programs / "lvm", LIKE_A_SHELL)
+    kept = shell.KeptShell()
+    first = kept.shell(10)
+    assert kept.shell(10) is first
+    assert first.pid
+    os.kill(first.pid, signal.SIGKILL)
+    while not first.has_ended():
+        time.sleep(0.01)
+    with kept.last(10) as second:
+        assert second.pid not in (None, first.pid)
+        assert second.run(["lvs"])[0] == "did lvs"
+    assert second.has_ended()
 
 
 def test_a_program_that_does_not_end_is_an_error(programs: Path) -> None:

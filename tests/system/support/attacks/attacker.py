@@ -37,10 +37,6 @@ def processes(file, fits):
             pass
     return False
 
-def making():
-    # All that LVM does before the instant is done by a shell.
-    return processes("comm", lambda text: text.strip() == b"lvm")
-
 def devices():
     # A name, a size, and whether it is suspended, for each; their files are opened once.
     found = []
@@ -55,6 +51,10 @@ def devices():
             for file in opened.pop(device, ()):  # it has gone
                 os.close(file)
     return found
+
+def making():
+    # LVM makes the space of a snapshot first, as a volume of its own.
+    return any(b"borg_lvm" in name for name, _, _ in devices())
 
 def taken():
     # A snapshot is as large as its space until it works: then as large as its origin.
@@ -98,8 +98,8 @@ for moment in moments:
 class Attack:
     """What is exchanged with what, and when: `taken+0.2` is 0.2 s after one volume's snapshot is seen to be there.
 
-    `resumed` is the same for several volumes, `making` is when LVM begins, `watchdog` when ours is there, and `command`
-    when the command has begun.
+    `resumed` is the same for several volumes, `making` is when LVM has made its space, `watchdog` when ours is there,
+    and `command` when the command has begun.
     """
 
     there: Path
