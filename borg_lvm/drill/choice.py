@@ -15,6 +15,8 @@ from borg_lvm.reporting.certificate import Certificate
 
 DISK = "disk"
 """What stands for a plugin where a volume was itself a source, and no application has named it."""
+APART = ("subvolume", "dataset")
+"""Kinds of snapshots of what lies in no volume group."""
 SAVED = ("success", "warning")
 """Results of runs that have saved something sound."""
 
@@ -93,7 +95,9 @@ def choose(
     instants = [instant["time"] for instant in newest["instants"]]
     given = _devices(newest)
     applications = tuple(_facts(known[name], given) for name in known if not names or name in names)
-    groups = frozenset(str(volume["volume"]).partition("/")[0] for volume in newest["volumes"])
+    groups = frozenset(
+        str(volume["volume"]).partition("/")[0] for volume in newest["volumes"] if volume.get("snapshot") not in APART
+    )
     return ChosenRun(
         str(newest["run"]), Span(newest["begin"], newest["end"]), max(instants, default=None), applications, groups
     )

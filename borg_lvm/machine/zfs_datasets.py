@@ -44,8 +44,8 @@ class Dataset(Volume):
 
     @property
     def full_name(self) -> str:
-        """The dataset, as zfs(8) has it."""
-        return self.name
+        """The dataset, marked as one: a logical volume may have the name that zfs(8) has for it."""
+        return f"zfs:{self.name}"
 
     @property
     def dm_uuid(self) -> str:

@@ -112,7 +112,7 @@ def test_two_snapshots_one_after_the_other_are_no_moment(tank: Pool, home: Path)
 
 def test_plan_and_check_know_it(home: Path) -> None:
     said = borg_lvm("plan", "--path", home, "--", "true").out
-    assert "tank/home" in said
+    assert "zfs:tank/home" in said
     assert "dataset" in said
     assert "takes what it needs from the pool tank, of which" in said
     checked = borg_lvm("check", "--path", home, "--", "true", status=None)
@@ -126,7 +126,7 @@ def test_refusals(tank: Pool, home: Path, rig: Rig) -> None:
     both = ("--path", home, "--path", there)
     said = borg_lvm("run", *both, "--", "true", status=69).err
     assert "these cannot be suspended, and only datasets of one pool of ZFS are snapshotted in one step" in said
-    assert "other/there, tank/home" in said or "tank/home, other/there" in said
+    assert "zfs:other/there, zfs:tank/home" in said or "zfs:tank/home, zfs:other/there" in said
     assert "--consistency per-volume" in said
     line = f"cat {home}/file {there}/file"
     assert borg_lvm("run", "--consistency", "per-volume", *both, "--", "sh", "-c", line).out == "oldthere"

@@ -38,7 +38,7 @@ def test_what_is_printed_of_pools_and_datasets() -> None:
     known = zfs_datasets.parse(POOLS, DATASETS)
     assert set(known) == {"tank", "tank/with space", "other"}
     found = known["tank/with space"]
-    assert (found.full_name, found.pool, found.pool_id) == ("tank/with space", "tank", "16330649875157840069")
+    assert (found.full_name, found.pool, found.pool_id) == ("zfs:tank/with space", "tank", "16330649875157840069")
     assert found.uuid == "16330649875157840069-11487363042317929442"
     assert (found.read_only, found.state) == (True, "DEGRADED")
     assert (found.size, found.vg_free) == (381440 + 469380608, 469380608)

@@ -7,11 +7,18 @@ from dataclasses import replace
 import pytest
 
 from borg_lvm.config import Size
+from borg_lvm.drill import choice
 from borg_lvm.errors import SourceError
+from borg_lvm.linux.device_mapper import Fill
 from borg_lvm.machine.block_devices import BlockDevice
 from borg_lvm.machine.zfs_datasets import Dataset, parse
 from borg_lvm.planning import plan
 from borg_lvm.planning.volumes import Volumes
+from borg_lvm.plugins.backup_command import Reading, Span
+from borg_lvm.reporting import certificate, prometheus
+from borg_lvm.reporting.certificate import RunEnd
+from borg_lvm.reporting.outcome import Instant, Outcome
+from borg_lvm.reporting.prometheus import News
 from tests.unit.data.machine import GIB, RUN, Machine, device
 
 POOLS = "tank\t11\toff\tONLINE\nother\t22\toff\tONLINE\n"
@@ -55,9 +62,31 @@ def test_datasets_of_a_pool_and_a_volume() -> None:
     assert {one.target: one.inside for one in found.view_mounts} == {"/home/me": "/me", "/srv": "/", "/data": "/"}
 
 
+def test_a_dataset_and_a_volume_of_one_name() -> None:
+    """Whatever keys by the name of one of them does not meet the other: certificate, metrics, applications, drill."""
+    made = Machine()
+    made.other("/srv", "zfs", "tank/home")
+    made.mount("/data", "tank/home")
+    found = planned(made, "/srv", "/data")
+    dataset, volume = (snapshot.origin.full_name for snapshot in found.snapshots)
+    instant = Instant((dataset, volume), 1.0, 0.1, (0.0, 0.05), {dataset: 77})
+    fills = (Fill(0, 0), Fill(GIB, 2 * GIB))
+    whole = Outcome(found, (instant,), 0, 1.0, fills, ran=Span(1.0, 2.0))
+    written = certificate.build(whole, Reading("borg", "create"), RunEnd("host", 3.0, 0))
+    assert [(one["transaction"], one["still_ms"]) for one in written["volumes"]] == [(77, 0.0), (None, 50.0)]
+    assert {path["path"]: path["volume"] for path in written["frozen"]} == {"/srv": dataset, "/data": volume}
+    text = prometheus.text(News("success", 0, 3.0, "host", "borg", certificate=written), "")
+    lines = [line.rpartition(" ")[0] for line in text.splitlines() if "{" in line]
+    assert len(lines) == len(set(lines))
+    chosen = choice.choose([written], "borg", "", [])
+    assert chosen.groups == {"tank"}
+    assert choice.choose([{**written, "volumes": written["volumes"][:1]}], "borg", "", []).groups == set()
+    assert (dataset, volume) == ("zfs:tank/home", "tank/home")
+
+
 def test_two_pools_are_no_instant() -> None:
     said = refused(machine(), "/home", "/other")
-    assert "tank/home, other: these cannot be suspended, and only datasets of one pool" in said
+    assert "zfs:tank/home, zfs:other: these cannot be suspended, and only datasets of one pool" in said
     assert said.endswith("--consistency per-volume")
     assert len(planned(machine(), "/home", "/other", consistency="per-volume").snapshots) == 2
 
@@ -104,5 +133,5 @@ def test_a_pool_on_a_volume_that_is_suspended_at_the_same_instant() -> None:
     lies_on = tuple(number for number, one in made.stack.items() if one.dm_name == "vg0-data")
     known = {**KNOWN, "tank/home": replace(KNOWN["tank/home"], devices=lies_on)}
     said = refused(made, "/home", "/data", known=known)
-    assert "tank/home lies on vg0/data, which is to be suspended at the same instant" in said
+    assert "zfs:tank/home lies on vg0/data, which is to be suspended at the same instant" in said
     planned(made, "/srv", "/data", known=known)
