@@ -128,6 +128,7 @@ def breaks(rig: Rig, volumes: Sequence[Volume], runs: int, *options: str) -> lis
         pytest.param(breaks, with_btrfs, id="breaks-btrfs", marks=pytest.mark.each_series),
         pytest.param(gaps_native, with_native, id="gaps-native", marks=pytest.mark.each_series),
         pytest.param(breaks, with_native, id="breaks-native", marks=pytest.mark.each_series),
+        pytest.param(gaps, with_zpool, id="gaps-zfs", marks=pytest.mark.soak),
         pytest.param(breaks, with_zpool, id="breaks-zfs", marks=pytest.mark.soak),
         pytest.param(gaps, eight, id="gaps-eight", marks=pytest.mark.soak),
         pytest.param(breaks, eight, id="breaks-eight", marks=pytest.mark.soak),
@@ -149,6 +150,7 @@ def test_all_snapshots_show_one_instant(rig: Rig, missed: Missed, layout: Layout
         pytest.param(breaks, with_btrfs, id="breaks-btrfs", marks=pytest.mark.soak),
         pytest.param(gaps_native, with_native, id="gaps-native", marks=pytest.mark.soak),
         pytest.param(breaks, with_native, id="breaks-native", marks=pytest.mark.soak),
+        pytest.param(gaps, with_zpool, id="gaps-zfs", marks=pytest.mark.soak),
         pytest.param(breaks, with_zpool, id="breaks-zfs", marks=pytest.mark.soak),
     ],
 )

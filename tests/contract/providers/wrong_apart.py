@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from borg_lvm.linux import syscalls
 from borg_lvm.linux.device_mapper import Fill
@@ -11,6 +11,7 @@ from borg_lvm.log import Log
 from borg_lvm.planning.plan import Snapshot
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots.provider import Growth, Monitors, Named, Prepared, Provider, RunContext
+from borg_lvm.snapshots.together import AllReady
 from borg_lvm.state.dead_run import Dead
 from tests.contract.providers.wrong import WrongHold, WrongPrepared
 
@@ -29,6 +30,16 @@ class TakesThemLast(Provider):
 
         with super().prepared(run, group, fds) as ready:  # type: ignore[safe-super]  # the one that comes after
             yield WrongPrepared(ready, Late)
+
+
+class TakesOneAfterTheOther(Provider):
+    """Takes each snapshot by a step of its own, and proves nothing of the others."""
+
+    @contextmanager
+    def prepared(self, run: RunContext, group: Sequence[Snapshot], fds: Sequence[int]) -> Iterator[Prepared]:
+        take = super().prepared  # type: ignore[safe-super]  # the one that comes after
+        with ExitStack() as stack:
+            yield AllReady([stack.enter_context(take(run, [one], [fd])) for one, fd in zip(group, fds, strict=True)])
 
 
 class MountsTheOriginal(Provider):
