@@ -20,12 +20,11 @@ from borg_lvm.records import dataclass
 SYSFS = "/sys/fs/btrfs"
 _LOW = 0xFFFFFFFF
 _SCRUB_PROGRESS, _BALANCE_PROGRESS, _FS_INFO = 0xC400941D, 0x84009422, 0x8400941F
-_SNAP_CREATE, _SNAP_DESTROY = 0x50009417, 0x5000940F
 _TREE_SEARCH, _INO_LOOKUP = 0xD0009411, 0xD0009412
 _ROOM, _PAGE, _HEAD, _KEY = 1024, 4096, 32, 104
 TOP_LEVEL, SUBVOLUME_ROOT = 5, 256
 """The id of the subvolume in which all others lie, and the inode that the root of each has."""
-_ROOT_TREE, _INODE_REF, _ROOT_BACKREF, _READ_ONLY = 1, 12, 144, 0x2
+_ROOT_TREE, _INODE_REF, _ROOT_BACKREF = 1, 12, 144
 _LAST = (1 << 64) - 1
 _LONGEST = 4096
 """Letters of a path: PATH_MAX of linux/limits.h, in bytes, is what can be opened."""
@@ -103,26 +102,6 @@ def prepared(fd: int) -> Callable[[], str]:
         return "a balance" if _balanced(fd, buffer) else ""
 
     return ask
-
-
-def snapshot(directory: int, source: int, name: str) -> Callable[[], None]:
-    """Return what makes a read-only snapshot of the subvolume that `source` is the root of, by one ioctl.
-
-    Raises, when it is called: OSError; ETXTBSY when a swap file in it is in use.
-    """
-    request = bytearray(struct.pack("qQQ32x", source, 0, _READ_ONLY) + os.fsencode(name))
-    request += bytes(_PAGE - len(request))
-
-    def make() -> None:
-        fcntl.ioctl(directory, _SNAP_CREATE, request)
-
-    return make
-
-
-def delete_subvolume(directory: int, name: str) -> None:
-    """Delete a subvolume, though it may be in use: its space is free when nothing uses it any more. Raises: OSError."""
-    request = bytearray(struct.pack("q", 0) + os.fsencode(name))
-    fcntl.ioctl(directory, _SNAP_DESTROY, request + bytes(_PAGE - len(request)))
 
 
 def file_system_id(fd: int) -> str:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import btrfs
 from borg_lvm.planning.plan import Snapshot
-from borg_lvm.snapshots.btrfs import top_level
+from borg_lvm.snapshots.btrfs import calls, top_level
 from borg_lvm.snapshots.provider import Hold, Prepared
 
 _REMEDIES = {
@@ -50,7 +50,7 @@ class SubvolumeHold:
         self.name = snapshot.origin.full_name
         self._snapshot = snapshot
         self._directory = directory
-        self._make = btrfs.snapshot(directory, source, snapshot.name)
+        self._make = calls.snapshot(directory, source, snapshot.name)
 
     def suspend(self) -> None:
         """Do nothing: the kernel makes no snapshot in a btrfs that is frozen."""

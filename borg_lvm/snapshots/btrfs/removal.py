@@ -13,7 +13,7 @@ from borg_lvm.machine.lvm import TAG
 from borg_lvm.records import dataclass
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots import users
-from borg_lvm.snapshots.btrfs import top_level
+from borg_lvm.snapshots.btrfs import calls, top_level
 from borg_lvm.snapshots.provider import Named, RunContext
 from borg_lvm.state.dead_run import Dead
 
@@ -100,7 +100,7 @@ def remove(places: Iterable[SnapshotPlace], run_id: str, *, kept: bool) -> Itera
 
 def _removed(directory: int, name: str, place: SnapshotPlace) -> Iterator[str]:
     try:
-        btrfs.delete_subvolume(directory, name)
+        calls.delete_subvolume(directory, name)
     except OSError as error:
         by_hand = f"mount -o subvolid=5 {place.device} /mnt && btrfs subvolume delete /mnt/{DIRECTORY}/{name}"
         yield f"snapshot {place.full_name(name)}: {error.strerror}; to remove it: {by_hand}"
