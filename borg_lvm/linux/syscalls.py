@@ -39,6 +39,7 @@ SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s3
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "i686": 217, "armv7l": 218}
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_ioctl = _libc.ioctl
 
 
 class _OpenHow(ctypes.Structure):
@@ -209,3 +210,8 @@ def freeze(fd: int) -> None:
 def thaw(fd: int) -> None:
     """Thaw the file system that `fd` lies on (ioctl FITHAW); EINVAL when it is not frozen."""
     fcntl.ioctl(fd, FITHAW, 0)
+
+
+def ioctl(fd: int, request: int, buffer: ctypes.Array[ctypes.c_char]) -> None:
+    """ioctl(2), while other threads go on: Python's own call lets none go on when a buffer has more than 1 KiB."""
+    _check(_ioctl(fd, ctypes.c_ulong(request), buffer), "ioctl")

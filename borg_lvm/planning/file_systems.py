@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from borg_lvm.machine.btrfs_subvolumes import DIRECTORY
+from borg_lvm.machine.btrfs_subvolumes import DIRECTORY, GATHERING
 from borg_lvm.machine.lvm import Volume
 from borg_lvm.machine.mounts import BTRFS, ZFS, Mount
 from borg_lvm.machine.zfs_datasets import WORKING, run_of
@@ -182,7 +182,10 @@ def two_apart(volumes: Sequence[Subvolume | Dataset]) -> str:
     """Say that what cannot be held is not all snapshotted in one step, and what to do."""
     names = ", ".join(volume.full_name for volume in volumes)
     if {volume.kind for volume in volumes} == {"subvolume"}:
-        what = f"{names}: these subvolumes lie on no logical volume, and btrfs snapshots one after the other"
+        what = (
+            f"{names}: these subvolumes cannot be suspended, and only those of one btrfs are snapshotted in one "
+            f"transaction, on Linux {'.'.join(map(str, GATHERING))} or newer"
+        )
     else:
         what = f"{names}: these cannot be suspended, and only datasets of one pool of ZFS are snapshotted in one step"
     return f"{what}; back them up in runs of their own, or give up the one instant: --consistency per-volume"

@@ -6,7 +6,7 @@ has (`machine/lvm.py`), and what becomes of it in `planning/`: which volume, whi
 comes here as `Snapshot`s of a plan.
 
 **One instant with several providers.** All that can be held is held; at most one group that cannot be (the datasets of
-one zpool, one subvolume of btrfs) is snapshotted while all else is. Nothing changes here for it: each provider has its
+one zpool, subvolumes of one btrfs) is snapshotted while all else is. Nothing changes here for it: each provider has its
 part of the plan `prepared`, all of them are `completed`, and `window.take` gets the holds of all in one list. Those of
 a group that cannot be held stand first. Their `suspend`, `resume` and `give_up` do nothing; the first one's `appear`
 is the one atomic step for the whole group, and it comes when all else is suspended, and before any other snapshot;

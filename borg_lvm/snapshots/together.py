@@ -64,7 +64,7 @@ class Together(Provider):
         """See `Provider`."""
         of = dict(zip((snapshot.name for snapshot in group), fds, strict=True))
         with ExitStack() as stack:
-            yield AllReady(
+            yield ReadyParts(
                 [
                     stack.enter_context(provider.prepared(run, share, [of[snapshot.name] for snapshot in share]))
                     for provider, share in self._shares(group).items()
@@ -164,7 +164,7 @@ class Together(Provider):
         return {provider: replace(run, plan=plan) for provider, plan in plans.items()}
 
 
-class AllReady:
+class ReadyParts:
     """What several providers have made ready (`provider.Prepared`)."""
 
     def __init__(self, parts: Sequence[Prepared]) -> None:

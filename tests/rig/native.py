@@ -24,6 +24,20 @@ class Native:
     devices: tuple[str, ...]
     at: Path
 
+    def another(self, name: str) -> Path:
+        """Make another subvolume, and mount it."""
+        with self.top() as top:
+            run("btrfs", "subvolume", "create", str(top / f"@{name}"))
+        at = self.rig.path(name)
+        self.rig._stack.enter_context(mounted(self.devices[0], at, f"subvol=@{name}"))
+        self.rig._remember()
+        return at
+
+    def on(self, at: Path) -> Volume:
+        """Return where a subvolume of it is mounted as something that a test writes to, beside volumes of LVM's."""
+        device = self.devices[0]
+        return Volume(Group("", self.devices), at.name, "thick", device, device, at, "btrfs")
+
     @contextmanager
     def top(self) -> Iterator[Path]:
         """Mount the top level for the length of the block."""
@@ -35,9 +49,8 @@ class Native:
 
     @property
     def volume(self) -> Volume:
-        """The same as something that a test writes to, beside volumes of LVM's."""
-        device = self.devices[0]
-        return Volume(Group("", self.devices), self.at.name, "thick", device, device, self.at, "btrfs")
+        """Its first subvolume as something that a test writes to."""
+        return self.on(self.at)
 
     def snapshots(self) -> list[str]:
         """Return the snapshots that lie in it."""

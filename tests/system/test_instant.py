@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from borg_lvm.machine.btrfs_subvolumes import gathers
 from tests.rig import Rig
 from tests.rig.native import native
 from tests.rig.volumes import Volume
@@ -49,6 +51,14 @@ def with_native(rig: Rig) -> list[Volume]:
     return [native(rig, "tree").volume, *linear(rig, 2)]
 
 
+def with_two_native(rig: Rig) -> list[Volume]:
+    """Two subvolumes of one btrfs, of which the snapshots are of one transaction, beside two volumes of two groups."""
+    if not gathers(os.uname().release):
+        pytest.skip("this kernel gathers no snapshots in one transaction")
+    tree = native(rig, "tree")
+    return [tree.volume, tree.on(tree.another("twig")), *linear(rig, 2)]
+
+
 def with_zpool(rig: Rig) -> list[Volume]:
     """Two datasets of a pool, which cannot be held, beside two volumes of two groups."""
     tank = pool(rig, "tank")
@@ -66,17 +76,24 @@ def gaps(rig: Rig, volumes: Sequence[Volume], runs: int, *options: str) -> list[
 
 
 def gaps_native(rig: Rig, volumes: Sequence[Volume], runs: int, *options: str) -> list[float]:
-    """The same, where the first volume is a subvolume: what is synced in it and what is not have an instant each.
+    """The same, where the first volumes are subvolumes: what is synced in them and what is not have an instant each.
 
     Both are of the moment in which all volumes stand still. Between them btrfs goes on: in one run of 30 on Linux 6.1,
     without any other volume, it showed a synced write that had begun 0.2 ms after the end of a buffered one that it did
     not show; once, beside volumes, 2.5 ms (docs/volumes.md).
     """
-    writers, tree = _writers(rig, volumes), volumes[0].at
+    writers, trees = _writers(rig, volumes), [volume.at for volume in volumes if not volume.group.name]
+
+    def judged(subvolumes: Sequence[Path | None], kind: str) -> Callable[[Writer], bool]:
+        def is_judged(writer: Writer) -> bool:
+            place = writer.files[0].parent
+            return place not in trees or (place in subvolumes and writer.how.endswith(kind))
+
+        return is_judged
+
     shown = _shown(rig, volumes, writers, runs, *options)
-    synced = _gaps(shown, lambda writer: writer.files[0].parent != tree or writer.how.endswith("synced"))
-    buffered = _gaps(shown, lambda writer: writer.files[0].parent != tree or writer.how.endswith("buffered"))
-    return [max(both) for both in zip(synced, buffered, strict=True)]
+    judges = [judged(trees, "synced"), *(judged([tree], "buffered") for tree in trees)]
+    return [max(each) for each in zip(*(_gaps(shown, judge) for judge in judges), strict=True)]
 
 
 def _writers(rig: Rig, volumes: Sequence[Volume]) -> list[Writer]:
@@ -128,6 +145,8 @@ def breaks(rig: Rig, volumes: Sequence[Volume], runs: int, *options: str) -> lis
         pytest.param(breaks, with_btrfs, id="breaks-btrfs", marks=pytest.mark.each_series),
         pytest.param(gaps_native, with_native, id="gaps-native", marks=pytest.mark.each_series),
         pytest.param(breaks, with_native, id="breaks-native", marks=pytest.mark.each_series),
+        pytest.param(gaps_native, with_two_native, id="gaps-two-native", marks=pytest.mark.each_series),
+        pytest.param(breaks, with_two_native, id="breaks-two-native", marks=pytest.mark.each_series),
         pytest.param(gaps, with_zpool, id="gaps-zfs", marks=pytest.mark.soak),
         pytest.param(breaks, with_zpool, id="breaks-zfs", marks=pytest.mark.soak),
         pytest.param(gaps, eight, id="gaps-eight", marks=pytest.mark.soak),
@@ -150,6 +169,7 @@ def test_all_snapshots_show_one_instant(rig: Rig, missed: Missed, layout: Layout
         pytest.param(breaks, with_btrfs, id="breaks-btrfs", marks=pytest.mark.soak),
         pytest.param(gaps_native, with_native, id="gaps-native", marks=pytest.mark.soak),
         pytest.param(breaks, with_native, id="breaks-native", marks=pytest.mark.soak),
+        pytest.param(breaks, with_two_native, id="breaks-two-native", marks=pytest.mark.soak),
         pytest.param(gaps, with_zpool, id="gaps-zfs", marks=pytest.mark.soak),
         pytest.param(breaks, with_zpool, id="breaks-zfs", marks=pytest.mark.soak),
     ],

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm.linux import btrfs
+from borg_lvm.machine.btrfs_subvolumes import gathers
 from tests.rig import Rig
 from tests.rig.filesystems import mounted
 from tests.rig.native import Native, native
@@ -154,21 +155,46 @@ def test_subvolumes_that_no_path_leads_to_cost_little_and_are_not_lost(made: Nat
     assert borg_lvm("run", "--live", home, "--path", made.at, "--", "cat", made.at / "file").out == "old"
 
 
+def test_two_subvolumes_of_one_btrfs_show_one_transaction(made: Native) -> None:
+    """The kernel's number of it is in the certificate. One after the other they are of two."""
+    if not gathers(os.uname().release):
+        pytest.skip("this kernel gathers no snapshots in one transaction")
+    other = made.another("other")
+    (other / "file").write_text("other")
+    paths = [word for place in (made.at, other) for word in ("--path", place)]
+    line = f"cat {made.at}/file {other}/file"
+    for consistency, count in (("instant", 1), ("per-volume", 2)):
+        said = borg_lvm("run", "--keep", "--consistency", consistency, *paths, "--", "sh", "-c", line)
+        assert said.out == "oldother"
+        certificate = certificates.read()
+        assert len(certificate["instants"]) == count
+        numbers = {one["transaction"] for one in certificate["volumes"]}
+        kept = made.snapshots()
+        assert len(kept) == 2
+        assert all(name.endswith(".keep") for name in kept)
+        if count == 1:
+            (number,) = numbers
+            superblock = run("btrfs", "inspect-internal", "dump-super", made.devices[0]).out
+            assert 0 < number <= int(superblock.split("\ngeneration")[1].split()[0])
+        else:
+            assert numbers == {None}
+        borg_lvm("clean", "--run", certificate["run"])
+
+
 @pytest.mark.soak
-def test_two_subvolumes_are_no_instant(made: Native, rig: Rig) -> None:
-    with made.top() as top:
-        run("btrfs", "subvolume", "create", top / "@other")
-    with mounted(made.devices[0], rig.path("other"), "subvol=@other") as other:
-        rig._remember()
-        (other / "file").write_text("other")
-        paths = ("--path", made.at, "--path", other)
-        said = borg_lvm("run", *paths, "--", "true", status=69).err
-        assert (
-            f"{made.devices[0]}[/@data], {made.devices[0]}[/@other]: these subvolumes lie on no logical volume" in said
-        )
-        assert "--consistency per-volume" in said
-        line = f"cat {made.at}/file {other}/file"
-        assert borg_lvm("run", "--consistency", "per-volume", *paths, "--", "sh", "-c", line).out == "oldother"
+def test_subvolumes_of_two_btrfs_are_no_instant(made: Native, rig: Rig) -> None:
+    other = native(rig, "other")
+    (other.at / "file").write_text("other")
+    paths = ("--path", made.at, "--path", other.at)
+    said = borg_lvm("run", *paths, "--", "true", status=69).err
+    names = {f"{one.devices[0]}[/@data]" for one in (made, other)}
+    assert all(name in said for name in names)
+    assert (
+        "these subvolumes cannot be suspended, and only those of one btrfs are snapshotted in one transaction" in said
+    )
+    assert "--consistency per-volume" in said
+    line = f"cat {made.at}/file {other.at}/file"
+    assert borg_lvm("run", "--consistency", "per-volume", *paths, "--", "sh", "-c", line).out == "oldother"
 
 
 @pytest.mark.soak

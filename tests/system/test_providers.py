@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from borg_lvm.machine.btrfs_subvolumes import gathers
 from borg_lvm.snapshots.btrfs.provider import BtrfsProvider
 from borg_lvm.snapshots.lvm.provider import LvmProvider
 from borg_lvm.snapshots.providers import provider
@@ -53,6 +55,14 @@ def btrfs(machine: Rig) -> Native:
 
 
 @pytest.fixture(scope="module")
+def two(btrfs: Native) -> list[Path]:
+    """Make another subvolume of it, and return where both are mounted."""
+    if not gathers(os.uname().release):
+        pytest.skip("this kernel gathers no snapshots in one transaction")
+    return [btrfs.at, btrfs.another("another")]
+
+
+@pytest.fixture(scope="module")
 def zfs(machine: Rig) -> tuple[Pool, list[Path]]:
     """Make a pool with two datasets, once for all tests."""
     made = pool(machine, "tank")
@@ -77,6 +87,15 @@ class TestBtrfs(ProviderContract):
 
 
 @pytest.mark.needs("btrfs")
+class TestTwo(ProviderContract):
+    """btrfs, with two subvolumes, of which the snapshots are of one transaction."""
+
+    @pytest.fixture
+    def subject(self, machine: Rig, btrfs: Native, two: list[Path]) -> SubvolumeSubject:
+        return SubvolumeSubject(machine, btrfs, at=two).of(BtrfsProvider())
+
+
+@pytest.mark.needs("btrfs")
 class TestTogether(ProviderContract):
     """Both, as a run has them: a subvolume that cannot be held, while a volume is."""
 
@@ -87,6 +106,16 @@ class TestTogether(ProviderContract):
     @pytest.fixture
     def subject(self, machine: Rig, btrfs: Native, volumes: LvmSubject) -> SubvolumeSubject:
         return SubvolumeSubject(machine, btrfs, volumes.volumes[0]).of(provider())
+
+
+@pytest.mark.needs("btrfs")
+@pytest.mark.soak
+class TestTwoTogether(ProviderContract):
+    """Two subvolumes of one transaction, while a volume is held."""
+
+    @pytest.fixture
+    def subject(self, machine: Rig, btrfs: Native, two: list[Path], volumes: LvmSubject) -> SubvolumeSubject:
+        return SubvolumeSubject(machine, btrfs, volumes.volumes[0], two).of(provider())
 
 
 @pytest.mark.soak
@@ -137,8 +166,10 @@ def test_a_wrong_provider_is_caught(volumes: LvmSubject, tmp_path: Path, wrong: 
 @pytest.mark.needs("btrfs")
 @pytest.mark.some_kernel
 @pytest.mark.parametrize("wrong", wrong_btrfs.CAUGHT, ids=lambda wrong: wrong.__name__)
-def test_a_wrong_btrfs_is_caught(machine: Rig, btrfs: Native, tmp_path: Path, wrong: type[BtrfsProvider]) -> None:
-    judged(SubvolumeSubject(machine, btrfs).of(wrong()), wrong_btrfs.CAUGHT[wrong], tmp_path)
+def test_a_wrong_btrfs_is_caught(
+    machine: Rig, btrfs: Native, two: list[Path], tmp_path: Path, wrong: type[BtrfsProvider]
+) -> None:
+    judged(SubvolumeSubject(machine, btrfs, at=two).of(wrong()), wrong_btrfs.CAUGHT[wrong], tmp_path)
 
 
 @pytest.mark.soak

@@ -1,14 +1,22 @@
-"""The calls that make and remove a snapshot of a subvolume, prepared. Source: include/uapi/linux/btrfs.h."""
+"""The calls that make and remove a snapshot of a subvolume, prepared, and tell of which transaction it is.
+
+Source: include/uapi/linux/btrfs.h.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import struct
 from collections.abc import Callable
 
+from borg_lvm.linux import syscalls
+
 _CREATE, _DESTROY = 0x50009417, 0x5000940F
 _READ_ONLY = 0x2
+_INFO, _INFO_SIZE, _OTRANSID = 0x81F8943C, 504, 352
+"""BTRFS_IOC_GET_SUBVOL_INFO, the bytes that it fills, and where the transaction is of which the snapshot was made."""
 _PAGE = 4096
 
 
@@ -17,11 +25,10 @@ def snapshot(directory: int, source: int, name: str) -> Callable[[], None]:
 
     Raises, when it is called: OSError; ETXTBSY when a swap file in it is in use.
     """
-    request = bytearray(struct.pack("qQQ32x", source, 0, _READ_ONLY) + os.fsencode(name))
-    request += bytes(_PAGE - len(request))
+    request = ctypes.create_string_buffer(struct.pack("qQQ32x", source, 0, _READ_ONLY) + os.fsencode(name), _PAGE)
 
     def make() -> None:
-        fcntl.ioctl(directory, _CREATE, request)
+        syscalls.ioctl(directory, _CREATE, request)
 
     return make
 
@@ -30,3 +37,10 @@ def delete_subvolume(directory: int, name: str) -> None:
     """Delete a subvolume, though it may be in use: its space is free when nothing uses it any more. Raises: OSError."""
     request = bytearray(struct.pack("q", 0) + os.fsencode(name))
     fcntl.ioctl(directory, _DESTROY, request + bytes(_PAGE - len(request)))
+
+
+def transaction(fd: int) -> int:
+    """Return the transaction by which a snapshot, of which the root is open, was made. Raises: OSError."""
+    buffer = bytearray(_INFO_SIZE)
+    fcntl.ioctl(fd, _INFO, buffer, True)
+    return int(struct.unpack_from("Q", buffer, _OTRANSID)[0])

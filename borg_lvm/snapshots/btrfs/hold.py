@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import btrfs
 from borg_lvm.planning.plan import Snapshot
-from borg_lvm.snapshots.btrfs import calls, top_level
+from borg_lvm.snapshots.btrfs import calls, one_transaction, top_level
 from borg_lvm.snapshots.provider import Hold, Prepared
 
 _REMEDIES = {
@@ -31,36 +31,44 @@ _REMEDIES = {
 def prepared(group: Sequence[Snapshot]) -> Iterator[Prepared]:
     """Have the directory and the subvolume of each snapshot open. Raises: SnapshotError."""
     with ExitStack() as stack:
-        holds = []
+        opened = []
         for snapshot in group:
             assert snapshot.subvolume
             try:
-                holds.append(SubvolumeHold(snapshot, *stack.enter_context(top_level.made_ready(snapshot.subvolume))))
+                directory, source = stack.enter_context(top_level.made_ready(snapshot.subvolume))
+                opened.append((snapshot, source))
             except OSError as error:
                 raise _not_made(snapshot, error) from error
-        yield _Ready(holds)
+        if len(opened) == 1:
+            yield _Ready(group, directory, calls.snapshot(directory, source, group[0].name))
+            return
+        try:
+            together = stack.enter_context(one_transaction.prepared(directory, opened))
+        except OSError as error:
+            raise _not_made(group[0], error) from error
+        yield _ReadyGroup(group, directory, together)
 
 
 class SubvolumeHold:
-    """A subvolume in the window (`provider.Hold`), its one call prepared."""
+    """A subvolume in the window (`provider.Hold`). The first one of a group takes the snapshots of all."""
 
     seconds = 0.0
 
-    def __init__(self, snapshot: Snapshot, directory: int, source: int) -> None:
+    def __init__(self, snapshot: Snapshot, take: Callable[[], None] | None) -> None:
         self.name = snapshot.origin.full_name
         self._snapshot = snapshot
-        self._directory = directory
-        self._make = calls.snapshot(directory, source, snapshot.name)
+        self._take = take
 
     def suspend(self) -> None:
         """Do nothing: the kernel makes no snapshot in a btrfs that is frozen."""
 
     def appear(self) -> None:
-        """Take the snapshot, in one transaction of the btrfs. Raises: SnapshotError."""
-        try:
-            self._make()
-        except OSError as error:
-            raise _not_made(self._snapshot, error) from error
+        """Take the snapshots of the group, each in a transaction of the btrfs. Raises: SnapshotError."""
+        if self._take:
+            try:
+                self._take()
+            except OSError as error:
+                raise _not_made(self._snapshot, error) from error
 
     def prove(self) -> None:
         """Do nothing: it was not held."""
@@ -71,36 +79,61 @@ class SubvolumeHold:
     def give_up(self) -> None:
         """Do nothing: it was not held, and a snapshot that was taken goes with the run."""
 
-    def look(self) -> None:
-        """See that the snapshot is there, and a subvolume. Raises: SnapshotError."""
-        try:
-            info = os.stat(self._snapshot.name, dir_fd=self._directory, follow_symlinks=False)
-        except OSError as error:
-            raise _not_made(self._snapshot, error) from error
-        if info.st_ino != btrfs.SUBVOLUME_ROOT:
-            raise SnapshotError(f"{self._snapshot.full_name} is no subvolume: somebody else has made it")
-
 
 class _Ready:
-    """Snapshots for which all is open (`provider.Prepared`)."""
+    """A snapshot for which all is open (`provider.Prepared`)."""
 
-    def __init__(self, holds: Sequence[SubvolumeHold]) -> None:
-        self._holds = holds
+    def __init__(self, group: Sequence[Snapshot], directory: int, take: Callable[[], None]) -> None:
+        self._group = group
+        self._directory = directory
+        self._take = take
 
     @contextmanager
     def completed(self) -> Iterator[Sequence[Hold]]:
         """See `Prepared`. Nothing has had to wait."""
-        yield self._holds
+        yield [SubvolumeHold(snapshot, None if number else self._take) for number, snapshot in enumerate(self._group)]
 
     def prove(self) -> Mapping[str, str]:
         """See `Prepared`. The ledger needs no ids: what a run makes has its own name, in a directory of ours."""
-        for hold in self._holds:
-            hold.look()
+        for snapshot in self._group:
+            try:
+                info = os.stat(snapshot.name, dir_fd=self._directory, follow_symlinks=False)
+            except OSError as error:
+                raise _not_made(snapshot, error) from error
+            if info.st_ino != btrfs.SUBVOLUME_ROOT:
+                raise SnapshotError(f"{snapshot.full_name} is no subvolume: somebody else has made it")
         return {}
 
     def transactions(self) -> Mapping[str, int]:
-        """See `Prepared`. Each snapshot is alone in its window, with what is held."""
+        """See `Prepared`. A snapshot is alone in its window, with what is held."""
         return {}
+
+
+class _ReadyGroup(_Ready):
+    """Snapshots of several subvolumes of one btrfs, for which all is open."""
+
+    def __init__(self, group: Sequence[Snapshot], directory: int, together: one_transaction.SubvolumeGroup) -> None:
+        super().__init__(group, directory, together.take)
+        self._together = together
+        self._transaction = 0
+
+    @contextmanager
+    def completed(self) -> Iterator[Sequence[Hold]]:
+        """See `Prepared`."""
+        with self._together.waiting(), super().completed() as holds:
+            yield holds
+
+    def prove(self) -> Mapping[str, str]:
+        """See `Prepared`: all are of one transaction. Raises, too: BusyError when they are not."""
+        try:
+            self._transaction = self._together.settle()
+        except OSError as error:
+            raise _not_made(self._group[0], error) from error
+        return super().prove()
+
+    def transactions(self) -> Mapping[str, int]:
+        """See `Prepared`."""
+        return {snapshot.origin.full_name: self._transaction for snapshot in self._group}
 
 
 def _not_made(snapshot: Snapshot, error: OSError) -> SnapshotError:

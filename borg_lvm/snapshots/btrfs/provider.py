@@ -30,8 +30,8 @@ _FLAGS = {"noexec": syscalls.MS_NOEXEC, "nosymfollow": syscalls.MS_NOSYMFOLLOW}
 class BtrfsProvider(Provider):
     """Serves mounts of a btrfs that is not on one logical volume, each path by the subvolume that it lies in.
 
-    A subvolume cannot be held, and two of them are two transactions: planning has at most one in a window. Its snapshot
-    is read-only, in a directory of root's in the top level. In the ledger: `subvolume` before anything is made.
+    A subvolume cannot be held, and several in a window are of one transaction (`one_transaction`). Their snapshots are
+    read-only, in a directory of root's in the top level. In the ledger: `subvolume` before anything is made.
     """
 
     def look(self, devices: Sequence[str], timeout: float) -> Volumes:

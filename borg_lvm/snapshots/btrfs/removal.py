@@ -8,12 +8,12 @@ from contextlib import contextmanager, suppress
 
 from borg_lvm.errors import SnapshotError
 from borg_lvm.linux import btrfs
-from borg_lvm.machine.btrfs_subvolumes import DIRECTORY, KEPT, device_name, run_of
+from borg_lvm.machine.btrfs_subvolumes import DIRECTORY, KEPT, device_name, is_candidate, run_of
 from borg_lvm.machine.lvm import TAG
 from borg_lvm.records import dataclass
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots import users
-from borg_lvm.snapshots.btrfs import calls, top_level
+from borg_lvm.snapshots.btrfs import calls, one_transaction, top_level
 from borg_lvm.snapshots.provider import Named, RunContext
 from borg_lvm.state.dead_run import Dead
 
@@ -72,6 +72,9 @@ def _keep(places: Sequence[SnapshotPlace], run: RunContext) -> Iterator[str]:
             names = _of_run(place, run.plan.run_id, kept=False)
             with top_level.directory(place.device, place.file_system) as directory:
                 for name in names:
+                    if is_candidate(name):
+                        yield from _removed(directory, name, place)
+                        continue
                     os.rename(name, f"{name}{KEPT}", src_dir_fd=directory, dst_dir_fd=directory)
                     kept = place.full_name(f"{name}{KEPT}")
                     # Not to be silenced by --quiet: it has to be removed by hand.
@@ -100,7 +103,10 @@ def remove(places: Iterable[SnapshotPlace], run_id: str, *, kept: bool) -> Itera
 
 def _removed(directory: int, name: str, place: SnapshotPlace) -> Iterator[str]:
     try:
-        calls.delete_subvolume(directory, name)
+        if is_candidate(name):
+            one_transaction.removed(directory, name)
+        else:
+            calls.delete_subvolume(directory, name)
     except OSError as error:
         by_hand = f"mount -o subvolid=5 {place.device} /mnt && btrfs subvolume delete /mnt/{DIRECTORY}/{name}"
         yield f"snapshot {place.full_name(name)}: {error.strerror}; to remove it: {by_hand}"
@@ -113,7 +119,7 @@ def devices(run_id: str) -> list[int]:
         with suppress(OSError, SnapshotError):
             if names := _of_run(place, run_id, kept=True):
                 with top_level.directory(place.device, place.file_system) as directory:
-                    numbers += [number(directory, name) for name in names]
+                    numbers += [number(directory, name) for name in names if not is_candidate(name)]
     return numbers
 
 

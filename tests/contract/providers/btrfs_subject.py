@@ -1,8 +1,9 @@
-"""Subvolumes of btrfs for the contract of providers: one alone, and one beside a volume of LVM's."""
+"""Subvolumes of btrfs for the contract of providers: one or two, alone and beside a volume of LVM's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from borg_lvm.planning.plan import Snapshot
 from tests.contract.providers.apart_subject import ApartSubject
@@ -13,10 +14,10 @@ from tests.rig.volumes import Volume
 
 
 class SubvolumeSubject(ApartSubject):
-    """A subvolume of a btrfs on two disks."""
+    """Subvolumes of a btrfs on two disks, mounted `at` places; one, if none are named."""
 
-    def __init__(self, rig: Rig, native: Native, beside: Volume | None = None) -> None:
-        super().__init__(rig, [native.at], beside)
+    def __init__(self, rig: Rig, native: Native, beside: Volume | None = None, at: Sequence[Path] = ()) -> None:
+        super().__init__(rig, at or [native.at], beside)
         self._native = native
 
     def destroy(self, snapshot: Snapshot) -> None:

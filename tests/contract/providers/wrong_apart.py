@@ -11,7 +11,7 @@ from borg_lvm.log import Log
 from borg_lvm.planning.plan import Snapshot
 from borg_lvm.reporting.outcome import Leftovers
 from borg_lvm.snapshots.provider import Growth, Monitors, Named, Prepared, Provider, RunContext
-from borg_lvm.snapshots.together import AllReady
+from borg_lvm.snapshots.together import ReadyParts
 from borg_lvm.state.dead_run import Dead
 from tests.contract.providers.wrong import WrongHold, WrongPrepared
 
@@ -39,7 +39,7 @@ class TakesOneAfterTheOther(Provider):
     def prepared(self, run: RunContext, group: Sequence[Snapshot], fds: Sequence[int]) -> Iterator[Prepared]:
         take = super().prepared  # type: ignore[safe-super]  # the one that comes after
         with ExitStack() as stack:
-            yield AllReady([stack.enter_context(take(run, [one], [fd])) for one, fd in zip(group, fds, strict=True)])
+            yield ReadyParts([stack.enter_context(take(run, [one], [fd])) for one, fd in zip(group, fds, strict=True)])
 
 
 class MountsTheOriginal(Provider):

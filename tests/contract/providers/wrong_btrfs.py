@@ -28,6 +28,10 @@ class TakesThemLast(wrong_apart.TakesThemLast, BtrfsProvider):
     pass
 
 
+class TakesOneAfterTheOther(wrong_apart.TakesOneAfterTheOther, BtrfsProvider):
+    pass
+
+
 class MountsTheOriginal(wrong_apart.MountsTheOriginal, BtrfsProvider):
     pass
 
@@ -55,6 +59,7 @@ class KnowsNoNames(wrong_apart.KnowsNoNames, BtrfsProvider):
 CAUGHT: dict[type[BtrfsProvider], tuple[str, str]] = {
     ServesEverything: ("it_tells_which_mounts_it_serves", "it serves what it cannot snapshot"),
     TakesThemLast: ("all_snapshots_show_one_moment", "the snapshot is not of the moment"),
+    TakesOneAfterTheOther: ("all_snapshots_show_one_moment", "the snapshot is not of the moment"),
     MountsTheOriginal: ("a_snapshot_is_mounted_as_it_is_asked_to", "its device has another number"),
     TakesALostOneForRight: ("a_lost_snapshot_is_told", "a lost snapshot counts as right"),
     WatchesNothing: ("a_lost_snapshot_is_told", "it does not watch every snapshot"),

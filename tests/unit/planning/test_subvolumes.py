@@ -10,7 +10,7 @@ from borg_lvm.config import Size
 from borg_lvm.errors import SourceError
 from borg_lvm.machine.block_devices import BlockDevice
 from borg_lvm.machine.btrfs_devices import BtrfsDevices
-from borg_lvm.machine.btrfs_subvolumes import Tree, run_of
+from borg_lvm.machine.btrfs_subvolumes import Tree, gathers, is_candidate, run_of
 from borg_lvm.machine.btrfs_superblock import Superblock
 from borg_lvm.machine.mounts import Mount
 from borg_lvm.planning import plan
@@ -37,15 +37,20 @@ def srv(made: Machine, root: str = "/@srv", path: str = "/srv", extra: str = "")
     return made.mount(path, "native", root=root, fstype="btrfs", extra=extra)
 
 
-def planned(made: Machine, resolved: Resolved, tree: Tree = PLAIN, consistency: str = "instant") -> plan.Plan:
+def planned(
+    made: Machine, resolved: Resolved, tree: Tree = PLAIN, consistency: str = "instant", other: Tree | None = None
+) -> plan.Plan:
     settings = plan.PlanSettings(RUN, Size(), consistency=consistency)
-    volumes = Volumes(tuple(made.volumes.values()), made.stack, trees={DISK.number: tree})
+    trees = {one.devices[0]: one for one in (tree, other) if one}
+    volumes = Volumes(tuple(made.volumes.values()), made.stack, trees=trees)
     return plan.make(settings, resolved, (), volumes, frozenset())
 
 
-def refused(made: Machine, resolved: Resolved, tree: Tree = PLAIN, consistency: str = "instant") -> str:
+def refused(
+    made: Machine, resolved: Resolved, tree: Tree = PLAIN, consistency: str = "instant", other: Tree | None = None
+) -> str:
     with pytest.raises(SourceError) as caught:
-        planned(made, resolved, tree, consistency)
+        planned(made, resolved, tree, consistency, other)
     return "\n".join(caught.value.details)
 
 
@@ -82,15 +87,42 @@ def test_several_mounts_of_one_are_one_snapshot() -> None:
     }
 
 
-def test_two_are_two_transactions() -> None:
+def test_two_of_one_btrfs_are_one_group() -> None:
     made = machine()
     srv(made)
     srv(made, root="/@home", path="/home")
+    made.mount("/data", "vg0/data")
+    found = planned(made, made.resolve("/srv", "/home", "/data")).snapshots
+    assert [one.origin.full_name for one in found] == ["/dev/sdb[/@home]", "/dev/sdb[/@srv]", "vg0/data"]
+
+
+def test_but_not_on_a_kernel_that_makes_two_transactions_of_them() -> None:
+    made = machine()
+    srv(made)
+    srv(made, root="/@home", path="/home")
+    tree = replace(PLAIN, gathers=False)
+    said = refused(made, made.resolve("/srv", "/home"), tree)
+    assert "only those of one btrfs are snapshotted in one transaction, on Linux 6.12 or newer" in said
+    assert len(planned(made, made.resolve("/srv", "/home"), tree, consistency="per-volume").snapshots) == 2
+    releases = {"6.1.176": False, "5.14.0-503.el9.x86_64": False, "6.12.117+deb13-amd64": True, "7.0": True, "x": False}
+    assert {release: gathers(release) for release in releases} == releases
+
+
+def test_two_of_two_btrfs_are_two_transactions() -> None:
+    made = machine()
+    srv(made)
+    third = BlockDevice("8:48", "sdd", "", "", False, ())
+    made.stack[third.number] = third
+    made.on["other"] = third.number
+    made.mount("/home", "other", root="/@home", fstype="btrfs")
     resolved = made.resolve("/srv", "/home")
-    said = refused(made, resolved)
-    assert "/dev/sdb[/@home], /dev/sdb[/@srv]: these subvolumes lie on no logical volume" in said
+    other = replace(PLAIN, id="other", devices=(third.number,), device="/dev/sdd")
+    said = refused(made, resolved, other=other)
+    assert (
+        "/dev/sdd[/@home], /dev/sdb[/@srv]: these subvolumes cannot be suspended, and only those of one btrfs" in said
+    )
     assert said.endswith("--consistency per-volume")
-    assert len(planned(made, resolved, consistency="per-volume").snapshots) == 2
+    assert len(planned(made, resolved, consistency="per-volume", other=other).snapshots) == 2
 
 
 @pytest.mark.parametrize(
@@ -219,3 +251,13 @@ def test_the_deepest_one_holds_a_path() -> None:
 )
 def test_whose_a_name_is(name: str, run: tuple[str, bool] | None) -> None:
     assert run_of(name) == run
+    assert not is_candidate(name)
+
+
+def test_candidates_are_of_their_run_and_no_snapshots() -> None:
+    name = f"borg_lvm-{RUN}-0.candidate3"
+    assert run_of(name) == (RUN, False)
+    assert is_candidate(name)
+    for other in (f"borg_lvm-{RUN}-0.candidate", f"borg_lvm-{RUN}-0.candidate3.keep", "x.candidate3"):
+        assert run_of(other) is None
+        assert not is_candidate(other)

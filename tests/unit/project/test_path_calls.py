@@ -204,8 +204,8 @@ ELSEWHERE = {
         "hooks.applications.sqlite.drill hooks.applications.sqlite.look plugins.unseen_process"
     ),
     "one name in a directory that is held open, through no link": (
-        "session.fscrypt session.notify snapshots.btrfs.hold snapshots.btrfs.monitored snapshots.btrfs.removal "
-        "snapshots.btrfs.top_level view.path_watch"
+        "session.fscrypt session.notify snapshots.btrfs.hold snapshots.btrfs.monitored snapshots.btrfs.one_transaction "
+        "snapshots.btrfs.removal snapshots.btrfs.top_level view.path_watch"
     ),
     "a handle (O_PATH), of which is asked whose it is": "hooks.applications.peers hooks.applications.sqlite.plugin",
     "the safe openings themselves, and who could change a way": "linux.permissions linux.safe_mount linux.safe_open",
