@@ -24,11 +24,11 @@ class Native:
     devices: tuple[str, ...]
     at: Path
 
-    def another(self, name: str) -> Path:
-        """Make another subvolume, and mount it."""
+    def another(self, name: str, at: Path | None = None) -> Path:
+        """Make another subvolume, `@NAME`, and mount it."""
         with self.top() as top:
             run("btrfs", "subvolume", "create", str(top / f"@{name}"))
-        at = self.rig.path(name)
+        at = at or self.rig.path(name)
         self.rig._stack.enter_context(mounted(self.devices[0], at, f"subvol=@{name}"))
         self.rig._remember()
         return at

@@ -65,7 +65,7 @@ def test_it_can_stand_still_with_the_others(rig: Rig) -> None:
             assert said.out == f"turn {turn}", said
             frozen = [line for line in said.err.splitlines() if line.startswith("borg-lvm: frozen at ")]
             assert len(frozen) == 1, said
-            assert all(volume.full_name in frozen[0] for volume in root.volumes)
+            assert all(name in frozen[0] for name in root.names)
         assert_nothing_left(rig)
 
 
@@ -103,5 +103,5 @@ def test_the_whole_system_stands_still_together(rig: Rig) -> None:
             said = run(*root.entering("/home/user", *command))
             assert said.out == f"turn {turn}", said
             (frozen,) = [line for line in said.err.splitlines() if line.startswith("borg-lvm: frozen at ")]
-            assert all(volume.full_name in frozen for volume in root.volumes)
+            assert all(name in frozen for name in root.names)
         assert_nothing_left(rig)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from borg_lvm.machine.btrfs_subvolumes import gathers
 from tests.rig import Rig
+from tests.rig.native import native
 from tests.system.support.backups.archives import Borg
 from tests.system.support.hosts.rootfs import Root
 from tests.system.support.runs.gate import BORG_LVM, Gate
@@ -20,7 +23,7 @@ LOOK = """\
 echo "cwd $(pwd) $(cat notes)"
 echo "etc $(cat /etc/setting)"
 test /proc/self -ef /proc/$$ && echo 'proc is there'
-grep -q ' / / ro,' /proc/self/mountinfo && echo 'the root is read-only'
+grep -q ' / ro,' /proc/self/mountinfo && echo 'the root is read-only'
 touch /etc/forbidden 2>/dev/null || echo 'etc cannot be written'
 [ -d /sys/kernel ] && echo 'sys is there'
 echo x >/dev/null && [ -c /dev/null ] && [ -d /dev/mapper ] && echo 'dev is there'
@@ -53,7 +56,20 @@ FILES = ("etc/setting", "home/user/notes", "var/lib/state", "srv/page")
 @pytest.mark.parametrize("one_file_system", [False, True], ids=["nested", "one-file-system"])
 @pytest.mark.some_kernel
 def test_root_is_frozen_with_all_that_is_mounted_below(rig: Rig, one_file_system: bool) -> None:
-    root = Root(rig)
+    saved(rig, Root(rig), one_file_system=one_file_system)
+
+
+@pytest.mark.needs("btrfs")
+@pytest.mark.each_series
+def test_the_same_on_a_btrfs_without_volumes(rig: Rig) -> None:
+    """Before Linux 6.12 its subvolumes have an instant each."""
+    tree = native(rig, "machine", disks=1, mib=512)
+    saved(rig, Root(rig, tree=tree), one_by_one=not gathers(os.uname().release))
+    assert tree.snapshots() == []
+
+
+def saved(rig: Rig, root: Root, *, one_file_system: bool = False, one_by_one: bool = False) -> None:
+    """Have borg save `/`, and see that it got the frozen one, and what it must have of the live one."""
     for name in FILES:
         (root.top / name).write_text("before")
     borg = Borg.made(root.top / "root" / "repository")
@@ -62,10 +78,11 @@ def test_root_is_frozen_with_all_that_is_mounted_below(rig: Rig, one_file_system
     gate = Gate(rig.path("gate"), "borg", LOOK)
     options = [*root.excludes("/root/.cache", "/root/.config", "/root/repository", "*/lost+found")]
     options += ["--one-file-system"] if one_file_system else []
+    consistency = ["--consistency", "per-volume" if one_by_one else "instant"]
     create: list[str | Path] = [gate.program, "create", *options, "/root/repository/repository::a", "/"]
     config = rig.path("config.yaml")
     config.write_text("deadline: 60\n")  # three volumes take their time where lvcreate is emulated
-    frozen_run: list[str | Path] = [BORG_LVM, "run", "--config", config, *root.live_options(), "--"]
+    frozen_run: list[str | Path] = [BORG_LVM, "run", "--config", config, *consistency, *root.live_options(), "--"]
     argv = root.entering("/home/user", *frozen_run, *create)
     with gate.closed(*argv, env=env) as passing:
         for name in FILES:
@@ -94,9 +111,9 @@ def test_root_is_frozen_with_all_that_is_mounted_below(rig: Rig, one_file_system
     assert not (root.top / "etc/forbidden").exists()
     Path("/run/made-by-the-command").unlink()
     frozen = [line for line in said if line.startswith("borg-lvm: frozen at ")]
-    assert len(frozen) == 1
-    for volume, name in zip(root.volumes, ("root", "home", "var"), strict=True):
-        assert (volume.full_name in frozen[0]) == (name == "root" or not one_file_system)
+    assert len(frozen) == (len(root.names) if one_by_one else 1)
+    for number, name in enumerate(root.names):
+        assert (name in " ".join(frozen)) == (number == 0 or not one_file_system)
 
 
 def test_without_us_the_files_are_read_live(rig: Rig) -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.rig import Rig
+from tests.rig.native import Native
 
 
 def borrowed() -> list[str]:
@@ -44,14 +45,27 @@ class Root:
     """The root and its volumes, as they are seen from outside; `home` is the size of /home in MiB.
 
     So is `usr`, which is then a volume and empty; else it is borrowed from outside, with all that is needed.
+    `names` are what messages call the volumes. In a `tree` they are subvolumes, as openSUSE has them: one at `/`, one
+    beside it, and one in it that is mounted apart.
     """
 
-    def __init__(self, rig: Rig, home: int = 128, usr: int = 0) -> None:
-        self.top = rig.path("machine")
+    def __init__(self, rig: Rig, home: int = 128, usr: int = 0, tree: Native | None = None) -> None:
+        self.top = tree.at if tree else rig.path("machine")
         self.borrowed = [] if usr else BORROWED
+        if tree:
+            tree.another("home", self.top / "home")
+            tree.another("data/var", self.top / "var")
+            self.names = [f"{tree.devices[0]}[/@{name}]" for name in ("data", "home", "data/var")]
+        else:
+            self.names = self._on_volumes(rig, home, usr)
+        self._furnish()
+
+    def _on_volumes(self, rig: Rig, home: int, usr: int) -> list[str]:
         volumes = [("root", "ext4", "", 128), ("home", "xfs", "home", home), ("var", "ext4", "var", 128)]
         volumes += [("usr", "ext4", "usr", usr)] if usr else []
-        self.volumes = [rig.volume(name, fs=fs, at=self.top / below, mib=mib) for name, fs, below, mib in volumes]
+        return [rig.volume(name, fs=fs, at=self.top / below, mib=mib).full_name for name, fs, below, mib in volumes]
+
+    def _furnish(self) -> None:
         for directory in DIRECTORIES:
             (self.top / directory).mkdir(parents=True, exist_ok=True)
         for path in self.borrowed:
