@@ -12,6 +12,8 @@ from _collections_abc import Iterator
 
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
 LOW = 0xFFFFFFFF
+SCRUB_CANCEL, BALANCE_CONTROL, BALANCE_PAUSE = 0x941C, 0x9421, 1
+"""Of include/uapi/linux/btrfs.h."""
 HEADER = struct.Struct("=3I2IIi3IQ128s129s7x")
 REQUEST = 3 << 30 | HEADER.size << 16 | 0xFD << 8
 DEV_SUSPEND, DEV_STATUS, TABLE_CLEAR, TABLE_STATUS = 6, 7, 10, 12
@@ -20,6 +22,19 @@ KIND = struct.Struct("=24x16s")  # of a table's first line: the type of its targ
 ROOM = 4096
 STATELESS = (b"linear", b"striped", b"error", b"zero", b"thin", b"snapshot-origin", b"snapshot", b"")
 """As in device_mapper.py; and a table that is longer than there is room."""
+
+
+def stop_scrub(fd: int) -> None:
+    """Cancel a scrub of the btrfs that a descriptor is on, and pause a balance; nothing elsewhere.
+
+    It holds the file system for hours, and can be resumed. Who begins a run sees to it that there is none; this is for
+    one that begins at that moment.
+    """
+    for call, argument in ((SCRUB_CANCEL, 0), (BALANCE_CONTROL, BALANCE_PAUSE)):
+        try:
+            fcntl.ioctl(fd, call, argument)
+        except OSError:
+            pass  # no btrfs, or there is none
 
 
 class Frozen:

@@ -1,8 +1,8 @@
 """What the watchdog's own process does: undoes every freeze and suspend when nobody else will.
 
 It runs in an isolated interpreter (`process.py`), so it imports the standard library and its other parts (`frozen.py`,
-`loosen.py`) only, and all of it before it says that it is ready. From then on it allocates little and reads no file:
-what it needs may lie on the very volume that is suspended. All its memory is locked. It starts a program
+`loosen.py`, `writers.py`) only, and all of it before it says that it is ready. From then on it allocates little and
+reads no file: what it needs may lie on the very volume that is suspended. All its memory is locked. It starts a program
 (`resume_process.py`) only to resume an application, when nobody else does, and after everything else has been
 resumed: that program has to be read from a disk. Strangers' processes are examined in a child, which may hang.
 
@@ -99,7 +99,7 @@ class WatchdogProcess:
         def work() -> None:
             loosening.loosen(devices, marks, abort=abort)
             for _, fd in self.frozen.file_systems:
-                loosening.stop_scrub(fd)
+                frozen.stop_scrub(fd)
 
         self.loosener = in_child(work)
 

@@ -18,7 +18,7 @@ from borg_lvm.linux import btrfs, safe_open
 from borg_lvm.machine import btrfs_superblock
 from borg_lvm.planning.plan import Snapshot
 from borg_lvm.snapshots.lvm import btrfs_snapshot
-from borg_lvm.watchdog import loosen
+from borg_lvm.watchdog import frozen
 from tests.rig import Rig
 from tests.rig.filesystems import mounted
 from tests.rig.tools import change
@@ -282,7 +282,7 @@ def test_the_watchdog_cancels_a_scrub_that_a_freeze_waits_for(rig: Rig) -> None:
         with subprocess.Popen(["fsfreeze", "--freeze", at]) as freezer:
             time.sleep(1)
             assert freezer.poll() is None  # it waits
-            loosen.stop_scrub(fd)
+            frozen.stop_scrub(fd)
             wait_for(lambda: freezer.poll() is not None, "the freeze")
         run("fsfreeze", "--unfreeze", at)
         os.close(fd)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from borg_lvm.watchdog import client
 from tests.rig import Rig
 from tests.system.support.attacks.attacker import NOBODY
 from tests.system.support.attacks.started import unanswered
@@ -34,6 +35,8 @@ ROWS = [
     pytest.param("btrfs", None, id="btrfs"),
 ]
 HOLDER = Path(__file__).parent / "support/attacks/holding.py"
+WOKEN = ["stopped", "hidden", "layer", "registered", "lease"]
+HOLDS = ["ring", pytest.param("other", marks=pytest.mark.soak), "folder", "traced", *WOKEN]
 SPLICER = """
 import os, sys
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -78,8 +81,10 @@ def test_a_call_that_sleeps_is_woken(rig: Rig, fs: str, luks: int | None) -> Non
 
 
 @pytest.mark.usefixtures("fuse")
-@pytest.mark.parametrize("fs", ["ext4", pytest.param("btrfs", marks=pytest.mark.soak)])
-def test_who_cannot_be_examined_does_not_keep_others_from_being_woken(rig: Rig, fs: str) -> None:
+@pytest.mark.parametrize(
+    ("fs", "how"), [("ext4", "here"), pytest.param("btrfs", "here", marks=pytest.mark.soak), ("btrfs", "above")]
+)
+def test_who_cannot_be_examined_does_not_keep_others_from_being_woken(rig: Rig, fs: str, how: str) -> None:
     """The watchdog was seen to wait for the attributes of a stranger's file until the deadline."""
     with tidy():
         volume = rig.volume("data", fs=fs, at=rig.path("data"))
@@ -90,11 +95,17 @@ def test_who_cannot_be_examined_does_not_keep_others_from_being_woken(rig: Rig, 
         rig.path("config.yaml").write_text("deadline: 30\nattempts: 1\n")
         gate = rig.path("gate")
         run("dmesg", "--clear")
-        with unanswered(gate, "here"), splicing(volume.at / "home" / "file"):
+        (volume.at / "below").touch()
+        os.chown(volume.at / "below", NOBODY, NOBODY)
+        rig.path("place").mkdir()
+        paths = [rig.path("place"), volume.at] if how == "above" else []
+        with unanswered(gate, how, *paths), splicing(volume.at / "home" / "file"):
             gate.touch()
             running = Run("run", "--config", rig.path("config.yaml"), "--path", volume.at, "--", "true")
             assert "all snapshots removed" in running.end(0).err
             assert "aborted" not in run("dmesg").out  # which the deadline brings, for one such file after the other
+        if how == "above":
+            run("umount", rig.path("place"))
         assert_nothing_left(rig)
 
 
@@ -115,7 +126,7 @@ def held(how: str, file: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.usefixtures("fuse")
-@pytest.mark.parametrize("how", ["ring", pytest.param("other", marks=pytest.mark.soak), "folder", "stopped", "traced"])
+@pytest.mark.parametrize("how", HOLDS)
 def test_who_holds_it_is_made_to_let_go_at_the_deadline(rig: Rig, how: str) -> None:
     """However they hold it: each was seen to keep all writers waiting for as long as it liked."""
     with tidy():
@@ -132,8 +143,9 @@ def test_who_holds_it_is_made_to_let_go_at_the_deadline(rig: Rig, how: str) -> N
             assert is_writable(volume, seconds=5)
             said = running.end(None)
         assert said.status in (0, 71), said
-        done = {"stopped": "", "traced": "killed process"}.get(how, f"aborted FUSE connection .* of user {NOBODY}")
-        assert not done or re.search(f"borg-lvm: .*: {done}", run("dmesg").out)
+        done = {**dict.fromkeys(WOKEN, ""), "traced": "killed process"}
+        wanted = done.get(how, f"aborted FUSE connection .* of user {NOBODY}")
+        assert not wanted or re.search(f"borg-lvm: .*: {wanted}", run("dmesg").out)
         assert_nothing_left(rig)
 
 
@@ -145,7 +157,8 @@ def test_who_is_traced_and_gets_on_is_left_alone(rig: Rig) -> None:
         (volume.at / "home").mkdir()
         os.chown(volume.at / "home", NOBODY, NOBODY)
         rig.directory.chmod(0o755)
-        insist = f"from borg_lvm.watchdog import loosen; loosen.insist([{volume.at.stat().st_dev}])"
+        path = f"import sys; sys.path.append({str(Path(client.PROGRAM).parent)!r})"
+        insist = f"{path}; import loosen; loosen.insist([{volume.at.stat().st_dev}])"
         with held("watched", volume.at / "home" / "file") as process:
             for _ in range(5):
                 run(sys.executable, "-c", insist)

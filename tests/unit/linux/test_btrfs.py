@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import types
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 
 from borg_lvm.linux import btrfs, processes, safe_open
 from borg_lvm.linux.btrfs import Mounted, SubvolumeId
-from borg_lvm.watchdog import loosen
-from borg_lvm.watchdog.loosen import Targets
+from borg_lvm.watchdog import writers
+from borg_lvm.watchdog.writers import Targets
 
 ID, OTHER = "ff7a24d8-3b5a-4d73-b254-0f9fe59834b8", "accf9f4e-36b5-41cd-acc0-0fd1f3db8116"
 TOP, HOME = 0xDEC279CE4D2E2B47, 0xDEC278C94D2E2B47
@@ -92,9 +93,14 @@ def test_a_process_uses_the_device(machine: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_watchdog_knows_every_subvolume(monkeypatch: pytest.MonkeyPatch) -> None:
     on = Targets(frozenset([VOLUME]), frozenset([TOP & 0xFFFFFFFF]))
     answers(monkeypatch, HOME)
+    assert not on.has("/proc/self")
+    monkeypatch.setattr(writers, "known", lambda path: (os.makedev(0, 43), stat.S_IFREG | 0o644))
+    monkeypatch.setattr(writers, "handle", lambda path: 1)
     assert not on.has("/proc/self")  # what is no btrfs, and may not answer, is not asked
-    monkeypatch.setattr(loosen, "known", lambda path: (os.stat(path).st_dev, True))
+    monkeypatch.setattr(writers, "handle", lambda path: writers.OF_BTRFS[0])
     assert on.has("/proc/self")
     assert not Targets(frozenset([VOLUME]), frozenset()).has("/proc/self")
     answers(monkeypatch, 1)
     assert not on.has("/proc/self")
+    monkeypatch.setattr(writers, "handle", lambda path: 0)
+    assert on.has("/proc/self")  # an overlay may lie above it

@@ -51,7 +51,14 @@ EFFECTS = (
 HOOKSPECS = f"{ROOT}.plugins.hookspecs"
 HOOKSPECS_MAY_IMPORT = ("pluggy", "typing", "__future__")
 ALONE = (
-    *("watchdog.process", "watchdog.service", "watchdog.frozen", "watchdog.loosen", "watchdog.resume_process"),
+    *(
+        "watchdog.process",
+        "watchdog.service",
+        "watchdog.frozen",
+        "watchdog.loosen",
+        "watchdog.writers",
+        "watchdog.resume_process",
+    ),
     "plugins.unseen_process",
 )
 """Programs of their own, started by their path: they import nothing of ours."""

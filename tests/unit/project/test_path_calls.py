@@ -177,8 +177,8 @@ ELSEWHERE = {
     KERNEL: (
         "drill.sandbox.limits linux.btrfs linux.dm_ioctl linux.looking machine.block_devices machine.btrfs_subvolumes "
         "machine.mounts machine.zfs_datasets snapshots.luks snapshots.lvm.btrfs_snapshot snapshots.lvm.extend "
-        "snapshots.lvm.monitored view.page_cache watchdog.loosen hooks.applications.cgroups hooks.applications.running "
-        "hooks.applications.systemd.writing"
+        "snapshots.lvm.monitored view.page_cache watchdog.loosen watchdog.writers hooks.applications.cgroups "
+        "hooks.applications.running hooks.applications.systemd.writing"
     ),
     STATE: (
         "daemon.__main__ snapshots.lvm.removal.merge state.directories state.history state.kept state.ledger "

@@ -25,5 +25,5 @@ def test_the_watchdog_starts_with_few_modules() -> None:
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     before, _, _ = done.stderr.partition("Traceback")
     names = {line.rpartition("|")[2].strip() for line in before.splitlines() if line.startswith("import time:")}
-    assert {"service", "frozen", "loosen", "ctypes"} <= names, done.stderr
+    assert {"service", "frozen", "loosen", "writers", "ctypes"} <= names, done.stderr
     assert names & DEAR == set()

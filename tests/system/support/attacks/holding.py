@@ -2,18 +2,24 @@
 
     holding.py ring FILE     a worker of an io_uring writes to FILE, from memory that never comes
     holding.py other FILE    they write to FILE from such memory, as another of their users (newuidmap)
-    holding.py directory FILE   they read the directory of FILE into such memory, and make FILE a directory in it
+    holding.py folder FILE   they read the directory of FILE into such memory, and make FILE a directory in it
     holding.py stopped FILE  they begin to write to FILE by io_uring, and stop themselves
-    holding.py traced FILE   the same, and a tracer of theirs keeps them so
+    holding.py hidden FILE   the same, and neither FILE nor the io_uring is a descriptor of theirs
+    holding.py traced FILE   the same as stopped, and a tracer of theirs keeps them so
+    holding.py layer FILE    they splice from an empty pipe to a file of an overlay whose upper layer is beside FILE
+    holding.py registered FILE  a worker of an io_uring splices so to FILE, which only the io_uring has open
+    holding.py lease FILE    they open FILE to truncate it, of which another process of theirs has a lease
     holding.py watched FILE  they have FILE and an io_uring, and get on, though a tracer looks at each of their calls
 
 Run as root, by its path; it becomes another user before it does anything. It says `ready`, and then `holds`.
 """
 
 import ctypes
+import fcntl
 import mmap
 import os
 import signal
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +30,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "writers")]
 pinning = __import__("pinning")
 ringing = __import__("ringing")
 
-ASYNC = 1 << 4  # IOSQE_ASYNC, linux/io_uring.h
+ASYNC, SPLICE = 1 << 4, 30  # IOSQE_ASYNC, IORING_OP_SPLICE: linux/io_uring.h
 GETDENTS64 = 217  # x86-64
 OTHER = 100_000
 CHILDREN = 5
@@ -74,17 +80,25 @@ def directory(path: str) -> None:
     os.mkdir(path)
 
 
-def stopped(path: str) -> None:
+def stopped(path: str, *, hidden: bool = False) -> None:
     """Begin to write, and never come along again to end that."""
     memory = mmap.mmap(-1, ringing.BLOCK)
     Path(path).write_bytes(bytes(ringing.MANY * ringing.BLOCK))
     os.sync()
     file = os.open(path, os.O_WRONLY | os.O_DIRECT)
     many = ringing.Ring(ringing.MANY)
+    if hidden:
+        many.register(file)
+        file = 0
     print("holds", flush=True)
-    many.begin(file, address(memory), ringing.MANY)
+    many.begin(file, address(memory), ringing.MANY, ringing.FIXED if hidden else 0)
     os.kill(os.getpid(), signal.SIGSTOP)
     time.sleep(1000)
+
+
+def hidden(path: str) -> None:
+    """Do that with a file and an io_uring that are to be seen nowhere."""
+    stopped(path, hidden=True)
 
 
 def traced(path: str) -> None:
@@ -96,6 +110,44 @@ def traced(path: str) -> None:
             stopped(f"{path}{number}")
         os.waitpid(pid, os.WUNTRACED)
         pinning.libc.ptrace(7, pid, None, ctypes.c_void_p(signal.SIGSTOP))  # PTRACE_CONT: its worker is stopped by that
+    time.sleep(1000)
+
+
+def layer(path: str) -> None:
+    """Wait for a pipe, and hold what lies below an overlay: the file's device is that of the overlay."""
+    beside = os.path.dirname(path)
+    pinning.unshare()
+    pinning.mount("none", "/tmp", "tmpfs")
+    for name in (f"{beside}/upper", f"{beside}/work", "/tmp/lower", "/tmp/shown"):
+        os.mkdir(name)
+    layers = f"lowerdir=/tmp/lower,upperdir={beside}/upper,workdir={beside}/work,userxattr"
+    pinning.mount("none", "/tmp/shown", "overlay", 0, layers)
+    file = os.open("/tmp/shown/x", os.O_WRONLY | os.O_CREAT, 0o600)
+    print("holds", flush=True)
+    os.splice(os.pipe()[0], file, 4096)
+
+
+def registered(path: str) -> None:
+    """Have a worker of an io_uring wait for a pipe; neither is a descriptor of ours."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    many = ringing.Ring(1)
+    many.register(file)
+    entry = struct.pack("<BBHiqqIIQHHi16x", SPLICE, ringing.FIXED | ASYNC, 0, 0, -1, -1, 4096, 0, 0, 0, 0, os.pipe()[0])
+    many.submit(entry)
+    time.sleep(1)
+    print("holds", flush=True)
+    time.sleep(1000)
+
+
+def lease(path: str) -> None:
+    """Have one process truncate what another one has a lease of, which it does not give back."""
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    Path(path).touch()
+    fcntl.fcntl(os.open(path, os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    if os.fork() == 0:
+        os.truncate(path, 0)
+        os._exit(1)
+    print("holds", flush=True)
     time.sleep(1000)
 
 
@@ -140,7 +192,8 @@ def main() -> None:
     if kind == "other":
         mapped_by_root(other, path)
     pinning.become_nobody()
-    {"ring": ring, "folder": directory, "stopped": stopped, "traced": traced, "watched": watched}[kind](path)
+    ways = (ring, directory, stopped, hidden, traced, layer, registered, lease, watched)
+    {way.__name__.replace("directory", "folder"): way for way in ways}[kind](path)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What an unprivileged user does so that whoever asks for the attributes of a file that they have open waits for ever.
 
     unanswered.py here GATE             have such a file open
+    unanswered.py above GATE PLACE DIRECTORY   have a file of DIRECTORY open, by an overlay of that and of PLACE, where
+                                             all may see such files
     unanswered.py exec GATE PROGRAM     the same, outside of any namespace of theirs, and become PROGRAM
     unanswered.py work GATE PROGRAM PLACE   become PROGRAM, listening at a port, in PLACE, where all may see such files
 
@@ -20,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 pinning = __import__("pinning")
 
 FORGET, GETATTR, STATFS, BATCH_FORGET = 2, 3, 17, 42
-NONE = -38  # ENOSYS
+NONE, ABSENT = -38, -2  # ENOSYS, ENOENT
 
 
 def about(node: int) -> bytes:
@@ -32,7 +34,8 @@ def about(node: int) -> bytes:
 def serve(fuse: int, gate: str) -> None:
     """Serve a file system with one file, `x`, whose attributes are to be asked for each time."""
     while True:
-        _, call, unique, node = struct.unpack_from("=IIQQ", os.read(fuse, 1 << 17))
+        data = os.read(fuse, 1 << 17)
+        _, call, unique, node = struct.unpack_from("=IIQQ", data)
         if call in (FORGET, BATCH_FORGET) or (call in (GETATTR, STATFS) and os.path.exists(gate)):
             continue
         answer = {
@@ -43,8 +46,9 @@ def serve(fuse: int, gate: str) -> None:
             27: struct.pack("=QII", 0, 0, 0),  # OPENDIR
             STATFS: struct.pack("=5Q4I", 1, 1, 1, 1, 1, 4096, 255, 4096, 0) + bytes(24),
         }.get(call)
-        body = answer or b""
-        os.write(fuse, struct.pack("=IiQ", 16 + len(body), 0 if answer else NONE, unique) + body)
+        missing = call == 1 and data[40:] == b"below\0"
+        body = b"" if missing or not answer else answer
+        os.write(fuse, struct.pack("=IiQ", 16 + len(body), ABSENT if missing else 0 if answer else NONE, unique) + body)
 
 
 def shown_to_all(gate: str, place: str) -> socket.socket:
@@ -75,11 +79,26 @@ def opened(gate: str) -> int:
     return os.open("/tmp/shown/x", os.O_RDONLY)
 
 
+def opened_above(gate: str, place: str, directory: str) -> int:
+    """Return a descriptor of a file that lies in a directory, seen through an overlay whose first layer is ours."""
+    shown_to_all(gate, place).close()
+    os.stat(place)  # an overlay takes over whose it is, and who may enter it, as known then
+    os.chdir("/")
+    pinning.unshare()
+    pinning.mount("none", "/tmp", "tmpfs")
+    os.mkdir("/tmp/shown")
+    pinning.mount("evil", "/tmp/shown", "overlay", 0, f"lowerdir={place}:{directory}")
+    return os.open("/tmp/shown/below", os.O_RDONLY)
+
+
 def main() -> None:
     """Do it, and stay."""
     how, gate, *program = sys.argv[1:]
     if how == "work":
         kept = shown_to_all(gate, program.pop()).detach()
+    elif how == "above":
+        kept = opened_above(gate, *program)
+        program = []
     else:
         pinning.become_nobody()
     if how == "here":

@@ -12,14 +12,22 @@ import os
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
-SETUP, ENTER, WRITE, GETEVENTS = 425, 426, 23, 1  # linux/io_uring.h, and the system calls' numbers on x86-64
+SETUP, ENTER, REGISTER, WRITE, GETEVENTS = (
+    425,
+    426,
+    427,
+    23,
+    1,
+)  # linux/io_uring.h, and the system calls' numbers on x86-64
+FILES, RINGS, REGISTERED, FIXED = 2, 20, 1 << 4, 1  # IORING_REGISTER_…, IORING_ENTER_…, IOSQE_FIXED_FILE
 CQ_RING, SQES = 0x8000000, 0x10000000
 BLOCK, MANY = 1 << 18, 32
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def call(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | None) -> int:
+def call(number: int, *arguments: int | ctypes.Array[Any] | None) -> int:
     """Do a system call. Errors: OSError."""
     words = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
     done = int(LIBC.syscall(ctypes.c_long(number), *words))
@@ -37,6 +45,7 @@ class Ring:
         numbers = struct.unpack("30I", params.raw)
         _, self.tail, self.mask, _, _, _, self.array = numbers[10:17]
         self.head_of_ends, self.tail_of_ends, _, _, _, ends = numbers[20:26]
+        self.enter = (self.fd, 0)
         self.submissions = mmap.mmap(self.fd, self.array + numbers[0] * 4, offset=0)
         self.ends = mmap.mmap(self.fd, ends + numbers[1] * 16, offset=CQ_RING)
         self.wanted = mmap.mmap(self.fd, numbers[0] * 64, offset=SQES)
@@ -51,7 +60,14 @@ class Ring:
             struct.pack_into("<BBHiQQIIQ24x", self.wanted, slot * 64, *entry)
             struct.pack_into("I", self.submissions, self.array + slot * 4, slot)
         struct.pack_into("I", self.submissions, self.tail, tail + count)
-        assert call(ENTER, self.fd, count, 0, 0, None, 0) == count
+        assert self._enter(count, 0, 0) == count
+
+    def submit(self, entry: bytes) -> None:
+        """Begin what an entry for the first place says (struct io_uring_sqe); does not wait for it."""
+        self.wanted[: len(entry)] = entry
+        struct.pack_into("I", self.submissions, self.array, 0)
+        struct.pack_into("I", self.submissions, self.tail, 1)
+        assert self._enter(1, 0, 0) == 1
 
     def ended(self) -> int:
         """Return how many writes have ended that have not been waited for."""
@@ -59,8 +75,21 @@ class Ring:
 
     def end(self, count: int) -> None:
         """Wait until so many writes have ended."""
-        call(ENTER, self.fd, 0, count, GETEVENTS, None, 0)
+        self._enter(0, count, GETEVENTS)
         struct.pack_into("I", self.ends, self.head_of_ends, self._of_ends(self.head_of_ends) + count)
+
+    def register(self, file: int) -> None:
+        """Have a file, and the ring itself, be known to the ring alone, and close their descriptors."""
+        call(REGISTER, self.fd, FILES, (ctypes.c_int * 1)(file), 1)
+        update = struct.pack("=IIQ", 0, 0, self.fd)
+        call(REGISTER, self.fd, RINGS, ctypes.create_string_buffer(update), 1)
+        os.close(file)
+        os.close(self.fd)
+        self.enter = (0, REGISTERED)
+
+    def _enter(self, begin: int, end: int, flags: int) -> int:
+        fd, registered = self.enter
+        return call(ENTER, fd, begin, end, flags | registered, None, 0)
 
     def _of_ends(self, place: int) -> int:
         (number,) = struct.unpack_from("I", self.ends, place)
