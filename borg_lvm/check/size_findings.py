@@ -21,6 +21,8 @@ def findings(plan: Plan, past: Past, grows: bool) -> Iterator[Finding]:
     for snapshot in thick:
         claimed[snapshot.origin.vg] += snapshot.size
     remedy = _remedy(thick, past)
+    for shortage in more_room.shortages(thick) if not remedy else ():
+        yield Finding("note", f"group {shortage.group}", f"it {shortage.message}", shortage.remedy)
     for snapshot in thick:
         runs = past.get(snapshot.origin.uuid, ())
         if lost := _lost(runs):

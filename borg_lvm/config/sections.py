@@ -134,7 +134,8 @@ class SnapshotSettings:
         "while the snapshot exists, so that large writes become many with small ones; and whole ones are copied, so "
         "that small writes need much space with large ones. `auto` takes the largest with which not much more is "
         "copied than is written, by what the last runs have used and by how large writes to the volume are; smaller "
-        "ones where space is short. `plan` says why. Thin snapshots have the chunks of their pool.",
+        "ones where space is short. `plan` says why, and `plan --json` by which numbers. Thin snapshots have the "
+        "chunks of their pool.",
         "64K",
     )
     physical_volumes: tuple[str, ...] = key(

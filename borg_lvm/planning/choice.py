@@ -10,6 +10,7 @@ from borg_lvm.machine.btrfs_subvolumes import Subvolume, is_in
 from borg_lvm.machine.mounts import RAW, Mount, join, nearest, relative, upwards
 from borg_lvm.machine.zfs_datasets import Dataset
 from borg_lvm.planning import consent, file_systems
+from borg_lvm.planning.snapshot_size import human
 from borg_lvm.records import dataclass
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ class Choices:
     def of(self, path: FrozenPath) -> SnapshotCandidate:
         """Return what is snapshotted for a path."""
         return self.chosen[self.targets[path.target]].candidate
+
+
+def shared_space(volume: Volume) -> str:
+    """Say where a snapshot without a space of its own has it."""
+    if not isinstance(volume, Apart):
+        return "thin: takes what it needs from the pool, in the pool's chunks"
+    used = 100 * (volume.size - volume.vg_free) // max(1, volume.size)
+    return f"takes what it needs from {volume.store}, of which {used}% are used and {human(volume.vg_free)} are free"
 
 
 def choose(resolved: Resolved, volumes: Volumes, key_files: Mapping[str, str]) -> Choices:

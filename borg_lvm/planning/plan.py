@@ -12,8 +12,8 @@ from borg_lvm.machine.btrfs_subvolumes import DIRECTORY, Subvolume
 from borg_lvm.machine.lvm import RUN_TAG, TAG, Volume, prefix
 from borg_lvm.machine.mounts import BTRFS, RAW, ZFS
 from borg_lvm.planning import consent, file_systems
-from borg_lvm.planning.choice import Apart, Choices, Chosen, choose
-from borg_lvm.planning.snapshot_size import Allotted, Sizing, allot, human, limit
+from borg_lvm.planning.choice import Apart, Choices, Chosen, choose, shared_space
+from borg_lvm.planning.snapshot_size import Allotted, Sizing, allot, limit
 from borg_lvm.planning.space.physical_volumes import Places, place
 from borg_lvm.records import dataclass, field
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from borg_lvm.config.size import Size
     from borg_lvm.linux.safe_open import Identity
     from borg_lvm.planning.application_data import PlannedApplication
+    from borg_lvm.planning.space.chunk_size import Chunk
     from borg_lvm.planning.view_layout import LiveBelow, Resolved
     from borg_lvm.planning.volumes import Crypt, Volumes
 
@@ -34,7 +35,8 @@ class Snapshot:
     its own; it may grow up to `limit` bytes. `measured`: it has what past runs have needed. `of_free`: its size, where
     that was per cent of the group's free space. `key_file` opens the LUKS container in it when the kernel does not give
     the key of the running mapping. `fstype` is `raw`, and nothing mounted, where the volume itself is the source.
-    `without_journal`: it is mounted without its journal, on another device.
+    `without_journal`: it is mounted without its journal, on another device. `wanted`: the bytes that `auto` would give
+    it if the group had them, else 0.
     """
 
     origin: Volume
@@ -53,8 +55,9 @@ class Snapshot:
     key_file: str
     without_journal: bool = False
     chunk: int = 0
-    why_chunk: str = ""
+    chunk_choice: Chunk | None = None
     of_free: int = 0
+    wanted: int = 0
 
     @property
     def subvolume(self) -> Subvolume | None:
@@ -269,7 +272,7 @@ def _snapshot(number: int, chosen: Chosen, wanted: PlanSettings, space: Allotted
         size=space.size if space else 0,
         limit=limit(candidate.volume, wanted.known, space.chunk.size) if space else 0,
         measured=space is not None and space.measured,
-        why_size=space.why if space else _why_none(candidate.volume),
+        why_size=space.why if space else shared_space(candidate.volume),
         minor=minor,
         fstype=mount.fstype,
         options="" if candidate.raw else options,
@@ -279,17 +282,10 @@ def _snapshot(number: int, chosen: Chosen, wanted: PlanSettings, space: Allotted
         key_file=wanted.key_files.get(candidate.volume.full_name, "") if crypt else "",
         without_journal=lone,
         chunk=space.chunk.size if space else 0,
-        why_chunk=space.chunk.why if space else "",
+        chunk_choice=space.chunk if space else None,
         of_free=size.amount if space and size.basis == "free" else 0,
+        wanted=space.wanted if space else 0,
     )
-
-
-def _why_none(volume: Volume) -> str:
-    """Say where a snapshot without a space of its own has it."""
-    if not isinstance(volume, Apart):
-        return "thin: takes what it needs from the pool, in the pool's chunks"
-    used = 100 * (volume.size - volume.vg_free) // max(1, volume.size)
-    return f"takes what it needs from {volume.store}, of which {used}% are used and {human(volume.vg_free)} are free"
 
 
 def _size_of_nothing(snapshots: Sequence[Snapshot], size: Size) -> Iterator[str]:

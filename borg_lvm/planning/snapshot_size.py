@@ -45,7 +45,7 @@ HOUR, FEW_CHUNKS = 3600, 16
 class Allotted:
     """The space for one snapshot: whole extents, their bytes, why so many; and whether it is what past runs needed.
 
-    `chunk`: the pieces in which it is filled.
+    `chunk`: the pieces in which it is filled. `wanted`: the bytes that `auto` would take if they were free, else 0.
     """
 
     extents: int
@@ -53,6 +53,7 @@ class Allotted:
     why: str
     measured: bool = False
     chunk: Chunk = field(default_factory=Chunk)
+    wanted: int = 0
 
 
 def human(count: float) -> str:
@@ -177,10 +178,7 @@ def _chunk(volume: Volume, size: Size, known: Sizing, largest: int) -> Chunk:
         return fits and (bool(pattern.past) or size.basis == "auto")
 
     top = max((chunk for chunk in AUTO_CHUNKS if chunk <= largest and has_room(chunk)), default=LVM_CHUNK)
-    if best.size <= top:
-        return best
-    chunk = chunk_size.auto(pattern, top)
-    return replace(chunk, why=f"{chunk.why}; {best.size // 1024} KiB would be better, but there is too little space")
+    return best if best.size <= top else chunk_size.smaller(pattern, top)
 
 
 def _allotted(volume: Volume, extents: int, why: str) -> Allotted:
@@ -224,11 +222,11 @@ def _auto(volume: Volume, known: Sizing, chunk: int) -> _Share:
     top, floor = _extents(volume, ceiling), bounded(FLOOR)
     percent, percent_least = (_percent(pattern, chunk, share) for share in (AUTO_SHARE, AUTO_FLOOR))
     least = bounded(volume.size * percent_least // 100)
-    why_least = f"auto: the least that is any good, {_whole(volume, percent_least)}"
+    why_least = f"auto: the least that it takes, {_whole(volume, percent_least)}"
     speed = known.speeds.get(volume.uuid, 0.0)
     past, at_worst = chunk_size.as_if(pattern, chunk), _extents(volume, chunk_size.at_worst(pattern, chunk))
     same = all(run.chunk == chunk for run in pattern.past)
-    need = expected(past, speed, "needed" if same else f"with chunks of {chunk // 1024} KiB would have needed")
+    need = expected(past, speed, "" if same else f" with chunks of {chunk // 1024} KiB")
     share = _Share(least, least, "", why_least, most=top, at_worst=at_worst)
     if need:
         why = f"auto: {need.why.format(human(need.used))}"
@@ -269,14 +267,14 @@ def _shared(members: Sequence[Volume], shares: Sequence[_Share]) -> list[Allotte
     usable, part = _usable(members, shares)
     wanted, least = sum(share.wanted for share in auto), sum(share.least for share in auto)
     spare, more = max(0, usable - least), wanted - least
-    why = f"auto: its share of {part}% of the {human(members[0].vg_free)} free"
+    why = f"auto: its share of {part}% of the free space, {human(members[0].vg_free)}"
 
     def given(volume: Volume, share: _Share) -> Allotted:
         if not share.why_least or wanted <= usable:
             return replace(_allotted(volume, share.wanted, share.why), measured=share.measured)
-        if not spare:
-            return _allotted(volume, share.least, share.why_least)
-        return _allotted(volume, share.least + (share.wanted - share.least) * spare // more, why)
+        extents = share.least + ((share.wanted - share.least) * spare // more if spare else 0)
+        short = _allotted(volume, extents, why if spare else share.why_least)
+        return replace(short, wanted=share.wanted * volume.extent)
 
     return [replace(given(volume, share), chunk=share.chunk) for volume, share in zip(members, shares, strict=True)]
 

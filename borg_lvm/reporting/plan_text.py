@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from borg_lvm.planning.application_data import PlannedApplication
 from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.planning.snapshot_size import human
+from borg_lvm.planning.space import more_room
+from borg_lvm.planning.space.chunk_size import Reckoning
 from borg_lvm.reporting import proof
 from borg_lvm.reporting.terminal import columns, shown
 
@@ -48,15 +51,21 @@ def table(plan: Plan) -> Iterator[str]:
         yield ""
         yield "Read back when the command has ended:"
         yield from (f"  {line}" for line in proof.planned_lines(plan.proof))
-    for note in plan.notes:
+    for note in _notes(plan):
         yield f"Note: {shown(note)}"
+
+
+def _notes(plan: Plan) -> Iterator[str]:
+    yield from plan.notes
+    for shortage in more_room.shortages(plan.snapshots):
+        yield f"volume group {shortage.group} {shortage.message}; {shortage.remedy}"
 
 
 def _chunks(plan: Plan) -> Iterator[str]:
     rows = [
-        (snapshot.origin.full_name, f"{snapshot.chunk // 1024} KiB", snapshot.why_chunk)
+        (snapshot.origin.full_name, f"{snapshot.chunk // 1024} KiB", snapshot.chunk_choice.why)
         for snapshot in plan.snapshots
-        if snapshot.chunk
+        if snapshot.chunk_choice
     ]
     if rows:
         yield ""
@@ -120,25 +129,33 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "live_sources": [{"path": path, "declared": why} for path, why in plan.live_sources],
         "applications": [_application_data(application) for application in plan.applications],
         "proof": proof.planned_data(plan.proof),
-        "notes": list(plan.notes),
+        "notes": list(_notes(plan)),
     }
 
 
 def _snapshot_data(snapshot: Snapshot) -> dict[str, Any]:
+    choice = snapshot.chunk_choice
     return {
         "volume": snapshot.origin.full_name,
         "snapshot": snapshot.full_name,
         "kind": snapshot.kind,
         "size": snapshot.size or None,
+        "wanted": snapshot.wanted or snapshot.size or None,
         "why": snapshot.why_size,
         "chunk": snapshot.chunk or None,
-        "why_chunk": snapshot.why_chunk or None,
+        "why_chunk": choice.why if choice else None,
+        "best_chunk": choice.best or choice.size if choice else None,
+        "chunk_reckoning": _rounded(choice.reckoning) if choice and choice.reckoning else None,
         "physical_volumes": list(snapshot.origin.vg_disks) if snapshot.extents else [],
         "filesystem": snapshot.fstype,
         "luks": snapshot.crypt.name if snapshot.crypt else None,
         "held_by": snapshot.hold,
         "minor": snapshot.minor,
     }
+
+
+def _rounded(reckoning: Reckoning) -> dict[str, float]:
+    return {name: round(number, 2) for name, number in asdict(reckoning).items()}
 
 
 def _application_data(application: PlannedApplication) -> dict[str, Any]:

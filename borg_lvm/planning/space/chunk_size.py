@@ -11,7 +11,8 @@ Source: Linux, drivers/md/dm-snap.c (origin_map, __origin_write), dm-snap-persis
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 from borg_lvm.planning.space.usage_estimate import LVM_CHUNK, RUNS, Once
 from borg_lvm.records import dataclass, field
@@ -67,11 +68,27 @@ class Pattern:
 
 
 @dataclass(frozen=True)
+class Reckoning:
+    """The numbers behind a chunk that was chosen; copied is how many bytes for each that is written, about.
+
+    `mean` is how many bytes a write has on average, `past_copied` what the last runs have copied, each 0 where it is
+    not known; `copied` is with this chunk, `copied_larger` with one twice as large, 0 if `auto` takes none.
+    """
+
+    mean: float
+    past_copied: float
+    copied: float
+    copied_larger: float
+
+
+@dataclass(frozen=True)
 class Chunk:
-    """The chunk of a snapshot, in bytes, and why it is that."""
+    """The chunk of a snapshot, in bytes, and why it is that; `best` is what it would be if there were more space."""
 
     size: int = LVM_CHUNK
     why: str = ""
+    best: int = 0
+    reckoning: Reckoning | None = None
 
 
 def auto(pattern: Pattern, most: int = AUTO[-1]) -> Chunk:
@@ -80,7 +97,18 @@ def auto(pattern: Pattern, most: int = AUTO[-1]) -> Chunk:
     if copied(pattern, LVM_CHUNK) is None:
         return Chunk(LVM_CHUNK, "auto: LVM's default, for it is not known yet how the volume is written")
     chosen = max(larger, default=LVM_CHUNK)
-    return Chunk(chosen, f"auto: {_reason(pattern, chosen)}")
+    reckoning = _reckoning(pattern, chosen)
+    why = "auto: it suits how the volume is written"
+    if 0 < reckoning.copied_larger <= pattern.limit:
+        why = "auto: it suits how the volume is written; the next runs may take larger ones"
+    return Chunk(chosen, why, chosen, reckoning)
+
+
+def smaller(pattern: Pattern, most: int) -> Chunk:
+    """Return the best chunk for a volume of at most `most` bytes, where there is no space for the best of all."""
+    best, chunk = auto(pattern).size, auto(pattern, most)
+    why = f"auto: {best // 1024} KiB would suit better, but there is too little space"
+    return replace(chunk, why=why, best=best) if chunk.size < best else chunk
 
 
 def copied(pattern: Pattern, chunk: int) -> float | None:
@@ -173,27 +201,11 @@ def _with(run: Once, chunk: int, needed: int) -> Once:
     return Once(run.seconds, needed, space, run.lost, run.written, chunk, run.count)
 
 
-def _reason(pattern: Pattern, chunk: int) -> str:
-    often = copied(pattern, chunk)
-    assert often is not None
-    facts = [*_facts(pattern), f"with these chunks about {often:.2g} times what is written is copied"]
-    if chunk < AUTO[-1] and (more := copied(pattern, 2 * chunk)) is not None:
-        too_often = more > pattern.limit
-        facts.append(
-            f"with larger ones {more:.2g} times" if too_often else "larger ones perhaps, when a run has had these"
-        )
-    return "; ".join(facts)
-
-
-def _facts(pattern: Pattern) -> Iterator[str]:
-    """Yield what is known of how a volume is written."""
-    if evidence := _evidence(pattern.past):
-        runs = "the last run" if len(evidence) == 1 else f"the last {len(evidence)} runs"
-        seen = max(run.needed / run.written for run in evidence)
-        yield f"{runs} copied {seen:.2g} times what was written"
-    if mean := pattern.writes.mean:
-        yield f"writes of {_kib(mean)} on average{' to a rotating disk' if pattern.rotational else ''}"
-
-
-def _kib(count: float) -> str:
-    return f"{count / 1024:.1f} KiB" if count < 10 << 10 else f"{count / 1024:.0f} KiB"
+def _reckoning(pattern: Pattern, chunk: int) -> Reckoning:
+    larger = copied(pattern, 2 * chunk) if chunk < AUTO[-1] else None
+    return Reckoning(
+        mean=pattern.writes.mean,
+        past_copied=max((run.needed / run.written for run in _evidence(pattern.past)), default=0.0),
+        copied=copied(pattern, chunk) or 0.0,
+        copied_larger=larger or 0.0,
+    )

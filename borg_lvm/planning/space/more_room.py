@@ -1,20 +1,22 @@
-"""How a snapshot that was too small gets more space: its entry in the configuration, and what its group lacks. Pure.
+"""How snapshots get more space: one's entry in the configuration, and what their group lacks. Pure.
 
 `--snapshot-size` would not do: it is the size of every thick snapshot of a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-from borg_lvm.planning.snapshot_size import most, share_key
+from borg_lvm.planning.snapshot_size import human, most, share_key
 from borg_lvm.planning.space.chunk_size import AUTO
 from borg_lvm.records import dataclass
 
 if TYPE_CHECKING:
+    from borg_lvm.machine.lvm import Volume
     from borg_lvm.planning.plan import Snapshot
 
+T = TypeVar("T")
 MIB = 1 << 20
 LARGE = 10 << 30
 """From so many bytes on, sizes are named in whole GiB."""
@@ -27,6 +29,31 @@ class NextSize:
     snapshot: Snapshot
     size: int
     lost: bool = True
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """A volume group that has less free space than `auto` would take: what of it, what that means, what to do."""
+
+    group: str
+    message: str
+    remedy: str
+
+
+def shortages(snapshots: Sequence[Snapshot]) -> Iterator[Shortage]:
+    """Yield the groups in which `auto` would make larger snapshots if there were more free space."""
+    for members in _groups(snapshots, lambda snapshot: snapshot):
+        first, wanted = members[0].origin, sum(snapshot.wanted or snapshot.size for snapshot in members)
+        if wanted <= first.vg_free or not any(snapshot.wanted for snapshot in members):
+            continue
+        names = ", ".join(snapshot.origin.name for snapshot in members)
+        which = f"snapshots of {names}" if len(members) > 1 else f"snapshot of {names}"
+        yield Shortage(
+            first.vg,
+            f"has {human(first.vg_free)} free{_disks(first)}, less than the {human(wanted)} that the {which} should "
+            "have; if one is full before the backup has ended, the backup is invalid (status 74)",
+            f"add a disk (pvs; vgextend {first.vg} DEVICE), or remove kept snapshots (borg-lvm clean --run ID)",
+        )
 
 
 def advice(wanted: Sequence[NextSize]) -> str:
@@ -56,18 +83,27 @@ def missing(members: Sequence[NextSize]) -> int:
 
 def _extensions(wanted: Sequence[NextSize]) -> Iterator[str]:
     """Yield for each group that has not enough how much it lacks."""
-    groups: dict[tuple[str, ...], list[NextSize]] = {}
-    for one in wanted:
-        groups.setdefault(share_key(one.snapshot.origin), []).append(one)
-    for members in groups.values():
+    for members in _groups(wanted, lambda one: one.snapshot):
         short = missing(members)
         if short <= 0 or not any(one.lost for one in members):
             continue
         first = members[0].snapshot.origin
-        disks = f" on {', '.join(first.vg_disks)}" if first.vg_chosen else ""
         others = ", ".join(one.snapshot.origin.full_name for one in members if not one.lost)
         beside = f", beside the snapshot of {others}" if others else ""
-        yield f", for which {first.vg} needs {_amount(short, ' ')}iB more free space{disks} (vgextend){beside}"
+        yield f", for which {first.vg} needs {_amount(short, ' ')}iB more free space{_disks(first)} (vgextend){beside}"
+
+
+def _groups(items: Sequence[T], snapshot: Callable[[T], Snapshot]) -> Iterable[list[T]]:
+    """Return the thick snapshots of a run, those together which share the same free space."""
+    groups: dict[tuple[str, ...], list[T]] = {}
+    for item in items:
+        if snapshot(item).extents:
+            groups.setdefault(share_key(snapshot(item).origin), []).append(item)
+    return groups.values()
+
+
+def _disks(volume: Volume) -> str:
+    return f" on {', '.join(volume.vg_disks)}" if volume.vg_chosen else ""
 
 
 def _space(one: NextSize) -> int:

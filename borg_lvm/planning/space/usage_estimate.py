@@ -59,8 +59,10 @@ class Expected:
     why: str
 
 
-def expected(past: Sequence[Once], speed: float, needed: str = "needed") -> Expected | None:
-    """Return what a snapshot will need; None if nothing is known. `past` is oldest first, `needed` the verb for it.
+def expected(past: Sequence[Once], speed: float, chunks: str = "") -> Expected | None:
+    """Return what a snapshot will need; None if nothing is known. `past` is oldest first.
+
+    `chunks` are words for others than those which the runs have had.
 
     `speed` is how many bytes per second are written to the volume now. What is expected is the most that one of the
     last runs has used; or, if that is more, the highest of their rates times the longest of their times, or what a
@@ -75,9 +77,12 @@ def expected(past: Sequence[Once], speed: float, needed: str = "needed") -> Expe
     then = max(run.written / max(run.seconds, 1.0) for run in latest)
     busier = speed / then if then else 1.0
     used = int(min(most * MOST_MORE, max(most, by_rate, most * busier)))
-    runs = "the last run" if len(latest) == 1 else f"one of the last {len(latest)} runs"
-    lost = ", which was lost," if any(run.lost and run.needed == most for run in latest) else ""
-    more = ""
+    last, many = len(latest) == 1, f"of the last {len(latest)} runs"
+    if any(run.lost and run.needed == most for run in latest):
+        why = f"{'the last run' if last else f'one {many}'} has lost its snapshot, and may have needed {{}}{chunks}"
+        return Expected(int(used * SAFETY), most, why)
+    verb, more = "would have used" if chunks else "used", ""
     if used > most:
-        more = ", and the volume is busier now" if busier * most > by_rate else ", at a rate that may last longer"
-    return Expected(int(used * SAFETY), most, f"{runs}{lost} {needed} {{}}{more}")
+        more = ", and the volume is busier now" if busier * most > by_rate else ", and a longer run may use more"
+    why = f"{'the last run' if last else f'the fullest {many}'} {verb} {{}}{chunks}{more}"
+    return Expected(int(used * SAFETY), most, why)

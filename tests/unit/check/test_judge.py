@@ -232,6 +232,22 @@ def test_a_size_is_judged_by_what_past_runs_have_needed() -> None:
     assert [one.level for one in sized(3 * GIB, 2 * GIB, limit=2 * GIB)] == ["warning"]
 
 
+def test_a_group_with_less_space_than_auto_would_take_is_noted_unless_a_finding_has_the_remedy() -> None:
+    def notes(seen: Seen) -> list[Finding]:
+        plan = seen.plan
+        assert plan
+        first, *others = plan.snapshots
+        short = replace(plan, snapshots=(replace(first, wanted=11 * GIB), *others))
+        return [one for one in judge.judge(replace(seen, plan=short)) if "should have" in one.message]
+
+    (note,) = notes(measured(1 * GIB, 2 * GIB))
+    assert (note.level, note.about) == ("note", "group vg0")
+    assert note.message.startswith("it has 10.0 GiB free, less than the 11.0 GiB that the snapshot of home should have")
+    assert "vgextend vg0 DEVICE" in note.remedy
+    assert notes(measured(1 * GIB, 2 * GIB, free=11 * GIB)) == []
+    assert notes(measured(3 * GIB, 2 * GIB)) == []
+
+
 def test_a_lost_snapshot_is_told_once_with_the_size_that_the_run_has_named() -> None:
     lost: dict[str, Any] = {"lost": True, "wanted": 212 * MIB, "written": 38 * MIB, "space": 16 * MIB}
     (one,) = sized(8 * MIB, 16 * MIB, free=40 * MIB, **lost)

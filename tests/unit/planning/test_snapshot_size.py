@@ -70,6 +70,17 @@ def test_the_least_may_take_the_last_fifth_of_what_is_free() -> None:
     assert sizes(volume("a", 180 * GIB, free=10 * GIB)) == {"a": 9 * GIB}
 
 
+def test_what_auto_would_take_is_known_where_the_group_has_less() -> None:
+    for free, wanted in ((50 * GIB, 0), (45 * GIB, 0), (44 * GIB, 36 * GIB)):
+        shares, _ = allot([volume("a", 180 * GIB, free=free)], Size())
+        assert shares["a"].wanted == wanted
+        assert (shares["a"].size < 36 * GIB) == bool(wanted)
+    shares, problems = allot([volume("a", GIB, free=52 * MIB)], Size())
+    assert problems == []
+    assert shares["a"].wanted == limit(volume("a", GIB), Sizing())
+    assert allot([volume("a", 180 * GIB, free=20 * GIB)], Size.parse("10G"))[0]["a"].wanted == 0
+
+
 def test_less_than_the_least_is_refused_with_numbers_that_help() -> None:
     words = problem(volume("a", 180 * GIB, free=8 * GIB))
     assert words.startswith("volume group vg0 has 8.0 GiB free; snapshots of a with size auto need at least 9.0 GiB, ")
@@ -142,7 +153,7 @@ class TestKnown:
     def test_half_as_much_again_as_was_used(self) -> None:
         shares, _ = allot([volume("a", 100 * GIB)], Size(), Sizing(past=self.BUSY))
         assert (shares["a"].size, shares["a"].measured) == (3 * GIB, True)
-        assert shares["a"].why == "auto: one of the last 5 runs needed 2.0 GiB"
+        assert shares["a"].why == "auto: the fullest of the last 5 runs used 2.0 GiB"
 
     def test_quiet_nights_never_take_away_what_a_burst_needs(self) -> None:
         shares, _ = allot([volume("a", 100 * GIB)], Size(), Sizing(past=self.PAST, chunk=4096))

@@ -8,9 +8,11 @@ import pytest
 
 from borg_lvm.planning.application_data import Kept, PlannedApplication
 from borg_lvm.planning.plan import Plan
+from borg_lvm.planning.space.chunk_size import Chunk, Reckoning
 from borg_lvm.reporting.outcome import ApplicationResult, Outcome, summary
 from borg_lvm.reporting.plan_text import as_data, table
 from tests.unit.data import runs
+from tests.unit.data.machine import MIB
 
 
 def plan() -> Plan:
@@ -58,13 +60,36 @@ def test_one_that_keeps_nothing_has_no_table_and_none_has_no_heading() -> None:
 
 def test_chunks_are_shown_with_their_reason_where_they_are_known() -> None:
     thick, thin = runs.two().snapshots
-    chosen = replace(thick, chunk=64 * 1024, why_chunk="it is written in long runs")
+    choice = Chunk(64 * 1024, "it is written in long runs", 128 * 1024, Reckoning(65536.4, 0.5, 1.504, 2.5))
+    chosen = replace(thick, chunk=64 * 1024, chunk_choice=choice)
     lines = lines_of(replace(runs.two(), snapshots=(chosen, thin)))
     at = lines.index("Chunks in which they keep what is overwritten:")
     assert lines[at + 2].split(maxsplit=3) == ["vg0/home", "64", "KiB", "it is written in long runs"]
     assert lines[at + 3] == ""
-    unknown = replace(runs.two(), snapshots=(replace(thick, chunk=0), thin))
+    unknown = replace(runs.two(), snapshots=(replace(thick, chunk=0, chunk_choice=None), thin))
     assert not [line for line in lines_of(unknown) if line.startswith("Chunks")]
+    data = as_data(replace(runs.two(), snapshots=(chosen, thin)))["snapshots"]
+    assert [one["best_chunk"] for one in data] == [128 * 1024, None]
+    assert [one["chunk_reckoning"] for one in data] == [
+        {"mean": 65536.4, "past_copied": 0.5, "copied": 1.5, "copied_larger": 2.5},
+        None,
+    ]
+
+
+def test_a_group_with_less_space_than_auto_would_take_is_noted() -> None:
+    """The same in words and for a program; nothing where the group has it, nor of a thin snapshot."""
+    thick, thin = runs.two().snapshots
+    thick = replace(thick, size=32 * MIB, origin=replace(thick.origin, vg_free=40 * MIB))
+    for wanted, names in ((0, 0), (40 * MIB, 0), (41 * MIB, 1)):
+        text = replace(runs.two(), snapshots=(replace(thick, wanted=wanted), thin))
+        notes = [line for line in lines_of(text) if line.startswith("Note: volume group")]
+        assert len(notes) == names
+        assert [f"Note: {note}" for note in as_data(text)["notes"] if note.startswith("volume group")] == notes
+    assert notes == [
+        "Note: volume group vg0 has 40.0 MiB free, less than the 41.0 MiB that the snapshot of home should have; "
+        "if one is full before the backup has ended, the backup is invalid (status 74); "
+        "add a disk (pvs; vgextend vg0 DEVICE), or remove kept snapshots (borg-lvm clean --run ID)"
+    ]
 
 
 def test_a_program_reads_the_same() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,20 +42,37 @@ def test_a_volume_that_is_busier_now() -> None:
     assert size(past, speed=0) == GIB * 3 // 2
     found = expected([past], GIB)
     assert found
-    assert found.why == "the last run needed {}, and the volume is busier now"
+    assert found.why == "the last run used {}, and the volume is busier now"
 
 
 def test_a_lost_one_needed_more_than_it_had() -> None:
     found = expected([once(GIB), Once(100, 3 * GIB, 3 * GIB, lost=True)], 0)
     assert found
     assert found.used == 6 * GIB
-    assert "which was lost" in found.why
+    assert found.why == "one of the last 2 runs has lost its snapshot, and may have needed {}"
 
 
-def test_the_reason_is_told() -> None:
-    found = expected([once(GIB)] * 3, 0)
+@pytest.mark.parametrize(
+    ("past", "chunks", "why"),
+    [
+        ([once(GIB)], "", "the last run used 1.0 GiB"),
+        ([once(GIB)] * 3, "", "the fullest of the last 3 runs used 1.0 GiB"),
+        (
+            [once(GIB)] * 3,
+            " with chunks of 64 KiB",
+            "the fullest of the last 3 runs would have used 1.0 GiB with chunks of 64 KiB",
+        ),
+        (
+            [once(GIB, 10), once(GIB, 3600)],
+            "",
+            "the fullest of the last 2 runs used 1.0 GiB, and a longer run may use more",
+        ),
+    ],
+)
+def test_the_reason_is_one_that_a_person_reads_once(past: list[Once], chunks: str, why: str) -> None:
+    found = expected(past, 0, chunks)
     assert found
-    assert found.why.format("1.0 GiB") == "one of the last 3 runs needed 1.0 GiB"
+    assert found.why.format("1.0 GiB") == why
 
 
 RUNS = st.lists(st.builds(Once, st.floats(0.1, 1e5), st.integers(1, 1 << 40), st.just(1 << 41)), min_size=1, max_size=9)
