@@ -18,7 +18,7 @@ from contextlib import suppress
 SOCKET = "/run/systemd/journal/socket"
 PRIORITIES = {"error": "3", "warning": "4", "info": "6"}
 Send = Callable[[str, str, Mapping[str, object]], bool]
-"""Sends a message, its level and its fields; tells whether journald has it."""
+"""Sends a message, its level and its fields; returns whether journald has it."""
 
 
 def connected(path: str = SOCKET) -> Send | None:
@@ -48,7 +48,7 @@ def connected(path: str = SOCKET) -> Send | None:
 
 
 def _reads_us(stream: str) -> bool:
-    """Tell whether `device:inode` is what our standard error is connected to."""
+    """Return whether `device:inode` is what our standard error is connected to."""
     try:
         here = os.fstat(2)
     except OSError:

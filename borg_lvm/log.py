@@ -1,7 +1,7 @@
 """What a run reports to a person, or a machine, meanwhile. Everything goes to standard error.
 
 Standard output belongs to the wrapped command. On a terminal a long step shows that it has begun; elsewhere one
-plain line tells when it is done; `--log-json` makes each line a JSON object. If journald reads our standard error, it
+plain line says when it is done; `--log-json` makes each line a JSON object. If journald reads our standard error, it
 gets the messages with their fields instead.
 """
 
@@ -32,21 +32,21 @@ class Log:
         self._journal = _to_journald() if not as_json and "JOURNAL_STREAM" in os.environ else None
 
     def info(self, text: str, **fields: object) -> None:
-        """Tell what happened."""
+        """Report what happened."""
         if not self.quiet:
             self._write("info", text, fields)
 
     def progress(self, text: str) -> None:
-        """Tell a person who looks on how it goes; nobody else."""
+        """Show a person who looks on how it goes; nobody else."""
         if self._terminal:
             self._write("info", text, {})
 
     def warning(self, text: str, **fields: object) -> None:
-        """Tell of something that a person should look at."""
+        """Report something that a person should look at."""
         self._write("warning", text, fields)
 
     def error(self, text: str, **fields: object) -> None:
-        """Tell why the run failed."""
+        """Report why the run failed."""
         self._write("error", text, fields)
 
     @contextmanager

@@ -1,1 +1,1 @@
-"""Would tonight's backup work: looking, judging, telling."""
+"""Would tonight's backup work: looking, judging, reporting."""

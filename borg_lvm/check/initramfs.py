@@ -18,7 +18,7 @@ MODULE = "dm-snapshot.ko"
 
 
 def concerned(plan: Plan | None) -> bool:
-    """Tell whether a run of this plan makes a thick snapshot of the root volume."""
+    """Return whether a run of this plan makes a thick snapshot of the root volume."""
     return plan is not None and any(
         snapshot.mounted_at == "/" and not snapshot.origin.is_thin for snapshot in plan.snapshots
     )

@@ -59,7 +59,7 @@ class Unnamed:
 
     `is_server`: it knows itself where its data is, which it was asked; else it is known by the files that it has open.
     `saved` are the paths of its data that the sources hold, `missing` the others, with the reason; `unknown` is why it
-    did not tell.
+    did not say.
     """
 
     description: str

@@ -66,7 +66,7 @@ def look(asked: CheckRequest) -> Seen:
     around = surroundings()  # after LVM's own programs, which load device-mapper where it is a module
     release = os.uname().release
     nothing = Seen(around, versions, release, configuration=asked.configuration, volumes=None)
-    if not around.root or "" in versions.values() or not around.mapper:  # LVM would only tell that it sees nothing
+    if not around.root or "" in versions.values() or not around.mapper:  # LVM would only report that it sees nothing
         return nothing
     try:
         dead = [entry for entry in ledger.entries() if not entry.is_live]
@@ -176,7 +176,7 @@ def _no_namespace() -> str:
 
 
 def _version(argv: Sequence[str]) -> str:
-    """Return the version that a program tells, empty if there is no such program."""
+    """Return the version that a program prints, empty if there is no such program."""
     if shutil.which(argv[0], path=subprocesses.environment()["PATH"]) is None:
         return ""
     try:

@@ -87,7 +87,7 @@ def answered(work: Callable[[], int], log: Log) -> int:
 
 
 def failed(error: BaseException, log: Log) -> int:
-    """Tell of an error and return its exit status."""
+    """Report an error and return its exit status."""
     if isinstance(error, ReaderGoneError):
         return error.status
     if isinstance(error, BorgLvmError):

@@ -110,7 +110,7 @@ def cwd() -> str:
 
 
 def refuse_what_cannot_be_run(program: str) -> None:
-    """Tell before anything is done what a shell would tell: 127 for no such command, 126 for one that is none."""
+    """Return before anything is done what a shell would return: 127 for no such command, 126 for one that is none."""
     places = [program] if "/" in program else [os.path.join(directory, program) for directory in os.get_exec_path()]
     if any(os.access(place, os.X_OK) and not os.path.isdir(place) for place in places):
         return
@@ -139,7 +139,7 @@ def refuse_what_cannot_stand(surveyed: Survey) -> None:
 
 
 def to_be_printed(args: argparse.Namespace) -> tuple[str, ...]:
-    """Return the lines that tell of the view's paths. Raises: UsageError."""
+    """Return the lines that name the view's paths. Raises: UsageError."""
     from borg_lvm.view import control_socket, host_view
 
     control_socket.refuse_other_names(args.name)

@@ -22,7 +22,7 @@ LARGEST = 1 << 19
 def load(path: str | None = None, *, directory: str = DIRECTORY) -> Settings:
     """Read one named file, or the files of the default directory; without any, all is default.
 
-    Raises: ConfigError that tells every fault of every file, with its line.
+    Raises: ConfigError that names every fault of every file, with its line.
     """
     findings = Findings()
     files = _default_files(directory, findings) if path is None else [path]
@@ -86,7 +86,7 @@ def _snippets(directory: str, findings: Findings) -> list[str]:
 
 
 def _exists(path: str, findings: Findings) -> bool:
-    """Tell whether anything, be it a dangling link, has this name; a directory closed to us is a fault."""
+    """Return whether anything, be it a dangling link, has this name; a directory closed to us is a fault."""
     try:
         os.lstat(path)
     except FileNotFoundError:

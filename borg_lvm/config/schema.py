@@ -162,5 +162,5 @@ class Settings:
         (),
         "Commands that are run after a run, one after the other, to notify somebody of its result. One that fails is a "
         "warning, and changes nothing.",
-        [{"command": ["/usr/local/bin/tell-me"], "results": ["failure", "tainted"], "timeout": 60}],
+        [{"command": ["/usr/local/bin/page-me"], "results": ["failure", "tainted"], "timeout": 60}],
     )

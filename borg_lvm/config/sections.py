@@ -255,7 +255,7 @@ class Notification:
         "BORG_LVM_MESSAGE, BORG_LVM_RUN, BORG_LVM_HOST, BORG_LVM_PROGRAM and BORG_LVM_ARCHIVE in its environment and "
         "the certificate of the run on its standard input (`null` if the run was refused before it had a plan). Of a "
         "drill (BORG_LVM_PROGRAM is `drill`) it also gets BORG_LVM_DRILL, and the certificate of the drill.",
-        ["/usr/local/bin/tell-me", "--urgent"],
+        ["/usr/local/bin/page-me", "--urgent"],
     )
     results: tuple[Result, ...] = key(
         ListOf(Choice[Result](get_args(Result)), "a list of results", unique="result", least=1),

@@ -55,7 +55,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse(data: bytes, file: str, findings: Findings) -> Node | None:
-    """Read a file's content; None when it is empty or cannot be read, which the findings then tell."""
+    """Read a file's content; None when it is empty or cannot be read, which the findings then report."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -40,8 +40,8 @@ def begin(request: BeginRequest, log: Log) -> int:
     control_socket.refuse_other_names(name)
     _refuse_where_nobody_else_would_see_it()
     _end_abandoned(name, log)
-    report, tell = os.pipe()
-    argv = [*_out_of_the_unit(name), sys.executable, "-P", "-m", PROGRAM, str(tell)]
+    report, write_end = os.pipe()
+    argv = [*_out_of_the_unit(name), sys.executable, "-P", "-m", PROGRAM, str(write_end)]
     try:
         with undisturbed():  # which it inherits: until it bears stray signals, they wait
             process = subprocess.Popen(
@@ -49,14 +49,14 @@ def begin(request: BeginRequest, log: Log) -> int:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                pass_fds=[tell],
+                pass_fds=[write_end],
                 start_new_session=True,
             )
     except OSError as error:
         os.close(report)
         raise SnapshotError(f"{argv[0]} cannot be started: {error.strerror}; nothing was done") from error
     finally:
-        os.close(tell)
+        os.close(write_end)
     try:
         with raising((signal.SIGHUP, signal.SIGTERM), "before the view was mounted"):
             mounted = _hear(process, request.to_json().encode(), report)
@@ -139,7 +139,7 @@ def _refuse_to_end_that_of_others(name: str) -> None:
 
 
 def end(name: str, status: int | None, log: Log, read_by: EndRequest | None = None) -> int:
-    """Tell that the backup from a view has ended, with this status; wait until all is released; return its status.
+    """Report that the backup from a view has ended, with this status; wait until all is released; return its status.
 
     No status: the backup has not begun, maybe because `begin` has failed. Then no view is as well. `read_by` has what
     else there is to say of the backup.

@@ -1,7 +1,7 @@
 """What the kernel says of a mounted btrfs: the device that it lies on, and what would hold up a freeze.
 
 Files on a btrfs have an anonymous device number (`st_dev`), another one in each subvolume, and the mount table has one
-more. None of them names the block device, and none can be foretold. statfs(2) names the file system: by its id and,
+more. None of them names the block device, and none can be predicted. statfs(2) names the file system: by its id and,
 mixed into that, the subvolume; sysfs has the block devices of each id.
 Source: the kernel's btrfs_statfs in fs/btrfs/super.c; fs/btrfs/sysfs.c; include/uapi/linux/btrfs.h.
 """
@@ -228,7 +228,7 @@ def _highest_device(fd: int) -> int:
 
 
 def _scrubbed(fd: int, device: int, buffer: bytearray) -> bool | None:
-    """Tell whether a device is scrubbed; None if there is none of that number."""
+    """Return whether a device is scrubbed; None if there is none of that number."""
     struct.pack_into("Q", buffer, 0, device)
     try:
         fcntl.ioctl(fd, _SCRUB_PROGRESS, buffer, True)

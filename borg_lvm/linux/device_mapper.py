@@ -180,7 +180,7 @@ def starting(uuid: str, event: int = 0) -> PreparedCall:
     return PreparedCall(Request(dm_ioctl.SUSPEND, uuid, event=event))
 
 
-def telling(uuid: str, text: str) -> PreparedCall:
+def messaging(uuid: str, text: str) -> PreparedCall:
     """Return `message`, prepared."""
     return PreparedCall(_message(uuid, text))
 
@@ -205,7 +205,7 @@ def resume(uuid: str) -> None:
 
 
 def resume_if_suspended(uuid: str) -> bool:
-    """Resume a device if it is suspended, as `resume` does; tell whether it was. Raises: OSError, as `is_suspended`."""
+    """Resume a device if it is suspended, as `resume` does; return whether it was. Raises: as `is_suspended`."""
     suspended = is_suspended(uuid)
     if suspended:
         resume(uuid)

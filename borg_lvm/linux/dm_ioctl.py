@@ -11,7 +11,7 @@ from borg_lvm.records import dataclass
 
 CONTROL = "/dev/mapper/control"
 CREATE, REMOVE, SUSPEND, STATUS, LOAD, CLEAR, TABLE, MESSAGE = 3, 4, 6, 7, 9, 10, 12, 14
-"""Commands. SUSPEND without its flag resumes; TABLE tells of a table's targets."""
+"""Commands. SUSPEND without its flag resumes; TABLE returns a table's targets."""
 READ_ONLY, SUSPENDED, PERSISTENT, TABLE_ONLY, WORKS, INACTIVE = 0x1, 0x2, 0x8, 0x10, 0x20, 0x1000
 _FULL = 0x100
 _HEADER = struct.Struct("=3I2IIi3IQ128s129s7x")  # version, sizes, targets, open, flags, event, pad, dev, name, uuid

@@ -29,7 +29,7 @@ LITTLE = 0.02
 ALTOGETHER = 60.0
 """Seconds after which all that is left counts as silent."""
 MOST_YIELDED = 16 << 20
-"""How many bytes are read of what a child tells."""
+"""How many bytes are read of what a child writes."""
 _NO, _YES = 1, 2
 T = TypeVar("T")
 
@@ -67,15 +67,15 @@ def answers(ask: Callable[[int], bool], numbers: Sequence[int], patience: float 
 
 def _asked(ask: Callable[[int], bool], numbers: Sequence[int], marks: mmap.mmap, begin: int, patience: float) -> int:
     """Have a child ask, from there on; return where it stands when it has ended, or does not get on any more."""
-    hear, tell = os.pipe()
+    read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _child(ask, numbers, marks, begin, tell)
-    os.close(tell)
+        _child(ask, numbers, marks, begin, write_end)
+    os.close(write_end)
     try:
-        return _heard(hear, marks, begin, patience)
+        return _heard(read_end, marks, begin, patience)
     finally:
-        os.close(hear)
+        os.close(read_end)
         _end(pid)
 
 
@@ -113,15 +113,15 @@ def yielded(work: Callable[[], Iterable[T]], seconds: float) -> list[T]:
     """
     import pickle
 
-    hear, tell = os.pipe()
+    read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _alone(tell, lambda: _tell(tell, work))
-    os.close(tell)
+        _alone(write_end, lambda: _write(write_end, work))
+    os.close(write_end)
     try:
-        data = io.BytesIO(_received(hear, seconds))
+        data = io.BytesIO(_received(read_end, seconds))
     finally:
-        os.close(hear)
+        os.close(read_end)
         _end(pid)
     answers: list[T] = []
     with suppress(EOFError, pickle.UnpicklingError):
@@ -141,7 +141,7 @@ def _received(pipe: int, seconds: float) -> bytes:
     return bytes(data)
 
 
-def _tell(pipe: int, work: Callable[[], Iterable[object]]) -> None:
+def _write(pipe: int, work: Callable[[], Iterable[object]]) -> None:
     import pickle
 
     for _ in range(3):  # programs that it starts have them
@@ -152,7 +152,7 @@ def _tell(pipe: int, work: Callable[[], Iterable[object]]) -> None:
             data = data[os.write(pipe, data) :]
 
 
-def _child(ask: Callable[[int], bool], numbers: Sequence[int], marks: mmap.mmap, begin: int, tell: int) -> NoReturn:
+def _child(ask: Callable[[int], bool], numbers: Sequence[int], marks: mmap.mmap, begin: int, pipe: int) -> NoReturn:
     """Ask. Never returns and never raises: the reader of the pipe sees its end."""
 
     def work() -> None:
@@ -162,7 +162,7 @@ def _child(ask: Callable[[int], bool], numbers: Sequence[int], marks: mmap.mmap,
                 said = ask(numbers[place])
             marks[place] = _YES if said else _NO
 
-    _alone(tell, work)
+    _alone(pipe, work)
 
 
 def _alone(kept: int, work: Callable[[], Any]) -> NoReturn:

@@ -36,7 +36,7 @@ def number(pid: int | str = "self") -> int:
 
 
 def is_first() -> bool:
-    """Whether we are in the mount namespace of the server's first process. Raises: OSError where nobody tells."""
+    """Whether we are in the mount namespace of the server's first process. Raises: OSError where nobody can see it."""
     return number() == number(1)
 
 
@@ -131,17 +131,17 @@ def apart(work: Callable[[], str]) -> str | None:
 
     None if it failed, or took longer than LONGEST: a path may lead to a file system that does not answer.
     """
-    answer, tell = os.pipe()
+    answer, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-            os.write(tell, os.fsencode(work()))
+            os.write(write_end, os.fsencode(work()))
             status = 0
         finally:
             os._exit(status)
-    os.close(tell)
+    os.close(write_end)
     with os.fdopen(answer, "rb") as pipe:
         if select.select([pipe], [], [], LONGEST)[0]:
             text = os.fsdecode(pipe.read())

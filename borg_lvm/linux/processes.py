@@ -25,7 +25,7 @@ LOOK_AGAIN = 0.5
 
 
 def stat_fields(pid: int | str) -> list[bytes]:
-    """Return what the kernel tells of a process, or a thread, from its state on: proc_pid_stat(5), fields 3 and up.
+    """Return what the kernel reports of a process, or a thread, from its state on: proc_pid_stat(5), fields 3 and up.
 
     Its name stands before, and may have brackets and blanks in it. Raises: OSError when there is none.
     """
@@ -96,7 +96,7 @@ def searched(asks: Callable[[int], bool], among: Callable[[int], bool] = lambda 
     return [process for process in candidates if process.pid in yes]
 
 
-def _tell_silent(log: Log) -> None:
+def _warn_of_silent(log: Log) -> None:
     new = [process for process, reported in _SILENT.items() if not reported]
     if new:
         names = ", ".join(f"{process.name} ({process.pid})" for process in new)
@@ -173,7 +173,7 @@ def _devices_of(pid: int) -> Iterator[set[int]]:
     numbers = {os.makedev(*(int(part, 16) for part in number.split(b":"))): area for number, area in areas.items()}
     yield set(numbers)
     for number, area in numbers.items():
-        if number and not os.major(number):  # it may be a btrfs's, which only the mapped file tells
+        if number and not os.major(number):  # it may be a btrfs's, which only the mapped file shows
             yield devices_at(f"{base}/map_files/{area}")
 
 
@@ -208,7 +208,7 @@ def end(processes: Callable[[], Sequence[Process]], log: Log, why: str, patience
             pause = min(pause * 1.5, LOOK_AGAIN)
         else:
             break
-    _tell_silent(log)
+    _warn_of_silent(log)
 
 
 def _send(signum: signal.Signals, processes: Sequence[Process], log: Log, why: str) -> None:

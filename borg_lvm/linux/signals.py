@@ -1,7 +1,7 @@
 """Signals become one error, at a safe point, once; a release is never interrupted.
 
 A handler only takes note. Between two steps `check()` raises; while the wrapped command runs the signals are
-blocked and waited for (see `view/command.py`), because only so the kernel tells whether a terminal or a process sent
+blocked and waited for (see `view/command.py`), because only so the kernel reports whether a terminal or a process sent
 them.
 """
 

@@ -76,7 +76,7 @@ def writes(number: str) -> tuple[int, int]:
 
 
 def is_rotational(number: str) -> bool:
-    """Tell whether a device, or any below it, is a rotating disk. Source: Documentation/ABI/stable/sysfs-block."""
+    """Return whether a device, or any below it, is a rotating disk. Source: Documentation/ABI/stable/sysfs-block."""
     return _text(f"{SYSFS}/{number}/queue/rotational") == "1"
 
 

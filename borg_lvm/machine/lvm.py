@@ -83,7 +83,7 @@ class Volume:
 
     @property
     def is_thin(self) -> bool:
-        """Whether the volume lives in a thin pool. Its attributes do not tell once it has a thick snapshot (`o`)."""
+        """Whether the volume lives in a thin pool. Its attributes do not show it once it has a thick snapshot (`o`)."""
         return "thin" in self.layout and bool(self.pool)
 
     @property
@@ -162,7 +162,7 @@ def inventory(timeout: float) -> Inventory:
         try:
             groups = lvm_groups.report(timeout)
         except BorgLvmError:
-            listed()  # if that has failed, too, it tells more
+            listed()  # if that has failed, too, it says more
             raise
         return joined(parse(listed()), groups, timeout)
 

@@ -45,7 +45,7 @@ class Group:
     which nothing may be allocated (`pvchange --allocatable n`). `most` is how many volumes it may have, 0 for any.
     `system_id` is that of the host that may use it, `foreign` whether that is another one; `lock_type` is that of a
     group which hosts share. `metadata_free` are the bytes that its description may become longer by, None if LVM does
-    not tell. `namesake` is the id of another group of the same name, which this host may use as well. `disks` are those
+    not say. `namesake` is the id of another group of the same name, which this host may use as well. `disks` are those
     on which there is free space that LVM may allocate, `others` those on which there is none.
     """
 

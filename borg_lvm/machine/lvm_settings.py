@@ -44,7 +44,7 @@ def configured(lines: Iterable[str]) -> dict[str, str]:
 
 
 def is_ours(system_id: str, timeout: float) -> bool:
-    """Tell whether a group of this system ID may be used here, by lvmsystemid(7). Raises: ProgramError."""
+    """Return whether a group of this system ID may be used here, by lvmsystemid(7). Raises: ProgramError."""
     own = subprocesses.run(["lvm", "systemid"], timeout=timeout).partition(":")[2].strip()
     extra = ask([EXTRA_IDS], timeout).get("extra_system_ids", "")
     return system_id == own or f'"{system_id}"' in f'"{extra}"'

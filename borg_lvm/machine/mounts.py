@@ -180,7 +180,7 @@ def visible(mounts: Iterable[Mount]) -> list[Mount]:
 
 
 def _hidden(mount: Mount, parent_path: str, siblings: set[str]) -> bool:
-    """Tell whether a sibling stands on the parent's root, or on the way from there to this mount."""
+    """Return whether a sibling stands on the parent's root, or on the way from there to this mount."""
     for directory in above(mount.path) if mount.path != parent_path else ():
         if directory in siblings:
             return True

@@ -17,7 +17,7 @@ class SeenPath:
     """A path as it was given, and what is there.
 
     `real` is the path with every link on the way resolved, but not a link at its very end: that is the thing
-    itself (`kind` is then `link`, and `target` is where it leads). `error` tells why nothing could be seen, there or
+    itself (`kind` is then `link`, and `target` is where it leads). `error` says why nothing could be seen, there or
     behind the link. `device` is the `major:minor` of a block device, there or behind the link; else empty.
     `regular`: there is a regular file, and no link to one.
     """
@@ -37,7 +37,7 @@ class SeenPath:
 
 
 def impossible(path: str) -> str:
-    """Tell why no file can have this name, empty if one can: it cannot even be examined."""
+    """Return why no file can have this name, empty if one can: it cannot even be examined."""
     if "\0" in path:
         return "it has a zero byte, which ends a name; is a list made by `find -print0` read as one of lines?"
     try:

@@ -26,7 +26,7 @@ class RecordedSnapshots:
 
 
 def is_ours(volume: Volume, listed: Iterable[Volume], known: RecordedSnapshots) -> bool:
-    """Tell whether this is a snapshot that its run has made; `listed` are all volumes."""
+    """Return whether this is a snapshot that its run has made; `listed` are all volumes."""
     if not volume.run_id or TAG not in volume.tags:
         return False
     if volume.dm_uuid in known.uuids:
@@ -49,7 +49,7 @@ def orphans(mapped: Mapping[str, str], listed: Iterable[Volume]) -> list[str]:
 
 
 def may_be_space(volume: Volume) -> bool:
-    """Tell whether this may be the space of a snapshot that LVM did not know of before the power failed."""
+    """Return whether this may be the space of a snapshot that LVM did not know of before the power failed."""
     return TAG in volume.tags and _has_our_name(volume) and _is_plain(volume)
 
 
@@ -62,7 +62,7 @@ def _is_plain(volume: Volume) -> bool:
 
 
 def _has_plain_origin(volume: Volume, listed: Iterable[Volume]) -> bool:
-    """Tell whether it is a snapshot, thick or thin, of a volume that is none of ours."""
+    """Return whether it is a snapshot, thick or thin, of a volume that is none of ours."""
     if not (volume.is_snapshot or (volume.attr[0] == "V" and volume.is_thin)) or not volume.origin:
         return False
     origins = [other for other in listed if other.vg == volume.vg and other.name == volume.origin]

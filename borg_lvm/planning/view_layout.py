@@ -60,7 +60,7 @@ class LiveBelow:
 class Resolved:
     """What the view consists of. `live_sources` are sources that the user declared live, with the declaration.
 
-    `left_out` tells which mounts need no snapshot, of those too that come later; sources that do not exist
+    `left_out` says which mounts need no snapshot, of those too that come later; sources that do not exist
     are `absent`.
     """
 
@@ -77,7 +77,7 @@ class Resolved:
 class Wanted:
     """The question: these sources, these live paths (declared by the user, or needed by the command).
 
-    `links` tells where those of ROOT_LIVE lead that are symbolic links. `excluded` is what the command does not enter,
+    `links` says where those of ROOT_LIVE lead that are symbolic links. `excluded` is what the command does not enter,
     `live_types` are the kinds of file systems that may be read live below a source. `skip_missing`: sources that do
     not exist are no reason to refuse the others. `skips_files`: to it a single file may be another file system as well.
     `named`: the user has named the sources that are to be frozen, of those that the command reads.
@@ -267,7 +267,7 @@ def _nested(
 
 
 def _below_another(path: str, outer: str, live_paths: Mapping[str, LiveBelow]) -> bool:
-    """Tell whether the way from a target to a mount leads through what the command does not enter."""
+    """Return whether the way from a target to a mount leads through what the command does not enter."""
     return any(directory in live_paths for directory in above(path) if len(directory) > len(outer))
 
 
@@ -295,6 +295,6 @@ def _devices(sources: Sequence[SeenPath], targets: Mapping[str, str]) -> dict[st
 
 
 def _is_hidden(path: str, targets: Container[str], frozen: Container[str], live_paths: Container[str]) -> bool:
-    """Tell whether a frozen path would hide this path: a live path is bound with all that is mounted below it."""
+    """Return whether a frozen path would hide this path: a live path is bound with all that is mounted below it."""
     outer = nearest(above(path), targets, frozen, live_paths)
     return outer is not None and outer not in live_paths

@@ -54,7 +54,7 @@ class Added:
 
 @dataclass(frozen=True)
 class Probe:
-    """What an application tells of itself: its version, all that a restore needs, and what a person should know."""
+    """What an application reports of itself: its version, all that a restore needs, and what a person should know."""
 
     version: str
     paths: tuple[DataPath, ...]
@@ -171,7 +171,7 @@ class DiscoveredApplication:
     """An application that a plugin has found running here, as the entry of the configuration that would cover it.
 
     `description` says what was found, and what must still be looked after, in a sentence or two. `options` are the
-    plugin's own, as far as they differ from their defaults. `identity` names those that tell one application from
+    plugin's own, as far as they differ from their defaults. `identity` names those by which an application differs from
     another: an entry with the same values is for the same one; all that are given, if none is named. `data`: where it
     keeps its data, as far as that is seen without speaking to it; nobody will ask it, for anybody may say that he is a
     server.

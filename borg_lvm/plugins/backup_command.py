@@ -84,11 +84,11 @@ class Excluded:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a backup command line reads and writes, as far as its plugin could tell.
+    """What a backup command line reads and writes, as far as its plugin could see.
 
     `sources` are absolute paths, in the order given, as written (not resolved). `problems` are whole sentences
     that say which option cannot be followed and what to do instead; a run with a problem is refused unless the
-    user names the sources by `--path`. `one_file_system` tells that the command does not enter file systems
+    user names the sources by `--path`. `one_file_system` says that the command does not enter file systems
     mounted below a source, so these need no snapshot, and `skips_files` that it then leaves out single files that are
     mounted there as well; `excluded` are paths that it does not enter, so that what is
     mounted there needs none either; `dry_run` that it is certain to save nothing; `reads_devices` that it saves what

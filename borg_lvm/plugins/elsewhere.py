@@ -93,7 +93,7 @@ def _action(args: Sequence[str], words: frozenset[str]) -> str:
 
 
 def _is_scope(arg: str) -> bool:
-    """Tell whether systemd-run leaves the command to this process; its option may be shortened."""
+    """Return whether systemd-run leaves the command to this process; its option may be shortened."""
     return len(arg) > len("--s") and "--scope".startswith(arg)
 
 
@@ -106,7 +106,7 @@ def _is_remote(invocation: Invocation) -> bool:
 
 
 def _is_podman(invocation: Invocation) -> bool:
-    """Tell whether `docker` is podman, by a link or by the script of the package podman-docker."""
+    """Return whether `docker` is podman, by a link or by the script of the package podman-docker."""
     import shutil
 
     from borg_lvm.plugins import opening

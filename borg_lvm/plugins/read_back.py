@@ -186,7 +186,7 @@ class ReadBack:
     `restored` finds, much later, the archive that a command of a span has made, or the one of a name, for a drill: for
     that the sources may be gone, and `expected` is never called. None: nothing is restored from what the program saves;
     it may be there though it is `refused` to compare. `archive` is what the runs of this command call what they make
-    (`Reading.archive`), if only that tells these runs from others of the program.
+    (`Reading.archive`), if only that distinguishes these runs from others of the program.
     Raises, when called: ProgramError; LookupError with a sentence where the archive is not certain.
     """
 

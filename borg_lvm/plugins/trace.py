@@ -1,4 +1,4 @@
-"""Tells of every call of a plugin's, how it ended and how long it took: for `--trace`.
+"""Logs every call of a plugin's, how it ended and how long it took: for `--trace`.
 
 While an application is quiesced nothing is written: those lines are kept until all are resumed.
 """
@@ -30,7 +30,7 @@ class Trace:
         self._still = 0
 
     def hooks(self, manager: pluggy.PluginManager) -> None:
-        """Tell of all hook calls of a manager."""
+        """Log all hook calls of a manager."""
         begun: list[float] = []
 
         def before(name: str, impls: Sequence[pluggy.HookImpl], arguments: Any) -> None:
@@ -39,7 +39,7 @@ class Trace:
         def after(outcome: Any, name: str, impls: Sequence[pluggy.HookImpl], arguments: Any) -> None:
             asked = ", ".join(impl.plugin_name for impl in reversed(impls)) or "nobody"
             ended = "failed" if outcome.excinfo else "answered" if outcome.get_result() else "did not answer"
-            self.tell(asked, f"{name} {ended}", time.monotonic() - begun.pop())
+            self.log(asked, f"{name} {ended}", time.monotonic() - begun.pop())
 
         manager.add_hookcall_monitoring(before, after)
 
@@ -65,7 +65,7 @@ class Trace:
         return None if steps is None else self._traced(name, what, iter(steps))
 
     def _traced(self, name: str, what: str, steps: Iterator[None]) -> Iterator[None]:
-        """Take steps, and tell of their end."""
+        """Take steps, and log their end."""
         begin, ended = time.monotonic(), "done"
         try:
             yield from steps
@@ -73,10 +73,10 @@ class Trace:
             ended = f"{type(error).__name__}: {error}"
             raise
         finally:
-            self.tell(name, f"{what}: {ended}", time.monotonic() - begin)
+            self.log(name, f"{what}: {ended}", time.monotonic() - begin)
 
     def call(self, name: str, what: str, work: Callable[..., T], *arguments: object) -> T:
-        """Do something and tell of it."""
+        """Do something and log it."""
         begin = time.monotonic()
         try:
             result = work(*arguments)
@@ -85,10 +85,10 @@ class Trace:
             ended = f"{type(error).__name__}: {error}"
             raise
         finally:
-            self.tell(name, f"{what}: {ended}", time.monotonic() - begin)
+            self.log(name, f"{what}: {ended}", time.monotonic() - begin)
         return result
 
-    def tell(self, name: str, what: str, seconds: float) -> None:
+    def log(self, name: str, what: str, seconds: float) -> None:
         """Write a line, or keep it for later."""
         self._kept.append((name, what, seconds))
         self._flush()
@@ -118,7 +118,7 @@ class _Block(AbstractContextManager[object]):
         return self._trace.call(self._name, "quiesce", self._block.__enter__)
 
     def __exit__(self, *error: object) -> None:
-        """Come to its end, also when it was not entered in full: the core does not tell of errors."""
+        """Come to its end, also when it was not entered in full: the core does not hand errors over."""
         try:
             self._trace.call(self._name, "resume", self._block.__exit__, None, None, None)
         finally:

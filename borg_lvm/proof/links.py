@@ -1,4 +1,4 @@
-"""A set of inodes of a fixed size in memory, for telling a hard link from a copy. Pure."""
+"""A set of inodes of a fixed size in memory, by which a hard link is distinguished from a copy. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class InodeSet:
         return self._count >= MOST
 
     def add(self, inode: tuple[int, int]) -> bool:
-        """Take an inode in; tell whether it is new. A full set says so of all."""
+        """Take an inode in; return whether it is new. A full set says so of all."""
         if self.is_full:
             return True
         number = hash((inode, 0x5BD1E995)) & 0xFFFFFFFFFFFFFFFF or 1

@@ -165,18 +165,18 @@ def _heeding(signals: Signals) -> Iterator[None]:
 @contextmanager
 def _begun(task: Task, view: ViewNamespace, ledger: Ledger) -> Iterator[_Child]:
     """Start the process; it and all that it has started are gone in the end."""
-    hear, tell = os.pipe()
+    read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(hear)
+        os.close(read_end)
         ledger.let_go()
-        _child(task, view, tell)
-    os.close(tell)
+        _child(task, view, write_end)
+    os.close(write_end)
     try:
         ledger.write_process("command", pid)
-        yield _Child(pid, hear, task.planned, time.monotonic())
+        yield _Child(pid, read_end, task.planned, time.monotonic())
     finally:
-        os.close(hear)
+        os.close(read_end)
         _end(pid)
 
 
@@ -203,8 +203,8 @@ def _send(pid: int, signum: signal.Signals) -> None:
             os.kill(pid, signum)
 
 
-def _child(task: Task, view: ViewNamespace, tell: int) -> NoReturn:
-    """Enter the view, read back, and tell. Never returns and never raises."""
+def _child(task: Task, view: ViewNamespace, write_end: int) -> NoReturn:
+    """Enter the view, read back, and report. Never returns and never raises."""
     try:
         parent = os.getppid()
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -213,7 +213,7 @@ def _child(task: Task, view: ViewNamespace, tell: int) -> NoReturn:
             take_effect()
             signal.signal(signal.SIGTERM, _stop)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            _write(tell, proof.as_data(_proof(task, view, tell)))
+            _write(write_end, proof.as_data(_proof(task, view, write_end)))
     finally:
         os._exit(0)
 
@@ -223,7 +223,7 @@ def _stop(signum: int, frame: FrameType | None) -> None:
     raise SystemExit
 
 
-def _proof(task: Task, view: ViewNamespace, tell: int) -> Proof:
+def _proof(task: Task, view: ViewNamespace, write_end: int) -> Proof:
     planned = task.planned
     begin = time.monotonic()
     shown, most = [begin], 0
@@ -232,7 +232,7 @@ def _proof(task: Task, view: ViewNamespace, tell: int) -> Proof:
         if time.monotonic() - shown[0] >= SHOW_EVERY:
             shown[0] = time.monotonic()
             text = f"reading back: {tally.entries:,} entries compared, {human(tally.bytes)} of content"
-            _write(tell, {"progress": text})
+            _write(write_end, {"progress": text})
 
     try:
         if gone := task.enter(view):
@@ -252,7 +252,7 @@ def _proof(task: Task, view: ViewNamespace, tell: int) -> Proof:
         return Proof(planned.mode, "not proven", planned.seed, seconds, why=f"{type(error).__name__}: {error}")
 
 
-def _write(tell: int, facts: Mapping[str, object]) -> None:
+def _write(write_end: int, facts: Mapping[str, object]) -> None:
     data = json.dumps(facts).encode() + b"\n"
     while data:
-        data = data[os.write(tell, data) :]
+        data = data[os.write(write_end, data) :]

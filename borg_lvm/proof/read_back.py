@@ -134,7 +134,7 @@ class _Reader:
             self.tally.show(self.tally)
 
     def _compare(self, entry: Entry) -> bool:
-        """Compare an entry with what the view has there; tell whether that is frozen and there."""
+        """Compare an entry with what the view has there; return whether that is frozen and there."""
         try:
             frozen = self._frozen(entry)
         except NotFrozenError:

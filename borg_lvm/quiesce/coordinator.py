@@ -63,7 +63,7 @@ class Applications:
         return tuple(managed.asked() for managed in self._active()), left_out
 
     def prepare(self, watchdog: Watchdog, ledger: Ledger, signals: Signals, *, patient: bool = False) -> Ready:
-        """Do what takes long, and tell the watchdog how each is resumed; all begin anew unless it is the first time.
+        """Do what takes long, register with the watchdog how each is resumed; all begin anew but for the first time.
 
         `patient`: another attempt follows if one is busy. Raises: QuiesceError, InterruptedRunError.
         """

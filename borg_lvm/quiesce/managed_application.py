@@ -108,7 +108,7 @@ class ManagedApplication:
     ) -> T | None:
         """Have the plugin do something, for so long at most; if it fails, do as the configuration says.
 
-        Raises: QuiesceError, unless the run may go on without this application: then `out` tells why.
+        Raises: QuiesceError, unless the run may go on without this application: then `out` says why.
         """
         answer: list[T] = []
         error = self.failure(doing, seconds, lambda: answer.append(work()), stop)
@@ -278,7 +278,7 @@ def _at(error: ConfigError, entry: ApplicationEntry, key: str) -> ConfigError:
 
 
 def _together(wrong: Sequence[ConfigError]) -> ConfigError:
-    """Return one error that tells all: what is to be done belongs to a fault, so it stands right below it."""
+    """Return one error that names all: what is to be done belongs to a fault, so it stands right below it."""
     if len(wrong) == 1:
         return wrong[0]
     lines = [

@@ -29,7 +29,7 @@ class Preparation:
     end: float
 
     def goes_on(self, signals: Signals) -> bool:
-        """Do its next step; tell whether another follows. Raises: QuiesceError, InterruptedRunError."""
+        """Do its next step; return whether another follows. Raises: QuiesceError, InterruptedRunError."""
 
         def step() -> bool:
             more = next(self.steps, self) is not self

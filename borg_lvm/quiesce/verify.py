@@ -85,16 +85,16 @@ class Verifier:
 @contextmanager
 def _begun(managed: ManagedApplication, view: ViewNamespace) -> Iterator[Verifier]:
     """Start the process; it is gone in the end, and with it all that it has mounted."""
-    hear, tell = os.pipe()
+    read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(hear)
-        _child(managed, view, tell)
-    os.close(tell)
+        os.close(read_end)
+        _child(managed, view, write_end)
+    os.close(write_end)
     try:
-        yield Verifier(pid, hear, time.monotonic() + managed.settings.deadline + GRACE)
+        yield Verifier(pid, read_end, time.monotonic() + managed.settings.deadline + GRACE)
     finally:
-        os.close(hear)
+        os.close(read_end)
         _end(pid, view)
 
 
@@ -109,15 +109,15 @@ def _end(pid: int, view: ViewNamespace) -> None:
         processes.kill_all_in(inode)
 
 
-def _child(managed: ManagedApplication, view: ViewNamespace, tell: int) -> NoReturn:
-    """Enter the view, look, and tell. Never returns and never raises."""
+def _child(managed: ManagedApplication, view: ViewNamespace, write_end: int) -> NoReturn:
+    """Enter the view, look, and report. Never returns and never raises."""
     try:
         parent = os.getppid()
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == parent:
             os.setsid()  # a terminal's signals are for the run
             syscalls.setns(view.namespace, syscalls.CLONE_NEWNS)
-            os.write(tell, json.dumps(asdict(_look(managed, view))).encode())
+            os.write(write_end, json.dumps(asdict(_look(managed, view))).encode())
     finally:
         os._exit(0)
 
@@ -137,5 +137,5 @@ def _look(managed: ManagedApplication, view: ViewNamespace) -> Verification:
 
 
 def _shows_snapshot(path: str, devices: Sequence[int]) -> bool:
-    """Tell whether a path shows a snapshot. It may be saved and not do so: if the command reads it by another path."""
+    """Return whether a path shows a snapshot. It may be saved and not do so: if it is read by another path."""
     return safe_open.device_behind(path) in devices

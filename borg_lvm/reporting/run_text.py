@@ -19,7 +19,7 @@ from borg_lvm.reporting.terminal import columns, shown
 WIDTH, HEIGHT = 56, 4  # with what stands beside it, a terminal of 80 columns
 BLOCKS = " ▁▂▃▄▅▆▇█"
 Unit = Callable[[float, float], str]
-"""Tells an amount for a person; the second is the most that there was room for."""
+"""Prints an amount for a person; the second is the most that there was room for."""
 CONSISTENCY = {
     "application": "a restore has its files in order",
     "crash-consistent": "as a power cut at the instant would have left it",
@@ -168,7 +168,7 @@ def _volume(volume: dict[str, Any]) -> Sequence[str]:
 
 
 def application_cells(application: dict[str, Any], certificate: Certificate) -> tuple[str, str, str]:
-    """Return what a restore can count on, how long the application was quiesced, and what else there is to tell."""
+    """Return what a restore can count on, how long the application was quiesced, and what else there is to report."""
     return (
         f"{application['consistency']}: {promise(application, certificate)}",
         still(application),
@@ -194,7 +194,7 @@ def still(application: dict[str, Any]) -> str:
 
 
 def remarks(application: dict[str, Any]) -> list[str]:
-    """Return what else there is to tell of an application."""
+    """Return what else there is to report of an application."""
     right = f"verified in the snapshot: {application['verified']}" if application.get("verified") else ""
     lines = [
         application["why"] or application["remark"] or "",

@@ -105,7 +105,7 @@ class Fate:
         return f"; within {rest.seconds:.1f} s {human(rest.written)} more were written to the volume" if rest else ""
 
     def remedy(self) -> str:
-        """Say what to do about a loss for which its size is not to blame, as far as what was seen tells."""
+        """Say what to do about a loss for which its size is not to blame, as far as was seen."""
         snapshot = self.snapshot
         if snapshot.subvolume:
             return f"find out who deletes subvolumes in /{DIRECTORY} of the top level of {snapshot.subvolume.device}"
@@ -139,7 +139,7 @@ class Fate:
 
 
 def _remedy(lost: Sequence[Fate], fates: Sequence[Fate]) -> str:
-    """Say what to do so that it does not happen again, as far as what was seen tells: all of it at once."""
+    """Say what to do so that it does not happen again, as far as was seen: all of it at once."""
     from borg_lvm.planning.space import more_room
 
     full = [fate for fate in lost if fate.snapshot.extents and fate.was_full()]

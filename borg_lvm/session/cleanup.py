@@ -81,7 +81,7 @@ def _is_ours(volume: Volume, volumes: Sequence[Volume], entry: ledger.LedgerEntr
 
 
 def _is_blank(volume: Volume) -> bool:
-    """Tell whether there is nothing on a volume but the beginning of a snapshot's space. In doubt there is.
+    """Return whether there is nothing on a volume but the beginning of a snapshot's space. In doubt there is.
 
     Source: drivers/md/dm-snap-persistent.c, SNAP_MAGIC.
     """
@@ -180,7 +180,7 @@ def _set_volumes_going(dead: Dead, log: Log) -> None:
 
 
 def _thaw(path: str, device: int) -> bool:
-    """Thaw a file system (`st_dev`), at its mount point or wherever else it is mounted; tell whether it was frozen."""
+    """Thaw a file system (`st_dev`), at its mount point or where else it is mounted; return whether it was frozen."""
     number = f"{os.major(device)}:{os.minor(device)}"
     for place in dict.fromkeys([path, *(mount.path for mount in mounts.read() if mount.device == number)]):
         with suppress(OSError), safe_open.path(place) as point:

@@ -56,7 +56,7 @@ def notifying(settings: Settings, program: str, log: Log, *, drill: bool = False
     finally:
         if settings.metrics or settings.notify:
             with Signals():  # a signal takes effect when this is done
-                _tell(_news(notice.result, program, error), settings, log, drill=drill)
+                _deliver(_news(notice.result, program, error), settings, log, drill=drill)
 
 
 def _news(result: RunResult | None, program: str, error: BaseException | None) -> News:
@@ -81,7 +81,7 @@ def _news(result: RunResult | None, program: str, error: BaseException | None) -
     )
 
 
-def _tell(news: News, settings: Settings, log: Log, *, drill: bool) -> None:
+def _deliver(news: News, settings: Settings, log: Log, *, drill: bool) -> None:
     try:
         if settings.metrics:
             name = os.path.basename(settings.metrics).removesuffix(".prom")
@@ -144,7 +144,7 @@ def _text(news: News, previous: str, backup: str, *, drill: bool) -> str:
 
 
 def _of_run(news: News, previous: str) -> str:
-    """Return the metrics of a run; what the old file does not tell is looked up in the history, once."""
+    """Return the metrics of a run; what the old file does not have is looked up in the history, once."""
     from borg_lvm.reporting import prometheus
     from borg_lvm.state import history
 
@@ -166,7 +166,7 @@ def _previous(name: str, directory: int) -> str:
 
 
 def _notify(news: News, notification: Notification, log: Log) -> None:
-    """Run a command with what there is to tell in its environment, and the certificate on its standard input."""
+    """Run a command with what there is to report in its environment, and the certificate on its standard input."""
     certificate = news.certificate
     environment = {
         "BORG_LVM_RESULT": news.result,

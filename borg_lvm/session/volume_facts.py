@@ -85,7 +85,7 @@ def _device(name: str) -> str:
 
 
 def external_journals(candidates: Sequence[tuple[mounts.Mount, SnapshotCandidate]]) -> frozenset[str]:
-    """Return the devices of the file systems whose journal is on another one. The table of mounts does not tell."""
+    """Return the devices of the file systems whose journal is on another one. The table of mounts does not show it."""
     from borg_lvm.machine import ext_superblock  # a refused command line does without it
 
     devices = set()

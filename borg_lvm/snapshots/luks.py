@@ -26,7 +26,7 @@ FROM_KERNEL = ""
 
 @dataclass(frozen=True)
 class KeyFile:
-    """A key file as crypttab(5) tells of it; `options` are cryptsetup's own (offset, size)."""
+    """A key file as crypttab(5) has it; `options` are cryptsetup's own (offset, size)."""
 
     path: str
     options: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ def _is_detached(fields: list[str]) -> bool:
 
 
 def key_source(mapping: str, configured: str) -> str | None:
-    """Tell what opens a snapshot of this mapping: a key file's path, FROM_KERNEL, or None if nothing does.
+    """Return what opens a snapshot of this mapping: a key file's path, FROM_KERNEL, or None if nothing does.
 
     A configured key file comes first, then the kernel, then /etc/crypttab. None of the files opens a volume whose
     header is elsewhere, unless /etc/crypttab names it. Raises: ConfigError for a key file that others can read.

@@ -82,7 +82,7 @@ class TimesShown:
 class Watcher:
     """Watches the snapshots of one run. `over`: why the command must end, empty while it may go on.
 
-    `is_read` tells whether a process reads a snapshot now, of a command that does it once: while it says no, the loss
+    `is_read` says whether a process reads a snapshot now, of a command that does it once: while it says no, the loss
     of one does not end the command. It began at `began`.
     `sound_until` is when all snapshots were seen to be right last (Unix time).
     """

@@ -173,7 +173,7 @@ class Provider(ABC):
     def look(self, devices: Sequence[str], timeout: float) -> Volumes:
         """Look once at the volumes below these devices (`major:minor`) and all others.
 
-        `Volumes.find` then tells of each mount, and asks nobody, which volume is snapshotted for it, or why none can
+        `Volumes.find` then says of each mount, and asks nobody, which volume is snapshotted for it, or why none can
         be. How that is held for the instant, frozen or suspended, is `Snapshot.hold`.
         Raises: ProgramError; SnapshotError when the answer cannot be read.
         """
@@ -185,11 +185,11 @@ class Provider(ABC):
 
     @abstractmethod
     def announce(self, run: RunContext, snapshots: Iterable[Snapshot]) -> None:
-        """Tell the watchdog of all that may be held for these snapshots. Raises: SnapshotError."""
+        """Register with the watchdog all that may be held for these snapshots. Raises: SnapshotError."""
 
     @abstractmethod
     def write_down(self, run: RunContext, snapshot: Snapshot) -> None:
-        """Tell the ledger what will be made and may be held, so that `resume` and `remove` find it when we are dead.
+        """Enter in the ledger what will be made and may be held: `resume` and `remove` find it when we are dead.
 
         Whatever is made also carries the tags of the plan, or its names, for the ledger does not outlive a power cut.
         Raises: SnapshotError.

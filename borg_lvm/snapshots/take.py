@@ -98,7 +98,7 @@ class Taker:
             )
 
     def _write_down(self, group: Sequence[Snapshot]) -> None:
-        """Tell the ledger what is about to be made, and which file systems may be frozen."""
+        """Enter in the ledger what is about to be made, and which file systems may be frozen."""
         for snapshot in group:
             self._provider.write_down(self._run, snapshot)
             if snapshot.may_be_frozen:

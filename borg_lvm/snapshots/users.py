@@ -128,7 +128,7 @@ class _Spaces:
         return bool(_mounted(self._marks, "self/mountinfo", self._proc))
 
     def unmount(self, number: int) -> bool:
-        """Unmount the devices in a namespace; tell whether there was one. Raises: OSError."""
+        """Unmount the devices in a namespace; return whether there was one. Raises: OSError."""
         self._enter(number)
         rows = _rows(self._marks, "self/mountinfo", self._proc)
         for row in reversed(rows):

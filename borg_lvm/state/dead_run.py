@@ -1,4 +1,4 @@
-"""A run whose process is gone, and what its ledger tells of it."""
+"""A run whose process is gone, and what its ledger records of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dead:
-    """A run whose process is gone, and what is left of it: snapshots (`vg/lv`) and what its ledger tells.
+    """A run whose process is gone, and what is left of it: snapshots (`vg/lv`) and what its ledger records.
 
     `kept`: they were to be kept, and may be removed all the same. `others` are snapshots of which LVM knows nothing.
     """

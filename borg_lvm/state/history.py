@@ -64,7 +64,7 @@ def read() -> History:
 
 
 def _parsed(path: str) -> list[tuple[str, Once]]:
-    """Return what a file tells of each volume. Raises: OSError; ValueError, TypeError, LookupError for nonsense."""
+    """Return what a file records of each volume. Raises: OSError; ValueError, TypeError, LookupError for nonsense."""
     data = kept.loaded(path)
     if data["version"] != VERSION:
         return []  # of another version of ours, which will want it again

@@ -2,7 +2,7 @@
 
 `/run/borg-lvm/<run id>/ledger` holds one JSON object a line. The first names the owner: boot id, process id and the
 process's start time, which together can not be taken over by a later process. `/run` is memory: after a reboot
-the ledger is gone, and so is all that it could tell of, except the snapshots, which carry our tags.
+the ledger is gone, and so is all that it has recorded, except the snapshots, which carry our tags.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _FACTS: dict[str, dict[str, type]] = {
     "scratch": {"path": str},
     "group": {"directory": str, "on": list},
 }
-"""What the steps of a ledger must tell to be of use to those who come after."""
+"""What the steps of a ledger must record to be of use to those who come after."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _remove(directory: str) -> None:
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """A run as its ledger tells of it; `owner` is None when the ledger has no readable first line.
+    """A run as its ledger records it; `owner` is None when the ledger has no readable first line.
 
     `damaged` is how many lines make no sense and are left out; one that was cut off at the end is not counted.
     """
@@ -180,7 +180,7 @@ class LedgerEntry:
     def is_live(self) -> bool:
         """Whether the run's process still runs: it holds its ledger, or is seen under its number.
 
-        The lock tells of a process in another pid namespace (a container), where its number means nothing here.
+        The lock also shows a process in another pid namespace (a container), where its number means nothing here.
         """
         return self.locked or (self.owner is not None and self.owner.is_alive())
 
@@ -216,7 +216,7 @@ def _read(run_id: str) -> LedgerEntry:
 
 
 def _step(line: str) -> dict[str, Any] | None:
-    """Return what a line tells; None if it is none of ours, or damaged."""
+    """Return what a line records; None if it is none of ours, or damaged."""
     try:
         step = json.loads(line)
     except (ValueError, RecursionError):

@@ -46,7 +46,7 @@ def _locked(volume: Volume, holder: str, deadline: float, wait: float, signals: 
             if time.monotonic() >= deadline:
                 raise _held_by_another(volume, fd, wait)
             time.sleep(0.2)
-        with suppress(OSError):  # a full /run: the lock holds all the same, it only does not tell whose it is
+        with suppress(OSError):  # a full /run: the lock holds all the same, it only does not say whose it is
             os.ftruncate(fd, 0)
             os.pwrite(fd, holder.encode(errors="replace"), 0)
         yield
@@ -89,7 +89,7 @@ def _held_by_another(volume: Volume, fd: int, waited: float) -> LockedError:
 
 
 def opened(name: str, what: str) -> int:
-    """Open the file of a lock; returns its descriptor. Raises: SnapshotError, which tells `what` cannot be locked."""
+    """Open the file of a lock; returns its descriptor. Raises: SnapshotError, if `what` cannot be locked."""
     try:
         with directories.directory(DIRECTORY, make=True):
             return directories.opened(os.path.join(DIRECTORY, name), os.O_RDWR | os.O_CREAT)
@@ -101,7 +101,7 @@ def opened(name: str, what: str) -> int:
 
 
 def taken(fd: int) -> bool:
-    """Try to take an open lock; tells whether it is ours now."""
+    """Try to take an open lock; returns whether it is ours now."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

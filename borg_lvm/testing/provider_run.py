@@ -60,7 +60,7 @@ def begun(subject: ProviderSubject, deadline: float) -> Iterator[RunContext]:
 
 @contextmanager
 def released(subject: ProviderSubject, run: RunContext) -> Iterator[None]:
-    """Remove the snapshots in the end, and see that the provider tells of none that is left."""
+    """Remove the snapshots in the end, and see that the provider reports none that is left."""
     with subject.provider.released(run, keep=False) as left:
         yield
     assert left == []
@@ -118,17 +118,17 @@ def mounted(subject: ProviderSubject, snapshot: Snapshot, directory: Path) -> It
 def killed(subject: ProviderSubject, step: str, deadline: float) -> tuple[str, list[str]]:
     """Have a run and its watchdog killed when it has come so far; return its id, and where its volumes are mounted."""
     plan = subject.plan()
-    hear, tell = os.pipe()
+    read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             with Signals() as signals, ledger.opened(plan.run_id, "the contract") as book, client.started() as watchdog:
                 context = RunContext(plan, watchdog, book, signals, subject.log, deadline, TIMEOUT)
-                _go(subject, context, lambda here: _wait_at(here == step, tell, watchdog.pid))
+                _go(subject, context, lambda here: _wait_at(here == step, write_end, watchdog.pid))
         finally:
             os._exit(1)
-    os.close(tell)
-    with os.fdopen(hear, "rb") as pipe:
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
         line = pipe.readline()
     try:
         assert line, f"it did not come so far that it had {step}"
@@ -139,9 +139,9 @@ def killed(subject: ProviderSubject, step: str, deadline: float) -> tuple[str, l
     return plan.run_id, [snapshot.mounted_at for snapshot in plan.snapshots]
 
 
-def _wait_at(here: bool, tell: int, watchdog: int) -> None:
+def _wait_at(here: bool, write_end: int, watchdog: int) -> None:
     if here:
-        os.write(tell, f"{watchdog}\n".encode())
+        os.write(write_end, f"{watchdog}\n".encode())
         time.sleep(3600)
 
 

@@ -46,7 +46,7 @@ class ProviderContract:
     moment = 1.0
     """How long a write is waited for that must not come through."""
 
-    def test_it_tells_which_mounts_it_serves(self, subject: ProviderSubject) -> None:
+    def test_it_says_which_mounts_it_serves(self, subject: ProviderSubject) -> None:
         table = {mount.path: mount for mount in mounts.read()}
         own = [table[snapshot.mounted_at] for snapshot in subject.plan().snapshots]
         volumes = subject.provider.look([mount.device for mount in own], TIMEOUT)
@@ -103,7 +103,7 @@ class ProviderContract:
                         os.mkdir(f"{point}/new")
                 assert not os.path.exists(f"{snapshot.mounted_at}/new")
 
-    def test_a_lost_snapshot_is_told(self, subject: ProviderSubject) -> None:
+    def test_a_lost_snapshot_is_reported(self, subject: ProviderSubject) -> None:
         with taken(subject, self.deadline) as run:
             growth = Growth(snapshots=False, pools=False, reserve=Size())
             monitors = subject.provider.monitors(run, growth)

@@ -1,4 +1,4 @@
-"""What the author of a plugin tells the contract: how the application is reached without the plugin."""
+"""What the author of a plugin hands to the contract: how the application is reached without the plugin."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Subject(ABC):
 
     @abstractmethod
     def write(self, seconds: float) -> bool:
-        """Have a client write something; tell whether the application has taken it within so many seconds."""
+        """Have a client write something; return whether the application has taken it within so many seconds."""
 
     @abstractmethod
     def keeps(self) -> Sequence[str]:

@@ -205,7 +205,7 @@ def _prepare(application: Application) -> None:
 
 def _elsewhere(make: Callable[[], Application], work: Callable[[Application], None]) -> tuple[int, str]:
     """Do `work` with a prepared application in another process; return its id and the application's intents."""
-    hear, tell = os.pipe()
+    read_end, write_end = os.pipe()
     with warnings.catch_warnings():
         # Python 3.12 warns where there are threads, as pytest-xdist's: the child takes none of their locks.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -216,12 +216,12 @@ def _elsewhere(make: Callable[[], Application], work: Callable[[Application], No
             application = make()
             application.probe()
             _prepare(application)
-            os.write(tell, resume.written(application.intents()).encode() + b"\n")
+            os.write(write_end, resume.written(application.intents()).encode() + b"\n")
             work(application)
         finally:
             os._exit(1)
-    os.close(tell)
-    with os.fdopen(hear, "rb") as pipe:
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
         text = pipe.readline().decode().strip()
     assert text, "it could not be prepared in a process of its own"
     return pid, text

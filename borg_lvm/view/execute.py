@@ -1,7 +1,7 @@
 """The process that becomes the command: it builds the view, waits for us, and replaces itself.
 
 Standard streams, terminal, limits and umask are inherited untouched, and so is the environment but for two variables
-that tell of the run. The process group is, too, on a terminal, whose job control goes by it; elsewhere the command gets
+that name the run. The process group is, too, on a terminal, whose job control goes by it; elsewhere the command gets
 one of its own.
 """
 
@@ -96,35 +96,35 @@ def waiting(plan: Plan, command: Command, ledger: Ledger, mask: Mask, watch: Wat
     """
     staging = os.path.join(ledger.directory, "view")
     os.mkdir(staging, 0o700)
-    report, tell = os.pipe()
+    read_end, report = os.pipe()
     heed, go = os.pipe()
     ledger.write("view")
     pid = os.fork()
     if pid == 0:
-        os.close(go)  # so that an end of file tells us of our parent's death
+        os.close(go)  # so that an end of file shows that our parent has died
         ledger.let_go()
-        _child(plan, command, staging, Given(tell, heed, mask, watch))
-    os.close(tell)
+        _child(plan, command, staging, Given(report, heed, mask, watch))
+    os.close(report)
     os.close(heed)
     try:
-        yield CommandProcess(pid, report, go)
+        yield CommandProcess(pid, read_end, go)
     except BaseException:
         os.close(go)  # which ends a child that waits for us
-        os.close(report)
+        os.close(read_end)
         os.waitpid(pid, 0)
         raise
     os.close(go)
-    os.close(report)
+    os.close(read_end)
 
 
 @dataclass(frozen=True)
 class Given:
     """What the child is given: its ends of two pipes, its signal mask, and the watch of the ways to the sources.
 
-    `tell` is to report how it fares, `heed` says when to go.
+    `report` is to write how it fares, `heed` says when to go.
     """
 
-    tell: int
+    report: int
     heed: int
     mask: Mask
     watch: Watch
@@ -139,15 +139,15 @@ def _child(plan: Plan, command: Command, staging: str, given: Given) -> NoReturn
             os._exit(1)
         take_effect()
         mounts.build(plan, staging, command.cwd)
-        os.write(given.tell, READY + json.dumps(mounts.follow(plan, given.watch)).encode() + b"\n")
+        os.write(given.report, READY + json.dumps(mounts.follow(plan, given.watch)).encode() + b"\n")
         if os.read(given.heed, 1) == b"g":  # an end of file: our parent is dead
             for signum in RESTORED:
                 signal.signal(signum, signal.SIG_DFL)
             as_inherited()
             _leave_group()
-            _exec(command.argv, given.tell, given.mask, _run_variables(plan, command))
+            _exec(command.argv, given.report, given.mask, _run_variables(plan, command))
     except BaseException as error:
-        os.write(given.tell, with_notes(error).encode(errors="replace"))
+        os.write(given.report, with_notes(error).encode(errors="replace"))
     finally:
         os._exit(1)
 
@@ -181,12 +181,12 @@ def _environment() -> dict[bytes, bytes]:
     return environment
 
 
-def _exec(argv: Sequence[str], tell: int, mask: Mask, variables: Mapping[bytes, bytes]) -> None:
+def _exec(argv: Sequence[str], report: int, mask: Mask, variables: Mapping[bytes, bytes]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
         os.execvpe(argv[0], list(argv), {**_environment(), **variables})  # noqa: S606 - no shell, on purpose
     except OSError as error:
-        os.write(tell, str(error.errno).encode())
+        os.write(report, str(error.errno).encode())
 
 
 def _run_variables(plan: Plan, command: Command) -> dict[bytes, bytes]:

@@ -92,7 +92,7 @@ def uncovered(plan: Plan, devices: Sequence[int], base: str = "") -> list[str]:
 
 
 def _shows(view_mount: ViewMount, where: str, device: int, known: Identity | None) -> bool:
-    """Tell whether a path shows its snapshot. A name that leads to a device may lead elsewhere now."""
+    """Return whether a path shows its snapshot. A name that leads to a device may lead elsewhere now."""
     if view_mount.device:
         return safe_open.device_at(where) == safe_open.device_at(view_mount.because, links=True) == device
     return known is not None and mounting.is_in_snapshot(view_mount, safe_open.shown(where), known, device)
@@ -102,7 +102,7 @@ def follow(plan: Plan, watch: Watch) -> list[str]:
     """Watch the way to each source as this process, in the view, sees it; return those that lead elsewhere.
 
     What lies in a snapshot cannot change, but need not be what the survey saw: a directory that was a link at the
-    instant leads out of the snapshot. What was removed before the instant is the command's to tell. Raises: OSError.
+    instant leads out of the snapshot. What was removed before the instant is the command's to report. Raises: OSError.
     """
     for way, _ in plan.ways.values():
         try:

@@ -47,7 +47,7 @@ class Watch:
         In a child in another mount namespace it watches the way as it is there; its name is then not known here.
         """
         for fd, path in _trail(name):
-            # A link may be linked once more, removed, and be put back: only its number of names tells.
+            # A link may be linked once more, removed, and be put back: only its number of names shows it.
             link = syscalls.IN_ATTRIB if stat.S_ISLNK(os.fstat(fd).st_mode) else 0
             number = syscalls.inotify_watch(self._queue, magic(fd), _GONE | link)
             self._names.setdefault(number, path)

@@ -65,7 +65,7 @@ def let_go(namespace: int, mounted: Sequence[Step], devices: frozenset[int], log
 
 
 def _unmounted(namespace: int, mounted: Sequence[Step]) -> bool:
-    """Unmount the view inside its namespace; tell whether all of it could be.
+    """Unmount the view inside its namespace; return whether all of it could be.
 
     A live path is live and may stay in use: it is only taken out of the way. A frozen path must really be gone.
     """

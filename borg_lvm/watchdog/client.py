@@ -1,7 +1,7 @@
 """Our end of the watchdog: a process that undoes every freeze when we cannot (see `service.py`).
 
 It is exec'ed, not forked, so that it holds none of our descriptors; it has a session of its own, so that a Ctrl-C
-does not reach it; and it watches a pipe, whose end tells it that we have died.
+does not reach it; and it watches a pipe, whose end shows it that we have died.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ class Watchdog:
         return self._process.pid
 
     def may_freeze(self, name: str, fd: int) -> None:
-        """Tell that the file system of a volume (`vg/lv`), on which `fd` lies, may be frozen from now on.
+        """Report that the file system of a volume (`vg/lv`), on which `fd` lies, may be frozen from now on.
 
         The watchdog opens our descriptor: by the mount point's name it might come to another file system.
         """
         self._say(f"freeze {name} {os.fstat(fd).st_dev} {safe_open.magic_for_others(fd)}")
 
     def may_suspend(self, name: str, dm_uuid: str) -> None:
-        """Tell that a volume's device may be suspended from now on."""
+        """Report that a volume's device may be suspended from now on."""
         self._say(f"suspend {name} {dm_uuid}")
 
     def may_expedite(self, path: str) -> None:
-        """Tell that the kernel's grace periods may be quick from now on until the window ends; `path` is the switch."""
+        """Report that the kernel's grace periods may be quick until the window ends; `path` is the switch."""
         self._say(f"expedite {path}")
 
     def writes_to(self, ledger: str) -> None:
-        """Tell where to write down which applications have been resumed."""
+        """Report where to write down which applications have been resumed."""
         self._say(f"ledger {ledger}")
 
     def may_quiesce(self, name: str, undo: str) -> None:
@@ -67,7 +67,7 @@ class Watchdog:
         return "" if answer == "ok" else f"the watchdog: {answer}"
 
     def forget_mounts(self) -> None:
-        """Tell that no file system will be frozen any more: the watchdog lets go of their mounts."""
+        """Report that no file system will be frozen any more: the watchdog lets go of their mounts."""
         if self._ask("forget") == DIED:
             raise SnapshotError("the watchdog died before the command was started; what was made has been removed")
 

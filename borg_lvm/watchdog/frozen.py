@@ -54,7 +54,7 @@ class Frozen:
             os.close(fd)
             raise OSError(errno.ESTALE, "another file system", path)
         self.file_systems.append((name, fd))
-        if not os.major(device):  # of a btrfs `st_dev` tells one subvolume, half of this all of them
+        if not os.major(device):  # of a btrfs `st_dev` names one subvolume, half of this all of them
             self.marks.add(os.fstatvfs(fd).f_fsid & LOW)
 
     def may_suspend(self, name: str, uuid: str) -> None:
@@ -98,7 +98,7 @@ class Frozen:
         self.dm(DEV_SUSPEND, uuid)
 
     def works(self, uuid: str) -> bool:
-        """Tell whether there is a device of that uuid with a table that it works by."""
+        """Return whether there is a device of that uuid with a table that it works by."""
         try:
             return bool(self.dm(DEV_STATUS, uuid)[0] & WORKS)
         except OSError:

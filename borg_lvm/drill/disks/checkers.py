@@ -28,7 +28,7 @@ PROGRESS = re.compile(
     r"^(e2fsck \d|Pass \d|Phase \d|\[\d/\d\]|Opening filesystem|Checking filesystem on|UUID:|- |No modify flag|[.*]*$)"
     r"|geometry|sector size mismatch|^the image and the host|non-contiguous|\*\*\* WARNING"
 )
-"""Lines that tell how far it was."""
+"""Lines that show how far it was."""
 QUESTION = re.compile(r"\s*[A-Z][^?.]*\? no$")
 """What e2fsck asks, and answers itself."""
 

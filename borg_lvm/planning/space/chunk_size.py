@@ -4,7 +4,7 @@ While a snapshot exists the kernel splits every write to its origin at the borde
 copied before; and it copies whole chunks, and writes a chunk of its table for each. With LVM's 4 KiB a write of 1 MiB
 becomes 256 requests; with 256 KiB one of 4 KiB copies 64 times as much. So `auto` takes the largest at which not much
 more is copied than is written, by what past runs have copied, and by how large writes are. One step at a time where
-only the next run can tell, but to where it can cost no more than a tenth of the volume.
+only the next run can show it, but to where it can cost no more than a tenth of the volume.
 
 Source: Linux, drivers/md/dm-snap.c (origin_map, __origin_write), dm-snap-persistent.c; lvcreate(8), `--chunksize`.
 """

@@ -32,7 +32,7 @@ class Canvas:
         return self.left + (self.width - self.left - RIGHT) * seconds / end
 
     def name(self, text: str) -> str:
-        """Return a name that fits; of a volume the end tells more than the beginning, which is its group."""
+        """Return a name that fits; of a volume the end says more than the beginning, which is its group."""
         most = (self.left - 10) // LETTER
         return text if len(text) <= most else f"…{text[1 - most :]}"
 

@@ -25,7 +25,7 @@ def suspects(devices: frozenset[int]) -> list[Process]:
 
 
 def described(devices: frozenset[int]) -> tuple[str, ...]:
-    """Tell of each, in the words of an error's details."""
+    """Describe each, in the words of an error's details."""
     return tuple(
         f"{process.name} ({process.pid}) has an io_uring, and files open for writing on these volumes: what it had "
         "begun to write to one may have waited for another, which was suspended already"

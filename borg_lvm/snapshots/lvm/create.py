@@ -1,7 +1,7 @@
 """What LVM does for snapshots, before anything is suspended: it makes room for them and writes them down.
 
 - A thick snapshot: its space is made and zeroed as a volume of its own, then LVM writes down that it is a snapshot,
-  without telling the kernel (`lvconvert` with `activation=0`).
+  without the kernel (`lvconvert` with `activation=0`).
 - A thin snapshot: LVM makes one, inactive. In the window the pool makes it anew, under the same number, so that LVM
   knows nothing but what it has made itself.
 
@@ -113,7 +113,7 @@ class Made:
 
     @property
     def is_thin(self) -> bool:
-        """Whether one of them is a thin snapshot, of which only LVM's metadata tell before the window."""
+        """Whether one of them is a thin snapshot, of which only LVM's metadata know before the window."""
         return not all(snapshot.extents for snapshot in self.group)
 
     @contextmanager
@@ -135,7 +135,7 @@ class Made:
             yield
 
     def is_still(self, written: Sequence[Written], timeout: float) -> bool:
-        """Tell whether LVM has the same written down; the lock must be held. Raises: ProgramError."""
+        """Return whether LVM has the same written down; the lock must be held. Raises: ProgramError."""
         try:
             return self.written(timeout) == written
         except SnapshotError:

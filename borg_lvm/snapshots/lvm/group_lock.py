@@ -19,7 +19,7 @@ LOCKS = "/run/lock/lvm"
 """Where LVM keeps its locks, unless its configuration says otherwise."""
 NAMES = ("global/locking_dir", "global/use_lvmlockd")
 QUESTION = ["lvmconfig", "--type", "full", *NAMES]
-"""The command that tells of the locks; `lvm_settings.configured` reads its answer."""
+"""The command that prints the settings of the locks; `lvm_settings.configured` reads its answer."""
 _LOOK_AGAIN = 0.02
 
 

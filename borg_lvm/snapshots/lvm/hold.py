@@ -40,7 +40,7 @@ class VolumeHold:
             self._appear = [*real, device_mapper.starting(member.uuid, device_mapper.QUIET)]
         else:
             text = f"create_snap {member.written.number} {member.written.origin}"
-            self._appear = [device_mapper.telling(member.written.pool, text)]
+            self._appear = [device_mapper.messaging(member.written.pool, text)]
 
     def suspend(self) -> None:
         """Suspend the volume; before that freeze what device-mapper does not. Raises: SnapshotError, BusyError."""
@@ -78,7 +78,7 @@ class VolumeHold:
             raise SnapshotError(f"the kernel did not make the snapshot of {name}: {error.strerror}") from error
 
     def prove(self) -> None:
-        """Check that the volume is still suspended: in the end nothing would tell. Raises: BusyError."""
+        """Check that the volume is still suspended: in the end nothing would show it. Raises: BusyError."""
         if not self._look() & SUSPENDED:
             raise resumed_by_others(self._member.snapshot.origin.full_name)
 

@@ -59,7 +59,7 @@ class LvmShell:
 
         Raises: ProgramError when the shell ends, or has not come to the command's end at the time limit (in seconds).
         """
-        # The shell names a command that it does not know: that tells the end of the one before it.
+        # The shell names a command that it does not know: that marks the end of the one before it.
         self._number += 1
         mark = f"borg-lvm-end-{self._number}"
         assert self._process.stdin

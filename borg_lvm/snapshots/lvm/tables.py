@@ -51,7 +51,7 @@ def health(kind: str, status: str) -> str:
 
 
 def must_wait(rows: Sequence[Row]) -> bool:
-    """Tell whether `-real` may begin to work only when the origin is suspended: two of these must not work at once."""
+    """Return whether `-real` may begin to work only when the origin is suspended: two must not work at once."""
     return any(row.kind not in STATELESS for row in rows)
 
 

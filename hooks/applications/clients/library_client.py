@@ -31,7 +31,7 @@ Do = Callable[[str], Iterator[str]]
 
 @contextmanager
 def postgresql(target: Target) -> Iterator[Do]:
-    """Connect by psycopg, whose connections are libpq's: where to, the environment's PG… tell, and ~/.pgpass counts."""
+    """Connect by psycopg, whose connections are libpq's: where to, the environment's PG… say, and ~/.pgpass counts."""
     os.environ.setdefault("PGSYSCONFDIR", SERVICES)
     import psycopg
     from psycopg import sql
@@ -40,7 +40,7 @@ def postgresql(target: Target) -> Iterator[Do]:
 
     def do(statement: str) -> Iterator[str]:
         place = {":'HOST'": connection.info.host, ":'PORT'": str(connection.info.port)}
-        for variable, value in place.items():  # psql's own, which tell where it has come to
+        for variable, value in place.items():  # psql's own, which say where it has come to
             statement = statement.replace(variable, sql.quote(value))
         result = connection.execute(statement.encode()).pgresult
         for row in range(result.ntuples if result else 0):
@@ -57,7 +57,7 @@ def postgresql(target: Target) -> Iterator[Do]:
 
 @contextmanager
 def mysql(target: Target) -> Iterator[Do]:
-    """Connect by PyMySQL. Nothing is converted: rows are what the server tells."""
+    """Connect by PyMySQL. Nothing is converted: rows are what the server sends."""
     import pymysql
     from pymysql.constants import CLIENT
 

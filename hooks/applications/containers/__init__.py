@@ -1,1 +1,1 @@
-"""Containers of podman and Docker: what their engine tells of them, and pausing them."""
+"""Containers of podman and Docker: what their engine reports of them, and pausing them."""

@@ -68,7 +68,7 @@ class Container:
                 yield DataPath(source, f"{mount['Type']} {mount['Destination']} of {self.name}")
 
     def layer(self) -> str:
-        """Return where it writes what lies in no volume, if the engine tells."""
+        """Return where it writes what lies in no volume, if the engine reports it."""
         driver = self.facts.get("GraphDriver") or {}
         return str((driver.get("Data") or {}).get("UpperDir") or "")
 
@@ -84,7 +84,7 @@ def _may_hold_data(path: str, table: mounts.Table) -> bool:
     return table.of(os.path.realpath(path)).fstype not in IN_MEMORY
 
 
-def _not_told(engine: str, error: subprocesses.ProgramError) -> QuiesceError:
+def _not_answered(engine: str, error: subprocesses.ProgramError) -> QuiesceError:
     words = error.stderr.lower()
     gone = "no such" in words or "cannot connect to the docker daemon" in words or not error.returncode
     lines = error.details or (error.message,)
@@ -96,7 +96,7 @@ def inspect(engine: str, names: Sequence[str]) -> list[Container]:
     try:
         described = json.loads(subprocesses.run([engine, "container", "inspect", *names], timeout=TIMEOUT))
     except subprocesses.ProgramError as error:
-        raise _not_told(engine, error) from error
+        raise _not_answered(engine, error) from error
     return [Container(name, facts) for name, facts in zip(names, described, strict=True)]
 
 
@@ -106,4 +106,4 @@ def version(engine: str) -> str:
     try:
         return f"{engine} {subprocesses.run([engine, 'version', '--format', field], timeout=TIMEOUT).strip()}"
     except subprocesses.ProgramError as error:
-        raise _not_told(engine, error) from error
+        raise _not_answered(engine, error) from error

@@ -72,7 +72,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Directory:
-    """What a data directory tells by itself: links that lead out of it; whether a table has no transactions."""
+    """What a data directory shows by itself: links that lead out of it; whether a table has no transactions."""
 
     links: tuple[str, ...]
     plain: bool
@@ -84,7 +84,7 @@ class SqlServer(Application):
     client: str
     """The client's program."""
     facts: str
-    """The statement that tells, as one JSON object, `version`, `id` (of the session), `data`, and named places."""
+    """The statement that returns, as one JSON object, `version`, `id` (of the session), `data`, and named places."""
     directories: Sequence[str]
     """Names of the places that are directories."""
     bases: Sequence[str] = ("binary log", "relay log")
@@ -230,7 +230,7 @@ def numbers(version: str) -> tuple[int, ...]:
 def looked(data: str) -> Directory:
     """Look at a data directory and the directories of its databases.
 
-    The server does not tell a user of tables that this one has no right to; the file system tells root of all.
+    The server does not show a user tables that this one has no right to; the file system shows root all.
     Raises: QuiesceError when it cannot be read.
     """
     links: set[str] = set()

@@ -45,7 +45,7 @@ class Known:
 
 
 def is_known(version: str) -> bool:
-    """Tell whether a server of this version has a redo log of the form that is read here. Pure."""
+    """Return whether a server of this version has a redo log of the form that is read here. Pure."""
     first, end = KNOWN
     return first <= numbers(version) < end
 

@@ -60,7 +60,7 @@ def refuse_unless_possible(means: Mapping[str, Any], facts: Mapping[str, Any]) -
 
 
 def new(number: int) -> bool:
-    """Tell whether a version (`server_version_num`) has the functions' new names."""
+    """Return whether a version (`server_version_num`) has the functions' new names."""
     return number >= NAMES_SINCE
 
 
@@ -84,13 +84,13 @@ def begin(number: int) -> str:
 
 
 def end(number: int) -> str:
-    """Return the statement that ends it and tells what a copy needs, as one line of JSON."""
+    """Return the statement that ends it and returns what a copy needs, as one line of JSON."""
     stop = "pg_backup_stop(false)" if new(number) else "pg_stop_backup(false, false)"
     return f"SELECT json_build_object('end', lsn, 'label', labelfile, 'map', spcmapfile) FROM {stop};"  # noqa: S608 - both are ours
 
 
 def held(slot: str) -> str:
-    """Return the statement that tells whether the slot is still held: 1 or 0."""
+    """Return the statement that returns whether the slot is still held: 1 or 0."""
     return f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active;"  # noqa: S608 - ours
 
 

@@ -1,4 +1,4 @@
-"""Judges restored data of Redis or Valkey: a server loads it, and tells how many keys it has.
+"""Judges restored data of Redis or Valkey: a server loads it, and reports how many keys it has.
 
 The server gets no configuration but ours: so it is nobody's replica, loads no modules, and listens at a socket alone.
 Whether the live one kept an append-only file is seen from what was restored; each form that is there is loaded.

@@ -1,6 +1,6 @@
 """Looks at the copy of a Redis or Valkey server, without starting a server on it.
 
-A dump has a checksum, which the server's own redis-check-rdb checks, if it is here; it tells when the dump was begun,
+A dump has a checksum, which the server's own redis-check-rdb checks, if it is here; it shows when the dump was begun,
 too. An append-only file is a directory of files that its manifest names: a dump first, and commands. Those have no
 checksum, so it is seen that each of them is whole; the end of the last file may be missing, as after a power cut, for
 the server itself leaves that out when it starts. (redis-check-aof opens the files for writing, which a copy does not
@@ -81,7 +81,7 @@ class Look:
         return [os.path.join(os.path.dirname(manifest), name) for name in names]
 
     def at_part(self, path: str, *, is_last: bool) -> bool:
-        """Look at a part of an append-only file; tell whether it was read to its end."""
+        """Look at a part of an append-only file; return whether it was read to its end."""
         if MAGIC.match(self._read(path, 0, 16)):
             return self.at_dump(path, 0) != BEGIN_AND_END
         size = self._fits(path)

@@ -134,7 +134,7 @@ class Scripts(Application):
                 _refuse_unsafe(argv[0])
 
     def probe(self) -> Probe:
-        """Run the configured command, and tell of the configured paths."""
+        """Run the configured command, and return the configured paths."""
         if self.options.probe:
             self.run(self.options.probe, "probe")
         return Probe("", tuple(DataPath(path, "configured") for path in self.options.paths))
@@ -206,7 +206,7 @@ class Scripts(Application):
         return self.options.verify[0]
 
     def run(self, argv: Sequence[str], phase: str, **more: str) -> None:
-        """Run a command; its environment tells it where it is. Raises: QuiesceError, AbsentError."""
+        """Run a command; its environment says where it is. Raises: QuiesceError, AbsentError."""
         with _by_status():
             subprocesses.run(argv, env={**self.environment(phase), **more})
 

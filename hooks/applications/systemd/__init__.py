@@ -1,1 +1,1 @@
-"""Units of systemd: what systemd tells of them, and their processes frozen or the units stopped."""
+"""Units of systemd: what systemd reports of them, and their processes frozen or the units stopped."""

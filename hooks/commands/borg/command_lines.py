@@ -60,7 +60,7 @@ class Line:
         return [*options.complaints("borg", self.main), *options.complaints("borg", self.command)]
 
     def fits(self, invocation: Invocation) -> bool:
-        """Tell whether these releases take it for one of theirs: an archive's name and a repository look different."""
+        """Return whether these releases take it for one of theirs: an archive and a repository look different."""
         if self.complaints():
             return False
         if self.main.has("--help", "--version") or self.command.has("--help"):
@@ -73,7 +73,7 @@ class Line:
 
 
 def _starts(command: tuple[str, ...], invocation: Invocation) -> bool:
-    """Tell whether there is such a program: of borg 2 the first word is one, of borg 1 it is the repository."""
+    """Return whether there is such a program: of borg 2 the first word is one, of borg 1 it is the repository."""
     inner = Invocation(command, invocation.env, invocation.cwd)
     from borg_lvm_hooks.commands.borg import version
 

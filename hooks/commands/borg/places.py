@@ -30,7 +30,7 @@ def split_location(location: str) -> tuple[str, str]:
 
 
 def is_remote(repository: str) -> bool:
-    """Tell whether a repository's location, of borg 1 or 2, is on another machine."""
+    """Return whether a repository's location, of borg 1 or 2, is on another machine."""
     return bool(REMOTE.match(repository)) or (not repository.startswith("file:") and bool(SCP.match(repository)))
 
 

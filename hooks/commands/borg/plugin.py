@@ -11,7 +11,7 @@ from borg_lvm.plugin_api import Invocation, Marked, ReadBack, Reading, Tainted, 
 
 
 def is_borg(program: str) -> bool:
-    """Tell whether a program of this name is BorgBackup: `borg`, `borg2`, a one-file build as `borg-linux64`."""
+    """Return whether a program of this name is BorgBackup: `borg`, `borg2`, a one-file build as `borg-linux64`."""
     return re.fullmatch(r"borg(\d[\d.]*)?(-(linux|freebsd)[\w.-]*)?(\.exe)?", program) is not None
 
 

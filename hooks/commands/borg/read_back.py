@@ -1,7 +1,7 @@
 """Reads borg 1's archives back: `debug dump-archive` for all that borg stores of each path, `export-tar` for contents.
 
 `borg list` knows neither extended attributes nor nanoseconds; `debug dump-archive` (borg 1.1 to 1.4) writes each
-item as it is, a JSON object at a time. What the command had to save is what the same command line tells with
+item as it is, a JSON object at a time. What the command had to save is what the same command line prints with
 `--dry-run --list`: it opens no repository, and needs no pass phrase.
 """
 

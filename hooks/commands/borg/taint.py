@@ -29,7 +29,7 @@ MOST = "20"  # of the latest archives are examined
 KNOWN = "{hostname}{command_line}{end}"
 """What else `borg list --json` is to say of each."""
 IsOurs = Callable[[Sequence[str]], bool]
-"""Tells whether a command line, without the program's name, is one that the run gave borg."""
+"""Returns whether a command line, without the program's name, is one that the run gave borg."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def place(invocation: Invocation, repository: str, given: options.Parsed) -> Rep
 
 
 def same_words(invocation: Invocation) -> IsOurs:
-    """Return what tells whether an archive was made by this very command line."""
+    """Return a test of whether an archive was made by this very command line."""
     command = words(invocation.argv[1:])
     return lambda said: words(said) == command
 
@@ -125,7 +125,7 @@ class Borg:
         """Yield what borg knows of the archives, also of interrupted runs, that were begun while the command ran.
 
         `borg info` would say the same, and read all metadata of an archive for that. It is asked only where the list
-        does not tell: before borg 1.1.18, and of a command line with bytes that are no UTF-8.
+        does not show: before borg 1.1.18, and of a command line with bytes that are no UTF-8.
         """
         options = ("--json", "--format", KNOWN, "--consider-checkpoints", "--sort-by", "timestamp", "--last", MOST)
         for archive in json.loads(self._run("list", *options, self._repository.location))["archives"]:
@@ -142,11 +142,11 @@ class Borg:
         return here and self._is_of_the_time(info["start"]) and is_ours(info["command_line"][1:])
 
     def _is_of_the_time(self, start: str) -> bool:
-        """Tell whether borg's local time lies within the run."""
+        """Return whether borg's local time lies within the run."""
         return self._tainted.ran.has(moment(start), CUT)
 
     def _is_sound(self, info: Mapping[str, Any]) -> bool:
-        """Tell whether an archive was finished in time; a checkpoint is what an interrupted run has left."""
+        """Return whether an archive was finished in time; a checkpoint is what an interrupted run has left."""
         return ".checkpoint" not in info["name"] and moment(info["end"]) + 1 <= self._tainted.sound_until
 
     def marked(self, archives: Sequence[Archive]) -> Marked:

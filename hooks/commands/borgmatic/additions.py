@@ -34,7 +34,7 @@ class Split:
 
 
 def split(roots: Sequence[str], pattern_files: Sequence[str], env: Mapping[str, str]) -> Split:
-    """Tell the user's roots from borgmatic's, all absolute; `pattern_files` are those on borg's command line."""
+    """Distinguish the user's roots from borgmatic's, all absolute; `pattern_files` are those on borg's command line."""
     own = {
         root: runtime
         for root in roots
@@ -57,7 +57,7 @@ def split(roots: Sequence[str], pattern_files: Sequence[str], env: Mapping[str, 
 
 
 def _is_runtime(directory: str, pattern_files: Sequence[str], env: Mapping[str, str]) -> bool:
-    """Tell whether a directory is this run's: made for it, and where borgmatic makes it."""
+    """Return whether a directory is this run's: made for it, and where borgmatic makes it."""
     above, name = os.path.split(directory)
     kept = (env.get("XDG_RUNTIME_DIR"), env.get("RUNTIME_DIRECTORY", "").partition(":")[0])
     fixed = {os.path.normpath(place.rstrip("/").removesuffix("/borgmatic")) for place in kept if place}

@@ -122,7 +122,7 @@ def flag(name: str) -> str:
 
 
 def part(word: str) -> bool | None:
-    """Tell whether an option for a part of a setting is a switch; None if it is no such option."""
+    """Return whether an option for a part of a setting is a switch; None if it is no such option."""
     match = PART.fullmatch(word)
     if match is None or match["setting"].replace("-", "_") not in {*DATA, *GROUPS}:
         return None

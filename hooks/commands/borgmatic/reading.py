@@ -161,7 +161,7 @@ def _read_config(invocation: Invocation, config: Config, answer: _Answer) -> Non
 
 
 def _is_before(name: object, value: object) -> bool:
-    """Tell whether a setting runs commands before the backup, in the old form or in that of borgmatic 2."""
+    """Return whether a setting runs commands before the backup, in the old form or in that of borgmatic 2."""
     if name == "commands" and isinstance(value, list):
         return any(isinstance(entry, dict) and "before" in entry for entry in value)
     return str(name).startswith("before_") and bool(value)

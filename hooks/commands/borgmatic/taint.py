@@ -68,7 +68,7 @@ def mark(invocation: Invocation, tainted: Tainted, configs: Sequence[Config], wa
 
 
 def is_wanted(config: Config, wanted: str | None) -> bool:
-    """Tell whether a repository is the one of `--repository`, a path or a label, which may be a glob."""
+    """Return whether a repository is the one of `--repository`, a path or a label, which may be a glob."""
     repository = config["repository"]
     named = [str(repository.get(key) or "") for key in ("path", "label")]
     return bool(named[0]) and (wanted is None or any(fnmatch(name, wanted) for name in named))
@@ -120,7 +120,7 @@ def place(invocation: Invocation, config: Config) -> taint.Repository:
 
 
 def is_of(config: Config) -> taint.IsOurs:
-    """Return what tells whether an archive was made for a configuration, by the command line that made it."""
+    """Return a test of whether an archive was made for a configuration, by the command line that made it."""
     location, name = target(config)
     expected = [f"{location}::{name}{suffix}" for suffix in SUFFIXES]
     return lambda command: command_lines.location(command) in expected

@@ -48,7 +48,7 @@ class Names:
         return [], None
 
     def is_word(self, arg: str) -> bool:
-        """Tell whether argparse takes this for a positional argument, wherever it stands before a `--`."""
+        """Return whether argparse takes this for a positional argument, wherever it stands before a `--`."""
         if not arg.startswith("-") or arg == "-":
             return True
         if arg == "--" or self.meant(arg)[0]:

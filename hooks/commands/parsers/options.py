@@ -83,7 +83,7 @@ class Parsed:
         return tuple(item.text for item in self.items if isinstance(item, Word))
 
     def has(self, *names: str) -> bool:
-        """Tell whether any of these options was given."""
+        """Return whether any of these options was given."""
         return any(item.name in names for item in self.given())
 
     def values(self, *names: str) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ def borg_root(command: str) -> str | None:
 
 
 def inside(path: str, directory: str) -> bool:
-    """Tell whether `path` is `directory` or lies below it, by name alone."""
+    """Return whether `path` is `directory` or lies below it, by name alone."""
     path, directory = plain(path), plain(directory)
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
@@ -106,7 +106,7 @@ def _is_one(path: str, ordered: Sequence[str]) -> bool:
 
 
 def _holds(path: str, ordered: Sequence[str]) -> bool:
-    """Tell whether one of the paths is this one or below it."""
+    """Return whether one of the paths is this one or below it."""
     directory = path.rstrip("/") + "/"
     below = ordered[bisect_left(ordered, directory) :][:1]
     return _is_one(path, ordered) or bool(below and below[0].startswith(directory))
@@ -178,7 +178,7 @@ def ssh_directory() -> LivePath:
 
 
 def secrets_directory(invocation: Invocation, *commands: str | None) -> Iterator[LivePath]:
-    """Yield GnuPG's directory if a command tells the pass phrase: `gpg` and `pass` need its socket and its locks."""
+    """Yield GnuPG's directory if a command prints the pass phrase: `gpg` and `pass` need its socket and its locks."""
     directory = invocation.absolute(invocation.env.get("GNUPGHOME") or os.path.join(invocation.home(), ".gnupg"))
     if any(commands) and os.path.isdir(directory):
         yield LivePath(directory, "GnuPG's agent and locks, for the pass phrase")

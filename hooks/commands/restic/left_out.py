@@ -24,7 +24,7 @@ LARGER_THAN_LINKS = re.compile(r"\d+[mMgGtT]")
 
 
 def reader(invocation: Invocation, parsed: options.Parsed) -> Callable[[str], bool]:
-    """Return what tells of a path, which is no file and no directory, whether it may be left out."""
+    """Return a test of whether a path, which is no file and no directory, may be left out."""
     names = list(_names(invocation, parsed))
     marks = [value.partition(":")[0] for value in parsed.values("--exclude-if-present")]
     marks += [CACHE] if pflag.is_on(parsed, "--exclude-caches") else []

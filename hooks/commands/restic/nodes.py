@@ -1,4 +1,4 @@
-"""What restic tells of the nodes of a snapshot: the lines of `ls --json`, and the trees that `cat blob` prints.
+"""What restic prints of the nodes of a snapshot: the lines of `ls --json`, and the trees that `cat blob` prints.
 
 Sources: restic 0.14.0 to 0.18 (cmd/restic/cmd_ls.go, internal/restic/node.go), Go's io/fs (FileMode) and strconv.
 """

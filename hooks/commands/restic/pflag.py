@@ -45,7 +45,7 @@ def find_command(args: Sequence[str], table: Table) -> Command:
 
 
 def _skips_next(arg: str, table: Table) -> bool:
-    """Tell whether cobra takes the next word for this option's value; it does so for each that it does not know."""
+    """Return whether cobra takes the next word for this option's value; it does so for each that it does not know."""
     if "=" in arg or not (arg.startswith("--") or (arg.startswith("-") and len(arg) == 2)):
         return False
     option = table.by_name.get(arg)
@@ -119,7 +119,7 @@ FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
 
 def is_on(parsed: Parsed, name: str) -> bool:
-    """Tell whether a switch is on: the last mention counts, `--switch=false` turns it off."""
+    """Return whether a switch is on: the last mention counts, `--switch=false` turns it off."""
     state = False
     for item in parsed.given():
         if item.name == name:

@@ -11,7 +11,7 @@ from borg_lvm.plugin_api import Invocation, Marked, ReadBack, Reading, Tainted, 
 
 
 def is_restic(program: str) -> bool:
-    """Tell whether a program of this name is restic: `restic`, a released file as `restic_0.18.0_linux_amd64`."""
+    """Return whether a program of this name is restic: `restic`, a released file as `restic_0.18.0_linux_amd64`."""
     return re.fullmatch(r"restic(_\d[\w.]*)?", program) is not None
 
 

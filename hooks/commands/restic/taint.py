@@ -80,7 +80,7 @@ def mark(invocation: Invocation, tainted: Tainted, sources: Sequence[str], given
 
 
 def _mark(program: str, common: Sequence[str], name: str, names: str, tainted: Tainted) -> str:
-    """Do with a snapshot what is wished; returns what there is to tell."""
+    """Do with a snapshot what is wished; returns what there is to report."""
     if tainted.action == "delete":
         tainted.run([program, *common, "forget", name])
         return f"restic's snapshot {names} has been forgotten"

@@ -27,12 +27,12 @@ def sources(invocation: Invocation, parsed: options.Parsed, directories: Sequenc
 
 
 def _is_regular(path: str) -> bool:
-    """Tell whether we may read the list: what is read from a pipe is lost to rsync."""
+    """Return whether we may read the list: what is read from a pipe is lost to rsync."""
     return os.path.isfile(path) or not os.path.exists(path)
 
 
 def is_on(parsed: options.Parsed, switch: str, opposite: str) -> bool:
-    """Tell whether a switch is on: of it and its opposite the last counts."""
+    """Return whether a switch is on: of it and its opposite the last counts."""
     names = [item.name for item in parsed.given() if item.name in (switch, opposite)]
     return names[-1:] == [switch]
 

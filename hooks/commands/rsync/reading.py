@@ -128,12 +128,12 @@ def _alias_file(invocation: Invocation) -> str | None:
 
 
 def _one_file_system(parsed: options.Parsed) -> bool:
-    """Tell whether rsync stays on the file system: of `-x` and `--no-x` the last counts."""
+    """Return whether rsync stays on the file system: of `-x` and `--no-x` the last counts."""
     return file_list.is_on(parsed, "--one-file-system", "--no-one-file-system")
 
 
 def is_remote(path: str) -> bool:
-    """Tell whether rsync takes this for another machine (check_for_hostspec in options.c)."""
+    """Return whether rsync takes this for another machine (check_for_hostspec in options.c)."""
     return path.lower().startswith("rsync://") or ":" in path.partition("/")[0]
 
 

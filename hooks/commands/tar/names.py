@@ -85,7 +85,7 @@ class Names:
             self._entry(path, entry)
 
     def _is_read_already(self, path: str) -> bool:
-        """Tell whether this list was given before: tar passes over it then."""
+        """Return whether this list was given before: tar passes over it then."""
         try:
             info = os.stat(self.invocation.absolute(path))
         except OSError as error:

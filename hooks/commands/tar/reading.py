@@ -117,7 +117,7 @@ def _notes(parsed: options.Parsed) -> Iterator[str]:
 
 
 def is_remote(archive: str) -> bool:
-    """Tell whether tar takes this archive for one on another machine: a colon before any slash."""
+    """Return whether tar takes this archive for one on another machine: a colon before any slash."""
     head = archive.partition("/")[0]
     return head.find(":") > 0
 

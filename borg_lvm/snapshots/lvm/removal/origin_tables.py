@@ -25,7 +25,7 @@ PATIENCE = 10.0
 
 
 def suspicious(uuids: Iterable[str]) -> bool:
-    """Tell, without asking LVM, whether one of these devices has the table of an origin: it may be wrong then."""
+    """Return, without asking LVM, whether one of these devices has the table of an origin: it may be wrong then."""
     return any(device_mapper.kind(uuid) == ORIGIN for uuid in uuids)
 
 
@@ -72,7 +72,7 @@ def _refreshed(volume: Volume, timeout: float) -> str:
 
 
 def resume_left(uuid: str, vg: str, timeout: float, patience: float = PATIENCE) -> bool:
-    """Resume a volume (dm uuid) that a program which died has left suspended; tell whether there was need to.
+    """Resume a volume (dm uuid) that a program which died has left suspended; return whether there was need to.
 
     A command of LVM's that is at work suspends volumes as well, and must not be disturbed: its lock is waited for, for
     so many seconds. Raises: OSError.
