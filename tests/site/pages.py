@@ -25,7 +25,7 @@ LONG = 200
 
 def page(name: str, text: str, titles: Mapping[str, str]) -> str:
     """Return a page as the site has it. `name` is where it lies in the checkout, `titles` are of the site's pages."""
-    return outside_fences(text, lambda part: _indented(_linked(part, posixpath.dirname(name), titles)))
+    return outside_fences(text, lambda part: _piped(_indented(_linked(part, posixpath.dirname(name), titles))))
 
 
 def title(text: str) -> str:
@@ -70,6 +70,27 @@ def _link(words: str, target: str, directory: str, titles: Mapping[str, str]) ->
 def _indented(text: str) -> str:
     """Return lists with the indent that Python-Markdown wants: four spaces where GitHub takes two."""
     return re.sub(r"(?m)^(?: {2})+(?=\S)", lambda found: found[0] * 2, text)
+
+
+def _piped(text: str) -> str:
+    """Return tables without the backslash that GitHub wants before a `|` in code, and Python-Markdown shows."""
+    code = r"`[^`\n]*`"
+    return re.sub(r"(?m)^\|.*$", lambda row: re.sub(code, lambda part: part[0].replace("\\|", "|"), row[0]), text)
+
+
+def whole_words(html: str) -> str:
+    """Return a page whose browser breaks no word of a command at a hyphen: an option would look like two words."""
+
+    def block(found: re.Match[str]) -> str:
+        if 'class="gp"' not in found[0]:  # no command
+            return found[0]
+        parts = re.split(r"(<[^>]*>)", found[0])
+        return "".join(
+            part if number % 2 else re.sub(r"\S*-\S*", r'<span class="whole">\g<0></span>', part)
+            for number, part in enumerate(parts)
+        )
+
+    return re.sub(r"(?s)<pre>.*?</pre>", block, html)
 
 
 def slug(path: str) -> str:

@@ -27,11 +27,22 @@ TITLES = {"restore.md": "Restoring", "design.md": "Design", "index.md": "borg-lv
         ("docs/x.md", "![it](pictures/run.svg)", "![it](pictures/run.svg)"),
         ("docs/x.md", "- a\n\n  b\n    c\n", "- a\n\n    b\n        c\n"),
         ("docs/x.md", "```\n  [restore.md](restore.md)\n```\n", "```\n  [restore.md](restore.md)\n```\n"),
+        ("docs/x.md", "| `a\\|b` | c\\|d |\n`a\\|b`\n", "| `a|b` | c\\|d |\n`a\\|b`\n"),
         ("docs/x.md", "- a\n\n  ```sh\n  b\n  ```\n", "- a\n\n    ```sh\n    b\n    ```\n"),
     ],
 )
 def test_a_page(name: str, text: str, made: str) -> None:
     assert pages.page(name, text, TITLES) == made
+
+
+def test_an_option_of_a_command_is_not_broken_at_its_hyphens() -> None:
+    command = '<pre><code><span class="gp"># </span>tar --acls <span class="o">-x-y</span> a\n</code></pre>'
+    assert pages.whole_words(f"a-b {command}") == (
+        'a-b <pre><code><span class="gp"># </span>tar <span class="whole">--acls</span> '
+        '<span class="o"><span class="whole">-x-y</span></span> a\n</code></pre>'
+    )
+    picture = "<pre><code>a --> b</code></pre>"
+    assert pages.whole_words(picture) == picture
 
 
 def test_each_example_has_a_place_of_its_own() -> None:
