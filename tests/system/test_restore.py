@@ -39,6 +39,9 @@ udevadm trigger --subsystem-match=block --settle
 mkdir -p /srv/www /srv/app
 echo 'good morning' >/srv/www/index.html
 chown 1234:1234 /srv/www/index.html
+mkdir /srv/shop
+echo 'good orders' >/srv/shop/orders
+chown -R 4321:4321 /srv/shop
 sqlite3 /srv/app/app.db 'CREATE TABLE words (word); INSERT INTO words VALUES ("good");'
 systemctl start {" ".join(UNITS)}
 runuser -u postgres -- psql --quiet --command='CREATE TABLE words AS SELECT 42 AS number'
@@ -138,6 +141,13 @@ def test_sqlite(server: Server) -> None:
     server.shell("for end in '' -wal -journal; do echo evil >/srv/app/app.db$end; done")
     assert server.type("SQLite") == "ok\n"
     assert server.shell("sqlite3 /srv/app/app.db 'SELECT * FROM words'; rm -r /srv/app/broken") == "good\n"
+
+
+def test_an_application_of_ones_own(server: Server) -> None:
+    server.shell("echo evil >/srv/shop/orders")
+    server.type("An application of your own")
+    assert server.shell("cat /srv/shop/orders; stat -c %u /srv/shop") == "good orders\n4321\n"
+    server.shell("rm -r /srv/shop.broken")
 
 
 def test_postgresql(server: Server) -> None:
