@@ -196,7 +196,7 @@ PROMISES = (
         proofs=("test_watched.py::test_a_snapshot_grows_before_it_is_full",),
     ),
     Promise(
-        "the backup is ended, with status 74, before it is full",
+        "the backup is ended, with status 74, before the pool is full",
         proofs=("test_watched.py::test_a_thin_pool_that_fills_is_the_servers_first",),
     ),
     Promise(
