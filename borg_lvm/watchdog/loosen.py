@@ -119,7 +119,7 @@ def insist(devices: Collection[int], marks: Collection[int] = ()) -> None:
 
 
 def _may_be_kept(pid: str, tid: str, on: object) -> bool:
-    """Tell whether a task is stopped by who traces it, and may have begun to write to one of these."""
+    """Return whether a task is stopped by who traces it, and may have begun to write to one of these."""
     try:
         return bool(writers.state(tid) == "t" and writers.begun_by_ring(pid, on))
     except (OSError, ValueError):

@@ -11,7 +11,7 @@ import struct
 from _collections_abc import Iterator
 
 CALLS = {
-    # The second line of each are the numbers in a program of 32 bits, which the kernel does not tell apart here.
+    # The second line of each are the numbers in a program of 32 bits, which the kernel does not distinguish here.
     "x86_64": {1: 0, 18: 0, 20: 0, 40: 0, 275: 2, 296: 0, 326: 2, 328: 0}
     | {4: 0, 146: 0, 181: 0, 187: 0, 239: 0, 313: 2, 334: 0, 377: 2, 379: 0},
     "aarch64": {64: 0, 66: 0, 68: 0, 70: 0, 71: 0, 76: 2, 285: 2, 287: 0}
@@ -49,7 +49,7 @@ class Targets:
         self.marks = marks
 
     def has(self, path: str) -> bool:
-        """Tell whether a path leads to one of them, or to an overlay, which may lie above one. Raises: OSError."""
+        """Return whether a path leads to one of them, or to an overlay, which may lie above one. Raises: OSError."""
         device, mode = known(path)
         if device in self.devices:
             return True
@@ -61,7 +61,7 @@ class Targets:
         return kind in OF_A_LAYER
 
     def are_leased(self) -> bool:
-        """Tell whether somebody waits for a lease of a file on one of these, which its holder does not give back."""
+        """Return whether somebody waits for a lease of a file on one of these, which its holder does not give back."""
         try:
             with open("/proc/locks", "rb") as file:
                 lines = [line.split() for line in file if b" BREAKING " in line]
@@ -88,7 +88,7 @@ def known(path: str) -> tuple[int, int]:
 
 
 def handle(path: str) -> int:
-    """Return the type of the handle that the kernel has for a file, 0 if none: it tells some file systems."""
+    """Return the type of the handle that the kernel has for a file, 0 if none: some file systems are known by it."""
     number = HANDLE.get(os.uname().machine)
     if number is None:
         return 0
@@ -125,7 +125,7 @@ def _fields(tid: str) -> list[bytes]:
 
 
 def runs(tid: str) -> str:
-    """Return what tells whether a task has run: how often it was given a processor, empty if it has ended."""
+    """Return a mark of whether a task has run: how often it was given a processor, empty if it has ended."""
     try:
         with open("/proc/" + tid + "/status", "rb") as file:
             return " ".join(line.decode() for line in file if b"ctxt_switches" in line)
@@ -134,7 +134,7 @@ def runs(tid: str) -> str:
 
 
 def sleeps(pid: str, tid: str, on: Targets, *, late: bool, leased: bool) -> bool:
-    """Tell whether a task that sleeps may hold one of these. Raises: OSError, ValueError: it has ended.
+    """Return whether a task that sleeps may hold one of these. Raises: OSError, ValueError: it has ended.
 
     Nothing says what a worker of an io_uring does, and its file need not be open anywhere else
     (IORING_REGISTER_FILES): when it is `late`, each one may. `leased`: somebody waits for a lease.
@@ -147,15 +147,15 @@ def sleeps(pid: str, tid: str, on: Targets, *, late: bool, leased: bool) -> bool
 
 
 def _opens(tid: str) -> bool:
-    """Tell whether a task opens or truncates something; of each it may be, where the kernel does not tell calls."""
+    """Return whether a task opens or truncates something; of each it may be, where the kernel names no calls."""
     number = _call(tid)
     return not number or int(number[0]) in OPENING[os.uname().machine]
 
 
 def writes_to(pid: str, tid: str, on: Targets, *, late: bool) -> bool:
-    """Tell whether a task is in a call that writes to one of these. Raises: OSError, ValueError: it has ended.
+    """Return whether a task is in a call that writes to one of these. Raises: OSError, ValueError: it has ended.
 
-    Where the kernel does not tell calls (User Mode Linux), it may be in one if it has a file open for writing. On a
+    Where the kernel names no calls (User Mode Linux), it may be in one if it has a file open for writing. On a
     machine whose numbers are not known that is asked when it is late: a shell sees a program that is stopped.
     """
     words = _call(tid)
@@ -175,7 +175,7 @@ def _call(tid: str) -> list[bytes]:
 
 
 def begun_by_ring(pid: str, on: Targets) -> bool:
-    """Tell whether a process may have begun to write to one of these by an io_uring. Raises: OSError."""
+    """Return whether a process may have begun to write to one of these by an io_uring. Raises: OSError."""
     return _has_ring(pid) and has_open(pid, on)
 
 
@@ -185,14 +185,14 @@ def _has_ring(pid: str) -> bool:
 
 
 def has_open(pid: str, on: Targets) -> bool:
-    """Tell whether a process has a file on one of these open for writing. Raises: OSError."""
+    """Return whether a process has a file on one of these open for writing. Raises: OSError."""
     return any(_is_open(pid, name, on) for name in os.listdir("/proc/" + pid + "/fd/"))
 
 
 def _is_open(pid: str, fd: str, on: Targets) -> bool:
-    """Tell whether a descriptor is of a file on one of these, and may be written to."""
+    """Return whether a descriptor is of a file on one of these, and may be written to."""
     path = "/proc/" + pid + "/fd/" + fd
     try:
-        return bool(os.lstat(path).st_mode & 0o200) and on.has(path)  # the link's mode tells
+        return bool(os.lstat(path).st_mode & 0o200) and on.has(path)  # as a link's mode says
     except OSError:
         return False  # it is closed

@@ -1,4 +1,4 @@
-"""The calls that make and remove a snapshot of a subvolume, prepared, and tell of which transaction it is.
+"""The calls that make and remove a snapshot of a subvolume, prepared, and return its transaction.
 
 Source: include/uapi/linux/btrfs.h.
 """

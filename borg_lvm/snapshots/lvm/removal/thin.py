@@ -1,6 +1,6 @@
 """Removing a thin snapshot that an `lvcreate` killed half-way has made in the pool, and not in LVM's metadata yet.
 
-LVM first tells the pool to make a thin volume, then writes down that it has. Killed in between, it tells it again at
+LVM first has the pool make a thin volume, then writes down that it has. Killed in between, it asks for it again at
 each later change of the pool, and fails, also when it is to remove that snapshot.
 """
 
