@@ -42,6 +42,15 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
+def user(pid: int) -> int:
+    """Return the number of the user who has started a process, whatever that may do. Raises: OSError if it has ended.
+
+    Whose its directory in /proc is, it can choose: that is root's when nobody may trace it.
+    """
+    with open(f"/proc/{pid}/status", "rb") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith(b"Uid:")), 0)
+
+
 @dataclass(frozen=True)
 class Process:
     """A process, safe against its number being given to another."""

@@ -203,7 +203,7 @@ def _end_processes(dead: Dead, log: Log) -> None:
         return
     devices = list(_devices(dead))
     seen = users.end_viewers(devices, log, f"run {dead.run_id} is dead, its command is not")
-    users.end_holders(devices, log)
+    users.end_holders(devices, log, dead.entry.owner.start if dead.entry.owner else None)
     if seen:
         log.warning(
             f"somebody has mounted a snapshot of the dead run {dead.run_id} on {seen}; to remove it: umount {seen}"

@@ -18,6 +18,8 @@ from borg_lvm.machine.mounts import BTRFS, Mount
 SETTLING = 1.0
 """Seconds in which a device's users go by themselves: udev looks at it, and what was killed is still ending."""
 _PF_KTHREAD = 0x00200000
+SYSTEM_USERS = (range(1000), range(61184, 65520))
+"""Whose processes serve others: system users, and those that systemd makes for a service (UIDS-GIDS of systemd's)."""
 UNMOUNTING = 5.0
 """Seconds that unmounting in one namespace may take."""
 
@@ -172,17 +174,40 @@ def unmount_elsewhere(devices: Collection[int]) -> None:
         looking.answers(spaces.unmount, list(spaces.pids), UNMOUNTING)
 
 
-def end_holders(devices: Collection[int], log: Log) -> None:
+def end_holders(devices: Collection[int], log: Log, since: int | None = None) -> None:
     """End the processes that keep these devices (`st_dev` of what was mounted) in use though nothing shows them.
 
-    A user's process in the view can be entered by others of the same user, who can keep open what they find there.
-    Those that cannot be examined are named and left alone: they may be anybody's, and only busy. Nobody is ended when
-    the machine itself has one mounted. Never raises: a release goes on.
+    A user's process in the view can be entered by others of the same user, who can keep open what they find there, and
+    pass it to a server that keeps it for them: so one of the system's that began before the run is named and left alone
+    (`since`: when the run's process did, in clock ticks since boot; ours if it is None). Those that cannot be examined
+    are left alone, too: they may be anybody's, and only busy. Nobody is ended when the machine itself has one mounted.
+    Never raises: a release goes on.
     """
     with suppress(OSError):
         held = _in_use(devices)
         if held and not mounted(held):
-            processes.end(lambda: processes.holders(held), log, "still using a snapshot after its view has gone")
+            since = processes.start_time(os.getpid()) if since is None else since
+            spared: set[Process] = set()
+
+            def others() -> list[Process]:
+                holders = processes.holders(held)
+                spared.update(process for process in holders if _is_older_server(process, since or 0))
+                return [process for process in holders if process not in spared]
+
+            processes.end(others, log, "still using a snapshot after its view has gone")
+            for process in spared:
+                log.warning(
+                    f"{process.name} ({process.pid}) has a file of a snapshot open, perhaps because a user passed it; "
+                    "it began before the backup and was left alone; restart it, then: borg-lvm clean"
+                )
+
+
+def _is_older_server(process: Process, since: int) -> bool:
+    """Whether a process is of a user of the system's, root too, and began before that time."""
+    with suppress(OSError):
+        uid = processes.user(process.pid)
+        return process.start < since and any(uid in users for users in SYSTEM_USERS)
+    return False
 
 
 def _in_use(devices: Collection[int]) -> frozenset[int]:

@@ -207,6 +207,37 @@ def test_what_a_user_keeps_open_is_closed(source: Path) -> None:
         assert "all snapshots removed" in said.err
 
 
+SERVER = """
+import os, socket, sys
+server = socket.create_server(sys.argv[1], family=socket.AF_UNIX)
+os.chmod(sys.argv[1], 0o666)
+os.setuid(int(sys.argv[2]))
+print("ready", flush=True)
+peer = server.accept()[0]
+kept = socket.recv_fds(peer, 1, 1)[1]
+peer.send(b"x")
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("uid", ["0", "2"])
+def test_a_server_to_which_a_user_passes_it_is_not_ended(source: Path, rig: Rig, uid: str) -> None:
+    """As a message bus keeps the descriptors in a message whose receiver does not read. It was ended."""
+    path = str(rig.path("socket"))
+    argv = [PYTHON, "-I", "-c", SERVER, path, uid]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout
+        assert server.stdout.readline() == b"ready\n"
+        with Attacker("pass", source / "a.db", "in-the-view", path) as user:
+            said = borg_lvm("run", "--path", source.parent, "--", *in_the_view(), status=76)
+            assert user.heard("holds", 1)
+        assert "sending SIG" not in said.err
+        assert f"python3 ({server.pid}) has a file of a snapshot open" in said.err
+        assert server.poll() is None
+        server.communicate()
+    assert "released what run" in ends(started("clean"))
+
+
 @pytest.mark.usefixtures("fuse")
 def test_who_keeps_it_mapped_is_named_though_nobody_can_look(source: Path) -> None:
     """And left alone if nothing else tells: whoever does not answer may be anybody's process that is only busy."""

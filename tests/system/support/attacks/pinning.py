@@ -1,6 +1,7 @@
 """What an unprivileged user does so that a snapshot stays in use, or so that nobody can look at their processes.
 
     pinning.py enter FILE WORD   open FILE as it is seen by their own processes that have WORD in their arguments
+    pinning.py pass FILE WORD SOCKET  the same; and pass it to the server at SOCKET
     pinning.py map FILE WORD     the same; map that file, close it, and keep the lock of that memory
     pinning.py mm                keep the lock of their memory
     pinning.py write FILE        be in the middle of a write to FILE for ever
@@ -14,6 +15,7 @@ page of a FUSE file lies, which never comes; and who then wants the lock for wri
 import ctypes
 import mmap
 import os
+import socket
 import struct
 import sys
 import time
@@ -150,11 +152,17 @@ def main() -> None:
     what, *words = sys.argv[1:]
     become_nobody()
     print("ready", flush=True)
-    if what in ("enter", "map"):
-        fd = enter(*words)
+    if what in ("enter", "map", "pass"):
+        fd = enter(*words[:2])
         kept = None
         if what == "map":
             kept = mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ)
+            os.close(fd)
+        if what == "pass":
+            with socket.socket(socket.AF_UNIX) as server:
+                server.connect(words[2])
+                socket.send_fds(server, [b"x"], [fd])
+                server.recv(1)
             os.close(fd)
         print("holds", flush=True)
         if kept:
