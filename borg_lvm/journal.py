@@ -57,7 +57,7 @@ def _reads_us(stream: str) -> bool:
 
 
 def _control_group() -> str:
-    with suppress(OSError), open("/proc/self/cgroup", encoding="utf-8") as file:
+    with suppress(OSError), open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
         for line in file:
             if line.startswith(("0::", "1:name=systemd:")):  # version 2, and systemd's own hierarchy of version 1
                 return line.split(":", 2)[2].rstrip("\n")

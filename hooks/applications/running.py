@@ -100,7 +100,7 @@ class Process:
 
     def unit(self) -> str:
         """Return the service of systemd that it belongs to; nothing if it belongs to none."""
-        with suppress(OSError), open(f"/proc/{self.pid}/cgroup", encoding="utf-8") as file:
+        with suppress(OSError), open(f"/proc/{self.pid}/cgroup", encoding="utf-8", errors="replace") as file:
             for line in file:
                 last = line.rstrip("\n").partition("::")[2].split("/")
                 services = [part for part in last if part.endswith(".service")]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import yaml
 
 from tests.rig import Rig
 from tests.system.support.hosts.boxes import boxes
-from tests.system.support.hosts.units import managed
+from tests.system.support.hosts.units import CGROUPS, managed
 from tests.system.support.runs.live import assert_nothing_left, tidy, wait_for
 from tests.system.support.runs.program import BIN, Said, borg_lvm, run
 from tests.system.support.servers.kept import BASE as REDIS
@@ -106,6 +108,10 @@ def test_a_service_that_writes_to_a_volume_is_found_with_its_directory(rig: Rig,
         wait_for(lambda: manager.is_active("shop@one.service"), "the service")
         nothing = base / "nothing.yaml"
         nothing.write_text("")
+        odd = os.fsencode(CGROUPS) + b"/\xff"  # as who has a control group to themselves may call one below it
+        os.mkdir(odd)
+        sleeper = subprocess.Popen([*manager.inside, "sh", "-c", 'echo $$ >"$0"/cgroup.procs; exec sleep 10000', odd])
+        wait_for(lambda: Path(os.fsdecode(odd), "cgroup.procs").read_text(), "the process in the group")
 
         def look() -> list[dict[str, Any]]:
             said = run(*manager.inside, BIN / "borg-lvm", "discover", "--config", nothing)
@@ -118,4 +124,8 @@ def test_a_service_that_writes_to_a_volume_is_found_with_its_directory(rig: Rig,
             "options": {"units": ["shop@one.service"], "paths": [str(data)]},
         }
         manager.do("stop", "shop@one.service", "reader.service")
+        Path(os.fsdecode(odd), "cgroup.kill").write_text("1")
+        sleeper.wait()
+        wait_for(lambda: not Path(os.fsdecode(odd), "cgroup.procs").read_text(), "the end of the process in the group")
+        os.rmdir(odd)
     assert_nothing_left(rig)

@@ -71,7 +71,7 @@ class _Home:
         if not root:
             return cls("", why="cgroup v2 is not mounted")
         try:
-            with open("/proc/self/cgroup", encoding="utf-8") as file:
+            with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
                 (name,) = (line[3:].rstrip("\n") for line in file if line.startswith("0::"))
             directory = (root + name).rstrip("/")
             there, on = (_read(directory, f"cgroup.{what}").split() for what in ("controllers", "subtree_control"))

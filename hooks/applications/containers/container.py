@@ -48,7 +48,7 @@ class Container:
     def group(self) -> Group:
         """The control group of all its processes, which has its id in its name. Raises: QuiesceError."""
         try:
-            with open(f"/proc/{self.facts['State']['Pid']}/cgroup", encoding="utf-8") as file:
+            with open(f"/proc/{self.facts['State']['Pid']}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
                 (path,) = (line[3:].rstrip("\n") for line in file if line.startswith("0::"))
         except (OSError, ValueError) as error:
             raise QuiesceError(f"{self.name} has just ended", remedy="run it again") from error
