@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 from borg_lvm_hooks.commands.parsers.options import Given, Option, Parsed, Table, Takes, Word
 
-NEGATIVE = re.compile(r"-\d+$|-\d*\.\d+$")
+NEGATIVE = re.compile(r"-\.?\d")
+"""A number, and no option. Before Python 3.14 nothing could follow it, and a line with `-5x` was refused."""
 
 
 class Names:

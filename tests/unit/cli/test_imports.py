@@ -9,6 +9,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -32,14 +34,16 @@ MORE = 4 if sys.version_info >= (3, 14) else 0
 
 
 def loaded(*argv: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *argv],
-        env={**os.environ, "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "borg").touch(0o755)  # it is looked up, and not started
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *argv],
+            env={**os.environ, "PATH": f"{directory}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
     found: list[str] = json.loads(done.stderr.splitlines()[-1])
     return found
 
