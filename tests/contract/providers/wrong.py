@@ -172,13 +172,13 @@ class ForgetsToGiveUp(WrongHolds):
 
 
 CAUGHT: dict[type[LvmProvider], tuple[str, str]] = {
-    ServesEverything: ("it_tells_which_mounts_it_serves", "it serves what it cannot snapshot"),
+    ServesEverything: ("it_says_which_mounts_it_serves", "it serves what it cannot snapshot"),
     HoldsAtTheLastMoment: ("all_snapshots_show_one_moment", "a write went through while all were held"),
     TellsNoTime: ("all_snapshots_show_one_moment", "it held them for longer than it reports"),
     MountsTheOriginal: ("a_snapshot_is_mounted_as_it_is_asked_to", "its device has another number"),
     MountsWritable: ("a_snapshot_is_mounted_as_it_is_asked_to", "DID NOT RAISE"),
-    TakesALostOneForRight: ("a_lost_snapshot_is_told", "a lost snapshot counts as right"),
-    WatchesNothing: ("a_lost_snapshot_is_told", "it does not watch every snapshot"),
+    TakesALostOneForRight: ("a_lost_snapshot_is_reported", "a lost snapshot counts as right"),
+    WatchesNothing: ("a_lost_snapshot_is_reported", "it does not watch every snapshot"),
     LeavesSnapshots: ("nothing_is_left[False]", "it says that it has removed all"),
     ForgetsToGiveUp: ("all_go_on_as_before_when_one_fails", "takes no writes"),
     TellsNoWatchdog: ("the_watchdog_resumes_what_is_held_too_long", "takes no writes"),

@@ -57,12 +57,12 @@ class KnowsNoNames(wrong_apart.KnowsNoNames, BtrfsProvider):
 
 
 CAUGHT: dict[type[BtrfsProvider], tuple[str, str]] = {
-    ServesEverything: ("it_tells_which_mounts_it_serves", "it serves what it cannot snapshot"),
+    ServesEverything: ("it_says_which_mounts_it_serves", "it serves what it cannot snapshot"),
     TakesThemLast: ("all_snapshots_show_one_moment", "the snapshot is not of the moment"),
     TakesOneAfterTheOther: ("all_snapshots_show_one_moment", "the snapshot is not of the moment"),
     MountsTheOriginal: ("a_snapshot_is_mounted_as_it_is_asked_to", "its device has another number"),
-    TakesALostOneForRight: ("a_lost_snapshot_is_told", "a lost snapshot counts as right"),
-    WatchesNothing: ("a_lost_snapshot_is_told", "it does not watch every snapshot"),
+    TakesALostOneForRight: ("a_lost_snapshot_is_reported", "a lost snapshot counts as right"),
+    WatchesNothing: ("a_lost_snapshot_is_reported", "it does not watch every snapshot"),
     LeavesSnapshots: ("nothing_is_left[False]", "it says that it has removed all"),
     RemovesNothingOfTheDead: ("what_a_dead_run_leaves_is_found_and_removed[made]", "left by a run that died"),
     KnowsNoNames: ("what_a_power_cut_leaves_is_found_without_a_ledger", "subvolume borg_lvm-"),
