@@ -15,6 +15,7 @@ from borg_lvm.planning.plan import Plan, Snapshot
 from borg_lvm.session import cleanup
 from borg_lvm.session.survey import Question, survey
 from borg_lvm.snapshots.provider import Provider
+from borg_lvm.snapshots.providers import closed
 from borg_lvm.state import ledger
 from borg_lvm.state.dead_run import Dead
 from borg_lvm.testing.provider_subject import ProviderSubject
@@ -49,7 +50,8 @@ class LvmSubject(ProviderSubject):
     def plan(self) -> Plan:
         settings = replace(Settings(), snapshot=replace(SnapshotSettings(), size=Size("bytes", SPACE)))
         paths = tuple(str(one.at) for one in self.volumes)
-        return survey(Question(("true",), "/", paths), settings).plan
+        with closed():
+            return survey(Question(("true",), "/", paths), settings).plan
 
     def foreign(self) -> str:
         return "/dev/shm"
