@@ -109,6 +109,9 @@ def test_who_cannot_be_examined_does_not_keep_others_from_being_woken(rig: Rig, 
         assert_nothing_left(rig)
 
 
+TRIES = 3
+
+
 @contextmanager
 def held(how: str, file: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Have a user hold a file system in the block, such that no signal of ours makes them let go."""
@@ -137,15 +140,19 @@ def test_who_holds_it_is_made_to_let_go_at_the_deadline(rig: Rig, how: str) -> N
         rig.directory.chmod(0o755)
         rig.path("config.yaml").write_text("deadline: 3\nattempts: 1\n")
         run("dmesg", "--clear")
-        with held(how, volume.at / "home" / "file"):
-            running = Run("run", "--config", rig.path("config.yaml"), "--path", volume.at, "--", "true")
-            wait_for(lambda: running.process.poll() is not None, "the end of the run", seconds=40)
-            assert is_writable(volume, seconds=5)
-            said = running.end(None)
+        for _ in range(TRIES):
+            with held(how, volume.at / "home" / "file"):
+                running = Run("run", "--config", rig.path("config.yaml"), "--path", volume.at, "--", "true")
+                wait_for(lambda: running.process.poll() is not None, "the end of the run", seconds=40)  # noqa: B023
+                assert is_writable(volume, seconds=5)
+                said = running.end(None)
+            if said.status == 71 or how in WOKEN:
+                break  # else nobody held it yet: a worker of an io_uring comes to its write when it has a processor
         assert said.status in (0, 71), said
         done = {**dict.fromkeys(WOKEN, ""), "traced": "killed process"}
         wanted = done.get(how, f"aborted FUSE connection .* of user {NOBODY}")
-        assert not wanted or re.search(f"borg-lvm: .*: {wanted}", run("dmesg").out)
+        # Where it let go before the deadline, as when its worker was woken in time, there was nothing to end.
+        assert not wanted or said.status == 0 or re.search(f"borg-lvm: .*: {wanted}", run("dmesg").out)
         assert_nothing_left(rig)
 
 
