@@ -376,8 +376,7 @@ def survive(stage: Stage, stopped: Stopped, victims: Victims) -> None:
     borg_lvm("clean")
     stage.write()
     release(stopped)
-    assert_nothing_left(stage.rig)
-    assert_same(stage.tables, tables())
+    assert_as_before(stage)
 
 
 FROM = 1 if WHOLE else 8
@@ -389,18 +388,11 @@ FROM = 1 if WHOLE else 8
 def test_lvremove_killed_at_every_call(stage: Stage) -> None:
     """As when both are killed for want of memory: between two calls the origin is on a table that LVM does not know."""
     refreshed = 0
-    for number in range(FROM, MOST):
-        stage.prepare()
-        stopped = halted(stage, "lvremove", number)
-        if not stopped:
-            break
+    for stopped in halted_at_each_call(stage, "lvremove", FROM):
         kill(stopped, "both")
         said = borg_lvm("clean").err
-        print(f"call {number}: {said}")
         refreshed += "was on a table that LVM knew nothing of: it was refreshed" in said
-        stage.write()
-        assert_nothing_left(stage.rig)
-        assert_same(stage.tables, tables())
+        assert_as_before(stage)
         if refreshed and not WHOLE:
             return
     assert refreshed, "no table was wrong, so nothing is proven"
@@ -410,18 +402,10 @@ def test_lvremove_killed_at_every_call(stage: Stage) -> None:
 @pytest.mark.limit(2400)
 def test_lvremove_alone_killed_at_every_call(stage: Stage) -> None:
     """Then borg-lvm removes the snapshot in a second attempt, and what the first has left of LVM's devices."""
-    for number in range(FROM, MOST):
-        stage.prepare()
-        stopped = halted(stage, "lvremove", number)
-        if not stopped:
-            assert number > FROM, "lvremove was not stopped once"
-            return
-        print(f"call {number}")
+    for stopped in halted_at_each_call(stage, "lvremove", FROM):
         kill(stopped, "helper")
         stopped.run.end(0)
-        stage.write()
-        assert_nothing_left(stage.rig)
-        assert_same(stage.tables, tables())
+        assert_as_before(stage)
 
 
 @pytest.mark.parametrize(
@@ -430,18 +414,29 @@ def test_lvremove_alone_killed_at_every_call(stage: Stage) -> None:
 @pytest.mark.limit(2400)
 def test_the_shell_that_prepares_killed_at_every_call(stage: Stage) -> None:
     """LVM may have told the pool to make a snapshot, and not have written down that it has."""
-    for number in range(1, MOST):
-        stage.prepare()
-        stopped = halted(stage, "lvm", number)
-        if not stopped:
-            assert number > 1, "the shell was not stopped once"
-            return
-        print(f"call {number}")
+    for stopped in halted_at_each_call(stage, "lvm", 1):
         kill(stopped, "helper")
         stopped.run.end(71)
-        stage.write()
-        assert_nothing_left(stage.rig)
-        assert_same(stage.tables, tables())
+        assert_as_before(stage)
+
+
+def assert_as_before(stage: Stage) -> None:
+    """Check that all volumes can be written, that nothing is left, and that the tables are those that LVM wants."""
+    stage.write()
+    assert_nothing_left(stage.rig)
+    assert_same(stage.tables, tables())
+
+
+def halted_at_each_call(stage: Stage, program: str, first: int) -> Iterator[Stopped]:
+    """Yield a run whose program stands before its n-th call that changes something in device-mapper, for each n."""
+    for number in range(first, MOST):
+        stage.prepare()
+        stopped = halted(stage, program, number)
+        if not stopped:
+            assert number > first, f"{program} was not stopped once"
+            return
+        print(f"call {number}")
+        yield stopped
 
 
 def halted(stage: Stage, program: str, number: int) -> Stopped | None:

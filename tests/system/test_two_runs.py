@@ -18,6 +18,7 @@ from tests.system.support.runs.live import (
     assert_nothing_left,
     is_alive,
     ledgers,
+    processes,
     tidy,
     usual_signals,
     wait_for,
@@ -90,6 +91,21 @@ def test_same_volume(rig: Rig, one: Volume) -> None:
     assert "it was waited for 1 s, as --lock-wait says" in late.err
     gate.open()
     first.end()
+    assert_nothing_left(rig)
+
+
+def test_who_is_killed_while_it_waits_leaves_no_shell(rig: Rig, one: Volume) -> None:
+    """LVM's shell, which the survey has opened, waits with it, and ends by itself."""
+    first, gate = held(rig, one)
+    waiting = Run("run", "--lock-wait", "60", "--path", rig.path("one"), "--", "true")
+    waiting.step("owner")
+    shells = [pid for pid, words in processes().items() if os.path.basename(words.partition(" ")[0]) == "lvm"]
+    assert shells, "none waits, so nothing is proven"
+    waiting.kill()
+    wait_for(lambda: not any(map(is_alive, shells)), "the end of its shell")
+    gate.open()
+    first.end()
+    borg_lvm("clean")
     assert_nothing_left(rig)
 
 
