@@ -100,7 +100,8 @@ def test_a_terminated_lab_ends_its_guest() -> None:
         "    while Path(f'/proc/{child.pid}/comm').read_text() != 'sleep\\n':\n"  # not setpriv any more
         "        time.sleep(0.01)\n"
         "    print(child.pid, flush=True)\n"
-        "    time.sleep(60)\n"
+        "    while True:\n"
+        "        time.sleep(0.1)\n"  # a signal just before a sleep does not end it
     )
     for number in (signal.SIGTERM, signal.SIGKILL):
         lab = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
