@@ -23,7 +23,7 @@ from borg_lvm.errors import BusyError
 from borg_lvm.machine.btrfs_subvolumes import CANDIDATE
 from borg_lvm.planning.plan import Snapshot
 from borg_lvm.records import dataclass
-from borg_lvm.snapshots.btrfs import calls
+from borg_lvm.snapshots.btrfs import calls, top_level
 
 AT_ONCE = 6
 """So many calls are made for each subvolume: on User Mode Linux 6.12 four had one transaction in 119 of 120 tries, six
@@ -33,20 +33,18 @@ INSIDE = "snapshot"
 """What a snapshot is called in a directory of its own."""
 _STACK = 256 << 10
 """Bytes of a thread's stack, which is locked in memory."""
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A snapshot that may be the one: of which it is a candidate, and its directory, open and by its name."""
+    """A snapshot that may be the one: of which it is a candidate, and its directory, open."""
 
     snapshot: Snapshot
     directory: int
-    name: str
 
     def transaction(self) -> int:
         """Return the transaction that it is of. Raises: OSError."""
-        with _opened(INSIDE, self.directory) as fd:
+        with top_level.opened(INSIDE, self.directory) as fd:
             return calls.transaction(fd)
 
 
@@ -82,7 +80,7 @@ class SubvolumeGroup:
         for one, number in known.items():
             if number == chosen and one.snapshot.name in names:
                 del names[one.snapshot.name]
-                with _opened(INSIDE, one.directory) as fd:
+                with top_level.opened(INSIDE, one.directory) as fd:
                     calls.snapshot(self._directory, fd, one.snapshot.name)()
         return chosen
 
@@ -104,13 +102,13 @@ def prepared(directory: int, sources: Sequence[tuple[Snapshot, int]]) -> Iterato
                 name = f"{snapshot.name}{CANDIDATE}{number}"
                 os.mkdir(name, 0o700, dir_fd=directory)
                 stack.callback(_removed_quietly, directory, name)
-                candidates.append(Candidate(snapshot, stack.enter_context(_opened(name, directory)), name))
+                candidates.append(Candidate(snapshot, stack.enter_context(top_level.opened(name, directory))))
         yield SubvolumeGroup(directory, candidates, {snapshot.name: source for snapshot, source in sources})
 
 
 def removed(directory: int, name: str) -> None:
     """Remove a directory of a candidate, and what is in it. Raises: OSError."""
-    with _opened(name, directory) as fd, suppress(FileNotFoundError):
+    with top_level.opened(name, directory) as fd, suppress(FileNotFoundError):
         calls.delete_subvolume(fd, INSIDE)
     os.rmdir(name, dir_fd=directory)
 
@@ -119,15 +117,6 @@ def _removed_quietly(directory: int, name: str) -> None:
     """Do the same; who has the duty to remove the snapshots of the run reports what is left."""
     with suppress(OSError):
         removed(directory, name)
-
-
-@contextmanager
-def _opened(name: str, directory: int) -> Iterator[int]:
-    fd = os.open(name, _DIRECTORY, dir_fd=directory)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 class _Crew:

@@ -30,13 +30,10 @@ def mounted(device: str, file_system: str) -> Iterator[int]:
     """
     mount = syscalls.detached_mount(BTRFS, device, {"subvolid": str(btrfs.TOP_LEVEL)})
     try:
-        top = os.open(".", _DIRECTORY, dir_fd=mount)
-        try:
+        with opened(".", mount) as top:
             if btrfs.file_system_id(top) != file_system:
                 raise SnapshotError(f"{device} holds another file system than it did; nothing was done on it")
             yield top
-        finally:
-            os.close(top)
     finally:
         os.close(mount)
 
@@ -47,8 +44,18 @@ def directory(device: str, file_system: str) -> Iterator[int]:
 
     Raises: OSError; FileNotFoundError when there is none; SnapshotError when it is not root's alone.
     """
-    with mounted(device, file_system) as top, _opened(top, device) as fd:
+    with mounted(device, file_system) as top, _of_root(top, device) as fd:
         yield fd
+
+
+@contextmanager
+def opened(name: str, above: int) -> Iterator[int]:
+    """Have a directory in another one open for the length of the block; a link is refused. Raises: OSError."""
+    fd = os.open(name, _DIRECTORY, dir_fd=above)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def names(device: str, file_system: str) -> list[str]:
@@ -76,18 +83,15 @@ def made_ready(subvolume: Subvolume) -> Iterator[tuple[int, int]]:
     with mounted(subvolume.device, subvolume.file_system) as top:
         with suppress(FileExistsError):
             os.mkdir(DIRECTORY, 0o700, dir_fd=top)
-        with _opened(top, subvolume.device) as fd, _source(top, subvolume) as source:
+        with _of_root(top, subvolume.device) as fd, _source(top, subvolume) as source:
             yield fd, source
 
 
 @contextmanager
-def _opened(top: int, device: str) -> Iterator[int]:
-    fd = os.open(DIRECTORY, _DIRECTORY, dir_fd=top)
-    try:
+def _of_root(top: int, device: str) -> Iterator[int]:
+    with opened(DIRECTORY, top) as fd:
         refuse_others(os.fstat(top), os.fstat(fd), device)
         yield fd
-    finally:
-        os.close(fd)
 
 
 def refuse_others(top: os.stat_result, own: os.stat_result, device: str) -> None:
