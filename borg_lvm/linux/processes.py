@@ -51,6 +51,16 @@ def user(pid: int) -> int:
         return next((int(line.split()[1]) for line in file if line.startswith(b"Uid:")), 0)
 
 
+def control_group(pid: int | str) -> str:
+    """Return the control group of a process, as cgroup version 2 has it; its name may be of any bytes.
+
+    Raises: OSError when it has ended, ValueError where there is no version 2.
+    """
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        (path,) = (line[3:].rstrip("\n") for line in file if line.startswith("0::"))
+    return path
+
+
 @dataclass(frozen=True)
 class Process:
     """A process, safe against its number being given to another."""

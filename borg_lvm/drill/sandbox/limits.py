@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from borg_lvm.errors import ReleaseError
+from borg_lvm.linux import processes
 from borg_lvm.records import dataclass
 from borg_lvm.reporting.drills.result import SandboxLimits
 from borg_lvm.state.ledger import Ledger, LedgerEntry
@@ -71,8 +72,7 @@ class _Home:
         if not root:
             return cls("", why="cgroup v2 is not mounted")
         try:
-            with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-                (name,) = (line[3:].rstrip("\n") for line in file if line.startswith("0::"))
+            name = processes.control_group("self")
             directory = (root + name).rstrip("/")
             there, on = (_read(directory, f"cgroup.{what}").split() for what in ("controllers", "subtree_control"))
             others = set(_read(directory, "cgroup.procs").split()) - {str(os.getpid())}

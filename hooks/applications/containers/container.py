@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from borg_lvm.plugin_api import AbsentError, DataPath, QuiesceError, mounts, subprocesses
+from borg_lvm.plugin_api import AbsentError, DataPath, QuiesceError, mounts, processes, subprocesses
 from borg_lvm_hooks.applications.cgroups import Group
 
 TIMEOUT = 30.0
@@ -48,8 +48,7 @@ class Container:
     def group(self) -> Group:
         """The control group of all its processes, which has its id in its name. Raises: QuiesceError."""
         try:
-            with open(f"/proc/{self.facts['State']['Pid']}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-                (path,) = (line[3:].rstrip("\n") for line in file if line.startswith("0::"))
+            path = processes.control_group(self.facts["State"]["Pid"])
         except (OSError, ValueError) as error:
             raise QuiesceError(f"{self.name} has just ended", remedy="run it again") from error
         # Its first process may have moved into a group below that one: systemd in a container does.
