@@ -13,7 +13,7 @@ from borg_lvm.machine.zfs_datasets import WORKING, run_of
 
 if TYPE_CHECKING:
     from borg_lvm.machine.btrfs_devices import BtrfsDevices
-    from borg_lvm.machine.btrfs_subvolumes import Subvolume
+    from borg_lvm.machine.btrfs_subvolumes import Subvolume, Tree
     from borg_lvm.machine.zfs_datasets import Dataset
 
 FREEZABLE = frozenset(("btrfs", "ext2", "ext3", "ext4", "xfs"))
@@ -134,7 +134,7 @@ def of_btrfs(known: BtrfsDevices | None) -> str:
     return f"it is a btrfs {reason}; use btrfs snapshots for it" if reason else ""
 
 
-def of_subvolume(mount: Mount, subvolume: Subvolume, *, is_swapped: bool) -> str:
+def of_subvolume(mount: Mount, subvolume: Subvolume, tree: Tree) -> str:
     """Return why a subvolume cannot have a snapshot of its own, and what to do, in a clause; else nothing."""
     name = subvolume.full_name
     if "ro" in mount.super_options.split(","):
@@ -144,7 +144,12 @@ def of_subvolume(mount: Mount, subvolume: Subvolume, *, is_swapped: bool) -> str
         )
     if subvolume.path.startswith(f"/{DIRECTORY}/"):
         return f"it is {name}, a snapshot that a run has made; back up the original instead"
-    if is_swapped:
+    if tree.is_seeded:
+        return (
+            f"the btrfs of {name} has a seed device, which is a file system of its own as well; to move the data from "
+            "it: btrfs device remove DEVICE PATH"
+        )
+    if subvolume.number in tree.swapped:
         return (
             f"a swap file is in use in {name}, and the kernel makes no snapshot of such a subvolume; move the swap "
             "file into a subvolume of its own (btrfs subvolume create), or: swapoff"

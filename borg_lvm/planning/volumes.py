@@ -82,7 +82,7 @@ class Volumes:
             return self._find_dataset(mount)
         if tree := self._apart(mount):
             subvolume = tree.holding(inside or mount.root)
-            reason = file_systems.of_subvolume(mount, subvolume, is_swapped=subvolume.number in tree.swapped)
+            reason = file_systems.of_subvolume(mount, subvolume, tree)
             return reason or SnapshotCandidate(subvolume, None, apart=True)
         return self._find_below(mount)
 

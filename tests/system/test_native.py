@@ -222,6 +222,27 @@ def test_refusals(made: Native, rig: Rig) -> None:
         run("fsfreeze", "--unfreeze", made.at)
 
 
+@pytest.mark.soak
+def test_one_with_a_seed_device_is_refused_and_keeps_no_other_run_from_being_cleaned(rig: Rig) -> None:
+    """Its first device is another file system by itself, which is what a mount by that name would be of."""
+    seed, other, at = rig.disk(256), rig.disk(256), rig.path("seeded")
+    volume = rig.volume("data", fs="ext4", at=rig.path("data"))
+    run("mkfs.btrfs", "-q", "-f", "-K", seed)
+    run("btrfstune", "-S", "1", seed)
+    gate = Gate(rig.directory, "command")
+    with tidy(), mounted(seed, at):
+        run("btrfs", "device", "add", "-f", other, at)
+        run("mount", "-o", "remount,rw", at)
+        said = borg_lvm("run", "--path", at, "--", "true", status=69).err
+        assert "[/] has a seed device, which is a file system of its own as well" in said
+        live = Run("run", "--path", str(volume.at), "--", "sh", "-ec", f"{gate.shell}; sleep 100")
+        gate.reached(process=live.process)
+        live.kill()
+        live.end(-9)
+        borg_lvm("clean")
+    assert_nothing_left(rig)
+
+
 REFUSED = {
     "theirs": "is not a directory of root's alone (0700)",
     "open": "is not a directory of root's alone (0700)",

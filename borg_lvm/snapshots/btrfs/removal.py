@@ -29,6 +29,10 @@ class SnapshotPlace:
         """Return what a snapshot in it is called."""
         return f"{self.device}[/{DIRECTORY}/{name}]"
 
+    def has(self, full_name: str) -> bool:
+        """Whether something of this name lies in it."""
+        return full_name.startswith(f"{self.device}[")
+
 
 def everywhere() -> Iterator[SnapshotPlace]:
     """Yield each btrfs that is mounted somewhere, and is not itself in a snapshot of ours."""
@@ -133,14 +137,17 @@ def clean(dead: Dead) -> Leftovers:
     """Remove what a dead run has left; return what could not be removed.
 
     Without a ledger it may be a run that is alive, in a container whose /run is not ours: then what somebody sees is
-    left alone.
+    left alone. Nothing is looked for but where the run has made some, by their names or its ledger: there may be a
+    btrfs that cannot be mounted.
     """
     if dead.entry is None and users.is_seen(devices(dead.run_id)):
         return Leftovers(f"snapshot {name}: somebody has it mounted" for name in dead.others)
-    places = list(everywhere())
+    steps = dead.entry.named("subvolume") if dead.entry else []
+    used = {step["file_system"] for step in steps}
+    places = [place for place in everywhere() if place.file_system in used or any(map(place.has, dead.others))]
     leftovers = Leftovers(remove(places, dead.run_id, kept=dead.kept))
     there = {place.file_system for place in places}
-    for step in dead.entry.named("subvolume") if dead.entry else ():
+    for step in steps:
         if step["file_system"] not in there:
             leftovers.append(f"snapshot {step['name']}, if it was made: mount the btrfs {step['file_system']} again")
     return leftovers

@@ -151,6 +151,12 @@ def test_a_read_only_file_system() -> None:
     assert "is mounted read-only" in refused(made, replace(resolved, frozen=(read_only,)))
 
 
+def test_one_with_a_seed_device() -> None:
+    made = machine()
+    srv(made)
+    assert "has a seed device" in refused(made, made.resolve("/srv"), replace(PLAIN, is_seeded=True))
+
+
 class TestNested:
     def test_they_are_named_the_outermost_alone(self) -> None:
         made = machine()
