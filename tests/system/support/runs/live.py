@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -115,6 +118,17 @@ class Gate:
             os.write(writer, b"go\n" * 100)  # stays in the pipe for as long as somebody has it open: kept
 
 
+@functools.cache
+def compiled(source: Path) -> Path:
+    """Return the library that is made of a source, once for each guest: the compiler takes as long as a run."""
+    needed("gcc", "libc6-dev")
+    directory = Path(tempfile.mkdtemp(prefix="borg-lvm-compiled-", dir="/dev/shm"))
+    atexit.register(shutil.rmtree, directory)
+    shim = directory / f"{source.stem}.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, source], check=True)
+    return shim
+
+
 class Programs:
     """Programs put in front of LVM's, for one borg-lvm and what it starts: they wait at gates and tell of arguments.
 
@@ -180,7 +194,7 @@ class Programs:
         return self._halt(program, str(number))
 
     def _halt(self, program: str, at: str) -> Path:
-        shim, told = self._compiled(HALT), self.directory / f"{program}.halted"
+        shim, told = compiled(HALT), self.directory / f"{program}.halted"
         self._write(program, f"export LD_PRELOAD={shim} HALT_AT={at} HALT_TOLD={told}")
         return told
 
@@ -191,15 +205,9 @@ class Programs:
         thaws the window is over.
         """
         gate = Gate(self.directory, f"window-{when}-{call}-{number}")
-        shim = self._compiled(WINDOW)
+        shim = compiled(WINDOW)
         self._own += [f"LD_PRELOAD={shim}", f"WINDOW_AT={when} {call} {number}", *gate.pipes]
         return gate
-
-    def _compiled(self, source: Path) -> Path:
-        needed("gcc", "libc6-dev")
-        shim = self.directory / f"{source.stem}.so"
-        subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, source], check=True)
-        return shim
 
     def _write(self, program: str, line: str, interpreter: str = "sh") -> None:
         real = shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")
