@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how often each command is run (default 3)")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of: {' '.join(PARTS)} (default: all)")
     options = parser.parse_args()
-    program.AHEAD = ()  # what is compared goes at the same pace
+    program.AHEAD = 0  # what is compared goes at the same pace
     page = list(_head(options.rounds))
     for part in options.parts or PARTS:
         print(f"{part}:", flush=True)

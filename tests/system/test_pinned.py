@@ -21,7 +21,7 @@ from borg_lvm.plugins import client_process
 from tests.rig import Rig
 from tests.system.support.attacks.pinning import NOBODY
 from tests.system.support.runs.live import assert_nothing_left, tidy
-from tests.system.support.runs.program import AHEAD, BIN, borg_lvm, start
+from tests.system.support.runs.program import BIN, ahead, borg_lvm, start
 
 pytestmark = pytest.mark.limit(280)
 SCRIPT = Path(__file__).parent / "support/attacks/pinning.py"
@@ -89,7 +89,8 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def started(*words: str | Path) -> subprocess.Popen[bytes]:
-    return start([*AHEAD, BIN / "borg-lvm", *words])
+    with ahead():
+        return start([BIN / "borg-lvm", *words])
 
 
 def ends(process: subprocess.Popen[bytes]) -> str:

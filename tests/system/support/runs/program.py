@@ -6,7 +6,8 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from tests.system.support.runs import certificates
 BIN = Path(sys.executable).parent
 OURS = shlex.quote(str(BIN / "borg-lvm"))
 """Our program in a line of a shell."""
-AHEAD: Sequence[str] = ("/usr/bin/nice", "-n", "-10")
-"""Before what a test waits for: a guest has one processor, and six writers, say, would leave a seventh of it."""
+AHEAD = -10
+"""How nice what a test waits for is: a guest has one processor, and six writers, say, would leave a seventh of it."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,17 @@ class Said:
 
     def __str__(self) -> str:
         return f"status {self.status}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+
+@contextmanager
+def ahead() -> Iterator[None]:
+    """Have what is started in this block go before all else, without a program more to start."""
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, usual + AHEAD)
+    try:
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, usual)
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -44,15 +56,16 @@ def run(
     stdin: str = "",
 ) -> Said:
     """Run a program; `status` is what it must end with (None: anything)."""
-    done = subprocess.run(
-        [*AHEAD, *map(str, argv)],
-        env=environment(env),
-        cwd=cwd,
-        input=stdin.encode(),
-        capture_output=True,
-        check=False,
-        timeout=300,
-    )
+    with ahead():
+        done = subprocess.run(
+            [*map(str, argv)],
+            env=environment(env),
+            cwd=cwd,
+            input=stdin.encode(),
+            capture_output=True,
+            check=False,
+            timeout=300,
+        )
     said = Said(done.returncode, os.fsdecode(done.stdout), os.fsdecode(done.stderr))
     certificates.validate_new()
     assert status is None or said.status == status, str(said)  # whole: pytest shortens what is no text
