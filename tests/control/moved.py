@@ -44,7 +44,10 @@ MOVED = (
         "borg_lvm/watchdog/frozen.py",
         "for name, uuid in self.suspended:",
         "for name, uuid in self.suspended[:1]:",
-        ("system/test_killed.py::test_deadline[two]",),
+        (
+            "system/test_killed.py::test_killed_at_every_call[two]",
+            "system/test_killed.py::test_the_shortest_deadline[two]",
+        ),
     ),
     Fault(
         "half-removed",  # of a dead run of both, what LVM has made is removed, and no subvolume

@@ -347,7 +347,8 @@ MOST = 200
 @pytest.mark.limit(2400 if WHOLE else 600)  # seconds
 def test_killed_at_every_call(stage: Stage) -> None:
     """From the first call that changes something in device-mapper to the last one before the command."""
-    turns = itertools.cycle(("us", "watchdog", "all")) if not WHOLE else None
+    # Both of two stand still after the 21st call: of it borg-lvm alone dies, for the watchdog has to resume them all.
+    turns = itertools.cycle(("watchdog", "all", "us")) if not WHOLE else None
     for number in range(1, MOST, EVERY):
         for victims in [next(turns)] if turns else ("us", "watchdog", "all"):
             stage.prepare()
