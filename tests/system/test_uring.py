@@ -14,7 +14,7 @@ import pytest
 from tests.rig import Rig
 from tests.rig.volumes import Volume
 from tests.system.support.runs.live import assert_nothing_left, tidy, wait_for
-from tests.system.support.runs.program import BIN, ahead, borg_lvm, run
+from tests.system.support.runs.program import AHEAD, BIN, borg_lvm, run
 from tests.system.support.writers import ringing
 
 pytestmark = pytest.mark.limit(600)
@@ -27,11 +27,17 @@ def ringing_between(data: Volume, log: Volume) -> Iterator[int]:
     """Have the program write for the length of the block, in which it must not end; gives its pid."""
     assert data.at
     assert log.at
-    argv = [sys.executable, str(Path(ringing.__file__)), str(data.at / "pages"), str(log.at / "journal")]
+    argv = [
+        "nice",
+        "-n",
+        str(AHEAD),
+        sys.executable,
+        str(Path(ringing.__file__)),
+        str(data.at / "pages"),
+        str(log.at / "journal"),
+    ]
     try:
-        with ahead():
-            process = subprocess.Popen(argv, stdout=subprocess.PIPE)
-        with process:
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
             try:
                 assert process.stdout
                 assert process.stdout.readline() == b"going\n"
