@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
+from tests.system.support.backups.archives import empty_of_restic
 from tests.system.support.hosts.machine import SBIN, Machine, booted, installed
 from tests.system.support.runs.live import tidy
 from tests.system.support.servers.postgres import OWN as MAJOR
@@ -53,7 +54,7 @@ BACKUPS = """
 mkdir -p /backup/copy
 borg init --encryption=none /backup/repo
 borg init --encryption=none /backup/matic
-restic init
+cp -r {restic}/repository /backup/restic
 {run} -- borg create --read-special /backup/repo::vm-1 /dev/vg0/vm
 {run} --config /etc/borg-lvm/databases.yaml -- borg create /backup/repo::nightly /srv {sources}
 {run} -- restic backup /srv
@@ -114,7 +115,8 @@ def server() -> Iterator[Server]:
             machine.write("/etc/mysql/mariadb.conf.d/99-small.cnf", SMALL)
             made.shell(f"{LIVE}\nyes 'good disk' | dd of={vm.device} bs=1M iflag=fullblock count=8 status=none")
             sources = " ".join(f"/var/lib/{name}" for name in DATA)
-            for line in BACKUPS.format(run=f"{SBIN}/borg-lvm run", sources=sources).splitlines():
+            own = {"run": f"{SBIN}/borg-lvm run", "sources": sources, "restic": empty_of_restic()}
+            for line in BACKUPS.format(**own).splitlines():
                 made.shell(line)
             try:
                 yield made

@@ -6,11 +6,15 @@ live server's log is replayed onto it, from the position that the run has told: 
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import pwd
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -135,10 +139,9 @@ class Server:
         self.sql(brand.tables if tables is None else tables, database="")
 
     def install(self) -> None:
-        """Make the server's own tables."""
+        """Make the server's own tables: a copy of those that are made but once, because that takes its time."""
         data, redo, _ = self.places
-        own = ["--no-defaults", "--user=mysql", f"--datadir={data}", "--skip-test-db"]
-        run("mariadb-install-db", *own, *SMALL, *self.brand.options)
+        run("cp", "-a", f"{own_tables(tuple(self.brand.options))}/.", data)
         run("mv", data / "ib_logfile0", redo)
 
     def argv(self, socket: Path) -> list[str | Path]:
@@ -220,6 +223,16 @@ class Server:
         places = re.findall(r"^# at (\d+)\n#.*\tGTID\s", self.since(position), re.MULTILINE)
         assert int(places[0]) == position.at
         return replace(position, at=int(places[count]))
+
+
+@functools.cache
+def own_tables(options: Sequence[str]) -> Path:
+    """Return the directory of a MariaDB server that has never run."""
+    directory = Path(tempfile.mkdtemp(prefix="borg-lvm-mariadb-"))
+    atexit.register(shutil.rmtree, directory)
+    words = ["--no-defaults", "--user=mysql", f"--datadir={directory}", "--skip-test-db"]
+    run("mariadb-install-db", *words, *SMALL, *options)
+    return directory
 
 
 def client(socket: Path, database: str, brand: Brand = MARIADB) -> list[str | Path]:
