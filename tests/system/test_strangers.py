@@ -23,6 +23,7 @@ import pytest
 from borg_lvm.errors import BorgLvmError, QuiesceError
 from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.quiesce import timeouts
+from borg_lvm_hooks.applications.clients import client
 from borg_lvm_hooks.applications.mysql import mariadb, sql_server
 from borg_lvm_hooks.applications.postgresql import plugin as postgresql
 from borg_lvm_hooks.applications.postgresql import psql
@@ -43,8 +44,12 @@ BASE = Path("/run/borg-lvm-test-strangers")
 SECRET = "secret-of-root"
 MUCH = 96 << 20
 """More memory than any answer may take."""
-CLIENTS = 300 << 20
-"""More than a client may have."""
+DATA = 48 << 20
+"""How many bytes of data a client may have here: a guest takes half a minute to fill what it may have otherwise."""
+SOON = 10.0
+"""For how many seconds an answer is waited for here, a third of what it usually is: in that time the client is full."""
+CLIENTS = DATA + (44 << 20)
+"""More than a client may have, with its program."""
 
 
 class Stranger:
@@ -144,8 +149,8 @@ def apart(work: Callable[[], object]) -> tuple[int, str]:
             except (Exception, timeouts.OutOfTime) as error:
                 why = f"{type(error).__name__}: {error}"
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-            client = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-            grown = max(grown, client if client << 10 > CLIENTS else 0)
+            theirs = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+            grown = max(grown, theirs if theirs << 10 > CLIENTS else 0)
             os.write(tell, json.dumps([grown << 10, why]).encode())
         finally:
             os._exit(0)
@@ -366,8 +371,10 @@ def test_no_program_looks_at_a_copy_as_root_for_a_stranger(stranger: Stranger) -
 
 
 @pytest.mark.parametrize("kind", ["flood", "rows"])
-def test_an_answer_without_end_ends_soon(stranger: Stranger, kind: str) -> None:
+def test_an_answer_without_end_ends_soon(stranger: Stranger, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Notices, or rows: those the client keeps until it has all, or no room; then it waits for their end."""
+    monkeypatch.setattr(client, "MEMORY", DATA)
+    monkeypatch.setattr(psql, "CONNECT_TIMEOUT", SOON)
     stranger.run(kind, stranger.home / ".s.PGSQL.5432")
     options = psql.Options(socket=str(stranger.home))
 
