@@ -10,10 +10,9 @@ from tests.rig import Rig
 from tests.rig.volumes import Volume
 from tests.system.support.backups.archives import Borg
 from tests.system.support.backups.drilled import Drills, verdicts
-from tests.system.support.hosts.guest import guest, needs_replay
+from tests.system.support.hosts.guest import entry, guest, needs_replay
 from tests.system.support.runs.live import tidy
 from tests.system.support.runs.program import Said, run
-from tests.system.test_qemu_agent import entry
 
 pytestmark = [pytest.mark.limit(900), pytest.mark.needs("borg", "e2fsprogs")]
 FILL = "for n in $(seq 60); do mkdir -p {at}/{name}$n && seq 500 >{at}/{name}$n/file; done"

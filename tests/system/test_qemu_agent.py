@@ -10,34 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from borg_lvm.plugins.application import Application, ApplicationSettings
 from borg_lvm.testing import ApplicationContract, Subject
 from borg_lvm_hooks.applications.qemu_agent import plugin
 from tests.rig import Rig
 from tests.rig.volumes import Volume
-from tests.system.support.hosts.guest import Guest, clients, guest, needs_replay
+from tests.system.support.hosts.guest import Guest, clients, entry, guest, needs_replay, words
 from tests.system.support.runs.live import Programs, Run, assert_nothing_left, away, tidy, watchdogs
 from tests.system.support.runs.program import Said, borg_lvm, run
 
 pytestmark = [pytest.mark.limit(600), pytest.mark.needs("qemu-ga", "e2fsprogs")]
-DEADLINE = 20
 MOMENT, PATIENCE = 1.0, 60.0
 """Seconds for which a guest is seen not to write, and in which one must that is not frozen; the machine is loaded."""
-
-
-def entry(machine: Guest, volumes: list[Volume], **more: Any) -> dict[str, Any]:
-    """Return the entry of the configuration for a guest."""
-    options = {"socket": str(machine.socket), "disks": [volume.device for volume in volumes]}
-    return {"plugin": "qemu-agent", "name": machine.name, "options": options, **more}
-
-
-def words(rig: Rig, volumes: list[Volume], *entries: dict[str, Any]) -> list[str]:
-    """Write a configuration, and return the words that name it and the disks."""
-    path = rig.path("config.yaml")
-    path.write_text(yaml.safe_dump({"deadline": DEADLINE, "attempts": 1, "applications": list(entries)}))
-    return ["--config", str(path), *(word for volume in volumes for word in ("--path", volume.device))]
 
 
 def copied(

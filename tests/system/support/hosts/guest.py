@@ -18,6 +18,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from tests.rig import Rig
 from tests.rig.disks import LOOP_CLR_FD, attached
@@ -26,6 +29,7 @@ from tests.system.support.runs.live import listens, wait_for
 from tests.system.support.runs.program import run
 
 AGENT = "applications/qemu_agent/agent.py"
+DEADLINE = 20
 MOUNTED = 'awk \'$1 ~ "^/dev/" && $2 != "/" {print $2}\' /proc/self/mounts'
 MACHINE = f"for place in $({MOUNTED}); do umount --lazy $place; done; echo ready; exec sleep 10000"
 WRITER = """
@@ -74,6 +78,10 @@ class Guest:
     def inside(self, *words: str) -> None:
         """Run a program in the guest."""
         run("nsenter", f"--target={self._init.pid}", "--mount", *words)
+
+    def seen(self, number: int = 0) -> Path:
+        """Return where the host finds the file system of a disk, for a writer that writes on both sides."""
+        return Path(f"/proc/{self._init.pid}/root{self.places[number]}")
 
     def _started(self, *words: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(["nsenter", f"--target={self._init.pid}", "--mount", *words], env={"PATH": PATH})
@@ -147,6 +155,19 @@ def guest(rig: Rig, name: str, disks: int = 1) -> Iterator[tuple[Guest, list[Vol
         made = Guest(name, [attached(Path(volume.device)) for volume in volumes])
         stack.callback(made.end)
         yield made, volumes
+
+
+def entry(machine: Guest, volumes: list[Volume], **more: Any) -> dict[str, Any]:
+    """Return the entry of the configuration for a guest."""
+    options = {"socket": str(machine.socket), "disks": [volume.device for volume in volumes]}
+    return {"plugin": "qemu-agent", "name": machine.name, "options": options, **more}
+
+
+def words(rig: Rig, volumes: list[Volume], *entries: dict[str, Any]) -> list[str]:
+    """Write a configuration, and return the words that name it and the disks."""
+    path = rig.path("config.yaml")
+    path.write_text(yaml.safe_dump({"deadline": DEADLINE, "attempts": 1, "applications": list(entries)}))
+    return ["--config", str(path), *(word for volume in volumes for word in ("--path", volume.device))]
 
 
 def clients() -> list[int]:
