@@ -53,6 +53,13 @@ def number_of(path: str) -> str:
     return ""
 
 
+def volume_at(path: str) -> Disk | None:
+    """Return the logical volume at a path; None if another device is there, or none."""
+    number = number_of(path)
+    disk = _named(number) if number else None
+    return disk if disk and disk.is_volume else None
+
+
 def _is_written(pid: int, number: str) -> bool:
     with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as file:
         flags = next((int(line.split()[1], 8) for line in file if line.startswith("flags:")), os.O_RDONLY)

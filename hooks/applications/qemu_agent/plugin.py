@@ -174,13 +174,17 @@ def borg_lvm_application() -> ApplicationType:
 
 @hookimpl
 def borg_lvm_discover() -> list[DiscoveredApplication]:
-    """Return the machines of QEMU that have logical volumes open for writing."""
-    return [_application(machine) for machine in machines.running()]
+    """Return the machines of QEMU that have logical volumes open for writing, or will have when they are started."""
+    running = machines.running()
+    return [_application(machine) for machine in (*running, *machines.off(running))]
 
 
 def _application(machine: machines.Machine) -> DiscoveredApplication:
     paths = tuple(disk.path for disk in machine.disks)
-    message = f"a virtual machine has {', '.join(paths)} open; its guest needs the agent (qemu-guest-agent)"
+    has = f"has {', '.join(paths)} open" if machine.runs else f"that is off has {', '.join(paths)}"
+    message = f"a virtual machine {has}; its guest needs the agent (qemu-guest-agent)"
+    if not machine.runs:
+        message += ", and its entry `on_failure: skip-if-absent`"
     if not machine.way:
         message += "; name the socket of its agent, none was found"
     options = {machine.way: machine.place} if machine.way else {}

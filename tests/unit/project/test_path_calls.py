@@ -172,7 +172,8 @@ ELSEWHERE = {
         "installation.record plugins.elsewhere plugins.manager session.snapshot_target hooks.applications.redis.plugin "
         "hooks.applications.scripts.plugin hooks.applications.systemd.plugin hooks.applications.qemu_agent.disks "
         "hooks.applications.qemu_agent.machines hooks.applications.clients.client "
-        "hooks.applications.clients.library_client hooks.applications.qemu_agent.session"
+        "hooks.applications.clients.library_client hooks.applications.qemu_agent.session "
+        "hooks.applications.qemu_agent.defined"
     ),
     KERNEL: (
         "drill.sandbox.limits linux.btrfs linux.dm_ioctl linux.looking machine.block_devices machine.btrfs_subvolumes "
