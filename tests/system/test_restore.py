@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.needs("systemd", "udev", "xfsprogs", "postgresql", "mariadb", "redis", "sqlite"),
     pytest.mark.needs("borg", "borgmatic", "restic", "rsync"),
 ]
-PAGE = Path(__file__).parents[2] / "docs" / "restore.md"
+PAGE, CONTRIB = (Path(__file__).parents[2] / name for name in ("docs/restore.md", "contrib"))
 UNITS = [f"postgresql@{MAJOR}-main", "mariadb", "redis-server"]
 DATA, USERS = ("postgresql", "mysql", "redis"), ("postgres", "mysql", "redis")
 """Where these units of Debian's keep their data below /var/lib."""
@@ -50,12 +50,20 @@ mariadb --execute="CREATE DATABASE shop; CREATE TABLE shop.words AS SELECT 42 AS
 redis-cli set number 42
 redis-cli save
 """
+PARTITIONED = r"""
+dd if=/dev/zero of={disk} bs=1M count=8 status=none
+printf '\0\0\0\0\203\0\0\0\0\010\0\0\0\060\0\0' | dd of={disk} bs=1 seek=446 conv=notrunc status=none
+printf '\125\252' | dd of={disk} bs=1 seek=510 conv=notrunc status=none
+mkfs.ext4 -q -d /srv/www -E offset=1048576 {disk} 6M
+"""
+"""Gives a disk one partition, from its first MiB on for six, with a file system with the files of /srv/www."""
 BACKUPS = """
 mkdir -p /backup/copy
 borg init --encryption=none /backup/repo
 borg init --encryption=none /backup/matic
 cp -r {restic}/repository /backup/restic
 {run} -- borg create --read-special /backup/repo::vm-1 /dev/vg0/vm
+{run} --path /dev/vg0/vm -- {contrib}/restic/vm-host /dev/vg0/vm
 {run} --config /etc/borg-lvm/databases.yaml -- borg create /backup/repo::nightly /srv {sources}
 {run} -- restic backup /srv
 {run} -- borgmatic create
@@ -67,11 +75,16 @@ if PAGE.is_relative_to("/srv"):
     pytest.skip("this checkout lies below /srv, which is a volume of its own here", allow_module_level=True)
 
 
-def typed(section: str) -> list[str]:
-    """Return the commands of a section's blocks that are to be run."""
+def blocks(section: str) -> list[list[str]]:
+    """Return the commands of each of a section's blocks that are to be run."""
     (text,) = re.findall(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
-    return [line.removeprefix("# ") for block in blocks for line in block.splitlines()]
+    found = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    return [[line.removeprefix("# ") for line in block.splitlines()] for block in found]
+
+
+def typed(section: str) -> list[str]:
+    """Return all of them."""
+    return [line for block in blocks(section) for line in block]
 
 
 class Server:
@@ -91,8 +104,12 @@ class Server:
 
     def type(self, section: str) -> str:
         """Type a section of the page, after the lines that choose the archive."""
+        return self.type_lines(typed(section))
+
+    def type_lines(self, lines: list[str]) -> str:
+        """Type some lines of the page, after those that choose the archive."""
         chosen = [line for line in typed("Which archive") if "=" in line]
-        return self.shell("\n".join([*chosen, *typed(section)]))
+        return self.shell("\n".join([*chosen, *lines]))
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +130,11 @@ def server() -> Iterator[Server]:
             machine.write("/etc/borg-lvm/databases.yaml", CONFIG)
             machine.write("/etc/borgmatic/config.yaml", MATIC)
             machine.write("/etc/mysql/mariadb.conf.d/99-small.cnf", SMALL)
-            made.shell(f"{LIVE}\nyes 'good disk' | dd of={vm.device} bs=1M iflag=fullblock count=8 status=none")
+            made.shell(f"{LIVE}\n{PARTITIONED.format(disk=vm.device)}")
             sources = " ".join(f"/var/lib/{name}" for name in DATA)
-            own = {"run": f"{SBIN}/borg-lvm run", "sources": sources, "restic": empty_of_restic()}
+            own = {
+                "run": f"{SBIN}/borg-lvm run", "sources": sources, "restic": empty_of_restic(), "contrib": CONTRIB
+            }  # fmt: skip
             for line in BACKUPS.format(**own).splitlines():
                 made.shell(line)
             try:
@@ -179,12 +198,24 @@ def test_the_whole_machine(server: Server) -> None:
     assert server.shell("diff -r /run/target/srv/www /srv/www") == ""
 
 
+def test_a_virtual_machine(server: Server) -> None:
+    by_borg, by_restic, single_file = blocks("A virtual machine")
+    before = server.shell("cksum /dev/vg0/vm")
+    for lines in (by_borg, by_restic):
+        server.shell("dd if=/dev/zero of=/dev/vg0/vm bs=1M count=8 status=none")
+        server.type_lines(lines)
+        assert server.shell("cksum /dev/vg0/vm") == before
+    server.type_lines(single_file)
+    assert server.shell("cat /srv/from-vm.html; losetup --associated /srv/vm.img") == "good morning\n"
+    server.shell("rm /srv/from-vm.html")
+
+
 def test_a_volume(server: Server) -> None:
     """The last one: afterwards /srv is on another volume."""
-    before = server.shell("find /srv -printf '%p %m %U %G\\n' | sort; cksum /srv/www/* /srv/app/* /dev/vg0/vm")
-    server.shell("rm -r /srv/*; dd if=/dev/zero of=/dev/vg0/vm bs=1M count=8 status=none")
+    before = server.shell("find /srv -printf '%p %m %U %G\\n' | sort; cksum /srv/www/* /srv/app/*")
+    server.shell("rm -r /srv/*")
     server.type("A volume")
-    after = server.shell("find /srv -printf '%p %m %U %G\\n' | sort; cksum /srv/www/* /srv/app/* /dev/vg0/vm")
+    after = server.shell("find /srv -printf '%p %m %U %G\\n' | sort; cksum /srv/www/* /srv/app/*")
     assert after == before
     assert server.shell("findmnt --noheadings --output=SOURCE /srv").strip().endswith("-srv")
 
