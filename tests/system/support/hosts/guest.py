@@ -33,7 +33,7 @@ DEADLINE = 20
 MOUNTED = 'awk \'$1 ~ "^/dev/" && $2 != "/" {print $2}\' /proc/self/mounts'
 MACHINE = f"for place in $({MOUNTED}); do umount --lazy $place; done; echo ready; exec sleep 10000"
 WRITER = """
-import os, sys
+import os, sys, time
 progress, *places = sys.argv[1:]
 told = os.open(progress, os.O_WRONLY | os.O_CREAT)
 logs = [os.open(f"{place}/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND) for place in places]
@@ -47,6 +47,7 @@ while True:
             os.unlink(f"{place}/made-{number % 50}-{number - 50}")
         os.fsync(log)
     os.pwrite(told, b"%12d" % number, 0)
+    time.sleep(0.01)
 """
 """Writes a number to each disk, and makes and removes files, so that there is always something in the journal."""
 
@@ -65,6 +66,7 @@ class Guest:
         self._init = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-ec", MACHINE],
             stdout=subprocess.PIPE,
+            env={"PATH": PATH},
         )
         assert self._init.stdout
         assert self._init.stdout.readline() == b"ready\n"

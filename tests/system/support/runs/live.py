@@ -201,8 +201,8 @@ class Programs:
     def stop_window(self, when: str = "after", call: str = "suspend", number: int = 1) -> Gate:
         """Stop borg-lvm itself before or after a call to device-mapper, the n-th suspend, resume, thaw or change.
 
-        After as many suspends as there are volumes all of them stand still, and no snapshot is there yet; after as many
-        thaws the window is over.
+        `window` are the changes from the first suspend on. After as many suspends as there are volumes all of them
+        stand still, and no snapshot is there yet; after as many thaws the window is over.
         """
         gate = Gate(self.directory, f"window-{when}-{call}-{number}")
         shim = compiled(WINDOW)

@@ -1,8 +1,9 @@
 /*
  * Put before borg-lvm (LD_PRELOAD): it waits before or after a certain call to device-mapper.
  *
- * WINDOW_AT is "WHEN CALL NUMBER": before or after; suspend, resume, thaw (the resume of what was suspended before), or any
- * call that changes something; the how manieth. WINDOW_TOLD is a file that gets the process id, WINDOW_GATE a pipe: whoever waits goes on when it is written to.
+ * WINDOW_AT is "WHEN CALL NUMBER": before or after; suspend, resume, thaw (the resume of what was suspended before), any
+ * call that changes something, or any such from the first suspend on (window); the how manieth. WINDOW_TOLD is a file
+ * that gets the process id, WINDOW_GATE a pipe: whoever waits goes on when it is written to.
  * Only borg-lvm itself waits, not what it starts, which inherits all this.
  */
 #define _GNU_SOURCE
@@ -69,6 +70,8 @@ static int matches(unsigned long request, const struct dm_ioctl *asked)
         return call == DM_DEV_SUSPEND_CMD && !suspends && is_held(asked);
     if (strstr(at, " resume "))
         return call == DM_DEV_SUSPEND_CMD && !suspends;
+    if (strstr(at, " window ") && !holds)
+        return 0;
     return call == DM_DEV_CREATE_CMD || call == DM_DEV_REMOVE_CMD || call == DM_DEV_SUSPEND_CMD ||
            call == DM_TABLE_LOAD_CMD || call == DM_TABLE_CLEAR_CMD || call == DM_TARGET_MSG_CMD;
 }
