@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 from borg_lvm.config.document import Scalar
 from borg_lvm.config.fields import key
-from borg_lvm.config.size import AMOUNT_PATTERN, Size
-from borg_lvm.config.value_types import AbsolutePath, Choice, ListOf, Seconds, SizeKind, Whole
+from borg_lvm.config.size import AMOUNT_PATTERN, Size, SizeKind
+from borg_lvm.config.value_types import AbsolutePath, Choice, ListOf, Seconds, Whole
 from borg_lvm.records import dataclass
 
 Mode = Literal["off", "list", "sample", "all"]

@@ -7,14 +7,12 @@ from typing import Literal, get_args
 from borg_lvm.config.document import Fields
 from borg_lvm.config.fields import ListEntry, Otherwise, key, required
 from borg_lvm.config.plugin_options import NOTHING, Later, Placed, Word
-from borg_lvm.config.size import CHUNK_PATTERN, Size
+from borg_lvm.config.size import CHUNK_PATTERN, ReserveKind, Size, SizeKind
 from borg_lvm.config.value_types import (
     AbsolutePath,
     Choice,
     ListOf,
-    ReserveKind,
     Seconds,
-    SizeKind,
     Switch,
     Text,
     Whole,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from borg_lvm.config.document import Scalar
+from borg_lvm.config.value_types import Kind
 from borg_lvm.records import dataclass
 
 Basis = Literal["auto", "bytes", "origin", "free", "used"]
@@ -89,3 +91,49 @@ def _complaint(text: str) -> str:
     if re.fullmatch(r"0+(?:\.0+)? ?[KMGTP]?(?:i?B)?", text, re.IGNORECASE):
         return f"{shown} is no size: nothing fits into it"
     return f"{shown} is not a size: valid is {VALID}"
+
+
+class SizeKind(Kind[Size]):
+    """The size of a snapshot."""
+
+    valid = VALID
+
+    def take(self, scalar: Scalar) -> Size:
+        """Accept what `Size.parse` accepts."""
+        if scalar.value is None:
+            raise self._not(scalar)
+        size = Size.parse(scalar.text)
+        if not isinstance(scalar.value, str):
+            raise self._not(scalar)
+        return size
+
+    def schema(self) -> dict[str, object]:
+        """Describe the kind as JSON Schema."""
+        return {"type": "string", "pattern": f"^(?:{PATTERN})$"}
+
+    def written(self, value: Size) -> object:
+        """Write the size as text."""
+        return str(value)
+
+
+class ReserveKind(SizeKind):
+    """What a volume group is to keep: an amount or a part of its free space, or `0`."""
+
+    valid = "0, an amount such as 2G, or a part of the free space such as 10%FREE"
+
+    def take(self, scalar: Scalar) -> Size:
+        """Accept `0` and what `Size.parse` accepts as an amount or as a part of the free space."""
+        if scalar.text == "0":
+            return Size("bytes", 0)
+        size = super().take(scalar)
+        if size.basis not in ("bytes", "free"):
+            raise self._not(scalar)
+        return size
+
+    def schema(self) -> dict[str, object]:
+        """Describe the kind as JSON Schema."""
+        return {"anyOf": [{"const": 0}, {"type": "string", "pattern": f"^(?:{RESERVE_PATTERN})$"}]}
+
+    def written(self, value: Size) -> object:
+        """Write the size as text, nothing as a plain 0."""
+        return str(value) if value.amount else 0

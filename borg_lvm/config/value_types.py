@@ -7,9 +7,6 @@ import re
 from typing import Generic, TypeVar
 
 from borg_lvm.config.document import Items, Node, Scalar, Spot, describe, shorten
-from borg_lvm.config.size import PATTERN as SIZE_PATTERN
-from borg_lvm.config.size import RESERVE_PATTERN, Size
-from borg_lvm.config.size import VALID as SIZE_VALID
 from borg_lvm.records import dataclass
 
 T = TypeVar("T")
@@ -196,52 +193,6 @@ class PathOrNone(AbsolutePath):
     def take(self, scalar: Scalar) -> str:
         """Accept what `AbsolutePath` accepts, and nothing."""
         return "" if scalar.value == "" else super().take(scalar)
-
-
-class SizeKind(Kind[Size]):
-    """The size of a snapshot."""
-
-    valid = SIZE_VALID
-
-    def take(self, scalar: Scalar) -> Size:
-        """Accept what `Size.parse` accepts."""
-        if scalar.value is None:
-            raise self._not(scalar)
-        size = Size.parse(scalar.text)
-        if not isinstance(scalar.value, str):
-            raise self._not(scalar)
-        return size
-
-    def schema(self) -> dict[str, object]:
-        """Describe the kind as JSON Schema."""
-        return {"type": "string", "pattern": f"^(?:{SIZE_PATTERN})$"}
-
-    def written(self, value: Size) -> object:
-        """Write the size as text."""
-        return str(value)
-
-
-class ReserveKind(SizeKind):
-    """What a volume group is to keep: an amount or a part of its free space, or `0`."""
-
-    valid = "0, an amount such as 2G, or a part of the free space such as 10%FREE"
-
-    def take(self, scalar: Scalar) -> Size:
-        """Accept `0` and what `Size.parse` accepts as an amount or as a part of the free space."""
-        if scalar.text == "0":
-            return Size("bytes", 0)
-        size = super().take(scalar)
-        if size.basis not in ("bytes", "free"):
-            raise self._not(scalar)
-        return size
-
-    def schema(self) -> dict[str, object]:
-        """Describe the kind as JSON Schema."""
-        return {"anyOf": [{"const": 0}, {"type": "string", "pattern": f"^(?:{RESERVE_PATTERN})$"}]}
-
-    def written(self, value: Size) -> object:
-        """Write the size as text, nothing as a plain 0."""
-        return str(value) if value.amount else 0
 
 
 @dataclass(frozen=True)
