@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from borg_lvm.records import dataclass, field
@@ -117,6 +118,24 @@ def describe(node: Node) -> str:
     if isinstance(node.value, str):
         return f"the text {shorten(node.text)!r}"
     return f"the number {shorten(node.text)}"
+
+
+_TIME = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([smhd]?)(?:ec|econds?|in|inutes?|ours?|ays?)?")
+
+
+def in_seconds(text: str) -> str:
+    """Return how a time such as `10s`, `2 min` or `4h` is written as a number of seconds; nothing for another text."""
+    match = _TIME.fullmatch(text)
+    if not match:
+        return ""
+    number = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    return str(int(number)) if number == int(number) else str(number)
+
+
+def half_key(text: str) -> str:
+    """Return how to write the key that a line without one may be meant as; nothing for a text with none in it."""
+    name = re.match(r"-?([a-z_]{3,}) ?[:=]", text.replace("\u00a0", " "))
+    return f"write '{name[1]}: ', with a plain space after the colon" if name else ""
 
 
 def shorten(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any, Generic, TypeVar, cast
 
-from borg_lvm.config.document import Fields, Node, Scalar, Spot, describe, shorten
+from borg_lvm.config.document import Fields, Node, Scalar, Spot, describe, half_key, shorten
 from borg_lvm.config.value_types import Kind
 from borg_lvm.records import dataclass, field
 
@@ -77,7 +77,8 @@ class Section(Kind[Any]):
         if isinstance(node, Scalar) and node.value is None:
             return {}
         if not isinstance(node, Fields):
-            spot.wrong(node.place, f"must be a section with {_listed(self._names())}, not {describe(node)}")
+            remedy = self._remedy(node, spot)
+            spot.wrong(node.place, f"must be a section with {_listed(self._names())}, not {describe(node)}; {remedy}")
             return None
         values: dict[str, object] = {}
         for name, entry in node.entries.items():
@@ -86,6 +87,14 @@ class Section(Kind[Any]):
             else:
                 spot.inside(shorten(name)).wrong(entry.key_place, f"unknown key; {self._suggest(name, spot)}")
         return values
+
+    def _remedy(self, node: Node, spot: Spot) -> str:
+        """Return what to do about a node that should be this section."""
+        if not isinstance(node, Scalar):
+            return "remove the '- ' before its keys"
+        if written := half_key(node.text):
+            return written
+        return "write its keys in lines of their own, indented" if spot.key else "write each key as 'KEY: VALUE'"
 
     def _names(self) -> list[str]:
         return list(keys(self.declared))
@@ -102,7 +111,8 @@ class Section(Kind[Any]):
         elsewhere = [path for path in spot.known if name in (path, path.rpartition(".")[2])]
         if elsewhere:
             return f"did you mean {elsewhere[0]!r}?"
-        return f"valid {'in ' + spot.key if spot.key else 'here'}: {', '.join(self._names())}"
+        words = f"valid {'in ' + spot.key if spot.key else 'here'}: {', '.join(self._names())}"
+        return f"{words}; a plugin's own keys belong below {prefix}options" if "options" in self._names() else words
 
     def schema(self) -> dict[str, object]:
         """Describe the section as JSON Schema."""
@@ -153,6 +163,10 @@ class ListEntry(Section):
         for name in missing:
             spot.inside(name).wrong(node.place, f"is missing; it is {keys(self.declared)[name].kind.valid}")
         return None if missing or None in values.values() else self.declared(**values)
+
+    def _remedy(self, node: Node, spot: Spot) -> str:
+        written = half_key(node.text) if isinstance(node, Scalar) else ""
+        return written or f"write '- {next(iter(self._names()))}: …'"
 
     def _required(self) -> list[str]:
         return [name for name in self._names() if default(self.declared, name) is MISSING]

@@ -31,7 +31,11 @@ def load(path: str | None = None, *, directory: str = DIRECTORY) -> Settings:
         values = merge(values, _read(file, findings))
     if findings.faults:
         raise _error(findings.lines())
-    return build(Settings, values)
+    settings = build(Settings, values)
+    least, most = settings.snapshot.minimum, settings.snapshot.maximum
+    if least.basis == most.basis and least.amount > most.amount:
+        raise ConfigError(f"snapshot.minimum ({least}) is larger than snapshot.maximum ({most}): change one of them")
+    return settings
 
 
 def with_overrides(settings: Settings, changes: Mapping[str, object]) -> Settings:

@@ -28,7 +28,10 @@ PageCache = Literal["auto", "drop", "keep"]
 """What becomes of the pages of what the command reads."""
 PLUGIN = "[A-Za-z0-9][A-Za-z0-9_.-]*"
 _NAME = "[A-Za-z0-9+_.][A-Za-z0-9+_.-]*"
-_CHUNK = Text("auto, or a power of two from 4K to 512K", f"auto|{CHUNK_PATTERN}")
+_CHUNK = Text("auto, or a power of two from 4K to 512K", f"auto|{CHUNK_PATTERN}", "write 64K, for instance")
+_VOLUME = Text(
+    "a volume group and a logical volume, as in vg/lv", f"{_NAME}/{_NAME}", "write both names, without /dev/"
+)
 _PHYSICAL_VOLUMES = ListOf(
     Text('a path below /dev, or a tag such as "@fast"', r"/dev/[^\u0000]+|@[A-Za-z0-9_+.=!:&#/-]+"),
     "a list of physical volumes, or of their tags",
@@ -41,7 +44,7 @@ class LuksKey:
     """Where the key of an encrypted volume is found."""
 
     volume: str = required(
-        Text("a volume group and a logical volume, as in vg/lv", f"{_NAME}/{_NAME}"),
+        _VOLUME,
         "The logical volume that holds the LUKS container, written `vg/lv`, without `/dev/`.",
         "vg0/home",
     )
@@ -58,7 +61,7 @@ class VolumeSettings:
     """How the snapshot of one volume is made."""
 
     volume: str = required(
-        Text("a volume group and a logical volume, as in vg/lv", f"{_NAME}/{_NAME}"),
+        _VOLUME,
         "The logical volume, written `vg/lv`, without `/dev/`.",
         "vg0/home",
     )
@@ -248,7 +251,7 @@ class Notification:
     """A command that notifies somebody of the result of a run."""
 
     command: tuple[str, ...] = required(
-        ListOf(Text("a word", r"[^\u0000]+"), "a list of a program and its arguments", least=1),
+        ListOf(Text("a word", r"[^\u0000]+"), "a list of a program and its arguments", least=1, words=True),
         "The program and its arguments; no shell reads them. It runs as root, gets BORG_LVM_RESULT, BORG_LVM_STATUS, "
         "BORG_LVM_MESSAGE, BORG_LVM_RUN, BORG_LVM_HOST, BORG_LVM_PROGRAM and BORG_LVM_ARCHIVE in its environment and "
         "the certificate of the run on its standard input (`null` if the run was refused before it had a plan). Of a "

@@ -6,7 +6,7 @@ import posixpath
 import re
 from typing import Generic, TypeVar
 
-from borg_lvm.config.document import Items, Node, Scalar, Spot, describe, shorten
+from borg_lvm.config.document import Items, Node, Scalar, Spot, describe, in_seconds, shorten
 from borg_lvm.records import dataclass
 
 T = TypeVar("T")
@@ -80,8 +80,9 @@ class Seconds(Kind[float]):
     def take(self, scalar: Scalar) -> float:
         """Accept `10` and `2.5`, not `10s`, `010`, `0x10` or `1:00`."""
         if isinstance(scalar.value, bool) or not isinstance(scalar.value, int | float):
-            quoted = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?(?:s|sec|seconds?)?", scalar.text)
-            raise self._not(scalar, f"write {_decimal(quoted[1])}" if quoted else "")
+            number = in_seconds(scalar.text)
+            within = number and self.least <= float(number) <= self.most
+            raise self._not(scalar, f"write {number}" if within else "")
         if not self.least <= scalar.value <= self.most:
             raise self._not(scalar)
         return float(scalar.value)
@@ -120,10 +121,6 @@ class Whole(Kind[int]):
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
 
-def _decimal(digits: str) -> str:
-    return digits.lstrip("0") or "0"
-
-
 @dataclass(frozen=True)
 class Choice(Kind[T]):
     """One of a few words."""
@@ -142,7 +139,7 @@ class Choice(Kind[T]):
                 return word
         from difflib import get_close_matches
 
-        close = get_close_matches(scalar.text, [str(word) for word in self.words], n=1)
+        close = get_close_matches(scalar.text, [str(word) for word in self.words], n=1, cutoff=0.7)
         raise self._not(scalar, f"did you mean {close[0]!r}?" if close else "")
 
     def schema(self) -> dict[str, object]:
@@ -152,19 +149,24 @@ class Choice(Kind[T]):
 
 @dataclass(frozen=True)
 class Text(Kind[str]):
-    """A text that matches a pattern, which Python and JavaScript must understand alike."""
+    """A text that matches a pattern, which Python and JavaScript must understand alike. `hint` is for who errs."""
 
     valid: str
     pattern: str
+    hint: str = ""
 
     def take(self, scalar: Scalar) -> str:
         """Accept a text that matches in full."""
-        if not isinstance(scalar.value, str):
-            hint = "put it into quotes if it is meant as text" if scalar.value is not None else ""
-            raise self._not(scalar, hint)
-        if not re.fullmatch(self.pattern, scalar.value):
+        fits = re.fullmatch(self.pattern, scalar.text)
+        if isinstance(scalar.value, str) and fits:
+            return scalar.value
+        if scalar.value is None:
             raise self._not(scalar)
-        return scalar.value
+        raise self._not(scalar, "put it into quotes if it is meant as text" if fits else self.remedy(scalar.text))
+
+    def remedy(self, _: str) -> str:
+        """Return what to do about a text that does not match."""
+        return self.hint
 
     def schema(self) -> dict[str, object]:
         """Describe the kind as JSON Schema."""
@@ -176,6 +178,12 @@ class AbsolutePath(Text):
 
     def __init__(self) -> None:
         super().__init__("an absolute path without '..'", r"/(?!(?:[^\u0000]*/)?\.\.(?:/|$))[^\u0000]*")
+
+    def remedy(self, text: str) -> str:
+        """Return what may be meant by a path that is not absolute."""
+        if text[:1] in ("~", "$"):
+            return "write the whole path: neither ~ nor a variable is replaced"
+        return "begin it with /" if text and not text.startswith("/") else ""
 
     def take(self, scalar: Scalar) -> str:
         """Accept an absolute path; `//srv//www/` becomes `/srv/www`."""
@@ -197,12 +205,16 @@ class PathOrNone(AbsolutePath):
 
 @dataclass(frozen=True)
 class ListOf(Kind[tuple[T, ...]]):
-    """A list of values of one kind. `unique` names what no two entries may share, `least` how many there must be."""
+    """A list of values of one kind. `unique` names what no two entries may share, `least` how many there must be.
+
+    `words`: the entries are the words of a command line.
+    """
 
     kind: Kind[T]
     valid: str
     unique: str = ""
     least: int = 0
+    words: bool = False
 
     def read(self, node: Node, spot: Spot) -> tuple[T, ...] | None:
         """Read every entry; for a single value without brackets the problem says so."""
@@ -218,8 +230,11 @@ class ListOf(Kind[tuple[T, ...]]):
     def _hint(self, node: Node) -> str:
         if isinstance(node, Scalar) and node.value is None:
             return "; write [] for an empty list, or remove the key"
+        if isinstance(node, Scalar) and node.text.startswith("-"):
+            return "; put a space after the '-'"
         if isinstance(node, Scalar):
-            return f"; write [{shorten(node.text)}]"
+            words = node.text.split() if self.words else [node.text]
+            return f"; write [{shorten(', '.join(words))}]"
         return "; begin each entry with '- '"
 
     def _refuse_twins(self, values: list[T | None], node: Items, spot: Spot) -> None:

@@ -18,6 +18,10 @@ _IN_PLAIN_WORDS = (
     ("found character '\\t'", "a tab; YAML is indented with spaces only"),
     ("mapping values are not allowed", "a ':' where no key can be: check the indentation, or quote a text with ': '"),
     ("could not find expected ':'", "a key without a ':' and a space behind it"),
+    (
+        "expected '<document start>'",
+        "this line does not belong to the lines above it: each key is written 'KEY: VALUE'",
+    ),
     ("expected <block end>", "this line does not fit under the lines above it: check the indentation"),
     ("expected the node content", "a value is missing, or begins with a sign that must be quoted"),
     ("unexpected end of stream", "a quoted text is begun, but the file ends before its closing quote"),
@@ -59,7 +63,7 @@ def parse(data: bytes, file: str, findings: Findings) -> Node | None:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        findings.add(Place(file, data.count(b"\n", 0, error.start) + 1), "the file is not text in UTF-8")
+        findings.add(Place(file, data.count(b"\n", 0, error.start) + 1), "the file is not text in UTF-8: save it so")
         return None
     try:
         root = _Loader(text).get_single_node()
@@ -68,7 +72,7 @@ def parse(data: bytes, file: str, findings: Findings) -> Node | None:
         findings.add(_where(error, file), _words(error))
     except yaml.reader.ReaderError as error:
         place = Place(file, text.count("\n", 0, error.position) + 1)
-        findings.add(place, f"the invisible character #x{ord(text[error.position]):x} is not allowed in YAML")
+        findings.add(place, f"the invisible character U+{ord(text[error.position]):04X} is not allowed: remove it")
     except RecursionError:
         findings.add(Place(file, 1), "lists or sections lie too deep inside each other")
     except _TooLargeError:
@@ -140,7 +144,7 @@ class _Planter:
             return Items(place, tuple(self.plant(item, f"{path}[{index}]") for index, item in enumerate(node.value)))
         match = _IMPOSSIBLE.search(str(node.value))
         if match:
-            self._findings.add(place, f"the character U+{ord(match[0]):04X} is not allowed")
+            self._findings.add(place, f"the character U+{ord(match[0]):04X} is not allowed: remove it")
             text = _IMPOSSIBLE.sub("?", node.value)
             return Scalar(place, text, text)
         unquoted = isinstance(node, yaml.ScalarNode) and node.style is None

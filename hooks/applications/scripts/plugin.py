@@ -42,7 +42,7 @@ quiesced now (EX_TEMPFAIL).
 """
 READY = "READY"
 LEFT_BY_EDITORS = ("~", ".bak", ".orig", ".rpmnew", ".rpmorig", ".rpmsave", ".dpkg-old", ".dpkg-new", ".dpkg-dist")
-_WORDS = ListOf(Text("a word", r"[^\u0000]*"), "a list: a program with its whole path, and its arguments")
+_WORDS = ListOf(Text("a word", r"[^\u0000]*"), "a list: a program with its whole path, and its arguments", words=True)
 
 
 def _command(doc: str, example: str) -> tuple[str, ...]:

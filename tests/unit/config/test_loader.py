@@ -206,7 +206,26 @@ def test_faults_of_all_files_are_told_together_in_order(tmp_path: Path) -> None:
         ("deadline: [1]", "must be a number of seconds from 1 to 60, not a list"),
         (f"deadline: {'9' * 5000}", "not the text '999"),
         ("- a", "1: must be a section with the keys paths, "),
-        ("word", "not the text 'word'"),
+        ("word", "not the text 'word'; write each key as 'KEY: VALUE'"),
+        ("deadline:5", "not the text 'deadline:5'; write 'deadline: ', with a plain space after the colon"),
+        ("deadline = 5", "; write 'deadline: ', with a plain space after the colon"),
+        ("paths:\u00a0[/srv]", "; write 'paths: ', with a plain space after the colon"),
+        ("snapshot: [a]", "page_cache, not a list; remove the '- ' before its keys"),
+        ("prove: sample", "not the text 'sample'; write its keys in lines of their own, indented"),
+        ("applications: [redis]", "applications[0]: must be a section with the keys"),
+        ("applications: [redis]", "not the text 'redis'; write '- plugin: …'"),
+        ("applications: [{plugin: redis, port: 1}]", "a plugin's own keys belong below applications[0].options"),
+        ("paths:\n  -/srv", "2: paths: must be a list of absolute paths, not the text '-/srv'; put a space after"),
+        ("paths: [~/x]", "not the text '~/x'; write the whole path: neither ~ nor a variable is replaced"),
+        ("paths: [$HOME/x]", "neither ~ nor a variable is replaced"),
+        ("paths: [srv]", "not the text 'srv'; begin it with /"),
+        ("notify: [{command: mail root}]", "notify[0].command: must be a list of a program and its arguments, not"),
+        ("notify: [{command: mail root}]", "; write [mail, root]"),
+        ("snapshot: {chunk: 64}", "from 4K to 512K, not the number 64; write 64K, for instance"),
+        ("luks: [{volume: /dev/a/b, key_file: /k}]", "not the text '/dev/a/b'; write both names, without /dev/"),
+        ("view_limit: 4h", "from 60 to 604800, not the text '4h'; write 14400"),
+        ("deadline: 1 minute", "not the text '1 minute'; write 60"),
+        ("deadline: 1m", "not the text '1m'; write 60"),
     ],
 )
 def test_a_fault_names_line_key_and_what_is_valid(tmp_path: Path, text: str, fault: str) -> None:
@@ -214,6 +233,35 @@ def test_a_fault_names_line_key_and_what_is_valid(tmp_path: Path, text: str, fau
     assert len(found) == 1
     assert fault in found[0]
     assert len(found[0]) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("on_tainted: remove", "did you mean 'rename'"),  # who writes this means `delete`
+        ("paths: [5]", "put it into quotes"),  # "5" is no path either
+        ("snapshot: {chunk: 64}", "put it into quotes"),
+        ("paths:\n  -/srv", "write [-/srv]"),
+        ("notify: [{command: mail root}]", "write [mail root]"),
+        ("paths: [null]", "begin it with"),
+        ("deadline: soon", "; "),
+        ("deadline: 5m", "write 300"),  # a minute is the most
+    ],
+)
+def test_no_advice_is_given_that_leads_to_the_next_fault(tmp_path: Path, text: str, advice: str) -> None:
+    assert advice not in faults(write(tmp_path / "c.yaml", text))[0]
+
+
+@pytest.mark.parametrize("limits", ["minimum: 5G, maximum: 1G", "minimum: 50%FREE, maximum: 10%FREE"])
+def test_the_least_size_must_not_be_larger_than_the_most(tmp_path: Path, limits: str) -> None:
+    with pytest.raises(ConfigError, match=r"snapshot\.minimum \(5.*\) is larger than snapshot\.maximum") as caught:
+        config.load(write(tmp_path / "c.yaml", f"snapshot: {{{limits}}}"))
+    assert caught.value.status == 65
+
+
+@pytest.mark.parametrize("limits", ["minimum: 1G, maximum: 1G", "minimum: 5G, maximum: 10%ORIGIN", "minimum: 5G"])
+def test_limits_that_may_be_right_are_accepted(tmp_path: Path, limits: str) -> None:
+    config.load(write(tmp_path / "c.yaml", f"snapshot: {{{limits}}}"))
 
 
 @pytest.mark.parametrize(
@@ -232,11 +280,12 @@ def test_a_fault_names_line_key_and_what_is_valid(tmp_path: Path, text: str, fau
         ("{deadline: 5", "a section in {braces}"),
         ("- a\nb: c", "2:1: not valid YAML: this line does not fit"),
         ("deadline: 5\n---\nlock_wait: 6", "2:1: not valid YAML: a second document"),
-        ("deadline: 5\nx\x07: 6", "2: the invisible character #x7 is not allowed"),
+        ("deadline: 5\nx\x07: 6", "2: the invisible character U+0007 is not allowed: remove it"),
         ("[" * 3000, "1: lists or sections lie too deep"),
         ("paths: " + "[" * 300 + "]" * 300, "1: "),
         ("? [a]\n: b", "1: a key must be a word"),
-        (b"# a\npaths: [/\xff]", "2: the file is not text in UTF-8"),
+        ("[snapshot]\nsize=5G", "2:1: not valid YAML: this line does not belong to the lines above it: each key"),
+        (b"# a\npaths: [/\xff]", "2: the file is not text in UTF-8: save it so"),
     ],
 )
 def test_a_fault_of_yaml_is_told_in_plain_words(tmp_path: Path, text: str | bytes, fault: str) -> None:
