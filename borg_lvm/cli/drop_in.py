@@ -63,7 +63,7 @@ def status(program: str, number: int, ours: bool) -> int:
     signals = {number.value: number for number in signal.Signals if number.name.removeprefix("SIG") in ENDING}
     if number - 128 in signals and number != OWN_SIGNAL.get(program):
         _end_by(signals[number - 128])
-    return FAILED.get(program, 1) if ours else number
+    return FAILED.get(program, 2) if ours else number  # of a misspelt one: 1 is a warning of borg's
 
 
 def _end_by(signum: signal.Signals) -> None:

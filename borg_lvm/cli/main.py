@@ -8,7 +8,7 @@ from importlib import import_module
 from itertools import pairwise
 
 from borg_lvm.cli import output, verb_parsers
-from borg_lvm.cli.parser import NAMES, did_you_mean, options_of, parser
+from borg_lvm.cli.parser import NAMES, options_of, parser
 from borg_lvm.errors import BUG_STATUS, BorgLvmError, ReaderGoneError, UsageError
 from borg_lvm.log import Log
 
@@ -72,6 +72,8 @@ def _refuse_option_before_verb(words: Sequence[str]) -> None:
 
 def _unrecognized(verb: str, words: Sequence[str]) -> UsageError:
     """Return the error of words that a verb of ours does not take."""
+    from borg_lvm.cli.usage_errors import did_you_mean
+
     near = did_you_mean(words[0].partition("=")[0], options_of(verb)) if words[0].startswith("-") else ""
     name = f"borg-lvm {verb}" if verb else "borg-lvm"
     remedy = f"{near} see: {name} --help".strip()

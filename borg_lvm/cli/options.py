@@ -121,7 +121,8 @@ def refuse_what_cannot_be_run(program: str) -> None:
         )
     if "/" in program and os.path.exists(program):
         raise CommandNotExecutableError(
-            f"{program}: Permission denied; nothing was done", remedy=f"chmod +x {shell_word(program)}"
+            f"{program}: Permission denied; nothing was done",
+            remedy=f"name a program, or make it one: chmod +x {shell_word(program)}",
         )
     quoted = "give the command and its arguments as words of their own, not as one in quotes"
     if " " not in program:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from borg_lvm.cli import help_form, output, values, verb_parsers
-from borg_lvm.errors import UsageError
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -49,13 +46,9 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting."""
-        match = re.fullmatch(
-            r"argument [^:]*\brun\b[^:]*: invalid choice: '(.*)' \(choose from .*\)", message, re.DOTALL
-        )
-        if not match:
-            raise UsageError(message, remedy=f"see: {self.prog} --help")
-        word = match[1]
-        raise UsageError(f"borg-lvm has no command {word!r}", remedy=_instead(word))
+        from borg_lvm.cli import usage_errors
+
+        raise usage_errors.of_argparse(message, self.prog, NAMES)
 
 
 class _Named(_Parser):
@@ -83,28 +76,6 @@ class _Named(_Parser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse it all the same: argparse has understood more of what was typed."""
         return verbs()[self.prog.split()[-1]].parse_known_args(args, namespace)
-
-
-OTHERS = {"help": "borg-lvm --help", "version": "borg-lvm --version", "start": "borg-lvm begin", "stop": "borg-lvm end"}
-RESTORING = ("restore", "extract", "mount", "list")
-
-
-def _instead(word: str) -> str:
-    """Say what somebody may have meant by a word that is no command of ours."""
-    if word in OTHERS:
-        return OTHERS[word]
-    if word in RESTORING:
-        return f"{word} with the backup program itself: borg-lvm is for making backups only"
-    near = did_you_mean(word, NAMES)
-    return near or f"to back up with it: borg-lvm run -- {word} …; for what else there is: borg-lvm --help"
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return a question about what is nearly the same, or nothing."""
-    import difflib
-
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
-    return f"did you mean {near[0]}?" if near else ""
 
 
 def options_of(verb: str) -> list[str]:

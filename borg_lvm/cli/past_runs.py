@@ -49,7 +49,7 @@ class Past:
 
     def nothing(self) -> str:
         """Say that there is nothing."""
-        return f"no {self.noun} has been written down yet (in {self.directory})"
+        return f"no {self.noun} is recorded yet (in {self.directory})"
 
     def damaged(self, name: object, error: Exception) -> UsageError:
         """Return the error of a certificate that cannot be shown."""
@@ -60,7 +60,7 @@ class Past:
 
 
 RUNS = Past("run", history, "borg-lvm run -- COMMAND …")
-DRILLS = Past("drill", drills, "borg-lvm drill")
+DRILLS = Past("drill", drills, "borg-lvm drill -- COMMAND …")
 
 
 def meant(name: str, *, drill: bool) -> Past:
@@ -85,9 +85,7 @@ def certificate(name: str, past: Past = RUNS) -> Certificate:
     fitting = [record for record in records if record.run_id.startswith(name)] if name else records[-1:]
     exact = [record for record in fitting if record.run_id == name]
     if not fitting:
-        raise UsageError(
-            f"no {past.noun} {name!r} has been written down (in {past.directory})", remedy="see: borg-lvm history"
-        )
+        raise UsageError(f"no {past.noun} {name!r} is recorded (in {past.directory})", remedy="see: borg-lvm history")
     if len(fitting) > 1 and not exact:
         raise UsageError(f"{len(fitting)} {past.noun}s begin with {name!r}", remedy="see: borg-lvm history")
     (record,) = exact or fitting

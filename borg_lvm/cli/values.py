@@ -29,7 +29,11 @@ def seconds(text: str, least: int = 0, most: int = MOST_SECONDS) -> float:
     except ValueError:
         number = -1
     if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds from {least} to {most}, not {text!r}")
+        from borg_lvm.config.document import in_seconds
+
+        written = in_seconds(text)
+        hint = f"; write {written}" if written and least <= float(written) <= most else ""
+        raise argparse.ArgumentTypeError(f"must be a number of seconds from {least} to {most}, not {text!r}{hint}")
     return number
 
 

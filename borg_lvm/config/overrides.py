@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from borg_lvm.config.loader import load, with_overrides
-from borg_lvm.config.schema import Settings
+from borg_lvm.config.schema import FILE_SYSTEM, Settings
 from borg_lvm.config.size import Size
 from borg_lvm.errors import UsageError
 from borg_lvm.records import dataclass
@@ -46,6 +47,9 @@ class Overrides:
             size = Size.parse(self.snapshot_size) if self.snapshot_size else None
         except ValueError as error:
             raise UsageError(f"--snapshot-size: {error}") from error
+        for kind in self.live_types:
+            if not re.fullmatch(FILE_SYSTEM.pattern, kind):
+                raise UsageError(f"--live-type: must be {FILE_SYSTEM.valid}, not {kind!r}")
         return with_overrides(
             settings,
             {

@@ -29,7 +29,7 @@ MissingSources = Literal["refuse", "skip"]
 """What to do about a source path that does not exist."""
 
 _PATHS = ListOf(AbsolutePath(), "a list of absolute paths")
-_FILE_SYSTEM = "[A-Za-z0-9][A-Za-z0-9_.*?-]*"
+FILE_SYSTEM = Text("a type of file system, as mount shows it", "[A-Za-z0-9][A-Za-z0-9_.*?-]*")
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Settings:
         ["/var/cache/backup"],
     )
     live_types: tuple[str, ...] = key(
-        ListOf(Text("a kind of file system, as mount shows it", _FILE_SYSTEM), "a list of kinds of file systems"),
+        ListOf(FILE_SYSTEM, "a list of types of file systems"),
         (),
-        "Kinds of file systems that may be read live where they are mounted below a source path: those of containers, "
+        "Types of file systems that may be read live where they are mounted below a source path: those of containers, "
         "of snaps and of desktops, for instance. `*` stands for any letters. A source path itself is never left live "
         "by this. The plan names each mount that is.",
         ["overlay", "squashfs", "nsfs", "fuse.*"],

@@ -79,7 +79,7 @@ def choose(
         which = f"run {run}" if run else f"run of {program} that ended well"
         which += f" and saved {archive}" if archive else ""
         raise UsageError(
-            f"no {which} has been written down",
+            f"no {which} is recorded",
             remedy="see: borg-lvm history; or make a backup: borg-lvm run -- COMMAND …",
         )
     if run and len({certificate["run"] for certificate in fitting}) > 1:

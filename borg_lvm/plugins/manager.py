@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from borg_lvm.plugins.trace import Trace
 
 GROUP = "borg_lvm"
+APPLICATIONS = "borg_lvm_hooks.applications."
+"""Where our own plugins for applications lie."""
 hookimpl = pluggy.HookimplMarker(GROUP)
 tracing: Trace | None = None
 """Gets all calls of plugins, if there is one (`--trace`)."""
@@ -119,7 +121,7 @@ def _not_installed(name: str, places: Iterable[str]) -> ConfigError:
 
     close = get_close_matches(name, places, n=1)
     return ConfigError(
-        f"the hook {name!r} is not installed",
+        f"the plugin {name!r} is not installed",
         remedy=f"did you mean {close[0]!r}?" if close else f"installed are: {', '.join(sorted(places))}",
     )
 
@@ -132,11 +134,21 @@ def _register(manager: pluggy.PluginManager, name: str, place: str) -> None:
             plugin = getattr(plugin, attribute)
         manager.register(plugin, name=name)
     except Exception as error:  # a stranger's module may fail in any way; the user needs its name
-        raise ConfigError(f"the hook {name!r} ({place}) cannot be loaded: {error}") from error
+        raise ConfigError(f"the plugin {name!r} ({place}) cannot be loaded: {error}") from error
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise ConfigError(f"a plugin implements a hook that does not exist: {error}") from error
+
+
+def refuse_applications(places: Mapping[str, str]) -> None:
+    """Raise ConfigError if one of ours for applications is to read command lines: it would quiesce nothing."""
+    for name, place in places.items():
+        if place.startswith(APPLICATIONS):
+            raise ConfigError(
+                f"the plugin {name!r} reads no command lines: as one of `hooks` it quiesces nothing",
+                remedy=f"name it as an application: `applications: [{{plugin: {name}}}]`",
+            )
 
 
 def _first(names: Sequence[str], hook: str, **arguments: object) -> Any:
@@ -145,6 +157,7 @@ def _first(names: Sequence[str], hook: str, **arguments: object) -> Any:
     Raises: as `load`; whatever a plugin raises.
     """
     manager, places = _manager(names)
+    refuse_applications(places)
     asked: list[object] = []
     for name, place in places.items():
         _register(manager, name, place)

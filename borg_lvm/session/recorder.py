@@ -51,7 +51,9 @@ def recorded(surveyed: Survey, outcome: Outcome, status: int, error: BaseExcepti
         record = certificate.build(outcome, surveyed.reading, ending)
         history.keep(outcome, record, surveyed.history, log)
     except Exception as bug:
-        log.warning(f"the run could not be written down: {type(bug).__name__}: {bug}; the backup is not concerned")
+        log.warning(
+            f"the run could not be recorded in the history: {type(bug).__name__}: {bug}; the backup is not concerned"
+        )
     return RunResult(ending.status, record, error)
 
 

@@ -63,7 +63,7 @@ def test_a_run_that_went_well(rig: Rig) -> None:
         print(past)
         assert [line for line in past.splitlines() if line.startswith(made["run"])]
         assert json.loads(borg_lvm("history", "--json").out)[-1] == made
-        assert "no run '1999' has been written down" in borg_lvm("report", "1999", status=64).err
+        assert "no run '1999' is recorded" in borg_lvm("report", "1999", status=64).err
         assert_nothing_left(rig)
 
 

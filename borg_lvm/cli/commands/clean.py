@@ -38,7 +38,7 @@ def perform(args: argparse.Namespace, log: Log) -> int:
     if left:
         raise ReleaseError("not everything could be removed", details=tuple(left))
     if args.run and not runs:
-        raise UsageError(f"no run {args.run} has left anything behind (or it still goes on)", remedy="see: lvs -o+tags")
+        raise UsageError(f"the run {args.run} has no leftovers, or is still running", remedy="see: lvs -o+tags")
     if not runs and not mended:
         log.info("nothing to clean")
     kept = {volume.run_id for volume in volumes if lvm.KEEP_TAG in volume.tags}

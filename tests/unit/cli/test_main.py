@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm import errors
-from borg_lvm.cli import main, parser
+from borg_lvm.cli import main, parser, usage_errors
 from borg_lvm.errors import BorgLvmError, UsageError
 
 
@@ -70,6 +70,7 @@ def refusal(capfd: pytest.CaptureFixture[str], *argv: str) -> str:
         (["fly"], "borg-lvm has no command 'fly'"),
         (["borg", "create", "r::a", "/srv"], "to back up with it: borg-lvm run -- borg …"),
         (["runn"], "did you mean run?"),
+        (["rnu"], "did you mean run?"),
         (["--config", "x", "plan", "--", "tar"], "borg-lvm plan --config …"),
         (["--config=x", "run", "--", "tar"], "borg-lvm run --config=x …"),
         (["help"], "borg-lvm --help"),
@@ -82,10 +83,31 @@ def refusal(capfd: pytest.CaptureFixture[str], *argv: str) -> str:
         (["run"], "no command to run"),
         (["run", "--"], "no command to run"),
         (["plan", "--json"], "no command to run"),
-        (["run", "--path"], "expected one argument"),
+        (["run", "--path"], "error: --path needs a value\n"),
+        (["run", "--path", "--", "tar"], "error: --path needs a value\n"),
+        (["run", "--path=a\0b", "--", "tar"], "error: --path: 'a\\x00b': it has a zero byte"),
+        (["run", "--trace=1", "--", "tar"], "error: --trace takes no value, and was given '1'\n"),
+        (["run", "--quiet=1", "--", "tar"], "takes no value, and was given '1'\n"),
+        (["--help=1"], "error: --help takes no value, and was given '1'\n"),
+        (["report", "--json", "--html", "x"], "error: --html and --json cannot be given together\n"),
+        (["setup", "--write", "--remove"], "error: --remove and --write cannot be given together\n"),
+        (["end"], "error: NAME is missing\n"),
+        (["begin"], "error: NAME is missing\n"),
+        (["begin"], "what to do: see: borg-lvm begin --help\n"),
+        (["end", "x", "--status", "300"], "error: --status: must be an exit status from 0 to 255 or a signal like"),
+        (["run", "--prove", "smaple", "--", "tar"], "--prove must be off, list, sample or all, not 'smaple'\n"),
+        (["run", "--prove", "smaple", "--", "tar"], "what to do: did you mean sample?\n"),
+        (
+            ["begin", "x", "--limit", "4h"],
+            "error: --limit: must be a number of seconds from 1 to 604800, not '4h'; write 14400\n",
+        ),
+        (["run", "--lock-wait", "2d", "--", "tar"], "from 0 to 86400, not '2d'\n"),
         (["run", "--path", "", "--", "tar"], "the path is empty; is a variable not set?"),
         (["run", "--live=", "--", "tar"], "the path is empty; is a variable not set?"),
-        (["run", "--consistency", "some", "--", "tar"], "invalid choice: 'some'"),
+        (
+            ["run", "--consistency", "some", "--", "tar"],
+            "error: --consistency must be instant or per-volume, not 'some'\n",
+        ),
         (["run", "--lock-wait", "-1", "--", "tar"], "from 0 to 86400, not '-1'"),
         (["run", "--lock-wait", "nan", "--", "tar"], "from 0 to 86400, not 'nan'"),
         (["run", "--lock-wait", "inf", "--", "tar"], "from 0 to 86400"),
@@ -212,6 +234,7 @@ def test_help_and_refusals_load_next_to_nothing(argv: list[str], status: int) ->
         "cli.main",
         "cli.output",
         "cli.parser",
+        "cli.usage_errors",
         "cli.values",
         "cli.verb_parsers",
         "errors",
@@ -237,4 +260,11 @@ def test_help_names_every_verb() -> None:
 
 
 def test_no_suggestion_stands_in_for_a_command_that_there_is() -> None:
-    assert not parser.OTHERS.keys() & set(parser.NAMES)
+    assert not usage_errors.OTHERS.keys() & set(parser.NAMES)
+
+
+def test_a_program_in_whose_place_we_cannot_be_is_a_failure_to_each(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["run", "--in-place-of", "brog", "--", "borg"]) == 2
+    shown = capfd.readouterr().err
+    assert "error: --in-place-of must be borg or restic, not 'brog'\n" in shown
+    assert "what to do: did you mean borg?\n" in shown

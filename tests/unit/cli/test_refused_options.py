@@ -34,7 +34,7 @@ def test_what_a_shell_would_start_is_not_refused(programs: Path) -> None:
     ("name", "message", "remedy"),
     [
         ("folder", "is a directory, not a command", "one --path for each source"),
-        ("plain file", "Permission denied", "chmod +x '"),
+        ("plain file", "Permission denied", "name a program, or make it one: chmod +x '"),
     ],
 )
 def test_what_is_there_and_no_program_is_126(programs: Path, name: str, message: str, remedy: str) -> None:

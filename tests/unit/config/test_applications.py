@@ -43,7 +43,7 @@ def test_an_entry_becomes_an_application(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
-        ("plugin: postgres", ":2: applications[0].plugin: the hook 'postgres' is not installed"),
+        ("plugin: postgres", ":2: applications[0].plugin: the plugin 'postgres' is not installed"),
         ("plugin: tar", ":2: applications[0].plugin: the plugin 'tar' quiesces no application"),
         (
             "plugin: postgresql\n  level: locked",

@@ -37,6 +37,15 @@ def test_nothing_leaves_everything(file: str) -> None:
     assert (settings.snapshot.size, settings.lock_wait) == (Size("bytes", 1 << 30), 5.0)
 
 
+@pytest.mark.parametrize("kind", ["fuse sshfs", "", "/dev/sda1", "*"])
+def test_a_type_of_file_system_that_is_none(file: str, kind: str) -> None:
+    with pytest.raises(
+        UsageError, match="--live-type: must be a type of file system, as mount shows it, not"
+    ) as caught:
+        Overrides(file, live_types=("overlay", kind)).settings()
+    assert repr(kind) in caught.value.message
+
+
 def test_a_size_that_is_none(file: str) -> None:
     with pytest.raises(UsageError, match="--snapshot-size"):
         Overrides(file, snapshot_size="many").settings()

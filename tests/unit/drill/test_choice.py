@@ -64,7 +64,7 @@ def test_only_a_run_that_has_saved_that_archive() -> None:
     second = {**certificate("20261106T000000-ffffff", program="rsync", web="/www"), "archive": "/copy/b"}
     assert choice.choose([first, second], "rsync", "", [], "/copy/a").run == first["run"]
     for run, archive in (("", "/copy/c"), (str(second["run"]), "/copy/a")):
-        with pytest.raises(UsageError, match=f"no run .* and saved {archive} has been written down"):
+        with pytest.raises(UsageError, match=f"no run .* and saved {archive} is recorded"):
             choice.choose([first, second], "rsync", run, [], archive)
 
 
@@ -76,8 +76,8 @@ def test_a_run_by_the_beginning_of_its_id() -> None:
 @pytest.mark.parametrize(
     ("program", "run", "names", "words"),
     [
-        ("restic", "", [], "no run of restic that ended well has been written down"),
-        ("borg", "2025", [], "no run 2025 has been written down"),
+        ("restic", "", [], "no run of restic that ended well is recorded"),
+        ("borg", "2025", [], "no run 2025 is recorded"),
         ("borg", "2026", [], "4 runs begin with '2026'"),
         ("borg", "", ["empty"], "has saved no data of empty that is known"),
         ("borg", "", ["web"], "has saved no data of web that is known"),

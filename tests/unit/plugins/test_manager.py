@@ -183,3 +183,20 @@ def test_a_name_like_no_other_is_answered_with_those_there_are() -> None:
     with pytest.raises(ConfigError, match="'xyzzy' is not installed") as caught:
         manager.load(["xyzzy"])
     assert caught.value.remedy.startswith("installed are: borg, borgmatic, ")
+
+
+@pytest.mark.parametrize("name", ["postgresql", "scripts", "podman"])
+def test_a_plugin_for_applications_is_refused_among_hooks_where_it_would_quiesce_nothing(name: str) -> None:
+    invocation = Invocation(("borg", "create", "r::a", "/srv"), {}, "/")
+    with pytest.raises(ConfigError, match=f"the plugin '{name}' reads no command lines") as caught:
+        manager.read_command(["borg", name], invocation)
+    assert f"applications: [{{plugin: {name}}}]" in caught.value.remedy
+    assert manager.read_command(["borg", "tar"], invocation)
+
+
+def test_ours_for_applications_lie_where_they_are_refused() -> None:
+    ours = [plugin for plugin in manager.installed() if plugin.module.startswith("borg_lvm_hooks.")]
+    for plugin in ours:
+        _, hooks = manager.about(plugin.name)
+        assert plugin.module.startswith(manager.APPLICATIONS) == ("borg_lvm_application" in hooks)
+    assert len(ours) > 10

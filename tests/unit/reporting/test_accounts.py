@@ -256,8 +256,8 @@ class TestHistory:
         assert "lost         1 of 2: they needed more than they had" in text
 
     def test_no_run_yet(self, directory: Path) -> None:
-        assert list(past_runs.overview()) == [f"no run has been written down yet (in {directory})"]
-        with pytest.raises(UsageError, match="no run has been written down yet"):
+        assert list(past_runs.overview()) == [f"no run is recorded yet (in {directory})"]
+        with pytest.raises(UsageError, match="no run is recorded yet"):
             past_runs.lines("")
         directory.rmdir()
         assert past_runs.everything() == []
@@ -297,7 +297,7 @@ class TestHistory:
         assert past_runs.certificate("20260103-a")["run"] == "20260103-a"
         with pytest.raises(UsageError, match="2 runs begin with '20260103'"):
             past_runs.certificate("20260103")
-        with pytest.raises(UsageError, match="no run 'x' has been written down"):
+        with pytest.raises(UsageError, match="no run 'x' is recorded"):
             past_runs.certificate("x")
 
     def test_damaged_files_are_named_and_the_others_shown(self, directory: Path) -> None:

@@ -259,8 +259,8 @@ class TestChosen:
         assert past_runs.meant("nothing", drill=False) is past_runs.RUNS
 
     def test_the_list_has_runs_and_drills(self, directory: Path) -> None:
-        assert list(past_runs.overview()) == [f"no run has been written down yet (in {history.DIRECTORY})"]
-        assert list(past_runs.overview_of_drills()) == [f"no drill has been written down yet (in {directory})"]
+        assert list(past_runs.overview()) == [f"no run is recorded yet (in {history.DIRECTORY})"]
+        assert list(past_runs.overview_of_drills()) == [f"no drill is recorded yet (in {directory})"]
         drills.keep(named("good", 0), Log(quiet=True))
         shown = list(past_runs.overview())
         assert shown[2].startswith("DRILL")
