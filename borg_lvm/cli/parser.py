@@ -11,22 +11,31 @@ if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
 EPILOG = """\
-for instance:
+examples:
+  borg-lvm check -- borg create /backup/repo::{now} /etc /srv
   borg-lvm run -- borg create /backup/repo::{now} /etc /srv
 
 exit status:
-  the command's own status, or
-   64  the command line cannot be understood        71  quiescing, a snapshot or the view failed, all undone
-   65  the configuration is wrong                   74  a snapshot was lost, or what was saved differs (--prove)
-   69  a source path cannot be frozen               75  another run uses one of the volumes
-   70  a bug in borg-lvm                            76  the command succeeded, leftovers remain
-   77  the command succeeded, an application was not quiesced, as configured, or nothing was read back (--prove)
-  126  the command cannot be executed              127  the command was not found
+  that of the command, or one of borg-lvm's own:
+   64  the command line cannot be understood
+   65  the configuration is wrong
+   69  a source path cannot be frozen
+   70  a bug in borg-lvm
+   71  quiescing, a snapshot or the view failed; all was undone
+   74  a snapshot was lost, or what was saved differs (--prove)
+   75  another run uses one of the volumes
+   76  the command succeeded, leftovers remain
+   77  the command succeeded; an application was not quiesced, as
+       configured, or nothing could be read back (--prove)
+  126  the command cannot be executed
+  127  the command was not found
 128+N  signal N ended the command, or the run before it
 
 exit status of a drill:
-   74  an application is wrong in the archive       77  an application could not be judged here
+   74  an application is wrong in the archive
+   77  an application could not be judged here
 """
+"""No line is longer than a man page on a terminal of 80 columns has room for."""
 TRACE = "print every call of a plugin, with its result and duration"
 PROVE = (
     "read back what was saved, and compare it with the snapshots: names and attributes (list), contents of some files"
@@ -98,7 +107,7 @@ def parser(typed: str = "") -> argparse.ArgumentParser:
 
     top = _Parser(
         prog="borg-lvm",
-        description="Run a backup command on LVM snapshots of its sources, of one instant, under the usual paths.",
+        description="Run a backup command on point-in-time LVM snapshots of its source paths.",
         epilog=EPILOG,
         formatter_class=help_form.with_examples,
         allow_abbrev=False,
@@ -106,7 +115,7 @@ def parser(typed: str = "") -> argparse.ArgumentParser:
     top.add_argument("--version", action="store_true", help="show the version and exit")
     verbs = top.add_subparsers(
         dest="verb",
-        metavar=" | ".join(NAMES),
+        metavar="COMMAND",
         title="commands",
         parser_class=cast("type[_Parser]", made),
     )
@@ -116,7 +125,7 @@ def parser(typed: str = "") -> argparse.ArgumentParser:
     clean = _verb(verbs, "clean", "remove leftovers of crashed runs")
     _common(clean)
     clean.add_argument(
-        "--run", metavar="ID", default="", help="only this run; also if its snapshots were kept (--keep)"
+        "--run", metavar="ID", default="", help="clean up after this run only, also if its snapshots were kept (--keep)"
     )
     _add_report_and_history(verbs)
     _common(drill := _verb(verbs, "drill", verb_parsers.DRILL))
@@ -160,7 +169,7 @@ def _add_report_and_history(verbs: argparse._SubParsersAction[_Parser]) -> None:
     form.add_argument("--json", action="store_true", help="print the certificate as JSON")
     form.add_argument("--html", metavar="FILE", help="write one self-contained page with drawings to this file")
     past = _verb(
-        verbs, "history", "list past runs: how full their snapshots were, how long volumes were suspended; and drills"
+        verbs, "history", "list past runs and drills: how full snapshots were, how long volumes were suspended"
     )
     _common(past)
     past.add_argument("--drill", action="store_true", help="drills alone")
@@ -249,7 +258,7 @@ def _wrapping(verb: argparse.ArgumentParser, prove: str = PROVE) -> None:
         "--lock-wait",
         type=values.seconds,
         metavar="SECONDS",
-        help="how long to wait for another run on the same volume",
+        help="how long to wait for another run on the same volume (default: 0, or as configured)",
     )
 
 

@@ -24,7 +24,7 @@ def of_argparse(message: str, program: str, commands: Sequence[str]) -> UsageErr
     """Return the error of what argparse has found wrong; `program` is what to ask for help."""
     remedy = f"see: {program} --help"
     choice = re.fullmatch(r"argument (.*?): invalid choice: '(.*)' \(choose from (.*)\)", message, re.DOTALL)
-    if choice and "run" in choice[1].split(" | "):
+    if choice and choice[1] == "COMMAND":
         return UsageError(f"borg-lvm has no command {choice[2]!r}", remedy=_instead(choice[2], commands))
     if choice:
         valid = choice[3].replace("'", "").split(", ")

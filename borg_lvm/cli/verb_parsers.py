@@ -7,19 +7,20 @@ from collections.abc import Sequence
 
 from borg_lvm.cli import values
 
-DRILL = "restore applications from an archive, start them in a sandbox, judge and remove them"
+DRILL = "restore applications from an archive of COMMAND, start and judge them in a sandbox, remove them"
 LONGEST = 6 * 3600.0
 """Seconds that a drill may take, if nothing else is said."""
 
 
 def fill_begin(begin: argparse.ArgumentParser) -> None:
     """Add the options of `begin`."""
+    begin.usage = "%(prog)s NAME [options] [--path PATH]… [--live PATH]…"
     begin.add_argument("name", metavar="NAME", help="the name of the view: letters, digits, - and _")
     begin.add_argument(
         "--limit",
         type=values.limit,
         metavar="SECONDS",
-        help="remove the view if `end` has not come by then (default: a day)",
+        help="remove the view if `end` has not come by then (default: a day, or as configured)",
     )
     begin.add_argument(
         "--print",
@@ -38,15 +39,15 @@ def fill_end(end: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     end.add_argument(
         "--prove", choices=("off", "list", "sample", "all"),
-        help="how much of what COMMAND has saved is read back first, and compared with the snapshots (default: as the"
-        " view was begun); COMMAND … is the command line that has read the view, behind --",
+        help="read back first what COMMAND has saved, and compare it with the snapshots (default: as for `begin`);"
+        " COMMAND …, after --, is the command line that has read the view",
     )  # fmt: skip
     end.set_defaults(command=[])
 
 
 def fill_drill(drill: argparse.ArgumentParser) -> None:
     """Add the options of `drill`."""
-    drill.usage = "%(prog)s [options] [APPLICATION …] [--run RUN | --archive NAME] -- COMMAND …"
+    drill.usage = "%(prog)s [options] [APPLICATION …] -- COMMAND …"
     drill.add_argument(
         "applications", nargs="*", metavar="APPLICATION",
         help="its name in the configuration; VG/LV of a volume that was saved as a device (default: all)",

@@ -19,6 +19,7 @@ FILES = (
     ("/etc/borg-lvm/NAME.env", "the command of borg-lvm@NAME.service, and its environment"),
     ("/run/borg-lvm", "what runs have done that must be undone, locks, and the views of begin"),
     ("/var/lib/borg-lvm/history", "a record of each run, from which the size of snapshots is estimated"),
+    ("/var/lib/borg-lvm/drills", "a record of each drill"),
 )
 
 
@@ -87,7 +88,7 @@ def _program(pages: list[str]) -> str:
 def _epilog(text: str) -> Iterator[str]:
     """Yield the sections of what `--help` ends with: a line without an indent begins one."""
     for heading, lines in re.findall(r"(?m)^(\S.*):\n((?:[ \d].*\n?)+)", text):
-        yield roff.section({"for instance": "examples"}.get(heading, heading), roff.verbatim(lines))
+        yield roff.section(heading, roff.verbatim(lines))
 
 
 def _verb(verb: argparse.ArgumentParser) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from borg_lvm import errors
-from borg_lvm.cli import main, parser, usage_errors
+from borg_lvm.cli import help_form, main, parser, usage_errors
 from borg_lvm.errors import BorgLvmError, UsageError
 
 
@@ -249,6 +249,16 @@ def test_help_and_refusals_load_next_to_nothing(argv: list[str], status: int) ->
 def test_each_command_has_its_file() -> None:
     files = {path.stem for path in (Path(main.__file__).parent / "commands").glob("*.py")}
     assert files - {"__init__"} == set(parser.NAMES)
+
+
+def test_help_fits_a_terminal_of_80_columns_and_breaks_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(help_form, "_width", lambda: 78)
+    for name, verb in {"": parser.parser(), **parser.verbs()}.items():
+        lines = verb.format_help().splitlines()
+        assert [line for line in lines if len(line) > 80] == [], name
+        assert [line for line in lines if line.endswith("-") and not line.endswith(" -")] == [], name
+    indented = 7 + 4  # of a section's text, and of an example's, in a man page
+    assert max(map(len, parser.EPILOG.splitlines())) <= 78 - indented
 
 
 @pytest.mark.process
