@@ -22,29 +22,29 @@ _HEAD = """\
 <!-- Made by `python -m borg_lvm.config.generate` from borg_lvm/config/schema.py; do not edit. -->
 """
 INTRODUCTION = """\
-borg-lvm runs without any configuration; every key has a default. What it reads, when it is there:
+These are all keys of the configuration files. borg-lvm runs without any: every key has a default. It reads
 
 1. `/etc/borg-lvm/config.yaml`, then
 2. `/etc/borg-lvm/conf.d/*.yaml`, in the order of their names (`10-paths.yaml` before `20-luks.yaml`).
 
-A later file adds to the earlier ones: sections are merged key by key; a single value or a list replaces the
-earlier one as a whole. `--config FILE` reads this one file instead of all these; a `conf.d` beside it is not read,
-and the file must exist. The command line wins over files.
+A later file adds to the earlier ones: sections are merged key by key; a single value, or a list, replaces the
+earlier one. `--config FILE` reads this file alone, without the `conf.d` beside it; it must exist. An option of the
+command line replaces the key in the files; `--live`, `--live-type` and `--hook` add to the lists there.
 
-**Every fault is an error**, shown with file and line, all of them at once: an unknown key, a wrong type, a value out
-of its limits, a key that is given twice. Errors in the plugins' own keys are reported, for all applications,
-when everything else is right. The exit status is then 65, and nothing has been done.
+**Every fault is an error**: an unknown key, a wrong type, a value out of its limits, a key that is given twice. All
+are shown at once, with file and line; those in the `options` of applications when all else is right. The exit status
+is 65, and nothing was done. `borg-lvm check` reports them, too.
 
-**Only root may be able to change these files.** A file is refused when it, a directory on the way to it or a link to
-it belongs to somebody else, or can be written by its group or by everybody. The error names the path and the `chmod`
-or `chown` that repairs it.
+**Only root may be able to change these files.** A file is refused if the file, a directory on the way to it, or a link
+to it belongs to another user, or can be written by its group or by everybody. The error has the `chmod` or `chown`
+that repairs it.
 
-The files are YAML, with fewer surprises: a switch is `true` or `false` (`yes` and `on` are refused), numbers are
-decimal (`010` and `1:00` are refused), type marks and merge keys (`!!python`, `<<`) are refused. Paths are absolute
-and contain no `..`.
+The files are YAML, with fewer surprises: a switch is `true` or `false` (not `yes` or `on`), a number is decimal (not
+`010` or `1:00`), times are in seconds; type marks and merge keys (`!!python`, `<<`) are refused. Paths are absolute
+and have no `..` in them; `~`, variables and `*` are not replaced.
 
-Editors that understand JSON Schema can check a file while it is written:
-`borg_lvm/config.schema.json` is installed with the program.
+An editor that knows JSON Schema can check a file while you write it: `borg_lvm/config.schema.json` is installed with
+the program.
 """
 
 

@@ -38,37 +38,37 @@ class ProofSettings:
     mode: Mode = key(
         Choice[Mode](get_args(Mode)),
         "off",
-        "How much of what the command has saved is read back from the repository, and compared with the snapshots, "
+        "How much of what the command has saved is read back from the repository and compared with the snapshots, "
         "before these are removed. `list`: every name that the command had to save, with its type, size, mode, owner, "
-        "times, links and attributes. `sample`: these, and the content of some files. `all`: these, and the content of "
-        "all files, which takes as long as a restore. A difference makes the run fail with status 74. `--prove MODE` "
-        "says otherwise. docs/proof.md has the details.",
+        "times, links and attributes. `sample`: also the content of some files. `all`: also the content of all files, "
+        "which takes as long as a restore. If anything differs, the run fails with status 74. `--prove MODE` overrides "
+        "it. docs/proof.md has the details.",
         "sample",
     )
     files: int = key(
         Whole(1, 100_000),
         200,
-        "How many files `sample` reads. They are chosen at random, large ones more often than small ones.",
+        "The number of files that `sample` reads. They are chosen at random, large ones more often than small ones.",
         1000,
     )
     bytes: Size = key(
         AmountKind(),
         Size("bytes", 4 << 30),
-        "How much content `sample` reads of these files at most, but at least one file.",
+        "The most that `sample` reads of these files; but at least one file.",
         "20G",
     )
     time_limit: float = key(
         Seconds(10, 7 * 86400),
         3600.0,
-        "How many seconds reading back may take; the snapshots exist until then. When they have passed, the proof is "
-        "what was compared by then, and the run says so.",
+        "The longest time, in seconds, for reading back; the snapshots exist until then. Then the proof ends with what "
+        "was compared, and a message says so.",
         600,
     )
     always: tuple[str, ...] = key(
         ListOf(AbsolutePath(), "a list of absolute paths"),
         (),
-        "Paths whose content `sample` reads in any case, with all that lies below them. The data of all `applications` "
-        "are among them.",
+        "Paths whose content `sample` always reads, with all that lies below them. The data of all `applications` are "
+        "read too.",
         ["/srv/accounts"],
     )
 

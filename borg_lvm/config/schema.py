@@ -39,37 +39,38 @@ class Settings:
     paths: tuple[str, ...] = key(
         _PATHS,
         (),
-        "What to freeze when the wrapped command is not one that a plugin understands: absolute paths, each frozen "
-        "with all that lies below it on its volume. A list given by `--path` replaces it.",
+        "The source paths, if no plugin understands the command. Each is frozen with all that lies and is mounted "
+        "below it. `--path` replaces the list.",
         ["/etc", "/srv"],
     )
     live: tuple[str, ...] = key(
         _PATHS,
         (),
-        "Absolute paths that the command sees live, though they lie below a frozen path: what it must write, or "
-        "what cannot be frozen and need not be. The report names them.",
+        "Paths below a source that the command reads live: it must write there, or they cannot be frozen and need not "
+        "be. `plan` and `report` name them.",
         ["/var/cache/backup"],
     )
     live_types: tuple[str, ...] = key(
         ListOf(FILE_SYSTEM, "a list of types of file systems"),
         (),
-        "Types of file systems that may be read live where they are mounted below a source path: those of containers, "
-        "of snaps and of desktops, for instance. `*` stands for any letters. A source path itself is never left live "
-        "by this. The plan names each mount that is.",
+        "File systems of these types are read live where they are mounted below a source path: those of containers, "
+        "snaps and desktops, for instance. `*` stands for any characters. A source path itself never becomes live by "
+        "this. `plan` names each mount that does.",
         ["overlay", "squashfs", "nsfs", "fuse.*"],
     )
     hooks: tuple[str, ...] = key(
         ListOf(Text("the name of a plugin", PLUGIN), "a list of names of plugins", unique="name"),
         ("borg", "borgmatic", "restic", "rsync", "tar"),
-        "The plugins for backup commands to load, by name. An installed plugin that is not named here, or under "
-        "`applications`, is never loaded; a name that is not installed is an error.",
+        "The plugins that read command lines of backup programs, by name. A plugin that is named neither here nor as "
+        "one of the `applications` is never loaded. A name that is not installed is an error, and so is one of our "
+        "plugins for applications.",
         ["borg", "restic"],
     )
     applications: tuple[ApplicationEntry, ...] = key(
         ListOf(ListEntry(ApplicationEntry), "a list of entries with at least the key plugin", unique="name"),
         (),
-        "Applications to be quiesced around the instant: in this order, and resumed in the reverse order. Name what "
-        "writes to others before what it writes to: the web server before the database.",
+        "The applications that are quiesced around the instant, in this order; they are resumed in the reverse order. "
+        "Name what writes to others before what it writes to: the web server before the database.",
         [
             {"plugin": "postgresql", "name": "shop", "level": "checkpoint", "options": {"port": 5433}},
             {"plugin": "scripts", "on_failure": "skip-if-absent", "options": {"directory": "/etc/borg-lvm/freeze.d"}},
@@ -79,32 +80,32 @@ class Settings:
         Choice[MissingSources](get_args(MissingSources)),
         "refuse",
         "What to do about a source path that does not exist. `refuse`: the run is refused, and nothing is done. "
-        "`skip`: the others are frozen, and the command finds nothing there (borg and tar warn of it). A path that is "
-        "there when the command ends, and would have been read live, makes the run fail.",
+        "`skip`: the others are frozen, and the command finds nothing there (borg and tar warn of it). If the path "
+        "is there when the command ends, it may have been read live: the run fails.",
         "skip",
     )
     consistency: Consistency = key(
         Choice[Consistency](get_args(Consistency)),
         "instant",
-        "`instant`: all volumes are frozen together, so that every file is read as it was at one instant. "
-        "`per-volume`: each volume is seen at an instant of its own, which is enough when no application spreads its "
-        "data over several volumes. Less than what is asked for here is an error, never a silent fallback.",
+        "`instant`: all volumes are frozen together, and every file is read as it was at one instant. "
+        "`per-volume`: each volume is frozen at an instant of its own; that is enough when no application has data on "
+        "several volumes. What cannot be kept is an error, never a silent fallback.",
         "per-volume",
     )
     snapshot: SnapshotSettings = section(SnapshotSettings, "How snapshots are made.")
     luks: tuple[LuksKey, ...] = key(
         ListOf(ListEntry(LuksKey), "a list of entries with the keys volume and key_file", unique="volume"),
         (),
-        "Keys of encrypted volumes. The snapshot of a volume that holds a LUKS container is a locked copy, which must "
-        "be unlocked before it can be mounted. One entry for each such volume.",
+        "Keys of encrypted volumes, one entry for each. The snapshot of a volume that holds a LUKS container must be "
+        "unlocked before it can be mounted.",
         [{"volume": "vg0/home", "key_file": "/etc/borg-lvm/keys/home.key"}],
     )
     on_tainted: OnTainted = key(
         Choice[OnTainted](get_args(OnTainted)),
         "rename",
-        "What to do with an archive that was read from a lost snapshot. `rename`: borg's gets a name "
-        "that begins with `borg-lvm-tainted-`, restic's snapshot the tag `borg-lvm-tainted`. `delete` deletes the "
-        "archive, or forgets the snapshot. `keep` only names it. Only what this very run has made is ever touched.",
+        "What to do with an archive that was read from a lost snapshot. `rename`: borg's archive gets a name "
+        "that begins with `borg-lvm-tainted-`, restic's snapshot the tag `borg-lvm-tainted`. `delete`: borg's archive "
+        "is deleted, restic's snapshot forgotten. `keep`: a message names it. Only what this run has made is touched.",
         "delete",
     )
     prove: ProofSettings = section(ProofSettings, "What is read back, and compared with the snapshots.")
@@ -112,55 +113,55 @@ class Settings:
     deadline: float = key(
         Seconds(1, 60),
         10.0,
-        "How many seconds applications may be quiesced and volumes suspended at most. When it has passed, they are "
+        "The longest time, in seconds, for which applications are quiesced and volumes suspended. Then they are "
         "resumed at once, and the run fails.",
         5,
     )
     attempts: int = key(
         Whole(1, 10),
         3,
-        "How often a run tries to quiesce its applications, when one cannot be quiesced in time or does not stay so: "
-        "when a long statement holds a lock, for instance. Between two attempts everything goes on as usual, and no "
-        "snapshot is left. 1: only once. What waiting does not mend (a server that is down, a missing privilege) is "
-        "not tried again.",
+        "How many times a run tries to quiesce its applications, if one cannot be quiesced in time or does not stay "
+        "quiesced: a long statement holds a lock, for instance. Between two attempts everything works as usual, and "
+        "there is no snapshot. What waiting does not mend (a server that is down, a missing privilege) is not tried "
+        "again.",
         5,
     )
     retry_pause: float = key(
         Seconds(0, 600),
         15.0,
-        "How many seconds lie between two attempts to quiesce the applications.",
+        "The time between two attempts to quiesce the applications, in seconds.",
         60,
     )
     command_timeout: float = key(
         Seconds(1, 3600),
         120.0,
-        "How many seconds an LVM command may take before it is given up and the run fails.",
+        "The longest time, in seconds, that a command of LVM may take; then the run fails.",
         300,
     )
     lock_wait: float = key(
         Seconds(0, 86400),
         0.0,
-        "How many seconds to wait for another run that holds one of the volumes. 0 fails at once.",
+        "How many seconds to wait for another run that uses one of the volumes. 0: fail at once.",
         600,
     )
     view_limit: float = key(
         Seconds(60, 7 * 86400),
         86400.0,
-        "How many seconds a view of `borg-lvm begin` exists at most. When nobody has ended it by then, it is removed, "
-        "and what still reads it fails.",
+        "The longest time, in seconds, for which a view of `borg-lvm begin` exists. Then it is removed, and programs "
+        "that still read it fail.",
         14400,
     )
     metrics: str = key(
         PathOrNone(),
         "",
         "A file for the textfile collector of Prometheus' node exporter, with the result of the last run. It is "
-        "rewritten after each run, whatever ended it. Its directory must exist.",
+        "written anew after each run, however that ended. Its directory must exist.",
         "/var/lib/prometheus/node-exporter/borg-lvm.prom",
     )
     notify: tuple[Notification, ...] = key(
         ListOf(ListEntry(Notification), "a list of entries with at least the key command"),
         (),
-        "Commands that are run after a run, one after the other, to notify somebody of its result. One that fails is a "
-        "warning, and changes nothing.",
+        "Commands that report the result of a run, called after it one after the other. If one fails, that is a "
+        "warning; the exit status stays.",
         [{"command": ["/usr/local/bin/page-me"], "results": ["failure", "tainted"], "timeout": 60}],
     )

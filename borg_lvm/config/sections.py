@@ -51,7 +51,7 @@ class LuksKey:
     key_file: str = required(
         AbsolutePath(),
         "The file with the key, as for `cryptsetup --key-file`. It must belong to root, and nobody else may be "
-        "able to read it or to change it.",
+        "able to read or to change it.",
         "/etc/borg-lvm/keys/home.key",
     )
 
@@ -66,16 +66,16 @@ class VolumeSettings:
         "vg0/home",
     )
     size: Size | None = key(
-        Otherwise(SizeKind()), None, "The space of its snapshot; `snapshot.size` if it is not given.", "20G"
+        Otherwise(SizeKind()), None, "The size of its snapshot; `snapshot.size` if it is not given.", "20G"
     )
     chunk: str | None = key(
-        Otherwise(_CHUNK), None, "The chunks of its snapshot; `snapshot.chunk` if it is not given.", "16K"
+        Otherwise(_CHUNK), None, "The chunk size of its snapshot; `snapshot.chunk` if it is not given.", "16K"
     )
     physical_volumes: tuple[str, ...] | None = key(
         Otherwise(_PHYSICAL_VOLUMES),
         None,
-        "Where the space of its snapshot lies; `snapshot.physical_volumes` if it is not given. All of these must be in "
-        "the volume's group.",
+        "The physical volumes for its snapshot; `snapshot.physical_volumes` if it is not given. All must be in the "
+        "volume's group.",
         ["@fast"],
     )
 
@@ -87,88 +87,86 @@ class SnapshotSettings:
     size: Size = key(
         SizeKind(),
         Size(),
-        "How much may be written to a volume while its snapshot exists; a snapshot that is full is lost, and the "
-        "run fails. `auto` decides by what the last runs have used, else by the volume, and by the free space. `5G` or "
-        "`512MiB` is an amount: units are K, M, G, T and P, powers of 1024, alone or followed by `iB` or `B`; decimals "
-        "such as `1.5T` are fine. `20%ORIGIN` is a part of the volume, `50%FREE` a part of its group's free space, "
-        "`200%USED` a part of what its files take up; all are whole percentages, up to 100, of USED up to 999. "
-        "Thin volumes need no size.",
+        "The size of a snapshot: how much may be written to its volume while it exists. A snapshot that is full is "
+        "lost, and the run fails. `auto` goes by what the last runs have used, else by the size of the volume, and by "
+        "the free space. `5G` or `512MiB` is an amount: units are K, M, G, T and P, powers of 1024, alone or followed "
+        "by `iB` or `B`; decimals such as `1.5T` are allowed. `20%ORIGIN` is a part of the volume, `50%FREE` a part of "
+        "its group's free space, `200%USED` a part of what its files take up: whole percentages up to 100, of USED up "
+        "to 999. Snapshots of thin volumes have no size.",
         "20%ORIGIN",
     )
     grow: bool = key(
         Switch(),
         True,
-        "Give a snapshot more space while the command runs, before it is full, as long as its volume group has more "
-        "free space than `reserve`.",
+        "Extend a snapshot before it is full, while the command runs, as long as its volume group has more free space "
+        "than `reserve`.",
         False,
     )
     reserve: Size = key(
         ReserveKind(),
         Size("free", 10),
-        "What a volume group is to keep free when snapshots grow: an amount, or a part of what was free when the run "
-        "began.",
+        "The free space that a volume group keeps when snapshots are extended: an amount, or a part of what was free "
+        "when the run began.",
         "2G",
     )
     grow_pool: bool = key(
         Switch(),
         False,
-        "Make a thin pool larger, by a fifth, when it is nearly full while the command runs. It stays so. Without "
-        "this, or without free space, the command is ended before the pool is full: the server's own data come first.",
+        "Extend a thin pool by a fifth when it is nearly full while the command runs; it keeps that size. If it is "
+        "not extended, the command is ended before the pool is full: the server's own data come first.",
         True,
     )
     minimum: Size = key(
         SizeKind(),
         Size(),
-        "The least that `auto` gives a snapshot: `auto` is 16 MiB.",
+        "The least size of a snapshot with `size: auto`. `auto`: 16 MiB.",
         "1G",
     )
     maximum: Size = key(
         SizeKind(),
         Size(),
-        "The most that `auto` gives a snapshot, and up to which any grows: `auto` is all that it can ever use.",
+        "The largest size of a snapshot with `size: auto`, and the one up to which any snapshot is extended. `auto`: "
+        "all that it can ever use.",
         "50%ORIGIN",
     )
     chunk: str = key(
         _CHUNK,
         "auto",
-        "In which pieces a snapshot keeps what is overwritten. Every write to the volume is split at their borders "
-        "while the snapshot exists, so that large writes become many with small ones; and whole ones are copied, so "
-        "that small writes need much space with large ones. `auto` takes the largest with which not much more is "
-        "copied than is written, by what the last runs have used and by how large writes to the volume are; smaller "
-        "ones where space is short. `plan` says why, and `plan --json` by which numbers. Thin snapshots have the "
-        "chunks of their pool.",
+        "The chunk size of a snapshot (`lvcreate --chunksize`). While it exists, writes to the volume are split at "
+        "the borders of chunks, and whole chunks are copied: small ones slow down large writes, large ones take up "
+        "much space for small writes. `auto` takes the largest size with which little more is copied than is written, "
+        "judged by the last runs and by how large writes to the volume are; a smaller one where space is short. `plan` "
+        "says why, `plan --json` by which numbers. A thin snapshot has the chunk size of its pool.",
         "64K",
     )
     physical_volumes: tuple[str, ...] = key(
         _PHYSICAL_VOLUMES,
         (),
-        "On which physical volumes of their groups the space of snapshots lies, also when they grow: on a faster disk, "
-        "or on one that the volume is not on. Each is named by a path below /dev, or by a tag (`pvchange --addtag "
-        'fast`), which YAML wants in quotes: `"@fast"`. A group that has none of them is not concerned. An empty list: '
-        "wherever LVM finds room.",
+        "The physical volumes for snapshots, also when they are extended: a faster disk, or one that the volume is not "
+        "on. Each is named by a path below /dev, or by a tag (`pvchange --addtag fast`), which YAML wants in quotes: "
+        '`"@fast"`. In a volume group that has none of them, and if the list is empty, LVM chooses.',
         ["/dev/nvme0n1p4", "@fast"],
     )
     volumes: tuple[VolumeSettings, ...] = key(
         ListOf(ListEntry(VolumeSettings), "a list of entries with at least the key volume", unique="volume"),
         (),
-        "Other settings for the snapshots of certain volumes.",
+        "Settings for the snapshots of single volumes.",
         [{"volume": "vg0/home", "size": "20G", "chunk": "16K", "physical_volumes": ["@fast"]}],
     )
     persistent_minor: bool = key(
         Switch(),
         True,
-        "Give the snapshot of a volume the same device number in every run. Backup programs that remember files by "
-        "device and inode number then recognise unchanged files.",
+        "Give the snapshot of a volume the same device number in each run. A program that remembers files by "
+        "device and inode number (GNU tar's `--listed-incremental`) then recognises unchanged files.",
         False,
     )
     page_cache: PageCache = key(
         Choice[PageCache](get_args(PageCache)),
         "auto",
-        "What becomes of the pages of memory in which the kernel keeps what the command has read of files in its "
-        "snapshots; they push out those of databases and other programs, and nobody else needs them. `drop`: they are "
-        "dropped as the command goes on. `keep`: they are left to the kernel. `auto` drops them if the command is one "
-        "call of a backup program that borg-lvm understands; any other, such as a script, may read the same files "
-        "several times, which would be from the disk each time.",
+        "The kernel keeps in memory what the command has read from snapshots. Nobody else needs these pages, and they "
+        "push out those of databases and other programs. `drop`: they are dropped while the command runs. `keep`: the "
+        "kernel decides. `auto`: they are dropped if the command is one call of a backup program that borg-lvm "
+        "understands; not for a script, for instance, which may read the same files more than once.",
         "keep",
     )
 
@@ -179,51 +177,52 @@ class ApplicationEntry:
 
     plugin: Word = required(
         Placed(Text("the name of a plugin", PLUGIN)),
-        "The plugin that knows this application. `borg-lvm hooks` lists those that are installed, "
-        "`borg-lvm hooks NAME` shows the levels and options of one.",
+        "The plugin for this application. `borg-lvm hooks` lists those that are installed, `borg-lvm hooks NAME` shows "
+        "the levels and options of one.",
         "postgresql",
     )
     name: str = key(
         Text("a name of letters, digits, dots, dashes and underscores", PLUGIN),
         "",
-        "What this application is called in messages; the plugin's name if it is not given. No two entries may have "
-        "the same.",
+        "The name of this application in messages; that of the plugin if it is not given. No two entries may have the "
+        "same.",
         "shop",
     )
     level: Word | None = key(
         Placed(Text("the name of a level", PLUGIN)),
         None,
-        "How much is done to it, in the plugin's own terms; the plugin's first level if it is not given.",
+        "How it is quiesced: one of the plugin's levels, which `borg-lvm hooks NAME` lists; the first if it is not "
+        "given.",
         "checkpoint",
     )
     on_failure: OnFailure = key(
         Choice[OnFailure](get_args(OnFailure)),
         "abort",
-        "What to do when it cannot be quiesced, or its snapshot fails verification. `abort`: the run fails, nothing is "
-        "backed up. `skip-if-absent`: go on if it is not running at all, else as abort. `crash-consistent`: go on; its "
-        "files are saved as a power cut would have left them, or wrong as they are; the last lines of the run name it, "
-        "and a command that succeeded ends with status 77.",
+        "What to do when it cannot be quiesced, or its snapshot fails verification. `abort`: the run fails, and "
+        "nothing is backed up. `skip-if-absent`: go on if it is not running at all, else as `abort`. "
+        "`crash-consistent`: go on. Its files are saved as a power cut would have left them, or as wrong as they are; "
+        "the last lines of the run name it, and the exit status of a command that succeeded becomes 77.",
         "skip-if-absent",
     )
     coverage: Coverage = key(
         Choice[Coverage](get_args(Coverage)),
         "whole",
-        "How much of its data must be in the snapshots of a run. `whole`: all of it, else the run is refused, and what "
-        "is missing is named. `partly`: some of it. `any`: none need be.",
+        "How much of its data must be in the snapshots of a run. `whole`: all of it. `partly`: a part of it. `any`: "
+        "none of it need be. Else the run is refused, and a message names what is missing.",
         "partly",
     )
     deadline: float = key(
         Seconds(0, 60),
         0.0,
-        "How many seconds this application may be quiesced at most. When it has passed, it is resumed and the "
-        "run fails. 0: as long as the general `deadline`.",
+        "The longest time, in seconds, for which this application is quiesced. Then it is resumed, and the run fails. "
+        "0: the general `deadline`.",
         3,
     )
     prepare_timeout: float = key(
         Seconds(1, 3600),
         300.0,
-        "How many seconds connecting to it, and then preparing it, may take: a database's checkpoint, for instance. "
-        "Nothing is quiesced meanwhile.",
+        "The longest time, in seconds, to connect to it, and then to prepare it: for a database's checkpoint, for "
+        "instance. Nothing is quiesced meanwhile.",
         600,
     )
     options: Fields = key(Later(), NOTHING, "The plugin's own options.", {"socket": "/run/postgresql", "port": 5433})
@@ -240,8 +239,8 @@ class DrillSettings:
     warn_after: int = key(
         Whole(0, 3650),
         31,
-        "After how many days without a good drill `borg-lvm check` warns of an application, counted from its last good "
-        "drill, or else from the first run that saved it. 0: never.",
+        "`borg-lvm check` warns of an application that has had no good drill for so many days: since its last good "
+        "drill, or else since the first run that saved it. 0: never.",
         100,
     )
 
@@ -252,22 +251,22 @@ class Notification:
 
     command: tuple[str, ...] = required(
         ListOf(Text("a word", r"[^\u0000]+"), "a list of a program and its arguments", least=1, words=True),
-        "The program and its arguments; no shell reads them. It runs as root, gets BORG_LVM_RESULT, BORG_LVM_STATUS, "
-        "BORG_LVM_MESSAGE, BORG_LVM_RUN, BORG_LVM_HOST, BORG_LVM_PROGRAM and BORG_LVM_ARCHIVE in its environment and "
-        "the certificate of the run on its standard input (`null` if the run was refused before it had a plan). Of a "
-        "drill (BORG_LVM_PROGRAM is `drill`) it also gets BORG_LVM_DRILL, and the certificate of the drill.",
+        "The program and its arguments; no shell reads them. It runs as root. Its environment has BORG_LVM_RESULT, "
+        "BORG_LVM_STATUS, BORG_LVM_MESSAGE, BORG_LVM_RUN, BORG_LVM_HOST, BORG_LVM_PROGRAM and BORG_LVM_ARCHIVE; its "
+        "standard input is the certificate of the run, or `null` if the run was refused before it had a plan. After a "
+        "drill BORG_LVM_PROGRAM is `drill`, BORG_LVM_DRILL is its id, and the certificate is that of the drill.",
         ["/usr/local/bin/page-me", "--urgent"],
     )
     results: tuple[Result, ...] = key(
         ListOf(Choice[Result](get_args(Result)), "a list of results", unique="result", least=1),
         ("warning", "failure", "tainted"),
-        "The results that are reported: `success`, `warning` (something was saved, but not all went well), `failure` "
-        "(also a run that was refused, or a drill that found something wrong), `tainted` (what was saved is invalid).",
+        "The results to report: `success`, `warning` (something was saved, but not all went well), `failure` (also of "
+        "a run that was refused, or a drill that found something wrong), `tainted` (what was saved is invalid).",
         ["failure", "tainted"],
     )
     timeout: float = key(
         Seconds(1, 600),
         30.0,
-        "How many seconds the command may take before it is killed. The run ends only when it has.",
+        "The longest time, in seconds, that the command may take; then it is killed. The run ends only after it.",
         60,
     )
