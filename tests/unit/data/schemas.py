@@ -19,6 +19,30 @@ def objects(schema: dict[str, Any], name: str = "") -> Iterator[tuple[str, dict[
         yield from objects(schema["items"], f"{name}[]")
 
 
+KINDS = {
+    "number": "number", "integer": "whole number", "string": "text", "object": "object", "array": "list",
+    "boolean": "true or false", "null": "null",
+}  # fmt: skip
+
+
+def rows(schema: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """What a page is to say of each key: its values, and its meaning."""
+    return {
+        f"{name}.{key}".lstrip("."): (_values(inner), inner["description"])
+        for name, found in objects(schema)
+        for key, inner in found["properties"].items()
+    }
+
+
+def _values(described: dict[str, Any]) -> str:
+    if "const" in described:
+        return str(described["const"])
+    if "enum" in described:
+        return ", ".join(f"`{value}`" for value in described["enum"])
+    kinds = described["type"]
+    return " or ".join(KINDS[kind] for kind in (kinds if isinstance(kinds, list) else [kinds]))
+
+
 def places(data: Any, path: Path = ()) -> Iterator[Path]:
     """The place of each value in an object."""
     if path:
