@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, replace
 from textwrap import wrap
 
+from borg_lvm.config import generate
 from borg_lvm.config.fields import default, keys
 from borg_lvm.config.schema import Settings
 from borg_lvm.config.sections import ApplicationEntry
@@ -15,7 +16,7 @@ from borg_lvm.plugins import manager
 from borg_lvm.plugins.application import ApplicationType
 from borg_lvm.quiesce import coordinator, discover
 
-WIDTH = 100
+WIDTH = 80
 
 
 def plugin(name: str, settings: Settings) -> Iterator[str]:
@@ -38,6 +39,10 @@ def _offer(name: str, kind: ApplicationType) -> Iterator[str]:
     yield ""
     yield "applications:"
     yield f"  - plugin: {name}"
+    needed = {option: item for option, item in keys(kind.options).items() if default(kind.options, option) is MISSING}
+    if needed:
+        examples = ", ".join(f"{option}: {generate.flow(item.example)}" for option, item in needed.items())
+        yield f"    options: {{{examples}}}"
     yield ""
     yield "Levels (`level:`), the first is the default:"
     for level, does in kind.levels.items():
@@ -46,8 +51,8 @@ def _offer(name: str, kind: ApplicationType) -> Iterator[str]:
     yield "Options (`options:`):"
     for option, item in keys(kind.options).items():
         value = default(kind.options, option)
-        needed = "must be given" if value is MISSING else f"default: {item.kind.written(value)!r}"
-        yield from _entry(option, f"{item.kind.valid} ({needed}). {item.doc}")
+        unset = "optional" if value in ("", (), None) else f"default: {value}"
+        yield from _entry(option, f"{item.kind.valid} ({'must be given' if option in needed else unset}). {item.doc}")
 
 
 def _here(name: str, settings: Settings) -> Iterator[str]:

@@ -99,7 +99,7 @@ def _row(entry: Documented) -> str:
 
 def _default(declared: type, name: str, item: Key[object]) -> str | None:
     value = default(declared, name)
-    return None if value is MISSING else _flow(item.kind.written(value))
+    return None if value is MISSING else flow(item.kind.written(value))
 
 
 def commented() -> str:
@@ -123,7 +123,7 @@ def _comments(declared: type, indent: str) -> Iterator[str]:
             yield from _comments(item.kind.declared, indent + "  ")
             continue
         value = item.kind.written(default(declared, name))
-        yield f"{indent}#{name}: {_flow(value if value not in ([], None, '') else item.example)}\n"
+        yield f"{indent}#{name}: {flow(value if value not in ([], None, '') else item.example)}\n"
 
 
 def _written(declared: type, indent: str) -> Iterator[str]:
@@ -137,24 +137,25 @@ def _written(declared: type, indent: str) -> Iterator[str]:
 
 def _block(name: str, value: object, indent: str) -> Iterator[str]:
     if not isinstance(value, list):
-        yield f"{indent}{name}: {_flow(value)}"
+        yield f"{indent}{name}: {flow(value)}"
         return
     yield f"{indent}{name}:"
     for entry in value:
         if isinstance(entry, dict):
             for number, (key, inner) in enumerate(entry.items()):
-                yield f"{indent}  {'  ' if number else '- '}{key}: {_flow(inner)}"
+                yield f"{indent}  {'  ' if number else '- '}{key}: {flow(inner)}"
         else:
-            yield f"{indent}  - {_flow(entry)}"
+            yield f"{indent}  - {flow(entry)}"
 
 
-def _flow(value: object) -> str:
+def flow(value: object) -> str:
+    """Return a value as it is written in one line of a file."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return f"[{', '.join(_flow(item) for item in value)}]"
+        return f"[{', '.join(flow(item) for item in value)}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
     if value is None:
         return "null"
     text = str(value)

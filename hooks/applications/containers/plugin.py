@@ -48,7 +48,7 @@ class Options:
 
     containers: tuple[str, ...] = required(
         ListOf(Text("the name of a container", r"[A-Za-z0-9][A-Za-z0-9_.-]*"), "a list of names", unique="name"),
-        "The containers, by name, in the order in which they are paused; they go on in the reverse order.",
+        "The containers, by name, in the order in which they are paused; they are resumed in the reverse order.",
         ["shop-web", "shop-worker"],
     )
     paths: tuple[str, ...] = key(
@@ -239,7 +239,7 @@ class Docker(Engine):
 
 _LEVELS = {
     "pause": "the containers are paused by the engine while the instant passes",
-    "freeze": "the same by the kernel alone, in milliseconds; the engine takes them for running",
+    "freeze": "the same by the kernel alone, in milliseconds; to the engine they are running",
 }
 podman = Podman()
 docker = Docker()

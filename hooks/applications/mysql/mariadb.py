@@ -111,7 +111,7 @@ class MariaDB(SqlServer):
 
 _LEVELS = {
     "lock": "commits, and writes to Aria and MyISAM tables, wait while the instant passes (BACKUP STAGE BLOCK_COMMIT)",
-    "none": "nothing but looking where its data is: enough for InnoDB tables",
+    "none": "nothing is done to it; its data must be in the snapshots: enough for InnoDB tables",
 }
 
 

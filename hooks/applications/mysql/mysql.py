@@ -141,7 +141,7 @@ _LEVELS = {
     "nobody writes either, as read-lock",
     READ_LOCK: "nobody writes while the instant passes (FLUSH TABLES WITH READ LOCK), so its place in the binary log "
     "is known",
-    "none": "nothing but looking where its data is: enough for InnoDB tables",
+    "none": "nothing is done to it; its data must be in the snapshots: enough for InnoDB tables",
 }
 
 

@@ -161,10 +161,10 @@ class PostgreSQL(Application):
 
 
 _LEVELS = {
-    "checkpoint": "a checkpoint just before the instant, so that a restored copy starts quickly; nothing is locked",
-    "none": "nothing but looking where its data is",
+    "checkpoint": "a checkpoint just before the instant, so that a restored cluster starts quickly; nothing is locked",
+    "none": "nothing is done to it; its data must be in the snapshots",
     BACKUP_MODE: "in backup mode while its volumes are snapshotted one after the other (`consistency: per-volume`), "
-    "its WAL last, on a volume of its own; the label that a restore needs is put into the copy",
+    "its WAL last, on a volume of its own; the label that a restore needs is written into the snapshot",
 }
 
 

@@ -50,7 +50,7 @@ class Options:
 
     socket: str = key(AbsolutePath(), "", "The server's socket, if it has one.", "/run/redis/redis-server.sock")
     port: int = key(
-        Whole(1, 65535), 6379, "The server's port on 127.0.0.1, if no socket is given. TLS is not spoken.", 6380
+        Whole(1, 65535), 6379, "The server's port on 127.0.0.1, if no socket is given. TLS is not supported.", 6380
     )
     owner: str = key(
         Text("the name of a user", r"[^\u0000-\u001f]*"),

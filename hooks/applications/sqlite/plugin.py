@@ -1,4 +1,4 @@
-"""Holds the writers of SQLite databases, so that several files belong together.
+"""Has writers of SQLite databases wait while the instant passes, so that several files belong together.
 
 A single database is whole at any instant, with its journal or write-ahead log beside it. This is for an application
 that keeps several, or a database and other files. The locks are held by a program of their own, as the files' owner.

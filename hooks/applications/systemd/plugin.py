@@ -1,4 +1,4 @@
-"""Holds units of systemd still while the instant passes: their processes are frozen, or the units are stopped.
+"""Freezes units of systemd while the instant passes, or stops them.
 
 Freezing takes milliseconds and is not noticed by what runs in the unit; stopping gives it the time for a clean end.
 What was frozen or stopped before is left as it is, and must stay so until the snapshots are there.

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from borg_lvm import config
 from borg_lvm.cli import main
+from borg_lvm.quiesce import managed_application
 
 
 def told(directory: Path, capfd: pytest.CaptureFixture[str], name: str, text: str = "") -> str:
@@ -28,8 +30,22 @@ def test_a_plugin_for_an_application_that_nobody_has_configured(
 ) -> None:
     text = told(tmp_path, capfd, "sqlite")
     assert "lock writers wait while the instant passes" in text
+    assert "applications: - plugin: sqlite options: {databases: [/" in text, "an entry that works as it stands"
     assert "databases a list of absolute paths (must be given)" in text
     assert "Here: nothing is configured for it, and it does not look for anything" in text
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", ["sqlite", "systemd", "podman", "postgresql", "redis"])
+def test_the_entry_that_is_shown_is_accepted(tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
+    (tmp_path / "none.yaml").write_text("")
+    assert main.main(["hooks", name, "--config", str(tmp_path / "none.yaml")]) == 0
+    shown = capfd.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    entry = shown.partition("applications:\n")[2].partition("\n\n")[0]
+    (tmp_path / "c.yaml").write_text(f"applications:\n{entry}\n")
+    settings = config.load(str(tmp_path / "c.yaml"))
+    assert [managed.name for managed in managed_application.load(settings)] == [name]
 
 
 @pytest.mark.process
