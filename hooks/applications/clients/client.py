@@ -45,11 +45,15 @@ class Client:
             # The first option of MySQL's must be the file of others, so the place comes first.
             return client_process.started([self.program, *place, *self.words], env=env, user=user, memory=MEMORY)
         if importlib.util.find_spec(self.library) is None:
-            pip = shlex.join([f"{os.path.dirname(sys.executable)}/pip", "install", self.package])
-            raise QuiesceError(
-                f"its client {self.program} is not installed", remedy=f"install it, or the library: {pip}"
-            )
+            remedy = f"install it, or the library: {self._installs_library()}"
+            raise QuiesceError(f"its client {self.program} is not installed", remedy=remedy)
         # It becomes that user by itself: who may not read our Python could not start it.
         who = [f"--user={user.uid}:{user.gid}"] if user else []
         argv = [sys.executable, "-I", OURS, self.kind, *who, *place]
         return client_process.started(argv, name=self.library, env=env, memory=MEMORY)
+
+    def _installs_library(self) -> str:
+        """Return the command that installs the library for our Python; pip refuses to add to a distribution's own."""
+        if sys.prefix == sys.base_prefix:
+            return f"apt-get install python3-{self.library} (on Debian)"
+        return shlex.join([f"{os.path.dirname(sys.executable)}/pip", "install", self.package])

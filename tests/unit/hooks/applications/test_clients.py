@@ -59,7 +59,19 @@ def test_where_there_is_neither_it_is_told_what_to_install(
     started: list[tuple[Sequence[str], Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.executable", "/opt/my tools/bin/python")
+    monkeypatch.setattr("sys.prefix", "/opt/my tools")
     with pytest.raises(QuiesceError, match="psql-of-nobody is not installed") as error:
         Client("psql-of-nobody", (), "postgresql", "library_of_nobody", "a-package[extra]").started(env={})
     assert error.value.remedy.endswith(": '/opt/my tools/bin/pip' install 'a-package[extra]'")
+    assert started == []
+
+
+def test_a_distributions_own_python_gets_the_library_from_the_distribution(
+    started: list[tuple[Sequence[str], Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip would refuse: `error: externally-managed-environment`."""
+    monkeypatch.setattr("sys.prefix", sys.base_prefix)
+    with pytest.raises(QuiesceError) as error:
+        Client("psql-of-nobody", (), "postgresql", "library_of_nobody", "a-package[extra]").started(env={})
+    assert "apt-get install python3-library_of_nobody" in error.value.remedy
     assert started == []
