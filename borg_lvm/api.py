@@ -36,7 +36,7 @@ _REMEDY = "what to do: "
 class Options:
     """What the command line's options say, for all calls; what is not given is as configured.
 
-    `live` are paths that stay live, `live_types` kinds of file systems that do; `config` is a file to read instead of
+    `live` are paths that stay live, `live_types` types of file systems that do; `config` is a file to read instead of
     the usual ones; `snapshot_size` as in `20%ORIGIN`; `consistency` is `instant` or `per-volume`; `lock_wait` in
     seconds; `hooks` are plugins to load too.
     """

@@ -116,8 +116,9 @@ def _read(file: str, findings: Findings) -> dict[str, object]:
 
 def _content(file: str, findings: Findings) -> bytes:
     try:
-        if not stat.S_ISREG(os.stat(file).st_mode):
-            findings.add(Place(file), "is not a regular file")
+        if not stat.S_ISREG(mode := os.stat(file).st_mode):
+            what = "a directory: name one file of it" if stat.S_ISDIR(mode) else "not a regular file"
+            findings.add(Place(file), f"is {what}")
             return b""
         unsafe = permissions.writable_by_others(file)
         for fault in unsafe:
@@ -127,7 +128,7 @@ def _content(file: str, findings: Findings) -> bytes:
         with open(file, "rb") as stream:
             data = stream.read(LARGEST + 1)
         if len(data) > LARGEST:
-            findings.add(Place(file), f"is larger than {LARGEST >> 10} KiB")
+            findings.add(Place(file), f"is larger than {LARGEST >> 10} KiB, which no configuration is")
             return b""
         return data
     except OSError as error:
