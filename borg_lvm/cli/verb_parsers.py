@@ -47,6 +47,7 @@ def fill_end(end: argparse.ArgumentParser) -> None:
 
 def fill_drill(drill: argparse.ArgumentParser) -> None:
     """Add the options of `drill`."""
+    drill.description = f"{DRILL[0].upper()}{DRILL[1:]}. COMMAND is the command that makes the backups, word for word."
     drill.usage = "%(prog)s [options] [APPLICATION …] -- COMMAND …"
     drill.add_argument(
         "applications", nargs="*", metavar="APPLICATION",

@@ -62,8 +62,9 @@ def _name(page: str, description: str) -> str:
 
 
 def _phrase(sentence: str) -> str:
-    """Return a sentence as the field writes it behind a name: no capital letter, no full stop."""
-    return sentence[:1].lower() + sentence[1:].rstrip(".")
+    """Return the first sentence as the field writes it behind a name: no capital letter, no full stop."""
+    first = sentence.partition(". ")[0]
+    return first[:1].lower() + first[1:].rstrip(".")
 
 
 def _program(pages: list[str]) -> str:
