@@ -37,6 +37,11 @@ def seconds(text: str, least: int = 0, most: int = MOST_SECONDS) -> float:
     return number
 
 
+def time_limit(text: str) -> float:
+    """Read how many seconds a drill may take."""
+    return seconds(text, 1)
+
+
 def limit(text: str) -> float:
     """Read for how many seconds a view may stay mounted."""
     return seconds(text, 1, LONGEST_VIEW)

@@ -61,7 +61,7 @@ def fill_drill(drill: argparse.ArgumentParser) -> None:
         help="restore to a new directory below this (default: to a new logical volume, out of free extents)",
     )  # fmt: skip
     drill.add_argument(
-        "--time-limit", type=values.seconds, default=LONGEST, metavar="SECONDS",
+        "--time-limit", type=values.time_limit, default=LONGEST, metavar="SECONDS",
         help="how long the whole drill may take (default: 6 hours)",
     )  # fmt: skip
     drill.set_defaults(command=[])

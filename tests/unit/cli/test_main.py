@@ -101,6 +101,10 @@ def refusal(capfd: pytest.CaptureFixture[str], *argv: str) -> str:
             ["begin", "x", "--limit", "4h"],
             "error: --limit: must be a number of seconds from 1 to 604800, not '4h'; write 14400\n",
         ),
+        (
+            ["drill", "--time-limit", "0", "--", "tar"],
+            "error: --time-limit: must be a number of seconds from 1 to 86400",
+        ),
         (["run", "--lock-wait", "2d", "--", "tar"], "from 0 to 86400, not '2d'\n"),
         (["run", "--path", "", "--", "tar"], "the path is empty; is a variable not set?"),
         (["run", "--live=", "--", "tar"], "the path is empty; is a variable not set?"),
