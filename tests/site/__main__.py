@@ -42,7 +42,7 @@ def finish(site: Path) -> None:
     (site / "404.html").unlink()
     shutil.copy(HERE / "shim.js", site)
     for path in site.glob("*.html"):
-        path.write_text(pages.whole_words(path.read_text().replace(SHIM, "shim.js")))
+        path.write_text(pages.broken_keys(pages.whole_words(path.read_text().replace(SHIM, "shim.js"))))
 
 
 def main() -> int:

@@ -93,6 +93,13 @@ def whole_words(html: str) -> str:
     return re.sub(r"(?s)<pre>.*?</pre>", block, html)
 
 
+def broken_keys(html: str) -> str:
+    """Return a page on which a key in a table may go on below, after a dot or an underscore: others have room then."""
+    return re.sub(
+        r"(?<=<td><code>)[\w.\[\]]+(?=</code></td>)", lambda found: re.sub(r"[._](?=\w)", r"\g<0><wbr>", found[0]), html
+    )
+
+
 def slug(path: str) -> str:
     """Return the anchor of an example, or of a directory of them."""
     return re.sub(r"\W+", "-", path).strip("-").lower()

@@ -45,6 +45,11 @@ def test_an_option_of_a_command_is_not_broken_at_its_hyphens() -> None:
     assert pages.whole_words(picture) == picture
 
 
+def test_a_key_in_a_table_may_go_on_below() -> None:
+    row = "<td><code>a[].b_c</code></td><td><code>a.b c</code></td><td>a.b</td>"
+    assert pages.broken_keys(row) == "<td><code>a[].<wbr>b_<wbr>c</code></td><td><code>a.b c</code></td><td>a.b</td>"
+
+
 def test_each_example_has_a_place_of_its_own() -> None:
     made = pages.examples(
         {"contrib/a/x.yaml": "a: 1\n", "contrib/a/b/c/run": "#!/bin/sh\n", "contrib/z.md": "```\nx\n```\n"}
