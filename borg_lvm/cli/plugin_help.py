@@ -95,4 +95,4 @@ def _asked(application: ProbedApplication) -> Iterator[str]:
 
 def _entry(name: str, text: str) -> Iterator[str]:
     yield f"  {name}"
-    yield from (f"      {line}" for line in wrap(text, WIDTH - 6, break_on_hyphens=False))
+    yield from (f"      {line}" for line in wrap(text, WIDTH - 6, break_long_words=False, break_on_hyphens=False))

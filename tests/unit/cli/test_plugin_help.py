@@ -54,6 +54,10 @@ def test_an_entry_is_asked_as_a_run_would(tmp_path: Path, capfd: pytest.CaptureF
     assert f"shop a run would fail: shop: there is no database {tmp_path}/none.db" in told(
         tmp_path, capfd, "sqlite", sqlite
     )
+    long = tmp_path / ("x" * 90)
+    assert f"there is no database {long}/none.db" in told(
+        tmp_path, capfd, "sqlite", sqlite.replace(str(tmp_path), str(long))
+    ), "a path that is longer than a line stays whole"
     skipped = sqlite + "  on_failure: skip-if-absent\n"
     assert "none.db; it is not quiesced" in told(tmp_path, capfd, "sqlite", skipped)
     scripts = "applications:\n- plugin: scripts\n  options: {session: [/bin/true], paths: [/srv]}\n"
