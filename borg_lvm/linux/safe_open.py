@@ -18,7 +18,8 @@ from borg_lvm.linux import btrfs, syscalls
 from borg_lvm.records import dataclass
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY
-_REFUSED = (errno.ENOSYS, errno.EPERM)
+_REFUSED = (errno.ENOSYS, errno.EPERM, errno.ENAMETOOLONG)
+"""What openat2(2) says where it is missing or forbidden, and of a path that is longer than it takes (4,096 bytes)."""
 UNSEEN = (errno.EACCES, errno.EPERM, errno.ENOTCONN, errno.ESTALE)
 """What fstat(2) says of a user's FUSE file system, of one whose server is gone, and of such an NFS."""
 

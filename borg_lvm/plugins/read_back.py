@@ -72,11 +72,11 @@ class Stores:
     """What a program is able to store, as it was called.
 
     `mtime_step`: times are exact to so many ns; `mtimes`: earlier and later ones than these (ns since 1970) are stored
-    as these. `sockets`: they are stored, else they are left out though the dry run may name them. `hard_links`: names
-    of one file stay names of one file; `inodes`: the inodes show that, which are stored as they were;
-    `links_stay`: what an earlier run has linked stays so, though these are files of their own by now. `xattrs`: the
-    beginnings of the names of extended attributes that are stored; one that is empty stands for all. `unlisted`:
-    these types are stored, but the dry run does not name them.
+    as these; as any others, without `clamps`. `sockets`: they are stored, else they are left out though the dry run may
+    name them. `hard_links`: names of one file stay names of one file; `inodes`: the inodes show that, which are stored
+    as they were; `links_stay`: what an earlier run has linked stays so, though these are files of their own by now.
+    `xattrs`: the beginnings of the names of extended attributes that are stored; one that is empty stands for all.
+    `unlisted`: these types are stored, but the dry run does not name them.
     """
 
     mtime_step: int = 1
@@ -87,6 +87,7 @@ class Stores:
     links_stay: bool = False
     xattrs: tuple[str, ...] = ("",)
     unlisted: frozenset[EntryType] = frozenset()
+    clamps: bool = True
 
 
 @dataclass(frozen=True)

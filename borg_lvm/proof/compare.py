@@ -18,7 +18,10 @@ SHOWN_TWICE = frozenset(("trusted.SGI_ACL_FILE", "trusted.SGI_ACL_DEFAULT"))
 
 @dataclass(frozen=True)
 class FrozenEntry:
-    """What the frozen view has at a path: the fields as those of `Entry`, and how many names the file has."""
+    """What the frozen view has at a path: the fields as those of `Entry`, and how many names the file has.
+
+    `xattrs` is None where there are more than any program can list.
+    """
 
     type: EntryType
     size: int
@@ -29,7 +32,7 @@ class FrozenEntry:
     names: int = 1
     device: int = 0
     target: str = ""
-    xattrs: Mapping[str, bytes] = field(default_factory=dict)
+    xattrs: Mapping[str, bytes] | None = field(default_factory=dict)
     acl: Acl = frozenset()
     default_acl: Acl = frozenset()
 
@@ -52,13 +55,16 @@ def differences(entry: Entry, frozen: FrozenEntry, stores: Stores) -> Iterator[s
             yield _differs(what, str(mine), str(theirs))
     earliest, latest = stores.mtimes
     mtime = min(max(frozen.mtime, earliest), latest)
-    if entry.mtime is not None and abs(entry.mtime - mtime) >= stores.mtime_step:
+    is_kept = stores.clamps or mtime == frozen.mtime
+    if entry.mtime is not None and is_kept and abs(entry.mtime - mtime) >= stores.mtime_step:
         yield _differs("modification time", _moment(entry.mtime), _moment(frozen.mtime))
     yield from _attributes(entry, frozen, stores)
 
 
 def _attributes(entry: Entry, frozen: FrozenEntry, stores: Stores) -> Iterator[str]:
-    if entry.xattrs is not None:
+    if entry.xattrs is not None and frozen.xattrs is None:
+        yield _differs("extended attributes", f"{len(entry.xattrs)}", "more than can be listed")
+    elif entry.xattrs is not None and frozen.xattrs is not None:
         there = {name: value for name, value in frozen.xattrs.items() if name.startswith(stores.xattrs)}
         for name in sorted({*entry.xattrs, *there} - SHOWN_TWICE):
             if entry.xattrs.get(name) != there.get(name):

@@ -180,24 +180,31 @@ def _is_below(path: str, directory: str) -> bool:
 def _frozen(fd: int, info: os.stat_result) -> FrozenEntry:
     kind = entry_type(info.st_mode)
     target = os.readlink("", dir_fd=fd) if kind == "link" else ""
-    attributes = dict(_attributes(fd))
+    names = _names_of_attributes(fd)
+    attributes = dict(_attributes(fd, ACLS if names is None else names))
     lists = [acl.from_xattr(attributes.pop(name)) if name in attributes else frozenset[str]() for name in ACLS]
     return FrozenEntry(
         kind, info.st_size, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, info.st_mtime_ns, info.st_nlink,
-        info.st_rdev, target, attributes, *lists,
+        info.st_rdev, target, None if names is None else attributes, *lists,
     )  # fmt: skip
 
 
-def _attributes(fd: int) -> Iterator[tuple[str, bytes]]:
-    """Yield the extended attributes of what a descriptor stands for; of a symbolic link too."""
-    place = safe_open.magic(fd)
+def _names_of_attributes(fd: int) -> Sequence[str] | None:
+    """Return which extended attributes there are; None, if there are more than the kernel lists (64 KiB of names)."""
     try:
         # The magic link leads to the very inode, a symbolic link is not followed further (path_resolution(7)).
-        names = os.listxattr(place)
+        return os.listxattr(safe_open.magic(fd))
     except OSError as error:
+        if error.errno == errno.E2BIG:
+            return None
         if error.errno in _NO_SUCH:
-            return
+            return ()
         raise
+
+
+def _attributes(fd: int, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield extended attributes of what a descriptor stands for; of a symbolic link too."""
+    place = safe_open.magic(fd)
     for name in names:
         try:
             yield name, os.getxattr(place, name)

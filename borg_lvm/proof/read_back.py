@@ -140,6 +140,9 @@ class _Reader:
         except NotFrozenError:
             self.tally.live += 1
             return False
+        except OSError as error:  # a file's owner must not end what is said of all the others
+            self.tally.differs(entry.path, f"cannot be examined in the frozen view: {error.strerror}")
+            return False
         if frozen is None:
             self.tally.differs(entry.path, "is in the archive, and was not in the frozen view")
             return False

@@ -47,7 +47,7 @@ class WantedNames:
                 yield name
 
     def _is_socket(self, path: str) -> bool:
-        with suppress(NotFrozenError):
+        with suppress(NotFrozenError, OSError):
             frozen = self.tree.look(path)
             return frozen is not None and frozen.type == "socket"
         return False

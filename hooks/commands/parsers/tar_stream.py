@@ -15,7 +15,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from borg_lvm.plugin_api import DamagedError, Entry, EntryType, Programs, acl, subprocesses
 
@@ -47,11 +47,67 @@ def members(stream: BinaryIO) -> Iterator[Member]:
     """Yield all members. Raises: DamagedError when the archive is none, or ends too early."""
     with (
         _explained(),
-        tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape", bufsize=1 << 17) as archive,
+        tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape", bufsize=1 << 17, tarinfo=_TarInfo) as archive,
     ):
         for info in archive:
             yield Member(info, _pieces(archive, info))
             archive.__dict__["members"].clear()  # those that have passed; it would keep them all
+
+
+class _TarInfo(tarfile.TarInfo):
+    """A member whose extended attributes tarfile never sees: they are of the file's owner, who may set any.
+
+    It searches all of a pax header for some of its own keywords (`hdrcharset`), and so finds them in a value, too.
+    """
+
+    def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """Read a pax header, and the member behind it."""
+        source = archive.fileobj
+        assert source
+        data = source.read(self._block(self.size))  # type: ignore[attr-defined]
+        attributes, rest = _parted(data)
+        archive.fileobj = _Before(rest.ljust(len(data), b"\0"), source)  # type: ignore[assignment]
+        try:
+            member: tarfile.TarInfo = super()._proc_pax(archive)  # type: ignore[misc]
+        finally:
+            archive.fileobj = source
+        member.pax_headers = {**member.pax_headers, **attributes}
+        return member
+
+
+class _Before:
+    """A stream from which some bytes are read first, all at once."""
+
+    def __init__(self, first: bytes, stream: Any) -> None:
+        self._first, self._read = first, stream.read
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        """Read on."""
+        data, self._first = self._first, b""
+        return data or bytes(self._read(size))
+
+
+def _parted(data: bytes) -> tuple[dict[str, str], bytes]:
+    """Return the extended attributes in a pax header, and the header without them; what makes no sense stays there.
+
+    A record is its own length, a space, a keyword, `=`, a value and a line break (pax(1), Extended Header).
+    """
+    attributes, rest, place = dict[str, str](), bytearray(), 0
+    while match := re.compile(rb"(\d{1,20}) ([^=]+)=").match(data, place):
+        end = place + int(match[1])
+        if not match.end() < end <= len(data):
+            break
+        if match[2].startswith(XATTR.encode()):
+            attributes[_text(match[2])] = _text(data[match.end() : end - 1])
+        else:
+            rest += data[place:end]
+        place = end
+    return attributes, bytes(rest + data[place:])
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
 
 
 @contextmanager

@@ -28,6 +28,10 @@ ACLS = "system.posix_acl_access", "system.posix_acl_default"
 GARBLED = "\N{REPLACEMENT CHARACTER}"
 """What Go's JSON has in the place of each byte that is no text."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+YEARS = (-62_167_219_200 + 86_400) * 10**9, (253_402_300_800 - 86_400) * 10**9
+"""The years 0 to 9999 (ns since 1970), but for a day, by whatever clock: another year is stored as one of these two."""
+CYCLE = 400, 146_097 * 86_400
+"""After so many years, which are so many seconds, the calendar begins again."""
 ESCAPES = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
 
@@ -58,7 +62,9 @@ def moment(text: str) -> int:
     if not match:
         raise ValueError(f"restic names a time {text!r}")
     whole, rest, zone = match.groups()
-    seconds = (datetime.fromisoformat(whole + zone.replace("Z", "+00:00")) - EPOCH) // timedelta(seconds=1)
+    years, length = CYCLE if whole.startswith("0000-") else (0, 0)  # a year that Python does not know
+    whole = f"{years:04}{whole[4:]}" if years else whole
+    seconds = (datetime.fromisoformat(whole + zone.replace("Z", "+00:00")) - EPOCH) // timedelta(seconds=1) - length
     return seconds * 10**9 + int((rest or "")[:9].ljust(9, "0"))
 
 

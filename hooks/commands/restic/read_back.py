@@ -7,18 +7,18 @@ directory whether that is as it was. Only where it is not, the tree is read and 
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from borg_lvm.plugin_api import Entry, Invocation, Programs, ReadBack, Saved, Selection, Span, Stores, subprocesses
 from borg_lvm_hooks.commands.parsers import options, tar_stream
 from borg_lvm_hooks.commands.restic import exact, left_out, nodes, places, taint
+from borg_lvm_hooks.commands.restic.dumped import NOT_AS_TAR, Contents
 from borg_lvm_hooks.commands.restic.trees import Trees
 
 DRY_RUN = "restic backup --dry-run and restic ls"
@@ -34,12 +34,11 @@ UNHELPFUL = frozenset(
 UNREADABLE = 3
 """The status of `restic backup` when it could not read some files (cmd/restic/main.go)."""
 DAMAGE = re.compile(
-    "ciphertext verification failed|hash mismatch|does not match|invalid data returned|not found in index"
-    "|not found in repository|is damaged|decompress|wrong data"
+    f"^(?!.*{NOT_AS_TAR})"  # these words show an attribute, which may have any name
+    ".*(ciphertext verification failed|hash mismatch|does not match|invalid data returned|not found in index"
+    "|not found in repository|is damaged|decompress|wrong data)"
 )
 """What restic says when a repository lacks or misreads what a snapshot needs (internal/repository)."""
-NO_SUCH = re.compile("not found in snapshot|should be a (dir|file), but is")
-PIECE = 1 << 20
 CALL = 16 << 20
 """Bytes of content that restic gives out from a local repository in half the time that one more call takes."""
 MOST_MODIFIED = 10_000
@@ -154,7 +153,7 @@ class Snapshot(Saved):
     ) -> None:
         self.name = f"snapshot {snapshot['short_id']}"
         unlisted = frozenset(nodes.TYPES.values()) - {"file", "directory"}
-        self.stores = Stores(sockets=False, inodes=True, unlisted=unlisted)
+        self.stores = Stores(mtimes=nodes.YEARS, clamps=False, sockets=False, inodes=True, unlisted=unlisted)
         self._id: str = snapshot["id"]
         self._creation, self._programs, self._may_be_left_out = creation, programs, may_be_left_out
         self._modified: set[str] = set()
@@ -162,6 +161,7 @@ class Snapshot(Saved):
         self._has_inodes = False
         self._size: int | None = None
         self._at = Trees(self._output, snapshot["tree"])
+        self._contents = Contents(self._id, self._reading, creation.path, creation.stored, self._at)
 
     def expected(self) -> Iterator[str]:
         """Yield what restic would save now."""
@@ -233,40 +233,21 @@ class Snapshot(Saved):
         Of so many files that to read all takes less time, that is done.
         """
         if selection.everything:
-            yield from self._below("/", selection)
+            yield from self._contents.below("/", selection)
             return
         for prefix in selection.prefixes:
             stored = self._creation.stored(prefix)
             if not stored or selection.is_below(os.path.dirname(prefix)):
                 continue
             if self._at.is_directory(stored):
-                yield from self._below(stored, selection)
+                yield from self._contents.below(stored, selection)
             else:
-                yield from self._one(prefix)
+                yield from self._contents.one(prefix)
         if self._creation.local and self._size is not None and self._size < CALL * (len(selection.paths) - 1):
-            yield from self._below("/", Selection(paths=selection.paths))
+            yield from self._contents.below("/", Selection(paths=selection.paths))
             return
         for path in sorted(selection.paths):
-            yield from self._one(path)
-
-    def _below(self, stored: str, selection: Selection) -> Iterator[tuple[str, Iterator[bytes]]]:
-        with _there(), self._reading("dump", "--archive=tar", self._id, stored) as stream:
-            for member in tar_stream.members(stream):
-                path = self._creation.path("/" + member.info.name.strip("/"))
-                if member.info.isreg() and selection.wants(path):
-                    yield path, member.pieces
-
-    def _one(self, path: str) -> Iterator[tuple[str, Iterator[bytes]]]:
-        with _there():
-            pieces = self._pieces(path)
-            first = next(pieces, b"")
-            yield path, itertools.chain([first], pieces)
-
-    def _pieces(self, path: str) -> Iterator[bytes]:
-        """Yield the content of a file. It ends when restic has ended, so that a failure is no end of the file."""
-        with self._reading("dump", self._id, self._creation.stored(path)) as stream:
-            while piece := stream.read(PIECE):
-                yield piece
+            yield from self._contents.one(path)
 
     def _output(self, *words: str) -> str:
         with self._reading(*words) as stream:
@@ -275,13 +256,3 @@ class Snapshot(Saved):
     def _reading(self, *words: str) -> AbstractContextManager[BinaryIO]:
         argv = [self._creation.backup.program, *self._creation.common, *words]
         return tar_stream.judged(self._programs, argv, {}, DAMAGE)
-
-
-@contextmanager
-def _there() -> Iterator[None]:
-    """Pass over a path that the snapshot does not have: who wants its content misses it."""
-    try:
-        yield
-    except subprocesses.ProgramError as error:
-        if not NO_SUCH.search(error.stderr):
-            raise

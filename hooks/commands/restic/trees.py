@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,11 +33,21 @@ class Trees:
         node = self._node(path)
         return nodes.target(node) if node else None
 
+    def children(self, path: str) -> list[tuple[str, str]]:
+        """Return what a directory holds, in restic's order: names, and restic's words for types; nothing if it is none.
+
+        Raises: as `is_directory`.
+        """
+        return [(nodes.name(node), node["type"]) for node in self._listed(path)]
+
+    def _listed(self, path: str) -> Sequence[Node]:
+        tree = self._tree(path)
+        return json.loads(self.output("cat", "blob", tree))["nodes"] or () if tree else ()
+
     def _node(self, path: str) -> Node | None:
         above, name = os.path.split(path)
         if above not in self._kept:
-            tree = self._tree(above)
-            listed = json.loads(self.output("cat", "blob", tree))["nodes"] or () if tree else ()
+            listed = self._listed(above)
             self._kept[above] = {nodes.name(node): node for node in listed if node["type"] in ("dir", "symlink")}
         return self._kept[above].get(name)
 

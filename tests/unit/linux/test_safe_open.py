@@ -185,3 +185,24 @@ def test_whatever_the_path_it_stays_below(top: Path, names: list[str]) -> None:
             assert there == os.path.normpath(f"{top}/a/{'/'.join(names)}")
             assert there == f"{top}/a" or there.startswith(f"{top}/a/")
         assert len(os.listdir("/proc/self/fd")) <= before + 1  # what earlier tests have left open may go meanwhile
+
+
+def test_a_path_may_be_longer_than_the_kernel_takes_at_once(tmp_path: Path) -> None:
+    before = open_files()
+    names = ["d" * 250] * 20
+    here = os.open(tmp_path, os.O_RDONLY)
+    for name in names:
+        os.mkdir(name, dir_fd=here)
+        here, above = os.open(name, os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.symlink("/", "link", dir_fd=here)
+    inode = os.fstat(here).st_ino
+    os.close(here)
+    path = "/".join(names)
+    with safe_open.path(str(tmp_path)) as top:
+        for name, at in ((path, top), (f"{tmp_path}/{path}", None)):
+            with safe_open.path(name, at, safe_open.DIRECTORY) as fd:
+                assert os.fstat(fd).st_ino == inode
+            with pytest.raises(OSError, match="link"):
+                safe_open.opened(f"{name}/link", at)
+    assert open_files() == before

@@ -13,11 +13,10 @@ from borg_lvm.proof import acl
 from borg_lvm.proof.compare import FrozenEntry, differences
 
 ACL = frozenset(("user::rw-", "user:1000:r--", "group::r--", "mask::r--", "other::---"))
-FROZEN = FrozenEntry(
-    "file", 6, 0o644, 0, 5, 1_700_000_000_000_000_007, xattrs={"user.a": b"1", "security.b": b"2"}, acl=ACL
-)
+ATTRIBUTES = {"user.a": b"1", "security.b": b"2"}
+FROZEN = FrozenEntry("file", 6, 0o644, 0, 5, 1_700_000_000_000_000_007, xattrs=ATTRIBUTES, acl=ACL)
 ENTRY = Entry(
-    "/srv/f", "file", 6, 0o644, 0, 5, 1_700_000_000_000_000_007, xattrs=dict(FROZEN.xattrs), acl=ACL,
+    "/srv/f", "file", 6, 0o644, 0, 5, 1_700_000_000_000_000_007, xattrs=dict(ATTRIBUTES), acl=ACL,
     default_acl=frozenset(),
 )  # fmt: skip
 
@@ -43,7 +42,7 @@ def test_what_is_the_same_is_not_told() -> None:
         ({"mtime": 1_700_000_000_000_000_006}, "modification time: the archive has 2023-11-14 22:13:20.000000006, the"),
         ({"mtime": 1 << 70}, "modification time: the archive has 1180591620717.411303424, the frozen view 2023"),
         ({"xattrs": {"user.a": b"1"}}, "extended attribute security.b: the archive has none, the frozen view '2'"),
-        ({"xattrs": {**FROZEN.xattrs, "user.a": b"\x1b"}}, "extended attribute user.a: the archive has '\\x1b', the"),
+        ({"xattrs": {**ATTRIBUTES, "user.a": b"\x1b"}}, "extended attribute user.a: the archive has '\\x1b', the"),
         ({"acl": frozenset()}, "access control list: the archive has no such entry, the frozen view group::r-- mask:"),
         ({"default_acl": ACL}, "default access control list: the archive has group::r-- mask::r-- other::--- user:10"),
     ],
@@ -103,6 +102,18 @@ def test_what_has_no_number_has_no_form_of_the_kernels(line: str) -> None:
 
 
 def test_what_xfs_shows_twice_is_compared_once() -> None:
-    shown_twice = {**FROZEN.xattrs, "trusted.SGI_ACL_FILE": b"3", "trusted.SGI_ACL_DEFAULT": b"4"}
+    shown_twice = {**ATTRIBUTES, "trusted.SGI_ACL_FILE": b"3", "trusted.SGI_ACL_DEFAULT": b"4"}
     assert told(replace(ENTRY, xattrs=shown_twice)) == []
     assert told(ENTRY, replace(FROZEN, xattrs=shown_twice)) == []
+
+
+def test_more_attributes_than_can_be_listed_are_a_difference_where_any_are_stored() -> None:
+    frozen = replace(FROZEN, xattrs=None)
+    assert told(ENTRY, frozen) == ["extended attributes: the archive has 2, the frozen view more than can be listed"]
+    assert told(replace(ENTRY, xattrs=None), frozen) == []
+
+
+def test_a_time_of_which_the_program_stores_another_one_is_not_compared() -> None:
+    stores = Stores(mtimes=(0, 10**18), clamps=False)
+    assert told(replace(ENTRY, mtime=5), replace(FROZEN, mtime=10**19), stores) == []
+    assert told(replace(ENTRY, mtime=5), replace(FROZEN, mtime=10**17), stores) != []

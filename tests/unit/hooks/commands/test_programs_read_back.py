@@ -285,6 +285,23 @@ def test_a_tar_stream_that_is_cut_is_damaged() -> None:
         print([list(one.pieces) for one in tar_stream.members(io.BytesIO(data[:2000]))])
 
 
+@pytest.mark.parametrize("value", [b"\n9 hdrcharset=\xff\n", b"\n22 GNU.sparse.offset=0\n", b"\0=\n5 a=b\n"])
+def test_an_attribute_of_a_users_is_no_header(value: bytes) -> None:
+    """Python's tarfile looks for some keywords in all of a header: the archive counted as damaged."""
+    record = b" SCHILY.xattr.user.a=" + value + b"\n"
+    header = b"%d" % (len(record) + 2) + record + b"13 mtime=1.5\n"
+    head, data = member("head", len(header), type=tarfile.XHDTYPE), io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.USTAR_FORMAT) as made:  # which adds no such header
+        made.addfile(head, io.BytesIO(header))
+        for info in (member("a", 3), member("b", 2)):
+            made.addfile(info, io.BytesIO(bytes(info.size)))
+    data.seek(0)
+    found = [(one.info, b"".join(one.pieces)) for one in tar_stream.members(data)]
+    assert [(info.name, content) for info, content in found] == [("a", bytes(3)), ("b", bytes(2))]
+    entry = tar_stream.entry(found[0][0], "/srv/a", "", xattrs=True, lists=True)
+    assert (entry.xattrs, entry.mtime) == ({"user.a": value}, 1_500_000_000)
+
+
 def test_what_a_program_says_tells_damage_from_failure() -> None:
     class Failing(Recorded):
         """A program that fails."""

@@ -310,6 +310,7 @@ def test_a_list_of_excludes_and_a_marked_directory(tmp_path: Path) -> None:
         ("1970-01-01T01:00:00.000000007+01:00", 7),
         ("1930-11-18T00:28:29.876543211Z", -1234567890123456789),
         ("2106-02-07T06:28:21.5Z", (2**32 + 5) * 10**9 + 500_000_000),
+        ("0000-07-18T07:06:40.25Z", -62_150_000_000 * 10**9 + 250_000_000),  # no year of Python's
     ],
 )
 def test_times_are_exact(text: str, ns: int) -> None:
