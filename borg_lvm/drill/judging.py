@@ -84,7 +84,7 @@ class Judgement:
             self.wrong.append(f"and {self.more:,} more")
         if not self.why and not self.done:
             ended = "its judge was ended before it had reported"
-            self.why = ended if in_time else f"it was not judged within the time limit of {limit:g} s"
+            self.why = ended if in_time else f"it was not judged within the time limit of {limit:.0f} s"
         elif self.done and not self.right and not self.wrong and not self.why:
             self.why = "its judge has reported nothing"
         return self

@@ -24,6 +24,7 @@ from borg_lvm.errors import BorgLvmError, DegradedError, ReleaseError
 from borg_lvm.linux.signals import ENDING, Signals, raising
 from borg_lvm.linux.subprocesses import Account, ProgramError
 from borg_lvm.log import Log
+from borg_lvm.planning.snapshot_size import human
 from borg_lvm.plugins.drill import ArchiveWrongError, Part
 from borg_lvm.plugins.read_back import DamagedError, Saved
 from borg_lvm.proof.programs import TimeIsUpError, ViewPrograms, limited_memory
@@ -44,7 +45,8 @@ def perform(request: DrillRequest, settings: Settings, certificates: Sequence[Ce
         programs = ViewPrograms(plan.invocation, end)
         with raising(ENDING, DURING), log.step("finding the archive and what it holds"):
             listed = _Listed.of(plan, programs)
-        drilled = [*plan.unable, *listed.bad()]
+            listed = listed.fitting(request.scratch, settings.command_timeout)
+        drilled = [*plan.unable, *listed.bad(), *listed.left_out]
         where, most = request.scratch, None
         if listed.wanted:
             with (
@@ -55,6 +57,8 @@ def perform(request: DrillRequest, settings: Settings, certificates: Sequence[Ce
                 with raising(ENDING, DURING):
                     drilled.extend(_Drill(listed, programs, place, log).each())
         signals.check(DURING)
+    order = [facts.name for facts in plan.run.applications]
+    drilled.sort(key=lambda application: order.index(application.name))
     bad = [application.name for application in drilled if application.verdict == "bad"]
     unjudged = [application.name for application in drilled if application.verdict == "not judged"]
     status = ArchiveWrongError.status if bad else DegradedError.status if unjudged else 0
@@ -105,12 +109,16 @@ def _place(request: DrillRequest, book: ledger.Ledger, listed: _Listed, timeout:
 
 @dataclass(frozen=True)
 class _Listed:
-    """The archive, and what it holds of each application; nothing, if it is damaged."""
+    """The archive, and what it holds of each application; nothing, if it is damaged.
+
+    Of those that are `left_out` nothing is restored: they are not judged.
+    """
 
     plan: DrillPlan
     saved: Saved
     wanted: Mapping[str, ToRestore]
     damage: str = ""
+    left_out: tuple[DrilledApplication, ...] = ()
 
     @classmethod
     def of(cls, plan: DrillPlan, programs: ViewPrograms) -> _Listed:
@@ -119,9 +127,10 @@ class _Listed:
             saved = plan.archive(programs)
             if not plan.applications:
                 return cls(plan, saved, {})
-            with limited_memory():
+            with limited_memory() as most:
                 selections = {application.name: application.selection for application in plan.applications}
-                return cls(plan, saved, restore.listed(saved, selections))
+                listed = cls(plan, saved, restore.listed(saved, selections, most // 2))
+            return listed.without({name: wanted.why for name, wanted in listed.wanted.items() if wanted.why})
         except DamagedError as error:
             return cls(plan, saved, {}, str(error))
         except TimeIsUpError as error:
@@ -130,6 +139,31 @@ class _Listed:
             raise DegradedError("the applications have more files than there is memory for listing them") from error
         except NONSENSE as error:
             raise DegradedError(f"the archive cannot be listed: {judging.nonsense(error)}") from error
+
+    def without(self, why: Mapping[str, str]) -> _Listed:
+        """Return it without some applications, each with the reason, which its owner has made: others are judged."""
+        wanted = {name: wanted for name, wanted in self.wanted.items() if name not in why}
+        left_out = (
+            replace(application.result(), why=why[application.name])
+            for application in self.plan.applications
+            if application.name in why
+        )
+        return replace(self, wanted=wanted, left_out=(*self.left_out, *left_out))
+
+    def fitting(self, scratch: str, timeout: float) -> _Listed:
+        """Return it without those for which there is not enough room where there is enough for others.
+
+        Raises: SourceError, ProgramError, OSError.
+        """
+        if len(self.wanted) < 2:
+            return self  # it is refused where its place would be made
+        room = restore.room_in(scratch) if scratch else scratch_volume.room(self.plan.run.groups, timeout)
+        large = {
+            name: f"the scratch space is too small for it: {human(wanted.room)} are needed, {human(room)} are free"
+            for name, wanted in self.wanted.items()
+            if wanted.room > room
+        }
+        return self.without(large) if len(large) < len(self.wanted) else self
 
     @property
     def room(self) -> int:
@@ -155,10 +189,17 @@ class _Drill:
     log: Log
 
     def each(self) -> Iterator[DrilledApplication]:
-        """Yield the result of each."""
-        for number, application in enumerate(self.listed.plan.applications):
-            directory = os.path.join(self.place.scratch.directory, str(number))
-            yield self._drilled(self.listed.saved, application, self.listed.wanted[application.name], directory)
+        """Yield the result of each, first of those that need least room.
+
+        Each has its share of the time that is left, however long its owner's data keep a judge: others come after it.
+        """
+        wanted, end = self.listed.wanted, self.programs.end
+        applications = [application for application in self.listed.plan.applications if application.name in wanted]
+        applications.sort(key=lambda application: wanted[application.name].room)
+        for number, application in enumerate(applications):
+            directory, now = os.path.join(self.place.scratch.directory, str(number)), time.monotonic()
+            self.programs.end = now + (end - now) / (len(applications) - number)
+            yield self._drilled(self.listed.saved, application, wanted[application.name], directory)
 
     def _drilled(
         self, saved: Saved, application: PlannedDrill, wanted: ToRestore, directory: str

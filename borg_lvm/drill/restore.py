@@ -16,6 +16,7 @@ from borg_lvm.linux import safe_open
 from borg_lvm.planning.snapshot_size import human
 from borg_lvm.plugins.read_back import DamagedError, Entry, Saved, Selection
 from borg_lvm.proof import acl
+from borg_lvm.proof.programs import MOST_MEMORY
 from borg_lvm.records import dataclass
 
 BLOCK = 4096
@@ -28,9 +29,10 @@ UNKNOWN = 0o600
 
 @dataclass(frozen=True)
 class ToRestore:
-    """What is restored of an application: all entries of the archive at and below its paths."""
+    """What is restored of an application: all entries of the archive at and below its paths; or why nothing is."""
 
     entries: tuple[Entry, ...]
+    why: str = ""
 
     @property
     def files(self) -> int:
@@ -49,23 +51,44 @@ class ToRestore:
         return used + used // SHARE + ROOM
 
 
-def listed(saved: Saved, selections: Mapping[str, Selection]) -> dict[str, ToRestore]:
+def listed(saved: Saved, selections: Mapping[str, Selection], most: int = MOST_MEMORY) -> dict[str, ToRestore]:
     """Return what an archive holds of each application, by its name. Raises: ProgramError, DamagedError.
 
-    All of its entries are listed once; those that are wanted are kept, about 1 KiB each.
+    All of its entries are listed once; those that are wanted are kept, in `most` bytes of memory. If that is too
+    little, the application that needs most is left out: its owner has made so many files, and others are judged.
     """
     kept: dict[str, list[Entry]] = {name: [] for name in selections}
+    sizes = dict.fromkeys(selections, 0)
+    left_out: dict[str, ToRestore] = {}
     for entry in saved.whole(functools.reduce(Selection.joined, selections.values(), Selection())):
-        for name, selection in selections.items():
-            if selection.wants(entry.path):
-                kept[name].append(entry)
-    return {name: ToRestore(tuple(entries)) for name, entries in kept.items()}
+        for name in [name for name in kept if selections[name].wants(entry.path)]:
+            kept[name].append(entry)
+            sizes[name] += _memory(entry)
+        while sum(sizes.values()) > most:
+            largest = max(sizes, key=lambda name: sizes[name])
+            del sizes[largest]
+            why = f"it has more than {len(kept.pop(largest)):,} files, too many for the memory that listing them takes"
+            left_out[largest] = ToRestore((), why)
+    return {name: left_out.get(name) or ToRestore(tuple(kept[name])) for name in selections}
+
+
+def _memory(entry: Entry) -> int:
+    """Return about how many bytes of memory an entry takes, or more."""
+    texts = (entry.path, entry.target, entry.linked, entry.listed)
+    attributes = sum(200 + len(name) + len(value) for name, value in (entry.xattrs or {}).items())
+    lists = len(entry.acl or ()) + len(entry.default_acl or ())
+    return 1024 + 4 * sum(len(text or "") for text in texts) + attributes + 200 * lists
+
+
+def room_in(directory: str) -> int:
+    """Return how many bytes a directory's file system has free, without those that are reserved for root."""
+    info = os.statvfs(directory)
+    return info.f_bavail * info.f_frsize
 
 
 def refuse_without_room(directory: str, needed: int) -> None:
     """Raise SourceError, with numbers, if a directory's file system has not so many bytes free."""
-    info = os.statvfs(directory)
-    free = info.f_bavail * info.f_frsize
+    free = room_in(directory)
     if free < needed:
         raise SourceError(
             f"the scratch space in {directory} is too small: {human(needed)} are needed, {human(free)} are free",
@@ -193,6 +216,8 @@ def _finish(entries: Sequence[Entry], root: int, check: Callable[[], None]) -> N
         with safe_open.path(entry.path.strip("/"), root) as handle:
             fd = safe_open.reopened(handle, os.O_RDONLY)
         try:
+            if (entry.type == "directory") != stat.S_ISDIR(os.fstat(fd).st_mode):  # no file gets a directory's mode
+                raise DamagedError(f"{entry.path}: the archive has it as a file, and as a directory")
             if entry.type == "directory":
                 _own(fd, entry)
             if entry.mtime is not None:

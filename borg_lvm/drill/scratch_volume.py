@@ -49,6 +49,12 @@ def _is_usable(group: Group) -> bool:
     return bool(group.name) and group.writable and not wrong
 
 
+def room(trusted: Collection[str], timeout: float) -> int:
+    """Return how many bytes of room the largest volume has that could be made. Raises: SourceError, ProgramError."""
+    _, free = roomiest(lvm_groups.report(timeout).values(), trusted)
+    return max(0, free - LEAST) // (OVERHEAD + 1) * OVERHEAD
+
+
 @contextmanager
 def volume(ledger: Ledger, room: int, trusted: Collection[str], timeout: float) -> Iterator[Scratch]:
     """Have a new volume with a file system that has so many bytes of room, mounted for this process and its children.

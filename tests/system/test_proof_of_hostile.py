@@ -44,7 +44,8 @@ file("charset"); os.setxattr("charset", "user.a", b"\n9 hdrcharset=\xff\n30 GNU.
 file("late"); os.setxattr("late", "user.a", b"\x7fzz")
 file("named"); os.setxattr("named", "user.new\nline", b"")
 if "equals" in traits:
-    os.mkdir("inner"); file("inner/equals"); os.setxattr("inner/equals", "user.hash mismatch=b", b"1"); file("inner/z"); file("zz")
+    os.mkdir("inner"); file("inner/equals"); file("inner/z"); file("zz")
+    os.setxattr("inner/equals", "user.hash mismatch=b", b"1")
 if "deep" in traits:
     for _ in range(20):
         os.mkdir("d" * 250); os.chdir("d" * 250)

@@ -79,13 +79,16 @@ class _Before:
     """A stream from which some bytes are read first, all at once."""
 
     def __init__(self, first: bytes, stream: Any) -> None:
-        self._first, self._read = first, stream.read
-        self.seek, self.tell = stream.seek, stream.tell
+        self._first, self._stream = first, stream
+
+    def __getattr__(self, name: str) -> Any:
+        """Do all else as the stream does."""
+        return getattr(self._stream, name)
 
     def read(self, size: int) -> bytes:
         """Read on."""
         data, self._first = self._first, b""
-        return data or bytes(self._read(size))
+        return data or bytes(self._stream.read(size))
 
 
 def _parted(data: bytes) -> tuple[dict[str, str], bytes]:

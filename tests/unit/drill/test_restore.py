@@ -192,3 +192,23 @@ def test_the_time_limit_counts_for_names_too(tmp_path: Path) -> None:
     saved.held = {}
     restore.restore(saved, wanted, ALL, str(tmp_path), check)
     assert asked == 2 * len(saved.listed)
+
+
+def test_whose_files_are_too_many_for_the_memory_is_left_out_and_others_are_not() -> None:
+    saved = archive()
+    names = (f"/srv/many/{number:05}" for number in range(3000))
+    saved.listed = [*saved.listed, *(mine(name, "file", size=0) for name in names), mine("/srv/db/last", "directory")]
+    selections = {"many": Selection(prefixes=("/srv/many",)), "db": ALL}
+    found = restore.listed(saved, selections, 1 << 20)
+    assert found["many"].entries == ()
+    assert found["many"].why.endswith("files, too many for the memory that listing them takes")
+    assert (len(found["db"].entries), found["db"].why) == (9, "")
+
+
+def test_what_is_a_file_and_a_directory_is_damage(tmp_path: Path) -> None:
+    """A directory keeps its mode, also where that would let a file work as another user."""
+    saved = archive()
+    saved.listed.append(mine("/srv/db/empty", "directory", mode=0o4755))
+    with pytest.raises(DamagedError, match="has it as a file, and as a directory"):
+        restored(saved, tmp_path)
+    assert not (tmp_path / "srv/db/empty").stat().st_mode & stat.S_ISUID
