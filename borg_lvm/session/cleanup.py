@@ -135,7 +135,7 @@ def release(dead: Dead, log: Log, timeout: float) -> Leftovers:
     leftovers = Leftovers(_resume(dead, log))
     provider().disarm(dead, timeout)
     for base in dead.facts("shown", "path"):
-        host_view.take_down(base, dead.run_id, _devices(dead), log)
+        host_view.take_down(base, dead.run_id, _devices(dead), log, dead.began)
     _end_processes(dead, log)
     for name in dead.facts("mapping", "name"):
         if os.path.exists(f"/dev/mapper/{name}"):
@@ -203,7 +203,7 @@ def _end_processes(dead: Dead, log: Log) -> None:
         return
     devices = list(_devices(dead))
     seen = users.end_viewers(devices, log, f"run {dead.run_id} is dead, its command is not")
-    users.end_holders(devices, log, dead.entry.owner.start if dead.entry.owner else None)
+    users.end_holders(devices, log, dead.began)
     if seen:
         log.warning(
             f"somebody has mounted a snapshot of the dead run {dead.run_id} on {seen}; to remove it: umount {seen}"

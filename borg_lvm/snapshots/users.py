@@ -20,6 +20,8 @@ SETTLING = 1.0
 _PF_KTHREAD = 0x00200000
 SYSTEM_USERS = (range(1000), range(61184, 65520))
 """Whose processes serve others: system users, and those that systemd makes for a service (UIDS-GIDS of systemd's)."""
+_SPARED: set[Process] = set()
+"""Those that were left alone, each of which is named once."""
 UNMOUNTING = 5.0
 """Seconds that unmounting in one namespace may take."""
 
@@ -175,7 +177,13 @@ def unmount_elsewhere(devices: Collection[int]) -> None:
 
 
 def end_holders(devices: Collection[int], log: Log, since: int | None = None) -> None:
-    """End the processes that keep these devices (`st_dev` of what was mounted) in use though nothing shows them.
+    """End the processes that keep these devices of device-mapper's in use though nothing shows them, as `end_users`."""
+    with suppress(OSError):
+        end_users(_in_use(devices), log, since)
+
+
+def end_users(devices: Collection[int], log: Log, since: int | None = None) -> None:
+    """End the processes that use a file of these devices (`st_dev` of what was mounted), wherever they are.
 
     A user's process in the view can be entered by others of the same user, who can keep open what they find there, and
     pass it to a server that keeps it for them: so one of the system's that began before the run is named and left alone
@@ -184,18 +192,19 @@ def end_holders(devices: Collection[int], log: Log, since: int | None = None) ->
     Never raises: a release goes on.
     """
     with suppress(OSError):
-        held = _in_use(devices)
-        if held and not mounted(held):
+        if devices and not mounted(devices):
+            numbers = frozenset(devices)
             since = processes.start_time(os.getpid()) if since is None else since
             spared: set[Process] = set()
 
             def others() -> list[Process]:
-                holders = processes.holders(held)
+                holders = processes.holders(numbers)
                 spared.update(process for process in holders if _is_older_server(process, since or 0))
                 return [process for process in holders if process not in spared]
 
             processes.end(others, log, "still using a snapshot after its view has gone")
-            for process in spared:
+            for process in spared - _SPARED:
+                _SPARED.add(process)
                 log.warning(
                     f"{process.name} ({process.pid}) has a file of a snapshot open, perhaps because a user passed it; "
                     "it began before the backup and was left alone; restart it, then: borg-lvm clean"

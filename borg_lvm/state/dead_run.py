@@ -29,6 +29,11 @@ class Dead:
         """What the run has written down of its snapshots."""
         return known(self.entry)
 
+    @property
+    def began(self) -> int | None:
+        """When its process was started, in clock ticks since boot; None if that is not known."""
+        return self.entry.owner.start if self.entry and self.entry.owner else None
+
     def facts(self, step: str, fact: str) -> list[str]:
         """Return one fact of all the ledger's steps of a name, each once."""
         if self.entry is None:

@@ -26,7 +26,7 @@ from borg_lvm.planning.plan import Plan
 from borg_lvm.planning.view_layout import ROOT_LIVE
 from borg_lvm.records import dataclass, field
 from borg_lvm.snapshots.monitor import Moment, Watcher
-from borg_lvm.snapshots.users import subvolumes, unmount_elsewhere
+from borg_lvm.snapshots.users import end_users, subvolumes, unmount_elsewhere
 from borg_lvm.state import directories
 from borg_lvm.state.directories import STATE
 from borg_lvm.state.ledger import VIEWS, Ledger
@@ -179,14 +179,17 @@ def mounted(request: ViewRequest, plan: Plan, ledger: Ledger, signals: Signals, 
         take_down(request.base, plan.run_id, devices, log)
 
 
-def take_down(base: str, run_id: str, devices: Iterable[int], log: Log) -> None:
-    """Take a view away from everybody, and end the processes that still use a file of its snapshots."""
+def take_down(base: str, run_id: str, devices: Iterable[int], log: Log, since: int | None = None) -> None:
+    """Take a view away from everybody, and end the processes that still use a file of its snapshots.
+
+    But for those that `end_users` of `snapshots.users` leaves alone (`since`: when the run's process began).
+    """
     unmount(base, run_id)
     with suppress(OSError):
         syscalls.umount(os.path.join(STATE, run_id, "view"), syscalls.MNT_DETACH)
     numbers = frozenset(devices)
     unmount_elsewhere(numbers)
-    processes.end(lambda: processes.holders(numbers), log, f"still using a snapshot after the end of the view {base}")
+    end_users(numbers, log, since)
 
 
 def unmount(base: str, run_id: str) -> None:

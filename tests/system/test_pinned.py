@@ -239,6 +239,35 @@ def test_a_server_to_which_a_user_passes_it_is_not_ended(source: Path, rig: Rig,
     assert "released what run" in ends(started("clean"))
 
 
+PASSER = """
+import os, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect(sys.argv[1])
+socket.send_fds(server, [b"x"], [os.open("a.db", os.O_RDONLY)])
+server.recv(1)
+"""
+
+
+def test_a_server_that_got_it_from_a_view_is_not_ended(source: Path, rig: Rig) -> None:
+    """By a program that a hook runs as the user, who is let into what of the view is theirs. It was ended."""
+    path = str(rig.path("socket"))
+    with subprocess.Popen(
+        [PYTHON, "-I", "-c", SERVER, path, "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdout
+        assert server.stdout.readline() == b"ready\n"
+        time.sleep(0.1)
+        borg_lvm("begin", "nightly", "--path", source)
+        view = f"/run/borg-lvm/view/nightly{source}"
+        subprocess.run([PYTHON, "-I", "-c", PASSER, path], cwd=view, user=NOBODY, group=NOBODY, check=True)
+        said = borg_lvm("end", "nightly", status=76)
+        assert "sending SIG" not in said.err
+        assert said.err.count(f"python3 ({server.pid}) has a file of a snapshot open") == 1
+        assert server.poll() is None
+        server.communicate()
+    assert "released what run" in ends(started("clean"))
+
+
 @pytest.mark.usefixtures("fuse")
 def test_who_keeps_it_mapped_is_named_though_nobody_can_look(source: Path) -> None:
     """And left alone if nothing else tells: whoever does not answer may be anybody's process that is only busy."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from borg_lvm.errors import BorgLvmError, SnapshotError
-from borg_lvm.linux import processes, subprocesses
+from borg_lvm.linux import subprocesses
 from borg_lvm.linux.subprocesses import DEFAULT_TIMEOUT
 from borg_lvm.log import Log
 from borg_lvm.machine import zfs_datasets
@@ -63,28 +63,27 @@ def of_run(run_id: str, timeout: float, *, kept: bool) -> list[OwnSnapshot]:
     return [one for one in zfs_datasets.snapshots(timeout) if one.run_id == run_id and (kept or not one.kept)]
 
 
-def remove(run_id: str, log: Log, timeout: float, *, kept: bool) -> Iterator[str]:
+def remove(run_id: str, log: Log, timeout: float, *, kept: bool, since: int | None = None) -> Iterator[str]:
     """Destroy a run's snapshots, `kept` ones too; yield what could not be. Those that are not there are gone already.
 
-    Only what bears its name and its property is destroyed.
+    Only what bears its name and its property is destroyed. `since` is when the run's process began (`end_users`).
     """
     try:
         for one in of_run(run_id, timeout, kept=kept):
-            yield from _destroyed(one.name, log)
+            yield from _destroyed(one.name, log, since)
     except BorgLvmError as error:
         yield f"the snapshots of run {run_id} in ZFS, if there are any: {error}"
 
 
-def _destroyed(name: str, log: Log) -> Iterator[str]:
-    """Destroy one; what still sees it mounted, or uses a file on it, was of the view, and is ended."""
+def _destroyed(name: str, log: Log, since: int | None) -> Iterator[str]:
+    """Destroy one; who still sees it mounted, or uses a file on it, was of the view, and is ended by `end_users`."""
     why = _attempt(name)
     if why and why.errno == errno.EBUSY:
         with suppress(OSError):
             numbers = [device.number(name)]
             if not users.mounted(numbers):
                 users.unmount_elsewhere(numbers)
-                what = "still using a snapshot after its view has gone"
-                processes.end(lambda: processes.holders(frozenset(numbers)), log, what)
+                users.end_users(numbers, log, since)
         why = _attempt(name)
     by_hand = f"zfs release {library.HOLD} {name}; zfs destroy {name}"
     if why:
@@ -128,7 +127,7 @@ def clean(dead: Dead, log: Log, timeout: float) -> Leftovers:
     """
     if dead.entry is None and users.is_seen(devices(dead.run_id)):
         return Leftovers(f"snapshot {name}: somebody has it mounted" for name in dead.others)
-    leftovers = Leftovers(remove(dead.run_id, log, timeout, kept=dead.kept))
+    leftovers = Leftovers(remove(dead.run_id, log, timeout, kept=dead.kept, since=dead.began))
     leftovers.extend(_not_imported(dead.facts("dataset", "pool")))
     return leftovers
 

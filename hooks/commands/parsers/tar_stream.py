@@ -66,7 +66,7 @@ class _TarInfo(tarfile.TarInfo):
         assert source
         data = source.read(self._block(self.size))  # type: ignore[attr-defined]
         attributes, rest = _parted(data)
-        archive.fileobj = _Before(rest.ljust(len(data), b"\0"), source)  # type: ignore[assignment]
+        archive.fileobj = _Before(rest.ljust(len(data), b"\0"), source)
         try:
             member: tarfile.TarInfo = super()._proc_pax(archive)  # type: ignore[misc]
         finally:
