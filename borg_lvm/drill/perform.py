@@ -235,8 +235,16 @@ class _Drill:
     ) -> DrilledApplication:
         """Have its parts judged, one after the other."""
         tree = TreeOnDisk(os.path.join(directory, "tree"), dict(seen.places))
+        if application.judge.own:
+            tree.refuse_foreign(application.judge.restored.paths)
         parts = [
-            self._part(application, part, seen.linked(part.links), tree.owner(part.judge.restored.paths[0]), directory)
+            self._part(
+                application,
+                part,
+                seen.linked(part.links).only(part.paths),
+                tree.owner(part.judge.restored.paths[0]),
+                directory,
+            )
             for part in application.judge.divided(tree)
         ]
         return replace(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
+from borg_lvm.errors import QuiesceError
 from borg_lvm.linux import safe_open
 from borg_lvm.records import dataclass
 
@@ -54,13 +55,22 @@ class TreeOnDisk:
             return os.fstat(handle).st_uid
         return 0
 
+    def refuse_foreign(self, paths: Sequence[str]) -> None:
+        """Raise QuiesceError unless all of these belong to the same user."""
+        owner = self.owner(paths[0])
+        for path in paths[1:]:
+            if (uid := self.owner(path)) != owner:
+                raise QuiesceError(
+                    f"{path} belongs to user {uid}, and {paths[0]} to user {owner}: what is somebody else's is not "
+                    "shown to its server"
+                )
+
     @contextmanager
     def _opened(self, path: str) -> Iterator[int]:
         """Have a path open, by the name that the archive has for it. Raises: OSError."""
-        for known, place in self.places.items():
-            if path == known or path.startswith(f"{known}/"):
-                path = place + path[len(known) :]
-                break
+        fitting = (known for known in self.places if path == known or path.startswith(f"{known}/"))
+        if known := max(fitting, key=len, default=""):  # a link in the data may be a place of its own
+            path = self.places[known] + path[len(known) :]
         with (
             safe_open.path(self.directory, flags=safe_open.DIRECTORY) as root,
             safe_open.path(path.strip("/"), root) as handle,

@@ -33,6 +33,12 @@ class Shown:
         free = [(path, to) for path, to in links if not any(f"{path}/".startswith(f"{one}/") for one in taken)]
         return replace(self, links=(*self.links, *free))
 
+    def only(self, paths: Collection[str]) -> Shown:
+        """Return the same with these paths of the application's alone; all, if there are none."""
+        places = [place for path, place in self.places if path in paths]
+        kept = (pair for pair in self.trees if any(f"{place}/".startswith(f"{pair[1]}/") for place in places))
+        return replace(self, trees=tuple(kept)) if paths else self
+
     def root(self, point: str, programs: Sequence[str], temporary: str) -> SandboxRoot:
         """Return the root of a sandbox that shows it."""
         return SandboxRoot(point, self.trees, tuple(programs), temporary, self.links)

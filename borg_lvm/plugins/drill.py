@@ -109,9 +109,12 @@ class Judge(ABC):
     """Judges one application, whose entry in the configuration the core has read.
 
     `beside`: what the names of files end with that belong to a path which is a file (`-wal`); these are restored too.
+    `own`: a server has named the paths, or links of its owner: none is shown that does not belong to the same user as
+    the first one, for what keeps that user from it, a directory above, is not in the sandbox.
     """
 
     beside: tuple[str, ...] = ()
+    own: bool = False
 
     def __init__(self, restored: Restored) -> None:
         self.restored = restored
@@ -146,9 +149,11 @@ class Judge(ABC):
 class Part:
     """A part of an application, and who judges it: `name` stands before all that is said of it.
 
-    `links` are pairs of a path in the sandbox, and what was restored, to which it is to lead.
+    `links` are pairs of a path in the sandbox, and what was restored, to which it is to lead. Of the application's
+    paths only these `paths` are shown, all if there are none.
     """
 
     judge: Judge
     name: str = ""
     links: tuple[tuple[str, str], ...] = ()
+    paths: tuple[str, ...] = ()

@@ -255,3 +255,42 @@ def test_a_restored_server_does_not_act(acting: tuple[Path, Path], *, standby: b
         shutil.chown(path, "postgres", "postgres")
     assert not (directory / "data" / "standby.signal").exists()
     assert acted(directory, seen, argv, standby=False, seconds=2 * took + 2)[0] == set()
+
+
+LEAK = r"""
+CREATE FUNCTION leak(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+DECLARE
+    secret text;
+BEGIN
+    BEGIN
+        secret := pg_read_file('{secret}');
+    EXCEPTION WHEN OTHERS THEN
+        RETURN i;
+    END;
+    RAISE EXCEPTION 'it reads: %', secret;
+END $$;
+CREATE TABLE reads AS SELECT 1 AS i;
+CREATE INDEX ON reads (leak(i));
+"""
+"""What the owner of a cluster has in it: whoever checks the index reads a file for them, where they are let in."""
+
+
+def test_what_is_kept_from_its_owner_is_not_shown(kept: Kept) -> None:
+    """A directory above it does, which is not in the sandbox: its owner's server read what is for others' eyes."""
+    private = kept.places[1] / "alice"
+    documents = private / "documents"
+    documents.mkdir(parents=True)
+    (documents / "secret").write_text("for alice alone")
+    private.chmod(0o700)
+    server = kept.cluster
+    server.tablespace("spare", kept.places[1] / "spare")
+    server.sql(LEAK.format(secret=documents / "secret"))
+    number = server.sql("SELECT oid FROM pg_tablespace WHERE spcname = 'spare'")
+    user = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups")
+    run(*user, "ln", "-sfn", documents, server.data / "pg_tblspc" / number)
+    kept.drills.saved(kept.command)
+    said = kept.drills.drill(kept.command, status=None)
+    assert "for alice alone" not in said.err
+    assert verdicts(said) == {"shop": "not judged"}
+    assert f"{documents} belongs to user 0, and {server.data} to user " in said.err
+    assert said.status == 77

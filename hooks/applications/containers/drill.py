@@ -41,15 +41,17 @@ class ContainersJudge(Judge):
         restored = self.restored
         parts = []
         for path, what in zip(restored.paths, restored.whats, strict=True):
-            parts += [self._part(data, what) for data in found(tree, path)]
+            parts += [self._part(data, path, what) for data in found(tree, path)]
         if not parts:
             known = ", ".join(JUDGES)
             raise QuiesceError(f"no data of what is known ({known}) is in {', '.join(restored.paths)}")
         return parts
 
-    def _part(self, data: Data, what: str) -> Part:
+    def _part(self, data: Data, volume: str, what: str) -> Part:
+        """Return who judges data in a volume, and is shown what its container had alone: others are not its owner's."""
         restored = Restored(self.restored.name, data.version, data.paths, ("data",) * len(data.paths), "", Options())
-        return Part(JUDGES[data.kind](restored), str(data), tuple(self._links(what)))
+        links = tuple(self._links(what))
+        return Part(JUDGES[data.kind](restored), str(data), links, (volume, *(path for _, path in links)))
 
     def _links(self, what: str) -> Iterator[tuple[str, str]]:
         """Yield where the container of a volume had this one and its others, and where these are."""

@@ -56,6 +56,7 @@ MOST_LINES = 10
 class SqlJudge(Judge):
     """Judges one server. A subclass says which one, and what else it needs."""
 
+    own = True
     programs: Sequence[str]
     """Names of the server, the first that is there is taken."""
     clients: Sequence[str]

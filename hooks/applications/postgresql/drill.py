@@ -31,6 +31,8 @@ COUNT = "SELECT count(*) FROM pg_database WHERE datallowconn"
 class PostgreSQLJudge(Judge):
     """One cluster, started by programs of its own major version."""
 
+    own = True
+
     def prepare(self) -> Sequence[str]:
         """Need the programs of the version that wrote the data; no other one reads it.
 

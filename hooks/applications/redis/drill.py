@@ -36,6 +36,8 @@ OURS: Mapping[str, str] = {
 class RedisJudge(Judge):
     """The data of one server."""
 
+    own = True
+
     def prepare(self) -> Sequence[str]:
         """Need a server."""
         if not self._program():

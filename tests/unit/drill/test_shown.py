@@ -66,3 +66,10 @@ def test_a_file_of_a_file_system_below_dev_is_shown_in_its_directory(tree: Path)
     (tree / "dev" / "shm").mkdir(parents=True)
     (tree / "dev" / "shm" / "db").write_text("database")
     assert shown(str(tree), facts(("/dev/shm/db", "/dev/shm/db"))).trees == ((f"{tree}/dev/shm", "/dev/shm"),)
+
+
+def test_a_part_is_shown_its_own_paths_alone(tree: Path) -> None:
+    found = shown(str(tree), facts(("/srv/db", "/srv/db"), ("/srv/db/wal", "/srv/db/wal"), ("/space", "/far/space")))
+    assert found.only(()) == found
+    assert found.only(["/space"]).trees == ((f"{tree}/far/space", "/far/space"),)
+    assert found.only(["/srv/db/wal"]).trees == ((f"{tree}/srv/db", "/srv/db"),)

@@ -56,7 +56,7 @@ class Drills:
         borg_lvm("run", "--config", self.config(), "--", *command, env=self.environment)
 
     def drill(
-        self, command: list[str | Path], *words: str, archive: str = "", status: int = 0, on_volume: bool = False
+        self, command: list[str | Path], *words: str, archive: str = "", status: int | None = 0, on_volume: bool = False
     ) -> Said:
         """Drill it, in a directory or on a new volume; in any case nothing is left of that."""
         scratch = self.rig.path("scratch")

@@ -85,6 +85,7 @@ def test_each_is_judged_by_its_plugin_and_seen_where_the_container_had_it(tmp_pa
     assert (type(database.judge), type(cache.judge)) == (JUDGES["postgresql"], JUDGES["redis"])
     assert database.links == (("/var/lib/postgresql/data", "/db"), ("/spaces/one", "/space"))
     assert cache.links == (("/data", "/cache"),)
+    assert (set(database.paths), set(cache.paths)) == ({"/db", "/space"}, {"/cache"})  # not what is another container's
     assert database.judge.restored.version == "15"
 
 
