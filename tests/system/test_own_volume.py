@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.system.support.runs.program import run
 pytestmark = pytest.mark.limit(3600)  # seconds; a fraction of it on an idle machine
 RUNS = min(20, int(os.environ.get("BORG_LVM_RUNS", "1")))
 VERSION = f"python{sysconfig.get_python_version()}"
+LOADER = "/lib64/ld-linux-x86-64.so.2"
 NOT_NEEDED = shutil.ignore_patterns(
     "test", "tests", "site-packages", "dist-packages", "idlelib", "ensurepip", "lib2to3", "turtledemo", "tkinter",
     "pydoc_data", "config-*", "*.a", "*.pyc",
@@ -69,14 +71,20 @@ def test_it_can_stand_still_with_the_others(rig: Rig) -> None:
         assert_nothing_left(rig)
 
 
+def libraries(programs: Iterable[Path]) -> set[Path]:
+    """Return what the loader finds for programs, and for Python's modules, which it is to load before one of them."""
+    modules = {str(path) for path in Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("*.so")}
+    first, *others = sorted({os.path.realpath(one) for one in programs})
+    said = [run(LOADER, "--preload", ":".join(modules), "--list", first).out]
+    said += [run(LOADER, "--list", one).out for one in others]
+    return {Path(word) for word in " ".join(said).split() if word.startswith("/") and word not in modules}
+
+
 def programs_on(at: Path) -> None:
     """Put on a volume what LVM needs, and the shell of this test: programs, and their libraries and Python's."""
     names = "lvm lvs pvs lvcreate lvremove lvextend lvmconfig dmsetup sh env cat mount umount pivot_root".split()
     programs = [Path(place) for name in names if (place := shutil.which(name))]
-    linked = [*programs, Path(sys.executable), *Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("*.so")]
-    said = "\n".join(run("ldd", os.path.realpath(one), status=None).out for one in linked)
-    libraries = {Path(word) for word in said.split() if word.startswith("/")}
-    for path in [*programs, *libraries]:
+    for path in [*programs, *libraries({*programs, Path(sys.executable)})]:
         parts = Path(os.path.normpath(path)).parts
         usual = Path(*parts[2 if parts[1] == "usr" else 1 :])
         target = at / (usual if parts[1] in ("usr", "bin", "sbin", "lib", "lib64") else f"lib/{path.name}")
