@@ -17,9 +17,11 @@ def perform(args: argparse.Namespace, log: Log) -> int:
         output.lines(plugin_help.plugin(args.plugin, options.settings(args)))
         return 0
     settings = options.settings(args)
+    offered = manager.installed()
+    manager.refuse_applications({plugin.name: plugin.module for plugin in offered if plugin.name in settings.hooks})
     named = [*settings.hooks, *(entry.plugin.text for entry in settings.applications)]
     loaded = manager.load(dict.fromkeys(named))
-    for plugin in manager.installed():
+    for plugin in offered:
         module = loaded.get_plugin(plugin.name)
         state = "enabled" if module else "installed"
         what = ((module.__doc__ or "").strip().splitlines() or [""])[0] if module else "not loaded"

@@ -24,6 +24,18 @@ def test_a_plugin_for_a_backup_command(tmp_path: Path, capfd: pytest.CaptureFixt
     assert "so it is not asked" in told(tmp_path, capfd, "tar", "hooks: [borg]\n")
 
 
+def test_an_application_among_the_hooks_is_not_listed_as_enabled(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("hooks: [borg, scripts]\n")
+    assert main.main(["hooks", "--config", str(file)]) == 65
+    assert "the plugin 'scripts' reads no command lines" in capfd.readouterr().err
+    file.write_text("hooks: [borg]\n")
+    assert main.main(["hooks", "--config", str(file)]) == 0
+    assert "scripts      installed" in capfd.readouterr().out
+
+
 @pytest.mark.process
 def test_a_plugin_for_an_application_that_nobody_has_configured(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
