@@ -60,7 +60,7 @@ class Process:
     @property
     def uid(self) -> int:
         """The user that it runs as. Raises: OSError."""
-        return of_machine.user(self.pid)
+        return os.stat(f"/proc/{self.pid}").st_uid
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Yield number and target of each of its open files."""
