@@ -21,7 +21,7 @@ DEADLINE = 5  # seconds
 MORE = 1 if os.environ.get("BORG_LVM_LAB_KERNEL", "").startswith("uml") else 3
 WHOLE = "BORG_LVM_RUNS" in os.environ
 MOST = 100
-FEW = (3, 7)
+FEW = (3, 5)
 """The steps that `make rest` takes, with one victim each, in turn: the guest is frozen at the first of them."""
 MOMENT = 1.0
 """Seconds for which a frozen guest is seen not to write."""
