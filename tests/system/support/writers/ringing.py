@@ -74,8 +74,13 @@ class Ring:
         return self._of_ends(self.tail_of_ends) - self._of_ends(self.head_of_ends)
 
     def end(self, count: int) -> None:
-        """Wait until so many writes have ended."""
-        self._enter(0, count, GETEVENTS)
+        """Wait until so many writes have ended, as databases do: who is woken meanwhile waits again."""
+        while True:
+            try:
+                self._enter(0, count, GETEVENTS)
+                break
+            except InterruptedError:
+                continue
         struct.pack_into("I", self.ends, self.head_of_ends, self._of_ends(self.head_of_ends) + count)
 
     def register(self, file: int) -> None:
