@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.rig import warm
 from tests.rig.disks import loops
 from tests.rig.filesystems import mounts
 from tests.rig.tools import run
@@ -39,8 +38,7 @@ def dm_devices(*, suspended: bool = False) -> list[str]:
 
 def tagged() -> list[str]:
     """Return the volumes that carry borg-lvm's tag."""
-    listed = warm.names("@borg_lvm") if warm.serves() else None
-    return run("lvs", "-a", "--noheadings", "-o", "lv_full_name", "@borg_lvm").split() if listed is None else listed
+    return run("lvs", "-a", "--noheadings", "-o", "lv_full_name", "@borg_lvm").split()
 
 
 def mount_namespaces() -> Iterator[str]:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from tests.rig import config, filesystems, leftovers, luks, volumes, warm
+from tests.rig import config, filesystems, leftovers, luks, volumes
 from tests.rig.disks import disk
 from tests.rig.needed import needed, of_volume
 from tests.rig.volumes import Group, Kind, Volume
@@ -29,7 +29,6 @@ class Rig:
         self.directory = Path(tempfile.mkdtemp(prefix="borg-lvm-rig-", dir="/dev/shm"))
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self._set_environment(config.write(self.directory / "lvm"))
-        self._stack.callback(warm.end)
         if config.SERVER in os.environ:
             self._stack.callback(config.end_dmeventd)
         self._group: Group | None = None

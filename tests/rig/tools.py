@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 
-from tests.rig import warm
 from tests.rig.names import ours
 
 
@@ -22,14 +21,6 @@ def run(*command: str, environment: Mapping[str, str] | None = None) -> str:
     return done.stdout
 
 
-def change(verb: str, target: str, *options: str) -> None:
+def change(verb: str, target: str, *options: str) -> str:
     """Run an LVM command that changes things. The target, ``group`` or ``group/volume``, must be of our making."""
-    lvm(verb, "-q", "-y", *options, ours(target))
-
-
-def lvm(*command: str) -> None:
-    """Run an LVM command that changes things, if possible in a shell that runs already."""
-    if command[0] not in warm.TOLD or not warm.serves():
-        run(*command)
-    elif said := warm.failed(command):
-        raise ToolError(f"{' '.join(command)}: {said}")
+    return run(verb, "-q", "-y", *options, ours(target))

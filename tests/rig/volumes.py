@@ -10,7 +10,7 @@ from typing import Literal
 
 from tests.rig import names
 from tests.rig.leftovers import dm_devices
-from tests.rig.tools import change, lvm, run
+from tests.rig.tools import change, run
 
 Kind = Literal["thick", "striped", "thin", "raid1", "mirror", "cachevol", "cachepool", "writecache"]
 
@@ -48,7 +48,7 @@ class Volume:
 def volume_group(disks: tuple[str, ...]) -> Iterator[Group]:
     """Make a volume group; at the end remove it with whatever is still in it."""
     group = Group(names.new_group(), disks)
-    lvm("vgcreate", "-q", "-y", "-s", EXTENT, group.name, *disks)
+    run("vgcreate", "-q", "-y", "-s", EXTENT, group.name, *disks)
     try:
         yield group
     finally:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.rig import Rig, warm
+from tests.rig import Rig
 from tests.rig.needed import needed
 from tests.rig.volumes import Volume
 from tests.system.support.runs import certificates
@@ -331,12 +331,11 @@ def processes() -> dict[int, str]:
 
     They are known by the rig's LVM_SYSTEM_DIR in their environment: borg-lvm hands it on to all that it starts.
     """
-    own = {os.getpid(), *warm.pids()}
     mark = f"LVM_SYSTEM_DIR={os.environ['LVM_SYSTEM_DIR']}".encode()
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if int(path.name) not in own and mark in (path / "environ").read_bytes().split(b"\0"):
+            if path.name != str(os.getpid()) and mark in (path / "environ").read_bytes().split(b"\0"):
                 words = (path / "cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
                 found[int(path.name)] = words.decode(errors="replace")
     return found
