@@ -12,7 +12,7 @@ import time
 
 from borg_lvm.check.judge import Unnamed
 from borg_lvm.config.schema import Settings
-from borg_lvm.linux import looking
+from borg_lvm.linux import looking, safe_open
 from borg_lvm.machine.paths import block_device
 from borg_lvm.planning.application_data import DataCoverage, ProbedApplication
 from borg_lvm.plugins.application import DataPath, Probe
@@ -61,7 +61,7 @@ def _asked(discovered: discover.Discovered) -> ProbedApplication:
         does=discovered.kind.levels.get(level, ""),
         coverage="whole",
         probe=Probe("", tuple(DataPath(path, "data") for path in discovered.application.data)),
-        real=tuple(os.path.realpath(path) if os.path.lexists(path) else "" for path in discovered.application.data),
+        real=tuple(safe_open.leads_to(path) if os.path.lexists(path) else "" for path in discovered.application.data),
         still=level in discovered.kind.still,
         devices=tuple(block_device(path) for path in discovered.application.data),
     )

@@ -260,11 +260,9 @@ def used(name: str) -> int:
 
 def shown(name: str) -> Identity:
     """Return what a path shows through no link; zeros if nothing."""
-    try:
-        with path(name) as fd:
-            return identity(fd)
-    except OSError:
-        return Identity(0, 0)
+    with suppress(OSError), path(name) as fd:
+        return identity(fd)
+    return Identity(0, 0)
 
 
 def device_at(name: str, *, links: bool = False) -> int:
@@ -272,13 +270,12 @@ def device_at(name: str, *, links: bool = False) -> int:
 
     With `links` the path is a name that the user gave, or one of ours below /dev, and may be a link.
     """
-    try:
+    with suppress(OSError):
         if links:
             return os.stat(name).st_rdev
         with path(name) as fd:
             return os.fstat(fd).st_rdev
-    except OSError:
-        return 0
+    return 0
 
 
 def device_behind(name: str) -> int:
@@ -295,5 +292,8 @@ def is_there(name: str) -> bool:
 
 
 def leads_to(name: str) -> str:
-    """Return where a path leads, every link followed: to be compared, not to be opened."""
-    return os.path.realpath(name)
+    """Return where a path leads, every link followed: to be compared, not to be opened. Raises: SnapshotError."""
+    for _ in range(100):
+        with suppress(OSError):  # a link was exchanged since it was seen, which realpath(3) does not expect
+            return os.path.realpath(name)
+    raise changed(name, "a link on the way to it is exchanged again and again")

@@ -6,6 +6,7 @@ import os
 import stat
 from typing import Literal
 
+from borg_lvm.linux import safe_open
 from borg_lvm.machine.mounts import Table
 from borg_lvm.records import dataclass
 
@@ -48,16 +49,19 @@ def impossible(path: str) -> str:
 
 
 def look(path: str) -> SeenPath:
-    """Look at an absolute path. Never raises for a path that does not exist or may not be read."""
+    """Look at an absolute path. Never raises for a path that does not exist or may not be read.
+
+    Raises: SnapshotError as of `safe_open.leads_to`.
+    """
     directory, name = os.path.split(path)
     behind = name in ("", ".", "..")  # `link/` means the directory behind the link
-    real = os.path.realpath(path) if behind else os.path.join(os.path.realpath(directory), name)
+    real = safe_open.leads_to(path) if behind else os.path.join(safe_open.leads_to(directory), name)
     try:
         mode = os.lstat(real).st_mode
     except OSError as error:
         return SeenPath(path, real, "missing", error=error.strerror or str(error))
     if stat.S_ISLNK(mode):
-        target = os.path.realpath(real)
+        target = safe_open.leads_to(real)
         dangling = "" if os.path.exists(target) else "it leads nowhere"
         return SeenPath(path, real, "link", target, dangling, block_device(target))
     kind: Kind = "dir" if stat.S_ISDIR(mode) else "file"

@@ -11,6 +11,7 @@ from borg_lvm.config.plugin_options import read_level, read_options
 from borg_lvm.config.schema import Settings
 from borg_lvm.config.sections import ApplicationEntry
 from borg_lvm.errors import AbsentError, BorgLvmError, BusyError, ConfigError, QuiesceError
+from borg_lvm.linux import safe_open
 from borg_lvm.machine.paths import block_device
 from borg_lvm.planning.application_data import ProbedApplication
 from borg_lvm.plugins import manager
@@ -190,7 +191,7 @@ class ManagedApplication:
             does=self.kind.levels[self.settings.level],
             coverage=self.entry.coverage,
             probe=self.probe,
-            real=tuple(os.path.realpath(path) if os.path.lexists(path) else "" for path in paths),
+            real=tuple(safe_open.leads_to(path) if os.path.lexists(path) else "" for path in paths),
             still=self.still,
             apart=self.apart,
             devices=tuple(block_device(path) for path in paths),

@@ -290,7 +290,7 @@ def refusals(plan: Plan) -> list[str]:
 
 
 def _linked(sources: Sequence[str]) -> list[str]:
-    real = {source: os.path.realpath(source) for source in sources}
+    real = {source: safe_open.leads_to(source) for source in sources}
     return [
         f"{source} leads through a symbolic link, which would lead out of the view: name {target}"
         for source, target in real.items()

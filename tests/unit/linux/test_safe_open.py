@@ -206,3 +206,20 @@ def test_a_path_may_be_longer_than_the_kernel_takes_at_once(tmp_path: Path) -> N
             with pytest.raises(OSError, match="link"):
                 safe_open.opened(f"{name}/link", at)
     assert open_files() == before
+
+
+def test_a_link_that_is_exchanged_while_it_is_followed(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until Python 3.12 that is an error of realpath(3): once, or each time."""
+    follow, left = os.path.realpath, [1]
+
+    def exchanged(path: str) -> str:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.EINVAL, "Invalid argument", path)
+        return follow(path)
+
+    monkeypatch.setattr(os.path, "realpath", exchanged)
+    assert safe_open.leads_to(f"{top}/a/link") == follow(f"{top}/a/link")
+    left[0] = 1000
+    with pytest.raises(SnapshotError, match="exchanged again and again"):
+        safe_open.leads_to(f"{top}/a/link")

@@ -136,7 +136,6 @@ OURS = {
     ("view.host_view", "os.mkdir"): "below /run/borg-lvm",
     ("view.host_view", "os.rmdir"): "below /run/borg-lvm",
     ("view.host_view", "os.open"): "the directory of the view, below /run/borg-lvm",
-    ("view.host_view", "os.path.realpath"): "refuses sources that lead through a link; opens nothing",
     ("linux.processes", "open"): "files of a process, in /proc",
     ("proof.frozen_tree", "os.open"): "one name in a directory that is held open; a link at its end is not followed",
     ("proof.frozen_tree", "os.readlink"): "what a descriptor stands for",
