@@ -48,13 +48,11 @@ class Mounted:
     """A btrfs that is mounted somewhere: its id, its block devices (`major:minor`), what the kernel changes of them.
 
     `operation` is a device that is added, removed or replaced, a balance, a resize, or `none`; empty if nobody knows.
-    `is_seeded`: one of its devices is a seed device, which has a file system of its own, with another id.
     """
 
     id: str
     devices: tuple[str, ...]
     operation: str = ""
-    is_seeded: bool = False
 
 
 def place(what: str | int) -> SubvolumeId | None:
@@ -78,9 +76,7 @@ def place(what: str | int) -> SubvolumeId | None:
 
 def mounted() -> list[Mounted]:
     """Return every btrfs that is mounted somewhere."""
-    return [
-        Mounted(name, _devices(name), _text(f"{SYSFS}/{name}/exclusive_operation"), _is_seeded(name)) for name in _ids()
-    ]
+    return [Mounted(name, _devices(name), _text(f"{SYSFS}/{name}/exclusive_operation")) for name in _ids()]
 
 
 def held_up(fd: int) -> str:
@@ -269,8 +265,11 @@ def _devices(name: str) -> tuple[str, ...]:
     return tuple(filter(None, numbers))
 
 
-def _is_seeded(name: str) -> bool:
-    """Return whether the kernel only reads from one of its devices, which is there."""
+def is_seeded(name: str) -> bool:
+    """Return whether one of the devices of a btrfs, by its id, is a seed device: it is there, and only read.
+
+    Such a one has a file system of its own, with another id.
+    """
     directory, devices = f"{SYSFS}/{name}/devinfo", list[str]()
     with suppress(OSError):
         devices = os.listdir(directory)

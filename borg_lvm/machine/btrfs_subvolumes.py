@@ -79,7 +79,7 @@ class Tree:
 
     `swapped` are those in which a swap file is in use. `gathers`: whether snapshots that are asked for while a
     transaction is committed are all of the next one. Linux 6.12 and 6.18 did so in each of 400 tries, 6.1 in none.
-    `is_seeded`: as of `btrfs.Mounted`.
+    `is_seeded`: as of `btrfs.is_seeded`.
     """
 
     id: str
@@ -174,7 +174,7 @@ def _tree(fd: int, known: btrfs.Mounted) -> Tree:
         btrfs.subvolumes(fd),
         frozenset(place.subvolume for place in _swap_files() if place.device == device),
         gathers(os.uname().release),
-        known.is_seeded,
+        btrfs.is_seeded(known.id),
     )
 
 
