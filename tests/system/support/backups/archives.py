@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import io
 import json
 import os
 import shutil
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.system.support.runs import for_this_guest
 from tests.system.support.runs.program import Said, run
 
 
@@ -78,8 +77,7 @@ class Borg:
 @functools.cache
 def empty_repository() -> Path:
     """Return the directory of a repository of borg's that nobody writes to."""
-    directory = Path(tempfile.mkdtemp(prefix="borg-lvm-repository-"))
-    atexit.register(shutil.rmtree, directory)
+    directory = for_this_guest.directory("repository")
     borg = Borg(directory)
     run("borg", "init", "--encryption", "none", borg.repository, env=borg.env)
     return directory
@@ -161,8 +159,7 @@ class Restic:
 @functools.cache
 def empty_of_restic() -> Path:
     """Return the directory of a repository of restic's that nobody writes to."""
-    directory = Path(tempfile.mkdtemp(prefix="borg-lvm-restic-"))
-    atexit.register(shutil.rmtree, directory)
+    directory = for_this_guest.directory("restic")
     run("restic", "init", env=Restic(directory).env)
     return directory
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import json
 import os
@@ -10,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +18,7 @@ from typing import Any, TypeVar
 from tests.rig import Rig
 from tests.rig.needed import needed
 from tests.rig.volumes import Volume
-from tests.system.support.runs import certificates
+from tests.system.support.runs import certificates, for_this_guest
 from tests.system.support.runs.program import BIN, Said, environment, run, start
 
 T = TypeVar("T")
@@ -122,9 +120,7 @@ class Gate:
 def compiled(source: Path) -> Path:
     """Return the library that is made of a source, once for each guest: the compiler takes as long as a run."""
     needed("gcc", "libc6-dev")
-    directory = Path(tempfile.mkdtemp(prefix="borg-lvm-compiled-", dir="/dev/shm"))
-    atexit.register(shutil.rmtree, directory)
-    shim = directory / f"{source.stem}.so"
+    shim = for_this_guest.directory("compiled", "/dev/shm") / f"{source.stem}.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, source], check=True)
     return shim
 

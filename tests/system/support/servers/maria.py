@@ -6,20 +6,18 @@ live server's log is replayed onto it, from the position that the run has told: 
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
 import pwd
 import re
-import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.system.support.runs import for_this_guest
 from tests.system.support.runs.live import listens, unmarked, wait_for
 from tests.system.support.runs.program import Said, run
 
@@ -228,8 +226,7 @@ class Server:
 @functools.cache
 def own_tables(options: Sequence[str]) -> Path:
     """Return the directory of a MariaDB server that has never run."""
-    directory = Path(tempfile.mkdtemp(prefix="borg-lvm-mariadb-"))
-    atexit.register(shutil.rmtree, directory)
+    directory = for_this_guest.directory("mariadb")
     words = ["--no-defaults", "--user=mysql", f"--datadir={directory}", "--skip-test-db"]
     run("mariadb-install-db", *words, *SMALL, *options)
     return directory
